@@ -1,0 +1,67 @@
+"""The command line: one module a group of verbs, imported when the verb is used."""
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+from kpm import __version__
+from kpm.errors import InputError
+
+_VERBS = {
+    "discover": ("machine", "Show the machine: CPUs, frequency domains, idle states, uncore, and what is supported."),
+    "validate": ("planning", "Check objects against their schema and rules; needs no machine."),
+    "plan": ("planning", "Show what every CPU would be asked to do, and why."),
+    "explain": ("planning", "Say why a CPU, a profile or a pod has what it has."),
+    "diff": ("applying", "Show the writes that apply would make. Exit 0 none, 1 some."),
+    "apply": ("applying", "Write the plan to the machine, verify it, report."),
+    "restore": ("applying", "Put everything back to what was there before."),
+    "snapshot": ("recording", "Record all inputs of a plan in a folder."),
+    "replay": ("recording", "Plan again from a recorded folder, on any machine."),
+    "simulate": ("simulation", "Run a scenario on simulated machines and show them, CPU by CPU."),
+    "completion": ("shell", "Print the completion script of a shell."),
+}
+
+
+class _Lazy(click.Group):
+    """Loads a verb's module when it is needed, so that start-up stays light."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _VERBS:
+            return None
+        command = getattr(import_module(f"kpm.cli.{_VERBS[cmd_name][0]}"), cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without loading them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _VERBS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; bad input ends it with one line and status 2."""
+        try:
+            return super().invoke(ctx)
+        except InputError as failure:
+            click.echo(f"kpm: {failure}", err=True)
+            ctx.exit(2)
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="kpm")
+def cli() -> None:
+    """Kubernetes power manager: plan, apply, verify and restore CPU power settings.
+
+    \b
+    kpm simulate                                watch a simulated cluster being tuned
+    kpm discover                                see what this machine can do
+    kpm plan -f policy.yaml --node $(hostname)  see what would be done, and why
+    kpm apply -f policy.yaml                    do it; kpm restore undoes it
+    """

@@ -1,0 +1,187 @@
+"""The verbs that touch a machine: diff, apply, restore."""
+
+import errno
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import click
+from attrs import frozen
+
+from kpm.applying import open_applier
+from kpm.cli.options import allocation_options, files_option, output_option, print_lines, print_structured, state_option, sysfs_option
+from kpm.cli.planning import all_problems, need_files
+from kpm.inputs import Cluster
+from kpm.targets import AllocationOptions, node_named, targets_of
+from kpm_applier.session import Applier, Report
+from kpm_applier.state import StateError
+from kpm_planner.changes import Outcome, Status, Write
+from kpm_planner.plan import ClusterPlan, plan_cluster
+from kpm_planner.problems import has_errors
+
+#: How the reason of a file begins, among those of its group.
+_REASON_OF = {"scaling_min_freq": "min ", "scaling_max_freq": "max ", "scaling_governor": "governor ", "energy_performance_preference": "epp "}
+_BAD = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
+
+
+@frozen
+class _Request:
+    """What diff and apply have in common."""
+
+    cluster: Cluster
+    node: str | None
+    allocation: AllocationOptions
+    sysfs: str
+    state_dir: str
+
+    def open(self, *, writing: bool) -> AbstractContextManager[Applier]:
+        return open_applier(self.sysfs, self.state_dir, writing=writing)
+
+    def plan(self, applier: Applier) -> ClusterPlan:
+        name = node_named(self.cluster, self.node).name
+        targets = targets_of(self.cluster, {name: applier.machine}, self.allocation)
+        print_lines(f"warning: {text}" for text in targets.warnings)
+        return plan_cluster(self.cluster.intent, targets.inputs)
+
+
+def _request(filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, sysfs: str, state_dir: str) -> _Request:
+    return _Request(need_files(filenames), node, AllocationOptions(pod_resources, assign_cpus), sysfs, state_dir)
+
+
+@click.command()
+@files_option
+@allocation_options
+@sysfs_option
+@state_option
+@output_option("table", "json", "yaml")
+def diff(filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, sysfs: str, state_dir: str, output: str) -> None:
+    """Show the writes that apply would make, in order, with reasons. Exit 0 for none, 1 for some.
+
+    \b
+    kpm diff -f policy.yaml
+    """
+    request = _request(filenames, node, pod_resources, assign_cpus, sysfs, state_dir)
+    sys.exit(1 if _preview(request, output) else 0)
+
+
+def _preview(request: _Request, output: str) -> tuple[Write, ...]:
+    try:
+        with request.open(writing=False) as applier:
+            result = request.plan(applier)
+            writes = applier.preview(result.nodes[0])
+    except StateError as failure:
+        _refuse(failure)
+    if output == "table":
+        for write in writes:
+            click.echo(_write_line(write))
+    else:
+        print_structured({"version": 1, "writes": [_write_view(write) for write in writes]}, output)
+    print_lines(all_problems(result))
+    return writes
+
+
+def _refuse(failure: StateError) -> Any:
+    click.echo(f"kpm: {failure}", err=True)
+    sys.exit(1)
+
+
+def _write_line(write: Write) -> str:
+    return f"{write.path}: {write.old if write.old is not None else '?'} -> {write.value}  ({_why(write)})"
+
+
+def _why(write: Write) -> str:
+    """The reasons of one file out of those of its whole group."""
+    key = _REASON_OF.get(write.path.rpartition("/")[2])
+    own = [line for line in write.because[1:] if key and line.startswith(key)]
+    first = {"drift": "changed by somebody else; ", "restore": "", "plan": ""}[write.reason]
+    return first + "; ".join([*write.because[:1], *own])
+
+
+def _write_view(write: Write) -> dict[str, Any]:
+    return {"path": write.path, "old": write.old, "value": write.value, "group": write.group, "reason": write.reason, "because": list(write.because)}
+
+
+@click.command()
+@files_option
+@allocation_options
+@sysfs_option
+@state_option
+@click.option("--dry-run", is_flag=True, help="Only show the writes, as diff does; nothing is written.")
+@output_option("table", "json", "yaml")
+def apply(
+    filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, sysfs: str, state_dir: str, dry_run: bool, output: str
+) -> None:
+    """Write the plan to the machine, read back until it has settled, and report.
+
+    Exit 0 settled (what the kernel rounds or somebody else limits is reported, not an error); 1 a write failed, a value
+    does not settle, or an object has errors.
+
+    \b
+    kpm apply -f policy.yaml --dry-run
+    kpm apply -f policy.yaml
+    """
+    request = _request(filenames, node, pod_resources, assign_cpus, sysfs, state_dir)
+    if dry_run:
+        _preview(request, output)
+        return
+    try:
+        with request.open(writing=True) as applier:
+            result = request.plan(applier)
+            report = applier.apply(result.nodes[0])
+    except StateError as failure:
+        _refuse(failure)
+    _print_report(report, output)
+    problems = all_problems(result)
+    print_lines(problems)
+    sys.exit(0 if report.settled and not has_errors(problems) else 1)
+
+
+@click.command()
+@sysfs_option
+@state_option
+@output_option("table", "json", "yaml")
+def restore(sysfs: str, state_dir: str, output: str) -> None:
+    """Put every owned group back to its baseline: what was there before the first write. Exit 1 where something could not be.
+
+    \b
+    kpm restore
+    """
+    try:
+        with open_applier(sysfs, state_dir) as applier:
+            report = applier.restore()
+    except StateError as failure:
+        _refuse(failure)
+    _print_report(report, output)
+    sys.exit(0 if report.settled else 1)
+
+
+def _print_report(report: Report, output: str) -> None:
+    if output != "table":
+        view = {"version": 1, "settled": report.settled, "writes": [_write_view(item) for item in report.writes], "outcomes": _outcome_views(report.outcomes)}
+        print_structured({**view, "released": list(report.released)}, output)
+        return
+    for outcome in report.outcomes:
+        if outcome.status is not Status.APPLIED:
+            click.echo(_outcome_line(outcome), err=outcome.status in _BAD)
+    released = f", {len(report.released)} groups back at baseline" if report.released else ""
+    click.echo(f"{len(report.writes)} files written{released}, {'settled' if report.settled else 'NOT settled'}")
+
+
+def _outcome_views(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
+    return [{"path": item.path, "status": item.status, "wanted": item.wanted, "shows": item.shows, "errno": errno.errorcode.get(item.errno or 0)} for item in outcomes]
+
+
+def _outcome_line(outcome: Outcome) -> str:
+    shows = outcome.shows if outcome.shows is not None else "nothing readable"
+    match outcome.status:
+        case Status.LIMITED:
+            return f"{outcome.path}: {outcome.wanted} requested, {shows} shown: rounded by the kernel or limited by another party"
+        case Status.DRIFTED:
+            return f"{outcome.path}: {outcome.wanted} wanted, somebody else wrote {shows}"
+        case Status.OFFLINE:
+            return f"{outcome.path}: its CPUs are offline; run again when they are back"
+        case Status.UNSETTLED:
+            return f"{outcome.path}: {outcome.wanted} requested, {shows} shown and still changing"
+        case _:
+            return f"{outcome.path}: writing {outcome.wanted} failed with {errno.errorcode.get(outcome.errno or 0, 'an error')}, shows {shows}"

@@ -1,0 +1,71 @@
+"""The verb that shows a machine."""
+
+import click
+
+from kpm.cli.options import output_option, print_structured, sysfs_option
+from kpm.errors import InputError, one_line
+from kpm.hostinfo import with_cpu_model
+from kpm.views import features, machine_view
+from kpm_applier.discover import HostError
+from kpm_applier.discover import discover as discover_machine
+from kpm_applier.sysfs import SysfsHost
+from kpm_planner.cpuset import format_cpulist
+from kpm_planner.machine import Machine
+
+
+@click.command(short_help="Show the machine.")
+@sysfs_option
+@output_option("table", "json", "yaml")
+def discover(sysfs: str, output: str) -> None:
+    """Show the machine: CPUs, cores, dies, packages, frequency domains, idle states, uncore, what is supported and why not.
+
+    \b
+    kpm discover
+    kpm discover --sysfs ./dump/sys -o json > machine.json
+    """
+    machine = read_tree(sysfs)
+    if output == "table":
+        _print_table(machine)
+    else:
+        print_structured(machine_view(machine), output)
+
+
+def read_tree(sysfs: str) -> Machine:
+    """The machine of a tree as it is now. Errors: InputError."""
+    try:
+        host = SysfsHost(sysfs)
+        return with_cpu_model(discover_machine(host).machine, host)
+    except HostError as failure:
+        raise InputError(f"--sysfs {sysfs}: {one_line(failure)}") from None
+    except OSError as failure:
+        raise InputError(f"--sysfs {sysfs}: {failure.strerror or one_line(failure)}") from None
+
+
+def _print_table(machine: Machine) -> None:
+    from kpm.tables import console, plain_table
+
+    out = console()
+    online = machine.online
+    packages = {cpu.package for cpu in machine.cpus if cpu.online}
+    cores = {(cpu.package, cpu.die, cpu.core, cpu.siblings) for cpu in machine.cpus if cpu.online}
+    out.print(f"{machine.cpu_model or 'unknown CPU'} ({machine.architecture or 'architecture unknown'})", highlight=False)
+    out.print(f"{len(online)} of {len(machine.cpus)} CPUs online ({format_cpulist(online)}), {len(cores)} cores, {len(packages)} packages", highlight=False)
+    rows: dict[tuple[str, ...], set[int]] = {}
+    for kind, cpus in machine.kinds:
+        domain = kind.frequency
+        states = " ".join(f"{state.name}:{state.latency_us}" for state in kind.idle) or "-"
+        key = ("-",) * 5 if domain is None else (
+            str(domain.driver), f"{domain.hardware_min_khz}..{domain.hardware_max_khz}", " ".join(domain.governors),
+            f"{domain.settings.min_khz}..{domain.settings.max_khz} {domain.settings.governor}", domain.settings.epp or "-",
+        )  # fmt: skip
+        rows.setdefault((*key, states), set()).update(cpus)
+    table = plain_table("CPUs", "driver", "hardware kHz", "governors", "now", "EPP", "idle states (µs)")
+    for row, members in rows.items():
+        table.add_row(format_cpulist(members), *row)
+    out.print(table)
+    sizes = sorted({len(domain.cpus) for domain in machine.domains})
+    out.print(f"{len(machine.domains)} frequency domains of {', '.join(map(str, sizes)) or 'no'} CPUs", highlight=False)
+    for entry in machine.uncore:
+        out.print(f"uncore {entry.name}: {entry.min_khz}..{entry.max_khz} kHz of {entry.hardware_min_khz}..{entry.hardware_max_khz}", highlight=False)
+    for feature in features(machine):
+        out.print(f"{feature['name']}: {'yes' if feature['supported'] else 'no'}, {feature['reason']}", highlight=False)

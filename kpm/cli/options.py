@@ -1,0 +1,62 @@
+"""Options that several verbs share, and how results are printed."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+from kpm.errors import one_line
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+DEFAULT_STATE_DIR = "/var/lib/kpm"
+
+
+def files_option(function: _Function) -> _Function:
+    """-f FILE|DIR|-"""
+    return click.option("-f", "--filename", "filenames", multiple=True, metavar="FILE|DIR|-", help="Objects as YAML or JSON; may be given many times.")(function)
+
+
+def sysfs_option(function: _Function) -> _Function:
+    """--sysfs ROOT"""
+    return click.option("--sysfs", default="/sys", metavar="ROOT", show_default=True, help="The tree that /sys is; a copy or a dump works too.")(function)
+
+
+def state_option(function: _Function) -> _Function:
+    """--state-dir DIR"""
+    text = "Where baselines and requests are kept, one file for each root."
+    return click.option("--state-dir", envvar="KPM_STATE_DIR", default=DEFAULT_STATE_DIR, metavar="DIR", show_default=True, help=text)(function)
+
+
+def output_option(*formats: str) -> Callable[[_Function], _Function]:
+    """-o FORMAT, the first one by default."""
+    return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="How to print.")
+
+
+def allocation_options(function: _Function) -> _Function:
+    """--node, --pod-resources, --assign-cpus"""
+    options = (
+        click.option("--node", metavar="NAME", help="The node to plan for; by default the only Node given, else this machine's name."),
+        click.option("--pod-resources", multiple=True, metavar="[NODE=]FILE", help="Exclusive CPUs: JSON of the kubelet's PodResources List answer."),
+        click.option("--assign-cpus", is_flag=True, help="Let a model of the static CPU manager choose the exclusive CPUs."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def print_structured(content: Any, output: str) -> None:
+    """Print a value as JSON or YAML."""
+    if output == "json":
+        click.echo(json.dumps(content, indent=2 if os.isatty(1) else None))
+    else:
+        import yaml
+
+        click.echo(yaml.dump(json.loads(json.dumps(content)), sort_keys=False, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)), nl=False)
+
+
+def print_lines(lines: Iterable[object]) -> None:
+    """Print messages on standard error, one line each."""
+    for line in lines:
+        click.echo(one_line(line, 2000), err=True)

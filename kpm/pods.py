@@ -1,0 +1,158 @@
+"""Nodes, pods and the kubelet's PodResources answers between their mappings and the planner's values.
+
+These kinds are not ours: unknown fields are ignored, known ones must have their type.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kpm.errors import show
+from kpm.wire import WireError, parse_time, structure_meta
+from kpm_planner.allocation import ContainerCpus
+from kpm_planner.cpuset import LARGEST_CPU
+from kpm_planner.intent import Container, Node, Pod
+from kpm_planner.quantities import Quantity, parse_quantity
+
+_Resources = tuple[Quantity | None, Quantity | None]
+
+
+def _mapping(value: Any, path: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise WireError(f"{path}: {show(value)} is not allowed: a mapping")
+    return value
+
+
+def _list(value: Any, path: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise WireError(f"{path}: {show(value)} is not allowed: a list")
+    return value
+
+
+def _text(value: Any, path: str) -> str:
+    if value is not None and not isinstance(value, str):
+        raise WireError(f"{path}: {show(value)} is not allowed: text")
+    return value or ""
+
+
+def structure_node(document: Mapping[str, Any]) -> Node:
+    """A Node. Errors: WireError."""
+    meta = structure_meta(document)
+    return Node(meta.name, meta.labels)
+
+
+def structure_pod(document: Mapping[str, Any]) -> Pod:
+    """A Pod with the containers that can own CPUs. Errors: WireError."""
+    meta = structure_meta(document)
+    spec, status = _mapping(document.get("spec"), "spec"), _mapping(document.get("status"), "status")
+    policy = _text(spec.get("restartPolicy"), "spec.restartPolicy") or "Always"
+    states = _statuses(status)
+    app = [_container(item, f"spec.containers[{index}]", policy, states) for index, item in enumerate(_list(spec.get("containers"), "spec.containers"))]
+    first = list(enumerate(_list(spec.get("initContainers"), "spec.initContainers")))
+    init = [(_container(item, f"spec.initContainers[{index}]", "Always", states), _mapping(item, "").get("restartPolicy") == "Always") for index, item in first]
+    quality = _text(status.get("qosClass"), "status.qosClass")
+    started = _text(status.get("startTime"), "status.startTime")
+    return Pod(
+        meta=meta,
+        containers=(*app, *(container for container, restartable in init if restartable)),
+        node=_text(spec.get("nodeName"), "spec.nodeName") or None,
+        phase=_text(status.get("phase"), "status.phase"),
+        started=parse_time(started, "status.startTime") if started else None,
+        guaranteed=quality == "Guaranteed" if quality else _guaranteed([*app, *(container for container, _ in init)], spec),
+    )
+
+
+def _statuses(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    found = {}
+    for field in ("containerStatuses", "initContainerStatuses"):
+        for index, item in enumerate(_list(status.get(field), f"status.{field}")):
+            entry = _mapping(item, f"status.{field}[{index}]")
+            found[_text(entry.get("name"), f"status.{field}[{index}].name")] = entry
+    return found
+
+
+def _container(item: Any, path: str, policy: str, states: Mapping[str, Mapping[str, Any]]) -> Container:
+    entry = _mapping(item, path)
+    name = _text(entry.get("name"), f"{path}.name")
+    if not name:
+        raise WireError(f"{path}.name: is missing; a container needs a name")
+    resources = _mapping(entry.get("resources"), f"{path}.resources")
+    limits = _quantities(resources.get("limits"), f"{path}.resources.limits")
+    requests = {**limits, **_quantities(resources.get("requests"), f"{path}.resources.requests")}
+    state = states.get(name, {})
+    return Container(
+        name=name,
+        cpu=(requests.get("cpu"), limits.get("cpu")),
+        memory=(requests.get("memory"), limits.get("memory")),
+        resources=tuple(sorted((key, amount) for key, amount in requests.items() if "/" in key)),
+        claims=bool(_list(resources.get("claims"), f"{path}.resources.claims")),
+        finished=_finished(state, policy),
+        id=_text(state.get("containerID"), f"status of {name}"),
+    )
+
+
+def _quantities(value: Any, path: str) -> dict[str, Quantity]:
+    found = {}
+    for name, amount in _mapping(value, path).items():
+        try:
+            if type(amount) is float:
+                amount = str(amount)
+            if type(amount) not in (int, str) or type(name) is not str:
+                raise ValueError
+            found[name] = parse_quantity(amount)
+        except ValueError:
+            raise WireError(f"{path}.{name}: {show(amount)} is not allowed: a quantity such as 2, 1500m or 1Gi") from None
+    return found
+
+
+def _finished(state: Mapping[str, Any], policy: str) -> bool:
+    """Whether a container has terminated and will not be started again."""
+    terminated = _mapping(_mapping(state.get("state"), "state").get("terminated"), "state.terminated")
+    return bool(terminated) and (policy == "Never" or (policy == "OnFailure" and terminated.get("exitCode") == 0))
+
+
+def _guaranteed(containers: Iterable[Container], spec: Mapping[str, Any]) -> bool:
+    """The QoS class as the API server computes it (Kubernetes, pod quality of service)."""
+    whole = _mapping(spec.get("resources"), "spec.resources")
+    if whole:
+        limits = _quantities(whole.get("limits"), "spec.resources.limits")
+        requests = {**limits, **_quantities(whole.get("requests"), "spec.resources.requests")}
+        return all(limits.get(key) and limits.get(key) == requests.get(key) for key in ("cpu", "memory"))
+    pairs: list[_Resources] = [pair for container in containers for pair in (container.cpu, container.memory)]
+    return bool(pairs) and all(limit and request == limit for request, limit in pairs)
+
+
+def structure_pod_resources(answer: Any) -> tuple[tuple[ContainerCpus, ...], frozenset[int] | None]:
+    """The kubelet's List answer, and its allocatable CPUs where "cpuIds" of GetAllocatableResources stand beside it.
+
+    Errors: WireError. Ids may be numbers or texts, names in camelCase or with underscores, as different encoders write.
+    """
+    content = _mapping(answer, "document")
+    pods = content.get("podResources", content.get("pod_resources"))
+    if pods is None:
+        raise WireError("podResources: is missing; the kubelet's PodResources List answer is needed")
+    found = []
+    for index, item in enumerate(_list(pods, "podResources")):
+        path = f"podResources[{index}]"
+        entry = _mapping(item, path)
+        for number, inner in enumerate(_list(entry.get("containers"), f"{path}.containers")):
+            place = f"{path}.containers[{number}]"
+            container = _mapping(inner, place)
+            cpus = _cpu_ids(container.get("cpuIds", container.get("cpu_ids")), f"{place}.cpuIds")
+            names = [_text(value, place) for value in (entry.get("namespace"), entry.get("name"), container.get("name"))]
+            found.append(ContainerCpus(names[0] or "default", names[1], names[2], cpus))
+    allocatable = content.get("cpuIds", content.get("cpu_ids"))
+    return tuple(found), None if allocatable is None else _cpu_ids(allocatable, "cpuIds")
+
+
+def _cpu_ids(value: Any, path: str) -> frozenset[int]:
+    cpus = set()
+    for index, item in enumerate(_list(value, path)):
+        text = str(item) if type(item) in (int, str) else ""
+        if not (text.isascii() and text.isdigit()) or len(text) > 5 or int(text) > LARGEST_CPU:
+            raise WireError(f"{path}[{index}]: {show(item)} is not allowed: a CPU id from 0 to {LARGEST_CPU}")
+        cpus.add(int(text))
+    return frozenset(cpus)

@@ -1,0 +1,74 @@
+"""All inputs of a plan in one value, from the options of the command line, and the plan they give."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from attrs import frozen
+
+from kpm.applying import open_applier
+from kpm.errors import InputError
+from kpm.hostinfo import with_cpu_model
+from kpm.inputs import Cluster
+from kpm.machines import read_machine
+from kpm.targets import AllocationOptions, Targets, node_named, targets_of
+from kpm_applier.state import StateError
+from kpm_applier.sysfs import SysfsHost
+from kpm_planner.machine import Machine
+from kpm_planner.plan import ClusterPlan, plan_cluster
+
+
+@frozen
+class Recipe:
+    """What a plan is made of."""
+
+    cluster: Cluster
+    targets: Targets
+
+    def plan(self) -> ClusterPlan:
+        """The plan."""
+        return plan_cluster(self.cluster.intent, self.targets.inputs)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was left out on the way."""
+        return self.targets.warnings
+
+
+def make_recipe(cluster: Cluster, node: str | None, pod_resources: Sequence[str], assign: bool, sysfs: str, machines: Sequence[str], state_dir: str) -> Recipe:
+    """Inputs out of options. Errors: InputError."""
+    found = _machines(cluster, node, sysfs, machines, state_dir)
+    return Recipe(cluster, targets_of(cluster, found, AllocationOptions(tuple(pod_resources), assign)))
+
+
+def _machines(cluster: Cluster, node: str | None, sysfs: str, machines: Sequence[str], state_dir: str) -> Mapping[str, Machine]:
+    """Machines by node name: from files, or of one tree."""
+    if not machines:
+        return {node_named(cluster, node).name: _tree_machine(sysfs, state_dir)}
+    if len(machines) == 1 and not _names_node(machines[0]):
+        return {node_named(cluster, node).name: read_machine(machines[0])}
+    found = {}
+    for text in machines:
+        name, mark, path = text.partition("=")
+        if not mark or not name:
+            raise InputError(f"--machine: {text!r} is not allowed: NODE=FILE, where more than one is given")
+        if name in found:
+            raise InputError(f"--machine: node {name!r} is given twice; each is allowed once")
+        if node is None or node == name:
+            found[name] = read_machine(path)
+    if not found:
+        raise InputError(f"--node: {node!r} is not allowed: a node of --machine")
+    return found
+
+
+def _names_node(text: str) -> bool:
+    return "=" in text and not os.path.exists(text)
+
+
+def _tree_machine(sysfs: str, state_dir: str) -> Machine:
+    """The machine of a tree with its baseline."""
+    try:
+        with open_applier(sysfs, state_dir, writing=False) as applier:
+            host = applier.host
+            return with_cpu_model(applier.machine, host) if isinstance(host, SysfsHost) else applier.machine
+    except StateError as failure:
+        raise InputError(str(failure)) from None

@@ -1,0 +1,101 @@
+"""Which nodes a command is about, with their machines and allocations: files and options into the planner's inputs."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from attrs import evolve, field, frozen
+
+from kpm.cpu_manager import assign_cpus
+from kpm.errors import InputError
+from kpm.inputs import Cluster, read_pod_resources
+from kpm_planner.allocation import Allocation
+from kpm_planner.intent import Node, Pod, PowerNodeConfig, PowerWorkload
+from kpm_planner.machine import Machine
+from kpm_planner.plan import NodeInput
+from kpm_planner.selection import accept, selects, selects_map
+
+HOSTNAME_LABEL = "kubernetes.io/hostname"
+
+
+@frozen
+class AllocationOptions:
+    """Where exclusive CPUs come from: files of the kubelet's answers, or the model of its CPU manager."""
+
+    pod_resources: tuple[str, ...] = ()
+    assign: bool = False
+
+
+@frozen
+class Targets:
+    """What to plan for, and what was left out."""
+
+    inputs: tuple[NodeInput, ...] = ()
+    warnings: tuple[str, ...] = field(factory=tuple)
+
+
+def node_named(cluster: Cluster, name: str | None) -> Node:
+    """The node of one machine: by name, else the only Node given, else this machine's name.
+
+    A node that no object describes has its host name label, as the kubelet would set it. Errors: InputError.
+    """
+    if name is None and len(cluster.nodes) > 1:
+        raise InputError(f"--node: is missing; the objects describe {len(cluster.nodes)} nodes: {', '.join(sorted(cluster.nodes))}")
+    if name is None:
+        name = next(iter(cluster.nodes), None) or os.uname().nodename
+    return cluster.nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
+
+
+def targets_of(cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions) -> Targets:
+    """The planner's inputs for these nodes. Errors: InputError."""
+    reported = _reported(options, machines)
+    inputs, warnings = [], []
+    for name, machine in machines.items():
+        node = cluster.nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
+        pods = tuple(pod for pod in cluster.pods if pod.node == name or (pod.node is None and len(machines) == 1))
+        if options.assign:
+            allocation, refused = assign_cpus(machine, _running(pods), reserved_cpus(cluster, node))
+            warnings += [f"pod {item.namespace}/{item.pod} container {item.container} wants {item.wanted} CPUs, {item.free} are free on {name}" for item in refused]
+        elif name in reported:
+            allocation = evolve(reported[name], pods=pods)
+        else:
+            allocation = Allocation(pods=pods, answered=not any(pod.live for pod in pods))
+        inputs.append(NodeInput(node, machine, allocation))
+    known = {item.node.name for item in inputs}
+    lost = sorted(f"{pod.meta.namespace or 'default'}/{pod.meta.name}" for pod in cluster.pods if pod.node not in known and not (pod.node is None and len(machines) == 1))
+    if lost:
+        warnings.append(f"pods on no node that is planned for (spec.nodeName): {', '.join(lost)}")
+    return Targets(tuple(inputs), tuple(warnings))
+
+
+def _running(pods: Sequence[Pod]) -> tuple[Pod, ...]:
+    """Pods that the model starts: one without a phase counts as running."""
+    return tuple(pod if pod.phase else evolve(pod, phase="Running") for pod in pods)
+
+
+def _reported(options: AllocationOptions, machines: Mapping[str, Machine]) -> dict[str, Allocation]:
+    if options.assign and options.pod_resources:
+        raise InputError("--assign-cpus: cannot be used together with --pod-resources; one of them says who owns which CPU")
+    found = {}
+    for text in options.pod_resources:
+        name, path = split_node(text, machines, "--pod-resources")
+        entries, allocatable = read_pod_resources(path)
+        found[name] = Allocation(reported=entries, allocatable=allocatable)
+    return found
+
+
+def split_node(text: str, names: Mapping[str, object], option: str) -> tuple[str, str]:
+    """NODE=FILE taken apart; a plain FILE is for the only node. Errors: InputError."""
+    name, mark, path = text.partition("=")
+    if mark and name in names:
+        return name, path
+    if len(names) == 1:
+        return next(iter(names)), text
+    raise InputError(f"{option}: {text!r} is not allowed: NODE=FILE, with a node of {', '.join(sorted(names)) or 'none'}")
+
+
+def reserved_cpus(cluster: Cluster, node: Node) -> frozenset[int]:
+    """CPUs that the objects reserve on a node, for the model of the CPU manager."""
+    accepted = accept(cluster.intent).intent
+    definitions: list[PowerWorkload | PowerNodeConfig] = [item for item in accepted.workloads if selects_map(item.power_node_selector, node.labels)]
+    definitions += [item for item in accepted.node_configs if selects(item.node_selector, node.labels)]
+    return frozenset(cpu for item in definitions for entry in item.reserved_cpus for cpu in entry.cores)

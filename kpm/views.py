@@ -1,0 +1,244 @@
+"""Machines and plans as the JSON of the command line: versioned, growing only by addition (docs/schema)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from attrs import evolve
+
+from kpm.errors import InputError, show
+from kpm_planner.allocation import Allocation, ContainerCpus
+from kpm_planner.intent import Pod
+from kpm_planner.machine import MANAGED_DRIVERS, Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+from kpm_planner.plan import ClusterPlan, CpuGroup, NodePlan
+from kpm_planner.problems import Problem
+
+VERSION = 1
+
+
+def features(machine: Machine) -> list[dict[str, Any]]:
+    """What of power management the machine supports, and where not, why."""
+    drivers = sorted({str(domain.driver) for domain in machine.domains})
+    managed = [domain for domain in machine.domains if domain.managed]
+    no_frequency = f"scaling driver {', '.join(drivers)} is none of {', '.join(sorted(MANAGED_DRIVERS))}" if drivers else "no cpufreq policy: no scaling driver is loaded"
+    epp = any(domain.settings.epp is not None for domain in machine.domains)
+    found = [
+        ("frequency", bool(managed), f"driver {', '.join(drivers)}" if managed else no_frequency),
+        ("epp", epp, "energy_performance_preference exists" if epp else "the driver has no energy_performance_preference"),
+        ("idle", bool(machine.idle_names), f"driver {machine.idle_driver}" if machine.idle_names else "no cpuidle states"),
+        ("uncore", bool(machine.uncore), f"{len(machine.uncore)} entries" if machine.uncore else "no intel_uncore_frequency"),
+        ("boost", machine.boost is not None, "a node-wide switch exists" if machine.boost is not None else "no node-wide switch"),
+    ]
+    return [{"name": name, "supported": supported, "reason": reason} for name, supported, reason in found]
+
+
+def machine_view(machine: Machine) -> dict[str, Any]:
+    """A machine as `discover -o json` gives it. Units: kHz, µs."""
+    return {
+        "version": VERSION,
+        "architecture": machine.architecture,
+        "cpuModel": machine.cpu_model,
+        "cpus": [
+            {
+                "cpu": cpu.id, "online": cpu.online, "package": cpu.package, "die": cpu.die, "cluster": cpu.cluster, "core": cpu.core,
+                "siblings": list(cpu.siblings), "frequencyDomain": cpu.domain,
+            }
+            for cpu in machine.cpus
+        ],
+        "frequencyDomains": [_domain_view(domain) for domain in machine.domains],
+        "idle": {"driver": machine.idle_driver, "cpus": [{"cpu": cpu.id, "states": [_state_view(state) for state in cpu.idle]} for cpu in machine.cpus if cpu.idle]},
+        "uncore": [
+            {
+                "name": entry.name, "package": entry.package, "die": entry.die, "domain": entry.domain, "cluster": entry.cluster,
+                "hardwareMinKHz": entry.hardware_min_khz, "hardwareMaxKHz": entry.hardware_max_khz, "minKHz": entry.min_khz, "maxKHz": entry.max_khz,
+            }
+            for entry in machine.uncore
+        ],
+        "boost": machine.boost,
+        "driverStatus": machine.driver_status,
+        "features": features(machine),
+    }  # fmt: skip
+
+
+def _domain_view(domain: FrequencyDomain) -> dict[str, Any]:
+    settings = domain.settings
+    return {
+        "id": domain.id, "cpus": list(domain.cpus), "driver": domain.driver,
+        "hardwareMinKHz": domain.hardware_min_khz, "hardwareMaxKHz": domain.hardware_max_khz, "limitMaxKHz": domain.limit_max_khz,
+        "availableKHz": list(domain.available_khz), "governors": list(domain.governors), "epps": list(domain.epps),
+        "minKHz": settings.min_khz, "maxKHz": settings.max_khz, "governor": settings.governor, "epp": settings.epp,
+    }  # fmt: skip
+
+
+def _state_view(state: IdleState) -> dict[str, Any]:
+    default = None if state.default_enabled is None else "enabled" if state.default_enabled else "disabled"
+    return {"index": state.index, "name": state.name, "latencyUs": state.latency_us, "enabled": state.enabled, "default": default}
+
+
+class _Fields:
+    """Typed access to a mapping of a file, with faults that name the field."""
+
+    def __init__(self, content: Any, path: str) -> None:
+        if not isinstance(content, Mapping):
+            raise InputError(f"{path}: {show(content)} is not allowed: a mapping")
+        self.content, self.path = content, path
+
+    def get(self, name: str, kind: type, *, needed: bool = False) -> Any:
+        value = self.content.get(name)
+        if value is None and not needed:
+            return None
+        if type(value) is not kind:
+            names = {int: "a whole number", str: "text", bool: "true or false", list: "a list", dict: "a mapping"}
+            raise InputError(f"{self.path}.{name}: {show(value)} is not allowed: {names[kind]}")
+        return value
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        return tuple(self._items(name, int, "whole numbers"))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        return tuple(self._items(name, str, "texts"))
+
+    def _items(self, name: str, kind: type, what: str) -> list[Any]:
+        items = self.get(name, list) or []
+        if not all(type(item) is kind for item in items):
+            raise InputError(f"{self.path}.{name}: {show(items)} is not allowed: a list of {what}")
+        return list(items)
+
+    def each(self, name: str, make: Callable[["_Fields"], Any]) -> list[Any]:
+        return [make(_Fields(item, f"{self.path}.{name}[{index}]")) for index, item in enumerate(self.get(name, list) or [])]
+
+
+def machine_of(content: Mapping[str, Any], source: str) -> Machine:
+    """A machine from what `machine_view` gave. Errors: InputError."""
+    top = _Fields(content, source)
+    version = top.get("version", int, needed=True)
+    if version != VERSION:
+        raise InputError(f"{source}.version: {version} is not allowed: {VERSION}")
+    idle = _Fields(content.get("idle") or {}, f"{source}.idle")
+    states = dict(idle.each("cpus", lambda item: (item.get("cpu", int, needed=True), tuple(item.each("states", _state_of)))))
+    cpus = top.each("cpus", lambda item: _cpu_of(item, states))
+    domains = top.each("frequencyDomains", _domain_of)
+    if not cpus:
+        raise InputError(f"{source}.cpus: is missing or empty; a machine has CPUs")
+    known = {domain.id for domain in domains}
+    for cpu in cpus:
+        if cpu.domain is not None and cpu.domain not in known:
+            raise InputError(f"{source}.cpus: CPU {cpu.id} is in frequency domain {cpu.domain}, which frequencyDomains does not list")
+    return Machine(
+        architecture=top.get("architecture", str),
+        cpu_model=top.get("cpuModel", str),
+        cpus=tuple(sorted(cpus, key=lambda cpu: int(cpu.id))),
+        domains=tuple(domains),
+        idle_driver=idle.get("driver", str),
+        uncore=tuple(top.each("uncore", _uncore_of)),
+        boost=top.get("boost", bool),
+        driver_status=top.get("driverStatus", str),
+    )
+
+
+def _state_of(item: _Fields) -> IdleState:
+    default = item.get("default", str)
+    enabled = item.get("enabled", bool)
+    index, name, latency = item.get("index", int, needed=True), item.get("name", str, needed=True), item.get("latencyUs", int) or 0
+    return IdleState(index, name, latency, enabled is not False, None if default is None else default == "enabled")
+
+
+def _cpu_of(item: _Fields, states: Mapping[int, tuple[IdleState, ...]]) -> Cpu:
+    number = item.get("cpu", int, needed=True)
+    package, die, cluster, core = (item.get(name, int) for name in ("package", "die", "cluster", "core"))
+    online, domain = item.get("online", bool) is not False, item.get("frequencyDomain", int)
+    return Cpu(number, online, package, die, cluster, core, item.numbers("siblings"), domain, states.get(number, ()))
+
+
+def _domain_of(item: _Fields) -> FrequencyDomain:
+    top = item.get("hardwareMaxKHz", int)
+    return FrequencyDomain(
+        id=item.get("id", int, needed=True),
+        cpus=item.numbers("cpus"),
+        driver=item.get("driver", str),
+        hardware_min_khz=item.get("hardwareMinKHz", int),
+        hardware_max_khz=top,
+        limit_max_khz=item.get("limitMaxKHz", int) or top,
+        available_khz=item.numbers("availableKHz"),
+        governors=item.texts("governors"),
+        epps=item.texts("epps"),
+        settings=CpufreqSettings(item.get("minKHz", int), item.get("maxKHz", int), item.get("governor", str), item.get("epp", str)),
+    )
+
+
+def _uncore_of(item: _Fields) -> UncoreEntry:
+    numbers = (item.get(name, int) for name in ("package", "die", "domain", "cluster", "hardwareMinKHz", "hardwareMaxKHz", "minKHz", "maxKHz"))
+    return UncoreEntry(item.get("name", str, needed=True), *numbers)
+
+
+def problem_view(problem: Problem) -> dict[str, str]:
+    """A problem of a plan."""
+    return {"severity": problem.severity, "code": problem.code, "object": problem.object, "field": problem.field, "message": problem.message}
+
+
+def plan_view(plan: ClusterPlan) -> dict[str, Any]:
+    """A plan as `plan -o json` gives it: one entry a CPU."""
+    return {"version": VERSION, "nodes": [_node_view(node) for node in plan.nodes], "problems": [problem_view(problem) for problem in plan.problems]}
+
+
+def _node_view(plan: NodePlan) -> dict[str, Any]:
+    return {
+        "node": plan.node,
+        "cpus": sorted((view for group in plan.groups for view in _group_views(group)), key=lambda view: int(view["cpu"])),
+        "uncore": [
+            {
+                "name": target.entry.name, "package": target.entry.package, "die": target.entry.die,
+                "minKHz": target.min_khz, "maxKHz": target.max_khz, "because": list(target.because),
+            }
+            for target in plan.uncore
+        ],
+        "extendedResources": dict(plan.extended_resources),
+        "problems": [problem_view(problem) for problem in plan.problems],
+        "validUntil": plan.valid_until.isoformat() if plan.valid_until else None,
+    }  # fmt: skip
+
+
+def _group_views(group: CpuGroup) -> list[dict[str, Any]]:
+    target, owner = group.target, group.container
+    shared = {
+        "pool": group.pool,
+        "profile": group.profile,
+        "container": None if owner is None else {"namespace": owner.namespace, "pod": owner.pod, "uid": owner.uid, "name": owner.name, "id": owner.id},
+        "minKHz": target.min_khz,
+        "maxKHz": target.max_khz,
+        "governor": target.governor,
+        "epp": target.epp,
+        "cstates": dict(target.idle) or None,
+        "held": group.held,
+        "because": list(group.because),
+    }
+    return [{"cpu": cpu, **shared} for cpu in group.cpus]
+
+
+def allocation_view(allocation: Allocation) -> dict[str, Any]:
+    """An allocation as snapshots hold it, beside the pods, which are objects."""
+    return {
+        "version": VERSION,
+        "answered": allocation.answered,
+        "allocatable": None if allocation.allocatable is None else sorted(allocation.allocatable),
+        "pods": [
+            {"namespace": pod.meta.namespace or "default", "name": pod.meta.name, "uid": pod.meta.uid, "phase": pod.phase} for pod in allocation.pods
+        ],
+        "containers": [
+            {"namespace": item.namespace, "pod": item.pod, "name": item.container, "cpus": sorted(item.cpus)} for item in allocation.reported
+        ],
+    }  # fmt: skip
+
+
+def allocation_of(content: Mapping[str, Any], pods: Iterable[Pod], source: str) -> Allocation:
+    """An allocation from what `allocation_view` gave; `pods` are the objects it refers to. Errors: InputError."""
+    top = _Fields(content, source)
+    phases = {(item.get("namespace", str), item.get("name", str)): item.get("phase", str) or "" for item in top.each("pods", lambda item: item)}
+    chosen = tuple(
+        evolve(pod, phase=phases[key]) for pod in pods if (key := (pod.meta.namespace or "default", pod.meta.name)) in phases
+    )  # fmt: skip
+    reported = top.each(
+        "containers",
+        lambda item: ContainerCpus(item.get("namespace", str) or "", item.get("pod", str) or "", item.get("name", str) or "", frozenset(item.numbers("cpus"))),
+    )
+    allocatable = None if top.get("allocatable", list) is None else frozenset(top.numbers("allocatable"))
+    return Allocation(chosen, tuple(reported), top.get("answered", bool) is not False, allocatable)

@@ -1,0 +1,245 @@
+"""Custom resources between API mappings and the planner's values, strictly.
+
+The attrs classes of kpm_planner.intent are the one definition; cattrs does the work, with camelCase names, no unknown
+field, no wrong scalar. Faults name the field as the user wrote it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, TypeVar
+
+from attrs import evolve, fields, has
+from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, IterableValidationError
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from kpm.errors import show
+from kpm_planner.intent import INTEL_GROUP, OPENSHIFT_GROUP, Meta, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+
+GROUPS = (OPENSHIFT_GROUP, INTEL_GROUP)
+KINDS: dict[str, type] = {kind.__name__: kind for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig)}
+
+_IRREGULAR = {"reserved_cpus": "reservedCPUs", "min_mhz": "minMHz", "max_mhz": "maxMHz", "available_mhz": "availableMHz"}
+#: Fields that do not come from spec; no user can write these keys.
+_INJECTED = {"meta": "\0meta", "group": "\0group"}
+_Type = TypeVar("_Type")
+
+
+class WireError(Exception):
+    """A field that cannot be taken. The text: path, value, what is allowed."""
+
+
+class _Wrong(Exception):
+    """A scalar of the wrong type, somewhere below a field."""
+
+    def __init__(self, value: object, allowed: str, below: str = "") -> None:
+        super().__init__(f"{show(value)} is not allowed: {allowed}")
+        self.below = below
+
+
+def api_name(attribute: str) -> str:
+    """The API's name of a Python attribute.
+
+    >>> api_name("power_node_selector"), api_name("reserved_cpus")
+    ('powerNodeSelector', 'reservedCPUs')
+    """
+    first, *rest = attribute.split("_")
+    return _IRREGULAR.get(attribute) or first + "".join(word.capitalize() for word in rest)
+
+
+def structure_object(document: Mapping[str, Any]) -> Any:
+    """An object of one of KINDS from its mapping. Errors: WireError."""
+    kind = KINDS[document["kind"]]
+    unknown = document.keys() - {"apiVersion", "kind", "metadata", "spec", "status"}
+    if unknown:
+        raise WireError(f"{min(unknown)}: is no field here; allowed are apiVersion, kind, metadata, spec, status")
+    spec = document.get("spec")
+    if spec is None:
+        spec = {}
+    if not isinstance(spec, Mapping):
+        raise WireError(f"spec: {show(spec)} is not allowed: a mapping")
+    injected = {_INJECTED["meta"]: structure_meta(document), _INJECTED["group"]: document["apiVersion"].partition("/")[0]}
+    return _structure({**_prepared(spec), **injected}, kind, "spec")
+
+
+def structure_plain(content: Mapping[str, Any], kind: type[_Type], root: str, base: _Type | None = None) -> _Type:
+    """A value of any attrs class from its mapping; fields that are left out come from `base` where it is given.
+
+    Errors: WireError.
+    """
+    value = _structure({key: _without_nulls(item) for key, item in content.items() if item is not None}, kind, root)
+    if base is None:
+        return value
+    written: Any = kind
+    given = [item.name for item in fields(written) if api_name(item.name) in content]
+    merged: Any = base
+    return evolve(merged, **{name: getattr(value, name) for name in given})  # type: ignore[no-any-return]
+
+
+def structure_meta(document: Mapping[str, Any]) -> Meta:
+    """Identity of any API object. Errors: WireError."""
+    metadata = document.get("metadata")
+    if not isinstance(metadata, Mapping):
+        raise WireError(f"metadata: {show(metadata)} is not allowed: a mapping with a name")
+    name = metadata.get("name")
+    if not isinstance(name, str) or not name or len(name) > 253 or not all(char.isalnum() or char in "-._" for char in name) or not name.isascii():
+        raise WireError(f"metadata.name: {show(name)} is not allowed: letters, digits, '-' and '.', at most 253")
+    namespace, uid = (_optional_text(metadata, key) for key in ("namespace", "uid"))
+    labels = metadata.get("labels") or {}
+    if not isinstance(labels, Mapping) or not all(isinstance(key, str) and isinstance(value, str) for key, value in labels.items()):
+        raise WireError(f"metadata.labels: {show(labels)} is not allowed: a mapping of text to text (quote true, yes and numbers)")
+    created = _optional_text(metadata, "creationTimestamp")
+    return Meta(name, namespace, dict(labels), uid or "", None if created is None else parse_time(created, "metadata.creationTimestamp"))
+
+
+def _optional_text(metadata: Mapping[str, Any], key: str) -> str | None:
+    value = metadata.get(key)
+    if value is not None and not isinstance(value, str):
+        raise WireError(f"metadata.{key}: {show(value)} is not allowed: text")
+    return value
+
+
+def parse_time(text: str, path: str) -> datetime:
+    """A point in time as the API writes it. Errors: WireError."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise WireError(f"{path}: {show(text)} is not allowed: a time such as 2026-01-31T08:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _prepared(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec as the API server would store it: no nulls; the short form of reservedCPUs made long."""
+    clean: dict[str, Any] = {key: _without_nulls(value) for key, value in spec.items() if value is not None}
+    reserved = clean.get("reservedCPUs")
+    if isinstance(reserved, list) and reserved and all(type(item) is int for item in reserved):
+        clean["reservedCPUs"] = [{"cores": reserved}]
+    return clean
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+def _structure(value: Any, kind: type[_Type], root: str) -> _Type:
+    try:
+        return converter().structure(value, kind)
+    except (ClassValidationError, IterableValidationError, _Wrong) as failure:
+        raise WireError(": ".join(next(_faults(failure, root)))) from None
+
+
+def _faults(failure: BaseException, path: str) -> Iterator[tuple[str, str]]:
+    """The faults below a cattrs failure, with paths in the user's names."""
+    if isinstance(failure, ClassValidationError):
+        with_notes, without = failure.group_exceptions()
+        for inner, note in with_notes:
+            yield from _faults(inner, f"{path}.{api_name(note.name)}")
+        for inner in without:
+            yield from _faults(inner, path)
+    elif isinstance(failure, IterableValidationError):
+        indexed, plain = failure.group_exceptions()
+        for inner, item in indexed:
+            place = f"[{item.index}]" if isinstance(item.index, int) else f".{item.index}"
+            yield from _faults(inner, f"{path}{place}")
+        for inner in plain:
+            yield from _faults(inner, path)
+    elif isinstance(failure, ForbiddenExtraKeysError):
+        known = ", ".join(_names(failure.cl))
+        yield f"{path}.{min(failure.extra_fields, key=str)}", f"is no field here; allowed are {known}"
+    elif isinstance(failure, KeyError):
+        yield f"{path}", "is missing"
+    else:
+        yield f"{path}{getattr(failure, 'below', '')}", str(failure)
+
+
+def _names(kind: type | None) -> list[str]:
+    return [api_name(item.name) for item in fields(kind) if item.name not in _INJECTED] if kind is not None else []
+
+
+@cache
+def converter() -> Converter:
+    """The strict converter of all kinds."""
+    conv = Converter(detailed_validation=True)
+    for kind, allowed in ((int, "a whole number"), (str, "text"), (bool, "true or false")):
+        conv.register_structure_hook(kind, _strict(kind, allowed))
+    conv.register_structure_hook_func(lambda hint: hint == int | str | None, _int_or_text)
+    conv.register_structure_hook_factory(_is_mapping, _mapping_hook)
+    conv.register_structure_hook_factory(_is_tuple, lambda hint: _tuple_hook(conv, hint))
+    conv.register_structure_hook_factory(has, lambda kind: _class_hook(conv, kind))
+    conv.register_unstructure_hook_factory(has, lambda kind: make_dict_unstructure_fn(kind, conv, _cattrs_omit_if_default=True, **_overrides(kind)))
+    return conv
+
+
+def _strict(kind: type, allowed: str) -> Callable[[Any, Any], Any]:
+    def hook(value: Any, _: Any) -> Any:
+        if type(value) is not kind:
+            raise _Wrong(value, allowed)
+        return value
+
+    return hook
+
+
+def _int_or_text(value: Any, _: Any) -> int | str | None:
+    if value is not None and type(value) not in (int, str):
+        raise _Wrong(value, 'a whole number or a percentage such as "40%"')
+    return value  # type: ignore[no-any-return]
+
+
+def _is_mapping(hint: Any) -> bool:
+    return getattr(hint, "__origin__", None) is Mapping
+
+
+def _mapping_hook(hint: Any) -> Callable[[Any, Any], Any]:
+    kind = hint.__args__[1]
+    allowed = {str: "text (quote true, yes and numbers)", bool: "true or false"}.get(kind, "")
+
+    def hook(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise _Wrong(value, "a mapping")
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise _Wrong(key, "text as a key")
+            if allowed and type(item) is not kind:
+                raise _Wrong(item, allowed, f".{key}")
+        return dict(value)
+
+    return hook
+
+
+def _is_tuple(hint: Any) -> bool:
+    return getattr(hint, "__origin__", None) is tuple and hint.__args__[-1] is Ellipsis
+
+
+def _tuple_hook(conv: Converter, hint: Any) -> Callable[[Any, Any], Any]:
+    inner = conv.get_structure_hook(list[hint.__args__[0]])
+
+    def hook(value: Any, _: Any) -> Any:
+        if not isinstance(value, list):
+            raise _Wrong(value, "a list")
+        return tuple(inner(value, list[hint.__args__[0]]))
+
+    return hook
+
+
+def _overrides(kind: type) -> dict[str, Any]:
+    return {item.name: override(rename=_INJECTED.get(item.name) or api_name(item.name)) for item in fields(kind)}
+
+
+def _class_hook(conv: Converter, kind: type) -> Callable[[Any, Any], Any]:
+    if kind is Meta:
+        return lambda value, _: value
+    overrides = _overrides(kind)
+    if "group" in overrides:
+        overrides["group"] = override(rename=_INJECTED["group"])
+    inner: Any = make_dict_structure_fn(kind, conv, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **overrides)
+
+    def hook(value: Any, hint: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise _Wrong(value, "a mapping")
+        return inner(value, hint)
+
+    return hook

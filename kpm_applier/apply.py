@@ -1,0 +1,117 @@
+"""Carry out writes and read back until everything has settled (rules A3, A4). Never raises half-way.
+
+The kernel may update a policy some time after a write returns (kernel-facts K2), and one end of a range may spring when
+the other moves (K1): so the files of every touched group are read until they stand still, and what is still wanted is
+written in a further round.
+"""
+
+import errno
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from attrs import field, frozen
+
+from kpm_applier.diff import diff
+from kpm_applier.discover import merged, observe
+from kpm_applier.host import Host
+from kpm_applier.targets import Want
+from kpm_planner.changes import Observed, Write
+
+#: Seconds between looks at files that do not show what was written; after the last one they count as settled.
+_LOOKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+#: A value that has moved since the write and stood still for so many looks is where the kernel wants it.
+_STILL_LOOKS = 4
+_ROUNDS = 4
+#: Failures that a further round may cure, once another file of the group has been written.
+_PASSING = frozenset({errno.EBUSY, errno.EINVAL})
+
+
+@frozen
+class Applied:
+    """What came of a set of writes.
+
+    writes: those that the kernel took, in order. observed: what the touched groups' files show at the end. failures:
+    path → errno of writes that failed. unsettled: paths whose values had not stood still when the wait ended.
+    """
+
+    writes: tuple[Write, ...] = ()
+    observed: Observed = Observed()
+    failures: Mapping[str, int] = field(factory=dict, hash=False)
+    unsettled: frozenset[str] = frozenset()
+
+
+def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: Observed) -> Applied:
+    """Make the writes of a diff and whatever further ones the wants need after them; at most four rounds."""
+    by_group = {want.group.key: want for want in wants}
+    taken: dict[str, Write] = {}
+    failures: dict[str, int] = {}
+    given_up: set[str] = set()
+    unsettled: frozenset[str] = frozenset()
+    for _ in range(_ROUNDS):
+        if not writes:
+            break
+        made = _write_all(host, writes, failures)
+        taken.update((write.path, write) for write in made)
+        given_up |= _hopeless(writes, made, failures)
+        touched = [by_group[key] for key in dict.fromkeys(write.group for write in writes)]
+        looked, moving = _settle(host, touched, {write.path for write in made}, observed)
+        unsettled = (unsettled - looked.values.keys()) | moving
+        observed = merged(observed, looked)
+        writes = [write for write in diff(touched, observed) if write.path not in taken and write.path not in given_up]
+    return Applied(tuple(taken.values()), observed, failures, unsettled)
+
+
+def _write_all(host: Host, writes: Iterable[Write], failures: dict[str, int]) -> list[Write]:
+    """Write one by one; a failure costs that file only."""
+    made = []
+    for write in writes:
+        try:
+            host.write(write.path, f"{write.value}\n".encode())
+        except OSError as failure:
+            failures[write.path] = failure.errno or errno.EIO
+        else:
+            made.append(write)
+    if failures:
+        for write in made:
+            failures.pop(write.path, None)
+    return made
+
+
+def _hopeless(writes: Iterable[Write], made: Collection[Write], failures: Mapping[str, int]) -> set[str]:
+    """Paths of failed writes that a further round would not cure: nothing else in their group has moved."""
+    if not failures:
+        return set()
+    moved = {write.group for write in made}
+    failed = (write for write in writes if write.path in failures)
+    return {write.path for write in failed if failures[write.path] not in _PASSING or write.group not in moved}
+
+
+def _settle(host: Host, wants: Sequence[Want], written: Collection[str], before: Observed) -> tuple[Observed, frozenset[str]]:
+    """Read the groups of these wants until their files show what is wanted or stand still.
+
+    Returns what they show and the paths that were still moving at the end.
+    """
+    observed = observe(host, [want.group for want in wants])
+    pending = {
+        item.path: item.path in written
+        for want in wants
+        for item, target in zip(want.group.files, want.values, strict=True)
+        if target is not None and observed.values.get(item.path, target) != target
+    }
+    if not pending:
+        return observed, frozenset()
+    targets = {item.path: target for want in wants for item, target in zip(want.group.files, want.values, strict=True)}
+    groups = {item.path: want.group for want in wants for item in want.group.files}
+    still = dict.fromkeys(pending, 0)
+    for pause in _LOOKS:
+        host.wait(pause)
+        looked = observe(host, {groups[path].key: groups[path] for path in still}.values())
+        for path in list(still):
+            now = looked.values.get(path)
+            still[path] = still[path] + 1 if now == observed.values.get(path) else 0
+            moved = now != before.values.get(path)
+            if now is None or now == targets[path] or (moved and still[path] >= _STILL_LOOKS):
+                del still[path]
+        observed = merged(observed, looked)
+        if not still:
+            break
+    return observed, frozenset(path for path, looks in still.items() if not looks)

@@ -1,0 +1,77 @@
+"""The table of everything that is managed. There is one diff, one verify and one restore, and all of them read it.
+
+To manage one more file, add a row here and say in `wanted` (targets.py) where its value stands in the plan.
+"""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+
+class Kind(StrEnum):
+    """Kinds of group: what is saved, restored and discarded together."""
+
+    BOOST = "boost"
+    CPUFREQ = "cpufreq"
+    IDLE = "idle"
+    UNCORE = "uncore"
+
+
+@frozen
+class Attribute:
+    """A managed file of a group.
+
+    file: its name below the group's folder; for an idle state, below stateN. order: class of writing inside a group,
+    lower first. disturbed_by: scaling drivers under which reading it interrupts the CPU (rule A1). limit: "min" or "max"
+    where the file is one end of a range, so that both are ordered by direction and a hardware limit is recognised.
+    """
+
+    kind: Kind
+    file: str
+    order: int
+    disturbed_by: frozenset[str] = frozenset()
+    limit: str = ""
+
+
+BOOST = Attribute(Kind.BOOST, "boost", 0)
+NO_TURBO = Attribute(Kind.BOOST, "no_turbo", 0)
+GOVERNOR = Attribute(Kind.CPUFREQ, "scaling_governor", 1)
+#: Reading it takes the value from a register of the CPU itself (kernel source, intel_pstate_get_epp).
+EPP = Attribute(Kind.CPUFREQ, "energy_performance_preference", 2, frozenset({"intel_pstate", "intel_cpufreq"}))
+MIN_FREQ = Attribute(Kind.CPUFREQ, "scaling_min_freq", 3, limit="min")
+MAX_FREQ = Attribute(Kind.CPUFREQ, "scaling_max_freq", 3, limit="max")
+IDLE_DISABLE = Attribute(Kind.IDLE, "disable", 4)
+UNCORE_MIN = Attribute(Kind.UNCORE, "min_freq_khz", 5, limit="min")
+UNCORE_MAX = Attribute(Kind.UNCORE, "max_freq_khz", 5, limit="max")
+
+ATTRIBUTES = (BOOST, NO_TURBO, GOVERNOR, EPP, MIN_FREQ, MAX_FREQ, IDLE_DISABLE, UNCORE_MIN, UNCORE_MAX)
+
+CPU_ROOT = "devices/system/cpu"
+UNCORE_ROOT = f"{CPU_ROOT}/intel_uncore_frequency"
+
+
+@frozen
+class ManagedFile:
+    """One file of a group. label: its name in the state file."""
+
+    attribute: Attribute
+    path: str
+    label: str
+    state: int | None = None
+
+
+@frozen
+class Group:
+    """Files that are saved, restored and discarded together.
+
+    key: stable name, such as cpufreq:0; driver: whose values these are; files: by order class; cpus: the online ones
+    it belongs to; hardware: texts of the limits that count as "hardware limit", minimum and maximum.
+    """
+
+    key: str
+    kind: Kind
+    id: int | str
+    driver: str
+    files: tuple[ManagedFile, ...]
+    cpus: tuple[int, ...] = ()
+    hardware: tuple[str, str] | None = None

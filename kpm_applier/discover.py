@@ -1,0 +1,316 @@
+"""Read a machine from a host: its CPUs, frequency domains, idle states, uncore entries, and the groups to manage.
+
+What a file does not say is None; a file that is missing, empty or unreadable costs itself only (R6). Topology of an
+offline CPU is not there (kernel-facts K17).
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+
+from attrs import frozen
+
+from kpm_applier import attributes as table
+from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT, Group, Kind, ManagedFile
+from kpm_applier.host import Host, read_text
+from kpm_planner.changes import Observed
+from kpm_planner.cpuset import format_cpulist, parse_cpulist
+from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+
+#: Values of topology files that mean "not known" (kernel documentation, cputopology; -1 and 65535 are seen on ARM).
+_NO_ID = frozenset({-1, 65535})
+_SWITCHES = ((f"{CPU_ROOT}/cpufreq", table.BOOST), (f"{CPU_ROOT}/intel_pstate", table.NO_TURBO))
+_STATUS_FILES = (f"{CPU_ROOT}/intel_pstate/status", f"{CPU_ROOT}/amd_pstate/status")
+
+
+class HostError(Exception):
+    """The tree is not one that can be managed; the text says which file and why."""
+
+
+@frozen
+class Discovery:
+    """A machine, its groups, what their files showed, and the files whose change means: discover again (rule A2)."""
+
+    machine: Machine
+    groups: tuple[Group, ...]
+    observed: Observed
+    sentinels: tuple[str, ...]
+
+
+@frozen
+class _Reader:
+    """Reads files of a host; what belongs to managed files is remembered."""
+
+    host: Host
+    values: dict[str, str]
+    errors: dict[str, int]
+
+    def text(self, path: str) -> str | None:
+        text = read_text(self.host, path)
+        return text or None
+
+    def number(self, path: str) -> int | None:
+        text = self.text(path)
+        return int(text) if text is not None and text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and len(text) < 19 else None
+
+    def identity(self, path: str) -> int | None:
+        number = self.number(path)
+        return None if number is None or number in _NO_ID else number
+
+    def cpus(self, path: str) -> frozenset[int] | None:
+        text = self.text(path)
+        try:
+            return None if text is None else parse_cpulist(text)
+        except ValueError:
+            return None
+
+    def managed(self, path: str) -> str | None:
+        """The text of a managed file, kept for the diff; its errno otherwise."""
+        try:
+            text = self.host.read(path).decode("ascii", "replace").strip()
+        except OSError as failure:
+            self.errors[path] = failure.errno or errno.EIO
+            return None
+        self.values[path] = text
+        return text
+
+    def names(self, path: str) -> tuple[str, ...]:
+        try:
+            return self.host.list(path)
+        except OSError:
+            return ()
+
+
+def discover(host: Host) -> Discovery:
+    """Read the whole machine.
+
+    Errors: HostError where not even the list of CPUs can be read.
+    """
+    reader = _Reader(host, {}, {})
+    present, online = _cpu_lists(reader)
+    groups: list[Group] = []
+    boost = _discover_boost(reader, groups)
+    domains = _discover_domains(reader, present, online, boost is False, groups)
+    domain_of = {cpu: domain.id for domain in domains for cpu in domain.cpus}
+    idle_driver = reader.text(f"{CPU_ROOT}/cpuidle/current_driver")
+    states: dict[tuple[IdleState, ...], tuple[IdleState, ...]] = {}
+    cpus = []
+    for cpu in sorted(present):
+        idle = _discover_idle(reader, cpu, cpu in online, idle_driver or "", groups)
+        cpus.append(_discover_cpu(reader, cpu, cpu in online, domain_of.get(cpu), states.setdefault(idle, idle)))
+    machine = Machine(
+        architecture=_architecture(reader),
+        cpu_model=None,
+        cpus=tuple(cpus),
+        domains=tuple(domains),
+        idle_driver=None if idle_driver == "none" else idle_driver,
+        uncore=_discover_uncore(reader, groups),
+        boost=boost,
+        driver_status=next(filter(None, map(reader.text, _STATUS_FILES)), None),
+    )
+    return Discovery(machine, tuple(groups), Observed(reader.values, reader.errors), _sentinels(reader, domains))
+
+
+def _cpu_lists(reader: _Reader) -> tuple[frozenset[int], frozenset[int]]:
+    online = reader.cpus(f"{CPU_ROOT}/online")
+    present = reader.cpus(f"{CPU_ROOT}/present")
+    if online is None:
+        shown = reader.text(f"{CPU_ROOT}/online")
+        what = f"is no CPU list: {shown[:60]!r}" if shown else "is missing or empty"
+        raise HostError(f"{CPU_ROOT}/online {what}; a /sys tree lists the CPUs there, as in 0-3,8")
+    return (present or online) | online, online
+
+
+def _architecture(reader: _Reader) -> str | None:
+    if reader.host.live:
+        return os.uname().machine
+    modalias = reader.text(f"{CPU_ROOT}/modalias") or ""
+    kind = modalias.removeprefix("cpu:type:").partition(",")[0].partition(":")[0] if modalias.startswith("cpu:type:") else ""
+    return {"x86": "x86_64", "aarch64": "aarch64"}.get(kind)
+
+
+def _discover_cpu(reader: _Reader, cpu: int, online: bool, domain: int | None, idle: tuple[IdleState, ...]) -> Cpu:
+    topology = f"{CPU_ROOT}/cpu{cpu}/topology"
+    siblings = (reader.cpus(f"{topology}/thread_siblings_list") or reader.cpus(f"{topology}/core_cpus_list") or frozenset()) if online else frozenset()
+    package, die, cluster, core = (reader.identity(f"{topology}/{name}") if online else None for name in ("physical_package_id", "die_id", "cluster_id", "core_id"))
+    return Cpu(cpu, online, package, die, cluster, core, tuple(sorted(siblings)), domain, idle)
+
+
+def _discover_boost(reader: _Reader, groups: list[Group]) -> bool | None:
+    for folder, attribute in _SWITCHES:
+        path = f"{folder}/{attribute.file}"
+        text = reader.managed(path)
+        if text in ("0", "1"):
+            groups.append(Group("boost", Kind.BOOST, "boost", attribute.file, (ManagedFile(attribute, path, attribute.file),)))
+            return (text == "1") is (attribute is table.BOOST)
+        reader.errors.pop(path, None)
+    return None
+
+
+def _discover_domains(reader: _Reader, present: frozenset[int], online: frozenset[int], boost_off: bool, groups: list[Group]) -> list[FrequencyDomain]:
+    found: dict[int, FrequencyDomain] = {}
+    covered: set[int] = set()
+    policies = (name for name in reader.names(f"{CPU_ROOT}/cpufreq") if name.startswith("policy") and name[6:].isdigit())
+    folders = [f"{CPU_ROOT}/cpufreq/{name}" for name in policies]
+    for folder in folders:
+        _add_domain(reader, folder, None, online, boost_off, found, covered, groups)
+    for cpu in sorted(present - covered):
+        if cpu not in covered:
+            _add_domain(reader, f"{CPU_ROOT}/cpu{cpu}/cpufreq", cpu, online, boost_off, found, covered, groups)
+    return [found[number] for number in sorted(found)]
+
+
+def _add_domain(
+    reader: _Reader, folder: str, cpu: int | None, online: frozenset[int], boost_off: bool, found: dict[int, FrequencyDomain], covered: set[int], groups: list[Group]
+) -> None:
+    related = reader.cpus(f"{folder}/related_cpus") or (frozenset() if cpu is None else frozenset({cpu}))
+    if not related & online or related & covered or reader.text(f"{folder}/scaling_driver") is None:
+        return
+    number = min(related) if cpu is not None else int(folder.rpartition("policy")[2])
+    domain = _read_domain(reader, folder, number, tuple(sorted(related)), boost_off)
+    found[number] = domain
+    covered |= related
+    groups.append(_domain_group(domain, folder, online))
+
+
+def _read_domain(reader: _Reader, folder: str, number: int, cpus: tuple[int, ...], boost_off: bool) -> FrequencyDomain:
+    available = _numbers(reader.text(f"{folder}/scaling_available_frequencies"))
+    top = reader.number(f"{folder}/cpuinfo_max_freq")
+    limits = [top, reader.number(f"{folder}/amd_pstate_max_freq"), *available, *_numbers(reader.text(f"{folder}/scaling_boost_frequencies"))]
+    if boost_off:
+        limits.append(_cppc_top(reader, cpus[0]))
+    settings = CpufreqSettings(
+        min_khz=_as_number(reader.managed(f"{folder}/{table.MIN_FREQ.file}")),
+        max_khz=_as_number(reader.managed(f"{folder}/{table.MAX_FREQ.file}")),
+        governor=reader.managed(f"{folder}/{table.GOVERNOR.file}"),
+        epp=reader.managed(f"{folder}/{table.EPP.file}") or None,
+    )
+    return FrequencyDomain(
+        id=number,
+        cpus=cpus,
+        driver=reader.text(f"{folder}/scaling_driver"),
+        hardware_min_khz=reader.number(f"{folder}/cpuinfo_min_freq"),
+        hardware_max_khz=top,
+        limit_max_khz=max((khz for khz in limits if khz is not None), default=None),
+        available_khz=available,
+        governors=tuple((reader.text(f"{folder}/scaling_available_governors") or "").split()),
+        epps=tuple((reader.text(f"{folder}/energy_performance_available_preferences") or "").split()),
+        settings=settings,
+    )
+
+
+def _cppc_top(reader: _Reader, cpu: int) -> int | None:
+    """The boosted maximum that firmware names, for when boost is off and no cpufreq file does (kernel, acpi/cppc_sysfs)."""
+    highest, nominal, mhz = (reader.number(f"{CPU_ROOT}/cpu{cpu}/acpi_cppc/{name}") for name in ("highest_perf", "nominal_perf", "nominal_freq"))
+    return mhz * 1000 * highest // nominal if highest and nominal and mhz else None
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    return tuple(sorted({int(word) for word in (text or "").split() if word.isascii() and word.isdigit()}))
+
+
+def _as_number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def _domain_group(domain: FrequencyDomain, folder: str, online: frozenset[int]) -> Group:
+    has_epp = domain.settings.epp is not None
+    rows = (table.GOVERNOR, *((table.EPP,) if has_epp else ()), table.MIN_FREQ, table.MAX_FREQ)
+    files = tuple(ManagedFile(row, f"{folder}/{row.file}", row.file) for row in rows)
+    low, high = domain.hardware_min_khz, domain.hardware_max_khz
+    hardware = None if low is None or high is None else (str(low), str(high))
+    return Group(f"cpufreq:{domain.id}", Kind.CPUFREQ, domain.id, domain.driver or "", files, tuple(sorted(online.intersection(domain.cpus))), hardware)
+
+
+def _discover_idle(reader: _Reader, cpu: int, online: bool, driver: str, groups: list[Group]) -> tuple[IdleState, ...]:
+    folder = f"{CPU_ROOT}/cpu{cpu}/cpuidle"
+    numbers = sorted(int(name[5:]) for name in reader.names(folder) if name.startswith("state") and name[5:].isascii() and name[5:].isdigit())
+    states, files = [], []
+    for number in numbers:
+        base = f"{folder}/state{number}"
+        name, disable = reader.text(f"{base}/name"), reader.managed(f"{base}/{table.IDLE_DISABLE.file}")
+        if name is None or disable is None:
+            continue
+        default = reader.text(f"{base}/default_status")
+        states.append(IdleState(number, name, reader.number(f"{base}/latency") or 0, disable == "0", None if default is None else default == "enabled"))
+        files.append(ManagedFile(table.IDLE_DISABLE, f"{base}/{table.IDLE_DISABLE.file}", f"state{number}", number))
+    if files:
+        groups.append(Group(f"idle:{cpu}", Kind.IDLE, cpu, driver, tuple(files), (cpu,) if online else ()))
+    return tuple(states)
+
+
+def _discover_uncore(reader: _Reader, groups: list[Group]) -> tuple[UncoreEntry, ...]:
+    """Entries of the TPMI layout where there are any, else of the older one; both at once describe the same hardware."""
+    names = reader.names(UNCORE_ROOT)
+    tpmi = [name for name in names if name.startswith("uncore") and name[6:].isdigit()]
+    entries = []
+    for name in tpmi or [name for name in names if name.startswith("package_")]:
+        entry = _read_uncore(reader, name)
+        if entry is not None:
+            entries.append(entry)
+            groups.append(_uncore_group(entry))
+    return tuple(entries)
+
+
+def _read_uncore(reader: _Reader, name: str) -> UncoreEntry | None:
+    folder = f"{UNCORE_ROOT}/{name}"
+    low, high = (_as_number(reader.managed(f"{folder}/{row.file}")) for row in (table.UNCORE_MIN, table.UNCORE_MAX))
+    package, die = reader.identity(f"{folder}/package_id"), reader.identity(f"{folder}/die_id")
+    words = name.split("_")
+    if len(words) == 4 and words[1].isdigit() and words[3].isdigit():
+        package, die = int(words[1]), int(words[3])
+    if low is None or high is None:
+        return None
+    return UncoreEntry(
+        name=name,
+        package=package,
+        die=die,
+        domain=reader.identity(f"{folder}/domain_id"),
+        cluster=reader.identity(f"{folder}/fabric_cluster_id"),
+        hardware_min_khz=reader.number(f"{folder}/initial_min_freq_khz"),
+        hardware_max_khz=reader.number(f"{folder}/initial_max_freq_khz"),
+        min_khz=low,
+        max_khz=high,
+    )
+
+
+def _uncore_group(entry: UncoreEntry) -> Group:
+    files = tuple(ManagedFile(row, f"{UNCORE_ROOT}/{entry.name}/{row.file}", row.file) for row in (table.UNCORE_MIN, table.UNCORE_MAX))
+    low, high = entry.hardware_min_khz, entry.hardware_max_khz
+    hardware = None if low is None or high is None else (str(low), str(high))
+    return Group(f"uncore:{entry.name}", Kind.UNCORE, entry.name, "intel_uncore_frequency", files, (), hardware)
+
+
+def _sentinels(reader: _Reader, domains: Iterable[FrequencyDomain]) -> tuple[str, ...]:
+    """Files whose change means that the machine is another one (rule A2)."""
+    folders = [f"{CPU_ROOT}/cpu{domain.cpus[0]}/cpufreq" for domain in domains]
+    candidates = [
+        *(f"{folder}/{name}" for folder in folders[:1] for name in ("scaling_driver",)),
+        *_STATUS_FILES,
+        *(f"{folder}/{attribute.file}" for folder, attribute in _SWITCHES),
+        f"{CPU_ROOT}/online",
+        *(f"{folder}/cpuinfo_max_freq" for folder in folders),
+    ]
+    return tuple(path for path in candidates if read_text(reader.host, path) is not None)
+
+
+def observe(host: Host, groups: Iterable[Group], *, disturbing: bool = True) -> Observed:
+    """What the managed files of these groups show. disturbing: also those whose reading interrupts a CPU (rule A1)."""
+    reader = _Reader(host, {}, {})
+    for group in groups:
+        for item in group.files:
+            if disturbing or group.driver not in item.attribute.disturbed_by:
+                reader.managed(item.path)
+    return Observed(reader.values, reader.errors)
+
+
+def merged(first: Observed, later: Observed) -> Observed:
+    """The first observation with what a later one saw in its place."""
+    values: Mapping[str, str] = {path: text for path, text in {**first.values, **later.values}.items() if path not in later.errors}
+    errors = {path: number for path, number in {**first.errors, **later.errors}.items() if path not in values}
+    return Observed(values, errors)
+
+
+def describe_cpus(groups: Iterable[Group]) -> str:
+    """The online CPUs of groups as a list, for messages."""
+    return format_cpulist({cpu for group in groups for cpu in group.cpus})

@@ -1,0 +1,61 @@
+"""The one interface to a /sys tree: real, a copy in a folder, or a model in memory.
+
+Paths are relative to the root and use "/". Contents are bytes as the kernel gives them, newline included. Failures are
+OSError with the kernel's errno.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Watch(Protocol):
+    """Files with the contents they should have."""
+
+    def same(self) -> bool:
+        """Whether every file still has its content; OSError where one cannot be read."""
+        ...
+
+
+class Host(Protocol):
+    """A /sys tree."""
+
+    @property
+    def live(self) -> bool:
+        """Whether this is the running kernel's own /sys."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The content of a file."""
+        ...
+
+    def write(self, path: str, data: bytes) -> None:
+        """Hand data to a file in one write."""
+        ...
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """Names in a folder, sorted."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        ...
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        ...
+
+    def watch(self, files: Mapping[str, bytes]) -> Watch:
+        """Keep the files open and compare them cheaply from now on."""
+        ...
+
+    def forget(self) -> None:
+        """Close what is kept open: after hotplug, a driver switch or ENODEV nothing of it is worth keeping."""
+        ...
+
+
+def read_text(host: Host, path: str) -> str | None:
+    """The text of a file without surrounding blanks; None where it cannot be read."""
+    try:
+        return host.read(path).decode("ascii", "replace").strip()
+    except OSError:
+        return None

@@ -1,0 +1,519 @@
+"""A Host in memory that behaves as the kernel's cpufreq, cpuidle and uncore files do.
+
+For tests and simulation. It is built from a machine and holds requests apart from what is shown, as the kernel does;
+tests/kernel runs the same operations on it and on real drivers, and where they differ this module is wrong. Numbers in
+comments are the kernel facts that docs/kernel-facts.md lists.
+
+It cannot do: scaling_cur_freq and other measured values, powercap, driver modules coming and going, and the intervals in
+which a real policy is half-way between two settings.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from attrs import define, evolve, field
+
+from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT
+from kpm_planner.cpuset import format_cpulist
+from kpm_planner.machine import CpufreqSettings, FrequencyDomain, Machine, UncoreEntry
+
+_EPP_WORDS = ("default", "performance", "balance_performance", "balance_power", "power")
+_LONGEST_WRITE = 4096
+_UNCORE_STEP_KHZ = 100_000
+_UNCORE_STEPS = 127
+_NUMBER = re.compile(r"(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
+#: Drivers whose governor performance leaves room for no other EPP (K9).
+_EPP_FOLLOWS = frozenset({"intel_pstate", "amd-pstate-epp"})
+_AMD_MODES = {"active": "amd-pstate-epp", "passive": "amd-pstate", "guided": "amd-pstate"}
+_UNSUPPORTED = "<unsupported>"
+
+
+def _fail(number: int, path: str) -> OSError:
+    return OSError(number, os.strerror(number), path)
+
+
+@define
+class _Policy:
+    """A cpufreq policy: its fixed description, the registered requests, and what it shows."""
+
+    spec: FrequencyDomain
+    min_request: int
+    max_request: int
+    governor: str
+    epp: str | None
+    hardware_max: int
+    shown: tuple[int, int] = (0, 0)
+    foreign_max: int | None = None
+    speed: int = 0
+    generation: int = 0
+    due: float = 0.0
+    saved_epp: str | None = None
+
+    def aggregate(self) -> tuple[int, int]:
+        """What the kernel shows once it has put all requests together (K1, K3, K4)."""
+        low, high = self.spec.hardware_min_khz or 0, self.hardware_max
+        top = self.max_request if self.foreign_max is None else min(self.max_request, self.foreign_max)
+        shown_min, shown_max = min(max(self.min_request, low), high), min(max(top, low), high)
+        shown_min = min(shown_min, shown_max)
+        return self._rounded(shown_min, shown_max) if self.spec.available_khz else (shown_min, shown_max)
+
+    def _rounded(self, low: int, high: int) -> tuple[int, int]:
+        """Ends moved onto the frequency table: the maximum down, the minimum up, but never above the maximum."""
+        table = [khz for khz in self.spec.available_khz if khz <= self.hardware_max]
+        if not any(low <= khz <= high for khz in table):
+            below = [khz for khz in table if khz <= high]
+            high = max(below) if below else min(table)
+            low = min(low, high)
+        top = max((khz for khz in table if khz <= high), default=min(table))
+        bottom = min((khz for khz in table if khz >= low), default=max(table))
+        return min(bottom, top), top
+
+
+@lru_cache(maxsize=1 << 16)
+def _parse(path: str) -> tuple[str, int, int, str]:
+    """(area, number, state, name) of a path below the CPU root; area "" for one that does not exist."""
+    if not path.startswith(f"{CPU_ROOT}/"):
+        return "", 0, 0, path
+    words = path[len(CPU_ROOT) + 1 :].split("/")
+    match words:
+        case [name]:
+            return "root", 0, 0, name
+        case ["cpufreq" | "cpuidle" | "intel_pstate" | "amd_pstate" as area, name]:
+            return area, 0, 0, name
+        case ["cpufreq", policy, name] if policy.startswith("policy") and policy[6:].isdigit():
+            return "policy", int(policy[6:]), 0, name
+        case ["intel_uncore_frequency", entry, name]:
+            return f"uncore:{entry}", 0, 0, name
+    return _parse_cpu(words, path)
+
+
+def _parse_cpu(words: list[str], path: str) -> tuple[str, int, int, str]:
+    if not (words[0].startswith("cpu") and words[0][3:].isdigit()):
+        return "", 0, 0, path
+    number = int(words[0][3:])
+    match words[1:]:
+        case ["cpufreq" | "topology" as area, name]:
+            return f"cpu-{area}", number, 0, name
+        case ["online"]:
+            return "cpu-online", number, 0, "online"
+        case ["cpuidle", state, name] if state.startswith("state") and state[5:].isdigit():
+            return "cpu-idle", number, int(state[5:]), name
+    return "", 0, 0, path
+
+
+@define
+class _ModelWatch:
+    model: "KernelModel"
+    files: dict[str, bytes]
+    generations: dict[int, int]
+
+    def same(self) -> bool:
+        """Whether every file still has its content; ENODEV once a policy has been created anew (K23)."""
+        for number, generation in self.generations.items():
+            policy = self.model.policies.get(number)
+            if policy is None or policy.generation != generation:
+                raise _fail(errno.ENODEV, f"policy{number}")
+        read = self.model.read
+        return all(read(path) == content for path, content in self.files.items())
+
+
+@define
+class KernelModel:
+    """The kernel of one machine.
+
+    latency: seconds between a write and the update of what its policy shows (K2). boosted, unboosted: hardware maximum
+    of each domain with boost on and off, where the machine does not tell (K24). Every write that is taken is in `log`;
+    `faults` maps paths to an errno that reading or writing them gives.
+    """
+
+    machine: Machine
+    latency: float = 0.0
+    boosted: Mapping[int, int] = field(factory=dict)
+    unboosted: Mapping[int, int] = field(factory=dict)
+    #: What the policies of another driver mode look like; by driver name, then by domain.
+    modes: Mapping[str, Mapping[int, FrequencyDomain]] = field(factory=dict)
+    log: list[tuple[str, str]] = field(factory=list)
+    faults: dict[str, int] = field(factory=dict)
+    policies: dict[int, _Policy] = field(factory=dict)
+    offline: set[int] = field(factory=set)
+    boost: bool | None = None
+    status: str | None = None
+    clock: float = 0.0
+    _disabled: dict[int, int] = field(factory=dict)
+    _uncore: dict[str, UncoreEntry] = field(factory=dict)
+    _policy_of: dict[int, int] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.boost, self.status = self.machine.boost, self.machine.driver_status
+        self.offline = {cpu.id for cpu in self.machine.cpus if not cpu.online}
+        self._uncore = {entry.name: entry for entry in self.machine.uncore}
+        for cpu in self.machine.cpus:
+            self._disabled[cpu.id] = sum(1 << state.index for state in cpu.idle if not state.enabled)
+        for domain in self.machine.domains:
+            self._add_policy(domain, 0)
+
+    # --- Host ---
+
+    @property
+    def live(self) -> bool:
+        """It is never the running kernel."""
+        return False
+
+    def now(self) -> float:
+        """Seconds of its own time."""
+        return self.clock
+
+    def wait(self, seconds: float) -> None:
+        """Let its own time pass."""
+        self.clock += seconds
+
+    def watch(self, files: Mapping[str, bytes]) -> _ModelWatch:
+        """Keep files; policies that are created anew are gone for it."""
+        numbers = {self._number(area, number) for area, number, _, _ in map(_parse, files) if area in ("policy", "cpu-cpufreq")}
+        return _ModelWatch(self, dict(files), {number: self.policies[number].generation for number in numbers if number in self.policies})
+
+    def forget(self) -> None:
+        """Nothing is kept open."""
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """Names in a folder."""
+        if path == f"{CPU_ROOT}/cpufreq" and self.policies:
+            return tuple(sorted([*(f"policy{number}" for number in self.policies), *(["boost"] if self._has_boost_file() else [])]))
+        if path == UNCORE_ROOT and self._uncore:
+            return tuple(sorted(self._uncore))
+        words = path.removeprefix(f"{CPU_ROOT}/").split("/")
+        if len(words) == 2 and words[1] == "cpuidle" and words[0][3:].isdigit():
+            cpu = self.machine.by_id.get(int(words[0][3:]))
+            if cpu is not None and cpu.idle:
+                return tuple(sorted(f"state{state.index}" for state in cpu.idle))
+        raise _fail(errno.ENOENT, path)
+
+    def read(self, path: str) -> bytes:
+        """The content of a file as the kernel gives it."""
+        if path in self.faults:
+            raise _fail(self.faults[path], path)
+        return f"{self._read(path)}\n".encode()
+
+    def write(self, path: str, data: bytes) -> None:
+        """Hand data to a file; OSError with the kernel's errno."""
+        if path in self.faults:
+            raise _fail(self.faults[path], path)
+        text = data[:_LONGEST_WRITE].decode("ascii", "replace")
+        if text:
+            self._write(path, text)
+        self.log.append((path, text.strip()))
+
+    # --- what only the world outside does ---
+
+    def limit(self, domain: int, max_khz: int | None) -> None:
+        """Somebody else (thermal, firmware) limits a domain; None lifts it."""
+        policy = self.policies[domain]
+        policy.foreign_max = max_khz
+        self._refresh(policy)
+
+    def plug(self, cpu: int, *, online: bool) -> None:
+        """Take a CPU offline or bring it back (K17, K18)."""
+        (self.offline.discard if online else self.offline.add)(cpu)
+
+    # --- reading ---
+
+    def _read(self, path: str) -> str:
+        area, number, state, name = _parse(path)
+        if area in ("policy", "cpu-cpufreq"):
+            return self._read_policy(self._live_policy(area, number, path), name, path)
+        if area == "cpu-idle":
+            return self._read_idle(number, state, name, path)
+        if area == "cpu-topology":
+            return self._read_topology(number, name, path)
+        if area.startswith("uncore:"):
+            return self._read_uncore(area[7:], name, path)
+        return self._read_root(area, number, name, path)
+
+    def _read_root(self, area: str, number: int, name: str, path: str) -> str:
+        present = self.machine.by_id.keys()
+        match area, name:
+            case "root", "present" | "possible":
+                return format_cpulist(present)
+            case "root", "online":
+                return format_cpulist(present - self.offline)
+            case "root", "offline":
+                return format_cpulist(self.offline)
+            case "cpu-online", _ if number in present and number != 0:
+                return "0" if number in self.offline else "1"
+            case "cpuidle", "current_driver":
+                return self.machine.idle_driver or "none"
+            case "cpufreq", "boost" if self._has_boost_file():
+                return "1" if self.boost else "0"
+            case "intel_pstate", "no_turbo" if self._has_no_turbo():
+                return "0" if self.boost else "1"
+            case (("intel_pstate" | "amd_pstate"), "status") if self._status_folder() == area:
+                return str(self.status)
+        raise _fail(errno.ENOENT, path)
+
+    def _read_policy(self, policy: _Policy, name: str, path: str) -> str:
+        spec = policy.spec
+        self._catch_up(policy)
+        known = {
+            "related_cpus": " ".join(map(str, spec.cpus)),
+            "affected_cpus": " ".join(str(cpu) for cpu in spec.cpus if cpu not in self.offline),
+            "scaling_driver": spec.driver,
+            "cpuinfo_min_freq": spec.hardware_min_khz,
+            "cpuinfo_max_freq": policy.hardware_max,
+            "scaling_min_freq": policy.shown[0],
+            "scaling_max_freq": policy.shown[1],
+            "scaling_governor": policy.governor,
+            "scaling_available_governors": " ".join(spec.governors),
+            "scaling_available_frequencies": " ".join(str(khz) for khz in sorted(spec.available_khz, reverse=True)) or None,
+            "amd_pstate_max_freq": spec.limit_max_khz if (spec.driver or "").startswith("amd-pstate") else None,
+            "energy_performance_preference": policy.epp,
+            "energy_performance_available_preferences": self._epps(policy),
+            "scaling_setspeed": policy.speed if policy.governor == "userspace" else _UNSUPPORTED,
+        }
+        if known.get(name) is None:
+            raise _fail(errno.ENOENT, path)
+        return str(known[name])
+
+    def _epps(self, policy: _Policy) -> str | None:
+        if policy.epp is None:
+            return None
+        only = policy.spec.driver == "amd-pstate-epp" and policy.governor == "performance"
+        return "performance" if only else " ".join(policy.spec.epps or _EPP_WORDS)
+
+    def _read_idle(self, number: int, state: int, name: str, path: str) -> str:
+        cpu = self.machine.by_id.get(number)
+        found = next((item for item in cpu.idle if item.index == state), None) if cpu else None
+        if found is None or (name == "default_status" and found.default_enabled is None):
+            raise _fail(errno.ENOENT, path)
+        match name:
+            case "name":
+                return found.name
+            case "latency":
+                return str(found.latency_us)
+            case "default_status":
+                return "enabled" if found.default_enabled else "disabled"
+            case "disable":
+                return str(self._disabled[number] >> state & 1)
+        raise _fail(errno.ENOENT, path)
+
+    def _read_topology(self, number: int, name: str, path: str) -> str:
+        cpu = self.machine.by_id.get(number)
+        if cpu is None or number in self.offline:
+            raise _fail(errno.ENOENT, path)
+        siblings = [other for other in cpu.siblings if other not in self.offline]
+        known = {
+            "physical_package_id": cpu.package,
+            "die_id": cpu.die,
+            "cluster_id": cpu.cluster,
+            "core_id": cpu.core,
+            "thread_siblings_list": format_cpulist(siblings) or None,
+            "core_cpus_list": format_cpulist(siblings) or None,
+        }
+        if known.get(name) is None:
+            raise _fail(errno.ENOENT, path)
+        return str(known[name])
+
+    def _read_uncore(self, entry: str, name: str, path: str) -> str:
+        found = self._uncore.get(entry)
+        tpmi = entry.startswith("uncore")
+        known = {} if found is None else {
+            "min_freq_khz": found.min_khz,
+            "max_freq_khz": found.max_khz,
+            "initial_min_freq_khz": found.hardware_min_khz,
+            "initial_max_freq_khz": found.hardware_max_khz,
+            "package_id": found.package if tpmi else None,
+            "die_id": found.die if tpmi else None,
+            "domain_id": found.domain,
+            "fabric_cluster_id": found.cluster,
+        }  # fmt: skip
+        if known.get(name) is None:
+            raise _fail(errno.ENOENT, path)
+        return str(known[name])
+
+    # --- writing ---
+
+    def _write(self, path: str, text: str) -> None:
+        area, number, state, name = _parse(path)
+        if area in ("policy", "cpu-cpufreq"):
+            self._write_policy(self._live_policy(area, number, path), name, text, path)
+        elif area == "cpu-idle" and name == "disable":
+            self._read_idle(number, state, name, path)
+            on = self._integer(text, path) != 0
+            self._disabled[number] = self._disabled[number] & ~(1 << state) | on << state
+        elif area == "cpu-online":
+            self._read(path)
+            self.plug(number, online=self._switch(text, path))
+        elif area.startswith("uncore:"):
+            self._write_uncore(area[7:], name, text, path)
+        else:
+            self._write_root(area, name, text, path)
+
+    def _write_root(self, area: str, name: str, text: str, path: str) -> None:
+        self._read(path)
+        match area, name:
+            case "cpufreq", "boost":
+                self._set_boost(self._switch(text, path))
+            case "intel_pstate", "no_turbo":
+                self._set_boost(self._integer(text, path) == 0)
+            case "amd_pstate", "status":
+                self._switch_mode(text.strip(), path)
+            case _:
+                raise _fail(errno.EACCES, path)
+
+    def _write_policy(self, policy: _Policy, name: str, text: str, path: str) -> None:
+        match name:
+            case "scaling_min_freq":
+                policy.min_request = self._integer(text, path)
+                self._refresh(policy)
+            case "scaling_max_freq":
+                policy.max_request = self._integer(text, path)
+                self._refresh(policy)
+            case "scaling_governor":
+                self._set_governor(policy, text.strip(), path)
+            case "energy_performance_preference" if policy.epp is not None:
+                self._set_epp(policy, text.strip(), path)
+            case "scaling_setspeed":
+                self._set_speed(policy, text, path)
+            case _:
+                self._read_policy(policy, name, path)
+                raise _fail(errno.EACCES, path)
+
+    def _set_governor(self, policy: _Policy, word: str, path: str) -> None:
+        """Governor performance takes the EPP along; going back, intel_pstate restores it and amd-pstate-epp does not (K10)."""
+        if word not in policy.spec.governors:
+            raise _fail(errno.EINVAL, path)
+        if word == policy.governor:
+            return
+        if policy.epp is not None and policy.spec.driver in _EPP_FOLLOWS:
+            if word == "performance":
+                policy.saved_epp, policy.epp = policy.epp, "performance"
+            elif policy.spec.driver == "intel_pstate" and policy.saved_epp is not None:
+                policy.epp = policy.saved_epp
+        if word == "userspace":
+            policy.speed = policy.shown[1]
+        policy.governor = word
+
+    def _set_epp(self, policy: _Policy, word: str, path: str) -> None:
+        if word not in _EPP_WORDS:
+            number = int(word) if word.isdigit() and policy.spec.driver == "intel_pstate" else -1
+            if not 0 <= number <= 255:
+                raise _fail(errno.EINVAL, path)
+        held = policy.governor == "performance" and policy.spec.driver in _EPP_FOLLOWS
+        meant = (policy.spec.settings.epp or "balance_performance") if word == "default" else word
+        if held and meant != "performance" and word != "default":
+            raise _fail(errno.EBUSY, path)
+        policy.epp = "performance" if held else meant
+
+    def _set_speed(self, policy: _Policy, text: str, path: str) -> None:
+        """A target frequency, moved inside the limits and onto the table (K13)."""
+        if policy.governor != "userspace":
+            raise _fail(errno.EINVAL, path)
+        self._catch_up(policy)
+        low, high = policy.shown
+        wanted = min(max(self._integer(text, path), low), high)
+        table = [khz for khz in policy.spec.available_khz if low <= khz <= high]
+        policy.speed = min((khz for khz in table if khz >= wanted), default=max(table)) if table else wanted
+
+    def _write_uncore(self, entry: str, name: str, text: str, path: str) -> None:
+        found = self._uncore.get(entry)
+        if found is None or name not in ("min_freq_khz", "max_freq_khz"):
+            self._read_uncore(entry, name, path)
+            raise _fail(errno.EACCES, path)
+        steps = self._integer(text, path) // _UNCORE_STEP_KHZ
+        if not 0 < steps <= _UNCORE_STEPS:
+            raise _fail(errno.EINVAL, path)
+        khz = steps * _UNCORE_STEP_KHZ
+        self._uncore[entry] = evolve(found, min_khz=khz) if name == "min_freq_khz" else evolve(found, max_khz=khz)
+
+    # --- policies ---
+
+    def _add_policy(self, domain: FrequencyDomain, generation: int) -> None:
+        settings = domain.settings
+        low, high = settings.min_khz or domain.hardware_min_khz or 0, settings.max_khz or domain.hardware_max_khz or 0
+        policy = _Policy(domain, low, high, settings.governor or "", settings.epp, domain.hardware_max_khz or 0, generation=generation)
+        policy.shown = policy.aggregate()
+        self.policies[domain.id] = policy
+        self._policy_of.update(dict.fromkeys(domain.cpus, domain.id))
+
+    def _number(self, area: str, number: int) -> int:
+        return number if area == "policy" else self._policy_of.get(number, -1)
+
+    def _live_policy(self, area: str, number: int, path: str) -> _Policy:
+        policy = self.policies.get(self._number(area, number))
+        if policy is None:
+            raise _fail(errno.ENOENT, path)
+        if self.offline.issuperset(policy.spec.cpus):
+            raise _fail(errno.EBUSY, path)
+        if area == "cpu-cpufreq" and number in self.offline:
+            raise _fail(errno.ENOENT, path)
+        return policy
+
+    def _refresh(self, policy: _Policy) -> None:
+        policy.due = self.clock + self.latency
+        self._catch_up(policy)
+
+    def _catch_up(self, policy: _Policy) -> None:
+        if self.clock >= policy.due:
+            policy.shown = policy.aggregate()
+
+    def _set_boost(self, on: bool) -> None:
+        """Boost moves the hardware's maximum, and a request that equalled it stays unlimited (K24)."""
+        if on == self.boost:
+            return
+        self.boost = on
+        for number, policy in self.policies.items():
+            top = policy.spec.limit_max_khz or policy.hardware_max
+            unlimited = policy.max_request >= policy.hardware_max
+            policy.hardware_max = self.boosted.get(number, top) if on else self.unboosted.get(number, min(policy.hardware_max, top * 4 // 5))
+            if unlimited:
+                policy.max_request = policy.hardware_max
+            self._refresh(policy)
+
+    def _switch_mode(self, word: str, path: str) -> None:
+        """Every policy is destroyed and created with the driver's start values (K23)."""
+        driver = _AMD_MODES.get(word)
+        if driver is None or driver not in self.modes:
+            raise _fail(errno.EINVAL, path)
+        if word == self.status:
+            return
+        self.status = word
+        for number, policy in list(self.policies.items()):
+            self._add_policy(self.modes[driver][number], policy.generation + 1)
+
+    def _has_boost_file(self) -> bool:
+        return self.boost is not None and not self._has_no_turbo()
+
+    def _has_no_turbo(self) -> bool:
+        return self.boost is not None and any((policy.spec.driver or "").startswith("intel_") for policy in self.policies.values())
+
+    def _status_folder(self) -> str:
+        if self.status is None:
+            return ""
+        return "amd_pstate" if any((policy.spec.driver or "").startswith("amd-") for policy in self.policies.values()) else "intel_pstate"
+
+    # --- texts ---
+
+    def _integer(self, text: str, path: str) -> int:
+        """A number as the kernel takes it: decimal, hexadecimal or octal, one newline at most (K5)."""
+        body = text.removesuffix("\n")
+        if not _NUMBER.match(body):
+            raise _fail(errno.EINVAL, path)
+        return int(body, 0) if body[1:2] in ("x", "X") or body == "0" or body[0] != "0" else int(body, 8)
+
+    def _switch(self, text: str, path: str) -> bool:
+        number = self._integer(text, path)
+        if number not in (0, 1):
+            raise _fail(errno.EINVAL, path)
+        return bool(number)
+
+
+def start_values(domain: FrequencyDomain, governor: str, epp: str | None) -> FrequencyDomain:
+    """A domain as its driver creates it: unlimited, with this governor and EPP."""
+    return evolve(domain, settings=CpufreqSettings(domain.hardware_min_khz, domain.hardware_max_khz, governor, epp))
+
+
+def write_log(model: KernelModel, after: int = 0) -> Iterable[str]:
+    """The writes that the model has taken, as path=value, from an index on."""
+    return (f"{path}={text}" for path, text in model.log[after:])

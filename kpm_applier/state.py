@@ -1,0 +1,275 @@
+"""What was there before us, what we asked for and where it settled: the state file (rules A3, A6, A7).
+
+One file for each root, private, written whole with fsync and rename, before the first write to a group. Groups with
+equal records are stored once, so that a person can read it.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from kpm_applier.attributes import Group
+from kpm_planner.cpuset import format_cpulist, parse_cpulist
+from kpm_planner.machine import Cpu, CpufreqSettings, IdleState, Machine, UncoreEntry
+
+VERSION = 1
+#: Baseline of a limit that equalled the hardware's: restored as whatever the hardware's is then.
+HARDWARE_LIMIT = "hardware limit"
+_LARGEST_FILE = 64 << 20
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+class StateError(Exception):
+    """The state cannot be used; nothing may be written to the tree. The text says why and what to do."""
+
+
+@frozen
+class GroupState:
+    """An owned group. labels name its files; the tuples run in step with them.
+
+    baseline: what each file held before our first write; requested: what we last asked for, None for nothing yet;
+    settled: what it showed when it had settled, None while that is not known.
+    """
+
+    driver: str
+    labels: tuple[str, ...]
+    baseline: tuple[str | None, ...]
+    requested: tuple[str | None, ...]
+    settled: tuple[str | None, ...]
+
+    def of(self, label: str) -> tuple[str | None, str | None, str | None]:
+        """Baseline, request and settled value of one file; all None where it is not known."""
+        if label not in self.labels:
+            return None, None, None
+        index = self.labels.index(label)
+        return self.baseline[index], self.requested[index], self.settled[index]
+
+
+@frozen
+class State:
+    """All owned groups by key."""
+
+    groups: Mapping[str, GroupState] = field(factory=dict, hash=False)
+    boot_id: str | None = None
+
+
+def new_group_state(group: Group, shown: Mapping[str, str]) -> GroupState:
+    """The record of a group at first touch: its baseline is what its files show."""
+    baseline = []
+    for item in group.files:
+        text = shown.get(item.path)
+        limit = {"min": 0, "max": 1}.get(item.attribute.limit)
+        at_limit = group.hardware is not None and limit is not None and text == group.hardware[limit]
+        baseline.append(HARDWARE_LIMIT if at_limit else text)
+    nothing = (None,) * len(group.files)
+    return GroupState(group.driver, tuple(item.label for item in group.files), tuple(baseline), nothing, nothing)
+
+
+def baseline_text(group: Group, state: GroupState, label: str) -> str | None:
+    """The baseline of a file as a text to write now; None where it is not known."""
+    text = state.of(label)[0]
+    if text != HARDWARE_LIMIT:
+        return text
+    limit = next(item.attribute.limit for item in group.files if item.label == label)
+    return None if group.hardware is None else group.hardware[limit == "max"]
+
+
+def with_baseline(machine: Machine, groups: Iterable[Group], state: State) -> Machine:
+    """The machine as it would be without us: what owned groups hold is their baseline."""
+    if not state.groups:
+        return machine
+    held = {group.key: {item.label: baseline_text(group, state.groups[group.key], item.label) for item in group.files} for group in groups if group.key in state.groups}
+    domains = tuple(evolve(item, settings=_settings(item.settings, held[key])) if (key := f"cpufreq:{item.id}") in held else item for item in machine.domains)
+    uncore = tuple(_uncore(item, held[key]) if (key := f"uncore:{item.name}") in held else item for item in machine.uncore)
+    idle: dict[tuple[object, ...], tuple[IdleState, ...]] = {}
+    cpus = tuple(_cpu(item, held[key], idle) if (key := f"idle:{item.id}") in held else item for item in machine.cpus)
+    return evolve(machine, domains=domains, uncore=uncore, cpus=cpus)
+
+
+def _cpu(cpu: Cpu, held: Mapping[str, str | None], seen: dict[tuple[object, ...], tuple[IdleState, ...]]) -> Cpu:
+    key = (cpu.idle, *held.values())
+    if key not in seen:
+        seen[key] = tuple(evolve(state, enabled=held.get(f"state{state.index}", "0") in ("0", None)) for state in cpu.idle)
+    return cpu if seen[key] == cpu.idle else evolve(cpu, idle=seen[key])
+
+
+def _uncore(entry: UncoreEntry, held: Mapping[str, str | None]) -> UncoreEntry:
+    return evolve(entry, min_khz=_number(held.get("min_freq_khz")), max_khz=_number(held.get("max_freq_khz")))
+
+
+def _settings(found: CpufreqSettings, held: Mapping[str, str | None]) -> CpufreqSettings:
+    return evolve(
+        found,
+        min_khz=_number(held.get("scaling_min_freq")),
+        max_khz=_number(held.get("scaling_max_freq")),
+        governor=held.get("scaling_governor"),
+        epp=held.get("energy_performance_preference") or found.epp,
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() else None
+
+
+def without_void(state: State, groups: Iterable[Group]) -> State:
+    """The state less the groups that are another driver's now."""
+    drivers = {group.key: group.driver for group in groups}
+    kept = {key: item for key, item in state.groups.items() if drivers.get(key, item.driver) == item.driver}
+    return state if len(kept) == len(state.groups) else evolve(state, groups=kept)
+
+
+class StateStore:
+    """The state file of one root below a folder, and the lock of its one writer."""
+
+    def __init__(self, folder: str, root: str, *, live: bool) -> None:
+        name = "sys" if live else f"{os.path.basename(root) or 'root'}-{hashlib.sha256(root.encode()).hexdigest()[:12]}"
+        self.folder, self.root, self.live = folder, root, live
+        self.path = os.path.join(folder, f"{name}.json")
+        self._lock_path = os.path.join(folder, f"{name}.lock")
+        self._lock: int | None = None
+        self._saved: State | None = None
+
+    def lock(self) -> None:
+        """Become the one writer of the root. Errors: StateError that names the holder."""
+        try:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as failure:
+            raise StateError(_cannot("use", self.folder, failure)) from failure
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as failure:
+            holder = os.read(descriptor, 200).decode("ascii", "replace").strip() or "another process"
+            os.close(descriptor)
+            raise StateError(f"{self._lock_path}: {self.root} is being written by {holder}; only one writer is allowed") from failure
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()}\n".encode())
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Let another process write."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def load(self) -> State:
+        """The state; empty where there is no file or it is of another boot. Errors: StateError where it is not usable."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return State(boot_id=self._boot_id())
+        except OSError as failure:
+            raise StateError(_cannot("read", self.path, failure)) from failure
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(_LARGEST_FILE)
+        state = decode(data, self.path)
+        boot_id = self._boot_id()
+        self._saved = state
+        return State(boot_id=boot_id) if self.live and state.boot_id != boot_id else evolve(state, boot_id=boot_id)
+
+    def save(self, state: State) -> None:
+        """Write the state so that a crash leaves the old or the new one. Errors: StateError, nothing changed then."""
+        if state == self._saved:
+            return
+        temporary = f"{self.path}.new"
+        try:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(encode(state, self.root))
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, self.path)
+            self._sync_folder()
+        except OSError as failure:
+            raise StateError(_cannot("write", self.path, failure)) from failure
+        self._saved = state
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _boot_id(self) -> str | None:
+        if not self.live:
+            return None
+        try:
+            with open(_BOOT_ID, encoding="ascii") as file:
+                return file.read(64).strip()
+        except OSError:
+            return None
+
+
+def _cannot(verb: str, path: str, failure: OSError) -> str:
+    why = "no space" if failure.errno in (errno.ENOSPC, errno.EDQUOT) else (failure.strerror or str(failure))
+    return f"{path}: cannot {verb} the state: {why}; nothing was written to the tree"
+
+
+def encode(state: State, root: str) -> bytes:
+    """The state file's content; equal records are written once, under all their keys."""
+    by_record: dict[GroupState, list[str]] = {}
+    for key, item in state.groups.items():
+        by_record.setdefault(item, []).append(key)
+    records: list[dict[str, Any]] = [
+        {
+            "groups": _folded(keys),
+            "driver": item.driver,
+            "files": {
+                label: {"baseline": base, "requested": asked, "settled": settled}
+                for label, base, asked, settled in zip(item.labels, item.baseline, item.requested, item.settled, strict=True)
+            },
+        }
+        for item, keys in by_record.items()
+    ]
+    records.sort(key=lambda record: str(record["groups"]))
+    return (json.dumps({"version": VERSION, "root": root, "bootId": state.boot_id, "records": records}, indent=1) + "\n").encode()
+
+
+def _folded(keys: Iterable[str]) -> list[str]:
+    """Group keys with their numbers as lists: cpufreq:0, cpufreq:1 as cpufreq:0-1."""
+    numbers: dict[str, set[int]] = {}
+    names = []
+    for key in keys:
+        kind, _, number = key.partition(":")
+        if number.isdigit():
+            numbers.setdefault(kind, set()).add(int(number))
+        else:
+            names.append(key)
+    return sorted([*names, *(f"{kind}:{format_cpulist(found)}" for kind, found in numbers.items())])
+
+
+def _unfolded(text: str) -> Iterable[str]:
+    kind, _, numbers = text.partition(":")
+    if not numbers[:1].isdigit():
+        return [text]
+    return [f"{kind}:{number}" for number in parse_cpulist(numbers)]
+
+
+def decode(data: bytes, path: str) -> State:
+    """The state of a file's content. Errors: StateError where it is damaged or of a newer version."""
+    remedy = "move it away to start anew from what the machine shows now"
+    try:
+        content = json.loads(data)
+        version = content["version"]
+        if version == VERSION:
+            groups: dict[str, GroupState] = {}
+            for record in content["records"]:
+                groups.update(dict.fromkeys((key for text in record["groups"] for key in _unfolded(text)), _group_state(record)))
+            return State(groups, content["bootId"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
+        raise StateError(f"{path}: the state file is damaged ({type(failure).__name__}); nothing was written to the tree; {remedy}") from failure
+    raise StateError(f"{path}: the state file has version {version!r}, this program knows {VERSION}; nothing was written to the tree; use the newer program")
+
+
+def _group_state(record: dict[str, Any]) -> GroupState:
+    files = record["files"]
+    columns = [tuple(None if item[name] is None else str(item[name]) for item in files.values()) for name in ("baseline", "requested", "settled")]
+    return GroupState(str(record["driver"]), tuple(map(str, files)), *columns)

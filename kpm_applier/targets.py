@@ -1,0 +1,112 @@
+"""A plan as texts: which groups it claims, which it lets go, and what each of their files should hold (pure)."""
+
+from collections.abc import Iterable, Mapping
+
+from attrs import frozen
+
+from kpm_applier import attributes as table
+from kpm_applier.attributes import Group, Kind
+from kpm_applier.state import GroupState, State, baseline_text, new_group_state
+from kpm_planner.changes import Observed
+from kpm_planner.machine import Machine
+from kpm_planner.plan import CpuGroup, NodePlan
+from kpm_planner.pools import Pool
+from kpm_planner.profiles import Target
+
+
+@frozen
+class Want:
+    """What the files of one group should hold.
+
+    values: in step with group.files, None where nothing is known to ask for. record: the group's state, new at first
+    touch. release: the group goes back to baseline and out of the state file.
+    """
+
+    group: Group
+    values: tuple[str | None, ...]
+    record: GroupState
+    release: bool
+    because: tuple[str, ...] = ()
+
+
+def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: Observed, state: State) -> tuple[Want, ...]:
+    """What a plan asks of every group it claims or we own; held and offline ones are left out."""
+    cpu_groups = {cpu: group for group in plan.groups for cpu in group.cpus}
+    uncore = {target.entry.name: target for target in plan.uncore}
+    wants = []
+    for group in groups:
+        asked: tuple[str | None, ...] | None
+        because: tuple[str, ...]
+        if group.kind is Kind.CPUFREQ:
+            asked, because = _ask_cpufreq(group, cpu_groups)
+        elif group.kind is Kind.IDLE:
+            asked, because = _ask_idle(group, cpu_groups, machine)
+        elif group.kind is Kind.UNCORE:
+            target = uncore.get(str(group.id))
+            asked = None if target is None else (_text(target.min_khz), _text(target.max_khz))
+            because = () if target is None else target.because
+        else:
+            asked, because = _ask_boost(group, plan.boost), ("boost switch of the node",)
+        if asked is not None:
+            want = _want(group, asked, because, observed, state)
+            if want is not None:
+                wants.append(want)
+    return tuple(wants)
+
+
+def released(groups: Iterable[Group], observed: Observed, state: State) -> tuple[Want, ...]:
+    """What restoring asks of every owned group that can be reached now."""
+    wants = (_want(group, (None,) * len(group.files), ("restore",), observed, state) for group in groups if group.kind is not Kind.CPUFREQ or group.cpus)
+    return tuple(want for want in wants if want is not None)
+
+
+def _want(group: Group, asked: tuple[str | None, ...], because: tuple[str, ...], observed: Observed, state: State) -> Want | None:
+    record = state.groups.get(group.key)
+    claimed = asked.count(None) < len(asked)
+    if record is None:
+        if not claimed:
+            return None
+        record = new_group_state(group, observed.values)
+    if None not in asked:
+        return Want(group, asked, record, False, because)
+    values = tuple(baseline_text(group, record, item.label) if text is None else text for item, text in zip(group.files, asked, strict=True))
+    return Want(group, values, record, not claimed, because)
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def _ask_cpufreq(group: Group, cpu_groups: Mapping[int, CpuGroup]) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+    found = [cpu_groups[cpu] for cpu in group.cpus if cpu in cpu_groups]
+    if not found or any(item.held for item in found):
+        return None, ()
+    return _cpufreq_values(group, found[0].target), found[0].because
+
+
+def _cpufreq_values(group: Group, target: Target) -> tuple[str | None, ...]:
+    low, high = _text(target.min_khz), _text(target.max_khz)
+    if len(group.files) == 4:
+        return target.governor, target.epp, low, high
+    return target.governor, low, high
+
+
+def _ask_idle(group: Group, cpu_groups: Mapping[int, CpuGroup], machine: Machine) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+    number = int(group.id)
+    found = cpu_groups.get(number)
+    if found is None or found.held or found.pool is Pool.OFFLINE:
+        return None, ()
+    if not found.target.idle:
+        return (None,) * len(group.files), found.because
+    wanted_on = dict(found.target.idle)
+    return tuple(_disable(wanted_on.get(state.name)) for state in machine.by_id[number].idle), found.because
+
+
+def _disable(on: bool | None) -> str | None:
+    return None if on is None else "0" if on else "1"
+
+
+def _ask_boost(group: Group, boost: bool | None) -> tuple[str | None, ...]:
+    if boost is None:
+        return (None,)
+    return ("1" if boost is (group.files[0].attribute is table.BOOST) else "0",)

@@ -1,0 +1,44 @@
+"""Which containers own which CPUs, as the kubelet reports it."""
+
+from attrs import frozen
+
+from kpm_planner.intent import Pod
+
+
+@frozen
+class ContainerCpus:
+    """CPUs that the kubelet reports for one container, found by namespace, pod and container name."""
+
+    namespace: str
+    pod: str
+    container: str
+    cpus: frozenset[int] = frozenset()
+
+
+@frozen
+class Allocation:
+    """The pods of a node and what the kubelet says about their CPUs.
+
+    answered: False where the kubelet has not answered or answered an error: unknown is not empty.
+    allocatable: CPUs that the kubelet can hand out; None where it was not asked, empty where it named none.
+    last_known: the allocation of the last good answer, kept by the caller; None where there is none.
+    accepted: (pod uid, container) of containers whose CPU count was compared and found right when first seen.
+    """
+
+    pods: tuple[Pod, ...] = ()
+    reported: tuple[ContainerCpus, ...] = ()
+    answered: bool = True
+    allocatable: frozenset[int] | None = None
+    last_known: tuple[ContainerCpus, ...] | None = None
+    accepted: frozenset[tuple[str, str]] = frozenset()
+
+
+@frozen
+class ContainerRef:
+    """A container that owns CPUs, as plans and statuses name it."""
+
+    namespace: str
+    pod: str
+    uid: str
+    name: str
+    id: str

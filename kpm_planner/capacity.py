@@ -1,0 +1,55 @@
+"""How many of each profile a node advertises as an extended resource (design §4, capacity)."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from kpm_planner.allocation import Allocation
+from kpm_planner.machine import Machine
+from kpm_planner.ownership import requested_profiles
+from kpm_planner.problems import Code, Problem, warning
+from kpm_planner.profiles import ResolvedProfile
+from kpm_planner.quantities import parse_percent
+from kpm_planner.selection import reference
+
+
+def plan_capacity(profiles: Iterable[ResolvedProfile], allocation: Allocation, machine: Machine) -> tuple[Mapping[str, int], tuple[Problem, ...]]:
+    """Extended resource name → amount, for every valid profile that is not shared.
+
+    Never below what running pods hold; a profile whose share rounds down to nothing and that nobody holds is left out.
+    """
+    held = _held(allocation)
+    problems: list[Problem] = []
+    resources = {}
+    for resolved in profiles:
+        profile = resolved.profile
+        if profile.shared or not resolved.valid:
+            continue
+        name = f"{profile.group}/{profile.meta.name}"
+        amount = max(_amount(resolved, len(machine.online), problems), held[name])
+        if amount:
+            resources[name] = amount
+    return dict(sorted(resources.items())), tuple(problems)
+
+
+def _amount(resolved: ResolvedProfile, cpus: int, problems: list[Problem]) -> int:
+    capacity, obj, field = resolved.profile.cpu_capacity, reference(resolved.profile), "spec.cpuCapacity"
+    if capacity is None:
+        return cpus
+    if isinstance(capacity, int):
+        if capacity > cpus:
+            problems.append(warning(Code.CAPACITY_CLAMPED, obj, field, f"{capacity} is more than the {cpus} CPUs online; {cpus} are advertised"))
+        return min(capacity, cpus)
+    amount = cpus * (parse_percent(capacity) or 0) // 100
+    if not amount:
+        problems.append(warning(Code.CAPACITY_CLAMPED, obj, field, f"{capacity!r} of {cpus} CPUs rounds down to none; nothing is advertised"))
+    return amount
+
+
+def _held(allocation: Allocation) -> Counter[str]:
+    held: Counter[str] = Counter()
+    for pod in allocation.pods:
+        if pod.live and pod.phase:
+            for container in pod.containers:
+                for group, name, amount in requested_profiles(container):
+                    held[f"{group}/{name}"] += int(amount)
+    return held

@@ -1,0 +1,65 @@
+"""What was seen, what is to be written, and how that went: the values between planner, applier and reports."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from attrs import field, frozen
+
+
+class Reason(StrEnum):
+    """Why a file is written."""
+
+    PLAN = "plan"
+    DRIFT = "drift"
+    RESTORE = "restore"
+
+
+@frozen
+class Write:
+    """One file to be written.
+
+    path: below the root; value: text without newline; old: what it shows now; group: what it belongs to; because: the
+    reasons of the group's whole target.
+    """
+
+    path: str
+    value: str
+    old: str | None
+    group: str
+    reason: Reason
+    because: tuple[str, ...] = ()
+
+
+@frozen
+class Observed:
+    """What managed files show: path → text; path → errno of those that could not be read."""
+
+    values: Mapping[str, str] = field(factory=dict, hash=False)
+    errors: Mapping[str, int] = field(factory=dict, hash=False)
+
+
+class Status(StrEnum):
+    """How a file ended up."""
+
+    APPLIED = "applied"
+    LIMITED = "limited"
+    FAILED = "failed"
+    UNSETTLED = "unsettled"
+    OFFLINE = "offline"
+    DRIFTED = "drifted"
+
+
+@frozen
+class Outcome:
+    """What came of one file. shows: its text at the end; errno: of a read or write that failed.
+
+    LIMITED: the request is registered, but rounded or limited by another party; not an error.
+    DRIFTED: somebody else's value (`shows`) was found and, by policy or back-off, left.
+    """
+
+    path: str
+    group: str
+    status: Status
+    wanted: str
+    shows: str | None = None
+    errno: int | None = None

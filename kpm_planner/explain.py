@@ -1,0 +1,69 @@
+"""Why a CPU, a profile or a pod has what it has: sentences read off a plan, nothing computed twice."""
+
+from collections.abc import Iterable
+
+from kpm_planner.cpuset import format_cpulist
+from kpm_planner.plan import CpuGroup, NodePlan
+from kpm_planner.pools import Pool
+from kpm_planner.profiles import Target
+
+
+def explain_cpu(plan: NodePlan, cpu: int) -> tuple[str, ...]:
+    """Lines that say why a CPU has its pool and its target; empty where the plan has no such CPU."""
+    group = next((group for group in plan.groups if cpu in group.cpus), None)
+    if group is None:
+        return ()
+    related = [problem for problem in plan.problems if _concerns(problem.object, group)]
+    return (f"CPU {cpu} on node {plan.node}: {describe_target(group)}", *_indent(group.because), *_indent(map(str, related)))
+
+
+def explain_profile(plan: NodePlan, name: str) -> tuple[str, ...]:
+    """Lines that say where a profile is in force on the node and what stands in its way."""
+    obj = f"PowerProfile/{name}"
+    users = [group for group in plan.groups if group.profile == name]
+    lines = [f"CPUs {format_cpulist(group.cpus)}: {describe_target(group)}" for group in users]
+    lines += [f"advertised as {resource}: {amount}" for resource, amount in plan.extended_resources.items() if resource.endswith(f"/{name}")]
+    lines += [str(problem) for problem in plan.problems if problem.object == obj or f"/{name}:" in problem.message or f"profile {name} " in problem.message]
+    return (f"profile {name} on node {plan.node}: {'in use' if users else 'no CPU uses it'}", *_indent(lines))
+
+
+def explain_pod(plan: NodePlan, namespace: str, name: str) -> tuple[str, ...]:
+    """Lines that say which CPUs a pod owns on the node, and why they run as they do."""
+    lines: list[str] = []
+    for group in plan.groups:
+        if group.container is not None and (group.container.namespace, group.container.pod) == (namespace, name):
+            lines += [f"container {group.container.name}, CPUs {format_cpulist(group.cpus)}: {describe_target(group)}", *_indent(group.because)]
+    lines += [str(problem) for problem in plan.problems if problem.object == f"Pod/{namespace}/{name}"]
+    return (f"pod {namespace}/{name} on node {plan.node}: {'owns CPUs' if lines else 'owns no CPUs and asks for nothing'}", *_indent(lines))
+
+
+def describe_target(group: CpuGroup) -> str:
+    """One line of pool, profile and values."""
+    if group.held:
+        return f"{group.pool}, left as it is"
+    values = describe_values(group.target)
+    profile = f", profile {group.profile}" if group.profile else ""
+    return f"{group.pool}{profile}: {values}" if group.pool is not Pool.OFFLINE else str(group.pool)
+
+
+def describe_values(target: Target) -> str:
+    """A target in one line; "baseline" where nothing is asked."""
+    parts = []
+    if target.min_khz is not None or target.max_khz is not None:
+        parts.append(f"{_or_baseline(target.min_khz)}..{_or_baseline(target.max_khz)} kHz")
+    parts += [value for value in (target.governor, target.epp) if value]
+    parts += [f"{name} {'on' if on else 'off'}" for name, on in target.idle]
+    return ", ".join(parts) or "baseline"
+
+
+def _or_baseline(value: int | None) -> str:
+    return "baseline" if value is None else str(value)
+
+
+def _concerns(obj: str, group: CpuGroup) -> bool:
+    pod = group.container and f"Pod/{group.container.namespace}/{group.container.pod}"
+    return obj in (f"PowerProfile/{group.profile}", pod)
+
+
+def _indent(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]

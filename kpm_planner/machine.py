@@ -1,0 +1,174 @@
+"""A machine as values: CPUs, frequency domains, idle states, uncore entries.
+
+A machine is discovered from sysfs, read from a file or described by hand. The settings in it are what the files hold;
+for planning, the applier puts the baseline of every owned group in their place.
+"""
+
+from functools import cached_property
+
+from attrs import frozen
+
+#: Scaling drivers that this system manages (design rule; kernel documentation of cpufreq, intel_pstate, amd-pstate).
+MANAGED_DRIVERS = frozenset({"intel_pstate", "intel_cpufreq", "acpi-cpufreq", "amd-pstate", "amd-pstate-epp", "cppc_cpufreq"})
+#: Those whose governor powersave scales with load; elsewhere it pins the lowest frequency.
+SCALING_POWERSAVE = frozenset({"intel_pstate", "amd-pstate-epp"})
+
+
+@frozen
+class IdleState:
+    """A cpuidle state of one CPU. Units: µs. default_enabled: None where the kernel has no default_status."""
+
+    index: int
+    name: str
+    latency_us: int
+    enabled: bool = True
+    default_enabled: bool | None = None
+
+
+@frozen
+class Cpu:
+    """A present CPU. What the kernel does not say (an offline CPU, odd firmware) is None or empty."""
+
+    id: int
+    online: bool = True
+    package: int | None = None
+    die: int | None = None
+    cluster: int | None = None
+    core: int | None = None
+    siblings: tuple[int, ...] = ()
+    domain: int | None = None
+    idle: tuple[IdleState, ...] = ()
+
+
+@frozen
+class CpufreqSettings:
+    """What the files of a frequency domain hold. Units: kHz. epp: None where the file does not exist."""
+
+    min_khz: int | None = None
+    max_khz: int | None = None
+    governor: str | None = None
+    epp: str | None = None
+
+
+@frozen
+class FrequencyDomain:
+    """A cpufreq policy. Units: kHz.
+
+    hardware_min_khz, hardware_max_khz: cpuinfo_{min,max}_freq of now. limit_max_khz: the highest frequency with boost
+    on that any file names. epps: the preferences that the kernel lists now, never used to validate.
+    """
+
+    id: int
+    cpus: tuple[int, ...]
+    driver: str | None = None
+    hardware_min_khz: int | None = None
+    hardware_max_khz: int | None = None
+    limit_max_khz: int | None = None
+    available_khz: tuple[int, ...] = ()
+    governors: tuple[str, ...] = ()
+    epps: tuple[str, ...] = ()
+    settings: CpufreqSettings = CpufreqSettings()
+
+    @property
+    def managed(self) -> bool:
+        """Whether the driver is one that this system manages and the range is known."""
+        return self.driver in MANAGED_DRIVERS and self.hardware_min_khz is not None and self.hardware_max_khz is not None
+
+
+@frozen
+class UncoreEntry:
+    """One directory of intel_uncore_frequency. Units: kHz. domain, cluster: TPMI only."""
+
+    name: str
+    package: int | None = None
+    die: int | None = None
+    domain: int | None = None
+    cluster: int | None = None
+    hardware_min_khz: int | None = None
+    hardware_max_khz: int | None = None
+    min_khz: int | None = None
+    max_khz: int | None = None
+
+
+@frozen
+class CoreKind:
+    """What decides a CPU's targets beside its profile: its domain's capability and settings, its idle states."""
+
+    frequency: FrequencyDomain | None
+    idle: tuple[IdleState, ...]
+
+
+@frozen
+class Machine:
+    """A whole machine. driver_status: the mode of intel_pstate or amd_pstate; boost: None where there is no switch."""
+
+    architecture: str | None = None
+    cpu_model: str | None = None
+    cpus: tuple[Cpu, ...] = ()
+    domains: tuple[FrequencyDomain, ...] = ()
+    idle_driver: str | None = None
+    uncore: tuple[UncoreEntry, ...] = ()
+    boost: bool | None = None
+    driver_status: str | None = None
+    kernel: str | None = None
+
+    @cached_property
+    def online(self) -> frozenset[int]:
+        """Ids of the CPUs that are online."""
+        return frozenset(cpu.id for cpu in self.cpus if cpu.online)
+
+    @cached_property
+    def by_id(self) -> dict[int, Cpu]:
+        """CPU id → CPU."""
+        return {cpu.id: cpu for cpu in self.cpus}
+
+    @cached_property
+    def domain_by_id(self) -> dict[int, FrequencyDomain]:
+        """Domain id → domain."""
+        return {domain.id: domain for domain in self.domains}
+
+    @cached_property
+    def kinds(self) -> tuple[tuple[CoreKind, frozenset[int]], ...]:
+        """The online CPUs by what they can do: few kinds, many CPUs."""
+        found: dict[tuple[object, ...], tuple[CoreKind, set[int]]] = {}
+        for cpu in self.cpus:
+            if not cpu.online:
+                continue
+            domain = None if cpu.domain is None else self.domain_by_id.get(cpu.domain)
+            shape = None if domain is None else _shape(domain)
+            _, cpus = found.setdefault((shape, cpu.idle), (CoreKind(domain, cpu.idle), set()))
+            cpus.add(cpu.id)
+        return tuple((kind, frozenset(cpus)) for kind, cpus in found.values())
+
+    @cached_property
+    def shared_domains(self) -> tuple[tuple[FrequencyDomain, frozenset[int]], ...]:
+        """Domains with more than one online CPU, each with those CPUs."""
+        pairs = ((domain, self.online.intersection(domain.cpus)) for domain in self.domains)
+        return tuple((domain, cpus) for domain, cpus in pairs if len(cpus) > 1)
+
+    @cached_property
+    def shared_cores(self) -> tuple[tuple[int, ...], ...]:
+        """Online hyperthread siblings, for cores that have more than one."""
+        cores = {tuple(sorted(self.online.intersection(cpu.siblings))) for cpu in self.cpus if len(cpu.siblings) > 1}
+        return tuple(sorted(core for core in cores if len(core) > 1))
+
+    @cached_property
+    def idle_names(self) -> tuple[str, ...]:
+        """Names of all idle states of the machine, shallow first."""
+        latency: dict[str, int] = {}
+        for states in {cpu.idle for cpu in self.cpus}:
+            for state in states:
+                latency[state.name] = min(state.latency_us, latency.get(state.name, state.latency_us))
+        return tuple(sorted(latency, key=lambda name: (latency[name], name)))
+
+    @cached_property
+    def managed_kinds(self) -> tuple[FrequencyDomain, ...]:
+        """One domain of each kind whose frequency this system manages."""
+        return tuple(kind.frequency for kind, _ in self.kinds if kind.frequency is not None and kind.frequency.managed)
+
+
+def _shape(domain: FrequencyDomain) -> tuple[object, ...]:
+    return (
+        domain.driver, domain.hardware_min_khz, domain.hardware_max_khz, domain.limit_max_khz, domain.governors,
+        domain.settings,
+    )  # fmt: skip

@@ -1,0 +1,197 @@
+"""Which container owns which CPUs, and under which profile (design §4, exclusive; rule R7)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from attrs import evolve, frozen
+
+from kpm_planner.allocation import Allocation, ContainerCpus, ContainerRef
+from kpm_planner.cpuset import format_cpulist
+from kpm_planner.intent import SYSTEM_NAMESPACE, Container, Pod
+from kpm_planner.problems import Code, Problem, error, warning
+from kpm_planner.quantities import Quantity
+
+_OLDEST = datetime.min.replace(tzinfo=UTC)
+_NEWEST = datetime.max.replace(tzinfo=UTC)
+
+
+@frozen
+class Owner:
+    """A container with its CPUs. profile: (API group, name) asked for, None for none; refused: its CPUs stay at baseline."""
+
+    ref: ContainerRef
+    cpus: frozenset[int]
+    profile: tuple[str, str] | None = None
+    refused: bool = False
+
+
+@frozen
+class Ownership:
+    """All owners, disjoint; unknown: CPUs that somebody may own who has not been reported."""
+
+    owners: tuple[Owner, ...]
+    unknown: bool
+    problems: tuple[Problem, ...]
+
+
+def requested_profiles(container: Container) -> tuple[tuple[str, str, Quantity], ...]:
+    """The profile resources a container asks for: (API group, profile name, amount)."""
+    found = []
+    for resource, amount in container.resources:
+        group, _, name = resource.partition("/")
+        if group in SYSTEM_NAMESPACE and name and amount:
+            found.append((group, name, amount))
+    return tuple(sorted(found))
+
+
+def resolve_ownership(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Ownership:
+    """Match what the kubelet reports with the pods.
+
+    Of two pods of one name the newer counts; of two that own one CPU the later started. What has not been reported is
+    unknown, and the last known allocation stays (R7).
+    """
+    problems: list[Problem] = []
+    pods = _newest_by_name(allocation.pods)
+    reported, unknown = _reported(allocation, pods, custom_devices, problems)
+    claims: list[tuple[tuple[datetime, datetime, str, str, str], Owner]] = []
+    for entry in reported:
+        pod = pods.get((entry.namespace, entry.pod))
+        owner = _unknown_pod(entry, problems) if pod is None else _owner(entry, pod, allocation, custom_devices, problems)
+        if owner is not None:
+            claims.append((_start_key(pod, entry), owner))
+    owners = _disjoint(claims, problems)
+    return Ownership(owners, unknown, tuple(problems))
+
+
+def _newest_by_name(pods: Iterable[Pod]) -> dict[tuple[str, str], Pod]:
+    """Pods by namespace and name; a newer one that has ended still hides an older one of its name."""
+    found: dict[tuple[str, str], Pod] = {}
+    for pod in sorted(pods, key=lambda item: (item.meta.created or _NEWEST, item.meta.uid)):
+        found[(pod.meta.namespace or "default", pod.meta.name)] = pod
+    return found
+
+
+def _reported(
+    allocation: Allocation, pods: Mapping[tuple[str, str], Pod], custom_devices: Sequence[str], problems: list[Problem]
+) -> tuple[tuple[ContainerCpus, ...], bool]:
+    reported = _by_container(allocation.reported) if allocation.answered else {}
+    if allocation.allocatable is not None and not allocation.allocatable and allocation.answered:
+        problems.append(warning(Code.CPU_MANAGER_INACTIVE, "Node", "", "the kubelet names no allocatable CPUs: static CPU manager not active"))
+        return tuple(reported.values()), False
+    missing = _unreported(reported, pods, custom_devices)
+    if allocation.answered and not missing:
+        return tuple(reported.values()), False
+    known = _by_container(allocation.last_known or ())
+    kept = {key: entry for key, entry in known.items() if key not in reported and (not allocation.answered or key in missing)}
+    unknown = allocation.last_known is None if not allocation.answered else any(key not in known for key in missing)
+    names = ", ".join("/".join(key) for key in sorted(missing)) or "any container"
+    source = "the last known CPUs stay" if not unknown else "no CPU that could be allocated is written"
+    problems.append(warning(Code.ALLOCATION_UNKNOWN, "Node", "", f"the CPUs of {names} are not known; {source}"))
+    return (*reported.values(), *kept.values()), unknown
+
+
+def _by_container(entries: Iterable[ContainerCpus]) -> dict[tuple[str, str, str], ContainerCpus]:
+    found: dict[tuple[str, str, str], ContainerCpus] = {}
+    for entry in entries:
+        key = (entry.namespace, entry.pod, entry.container)
+        if entry.cpus:
+            found[key] = evolve(entry, cpus=entry.cpus | found[key].cpus) if key in found else entry
+    return found
+
+
+def _unreported(reported: Mapping[tuple[str, str, str], ContainerCpus], pods: Mapping[tuple[str, str], Pod], custom_devices: Sequence[str]) -> set[tuple[str, str, str]]:
+    missing = set()
+    for (namespace, name), pod in pods.items():
+        if pod.phase != "Running":
+            continue
+        for container in pod.containers:
+            key = (namespace, name, container.name)
+            if key not in reported and not container.finished and requested_profiles(container) and _entitled(pod, container, custom_devices):
+                missing.add(key)
+    return missing
+
+
+def _entitled(pod: Pod, container: Container, custom_devices: Sequence[str]) -> bool:
+    """Whether a container can own the CPUs that are reported for it."""
+    return _native_cpus(pod, container) is not None or container.claims or _uses_device(container, custom_devices)
+
+
+def _native_cpus(pod: Pod, container: Container) -> int | None:
+    """CPUs that the static CPU manager owes the container; None where it hands out none (kubelet, static policy)."""
+    request, limit = container.cpu
+    whole = request is not None and request == limit and request.denominator == 1 and request >= 1
+    return int(request) if pod.guaranteed and whole and request is not None else None
+
+
+def _uses_device(container: Container, custom_devices: Sequence[str]) -> bool:
+    return any(resource in custom_devices and amount for resource, amount in container.resources)
+
+
+def _pod_name(entry: ContainerCpus) -> str:
+    return f"Pod/{entry.namespace}/{entry.pod}"
+
+
+def _unknown_pod(entry: ContainerCpus, problems: list[Problem]) -> Owner:
+    message = f"container {entry.container} is reported to own CPUs {format_cpulist(entry.cpus)}, but no such pod is known; they stay at baseline"
+    problems.append(warning(Code.POD_UNKNOWN, _pod_name(entry), "", message))
+    return Owner(ContainerRef(entry.namespace, entry.pod, "", entry.container, ""), entry.cpus, refused=True)
+
+
+def _owner(entry: ContainerCpus, pod: Pod, allocation: Allocation, custom_devices: Sequence[str], problems: list[Problem]) -> Owner | None:
+    container = next((item for item in pod.containers if item.name == entry.container), None)
+    if container is None or container.finished or not pod.live:
+        return None
+    asked = requested_profiles(container)
+    ref = ContainerRef(entry.namespace, entry.pod, pod.meta.uid, container.name, container.id)
+    place = f"spec.containers[{container.name}].resources"
+    if not _entitled(pod, container, custom_devices):
+        if asked:
+            message = "asks for a profile but can own no CPUs: needs QoS Guaranteed, whole cpu, requests equal to limits"
+            problems.append(error(Code.POD_NOT_GUARANTEED, _pod_name(entry), place, message))
+        return None
+    if not asked:
+        return Owner(ref, entry.cpus)
+    if len(asked) > 1:
+        names = ", ".join(f"{group}/{name}" for group, name, _ in asked)
+        problems.append(error(Code.POD_TWO_PROFILES, _pod_name(entry), place, f"asks for {names}; exactly one is allowed"))
+        return Owner(ref, entry.cpus, refused=True)
+    group, name, amount = asked[0]
+    right = _count_right(entry, pod, container, amount, (pod.meta.uid, container.name) in allocation.accepted, problems)
+    return Owner(ref, entry.cpus, (group, name), refused=not right)
+
+
+def _count_right(entry: ContainerCpus, pod: Pod, container: Container, amount: Quantity, accepted: bool, problems: list[Problem]) -> bool:
+    """Whether the amount of the profile resource fits; a later difference of an accepted container is only a warning."""
+    native = _native_cpus(pod, container)
+    owed = len(entry.cpus) if container.claims or native is None else native
+    place = f"spec.containers[{container.name}].resources"
+    if amount == owed and (native is None or container.claims or len(entry.cpus) == native):
+        return True
+    if accepted or amount == owed:
+        message = f"owns {len(entry.cpus)} CPUs now and asks for {amount} of the profile; it stays in force"
+        problems.append(warning(Code.POD_COUNT_CHANGED, _pod_name(entry), place, message))
+        return True
+    problems.append(error(Code.POD_COUNT, _pod_name(entry), place, f"asks for {amount} of the profile and for {owed} CPUs; they must be equal"))
+    return False
+
+
+def _start_key(pod: Pod | None, entry: ContainerCpus) -> tuple[datetime, datetime, str, str, str]:
+    started, created = (None, None) if pod is None else (pod.started, pod.meta.created)
+    return (started or created or _OLDEST, created or _OLDEST, entry.namespace, entry.pod, entry.container)
+
+
+def _disjoint(claims: list[tuple[tuple[datetime, datetime, str, str, str], Owner]], problems: list[Problem]) -> tuple[Owner, ...]:
+    """Give every CPU to the owner that started last."""
+    taken: dict[int, Owner] = {}
+    owners = []
+    for _, owner in sorted(claims, key=lambda claim: claim[0], reverse=True):
+        lost = owner.cpus & taken.keys()
+        if lost:
+            winner = taken[min(lost)].ref
+            message = f"container {owner.ref.name} is reported to own CPUs {format_cpulist(lost)}, which {winner.namespace}/{winner.pod} has, started later"
+            problems.append(warning(Code.POD_OVERLAP, f"Pod/{owner.ref.namespace}/{owner.ref.pod}", "", message))
+            owner = evolve(owner, cpus=owner.cpus - lost)
+        if owner.cpus:
+            taken.update(dict.fromkeys(owner.cpus, owner))
+            owners.append(owner)
+    return tuple(owners)

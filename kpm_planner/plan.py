@@ -1,0 +1,221 @@
+"""plan_node and plan_cluster: intent, allocation and machine in, one plan a node out.
+
+The only module that composes the others. A plan depends on its arguments alone (R1) and covers every present CPU (R2).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from attrs import evolve, field, frozen
+
+from kpm_planner.allocation import Allocation, ContainerRef
+from kpm_planner.capacity import plan_capacity
+from kpm_planner.cpuset import format_cpulist
+from kpm_planner.domains import combine, frequency_part, in_force
+from kpm_planner.intent import Intent, Node
+from kpm_planner.machine import FrequencyDomain, Machine
+from kpm_planner.ownership import resolve_ownership
+from kpm_planner.pools import Assignment, Pool, Pools, assign_pools, unmanaged
+from kpm_planner.problems import Code, Problem, warning
+from kpm_planner.profiles import BASELINE, Resolved, ResolvedProfile, Target, resolve_profile
+from kpm_planner.selection import Accepted, accept, config_of, selects
+from kpm_planner.uncore import UncoreTarget, plan_uncore
+
+_BASELINE = Resolved(BASELINE)
+
+
+@frozen
+class CpuGroup:
+    """CPUs that share pool, target and reasons. held: nothing of them is written until more is known."""
+
+    cpus: tuple[int, ...]
+    pool: Pool
+    profile: str | None
+    container: ContainerRef | None
+    target: Target
+    because: tuple[str, ...]
+    held: bool = False
+
+
+@frozen
+class NodePlan:
+    """The plan of one node. valid_until: when time alone makes it another one; None for never."""
+
+    node: str
+    groups: tuple[CpuGroup, ...] = ()
+    uncore: tuple[UncoreTarget, ...] = ()
+    extended_resources: Mapping[str, int] = field(factory=dict, hash=False)
+    problems: tuple[Problem, ...] = ()
+    boost: bool | None = None
+    valid_until: datetime | None = None
+
+
+@frozen
+class ClusterPlan:
+    """The plans of many nodes, by name, and the problems of objects whatever the node."""
+
+    nodes: tuple[NodePlan, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@frozen
+class NodeInput:
+    """All that the plan of a node needs beside the cluster's intent."""
+
+    node: Node
+    machine: Machine
+    allocation: Allocation = Allocation()
+
+
+@frozen
+class _Part:
+    """An assignment cut down to CPUs with one target."""
+
+    assignment: Assignment
+    resolved: Resolved
+    cpus: frozenset[int]
+
+
+def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | None = None) -> NodePlan:
+    """The plan of one node.
+
+    item.machine holds the baseline of owned groups as its settings. instant: for rules that depend on time; none of
+    today's does, so valid_until is None. Never raises for what the objects say: that is in `problems`.
+    """
+    del instant
+    accepted = intent if isinstance(intent, Accepted) else accept(intent)
+    node, machine, allocation = item.node, item.machine, item.allocation
+    config, problems = config_of(accepted, node)
+    if problems:
+        pools = unmanaged(machine, "the PowerConfig does not select this node")
+        uncore = tuple(UncoreTarget(entry) for entry in machine.uncore)
+        return NodePlan(node.name, _groups(_cut(pools, machine)), uncore, {}, tuple(problems))
+    profiles = _profiles(node, accepted, machine)
+    ownership = resolve_ownership(allocation, config.custom_devices if config else ())
+    pools = assign_pools(node, accepted, profiles, allocation, ownership, machine)
+    parts, domain_problems = _settle_domains(_cut(pools, machine), machine)
+    resources, capacity_problems = plan_capacity(profiles.values(), allocation, machine)
+    uncore, uncore_problems = plan_uncore(node, accepted, machine)
+    found = [
+        *(problem for resolved in profiles.values() for problem in resolved.problems),
+        *ownership.problems,
+        *pools.problems,
+        *domain_problems,
+        *_sibling_problems(parts, machine),
+        *capacity_problems,
+        *uncore_problems,
+    ]
+    return NodePlan(node.name, _groups(parts), uncore, resources, _named(found, node))
+
+
+def plan_cluster(intent: Intent, items: Iterable[NodeInput], instant: datetime | None = None) -> ClusterPlan:
+    """The plans of many nodes; what does not depend on the node is done once."""
+    accepted = accept(intent)
+    plans = [plan_node(accepted, item, instant) for item in items]
+    return ClusterPlan(tuple(sorted(plans, key=lambda plan: plan.node)), accepted.problems)
+
+
+def _named(problems: Iterable[Problem], node: Node) -> tuple[Problem, ...]:
+    named = (evolve(item, object=f"Node/{node.name}") if item.object == "Node" else item for item in problems)
+    return tuple(sorted(set(named)))
+
+
+def _profiles(node: Node, accepted: Accepted, machine: Machine) -> dict[str, ResolvedProfile]:
+    """The profiles in force on the node, valid or not; a left-out selector selects all nodes."""
+    return {name: resolve_profile(profile, machine) for name, profile in accepted.profiles.items() if selects(profile.node_selector, node.labels) is not False}
+
+
+def _cut(pools: Pools, machine: Machine) -> list[_Part]:
+    """Cut the assignments by kind of core, so that each part has one target."""
+    parts = []
+    for item in pools.assignments:
+        if item.profile is None or item.held or item.pool is Pool.OFFLINE:
+            parts.append(_Part(item, _BASELINE, item.cpus))
+            continue
+        for (_, cpus), resolved in zip(machine.kinds, item.profile.by_kind, strict=True):
+            if cpus & item.cpus:
+                parts.append(_Part(item, resolved, cpus & item.cpus))
+    return parts
+
+
+def _settle_domains(parts: list[_Part], machine: Machine) -> tuple[list[_Part], list[Problem]]:
+    """Give CPUs that share a frequency domain one frequency target; one warning a domain where they differ."""
+    if not machine.shared_domains:
+        return parts, []
+    part_of = {cpu: index for index, part in enumerate(parts) for cpu in part.cpus}
+    moved: dict[tuple[int, Resolved], set[int]] = {}
+    problems = []
+    for domain, cpus in machine.shared_domains:
+        members = Counter(part_of[cpu] for cpu in cpus)
+        wanted = [parts[index].resolved.target for index in members]
+        if not domain.managed or len({frequency_part(target) for target in wanted}) < 2:
+            continue
+        if any(parts[index].assignment.held for index in members):
+            continue
+        combined = combine(domain, wanted)
+        if len({in_force(domain, target) for target in wanted}) > 1:
+            problems.append(_domain_problem(domain, cpus, combined))
+        reason = f"frequency domain {domain.id} (CPUs {format_cpulist(cpus)}): the highest of its CPUs' targets holds"
+        for cpu in cpus:
+            before = parts[part_of[cpu]].resolved
+            target = evolve(combined, idle=before.target.idle)
+            after = Resolved(target, (*before.because, reason)) if target != before.target else before
+            moved.setdefault((part_of[cpu], after), set()).add(cpu)
+    return _moved(parts, moved), problems
+
+
+def _moved(parts: list[_Part], moved: Mapping[tuple[int, Resolved], set[int]]) -> list[_Part]:
+    gone: dict[int, set[int]] = {}
+    for (index, _), cpus in moved.items():
+        gone.setdefault(index, set()).update(cpus)
+    kept = [evolve(part, cpus=part.cpus - gone.get(index, set())) for index, part in enumerate(parts)]
+    changed = [_Part(parts[index].assignment, resolved, frozenset(cpus)) for (index, resolved), cpus in moved.items()]
+    return [part for part in (*kept, *changed) if part.cpus]
+
+
+def _domain_problem(domain: FrequencyDomain, cpus: frozenset[int], combined: Target) -> Problem:
+    low, high, governor, epp = in_force(domain, combined)
+    values = f"{low}..{high} kHz, governor {governor}" + (f", epp {epp}" if epp else "")
+    message = f"CPUs {format_cpulist(cpus)} share frequency domain {domain.id} but not a target; the highest holds: {values}"
+    return warning(Code.DOMAIN_CONFLICT, "Node", f"cpufreq/policy{domain.id}", message)
+
+
+def _sibling_problems(parts: list[_Part], machine: Machine) -> list[Problem]:
+    """One warning a core whose online hyperthreads have different frequency targets."""
+    if not machine.shared_cores or len(parts) < 2:
+        return []
+    part_of = {cpu: part for part in parts for cpu in part.cpus}
+    mixed = [core for core in machine.shared_cores if any(part_of[cpu] is not part_of[core[0]] for cpu in core[1:])]
+    return [
+        warning(Code.SIBLING_CONFLICT, "Node", f"cpu{core[0]}", f"CPUs {format_cpulist(core)} are one core with different targets; the hardware runs the higher")
+        for core in mixed
+        if len({_in_force(cpu, part_of[cpu], machine) for cpu in core}) > 1
+    ]
+
+
+def _in_force(cpu: int, part: _Part, machine: Machine) -> tuple[object, ...]:
+    number = machine.by_id[cpu].domain
+    domain = None if number is None else machine.domain_by_id.get(number)
+    return () if domain is None or not domain.managed else in_force(domain, part.resolved.target)
+
+
+def _groups(parts: list[_Part]) -> tuple[CpuGroup, ...]:
+    found: dict[tuple[object, ...], tuple[_Part, set[int]]] = {}
+    for part in parts:
+        item = part.assignment
+        key = (item.pool, item.profile_name, item.container, item.held, item.because, part.resolved)
+        found.setdefault(key, (part, set()))[1].update(part.cpus)
+    groups = [
+        CpuGroup(
+            cpus=tuple(sorted(cpus)),
+            pool=part.assignment.pool,
+            profile=part.assignment.profile_name,
+            container=part.assignment.container,
+            target=part.resolved.target,
+            because=(*part.assignment.because, *part.resolved.because),
+            held=part.assignment.held,
+        )
+        for part, cpus in found.values()
+    ]
+    return tuple(sorted(groups, key=lambda group: group.cpus))

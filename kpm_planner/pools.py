@@ -1,0 +1,223 @@
+"""Which pool every CPU is in: shared and reserved definitions, owners, and what is left (design §4, pools)."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from attrs import frozen
+
+from kpm_planner.allocation import Allocation, ContainerRef
+from kpm_planner.cpuset import format_cpulist
+from kpm_planner.intent import Node, PowerNodeConfig, PowerWorkload, ReservedCpus
+from kpm_planner.machine import Machine
+from kpm_planner.ownership import Owner, Ownership
+from kpm_planner.problems import Code, Problem, error, warning
+from kpm_planner.profiles import ResolvedProfile
+from kpm_planner.selection import Accepted, decided_without_age, precedence_key, reference, selector_problems, selects, selects_map
+
+
+class Pool(StrEnum):
+    """Why a CPU has its target."""
+
+    EXCLUSIVE = "exclusive"
+    RESERVED = "reserved"
+    SHARED = "shared"
+    UNMANAGED = "unmanaged"
+    OFFLINE = "offline"
+
+
+@frozen
+class Assignment:
+    """CPUs of one pool with one reason. profile: None for baseline; held: not to be written until more is known."""
+
+    cpus: frozenset[int]
+    pool: Pool
+    profile: ResolvedProfile | None = None
+    profile_name: str | None = None
+    container: ContainerRef | None = None
+    held: bool = False
+    because: tuple[str, ...] = ()
+
+
+Profiles = Mapping[str, ResolvedProfile]
+_Definition = PowerWorkload | PowerNodeConfig
+
+
+@frozen
+class Pools:
+    """The assignments, disjoint and together all present CPUs, and the problems met."""
+
+    assignments: tuple[Assignment, ...]
+    problems: tuple[Problem, ...]
+
+
+def assign_pools(node: Node, accepted: Accepted, profiles: Profiles, allocation: Allocation, ownership: Ownership, machine: Machine) -> Pools:
+    """Put every present CPU in exactly one pool (rule R2). profiles: those of this node, by name."""
+    problems: list[Problem] = []
+    definitions = _matching(node, accepted, problems)
+    shared = _shared_assignment(definitions, profiles, problems)
+    reserved = _reserved_assignments(definitions, profiles, machine, problems)
+    exclusive = [_exclusive_assignment(owner, profiles, shared, problems) for owner in ownership.owners]
+    problems += _reserved_problems(reserved, exclusive, allocation, machine)
+    free = set(machine.online)
+    assignments = []
+    for part in (*exclusive, *reserved):
+        cpus = part.cpus & free
+        free -= cpus
+        if cpus:
+            assignments.append(_with_cpus(part, cpus))
+    assignments += _rest(frozenset(free), shared, allocation, ownership)
+    offline = frozenset(machine.by_id) - machine.online
+    if offline:
+        assignments.append(Assignment(offline, Pool.OFFLINE, held=True, because=("offline: left alone until it is back",)))
+    return Pools(tuple(assignments), tuple(problems))
+
+
+def unmanaged(machine: Machine, because: str) -> Pools:
+    """All CPUs of a node on which nothing is managed."""
+    offline = frozenset(machine.by_id) - machine.online
+    parts = [Assignment(machine.online, Pool.UNMANAGED, because=(because,))]
+    parts += [Assignment(offline, Pool.OFFLINE, held=True, because=("offline",))] if offline else []
+    return Pools(tuple(part for part in parts if part.cpus), ())
+
+
+def _with_cpus(part: Assignment, cpus: frozenset[int]) -> Assignment:
+    return Assignment(cpus, part.pool, part.profile, part.profile_name, part.container, part.held, part.because)
+
+
+def _matching(node: Node, accepted: Accepted, problems: list[Problem]) -> list[_Definition]:
+    """Objects that define pools on the node, in order of precedence."""
+    found: list[_Definition] = [item for item in accepted.intent.workloads if selects_map(item.power_node_selector, node.labels)]
+    for config in accepted.intent.node_configs:
+        problems += selector_problems(config.node_selector, reference(config))
+        if selects(config.node_selector, node.labels):
+            found.append(config)
+    return sorted(found, key=lambda item: precedence_key(item, node))
+
+
+def _defines_shared(item: _Definition) -> bool:
+    return item.all_cores if isinstance(item, PowerWorkload) else item.shared_power_profile is not None
+
+
+def _shared_assignment(definitions: list[_Definition], profiles: Profiles, problems: list[Problem]) -> Assignment | None:
+    claims = [item for item in definitions if _defines_shared(item)]
+    if not claims:
+        return None
+    winner = claims[0]
+    for loser in claims[1:]:
+        mark = decided_without_age(winner.meta, loser.meta)
+        problems.append(warning(Code.SHARED_SUPERSEDED, reference(loser), "", f"{reference(winner)} defines the shared pool of this node already{mark}"))
+        if isinstance(winner, PowerNodeConfig) and isinstance(loser, PowerNodeConfig):
+            problems.append(warning(Code.SHARED_SUPERSEDED, reference(winner), "", f"{reference(loser)} wants the shared pool of this node too; this one holds{mark}"))
+    name = winner.power_profile if isinstance(winner, PowerWorkload) else winner.shared_power_profile
+    field = "spec.powerProfile" if isinstance(winner, PowerWorkload) else "spec.sharedPowerProfile"
+    profile = _profile(name, profiles, reference(winner), field, problems)
+    if profile is not None and not profile.profile.shared:
+        problems.append(warning(Code.PROFILE_NOT_SHARED, reference(winner), field, f"profile {name} is not marked shared"))
+    because = f"shared: {reference(winner)}" if profile else f"shared: {reference(winner)}, at baseline for want of its profile"
+    return Assignment(frozenset(), Pool.SHARED, profile, name if profile else None, because=(because,))
+
+
+def _profile(name: str | None, profiles: Profiles, obj: str, field: str, problems: list[Problem]) -> ResolvedProfile | None:
+    """The valid profile of this name; else a problem and None, which is baseline (rule R8)."""
+    found = profiles.get(name or "")
+    if found is not None and found.valid:
+        return found
+    if found is not None:
+        problems.append(error(Code.PROFILE_INVALID, obj, field, f"profile {name} has errors on this node; its CPUs stay at baseline"))
+    else:
+        known = ", ".join(sorted(profiles)) or "none"
+        problems.append(error(Code.PROFILE_MISSING, obj, field, f"profile {name!r} is not in force on this node, which has {known}; its CPUs stay at baseline"))
+    return None
+
+
+def _reserved_assignments(definitions: list[_Definition], profiles: Profiles, machine: Machine, problems: list[Problem]) -> list[Assignment]:
+    by_cpu: dict[int, dict[str | None, str]] = {}
+    for item in definitions:
+        for index, entry in enumerate(item.reserved_cpus):
+            _note_unknown(entry, f"spec.reservedCPUs[{index}].cores", item, machine, problems)
+            for cpu in entry.cores:
+                by_cpu.setdefault(cpu, {}).setdefault(entry.power_profile, f"{reference(item)} spec.reservedCPUs[{index}]")
+    groups: dict[tuple[tuple[str | None, str], ...], set[int]] = {}
+    for cpu, wants in by_cpu.items():
+        named = tuple(sorted((name, where) for name, where in wants.items() if name is not None))
+        groups.setdefault(named or tuple(wants.items()), set()).add(cpu)
+    return [_reserved_assignment(wants, frozenset(cpus), profiles, problems) for wants, cpus in sorted(groups.items(), key=lambda item: min(item[1]))]
+
+
+def _note_unknown(entry: ReservedCpus, field: str, item: _Definition, machine: Machine, problems: list[Problem]) -> None:
+    unknown = frozenset(entry.cores) - machine.by_id.keys()
+    if unknown:
+        message = f"CPUs {format_cpulist(unknown)} do not exist on this node, which has {format_cpulist(machine.by_id)}"
+        problems.append(warning(Code.RESERVED_UNKNOWN_CPU, reference(item), field, message))
+
+
+def _reserved_assignment(wants: tuple[tuple[str | None, str], ...], cpus: frozenset[int], profiles: Profiles, problems: list[Problem]) -> Assignment:
+    name, where = wants[0]
+    if len(wants) > 1:
+        names = " and ".join(f"{name} ({place})" for name, place in wants)
+        for _, place in wants:
+            obj, _, field = place.partition(" ")
+            problems.append(error(Code.RESERVED_CONFLICT, obj, field, f"CPUs {format_cpulist(cpus)} are reserved under {names}; they stay at baseline"))
+        return Assignment(cpus, Pool.RESERVED, because=(f"reserved: {where}, at baseline because two profiles are named",))
+    if name is None:
+        return Assignment(cpus, Pool.RESERVED, because=(f"reserved: {where} names no profile, so baseline",))
+    obj, _, field = where.partition(" ")
+    profile = _profile(name, profiles, obj, f"{field}.powerProfile", problems)
+    return Assignment(cpus, Pool.RESERVED, profile, name if profile else None, because=(f"reserved: {where}",))
+
+
+def _exclusive_assignment(owner: Owner, profiles: Profiles, shared: Assignment | None, problems: list[Problem]) -> Assignment:
+    ref = owner.ref
+    who = f"exclusive: pod {ref.namespace}/{ref.pod} container {ref.name} owns it"
+    if owner.refused:
+        return Assignment(owner.cpus, Pool.EXCLUSIVE, container=ref, because=(f"{who}, at baseline because its request cannot be honoured",))
+    if owner.profile is None:
+        profile, name = (shared.profile, shared.profile_name) if shared else (None, None)
+        return Assignment(owner.cpus, Pool.EXCLUSIVE, profile, name, ref, because=(f"{who} and asks for no profile, so the shared target",))
+    group, name = owner.profile
+    found = profiles.get(name)
+    fault = _pod_profile_fault(found, group)
+    if found is None or fault:
+        message = f"{group}/{name}: {fault}; CPUs {format_cpulist(owner.cpus)} stay at baseline"
+        problems.append(error(Code.POD_PROFILE, f"Pod/{ref.namespace}/{ref.pod}", f"spec.containers[{ref.name}].resources", message))
+        return Assignment(owner.cpus, Pool.EXCLUSIVE, container=ref, because=(f"{who}, at baseline because profile {name} cannot be used",))
+    return Assignment(owner.cpus, Pool.EXCLUSIVE, found, name, ref, because=(f"{who} and asks for {group}/{name}",))
+
+
+def _pod_profile_fault(found: ResolvedProfile | None, group: str) -> str:
+    if found is None or found.profile.group != group:
+        return "no such profile is in force on this node"
+    if not found.valid:
+        return "the profile has errors on this node"
+    return "the profile is shared and cannot be asked for" if found.profile.shared else ""
+
+
+def _reserved_problems(reserved: list[Assignment], exclusive: list[Assignment], allocation: Allocation, machine: Machine) -> list[Problem]:
+    problems = []
+    mine = frozenset().union(*(part.cpus for part in reserved)) if reserved else frozenset()
+    for part in exclusive:
+        both = part.cpus & mine
+        if both and part.container is not None:
+            pod = f"Pod/{part.container.namespace}/{part.container.pod}"
+            problems.append(warning(Code.RESERVED_OWNED, pod, "", f"owns reserved CPUs {format_cpulist(both)} and has them"))
+    if allocation.answered and allocation.allocatable:
+        kubelet = machine.online - allocation.allocatable
+        if kubelet != mine & machine.online:
+            message = f"reservedCPUs are {format_cpulist(mine) or 'none'}, the kubelet reserves {format_cpulist(kubelet) or 'none'}"
+            problems.append(warning(Code.RESERVED_DIFFERS, "Node", "spec.reservedCPUs", message))
+    return problems
+
+
+def _rest(free: frozenset[int], shared: Assignment | None, allocation: Allocation, ownership: Ownership) -> list[Assignment]:
+    """CPUs that nobody owns or reserves; those that somebody may own unseen are held (rule R7)."""
+    held: frozenset[int] = frozenset()
+    if ownership.unknown:
+        held = free if allocation.allocatable is None else free & allocation.allocatable
+    base = shared or Assignment(frozenset(), Pool.UNMANAGED, because=("no object covers it",))
+    parts = []
+    if free - held:
+        parts.append(_with_cpus(base, free - held))
+    if held:
+        because = (*base.because, "held: it could be a container's, and the kubelet has not said whose")
+        parts.append(Assignment(held, base.pool, None, None, held=True, because=because))
+    return parts

@@ -1,0 +1,166 @@
+"""What could not be honoured, as values with stable codes.
+
+A problem is collected, never raised: one bad object never stops the rest. An error makes its object invalid on that
+node, a warning does not. docs/problems.md lists this registry.
+"""
+
+from enum import StrEnum
+
+from attrs import frozen
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Code(StrEnum):
+    """The stable codes; a code is never renamed and never used for something else."""
+
+    ALLOCATION_UNKNOWN = "allocation-unknown"
+    CAPACITY_CLAMPED = "capacity-clamped"
+    CAPACITY_FORMAT = "capacity-format"
+    CONFIG_SUPERSEDED = "config-superseded"
+    CPU_MANAGER_INACTIVE = "cpu-manager-inactive"
+    DOMAIN_CONFLICT = "domain-conflict"
+    EPP_GOVERNOR = "epp-governor"
+    EPP_UNSUPPORTED = "epp-unsupported"
+    EPP_WORD = "epp-word"
+    FREQUENCY_COLLAPSED = "frequency-collapsed"
+    FREQUENCY_FORMAT = "frequency-format"
+    FREQUENCY_ORDER = "frequency-order"
+    FREQUENCY_RANGE = "frequency-range"
+    FREQUENCY_UNSUPPORTED = "frequency-unsupported"
+    GOVERNOR_STATIC = "governor-static"
+    GOVERNOR_UNAVAILABLE = "governor-unavailable"
+    IDLE_ALL_OFF = "idle-all-off"
+    IDLE_BOTH = "idle-both"
+    IDLE_LATENCY = "idle-latency"
+    IDLE_NAME_UNKNOWN = "idle-name-unknown"
+    IDLE_UNSUPPORTED = "idle-unsupported"
+    NAME_IN_BOTH_GROUPS = "name-in-both-groups"
+    NAME_MISMATCH = "name-mismatch"
+    NAME_TOO_LONG = "name-too-long"
+    NAMESPACE_IGNORED = "namespace-ignored"
+    NODE_NOT_SELECTED = "node-not-selected"
+    POD_COUNT = "pod-count"
+    POD_COUNT_CHANGED = "pod-count-changed"
+    POD_NOT_GUARANTEED = "pod-not-guaranteed"
+    POD_OVERLAP = "pod-overlap"
+    POD_PROFILE = "pod-profile"
+    POD_TWO_PROFILES = "pod-two-profiles"
+    POD_UNKNOWN = "pod-unknown"
+    PROFILE_INVALID = "profile-invalid"
+    PROFILE_MISSING = "profile-missing"
+    PROFILE_NOT_SHARED = "profile-not-shared"
+    RESERVED_CONFLICT = "reserved-conflict"
+    RESERVED_DIFFERS = "reserved-differs"
+    RESERVED_OWNED = "reserved-owned"
+    RESERVED_UNKNOWN_CPU = "reserved-unknown-cpu"
+    SCALING_POLICY = "scaling-policy"
+    SELECTOR_INVALID = "selector-invalid"
+    SHARED_SUPERSEDED = "shared-superseded"
+    SIBLING_CONFLICT = "sibling-conflict"
+    UNCORE_DIE = "uncore-die"
+    UNCORE_ENDS = "uncore-ends"
+    UNCORE_ORDER = "uncore-order"
+    UNCORE_RANGE = "uncore-range"
+    UNCORE_SUPERSEDED = "uncore-superseded"
+    UNCORE_UNSUPPORTED = "uncore-unsupported"
+
+
+@frozen(order=True)
+class Problem:
+    """One thing that could not be honoured.
+
+    object: "Kind/name", "Pod/namespace/name" or "Node/name"; field: the user's own path below it, or "".
+    """
+
+    severity: Severity
+    code: Code
+    object: str
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.object}: {self.field}" if self.field else self.object
+        return f"{self.severity}: {place}: {self.message} [{self.code}]"
+
+
+def error(code: Code, obj: str, field: str, message: str) -> Problem:
+    """A problem that makes its object invalid on the node."""
+    return Problem(Severity.ERROR, code, obj, field, message)
+
+
+def warning(code: Code, obj: str, field: str, message: str) -> Problem:
+    """A problem that leaves its object in force."""
+    return Problem(Severity.WARNING, code, obj, field, message)
+
+
+def has_errors(problems: tuple[Problem, ...]) -> bool:
+    """Whether any of the problems is an error."""
+    return any(problem.severity is Severity.ERROR for problem in problems)
+
+
+#: What each code means and what to do; the source of docs/problems.md.
+REGISTRY: dict[Code, tuple[str, str]] = {
+    Code.ALLOCATION_UNKNOWN: (
+        "Which CPUs the containers own is not known.",
+        "Nothing that could be allocated is written until it is. Offline: give --pod-resources or --assign-cpus.",
+    ),
+    Code.CAPACITY_CLAMPED: ("cpuCapacity is more than the node has, or rounds down to no CPU.", "Lower or raise cpuCapacity."),
+    Code.CAPACITY_FORMAT: ("cpuCapacity is neither a whole number from 1 nor a percentage.", 'Write 4 or "75%".'),
+    Code.CONFIG_SUPERSEDED: ("More than one PowerConfig; the oldest holds.", "Delete the later one."),
+    Code.CPU_MANAGER_INACTIVE: (
+        "The kubelet names no allocatable CPUs, so it hands out none.",
+        "Set cpuManagerPolicy: static and reservedSystemCPUs in the kubelet's configuration.",
+    ),
+    Code.DOMAIN_CONFLICT: (
+        "CPUs of one frequency domain have different targets; the highest holds.",
+        "Give the CPUs of a domain to one profile, or accept the higher one.",
+    ),
+    Code.EPP_GOVERNOR: ("Under governor performance the kernel accepts no EPP but performance.", "Drop epp, or choose governor powersave."),
+    Code.EPP_UNSUPPORTED: ("The node's driver has no EPP; the rest of the profile applies.", "Remove epp for these nodes, or switch the driver's mode."),
+    Code.EPP_WORD: ("The EPP is not one of the four words.", "Write performance, balance_performance, balance_power or power."),
+    Code.FREQUENCY_COLLAPSED: ("Minimum and maximum meet at the maximum of one kind of core.", "Lower the minimum, or use percentages."),
+    Code.FREQUENCY_FORMAT: ("The value is no frequency.", 'Write MHz (1500), kHz (1500000) or a percentage ("40%").'),
+    Code.FREQUENCY_ORDER: ("The minimum lies above the maximum.", "Swap or correct them."),
+    Code.FREQUENCY_RANGE: ("The frequency lies outside the range of every core of the node.", "Choose a value inside the range; percentages always are."),
+    Code.FREQUENCY_UNSUPPORTED: ("The node has no scaling driver that this system manages.", "Check `kpm discover`; C-states still apply."),
+    Code.GOVERNOR_STATIC: ("Under this driver powersave pins CPUs at the lowest frequency.", "Choose schedutil or ondemand if that is not meant."),
+    Code.GOVERNOR_UNAVAILABLE: ("The governor does not exist on the node.", "Choose one of those that the message lists."),
+    Code.IDLE_ALL_OFF: ("All idle states are off; the kernel uses the first one all the same.", "Leave at least one state on."),
+    Code.IDLE_BOTH: ("Both names and maxLatencyUs are given.", "Give one of them."),
+    Code.IDLE_LATENCY: ("maxLatencyUs is not a whole number from 0.", "Write microseconds."),
+    Code.IDLE_NAME_UNKNOWN: ("No CPU of the node has an idle state of this name.", "Use a name that the message lists, or maxLatencyUs."),
+    Code.IDLE_UNSUPPORTED: ("The node has no idle states to manage.", "Check `kpm discover`; frequencies still apply."),
+    Code.NAME_IN_BOTH_GROUPS: ("The same name exists in both API groups.", "Delete one of the two."),
+    Code.NAME_MISMATCH: ("spec.name differs from metadata.name, which is the identity.", "Make them equal, or drop spec.name."),
+    Code.NAME_TOO_LONG: ("The name does not fit in an extended resource.", "Use at most 63 characters."),
+    Code.NAMESPACE_IGNORED: ("The object is not in the system's namespace and has no effect.", "Create it in the namespace that the message names."),
+    Code.NODE_NOT_SELECTED: ("The PowerConfig does not select this node; nothing on it is managed.", "Label the node, or change powerNodeSelector."),
+    Code.POD_COUNT: ("The number of profile resources differs from the number of CPUs.", "Ask for as many of the profile as of cpu."),
+    Code.POD_COUNT_CHANGED: ("The container's CPUs changed after it had been accepted.", "Nothing; the profile stays in force."),
+    Code.POD_NOT_GUARANTEED: ("The container asks for a profile but can own no CPUs.", "Whole cpu, requests equal to limits, for all containers."),
+    Code.POD_OVERLAP: ("Two containers are reported to own one CPU; the later pod has it.", "Usually passes; else restart the kubelet."),
+    Code.POD_PROFILE: ("The profile is missing, invalid or shared; its CPUs stay at baseline.", "Correct the profile or the pod."),
+    Code.POD_TWO_PROFILES: ("A container asks for more than one profile.", "Ask for exactly one."),
+    Code.POD_UNKNOWN: ("CPUs are reported for a pod that the API does not show.", "Usually passes; its CPUs stay at baseline."),
+    Code.PROFILE_INVALID: ("The profile has errors on this node.", "See the profile's own problems."),
+    Code.PROFILE_MISSING: ("No profile of this name is in force on this node.", "Create it, or correct the name or the selector."),
+    Code.PROFILE_NOT_SHARED: ("The profile of the shared pool is not marked shared.", "Set shared: true unless pods use it too."),
+    Code.RESERVED_CONFLICT: ("One reserved CPU has two profiles; it stays at baseline.", "Name it once."),
+    Code.RESERVED_DIFFERS: ("The reserved CPUs differ from those that the kubelet reserves.", "Make reservedCPUs and reservedSystemCPUs equal."),
+    Code.RESERVED_OWNED: ("A container owns a reserved CPU and has it.", "Make reservedCPUs and reservedSystemCPUs equal."),
+    Code.RESERVED_UNKNOWN_CPU: ("A reserved CPU does not exist on the node.", "Correct the list."),
+    Code.SCALING_POLICY: ("The scaling policy is out of its ranges.", "See the message for the range."),
+    Code.SELECTOR_INVALID: ("The label selector is not valid; it selects nothing.", "Use In, NotIn, Exists, DoesNotExist as the API has them."),
+    Code.SHARED_SUPERSEDED: ("Two objects define the shared pool of one node; the older holds.", "Keep one of them."),
+    Code.SIBLING_CONFLICT: ("Hyperthreads of one core have different targets; the hardware runs the higher.", "Give whole cores to one profile."),
+    Code.UNCORE_DIE: ("The package or die does not exist on the node.", "Use one that the message lists."),
+    Code.UNCORE_ENDS: ("Only one end of an uncore range is given.", "Give both ends."),
+    Code.UNCORE_ORDER: ("The uncore minimum lies above the maximum.", "Swap or correct them."),
+    Code.UNCORE_RANGE: ("The uncore frequency lies outside the entry's range.", "Choose a value inside the range."),
+    Code.UNCORE_SUPERSEDED: ("Two Uncore objects match one node; one holds.", "Keep one of them."),
+    Code.UNCORE_UNSUPPORTED: ("The node has no uncore frequency control.", "Load intel_uncore_frequency, or unselect the node."),
+}

@@ -1,0 +1,70 @@
+"""Units and quantities: the number types of this system and the texts that users write them in.
+
+Frequencies are kHz everywhere behind this module; MHz exists only in what users write.
+"""
+
+from fractions import Fraction
+
+#: A Kubernetes quantity: a whole number as int, anything else exact.
+Quantity = int | Fraction
+
+#: An integer frequency below this is MHz, from here on it is kHz.
+FIRST_KHZ = 100_000
+
+_SUFFIXES = {
+    "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000), "": Fraction(1),
+    "k": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9), "T": Fraction(10**12), "P": Fraction(10**15), "E": Fraction(10**18),
+    "Ki": Fraction(2**10), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "Ti": Fraction(2**40), "Pi": Fraction(2**50), "Ei": Fraction(2**60),
+}  # fmt: skip
+_LONGEST_QUANTITY = 40
+
+
+def parse_quantity(text: str | int) -> Quantity:
+    """Parse a Kubernetes quantity such as 2, "1500m", "1e3", "512Mi".
+
+    Errors: ValueError for anything else, negative amounts and texts over 40 characters.
+    Source: Kubernetes API conventions, resource quantities.
+
+    >>> parse_quantity("1500m")
+    Fraction(3, 2)
+    >>> parse_quantity("2Ki")
+    2048
+    """
+    if isinstance(text, int):
+        text = str(text)
+    if len(text) > _LONGEST_QUANTITY or not text.isascii():
+        raise ValueError(text[:_LONGEST_QUANTITY])
+    number = text.rstrip("numkKMGTPEi")
+    suffix = text[len(number) :]
+    if suffix == "E" and not number:
+        raise ValueError(text)
+    mantissa, mark, exponent = number.partition("e" if "e" in number else "E")
+    if mark and (suffix or not exponent.lstrip("+-").isdigit() or abs(int(exponent)) > 18):
+        raise ValueError(text)
+    digits = mantissa.removeprefix("+")
+    whole, _, part = digits.partition(".")
+    if suffix not in _SUFFIXES or not (whole or part) or not (whole + part).isdigit():
+        raise ValueError(text)
+    value = Fraction(digits if whole else f"0{digits}") * _SUFFIXES[suffix] * Fraction(10) ** (int(exponent) if mark else 0)
+    return int(value) if value.denominator == 1 else value
+
+
+def parse_percent(text: str) -> int | None:
+    """Parse a whole percentage from "0%" to "100%"; None for any other text.
+
+    >>> parse_percent("40%"), parse_percent("101%"), parse_percent("-5%"), parse_percent("40")
+    (40, None, None, None)
+    """
+    digits = text.removesuffix("%")
+    if digits == text or not digits.isascii() or not digits.isdigit() or len(digits) > 3:
+        return None
+    return int(digits) if int(digits) <= 100 else None
+
+
+def format_khz(khz: int) -> str:
+    """Format a frequency for people, in MHz without needless digits.
+
+    >>> format_khz(2600000), format_khz(2250500)
+    ('2600 MHz', '2250.5 MHz')
+    """
+    return f"{khz // 1000} MHz" if khz % 1000 == 0 else f"{khz / 1000:g} MHz"

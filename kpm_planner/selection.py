@@ -1,0 +1,184 @@
+"""Which objects count, which nodes they select, and which of two wins: identity, selectors, precedence (design §4)."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from attrs import frozen
+
+from kpm_planner.intent import (
+    SYSTEM_NAMESPACE,
+    Intent,
+    LabelSelector,
+    Meta,
+    Node,
+    NodeSelector,
+    PowerConfig,
+    PowerNodeConfig,
+    PowerProfile,
+    PowerWorkload,
+    Requirement,
+    Uncore,
+)
+from kpm_planner.problems import Code, Problem, error, warning
+
+PowerObject = PowerProfile | PowerWorkload | PowerNodeConfig | Uncore | PowerConfig
+
+_NEWEST = datetime.max.replace(tzinfo=UTC)
+#: Longest name part of an extended resource (Kubernetes qualified names).
+LONGEST_RESOURCE_NAME = 63
+
+
+def reference(obj: PowerObject) -> str:
+    """How messages name an object."""
+    return f"{type(obj).__name__}/{obj.meta.name}"
+
+
+@frozen
+class Accepted:
+    """The objects that count, in order of precedence, and what was found wrong on the way. profiles: by name."""
+
+    intent: Intent
+    profiles: Mapping[str, PowerProfile]
+    problems: tuple[Problem, ...]
+
+
+def accept(intent: Intent) -> Accepted:
+    """Sort out the objects that count at all, whatever the node.
+
+    Source: design §4, identity, namespaces, selectors; R5 for the order.
+    """
+    problems: list[Problem] = []
+    kept: dict[type, list[PowerObject]] = {kind: [] for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig)}
+    objects: tuple[PowerObject, ...] = (*intent.profiles, *intent.workloads, *intent.node_configs, *intent.uncores, *intent.configs)
+    for obj in objects:
+        if _in_system_namespace(obj, problems):
+            kept[type(obj)].append(obj)
+    profiles = _unique_profiles([obj for obj in kept[PowerProfile] if isinstance(obj, PowerProfile)], problems)
+    for same_kind in kept.values():
+        same_kind.sort(key=lambda obj: age_key(obj.meta))
+        problems += _name_problems(same_kind)
+    accepted = Intent(
+        profiles=tuple(profiles.values()),
+        workloads=tuple(obj for obj in kept[PowerWorkload] if isinstance(obj, PowerWorkload)),
+        node_configs=tuple(obj for obj in kept[PowerNodeConfig] if isinstance(obj, PowerNodeConfig)),
+        uncores=tuple(obj for obj in kept[Uncore] if isinstance(obj, Uncore)),
+        configs=tuple(obj for obj in kept[PowerConfig] if isinstance(obj, PowerConfig)),
+    )
+    problems += _config_problems(accepted.configs)
+    return Accepted(accepted, profiles, tuple(sorted(problems)))
+
+
+def _in_system_namespace(obj: PowerObject, problems: list[Problem]) -> bool:
+    system = SYSTEM_NAMESPACE.get(obj.group, "")
+    if obj.meta.namespace in (None, "", system):
+        return True
+    message = f"is in namespace {obj.meta.namespace}; only objects in {system} count"
+    problems.append(warning(Code.NAMESPACE_IGNORED, reference(obj), "metadata.namespace", message))
+    return False
+
+
+def _unique_profiles(profiles: list[PowerProfile], problems: list[Problem]) -> dict[str, PowerProfile]:
+    found: dict[str, PowerProfile] = {}
+    twice: set[str] = set()
+    for profile in sorted(profiles, key=lambda item: (item.meta.name, item.group)):
+        if profile.meta.name in found:
+            twice.add(profile.meta.name)
+        found[profile.meta.name] = profile
+    for name in sorted(twice):
+        problems.append(error(Code.NAME_IN_BOTH_GROUPS, f"PowerProfile/{name}", "metadata.name", f"{name} exists in both API groups; neither is used"))
+    return {name: profile for name, profile in found.items() if name not in twice}
+
+
+def _name_problems(objects: list[PowerObject]) -> list[Problem]:
+    problems = []
+    for obj in objects:
+        written = getattr(obj, "name", None)
+        if written is not None and written != obj.meta.name:
+            message = f"{written!r} differs from metadata.name {obj.meta.name!r}, which is used"
+            problems.append(warning(Code.NAME_MISMATCH, reference(obj), "spec.name", message))
+    return problems
+
+
+def _config_problems(configs: tuple[PowerConfig, ...]) -> list[Problem]:
+    message = "PowerConfig/{} is older and holds" + _unmarked_or_rest(configs)
+    return [warning(Code.CONFIG_SUPERSEDED, reference(config), "", message.format(configs[0].meta.name)) for config in configs[1:]]
+
+
+def _unmarked_or_rest(objects: tuple[PowerObject, ...]) -> str:
+    return decided_without_age(*(obj.meta for obj in objects))
+
+
+def decided_without_age(*metas: Meta) -> str:
+    """The mark of a decision between objects that rests on a missing creationTimestamp; else nothing."""
+    return " (decided without creationTimestamp)" if len(metas) > 1 and any(meta.created is None for meta in metas) else ""
+
+
+def age_key(meta: Meta) -> tuple[datetime, str, str]:
+    """Sort key of age, then namespace and name; a missing creationTimestamp counts as newest."""
+    return (meta.created or _NEWEST, meta.namespace or "", meta.name)
+
+
+def precedence_key(obj: PowerWorkload | PowerNodeConfig | Uncore, node: Node) -> tuple[datetime, str, int, int, str]:
+    """Sort key of two objects that claim one thing on a node; the first wins (R5)."""
+    created, namespace, name = age_key(obj.meta)
+    by_kind = 0 if isinstance(obj, PowerNodeConfig) else 1
+    by_name = 0 if isinstance(obj, Uncore) and obj.meta.name == node.name else 1
+    return (created, namespace, by_kind, by_name, name)
+
+
+def selects_map(selector: Mapping[str, str] | None, labels: Mapping[str, str]) -> bool:
+    """Whether a plain label map matches; a map that is left out or empty selects nothing here."""
+    return bool(selector) and all(labels.get(key) == value for key, value in (selector or {}).items())
+
+
+def selects(selector: NodeSelector | None, labels: Mapping[str, str]) -> bool | None:
+    """Whether a node selector matches; None where it is left out, for the kind to decide."""
+    if selector is None or selector.label_selector is None:
+        return None
+    return matches(selector.label_selector, labels)
+
+
+def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector matches; an empty one matches everything, an invalid one nothing."""
+    by_labels = all(labels.get(key) == value for key, value in selector.match_labels.items())
+    return by_labels and all(_meets(item, labels) for item in selector.match_expressions)
+
+
+def _meets(item: Requirement, labels: Mapping[str, str]) -> bool:
+    match item.operator:
+        case "In":
+            return labels.get(item.key) in item.values
+        case "NotIn":
+            return bool(item.values) and labels.get(item.key) not in item.values
+        case "Exists":
+            return not item.values and item.key in labels
+        case "DoesNotExist":
+            return not item.values and item.key not in labels
+        case _:
+            return False
+
+
+def selector_problems(selector: NodeSelector | None, obj: str, field: str = "spec.nodeSelector.labelSelector") -> list[Problem]:
+    """Faults of a label selector that make it select nothing."""
+    if selector is None or selector.label_selector is None:
+        return []
+    problems = []
+    for index, item in enumerate(selector.label_selector.match_expressions):
+        place = f"{field}.matchExpressions[{index}]"
+        if item.operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+            problems.append(error(Code.SELECTOR_INVALID, obj, f"{place}.operator", f"{item.operator!r} is none of In, NotIn, Exists, DoesNotExist"))
+        elif (item.operator in ("In", "NotIn")) != bool(item.values):
+            want = "needs values" if item.operator in ("In", "NotIn") else "takes no values"
+            problems.append(error(Code.SELECTOR_INVALID, obj, f"{place}.values", f"{item.operator} {want}"))
+    return problems
+
+
+def config_of(accepted: Accepted, node: Node) -> tuple[PowerConfig | None, tuple[Problem, ...]]:
+    """The PowerConfig in force, and a problem where it does not select the node."""
+    if not accepted.intent.configs:
+        return None, ()
+    config = accepted.intent.configs[0]
+    if not config.power_node_selector or selects_map(config.power_node_selector, node.labels):
+        return config, ()
+    wanted = ", ".join(f"{key}={value}" for key, value in sorted(config.power_node_selector.items()))
+    return config, (warning(Code.NODE_NOT_SELECTED, reference(config), "spec.powerNodeSelector", f"{wanted} does not select node {node.name}"),)

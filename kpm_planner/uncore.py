@@ -1,0 +1,136 @@
+"""Uncore limits: system, package, die (design §4, uncore)."""
+
+from attrs import frozen
+
+from kpm_planner.intent import Node, Uncore
+from kpm_planner.machine import Machine, UncoreEntry
+from kpm_planner.problems import Code, Problem, error, has_errors, warning
+from kpm_planner.selection import Accepted, decided_without_age, precedence_key, reference, selector_problems, selects
+
+_STEP_KHZ = 100_000
+
+
+@frozen
+class UncoreTarget:
+    """Wanted limits of one uncore entry; None is baseline. Units: kHz."""
+
+    entry: UncoreEntry
+    min_khz: int | None = None
+    max_khz: int | None = None
+    because: tuple[str, ...] = ()
+
+
+@frozen
+class _Limit:
+    """One range somebody asked for: where, for which package and die (None: all), both ends in kHz."""
+
+    field: str
+    package: int | None
+    die: int | None
+    low: int
+    high: int
+
+    def covers(self, entry: UncoreEntry) -> bool:
+        die = entry.domain if entry.die is None else entry.die
+        return (self.package is None or entry.package == self.package) and (self.die is None or die == self.die)
+
+
+def plan_uncore(node: Node, accepted: Accepted, machine: Machine) -> tuple[tuple[UncoreTarget, ...], tuple[Problem, ...]]:
+    """Targets for every uncore entry of the machine. An invalid object has no effect at all."""
+    problems: list[Problem] = []
+    winner = _winner(node, accepted, problems)
+    if winner is None:
+        return tuple(UncoreTarget(entry, because=("no Uncore object covers it",)) for entry in machine.uncore), tuple(problems)
+    if not machine.uncore:
+        problems.append(warning(Code.UNCORE_UNSUPPORTED, reference(winner), "", f"node {node.name} has no uncore frequency control"))
+        return (), tuple(problems)
+    faults = list(validate_uncore(winner))
+    limits = [] if has_errors(tuple(faults)) else _limits(winner)
+    faults += _machine_faults(winner, limits, machine)
+    problems += faults
+    if has_errors(tuple(faults)):
+        because = (f"{reference(winner)} has errors, so baseline",)
+        return tuple(UncoreTarget(entry, because=because) for entry in machine.uncore), tuple(problems)
+    return tuple(_target(entry, limits, reference(winner)) for entry in machine.uncore), tuple(problems)
+
+
+def _winner(node: Node, accepted: Accepted, problems: list[Problem]) -> Uncore | None:
+    matching = []
+    for uncore in accepted.intent.uncores:
+        problems += selector_problems(uncore.node_selector, reference(uncore))
+        by_selector = selects(uncore.node_selector, node.labels)
+        if by_selector or (by_selector is None and uncore.meta.name == node.name):
+            matching.append(uncore)
+    matching.sort(key=lambda item: precedence_key(item, node))
+    for loser in matching[1:]:
+        mark = decided_without_age(matching[0].meta, loser.meta)
+        problems.append(warning(Code.UNCORE_SUPERSEDED, reference(loser), "", f"{reference(matching[0])} holds on this node already{mark}"))
+    return matching[0] if matching else None
+
+
+def validate_uncore(uncore: Uncore) -> tuple[Problem, ...]:
+    """Faults of an Uncore object that no machine is needed to see."""
+    obj = reference(uncore)
+    problems = _end_faults(obj, "spec.sysMin", "spec.sysMax", uncore.sys_min, uncore.sys_max)
+    for index, item in enumerate(uncore.die_selector):
+        field = f"spec.dieSelector[{index}]"
+        if item.package is None:
+            problems.append(error(Code.UNCORE_DIE, obj, f"{field}.package", "is missing; a package is needed"))
+        if item.min is None and item.max is None:
+            problems.append(error(Code.UNCORE_ENDS, obj, field, "has neither min nor max; both are needed"))
+        problems += _end_faults(obj, f"{field}.min", f"{field}.max", item.min, item.max)
+    return (*problems, *selector_problems(uncore.node_selector, obj))
+
+
+def _end_faults(obj: str, low_field: str, high_field: str, low: int | None, high: int | None) -> list[Problem]:
+    if (low is None) != (high is None):
+        given, absent = (high_field, low_field) if low is None else (low_field, high_field)
+        return [error(Code.UNCORE_ENDS, obj, absent, f"is missing while {given} is given; both ends are needed")]
+    if low is not None and high is not None and low > high:
+        return [error(Code.UNCORE_ORDER, obj, low_field, f"{low} kHz is above {high_field} {high} kHz")]
+    return []
+
+
+def _limits(uncore: Uncore) -> list[_Limit]:
+    """The ranges asked for, the most specific first: die, package, system."""
+    found = [
+        _Limit(f"spec.dieSelector[{index}]", item.package, item.die, _step(item.min), _step(item.max))
+        for index, item in enumerate(uncore.die_selector)
+        if item.min is not None and item.max is not None
+    ]
+    found.sort(key=lambda limit: (limit.die is None, limit.field))
+    if uncore.sys_min is not None and uncore.sys_max is not None:
+        found.append(_Limit("spec.sysMin", None, None, _step(uncore.sys_min), _step(uncore.sys_max)))
+    return found
+
+
+def _step(khz: int | None) -> int:
+    return (khz or 0) // _STEP_KHZ * _STEP_KHZ
+
+
+def _machine_faults(uncore: Uncore, limits: list[_Limit], machine: Machine) -> list[Problem]:
+    problems = []
+    places = sorted({(entry.package, entry.domain if entry.die is None else entry.die) for entry in machine.uncore}, key=str)
+    seen: set[tuple[int | None, int | None]] = set()
+    for limit in limits:
+        covered = [entry for entry in machine.uncore if limit.covers(entry)]
+        if not covered:
+            has = ", ".join(f"package {package} die {die}" for package, die in places)
+            problems.append(error(Code.UNCORE_DIE, reference(uncore), limit.field, f"package {limit.package} die {limit.die} does not exist here; the node has {has}"))
+        if (limit.package, limit.die) in seen:
+            problems.append(error(Code.UNCORE_DIE, reference(uncore), limit.field, f"package {limit.package} die {limit.die} is named twice"))
+        seen.add((limit.package, limit.die))
+        for entry in covered:
+            low, high = entry.hardware_min_khz, entry.hardware_max_khz
+            if low is not None and high is not None and not low <= limit.low <= limit.high <= high:
+                message = f"{limit.low}..{limit.high} kHz is outside the range of {entry.name}, {low}..{high} kHz"
+                problems.append(error(Code.UNCORE_RANGE, reference(uncore), limit.field, message))
+                break
+    return problems
+
+
+def _target(entry: UncoreEntry, limits: list[_Limit], obj: str) -> UncoreTarget:
+    limit = next((limit for limit in limits if limit.covers(entry)), None)
+    if limit is None:
+        return UncoreTarget(entry, because=(f"{obj} does not cover it",))
+    return UncoreTarget(entry, limit.low, limit.high, (f"{limit.low}..{limit.high} kHz: {obj} {limit.field}, rounded down to 100 MHz",))
