@@ -1,7 +1,9 @@
 """Documents out of files: YAML and JSON, many in one, Lists unpacked; bounded in size, depth and expansion."""
 
 import json
+import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +17,8 @@ from kpm.errors import InputError, one_line
 LARGEST_FILE = 64 << 20
 #: Values that a document may expand to through YAML aliases, and how deep it may nest.
 LARGEST_DOCUMENT, DEEPEST = 2_000_000, 60
+#: A line that begins with so much indentation and so many dashes that it may nest deeply.
+_DEEP_LINE = re.compile(rf"^[ \-?]{{{2 * DEEPEST},}}", re.MULTILINE)
 _ENDINGS = (".yaml", ".yml", ".json")
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -53,6 +57,8 @@ def read_documents(paths: Sequence[str]) -> list[Document]:
     for path in paths:
         for file in _files(path):
             found += parse_documents(read_file(file), "standard input" if file == "-" else file)
+    if not found:
+        raise InputError(f"{', '.join(paths)}: holds no object; one with apiVersion and kind is needed")
     return found
 
 
@@ -73,6 +79,8 @@ def read_file(path: str) -> bytes:
     """A whole input file. Errors: InputError where it cannot be read or is larger than allowed."""
     try:
         if path == "-":
+            if sys.stdin is None:
+                raise InputError("standard input: is closed; a file, a folder or open standard input is allowed")
             data = sys.stdin.buffer.read(LARGEST_FILE + 1)
         else:
             with open(path, "rb") as file:
@@ -112,9 +120,14 @@ def _parse(data: bytes, source: str) -> Iterator[Any]:
     try:
         text = data.decode()
         if text.lstrip()[:1] == "{" and not source.endswith((".yaml", ".yml")):
-            yield _parse_json(text)
-            return
-        _check_depth(text)
+            try:
+                yield _parse_json(text)
+            except json.JSONDecodeError:
+                pass  # flow-style YAML and several documents begin so too
+            else:
+                return
+        if _suspicious(text):
+            _check_events(text)
         for content in yaml.load_all(text, Loader=_Loader):
             yield content
             number += 1
@@ -136,34 +149,70 @@ def _parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=once)
 
 
-def _check_depth(text: str) -> None:
-    """Refuse nesting so deep that a parser would run out of stack: brackets of flow style, and indentation."""
-    deepest = text.count("[") + text.count("{")
-    if deepest > DEEPEST:
-        depth = 0
-        for char in text:
-            depth += (char in "[{") - (char in "]}")
-            if depth > 10 * DEEPEST:
+def _suspicious(text: str) -> bool:
+    """Whether a text may nest deeply or refer to parts of itself, and has to be looked through before it is built."""
+    return "*" in text or text.count("[") + text.count("{") > DEEPEST or _DEEP_LINE.search(text) is not None
+
+
+def _check_events(text: str) -> None:
+    """Refuse what would nest too deep or expand beyond all measure; the parser's events need no stack. Errors: ValueError."""
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    total = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        size = 1
+        if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            open_nodes.append((event.anchor, total))
+            if len(open_nodes) > DEEPEST:
                 raise ValueError(f"nests deeper than the {DEEPEST} levels that are allowed")
+        elif isinstance(event, yaml.AliasEvent):
+            if any(anchor == event.anchor for anchor, _ in open_nodes):
+                raise ValueError(f"alias {event.anchor} contains itself")
+            size = sizes.get(str(event.anchor), 1)
+        elif isinstance(event, yaml.ScalarEvent) and event.anchor:
+            sizes[event.anchor] = 1
+        total += size
+        if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = total - before
+        if total > LARGEST_DOCUMENT * 4:
+            raise ValueError(f"expands to more than the {LARGEST_DOCUMENT} values that are allowed")
 
 
 def _measure(content: Any, place: str) -> None:
-    """Refuse a document that expands beyond all measure through its aliases, or contains itself."""
-    sizes: dict[int, int] = {}
+    """Refuse a document that is too large or too deep, or that holds what JSON does not have."""
+    left = LARGEST_DOCUMENT
 
-    def size(value: Any, depth: int) -> int:
-        if not isinstance(value, (dict, list)):
-            return 1
+    def check(value: Any, depth: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise InputError(f"{place}: expands to more than the {LARGEST_DOCUMENT} values that are allowed")
         if depth > DEEPEST:
             raise InputError(f"{place}: nests deeper than the {DEEPEST} levels that are allowed")
-        if id(value) not in sizes:
-            inner = value.values() if isinstance(value, dict) else value
-            sizes[id(value)] = 1 + sum(size(item, depth + 1) for item in inner)
-            if sizes[id(value)] > LARGEST_DOCUMENT:
-                raise InputError(f"{place}: expands to more than the {LARGEST_DOCUMENT} values that are allowed")
-        return sizes[id(value)]
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if type(key) is not str:
+                    raise InputError(f"{place}: key {one_line(repr(key), 60)} is not allowed: text (quote numbers, true and yes)")
+                check(item, depth + 1)
+        elif isinstance(value, list):
+            for item in value:
+                check(item, depth + 1)
+        else:
+            _check_scalar(value, place)
 
-    size(content, 0)
+    check(content, 0)
+
+
+def _check_scalar(value: Any, place: str) -> None:
+    """Refuse what JSON does not have, and numbers that no field of the API holds."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{place}: {value} is not allowed: a finite number")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise InputError(f"{place}: a number of {value.bit_length()} bits is not allowed: 64 at most")
+    if type(value) not in (str, int, float, bool, type(None)):
+        raise InputError(f"{place}: {type(value).__name__} {one_line(repr(value), 60)} is not allowed: text, number, true, false or null")
 
 
 def _unpack(content: Mapping[str, Any], place: str) -> Iterator[Document]:

@@ -13,5 +13,8 @@ def one_line(text: object, limit: int = 400) -> str:
 
 def show(value: object, limit: int = 60) -> str:
     """A value as an error message shows it."""
-    text = repr(value) if not isinstance(value, (dict, list)) else f"a {'mapping' if isinstance(value, dict) else 'list'}"
+    try:
+        text = repr(value) if not isinstance(value, (dict, list)) else f"a {'mapping' if isinstance(value, dict) else 'list'}"
+    except ValueError:
+        text = "a number with too many digits"
     return text if len(text) <= limit else f"{text[:limit]}…"

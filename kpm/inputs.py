@@ -10,7 +10,7 @@ from kpm.errors import InputError, one_line, show
 from kpm.pods import structure_node, structure_pod, structure_pod_resources
 from kpm.wire import GROUPS, KINDS, WireError, structure_object
 from kpm_planner.allocation import ContainerCpus
-from kpm_planner.intent import Intent, Node, Pod, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+from kpm_planner.intent import SYSTEM_NAMESPACE, Intent, Node, Pod, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
 
 #: Kinds that are written by this system and only reported back; there is nothing in them to plan from.
 _STATUS_KINDS = frozenset({"PowerNode", "PowerNodeState"})
@@ -29,7 +29,10 @@ class Cluster:
 
 def read_cluster(paths: Sequence[str]) -> Cluster:
     """The objects of files, folders and standard input. Errors: InputError, one line."""
-    return cluster_of(read_documents(paths))
+    cluster = cluster_of(read_documents(paths))
+    if not cluster.documents:
+        raise InputError(f"{', '.join(paths)}: holds no object of a kind that is read: {', '.join((*KINDS, 'Node', 'Pod'))}")
+    return cluster
 
 
 def cluster_of(documents: Iterable[Document]) -> Cluster:
@@ -74,7 +77,10 @@ def _reader(content: Mapping[str, Any], source: str) -> Any:
 
 
 def _note_twice(obj: Any, version: str, kind: str, source: str, seen: dict[tuple[str, str, str], str]) -> None:
-    name, namespace = (obj.name, "") if isinstance(obj, Node) else (obj.meta.name, obj.meta.namespace or "")
+    if isinstance(obj, Node):
+        name, namespace = obj.name, ""
+    else:
+        name, namespace = obj.meta.name, obj.meta.namespace or SYSTEM_NAMESPACE.get(version.partition("/")[0], "default")
     key = (f"{version}/{kind}", namespace, name)
     if key in seen:
         where = f"{namespace}/{name}" if namespace else name

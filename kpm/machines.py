@@ -129,6 +129,9 @@ def build_machine(spec: MachineSpec, source: str = "machine") -> Machine:
     _check(spec, source)
     offline = _offline(spec, source)
     cpus = list(_numbered(spec))
+    lost = offline - {place.id for place in cpus}
+    if lost:
+        raise InputError(f"{source}.offline: CPU {min(lost)} is not allowed: one of the {len(cpus)} CPUs")
     domains = [] if spec.driver is None else list(_domains(spec, cpus))
     domain_of = {cpu: domain.id for domain in domains for cpu in domain.cpus}
     idle = tuple(IdleState(index, state.name, state.latency_us, True, True) for index, state in enumerate(spec.idle_states))
@@ -166,8 +169,20 @@ def _check(spec: MachineSpec, source: str) -> None:
     for low, high in ((spec.min_mhz, spec.max_mhz), *((kind.min_mhz or spec.min_mhz, kind.max_mhz or spec.max_mhz) for kind in spec.kinds)):
         if not 0 < low <= high < 100_000:
             raise InputError(f"{source}: minMHz {low} and maxMHz {high} are not allowed: 0 < minMHz <= maxMHz < 100000")
+    _check_rest(spec, source)
     if spec.numbering not in (None, "split", "adjacent"):
         raise InputError(f"{source}.numbering: {one_line(spec.numbering, 40)!r} is not allowed: split, adjacent")
+
+
+def _check_rest(spec: MachineSpec, source: str) -> None:
+    uncore = spec.uncore or UncoreSpec()
+    if uncore.layout not in ("package", "tpmi"):
+        raise InputError(f"{source}.uncore.layout: {one_line(uncore.layout, 40)!r} is not allowed: package, tpmi")
+    if not 0 < uncore.min_mhz <= uncore.max_mhz < 100_000:
+        raise InputError(f"{source}.uncore: minMHz {uncore.min_mhz} and maxMHz {uncore.max_mhz} are not allowed: 0 < minMHz <= maxMHz < 100000")
+    for index, state in enumerate(spec.idle_states):
+        if state.latency_us < 0:
+            raise InputError(f"{source}.idleStates[{index}].latencyUs: {state.latency_us} is not allowed: microseconds from 0")
 
 
 def _offline(spec: MachineSpec, source: str) -> frozenset[int]:

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kpm.errors import one_line
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.plan import NodePlan
 
@@ -19,10 +20,15 @@ POOL_STYLES = {
 
 def console(*, record: bool = False, width: int | None = None) -> Console:
     """The terminal; wide where output is not one, so that nothing is folded in a pipe."""
-    out = Console(record=record, width=width, soft_wrap=False)
+    out = Console(record=record, width=width, markup=False, highlight=False)
     if not out.is_terminal and width is None:
-        out = Console(record=record, width=200)
+        out = Console(record=record, width=200, markup=False, highlight=False)
     return out
+
+
+def cell(text: object, style: str = "") -> Text:
+    """A text as it is, neither markup nor anything that a terminal would act on."""
+    return Text(one_line(text), style=style)
 
 
 def plain_table(*columns: str) -> Table:
@@ -42,5 +48,6 @@ def plan_table(plan: NodePlan) -> Table:
         states = " ".join(f"{name}:{'on' if on else 'off'}" for name, on in target.idle)
         pool = Text(f" {group.pool}{' (held)' if group.held else ''} ", style=POOL_STYLES[group.pool])
         who = f"{owner.namespace}/{owner.pod}:{owner.name}" if owner else "-"
-        table.add_row(format_cpulist(group.cpus), pool, group.profile or "-", who, limits, target.governor or "-", target.epp or "-", states or "-")
+        texts = (group.profile or "-", who, limits, target.governor or "-", target.epp or "-", states or "-")
+        table.add_row(format_cpulist(group.cpus), pool, *map(cell, texts))
     return table

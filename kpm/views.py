@@ -7,6 +7,7 @@ from attrs import evolve
 
 from kpm.errors import InputError, show
 from kpm_planner.allocation import Allocation, ContainerCpus
+from kpm_planner.cpuset import LARGEST_CPU
 from kpm_planner.intent import Pod
 from kpm_planner.machine import MANAGED_DRIVERS, Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
 from kpm_planner.plan import ClusterPlan, CpuGroup, NodePlan
@@ -113,16 +114,13 @@ def machine_of(content: Mapping[str, Any], source: str) -> Machine:
     version = top.get("version", int, needed=True)
     if version != VERSION:
         raise InputError(f"{source}.version: {version} is not allowed: {VERSION}")
-    idle = _Fields(content.get("idle") or {}, f"{source}.idle")
+    idle = _Fields({} if content.get("idle") is None else content["idle"], f"{source}.idle")
     states = dict(idle.each("cpus", lambda item: (item.get("cpu", int, needed=True), tuple(item.each("states", _state_of)))))
     cpus = top.each("cpus", lambda item: _cpu_of(item, states))
     domains = top.each("frequencyDomains", _domain_of)
     if not cpus:
         raise InputError(f"{source}.cpus: is missing or empty; a machine has CPUs")
-    known = {domain.id for domain in domains}
-    for cpu in cpus:
-        if cpu.domain is not None and cpu.domain not in known:
-            raise InputError(f"{source}.cpus: CPU {cpu.id} is in frequency domain {cpu.domain}, which frequencyDomains does not list")
+    _check_machine(cpus, domains, source)
     return Machine(
         architecture=top.get("architecture", str),
         cpu_model=top.get("cpuModel", str),
@@ -135,9 +133,23 @@ def machine_of(content: Mapping[str, Any], source: str) -> Machine:
     )
 
 
+def _check_machine(cpus: list[Cpu], domains: list[FrequencyDomain], source: str) -> None:
+    """Refuse a machine that contradicts itself. Errors: InputError."""
+    for name, numbers in (("cpus", [cpu.id for cpu in cpus]), ("frequencyDomains", [domain.id for domain in domains])):
+        wrong = [number for number in numbers if not 0 <= number <= LARGEST_CPU] or [number for number in numbers if numbers.count(number) > 1]
+        if wrong:
+            raise InputError(f"{source}.{name}: {wrong[0]} is not allowed: each number once, from 0 to {LARGEST_CPU}")
+    known = {domain.id for domain in domains}
+    for cpu in cpus:
+        if cpu.domain is not None and cpu.domain not in known:
+            raise InputError(f"{source}.cpus: CPU {cpu.id} is in frequency domain {cpu.domain}, which frequencyDomains does not list")
+
+
 def _state_of(item: _Fields) -> IdleState:
     default = item.get("default", str)
     enabled = item.get("enabled", bool)
+    if default not in (None, "enabled", "disabled"):
+        raise InputError(f"{item.path}.default: {show(default)} is not allowed: enabled, disabled")
     index, name, latency = item.get("index", int, needed=True), item.get("name", str, needed=True), item.get("latencyUs", int) or 0
     return IdleState(index, name, latency, enabled is not False, None if default is None else default == "enabled")
 

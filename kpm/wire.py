@@ -52,7 +52,7 @@ def structure_object(document: Mapping[str, Any]) -> Any:
     kind = KINDS[document["kind"]]
     unknown = document.keys() - {"apiVersion", "kind", "metadata", "spec", "status"}
     if unknown:
-        raise WireError(f"{min(unknown)}: is no field here; allowed are apiVersion, kind, metadata, spec, status")
+        raise WireError(f"{min(unknown, key=str)}: is no field here; allowed are apiVersion, kind, metadata, spec, status")
     spec = document.get("spec")
     if spec is None:
         spec = {}
@@ -85,7 +85,8 @@ def structure_meta(document: Mapping[str, Any]) -> Meta:
     if not isinstance(name, str) or not name or len(name) > 253 or not all(char.isalnum() or char in "-._" for char in name) or not name.isascii():
         raise WireError(f"metadata.name: {show(name)} is not allowed: letters, digits, '-' and '.', at most 253")
     namespace, uid = (_optional_text(metadata, key) for key in ("namespace", "uid"))
-    labels = metadata.get("labels") or {}
+    labels = metadata.get("labels")
+    labels = {} if labels is None else labels
     if not isinstance(labels, Mapping) or not all(isinstance(key, str) and isinstance(value, str) for key, value in labels.items()):
         raise WireError(f"metadata.labels: {show(labels)} is not allowed: a mapping of text to text (quote true, yes and numbers)")
     created = _optional_text(metadata, "creationTimestamp")

@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from attrs import field, frozen
 
 from kpm_applier.diff import diff
-from kpm_applier.discover import merged, observe
+from kpm_applier.discover import merged, observe_expected, observe_files
 from kpm_applier.host import Host
 from kpm_applier.targets import Want
 from kpm_planner.changes import Observed, Write
 
 #: Seconds between looks at files that do not show what was written; after the last one they count as settled.
-_LOOKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
+_LOOKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3)
 #: A value that has moved since the write and stood still for so many looks is where the kernel wants it.
 _STILL_LOOKS = 4
 _ROUNDS = 4
@@ -30,13 +30,15 @@ class Applied:
     """What came of a set of writes.
 
     writes: those that the kernel took, in order. observed: what the touched groups' files show at the end. failures:
-    path → errno of writes that failed. unsettled: paths whose values had not stood still when the wait ended.
+    path → errno of writes that failed. unsettled: paths whose values had not stood still when the wait ended. right: whether every
+    file of the touched groups shows just what was wanted.
     """
 
     writes: tuple[Write, ...] = ()
     observed: Observed = Observed()
     failures: Mapping[str, int] = field(factory=dict, hash=False)
     unsettled: frozenset[str] = frozenset()
+    right: bool = False
 
 
 def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: Observed) -> Applied:
@@ -53,9 +55,11 @@ def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: 
         taken.update((write.path, write) for write in made)
         given_up |= _hopeless(writes, made, failures)
         touched = [by_group[key] for key in dict.fromkeys(write.group for write in writes)]
-        looked, moving = _settle(host, touched, {write.path for write in made}, observed)
+        looked, moving, right = _settle(host, touched, observed)
         unsettled = (unsettled - looked.values.keys()) | moving
         observed = merged(observed, looked)
+        if right and not failures:
+            return Applied(tuple(taken.values()), observed, right=True)
         writes = [write for write in diff(touched, observed) if write.path not in taken and write.path not in given_up]
     return Applied(tuple(taken.values()), observed, failures, unsettled)
 
@@ -63,9 +67,13 @@ def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: 
 def _write_all(host: Host, writes: Iterable[Write], failures: dict[str, int]) -> list[Write]:
     """Write one by one; a failure costs that file only."""
     made = []
+    encoded: dict[str, bytes] = {}
     for write in writes:
+        data = encoded.get(write.value)
+        if data is None:
+            data = encoded[write.value] = f"{write.value}\n".encode()
         try:
-            host.write(write.path, f"{write.value}\n".encode())
+            host.write(write.path, data)
         except OSError as failure:
             failures[write.path] = failure.errno or errno.EIO
         else:
@@ -85,26 +93,24 @@ def _hopeless(writes: Iterable[Write], made: Collection[Write], failures: Mappin
     return {write.path for write in failed if failures[write.path] not in _PASSING or write.group not in moved}
 
 
-def _settle(host: Host, wants: Sequence[Want], written: Collection[str], before: Observed) -> tuple[Observed, frozenset[str]]:
+def _settle(host: Host, wants: Sequence[Want], before: Observed) -> tuple[Observed, frozenset[str], bool]:
     """Read the groups of these wants until their files show what is wanted or stand still.
 
-    Returns what they show and the paths that were still moving at the end.
+    Returns what they show, the paths that were still moving at the end, and whether all show what is wanted.
     """
-    observed = observe(host, [want.group for want in wants])
-    pending = {
-        item.path: item.path in written
-        for want in wants
-        for item, target in zip(want.group.files, want.values, strict=True)
-        if target is not None and observed.values.get(item.path, target) != target
-    }
-    if not pending:
-        return observed, frozenset()
-    targets = {item.path: target for want in wants for item, target in zip(want.group.files, want.values, strict=True)}
-    groups = {item.path: want.group for want in wants for item in want.group.files}
-    still = dict.fromkeys(pending, 0)
+    paths = [item.path for want in wants for item in want.group.files]
+    texts = [target for want in wants for target in want.values]
+    observed, right = observe_expected(host, paths, texts)
+    if right:
+        return observed, frozenset(), True
+    targets = {path: target for path, target in zip(paths, texts, strict=True) if target is not None}
+    shown = observed.values
+    still = {path: 0 for path, target in targets.items() if path in shown and shown[path] != target}
+    if not still:
+        return observed, frozenset(), False
     for pause in _LOOKS:
         host.wait(pause)
-        looked = observe(host, {groups[path].key: groups[path] for path in still}.values())
+        looked = observe_files(host, list(still))
         for path in list(still):
             now = looked.values.get(path)
             still[path] = still[path] + 1 if now == observed.values.get(path) else 0
@@ -114,4 +120,5 @@ def _settle(host: Host, wants: Sequence[Want], written: Collection[str], before:
         observed = merged(observed, looked)
         if not still:
             break
-    return observed, frozenset(path for path, looks in still.items() if not looks)
+    moving = frozenset(path for path, looks in still.items() if not looks)
+    return observe_files(host, list(targets)), moving, False  # the other end of a range may have sprung meanwhile

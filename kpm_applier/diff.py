@@ -48,28 +48,25 @@ def _group_writes(want: Want, observed: Observed) -> Sequence[Write]:
     plain = Reason.RESTORE if want.release else Reason.PLAN
     writes: list[Write] = []
     governor_changes = False
-    for index, item in enumerate(group.files):
-        target, shows = want.values[index], observed.values.get(item.path)
+    shown = observed.values
+    for item, target, requested, settled in zip(group.files, want.values, record.requested, record.settled, strict=True):
         if target is None:
             continue
-        _, requested, settled = record.of(item.label)
-        reason = _reason(target, shows, requested, settled, plain)
-        if reason is None and item.attribute is table.EPP and governor_changes:
+        shows = shown.get(item.path)
+        if requested is None:  # never written: nothing to do where it shows what we want
+            reason = None if shows == target else plain
+        elif requested != target:
+            reason = plain
+        else:
+            reason = None if shows is None or shows in (target, settled) else Reason.DRIFT
+        if reason is None and governor_changes and item.attribute is table.EPP:
             reason = plain
         if reason is not None:
-            governor_changes |= item.attribute is table.GOVERNOR
+            governor_changes = governor_changes or item.attribute is table.GOVERNOR
             writes.append(Write(item.path, target, shows, group.key, reason, want.because))
     if len(writes) > 1 and group.files[-1].attribute.limit == "max" and writes[-2].path == group.files[-2].path and _raises(writes[-1]):
         writes[-2:] = [writes[-1], writes[-2]]  # never a minimum above a maximum
     return writes
-
-
-def _reason(target: str, shows: str | None, requested: str | None, settled: str | None, plain: Reason) -> Reason | None:
-    if requested is None:
-        return None if shows == target else plain
-    if requested != target:
-        return plain
-    return None if shows is None or shows in (target, settled) else Reason.DRIFT
 
 
 def _raises(write: Write) -> bool:

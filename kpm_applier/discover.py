@@ -6,7 +6,7 @@ offline CPU is not there (kernel-facts K17).
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
@@ -14,7 +14,7 @@ from kpm_applier import attributes as table
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT, Group, Kind, ManagedFile
 from kpm_applier.host import Host, read_text
 from kpm_planner.changes import Observed
-from kpm_planner.cpuset import format_cpulist, parse_cpulist
+from kpm_planner.cpuset import parse_cpulist
 from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
 
 #: Values of topology files that mean "not known" (kernel documentation, cputopology; -1 and 65535 are seen on ARM).
@@ -296,21 +296,38 @@ def _sentinels(reader: _Reader, domains: Iterable[FrequencyDomain]) -> tuple[str
 
 def observe(host: Host, groups: Iterable[Group], *, disturbing: bool = True) -> Observed:
     """What the managed files of these groups show. disturbing: also those whose reading interrupts a CPU (rule A1)."""
-    reader = _Reader(host, {}, {})
-    for group in groups:
-        for item in group.files:
-            if disturbing or group.driver not in item.attribute.disturbed_by:
-                reader.managed(item.path)
-    return Observed(reader.values, reader.errors)
+    return observe_files(host, [item.path for group in groups for item in group.files if disturbing or group.driver not in item.attribute.disturbed_by])
+
+
+def observe_files(host: Host, paths: Sequence[str]) -> Observed:
+    """What these files show."""
+    return _taken_apart(dict(zip(paths, host.read_all(paths), strict=True)))
+
+
+def observe_expected(host: Host, paths: Sequence[str], texts: Sequence[str | None]) -> tuple[Observed, bool]:
+    """What these files show, which is probably the texts beside them, and whether all do: only the others are taken apart."""
+    encoded = {text: b"" if text is None else f"{text}\n".encode() for text in set(texts)}
+    differing = host.differing(paths, [encoded[text] for text in texts])
+    shown = dict(zip(paths, texts, strict=True))
+    if not differing:
+        return Observed(shown), True  # type: ignore[arg-type]  # no file is empty, so no text is None
+    found = _taken_apart(differing)
+    values = {path: found.values.get(path, text) for path, text in shown.items() if path not in found.errors}
+    return Observed({path: text for path, text in values.items() if text is not None}, found.errors), False
+
+
+def _taken_apart(contents: Mapping[str, bytes | OSError]) -> Observed:
+    values = {path: content.decode("ascii", "replace").strip() for path, content in contents.items() if not isinstance(content, OSError)}
+    return Observed(values, {path: failure.errno or errno.EIO for path, failure in contents.items() if isinstance(failure, OSError)})
 
 
 def merged(first: Observed, later: Observed) -> Observed:
     """The first observation with what a later one saw in its place."""
-    values: Mapping[str, str] = {path: text for path, text in {**first.values, **later.values}.items() if path not in later.errors}
-    errors = {path: number for path, number in {**first.errors, **later.errors}.items() if path not in values}
+    values = {**first.values, **later.values}
+    errors = {**first.errors, **later.errors} if first.errors or later.errors else {}
+    for path in later.errors:
+        values.pop(path, None)
+    for path in later.values.keys() & errors.keys():
+        del errors[path]
     return Observed(values, errors)
 
-
-def describe_cpus(groups: Iterable[Group]) -> str:
-    """The online CPUs of groups as a list, for messages."""
-    return format_cpulist({cpu for group in groups for cpu in group.cpus})

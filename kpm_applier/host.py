@@ -4,7 +4,7 @@ Paths are relative to the root and use "/". Contents are bytes as the kernel giv
 OSError with the kernel's errno.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 
@@ -28,6 +28,14 @@ class Host(Protocol):
         """The content of a file."""
         ...
 
+    def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
+        """The contents of many files, or why they cannot be read."""
+        ...
+
+    def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
+        """Of many files, the contents of those that do not hold what is expected, or why they cannot be read."""
+        ...
+
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file in one write."""
         ...
@@ -46,6 +54,10 @@ class Host(Protocol):
 
     def watch(self, files: Mapping[str, bytes]) -> Watch:
         """Keep the files open and compare them cheaply from now on."""
+        ...
+
+    def keep(self, paths: Iterable[str]) -> None:
+        """Keep files open without reading them; one that cannot be opened is left to its next use."""
         ...
 
     def forget(self) -> None:

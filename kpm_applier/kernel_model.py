@@ -11,7 +11,7 @@ which a real policy is half-way between two settings.
 import errno
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from attrs import define, evolve, field
@@ -196,6 +196,24 @@ class KernelModel:
         if path in self.faults:
             raise _fail(self.faults[path], path)
         return f"{self._read(path)}\n".encode()
+
+    def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
+        """The contents of many files, or why they cannot be read."""
+        found: list[bytes | OSError] = []
+        for path in paths:
+            try:
+                found.append(self.read(path))
+            except OSError as failure:
+                found.append(failure)
+        return found
+
+    def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
+        """Of many files, the contents of those that do not hold what is expected, or why they cannot be read."""
+        found = zip(paths, self.read_all(paths), expected, strict=True)
+        return {path: content for path, content, wanted in found if content != wanted}
+
+    def keep(self, paths: Iterable[str]) -> None:
+        """There is nothing to open."""
 
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file; OSError with the kernel's errno."""

@@ -14,7 +14,7 @@ from kpm_applier.attributes import Group, Kind
 from kpm_applier.diff import Repair, diff
 from kpm_applier.discover import Discovery, discover, merged, observe
 from kpm_applier.host import Host, Watch
-from kpm_applier.state import GroupState, State, StateStore, with_baseline, without_void
+from kpm_applier.state import GroupState, State, Store, with_baseline, without_void
 from kpm_applier.targets import Want, released, wanted
 from kpm_planner.changes import Outcome, Reason, Status, Write
 from kpm_planner.machine import Machine
@@ -27,7 +27,7 @@ _GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ENXIO})
 
 @frozen
 class Report:
-    """What a pass did. outcomes: of every file that was written, failed, is limited or was found changed."""
+    """What a pass did. outcomes: of every file that did not simply become what was written."""
 
     writes: tuple[Write, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
@@ -50,10 +50,10 @@ class _Pause:
 
 @frozen
 class _InForce:
-    """A plan that has been applied, and its files as they then stood."""
+    """A plan that has been applied, and those of its files whose reading disturbs nobody."""
 
     plan: NodePlan
-    watch: Watch
+    quiet: tuple[str, ...]
 
 
 @define
@@ -61,22 +61,29 @@ class Applier:
     """One writer of one root. Call `open` first; only `apply` and `restore` write."""
 
     host: Host
-    store: StateStore
+    store: Store
     repair: Repair = Repair.WRITE
     state: State = State()
     discovery: Discovery | None = None
     drift_count: int = 0
     _in_force: _InForce | None = None
+    _watch: Watch | None = None
     _fresh: bool = False
+    _kept_groups: tuple[Group, ...] = ()
+    _quiet: tuple[str, ...] = ()
     _sentinels: Watch | None = None
     _pauses: dict[str, _Pause] = field(factory=dict)
 
-    def open(self, *, writing: bool = True) -> None:
-        """Load the state and discover the machine. Errors: StateError, HostError, OSError of the root."""
+    def open(self, *, writing: bool = True, known: Discovery | None = None) -> None:
+        """Load the state and discover the machine, unless it is known. Errors: StateError, HostError, OSError of the root."""
         if writing:
             self.store.lock()
         self.state = self.store.load()
-        self.discover()
+        if known is None:
+            self.discover()
+        else:
+            self.discovery, self._fresh = known, True
+            self.state = without_void(self.state, known.groups)
 
     def close(self) -> None:
         """Close descriptors and release the lock."""
@@ -86,7 +93,8 @@ class Applier:
     def discover(self) -> Discovery:
         """Look at the whole machine anew; entries of another driver are void."""
         self.host.forget()
-        self._in_force = self._sentinels = None
+        self._in_force = self._watch = self._sentinels = None
+        self._kept_groups = ()
         self.discovery = discover(self.host)
         self._fresh = True
         self.state = without_void(self.state, self.discovery.groups)
@@ -119,20 +127,33 @@ class Applier:
 
         A plan that is in force costs one comparison of bytes. A descriptor that has died is opened anew once.
         """
-        if self._in_force is not None and self._in_force.plan == plan and self._all_same(self._in_force.watch):
-            return Report()
-        found = self._look()
+        in_force, found = self._in_force, self._found()
+        if in_force is not None and in_force.plan == plan:
+            if self._all_same(in_force.quiet):
+                return Report()
+            found = self._look()
         wants = wanted(plan, found.machine, found.groups, found.observed, self.state)
-        report = self._carry_out(wants, found)
+        writes = diff(wants, found.observed)
+        if self._must_look(wants, writes) and not (in_force is not None and self._all_same(in_force.quiet) and self._all_owned(wants)):
+            found = self._look()
+            wants = wanted(plan, found.machine, found.groups, found.observed, self.state)
+            writes = diff(wants, found.observed)
+        self._in_force = self._watch = None
+        report = self._carry_out(wants, writes, found)
         if report.settled and not report.drift:
-            self._watch(plan, wants)
+            groups = tuple(want.group for want in wants)
+            if groups != self._kept_groups:
+                self.host.keep(item.path for group in groups for item in group.files)
+                self._quiet = tuple(item.path for group in groups for item in group.files if group.driver not in item.attribute.disturbed_by)
+                self._kept_groups = groups
+            self._in_force = _InForce(plan, self._quiet)
         return report
 
     def restore(self) -> Report:
         """Put every owned group back to its baseline and drop it from the state. Errors: StateError."""
         found = self._look()
         wants = released(found.groups, found.observed, self.state)
-        report = self._carry_out(wants, found)
+        report = self._carry_out(wants, diff(wants, found.observed), found)
         left = [
             Outcome(key, key, Status.OFFLINE, "baseline")
             for key in self.state.groups
@@ -143,16 +164,26 @@ class Applier:
     def _found(self) -> Discovery:
         return self.discovery if self.discovery is not None else self.discover()
 
-    def _all_same(self, watch: Watch) -> bool:
+    def _all_same(self, quiet: Sequence[str]) -> bool:
+        """Whether the files of the plan in force still show what they did; the first time they are read for it."""
         try:
-            return watch.same()
+            if self._watch is not None:
+                return self._watch.same()
+            contents = dict(zip(quiet, self.host.read_all(quiet), strict=True))
+            shown = self._found().observed.values
+            raw = {path: content for path, content in contents.items() if not isinstance(content, OSError)}
+            if len(raw) < len(contents) or any(content.decode("ascii", "replace").strip() != shown.get(path) for path, content in raw.items()):
+                return False
+            self._watch = self.host.watch(raw)
         except OSError:
             self.discover()
             return False
+        return True
 
     def _look(self) -> Discovery:
         """The machine with fresh values of its managed files; those whose reading disturbs keep the last one."""
         found = self._found()
+        self._watch = None
         if self._fresh:
             self._fresh = False
             return found
@@ -164,12 +195,19 @@ class Applier:
         self.discovery = evolve(found, observed=merged(found.observed, fresh))
         return self.discovery
 
-    def _carry_out(self, wants: Sequence[Want], found: Discovery) -> Report:
-        writes = diff(wants, found.observed)
+    def _must_look(self, wants: Sequence[Want], writes: Sequence[Write]) -> bool:
+        """Whether some file would go unread in this pass: groups that are written are read to verify them, all others not."""
+        return len({write.group for write in writes}) < len(wants) or not self._all_owned(wants)
+
+    def _all_owned(self, wants: Sequence[Want]) -> bool:
+        """Whether no group is new: the baseline of a new one is what it holds now, not what it held some time ago."""
+        return all(want.group.key in self.state.groups for want in wants)
+
+    def _carry_out(self, wants: Sequence[Want], writes: Sequence[Write], found: Discovery) -> Report:
         drift = tuple(write for write in writes if write.reason is Reason.DRIFT)
         self.drift_count += len(drift)
         left = self._left_alone(drift)
-        writes = tuple(write for write in writes if write.group not in left)
+        writes = [write for write in writes if write.group not in left] if left else writes
         self._own(wants)
         applied = apply(self.host, wants, writes, found.observed)
         self.discovery = evolve(found, observed=applied.observed)
@@ -190,14 +228,15 @@ class Applier:
         """Save requests and settled values; drop the groups that are back at baseline."""
         groups = dict(self.state.groups)
         dropped = []
+        seen: dict[tuple[object, ...], GroupState] = {}
         for want in wants:
             key = want.group.key
-            failed = any(item.path in applied.failures for item in want.group.files)
+            failed = bool(applied.failures) and any(item.path in applied.failures for item in want.group.files)
             if want.release and not failed and key not in left:
                 groups.pop(key, None)
                 dropped.append(key)
             elif key not in left:
-                groups[key] = _recorded(want, applied)
+                groups[key] = _recorded(want, applied, seen)
         self._save(groups)
         return tuple(dropped)
 
@@ -224,37 +263,41 @@ class Applier:
                 pause.length = _FIRST_PAUSE if quiet else min(pause.length * 2, _LONGEST_PAUSE)
                 pause.until = now + pause.length
 
-    def _watch(self, plan: NodePlan, wants: Iterable[Want]) -> None:
-        quiet = [item for want in wants for item in want.group.files if want.group.driver not in item.attribute.disturbed_by]
-        try:
-            self._in_force = _InForce(plan, self.host.watch({item.path: self.host.read(item.path) for item in quiet}))
-        except OSError:
-            self._in_force = None
+
+def _recorded(want: Want, applied: Applied, seen: dict[tuple[object, ...], GroupState]) -> GroupState:
+    """A group's record after a pass; equal records are one value. A write that failed leaves its file's request as it was."""
+    record, values, failures = want.record, applied.observed.values, applied.failures
+    if applied.right and None not in want.values:
+        key: tuple[object, ...] = (id(record), id(want.values))
+        if key not in seen:
+            seen[key] = GroupState(want.group.driver, record.labels, record.baseline, want.values, want.values)
+        return seen[key]
+    requested, settled = want.values, tuple([values.get(item.path) for item in want.group.files])
+    if failures:
+        failed = [item.path in failures for item in want.group.files]
+        requested = tuple(before if bad else now for bad, before, now in zip(failed, record.requested, requested, strict=True))
+        settled = tuple(before if bad else now for bad, before, now in zip(failed, record.settled, settled, strict=True))
+    key = (id(record), requested, settled)
+    if key not in seen:
+        seen[key] = GroupState(want.group.driver, record.labels, record.baseline, requested, settled)
+    return seen[key]
 
 
-def _recorded(want: Want, applied: Applied) -> GroupState:
-    """A group's record after a pass: a write that failed leaves its file's request as it was."""
-    record = want.record
-    requested, settled = [], []
-    for item, target in zip(want.group.files, want.values, strict=True):
-        _, asked_before, settled_before = record.of(item.label)
-        failed = item.path in applied.failures
-        requested.append(asked_before if failed else target)
-        settled.append(settled_before if failed else applied.observed.values.get(item.path))
-    labels = tuple(item.label for item in want.group.files)
-    baseline = tuple(record.of(label)[0] for label in labels)
-    return GroupState(want.group.driver, labels, baseline, tuple(requested), tuple(settled))
-
-
-def _outcomes(wants: Iterable[Want], writes: Sequence[Write], applied: Applied, left: set[str], drift: Sequence[Write]) -> tuple[Outcome, ...]:
-    touched = {write.path for write in (*writes, *applied.writes)} | applied.failures.keys()
-    foreign = {write.path for write in drift if write.group in left}
-    found = []
-    for want in wants:
-        for item, target in zip(want.group.files, want.values, strict=True):
-            if item.path in touched or item.path in foreign:
-                found.append(_outcome(want.group, item.path, target or "", applied, item.path in foreign))
-    return tuple(found)
+def _outcomes(wants: Iterable[Want], writes: Sequence[Write], applied: Applied, left: Collection[str], drift: Sequence[Write]) -> tuple[Outcome, ...]:
+    """Outcomes of the files that were touched and do not show what was asked of them."""
+    if applied.right and not left:
+        return ()
+    shown, foreign = applied.observed.values, {write.path for write in drift if write.group in left}
+    touched = {write.path: write for write in (*writes, *applied.writes)}
+    odd = {path for path, write in touched.items() if shown.get(path) != write.value or path in applied.failures} | foreign
+    if not odd:
+        return ()
+    return tuple(
+        _outcome(want.group, item.path, target or "", applied, item.path in foreign)
+        for want in wants
+        for item, target in zip(want.group.files, want.values, strict=True)
+        if item.path in odd
+    )
 
 
 def _outcome(group: Group, path: str, target: str, applied: Applied, foreign: bool) -> Outcome:
@@ -263,8 +306,6 @@ def _outcome(group: Group, path: str, target: str, applied: Applied, foreign: bo
         status = Status.DRIFTED
     elif number is not None:
         status = Status.OFFLINE if group.kind is Kind.CPUFREQ and number == errno.EBUSY and shows is None else Status.FAILED
-    elif path in applied.unsettled:
-        status = Status.UNSETTLED
     else:
-        status = Status.APPLIED if shows == target else Status.LIMITED
+        status = Status.UNSETTLED if path in applied.unsettled else Status.LIMITED
     return Outcome(path, group.key, status, target, shows, number)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import evolve, field, frozen
 
@@ -29,7 +29,7 @@ class StateError(Exception):
     """The state cannot be used; nothing may be written to the tree. The text says why and what to do."""
 
 
-@frozen
+@frozen(cache_hash=True)
 class GroupState:
     """An owned group. labels name its files; the tuples run in step with them.
 
@@ -69,6 +69,12 @@ def new_group_state(group: Group, shown: Mapping[str, str]) -> GroupState:
         baseline.append(HARDWARE_LIMIT if at_limit else text)
     nothing = (None,) * len(group.files)
     return GroupState(group.driver, tuple(item.label for item in group.files), tuple(baseline), nothing, nothing)
+
+
+def aligned(group: Group, record: GroupState) -> GroupState:
+    """A record in step with a group whose files are not those it was made for; what it does not know is None."""
+    columns = zip(*(record.of(item.label) for item in group.files), strict=True)
+    return GroupState(record.driver, tuple(item.label for item in group.files), *columns)
 
 
 def baseline_text(group: Group, state: GroupState, label: str) -> str | None:
@@ -122,6 +128,26 @@ def without_void(state: State, groups: Iterable[Group]) -> State:
     drivers = {group.key: group.driver for group in groups}
     kept = {key: item for key, item in state.groups.items() if drivers.get(key, item.driver) == item.driver}
     return state if len(kept) == len(state.groups) else evolve(state, groups=kept)
+
+
+class Store(Protocol):
+    """Where the state is kept, with room for one writer."""
+
+    def lock(self) -> None:
+        """Become the one writer. Errors: StateError."""
+        ...
+
+    def unlock(self) -> None:
+        """Let another one write."""
+        ...
+
+    def load(self) -> State:
+        """The state. Errors: StateError."""
+        ...
+
+    def save(self, state: State) -> None:
+        """Keep the state. Errors: StateError."""
+        ...
 
 
 class StateStore:

@@ -3,13 +3,17 @@
 It never leaves its root: a link that points outside is refused (rule A5). A read takes one page at most.
 """
 
+import contextlib
 import errno
 import os
+import resource
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import define
+
+from kpm_applier.host import Watch
 
 _PAGE = 4096
 #: Most managed files are shorter; a read of this size tells whether one has grown.
@@ -29,6 +33,17 @@ class _FileWatch:
         return True
 
 
+@define
+class _PathWatch:
+    """The slow way, where there are not enough descriptors."""
+
+    host: "SysfsHost"
+    files: dict[str, bytes]
+
+    def same(self) -> bool:
+        return all(self.host.read(path) == content for path, content in self.files.items())
+
+
 class SysfsHost:
     """A tree of files below `root`."""
 
@@ -38,6 +53,8 @@ class SysfsHost:
             raise NotADirectoryError(errno.ENOTDIR, "is not a folder", root)
         self._folders: dict[str, str] = {"": self.root}
         self._kept: dict[str, int] = {}
+        self._plain: set[int] = set()
+        self._refusals: dict[str, int] = {}
 
     @property
     def live(self) -> bool:
@@ -55,14 +72,56 @@ class SysfsHost:
         finally:
             os.close(descriptor)
 
+    def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
+        """The first pages of many files, or why they cannot be read."""
+        found: list[bytes | OSError] = []
+        kept, pread = self._kept, os.pread
+        for path in paths:
+            try:
+                descriptor = kept.get(path)
+                content = self.read(path) if descriptor is None else pread(descriptor, _SHORT, 0)
+                found.append(content if len(content) != _SHORT else self.read(path))
+            except OSError as failure:
+                found.append(failure)
+        return found
+
+    def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
+        """Of many files, the contents of those that do not hold what is expected (shorter than 64 bytes)."""
+        found: dict[str, bytes | OSError] = {}
+        kept, pread = self._kept, os.pread
+        for path, content in zip(paths, expected, strict=True):
+            try:
+                if pread(kept[path], _SHORT, 0) != content:
+                    found[path] = self.read(path)
+            except (KeyError, OSError) as failure:
+                self._differing_slowly(path, content, failure, found)
+        return found
+
+    def _differing_slowly(self, path: str, content: bytes, failure: Exception, found: dict[str, bytes | OSError]) -> None:
+        """One file that is not kept, or could not be read."""
+        try:
+            if isinstance(failure, OSError):
+                raise failure
+            now = self.read(path)
+            if now != content:
+                found[path] = now
+        except OSError as refusal:
+            found[path] = refusal
+
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file in one write; a plain file is cut to it, as a sysfs file is by itself."""
         kept = self._kept.get(path)
-        descriptor = kept if kept is not None else self._open(path, os.O_WRONLY | os.O_TRUNC)
-        try:
-            written = os.write(descriptor, data) if kept is None else self._write_kept(descriptor, data)
-        finally:
-            if kept is None:
+        if path in self._refusals:
+            raise OSError(self._refusals[path], os.strerror(self._refusals[path]), path)
+        if kept is not None:
+            written = os.pwrite(kept, data, 0)
+            if kept in self._plain:
+                os.ftruncate(kept, len(data))
+        else:
+            descriptor = self._open(path, os.O_WRONLY | os.O_TRUNC)
+            try:
+                written = os.write(descriptor, data)
+            finally:
                 os.close(descriptor)
         if written != len(data):
             raise OSError(errno.EIO, "short write", path)
@@ -79,45 +138,77 @@ class SysfsHost:
         """Monotonic seconds."""
         return time.monotonic()
 
-    def watch(self, files: Mapping[str, bytes]) -> _FileWatch:
-        """Keep the files open and compare them cheaply from now on."""
-        self.keep(files)
-        return _FileWatch([(self._kept[path], _SHORT if len(content) < _SHORT else _PAGE, content) for path, content in files.items()])
+    def watch(self, files: Mapping[str, bytes]) -> Watch:
+        """Keep the files open and compare them cheaply from now on: the files, not what may take their names later."""
+        try:
+            kept = {path: self._descriptor(path) for path in files}
+        except OSError as failure:
+            if failure.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self.forget()  # better slow than without a descriptor left for anything else
+            return _PathWatch(self, dict(files))
+        return _FileWatch([(kept[path], _SHORT if len(content) < _SHORT else _PAGE, content) for path, content in files.items()])
 
     def keep(self, paths: Iterable[str]) -> None:
-        """Keep files open, for writing too where that is allowed."""
+        """Keep files open, for writing too where that is allowed; one that cannot be opened is left to its next use."""
         for path in paths:
             if path not in self._kept:
-                try:
-                    self._kept[path] = self._open(path, os.O_RDWR)
-                except PermissionError:
-                    self._kept[path] = self._open(path, os.O_RDONLY)
-                except OSError as failure:
-                    if failure.errno != errno.EROFS:
-                        raise
-                    self._kept[path] = self._open(path, os.O_RDONLY)
+                with contextlib.suppress(OSError):
+                    self._keep(path)
+
+    def _descriptor(self, path: str) -> int:
+        kept = self._kept.get(path)
+        return self._keep(path) if kept is None else kept
+
+    def _keep(self, path: str) -> int:
+        try:
+            descriptor = self._open_raising_limit(path, os.O_RDWR)
+        except OSError as failure:
+            if failure.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            descriptor = self._open_raising_limit(path, os.O_RDONLY)
+            self._refusals[path] = failure.errno
+        if os.fstat(descriptor).st_blocks:  # files of sysfs occupy none and need no cutting
+            self._plain.add(descriptor)
+        self._kept[path] = descriptor
+        return descriptor
 
     def forget(self) -> None:
         """Close what is kept open and look at every folder anew."""
         for descriptor in self._kept.values():
             os.close(descriptor)
         self._kept.clear()
+        self._plain.clear()
+        self._refusals.clear()
         self._folders = {"": self.root}
 
-    def _write_kept(self, descriptor: int, data: bytes) -> int:
-        written = os.pwrite(descriptor, data, 0)
-        if os.fstat(descriptor).st_blocks:  # sysfs files occupy none
-            os.ftruncate(descriptor, len(data))
-        return written
+    def _open_raising_limit(self, path: str, flags: int) -> int:
+        """Open; the soft limit of descriptors is raised to the hard one the first time it is met."""
+        try:
+            return self._open(path, flags)
+        except OSError as failure:
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if failure.errno != errno.EMFILE or soft >= hard:
+                raise
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            return self._open(path, flags)
 
     def _open(self, path: str, flags: int) -> int:
         folder, _, name = path.rpartition("/")
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            self._look_anew(folder)
         full = f"{self._folder(folder)}/{name}"
         descriptor = os.open(full, flags | _COMMON)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(errno.EINVAL, "is not a plain file", path)
         return descriptor
+
+    def _look_anew(self, folder: str) -> None:
+        """Forget what is known of a folder and those above it: nothing is written through an old look at a link."""
+        while folder:
+            self._folders.pop(folder, None)
+            folder = folder.rpartition("/")[0]
 
     def _folder(self, path: str) -> str:
         """The real path of a folder, each link on the way checked once."""

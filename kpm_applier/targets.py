@@ -6,12 +6,15 @@ from attrs import frozen
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Group, Kind
-from kpm_applier.state import GroupState, State, baseline_text, new_group_state
+from kpm_applier.state import GroupState, State, aligned, baseline_text, new_group_state
 from kpm_planner.changes import Observed
 from kpm_planner.machine import Machine
 from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.pools import Pool
-from kpm_planner.profiles import Target
+
+#: Files of a frequency domain whose driver has an EPP.
+_WITH_EPP = (table.GOVERNOR, table.EPP, table.MIN_FREQ, table.MAX_FREQ)
+_Seen = dict[tuple[int, int], tuple[str | None, ...]]
 
 
 @frozen
@@ -19,7 +22,7 @@ class Want:
     """What the files of one group should hold.
 
     values: in step with group.files, None where nothing is known to ask for. record: the group's state, new at first
-    touch. release: the group goes back to baseline and out of the state file.
+    touch, in step with group.files too. release: the group goes back to baseline and out of the state file.
     """
 
     group: Group
@@ -34,13 +37,15 @@ def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: 
     cpu_groups = {cpu: group for group in plan.groups for cpu in group.cpus}
     uncore = {target.entry.name: target for target in plan.uncore}
     wants = []
+    seen: _Seen = {}
+    seen_idle: _Seen = {}
     for group in groups:
         asked: tuple[str | None, ...] | None
         because: tuple[str, ...]
         if group.kind is Kind.CPUFREQ:
-            asked, because = _ask_cpufreq(group, cpu_groups)
+            asked, because = _ask_cpufreq(group, cpu_groups, seen)
         elif group.kind is Kind.IDLE:
-            asked, because = _ask_idle(group, cpu_groups, machine)
+            asked, because = _ask_idle(group, cpu_groups, machine, seen_idle)
         elif group.kind is Kind.UNCORE:
             target = uncore.get(str(group.id))
             asked = None if target is None else (_text(target.min_khz), _text(target.max_khz))
@@ -67,6 +72,8 @@ def _want(group: Group, asked: tuple[str | None, ...], because: tuple[str, ...],
         if not claimed:
             return None
         record = new_group_state(group, observed.values)
+    elif len(record.labels) != len(group.files):
+        record = aligned(group, record)
     if None not in asked:
         return Want(group, asked, record, False, because)
     values = tuple(baseline_text(group, record, item.label) if text is None else text for item, text in zip(group.files, asked, strict=True))
@@ -77,29 +84,35 @@ def _text(number: int | None) -> str | None:
     return None if number is None else str(number)
 
 
-def _ask_cpufreq(group: Group, cpu_groups: Mapping[int, CpuGroup]) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+def _ask_cpufreq(group: Group, cpu_groups: Mapping[int, CpuGroup], seen: _Seen) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+    """seen: values by the identity of the plan's group, which many CPUs share."""
     found = [cpu_groups[cpu] for cpu in group.cpus if cpu in cpu_groups]
     if not found or any(item.held for item in found):
         return None, ()
-    return _cpufreq_values(group, found[0].target), found[0].because
+    key = (id(found[0]), len(group.files))
+    if key not in seen:
+        target = found[0].target
+        epp = (target.epp,) if len(group.files) == len(_WITH_EPP) else ()
+        seen[key] = (target.governor, *epp, _text(target.min_khz), _text(target.max_khz))
+    return seen[key], found[0].because
 
 
-def _cpufreq_values(group: Group, target: Target) -> tuple[str | None, ...]:
-    low, high = _text(target.min_khz), _text(target.max_khz)
-    if len(group.files) == 4:
-        return target.governor, target.epp, low, high
-    return target.governor, low, high
-
-
-def _ask_idle(group: Group, cpu_groups: Mapping[int, CpuGroup], machine: Machine) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+def _ask_idle(
+    group: Group, cpu_groups: Mapping[int, CpuGroup], machine: Machine, seen: _Seen
+) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+    """seen: values by the identities of plan group and idle states, which many CPUs share."""
     number = int(group.id)
     found = cpu_groups.get(number)
     if found is None or found.held or found.pool is Pool.OFFLINE:
         return None, ()
     if not found.target.idle:
         return (None,) * len(group.files), found.because
-    wanted_on = dict(found.target.idle)
-    return tuple(_disable(wanted_on.get(state.name)) for state in machine.by_id[number].idle), found.because
+    states = machine.by_id[number].idle
+    key = (id(found), id(states))
+    if key not in seen:
+        wanted_on = dict(found.target.idle)
+        seen[key] = tuple(_disable(wanted_on.get(state.name)) for state in states)
+    return seen[key], found.because
 
 
 def _disable(on: bool | None) -> str | None:

@@ -39,9 +39,8 @@ class Observed:
 
 
 class Status(StrEnum):
-    """How a file ended up."""
+    """How a file ended up that does not show what was asked of it."""
 
-    APPLIED = "applied"
     LIMITED = "limited"
     FAILED = "failed"
     UNSETTLED = "unsettled"

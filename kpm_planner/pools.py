@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kpm_planner.allocation import Allocation, ContainerRef
 from kpm_planner.cpuset import format_cpulist
@@ -57,7 +57,7 @@ def assign_pools(node: Node, accepted: Accepted, profiles: Profiles, allocation:
     shared = _shared_assignment(definitions, profiles, problems)
     reserved = _reserved_assignments(definitions, profiles, machine, problems)
     exclusive = [_exclusive_assignment(owner, profiles, shared, problems) for owner in ownership.owners]
-    problems += _reserved_problems(reserved, exclusive, allocation, machine)
+    problems += _reserved_problems(reserved, exclusive, allocation if definitions else evolve(allocation, allocatable=None), machine)
     free = set(machine.online)
     assignments = []
     for part in (*exclusive, *reserved):

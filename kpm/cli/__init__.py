@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from kpm import __version__
-from kpm.errors import InputError
+from kpm.errors import InputError, one_line
 
 _VERBS = {
     "discover": ("machine", "Show the machine: CPUs, frequency domains, idle states, uncore, and what is supported."),
@@ -50,7 +50,7 @@ class _Lazy(click.Group):
         try:
             return super().invoke(ctx)
         except InputError as failure:
-            click.echo(f"kpm: {failure}", err=True)
+            click.echo(f"kpm: {one_line(failure, 2000)}", err=True)
             ctx.exit(2)
 
 

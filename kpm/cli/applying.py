@@ -10,7 +10,7 @@ import click
 from attrs import frozen
 
 from kpm.applying import open_applier
-from kpm.cli.options import allocation_options, files_option, output_option, print_lines, print_structured, state_option, sysfs_option
+from kpm.cli.options import allocation_options, files_option, output_option, print_lines, print_structured, say, state_option, sysfs_option
 from kpm.cli.planning import all_problems, need_files
 from kpm.inputs import Cluster
 from kpm.targets import AllocationOptions, node_named, targets_of
@@ -74,7 +74,7 @@ def _preview(request: _Request, output: str) -> tuple[Write, ...]:
         _refuse(failure)
     if output == "table":
         for write in writes:
-            click.echo(_write_line(write))
+            say(_write_line(write))
     else:
         print_structured({"version": 1, "writes": [_write_view(write) for write in writes]}, output)
     print_lines(all_problems(result))
@@ -82,7 +82,7 @@ def _preview(request: _Request, output: str) -> tuple[Write, ...]:
 
 
 def _refuse(failure: StateError) -> Any:
-    click.echo(f"kpm: {failure}", err=True)
+    say(f"kpm: {failure}", err=True)
     sys.exit(1)
 
 
@@ -162,10 +162,9 @@ def _print_report(report: Report, output: str) -> None:
         print_structured({**view, "released": list(report.released)}, output)
         return
     for outcome in report.outcomes:
-        if outcome.status is not Status.APPLIED:
-            click.echo(_outcome_line(outcome), err=outcome.status in _BAD)
+        say(_outcome_line(outcome), err=outcome.status in _BAD)
     released = f", {len(report.released)} groups back at baseline" if report.released else ""
-    click.echo(f"{len(report.writes)} files written{released}, {'settled' if report.settled else 'NOT settled'}")
+    say(f"{len(report.writes)} files written{released}, {'settled' if report.settled else 'NOT settled'}")
 
 
 def _outcome_views(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:

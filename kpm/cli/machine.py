@@ -42,14 +42,14 @@ def read_tree(sysfs: str) -> Machine:
 
 
 def _print_table(machine: Machine) -> None:
-    from kpm.tables import console, plain_table
+    from kpm.tables import cell, console, plain_table
 
     out = console()
     online = machine.online
     packages = {cpu.package for cpu in machine.cpus if cpu.online}
     cores = {(cpu.package, cpu.die, cpu.core, cpu.siblings) for cpu in machine.cpus if cpu.online}
-    out.print(f"{machine.cpu_model or 'unknown CPU'} ({machine.architecture or 'architecture unknown'})", highlight=False)
-    out.print(f"{len(online)} of {len(machine.cpus)} CPUs online ({format_cpulist(online)}), {len(cores)} cores, {len(packages)} packages", highlight=False)
+    out.print(cell(f"{machine.cpu_model or 'unknown CPU'} ({machine.architecture or 'architecture unknown'})"))
+    out.print(cell(f"{len(online)} of {len(machine.cpus)} CPUs online ({format_cpulist(online)}), {len(cores)} cores, {len(packages)} packages"))
     rows: dict[tuple[str, ...], set[int]] = {}
     for kind, cpus in machine.kinds:
         domain = kind.frequency
@@ -61,11 +61,11 @@ def _print_table(machine: Machine) -> None:
         rows.setdefault((*key, states), set()).update(cpus)
     table = plain_table("CPUs", "driver", "hardware kHz", "governors", "now", "EPP", "idle states (µs)")
     for row, members in rows.items():
-        table.add_row(format_cpulist(members), *row)
+        table.add_row(format_cpulist(members), *map(cell, row))
     out.print(table)
     sizes = sorted({len(domain.cpus) for domain in machine.domains})
-    out.print(f"{len(machine.domains)} frequency domains of {', '.join(map(str, sizes)) or 'no'} CPUs", highlight=False)
+    out.print(cell(f"{len(machine.domains)} frequency domains of {', '.join(map(str, sizes)) or 'no'} CPUs"))
     for entry in machine.uncore:
-        out.print(f"uncore {entry.name}: {entry.min_khz}..{entry.max_khz} kHz of {entry.hardware_min_khz}..{entry.hardware_max_khz}", highlight=False)
+        out.print(cell(f"uncore {entry.name}: {entry.min_khz}..{entry.max_khz} kHz of {entry.hardware_min_khz}..{entry.hardware_max_khz}"))
     for feature in features(machine):
-        out.print(f"{feature['name']}: {'yes' if feature['supported'] else 'no'}, {feature['reason']}", highlight=False)
+        out.print(cell(f"{feature['name']}: {'yes' if feature['supported'] else 'no'}, {feature['reason']}"))

@@ -56,7 +56,12 @@ def print_structured(content: Any, output: str) -> None:
         click.echo(yaml.dump(json.loads(json.dumps(content)), sort_keys=False, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)), nl=False)
 
 
+def say(text: object, *, err: bool = False) -> None:
+    """Print one line; what a terminal would act on is escaped."""
+    click.echo(one_line(text, 2000), err=err)
+
+
 def print_lines(lines: Iterable[object]) -> None:
     """Print messages on standard error, one line each."""
     for line in lines:
-        click.echo(one_line(line, 2000), err=True)
+        say(line, err=True)

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from kpm.cli.options import allocation_options, files_option, output_option, print_lines, print_structured, state_option, sysfs_option
+from kpm.cli.options import allocation_options, files_option, output_option, print_lines, print_structured, say, state_option, sysfs_option
 from kpm.errors import InputError
 from kpm.inputs import Cluster, read_cluster
 from kpm.recipe import Recipe, make_recipe
@@ -39,7 +39,7 @@ def validate(filenames: tuple[str, ...], output: str) -> None:
     problems = validate_intent(cluster.intent)
     if output == "table":
         _print_problems(problems)
-        click.echo(f"{len(cluster.documents)} objects, {sum(item.severity == 'error' for item in problems)} errors, {len(problems)} problems")
+        say(f"{len(cluster.documents)} objects, {sum(item.severity == 'error' for item in problems)} errors, {len(problems)} problems")
     else:
         print_structured({"version": 1, "problems": [problem_view(item) for item in problems]}, output)
     sys.exit(1 if has_errors(problems) else 0)
@@ -71,18 +71,18 @@ def print_plan(result: ClusterPlan, output: str) -> None:
     if output != "table":
         print_structured(plan_view(result), output)
         return
-    from kpm.tables import console
+    from kpm.tables import cell, console
     from kpm.tables import plan_table as table_of
 
     out = console()
     for item in result.nodes:
-        out.print(f"[bold]{item.node}[/bold]", highlight=False)
+        out.print(cell(item.node, "bold"))
         out.print(table_of(item))
         for target in item.uncore:
             values = describe_values_of(target.min_khz, target.max_khz)
-            out.print(f"uncore {target.entry.name}: {values}", highlight=False)
+            out.print(cell(f"uncore {target.entry.name}: {values}"))
         if item.extended_resources:
-            out.print("extended resources: " + ", ".join(f"{name}={amount}" for name, amount in item.extended_resources.items()), highlight=False)
+            out.print(cell("extended resources: " + ", ".join(f"{name}={amount}" for name, amount in item.extended_resources.items())))
     _print_problems(all_problems(result))
 
 
@@ -104,7 +104,7 @@ def finish(recipe: Recipe, result: ClusterPlan) -> None:
 
 def _print_problems(problems: tuple[Problem, ...]) -> None:
     for problem in problems:
-        click.echo(str(problem))
+        say(str(problem))
 
 
 @click.command()
@@ -133,7 +133,7 @@ def explain(
         if not lines:
             raise InputError(f"cpu: {name!r} is not allowed: a CPU of node {item.node}, {min(_cpus(item))} to {max(_cpus(item))}")
         for line in lines:
-            click.echo(line)
+            say(line)
     print_lines(f"warning: {text}" for text in recipe.warnings)
 
 

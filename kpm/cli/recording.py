@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kpm.cli.options import allocation_options, files_option, output_option, print_lines, state_option, sysfs_option
+from kpm.cli.options import allocation_options, files_option, output_option, print_lines, say, state_option, sysfs_option
 from kpm.cli.planning import finish, machine_option, need_files, print_plan
 from kpm.documents import parse_mapping, read_documents, read_file
 from kpm.errors import InputError
@@ -16,6 +16,7 @@ from kpm.inputs import cluster_of
 from kpm.recipe import Recipe, make_recipe
 from kpm.targets import Targets
 from kpm.views import VERSION, allocation_of, allocation_view, machine_of, machine_view, plan_view
+from kpm.wire import WireError, structure_meta
 from kpm_planner.intent import Node
 from kpm_planner.plan import NodeInput
 
@@ -47,7 +48,7 @@ def snapshot(
         contents[f"allocation-{index}.json"] = allocation_view(item.allocation)
     _write_folder(folder, contents)
     print_lines(f"warning: {text}" for text in recipe.warnings)
-    click.echo(f"{len(contents)} files in {folder}")
+    say(f"{len(contents)} files in {folder}")
 
 
 def _write_folder(folder: str, contents: Mapping[str, Any]) -> None:
@@ -75,7 +76,7 @@ def replay(folder: str, output: str) -> None:
     print_plan(result, output)
     recorded = _read(folder, "plan.json")
     if json.loads(json.dumps(plan_view(result))) != recorded:
-        click.echo(f"kpm: the plan differs from {os.path.join(folder, 'plan.json')}", err=True)
+        say(f"kpm: the plan differs from {os.path.join(folder, 'plan.json')}", err=True)
         sys.exit(1)
     finish(recipe, result)
 
@@ -83,6 +84,14 @@ def replay(folder: str, output: str) -> None:
 def _read(folder: str, name: str) -> Mapping[str, Any]:
     path = os.path.join(folder, name)
     return parse_mapping(read_file(path), path)
+
+
+def _node_of(item: Any, place: str) -> Node:
+    try:
+        meta = structure_meta({"metadata": item})
+    except WireError as failure:
+        raise InputError(f"{place}: {failure}") from None
+    return Node(meta.name, meta.labels)
 
 
 def _read_folder(folder: str) -> Recipe:
@@ -94,5 +103,5 @@ def _read_folder(folder: str) -> Recipe:
     for index, item in enumerate(head["nodes"]):
         machine = machine_of(_read(folder, f"machine-{index}.json"), f"{folder}/machine-{index}.json")
         allocation = allocation_of(_read(folder, f"allocation-{index}.json"), cluster.pods, f"{folder}/allocation-{index}.json")
-        inputs.append(NodeInput(Node(str(item["name"]), dict(item["labels"])), machine, allocation))
+        inputs.append(NodeInput(_node_of(item, f"{folder}/snapshot.json.nodes[{index}]"), machine, allocation))
     return Recipe(cluster, Targets(tuple(inputs)))

@@ -1,0 +1,62 @@
+"""The verb that simulates."""
+
+import os
+import sys
+
+import click
+
+from kpm.cli.options import say
+from kpm.errors import InputError
+from kpm.simulate.run import run
+from kpm.simulate.scenario import read_scenario
+from kpm.simulate.world import StepView
+
+EMBEDDED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "simulate", "quickstart.yaml")
+
+
+@click.command()
+@click.argument("scenario", required=False, metavar="[SCENARIO]")
+@click.option("--html", metavar="FILE", help="Write the simulation as one self-contained page.")
+@click.option("--svg", metavar="FILE", help="Write what the terminal shows as a picture.")
+@click.option("-q", "--quiet", is_flag=True, help="Only say which expectations do not hold.")
+def simulate(scenario: str | None, html: str | None, svg: str | None, quiet: bool) -> None:
+    """Run a scenario on simulated machines and show them, CPU by CPU.
+
+    Without SCENARIO the built-in quickstart runs. Exit 1 where an expectation of the scenario does not hold.
+
+    \b
+    kpm simulate
+    kpm simulate examples/mixed-use.yaml --html mixed-use.html
+    """
+    from kpm.simulate.terminal import print_head, print_step
+    from kpm.tables import console
+
+    found = read_scenario(scenario or EMBEDDED)
+    out = console(record=svg is not None, width=118 if svg is not None else None)
+    if not quiet:
+        print_head(out, found)
+    views: list[StepView] = []
+    failed: list[str] = []
+    for view in run(found):
+        failed += [f"step {view.number} ({view.name}): {line}" for line in view.differences]
+        if not quiet:
+            print_step(out, view)
+        if html is not None:
+            views.append(view)
+    if html is not None:
+        from kpm.simulate.page import page_of
+
+        _write(html, page_of(found, views))
+    if svg is not None:
+        out.save_svg(svg, title=f"kpm simulate {os.path.basename(scenario) if scenario else ''}".strip())
+    for line in failed:
+        say(f"kpm: {line}", err=True)
+    sys.exit(1 if failed else 0)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as failure:
+        raise InputError(f"--html {path}: cannot write: {failure.strerror}") from None

@@ -1,0 +1,126 @@
+"""Expectations of a scenario: what a step says must hold, and the differences from what does."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kpm.errors import InputError, one_line, show
+from kpm.simulate.world import NodeView, StepView
+from kpm_planner.cpuset import format_cpulist, parse_cpulist
+from kpm_planner.plan import CpuGroup
+
+_Checks = Mapping[str, Callable[[NodeView, Any, str], Iterator[str]]]
+
+
+def differences(view: StepView, expect: Mapping[str, Any], place: str) -> tuple[str, ...]:
+    """Lines that say what was expected and is not so; none where all holds. Errors: InputError for an unknown key."""
+    known = {node.name: node for node in view.nodes}
+    found: list[str] = []
+    for key, value in expect.items():
+        if key == "pending":
+            if sorted(view.pending) != sorted(value):
+                found.append(f"pending: expected {show(sorted(value))}, is {show(sorted(view.pending))}")
+        elif key in known:
+            found += _node_differences(known[key], value, f"{place}.{key}")
+        else:
+            raise InputError(f"{place}.{one_line(key, 60)}: is no field here; allowed are pending and the nodes {', '.join(list(known)[:10])}")
+    return tuple(found)
+
+
+def _node_differences(node: NodeView, expect: Any, place: str) -> Iterator[str]:
+    if not isinstance(expect, Mapping):
+        raise InputError(f"{place}: {show(expect)} is not allowed: a mapping")
+    for key, value in expect.items():
+        check = _CHECKS.get(key)
+        if check is None:
+            raise InputError(f"{place}.{one_line(key, 60)}: is no field here; allowed are {', '.join(_CHECKS)}")
+        for line in check(node, value, f"{place}.{key}"):
+            yield f"{node.name}: {key}{line}"
+
+
+def _check_cpus(node: NodeView, expect: Any, place: str) -> Iterator[str]:
+    if not isinstance(expect, Mapping):
+        raise InputError(f"{place}: {show(expect)} is not allowed: a mapping of CPU lists to values")
+    groups = {cpu: group for group in node.plan.groups for cpu in group.cpus}
+    for text, wanted in expect.items():
+        try:
+            cpus = parse_cpulist(str(text))
+        except ValueError:
+            raise InputError(f"{place}.{one_line(text, 60)}: is not allowed: a CPU list such as 0-3,8") from None
+        for name, value in _fields(wanted, f"{place}.{text}"):
+            wrong = {cpu: is_now for cpu in sorted(cpus) if (is_now := _cpu_value(node, groups.get(cpu), cpu, name, place)) != value}
+            if wrong:
+                first = next(iter(wrong.values()))
+                yield f" {format_cpulist(wrong)} {name}: expected {show(value)}, is {show(first)}"
+
+
+def _fields(wanted: Any, place: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(wanted, Mapping):
+        raise InputError(f"{place}: {show(wanted)} is not allowed: a mapping of fields to values")
+    for name, value in wanted.items():
+        if name == "shows" and isinstance(value, Mapping):
+            yield from ((f"shows.{inner}", inner_value) for inner, inner_value in value.items())
+        else:
+            yield name, value
+
+
+def _cpu_value(node: NodeView, group: CpuGroup | None, cpu: int, name: str, place: str) -> Any:
+    if group is None:
+        return None
+    target, owner = group.target, group.container
+    low, high, governor, epp = node.shown.get(cpu, (None, None, None, None))
+    values = {
+        "pool": str(group.pool),
+        "profile": group.profile,
+        "pod": f"{owner.namespace}/{owner.pod}" if owner else None,
+        "minKHz": target.min_khz,
+        "maxKHz": target.max_khz,
+        "governor": target.governor,
+        "epp": target.epp,
+        "cstates": dict(target.idle) or None,
+        "held": group.held,
+        "shows.minKHz": low,
+        "shows.maxKHz": high,
+        "shows.governor": governor,
+        "shows.epp": epp,
+    }
+    if name not in values:
+        raise InputError(f"{place}: {one_line(name, 60)!r} is no field here; allowed are {', '.join(values)}")
+    return values[name]
+
+
+def _check_resources(node: NodeView, expect: Any, _: str) -> Iterator[str]:
+    if dict(node.plan.extended_resources) != expect:
+        yield f": expected {expect}, is {dict(node.plan.extended_resources)}"
+
+
+def _check_problems(node: NodeView, expect: Any, _: str) -> Iterator[str]:
+    codes = sorted({str(problem.code) for problem in node.plan.problems})
+    if codes != sorted(expect):
+        yield f": expected {sorted(expect)}, is {codes}"
+
+
+def _check_uncore(node: NodeView, expect: Any, _: str) -> Iterator[str]:
+    limits = {target.entry.name: None if target.min_khz is None else [target.min_khz, target.max_khz] for target in node.plan.uncore}
+    for name, value in expect.items():
+        if limits.get(name) != value:
+            yield f" {name}: expected {value}, is {limits.get(name)}"
+
+
+def _equals(of: Callable[[NodeView], Any]) -> Callable[[NodeView, Any, str], Iterator[str]]:
+    def check(node: NodeView, expect: Any, _: str) -> Iterator[str]:
+        if of(node) != expect:
+            yield f": expected {show(expect)}, is {show(of(node))}"
+
+    return check
+
+
+_CHECKS: _Checks = {
+    "cpus": _check_cpus,
+    "resources": _check_resources,
+    "problems": _check_problems,
+    "uncore": _check_uncore,
+    "writes": _equals(lambda node: len(node.report.writes) if node.report else None),
+    "drift": _equals(lambda node: len(node.report.drift) if node.report else None),
+    "settled": _equals(lambda node: node.report.settled if node.report else None),
+    "agent": _equals(lambda node: "running" if node.alive else "dead"),
+}

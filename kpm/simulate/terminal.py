@@ -1,0 +1,119 @@
+"""A simulation on a terminal: a timeline with, per node, a coloured map of its CPUs and what changed."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.text import Text
+
+from kpm.simulate.describe import describe_report
+from kpm.simulate.scenario import Scenario
+from kpm.simulate.world import NodeView, StepView
+from kpm.tables import POOL_STYLES
+from kpm_planner.cpuset import format_cpulist
+from kpm_planner.explain import describe_target
+from kpm_planner.machine import Machine
+from kpm_planner.plan import CpuGroup
+
+_BARS = "▁▂▃▄▅▆▇█"
+_MOST_NODES, _MOST_GROUPS, _MOST_LINES = 6, 16, 10
+_CELL = 7
+
+
+def print_head(out: Console, scenario: Scenario) -> None:
+    """Title, description and legend."""
+    if scenario.spec.title:
+        out.print(Text(scenario.spec.title, style="bold"))
+    if scenario.spec.description:
+        out.print(Text(scenario.spec.description.strip(), style="dim"))
+    legend = Text("pools ")
+    for pool, style in POOL_STYLES.items():
+        legend.append(f" {pool} ", style=style)
+        legend.append(" ")
+    legend.append("  bars: min and max frequency of the machine's range;  ● all idle states as they were, ◐ some set, ○ all off")
+    out.print(legend)
+
+
+def print_step(out: Console, view: StepView) -> None:
+    """One step."""
+    out.print()
+    out.rule(Text(f" {view.number}. {view.name or 'step'}  (t = {view.at} s) ", style="bold"), align="left", characters="─")
+    for event in view.events:
+        out.print(Text(f"  ▸ {event}"))
+    changed = [node for node in view.nodes if node.changed]
+    for node in changed[:_MOST_NODES]:
+        _print_node(out, node)
+    if len(changed) > _MOST_NODES:
+        writes = sum(len(node.report.writes) for node in changed if node.report)
+        out.print(Text(f"  … and {len(changed) - _MOST_NODES} more nodes like these; {writes} files written on {len(changed)} nodes", style="dim"))
+    if not changed:
+        out.print(Text("  nothing to do", style="dim"))
+    for problem in view.problems:
+        out.print(Text(f"  ! {problem}", style="yellow"))
+    for line in view.differences:
+        out.print(Text(f"  ✗ {line}", style="bold red"))
+
+
+def _print_node(out: Console, node: NodeView) -> None:
+    state = "" if node.alive else "  (agent dead)"
+    out.print(Text.assemble("  ", (node.name, "bold cyan"), f"  {node.machine.cpu_model or ''}{state}"))
+    for line in _map_lines(node, max(out.width - 6, 40) // _CELL):
+        out.print(Text("    ") + line)
+    for group in node.plan.groups[:_MOST_GROUPS]:
+        owner = f"  {group.container.namespace}/{group.container.pod}" if group.container else ""
+        out.print(Text.assemble("    ", (f" {format_cpulist(group.cpus)} ", POOL_STYLES[group.pool]), f" {describe_target(group)}{owner}"))
+    _print_some(out, [f"uncore {item.entry.name}: {item.min_khz}..{item.max_khz} kHz" for item in node.plan.uncore if item.min_khz is not None], "    ")
+    if node.report is not None:
+        lines = describe_report(node.report)
+        _print_some(out, lines, "      ")
+        out.print(Text(f"      {len(node.report.writes)} files written, {'settled' if node.report.settled else 'NOT settled'}", style="dim"))
+    for problem in node.plan.problems:
+        out.print(Text(f"    ! {problem}", style="yellow"))
+
+
+def _print_some(out: Console, lines: list[str], indent: str) -> None:
+    for line in lines[:_MOST_LINES]:
+        out.print(Text(f"{indent}{line}", style="dim"))
+    if len(lines) > _MOST_LINES:
+        out.print(Text(f"{indent}… {len(lines) - _MOST_LINES} more", style="dim"))
+
+
+def _map_lines(node: NodeView, per_line: int) -> Iterable[Text]:
+    """The CPUs of each package as cells: number on the colour of its pool, bars of its limits, a mark of its idle states."""
+    groups = {cpu: group for group in node.plan.groups for cpu in group.cpus}
+    low, high = machine_range(node.machine)
+    packages: dict[int | None, list[int]] = {}
+    for cpu in node.machine.cpus:
+        packages.setdefault(cpu.package, []).append(cpu.id)
+    for cpus in packages.values():
+        for start in range(0, len(cpus), per_line):
+            line = Text()
+            for number in cpus[start : start + per_line]:
+                group = groups.get(number)
+                line.append(f"{number:>3}", style=POOL_STYLES[group.pool] if group else "dim")
+                line.append(_mark(node, group, number, low, high))
+            yield line
+
+
+def _mark(node: NodeView, group: CpuGroup | None, cpu: int, low: int, high: int) -> str:
+    shown = node.shown.get(cpu)
+    if shown is None or group is None or high <= low:
+        return "    "
+    return f"{bar(shown[0], low, high)}{bar(shown[1], low, high)}{idle_mark(group, len(node.machine.by_id[cpu].idle))} "
+
+
+def bar(khz: int, low: int, high: int) -> str:
+    """A block whose height says where a frequency lies in a range."""
+    return _BARS[min(max((khz - low) * (len(_BARS) - 1) // (high - low), 0), len(_BARS) - 1)]
+
+
+def idle_mark(group: CpuGroup, states: int) -> str:
+    """Whether a group's idle states are as they were, some set, or all off."""
+    off = sum(not on for _, on in group.target.idle)
+    return "●" if not off else "○" if off == states else "◐"
+
+
+def machine_range(machine: Machine) -> tuple[int, int]:
+    """Lowest and highest frequency of all cores, kHz; zeros where none is known."""
+    lows = [domain.hardware_min_khz for domain in machine.domains if domain.hardware_min_khz is not None]
+    highs = [domain.hardware_max_khz for domain in machine.domains if domain.hardware_max_khz is not None]
+    return (min(lows), max(highs)) if lows and highs else (0, 0)

@@ -1,0 +1,389 @@
+"""A simulated cluster: every node a kernel model with an agent, every step planned and applied by the real code."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import define, evolve, field, frozen
+
+from kpm.cpu_manager import assign_cpus
+from kpm.documents import Document
+from kpm.errors import InputError, one_line
+from kpm.inputs import Cluster, cluster_of
+from kpm.simulate.scenario import Scenario, SimulatedNode, Step, cpus_of
+from kpm.targets import reserved_cpus
+from kpm_applier.discover import Discovery
+from kpm_applier.host import Watch
+from kpm_applier.kernel_model import KernelModel
+from kpm_applier.session import Applier, Report
+from kpm_applier.state import State
+from kpm_planner.allocation import Allocation
+from kpm_planner.cpuset import format_cpulist
+from kpm_planner.intent import Node, Pod
+from kpm_planner.machine import Machine
+from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from kpm_planner.problems import Problem
+from kpm_planner.selection import Accepted, accept
+
+#: How long after a write a policy shows it, in simulated seconds.
+_LATENCY = 0.002
+
+
+@frozen
+class NodeView:
+    """A node after a step. changed: whether anything was written or planned anew; report: None while the agent is dead."""
+
+    name: str
+    plan: NodePlan
+    machine: Machine
+    shown: Mapping[int, tuple[int, int, str, str | None]]
+    report: Report | None
+    alive: bool
+    changed: bool
+
+
+@frozen
+class StepView:
+    """A step as it went. events: one line each; pending: pods that no node could take."""
+
+    number: int
+    name: str
+    at: int
+    events: tuple[str, ...]
+    nodes: tuple[NodeView, ...]
+    problems: tuple[Problem, ...]
+    differences: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+
+
+class Killed(BaseException):
+    """The agent is killed between two writes."""
+
+
+@define
+class MemoryStore:
+    """A state file that outlives its agent."""
+
+    state: State = State()
+
+    def lock(self) -> None:
+        """There is one agent a node."""
+
+    def unlock(self) -> None:
+        """There is one agent a node."""
+
+    def load(self) -> State:
+        """The state."""
+        return self.state
+
+    def save(self, state: State) -> None:
+        """Keep the state."""
+        self.state = state
+
+
+@define
+class _MortalHost:
+    """A kernel model under an agent that may be killed after some writes."""
+
+    model: KernelModel
+    writes_left: int | None = None
+
+    @property
+    def live(self) -> bool:
+        return False
+
+    def read(self, path: str) -> bytes:
+        return self.model.read(path)
+
+    def write(self, path: str, data: bytes) -> None:
+        if self.writes_left is not None:
+            if self.writes_left == 0:
+                raise Killed
+            self.writes_left -= 1
+        self.model.write(path, data)
+
+    def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
+        return self.model.read_all(paths)
+
+    def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
+        return self.model.differing(paths, expected)
+
+    def keep(self, paths: Iterable[str]) -> None:
+        self.model.keep(paths)
+
+    def list(self, path: str) -> tuple[str, ...]:
+        return self.model.list(path)
+
+    def wait(self, seconds: float) -> None:
+        self.model.wait(seconds)
+
+    def now(self) -> float:
+        return self.model.now()
+
+    def watch(self, files: Mapping[str, bytes]) -> Watch:
+        return self.model.watch(files)
+
+    def forget(self) -> None:
+        self.model.forget()
+
+
+@define
+class SimNode:
+    """A node at run time."""
+
+    node: Node
+    model: KernelModel
+    store: MemoryStore
+    reserved: frozenset[int] | None
+    discovery: Discovery | None
+    host: _MortalHost
+    agent: Applier | None = None
+    pods: dict[tuple[str, str], Pod] = field(factory=dict)
+    allocation: Allocation = Allocation()
+    plan: NodePlan | None = None
+    touched: bool = True
+
+    def start_agent(self) -> None:
+        """A new agent process."""
+        self.host.writes_left = None
+        self.agent = Applier(self.host, self.store)
+        self.agent.open(known=self.discovery)
+        self.discovery = None
+        self.touched = True
+
+
+@define
+class World:
+    """The cluster of a scenario. `advance` carries out one step."""
+
+    scenario: Scenario
+    nodes: dict[str, SimNode] = field(factory=dict)
+    documents: dict[tuple[str, str, str], Document] = field(factory=dict)
+    cluster: Cluster = Cluster()
+    accepted: Accepted = field(init=False)
+    clock: int = 0
+    pending: dict[tuple[str, str], Pod] = field(factory=dict)
+    selectors: dict[tuple[str, str], Mapping[str, str]] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._change_objects(self.scenario.objects, ())
+        known: dict[int, Discovery] = {}
+        for item in self.scenario.nodes:
+            self.nodes[item.name] = self._build(item, known)
+
+    def _build(self, item: SimulatedNode, known: dict[int, Discovery]) -> SimNode:
+        """A node; equal machines are discovered once."""
+        model = KernelModel(item.machine, latency=_LATENCY)
+        host = _MortalHost(model)
+        node = SimNode(Node(item.name, item.labels), model, MemoryStore(), item.reserved, known.get(id(item.machine)), host)
+        node.start_agent()
+        if node.agent is not None and node.agent.discovery is not None:
+            known.setdefault(id(item.machine), node.agent.discovery)
+        return node
+
+    def advance(self, number: int, step: Step) -> StepView:
+        """One step: what happens, then every agent that has reason to looks, plans and applies."""
+        self._pass_time(step)
+        place = f"{self.scenario.source}: step {number}"
+        objects = [Document(item, f"{place}: apply[{index}]") for index, item in enumerate(step.apply)]
+        events = self._change_objects(objects, step.delete)
+        events += self._change_pods(step, place)
+        events += self._change_machines(step, place)
+        events += self._change_agents(step, place)
+        self._settle()
+        wanted = step.expect or {}
+        views = [self._pass(name, node, step.resync, name in wanted) for name, node in self.nodes.items()]
+        pending = tuple("/".join(key) for key in self.pending)
+        return StepView(number, step.name, self.clock, tuple(events), tuple(views), self.accepted.problems, pending=pending)
+
+    def _pass_time(self, step: Step) -> None:
+        seconds = 1 if step.at is None else max(step.at - self.clock, 0)
+        self.clock += seconds
+        for node in self.nodes.values():
+            node.model.wait(seconds)
+
+    def _settle(self) -> None:
+        """Let what others did take effect before the agents look."""
+        for node in self.nodes.values():
+            if node.touched:
+                node.model.wait(_LATENCY)
+
+    def _change_objects(self, applied: Iterable[Document], deleted: Iterable[str]) -> list[str]:
+        """Apply and delete objects; all nodes are touched where any was."""
+        events = []
+        for document in applied:
+            cluster_of([document])
+            metadata: Mapping[str, Any] = document.content["metadata"]
+            key = (str(document.content["kind"]), str(metadata.get("namespace") or ""), str(metadata["name"]))
+            events.append(f"{'applied' if key not in self.documents else 'edited'} {key[0]}/{key[2]}")
+            self.documents[key] = document
+        for text in deleted:
+            kind, _, name = text.partition("/")
+            keys = [key for key in self.documents if key[0] == kind and key[2] == name]
+            if not keys:
+                raise InputError(f"{self.scenario.source}: delete: {one_line(text, 60)!r} is not allowed: Kind/name of an object that is there")
+            for key in keys:
+                del self.documents[key]
+            events.append(f"deleted {text}")
+        if events or not hasattr(self, "accepted"):
+            self.cluster = cluster_of(self.documents.values())
+            self.accepted = accept(self.cluster.intent)
+            for node in self.nodes.values():
+                node.touched = True
+        return events
+
+    def _change_pods(self, step: Step, place: str) -> list[str]:
+        events = []
+        for text in step.stop:
+            namespace, mark, name = text.rpartition("/")
+            key = (namespace if mark else "default", name)
+            owner = next((node for node in self.nodes.values() if key in node.pods), None)
+            if owner is None and self.pending.pop(key, None) is None:
+                raise InputError(f"{place}: stop: {one_line(text, 60)!r} is not allowed: namespace/name of a pod that runs")
+            if owner is not None:
+                del owner.pods[key]
+                self._allocate(owner)
+            events.append(f"pod {'/'.join(key)} ended")
+        for index, item in enumerate(step.start):
+            events.append(self._start(self._pod(item, f"{place}: start[{index}]")))
+        for key, pod in list(self.pending.items()) if step.stop else []:
+            del self.pending[key]
+            events.append(self._start(pod))
+        return events
+
+    def _pod(self, content: Mapping[str, object], source: str) -> Pod:
+        pods = cluster_of([Document({"apiVersion": "v1", "kind": "Pod", **content}, source)]).pods
+        if not pods:
+            raise InputError(f"{source}: {one_line(content.get('kind'), 40)!r} is not allowed: a Pod")
+        pod = evolve(pods[0], phase="Running")
+        spec: Any = content.get("spec")
+        self.selectors[pod.meta.namespace or "default", pod.meta.name] = spec.get("nodeSelector") or {}
+        return pod
+
+    def _start(self, pod: Pod) -> str:
+        key = (pod.meta.namespace or "default", pod.meta.name)
+        for node in self.nodes.values():
+            if pod.node in (None, node.node.name) and self._fits(pod, node):
+                node.pods[key] = evolve(pod, node=node.node.name)
+                refused = self._allocate(node)
+                if not refused:
+                    owned = frozenset().union(*(entry.cpus for entry in node.allocation.reported if (entry.namespace, entry.pod) == key))
+                    return f"pod {'/'.join(key)} started on {node.node.name}" + (f" with CPUs {format_cpulist(owned)}" if owned else "")
+                del node.pods[key]
+                self._allocate(node)
+        self.pending[key] = pod
+        return f"pod {'/'.join(key)} is pending: no node has room"
+
+    def _fits(self, pod: Pod, node: SimNode) -> bool:
+        """Whether the scheduler would try the node: node selector and extended resources."""
+        wanted = self.selectors.get((pod.meta.namespace or "default", pod.meta.name), {})
+        if any(node.node.labels.get(key) != value for key, value in wanted.items()):
+            return False
+        offered = node.plan.extended_resources if node.plan is not None else {}
+        held: dict[str, int] = {}
+        for item in (pod, *node.pods.values()):
+            for container in item.containers:
+                for name, amount in container.resources:
+                    held[name] = held.get(name, 0) + int(amount)
+        return pod.node is not None or all(held[name] <= offered.get(name, 0) for container in pod.containers for name, _ in container.resources)
+
+    def _allocate(self, node: SimNode) -> bool:
+        """Let the CPU manager hand out CPUs; whether it refused any."""
+        machine = evolve(node.model.machine, cpus=tuple(evolve(cpu, online=cpu.id not in node.model.offline) for cpu in node.model.machine.cpus))
+        reserved = reserved_cpus(self.cluster, node.node) if node.reserved is None else node.reserved
+        allocation, refused = assign_cpus(machine, node.pods.values(), reserved, node.allocation)
+        node.allocation = allocation if node.reserved is not None else evolve(allocation, allocatable=None)
+        node.touched = True
+        return bool(refused)
+
+    def _change_machines(self, step: Step, place: str) -> list[str]:
+        events = []
+        for verb, online in (("offline", False), ("online", True)):
+            for name, text in (getattr(step, verb) or {}).items():
+                node = self._node(name, f"{place}: {verb}")
+                for cpu in cpus_of(text, f"{place}: {verb}.{name}"):
+                    node.model.plug(cpu, online=online)
+                node.touched = True
+                events.append(f"CPUs {text} of {name} go {verb}")
+        for name, on in (step.boost or {}).items():
+            folder = "intel_pstate/no_turbo" if _inverted(self._node(name, f"{place}: boost").model) else "cpufreq/boost"
+            path = f"devices/system/cpu/{folder}"
+            events.append(self._foreign(name, path, str(int(on is not folder.startswith("intel"))), f"{place}: boost"))
+        for write in step.write:
+            events.append(self._foreign(write.node, write.path, str(write.value), f"{place}: write"))
+        for limit in step.limit:
+            node = self._node(limit.node, f"{place}: limit")
+            if limit.domain not in node.model.policies:
+                raise InputError(f"{place}: limit.domain: {limit.domain} is not allowed: a frequency domain of {limit.node}")
+            node.model.limit(limit.domain, None if limit.max_mhz is None else limit.max_mhz * 1000)
+            node.touched = True
+            what = "is no longer limited" if limit.max_mhz is None else f"is limited to {limit.max_mhz} MHz"
+            events.append(f"frequency domain {limit.domain} of {limit.node} {what} by somebody else")
+        return events
+
+    def _foreign(self, name: str, path: str, value: str, place: str) -> str:
+        node = self._node(name, place)
+        try:
+            node.model.write(path, value.encode())
+        except OSError as failure:
+            raise InputError(f"{place}: {one_line(path, 80)}: {failure.strerror}") from None
+        node.touched = True
+        return f"somebody else writes {value} to {path} of {name}"
+
+    def _change_agents(self, step: Step, place: str) -> list[str]:
+        events = []
+        for name in step.kill:
+            self._node(name, f"{place}: kill").agent = None
+            events.append(f"the agent of {name} is killed")
+        for name in step.restart:
+            self._node(name, f"{place}: restart").start_agent()
+            events.append(f"the agent of {name} starts")
+        for name, count in (step.crash or {}).items():
+            if type(count) is not int or count < 0:
+                raise InputError(f"{place}: crash.{name}: {one_line(repr(count), 40)} is not allowed: a number of writes")
+            node = self._node(name, f"{place}: crash")
+            node.host.writes_left, node.touched = count, True
+            events.append(f"the agent of {name} will be killed after {count} writes")
+        return events
+
+    def _node(self, name: str, place: str) -> SimNode:
+        if name not in self.nodes:
+            raise InputError(f"{place}: {one_line(name, 60)!r} is not allowed: a node, {', '.join(list(self.nodes)[:10])}")
+        return self.nodes[name]
+
+    def _pass(self, name: str, node: SimNode, resync: bool, looked_at: bool) -> NodeView:
+        """What an agent does when something has happened; nothing where nothing has."""
+        report = Report() if node.agent is not None else None
+        changed = False
+        if node.agent is not None and (node.touched or resync):
+            try:
+                changed, report = self._reconcile(node, node.agent)
+            except Killed:
+                node.agent, report, changed = None, None, True
+        node.touched = node.touched and node.agent is None
+        plan = node.plan or NodePlan(name)
+        shown = shown_settings(node.model) if changed or looked_at else {}
+        return NodeView(name, plan, node.model.machine, shown, report, node.agent is not None, changed)
+
+    def _reconcile(self, node: SimNode, agent: Applier) -> tuple[bool, Report]:
+        if agent.changed():
+            agent.discover()
+            self._allocate(node)
+        plan = plan_node(self.accepted, NodeInput(node.node, agent.machine, node.allocation))
+        same = plan == node.plan
+        node.plan = plan
+        report = agent.apply(plan)
+        return not same or bool(report.writes or report.outcomes), report
+
+
+def _inverted(model: KernelModel) -> bool:
+    return any((policy.spec.driver or "").startswith("intel_") for policy in model.policies.values())
+
+
+def shown_settings(model: KernelModel) -> dict[int, tuple[int, int, str, str | None]]:
+    """What each online CPU's cpufreq files show: minimum, maximum (kHz), governor, EPP."""
+    found = {}
+    for policy in model.policies.values():
+        for cpu in policy.spec.cpus:
+            if cpu not in model.offline:
+                found[cpu] = (*policy.shown, policy.governor, policy.epp)
+    return found
