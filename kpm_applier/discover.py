@@ -330,4 +330,3 @@ def merged(first: Observed, later: Observed) -> Observed:
     for path in later.values.keys() & errors.keys():
         del errors[path]
     return Observed(values, errors)
-

@@ -9,99 +9,22 @@ which a real policy is half-way between two settings.
 """
 
 import errno
-import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 from attrs import define, evolve, field
 
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT
+from kpm_applier.kernel_paths import parse_path
+from kpm_applier.kernel_policy import EPP_WORDS, Policy
+from kpm_applier.kernel_texts import UNLIMITED, fail, first_word, parse_integer, parse_request, parse_switch
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.machine import CpufreqSettings, FrequencyDomain, Machine, UncoreEntry
 
-_EPP_WORDS = ("default", "performance", "balance_performance", "balance_power", "power")
 _LONGEST_WRITE = 4096
 _UNCORE_STEP_KHZ = 100_000
 _UNCORE_STEPS = 127
-_NUMBER = re.compile(r"(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)\Z")
-#: Drivers whose governor performance leaves room for no other EPP (K9).
-_EPP_FOLLOWS = frozenset({"intel_pstate", "amd-pstate-epp"})
 _AMD_MODES = {"active": "amd-pstate-epp", "passive": "amd-pstate", "guided": "amd-pstate"}
 _UNSUPPORTED = "<unsupported>"
-
-
-def _fail(number: int, path: str) -> OSError:
-    return OSError(number, os.strerror(number), path)
-
-
-@define
-class _Policy:
-    """A cpufreq policy: its fixed description, the registered requests, and what it shows."""
-
-    spec: FrequencyDomain
-    min_request: int
-    max_request: int
-    governor: str
-    epp: str | None
-    hardware_max: int
-    shown: tuple[int, int] = (0, 0)
-    foreign_max: int | None = None
-    speed: int = 0
-    generation: int = 0
-    due: float = 0.0
-    saved_epp: str | None = None
-
-    def aggregate(self) -> tuple[int, int]:
-        """What the kernel shows once it has put all requests together (K1, K3, K4)."""
-        low, high = self.spec.hardware_min_khz or 0, self.hardware_max
-        top = self.max_request if self.foreign_max is None else min(self.max_request, self.foreign_max)
-        shown_min, shown_max = min(max(self.min_request, low), high), min(max(top, low), high)
-        shown_min = min(shown_min, shown_max)
-        return self._rounded(shown_min, shown_max) if self.spec.available_khz else (shown_min, shown_max)
-
-    def _rounded(self, low: int, high: int) -> tuple[int, int]:
-        """Ends moved onto the frequency table: the maximum down, the minimum up, but never above the maximum."""
-        table = [khz for khz in self.spec.available_khz if khz <= self.hardware_max]
-        if not any(low <= khz <= high for khz in table):
-            below = [khz for khz in table if khz <= high]
-            high = max(below) if below else min(table)
-            low = min(low, high)
-        top = max((khz for khz in table if khz <= high), default=min(table))
-        bottom = min((khz for khz in table if khz >= low), default=max(table))
-        return min(bottom, top), top
-
-
-@lru_cache(maxsize=1 << 16)
-def _parse(path: str) -> tuple[str, int, int, str]:
-    """(area, number, state, name) of a path below the CPU root; area "" for one that does not exist."""
-    if not path.startswith(f"{CPU_ROOT}/"):
-        return "", 0, 0, path
-    words = path[len(CPU_ROOT) + 1 :].split("/")
-    match words:
-        case [name]:
-            return "root", 0, 0, name
-        case ["cpufreq" | "cpuidle" | "intel_pstate" | "amd_pstate" as area, name]:
-            return area, 0, 0, name
-        case ["cpufreq", policy, name] if policy.startswith("policy") and policy[6:].isdigit():
-            return "policy", int(policy[6:]), 0, name
-        case ["intel_uncore_frequency", entry, name]:
-            return f"uncore:{entry}", 0, 0, name
-    return _parse_cpu(words, path)
-
-
-def _parse_cpu(words: list[str], path: str) -> tuple[str, int, int, str]:
-    if not (words[0].startswith("cpu") and words[0][3:].isdigit()):
-        return "", 0, 0, path
-    number = int(words[0][3:])
-    match words[1:]:
-        case ["cpufreq" | "topology" as area, name]:
-            return f"cpu-{area}", number, 0, name
-        case ["online"]:
-            return "cpu-online", number, 0, "online"
-        case ["cpuidle", state, name] if state.startswith("state") and state[5:].isdigit():
-            return "cpu-idle", number, int(state[5:]), name
-    return "", 0, 0, path
 
 
 @define
@@ -109,13 +32,16 @@ class _ModelWatch:
     model: "KernelModel"
     files: dict[str, bytes]
     generations: dict[int, int]
+    returns: dict[int, int]
 
     def same(self) -> bool:
-        """Whether every file still has its content; ENODEV once a policy has been created anew (K23)."""
+        """Whether every file still has its content; ENODEV once a policy or the idle states of a CPU are made anew (K23)."""
+        if self.returns != self.model.returns and any("/cpuidle/" in path for path in self.files):
+            raise fail(errno.ENODEV, "cpuidle")
         for number, generation in self.generations.items():
             policy = self.model.policies.get(number)
             if policy is None or policy.generation != generation:
-                raise _fail(errno.ENODEV, f"policy{number}")
+                raise fail(errno.ENODEV, f"policy{number}")
         read = self.model.read
         return all(read(path) == content for path, content in self.files.items())
 
@@ -125,23 +51,24 @@ class KernelModel:
     """The kernel of one machine.
 
     latency: seconds between a write and the update of what its policy shows (K2). boosted, unboosted: hardware maximum
-    of each domain with boost on and off, where the machine does not tell (K24). Every write that is taken is in `log`;
-    `faults` maps paths to an errno that reading or writing them gives.
+    of each domain with boost on and off, where the machine does not tell (K24). modes: what the domains look like under
+    another driver mode. Every write that is taken is in `log`; `faults` maps paths to an errno that using them gives.
     """
 
     machine: Machine
     latency: float = 0.0
     boosted: Mapping[int, int] = field(factory=dict)
     unboosted: Mapping[int, int] = field(factory=dict)
-    #: What the policies of another driver mode look like; by driver name, then by domain.
     modes: Mapping[str, Mapping[int, FrequencyDomain]] = field(factory=dict)
     log: list[tuple[str, str]] = field(factory=list)
     faults: dict[str, int] = field(factory=dict)
-    policies: dict[int, _Policy] = field(factory=dict)
+    policies: dict[int, Policy] = field(factory=dict)
     offline: set[int] = field(factory=set)
     boost: bool | None = None
     status: str | None = None
     clock: float = 0.0
+    returns: dict[int, int] = field(factory=dict)
+    default_epp: str = "performance"
     _disabled: dict[int, int] = field(factory=dict)
     _uncore: dict[str, UncoreEntry] = field(factory=dict)
     _policy_of: dict[int, int] = field(factory=dict)
@@ -172,8 +99,9 @@ class KernelModel:
 
     def watch(self, files: Mapping[str, bytes]) -> _ModelWatch:
         """Keep files; policies that are created anew are gone for it."""
-        numbers = {self._number(area, number) for area, number, _, _ in map(_parse, files) if area in ("policy", "cpu-cpufreq")}
-        return _ModelWatch(self, dict(files), {number: self.policies[number].generation for number in numbers if number in self.policies})
+        numbers = {self._number(area, number) for area, number, _, _ in map(parse_path, files) if area in ("policy", "cpu-cpufreq")}
+        generations = {number: self.policies[number].generation for number in numbers if number in self.policies}
+        return _ModelWatch(self, dict(files), generations, dict(self.returns))
 
     def forget(self) -> None:
         """Nothing is kept open."""
@@ -189,12 +117,12 @@ class KernelModel:
             cpu = self.machine.by_id.get(int(words[0][3:]))
             if cpu is not None and cpu.idle:
                 return tuple(sorted(f"state{state.index}" for state in cpu.idle))
-        raise _fail(errno.ENOENT, path)
+        raise fail(errno.ENOENT, path)
 
     def read(self, path: str) -> bytes:
         """The content of a file as the kernel gives it."""
         if path in self.faults:
-            raise _fail(self.faults[path], path)
+            raise fail(self.faults[path], path)
         return f"{self._read(path)}\n".encode()
 
     def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
@@ -218,7 +146,7 @@ class KernelModel:
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file; OSError with the kernel's errno."""
         if path in self.faults:
-            raise _fail(self.faults[path], path)
+            raise fail(self.faults[path], path)
         text = data[:_LONGEST_WRITE].decode("ascii", "replace")
         if text:
             self._write(path, text)
@@ -233,13 +161,33 @@ class KernelModel:
         self._refresh(policy)
 
     def plug(self, cpu: int, *, online: bool) -> None:
-        """Take a CPU offline or bring it back (K17, K18)."""
+        """Take a CPU offline or bring it back (K17, K18).
+
+        A policy that had no CPU left comes back with its limits and governor, and without what its driver forgets: the
+        EPP of amd-pstate-epp, a boosted maximum, a requested speed.
+        """
+        if online is (cpu not in self.offline) or cpu not in self.machine.by_id:
+            return
+        policy = self.policies.get(self._policy_of.get(cpu, -1))
+        was_dead = policy is not None and self.offline.issuperset(policy.spec.cpus)
         (self.offline.discard if online else self.offline.add)(cpu)
+        if online:
+            self.returns[cpu] = self.returns.get(cpu, 0) + 1
+        if online and was_dead and policy is not None:
+            self._revive(policy)
+
+    def _revive(self, policy: Policy) -> None:
+        if policy.spec.driver == "amd-pstate-epp" and policy.governor != "performance":
+            policy.epp = "balance_power"
+        if policy.spec.driver == "cppc_cpufreq":
+            policy.hardware_max = self._base_max(policy)
+        policy.speed_request = None
+        self._refresh(policy)
 
     # --- reading ---
 
     def _read(self, path: str) -> str:
-        area, number, state, name = _parse(path)
+        area, number, state, name = parse_path(path)
         if area in ("policy", "cpu-cpufreq"):
             return self._read_policy(self._live_policy(area, number, path), name, path)
         if area == "cpu-idle":
@@ -259,7 +207,7 @@ class KernelModel:
                 return format_cpulist(present - self.offline)
             case "root", "offline":
                 return format_cpulist(self.offline)
-            case "cpu-online", _ if number in present and number != 0:
+            case "cpu-online", _ if number in present and (number != 0 or self.machine.architecture == "aarch64"):
                 return "0" if number in self.offline else "1"
             case "cpuidle", "current_driver":
                 return self.machine.idle_driver or "none"
@@ -269,9 +217,9 @@ class KernelModel:
                 return "0" if self.boost else "1"
             case (("intel_pstate" | "amd_pstate"), "status") if self._status_folder() == area:
                 return str(self.status)
-        raise _fail(errno.ENOENT, path)
+        raise fail(errno.ENOENT, path)
 
-    def _read_policy(self, policy: _Policy, name: str, path: str) -> str:
+    def _read_policy(self, policy: Policy, name: str, path: str) -> str:
         spec = policy.spec
         self._catch_up(policy)
         known = {
@@ -288,23 +236,24 @@ class KernelModel:
             "amd_pstate_max_freq": spec.limit_max_khz if (spec.driver or "").startswith("amd-pstate") else None,
             "energy_performance_preference": policy.epp,
             "energy_performance_available_preferences": self._epps(policy),
-            "scaling_setspeed": policy.speed if policy.governor == "userspace" else _UNSUPPORTED,
+            "scaling_setspeed": policy.speed() if policy.governor == "userspace" else _UNSUPPORTED,
+            "boost": int(policy.boost) if spec.driver == "cppc_cpufreq" and self.boost is not None else None,
         }
         if known.get(name) is None:
-            raise _fail(errno.ENOENT, path)
+            raise fail(errno.ENOENT, path)
         return str(known[name])
 
-    def _epps(self, policy: _Policy) -> str | None:
+    def _epps(self, policy: Policy) -> str | None:
         if policy.epp is None:
             return None
         only = policy.spec.driver == "amd-pstate-epp" and policy.governor == "performance"
-        return "performance" if only else " ".join(policy.spec.epps or _EPP_WORDS)
+        return "performance" if only else " ".join(policy.spec.epps or EPP_WORDS)
 
     def _read_idle(self, number: int, state: int, name: str, path: str) -> str:
         cpu = self.machine.by_id.get(number)
         found = next((item for item in cpu.idle if item.index == state), None) if cpu else None
         if found is None or (name == "default_status" and found.default_enabled is None):
-            raise _fail(errno.ENOENT, path)
+            raise fail(errno.ENOENT, path)
         match name:
             case "name":
                 return found.name
@@ -314,12 +263,12 @@ class KernelModel:
                 return "enabled" if found.default_enabled else "disabled"
             case "disable":
                 return str(self._disabled[number] >> state & 1)
-        raise _fail(errno.ENOENT, path)
+        raise fail(errno.ENOENT, path)
 
     def _read_topology(self, number: int, name: str, path: str) -> str:
         cpu = self.machine.by_id.get(number)
         if cpu is None or number in self.offline:
-            raise _fail(errno.ENOENT, path)
+            raise fail(errno.ENOENT, path)
         siblings = [other for other in cpu.siblings if other not in self.offline]
         known = {
             "physical_package_id": cpu.package,
@@ -330,7 +279,7 @@ class KernelModel:
             "core_cpus_list": format_cpulist(siblings) or None,
         }
         if known.get(name) is None:
-            raise _fail(errno.ENOENT, path)
+            raise fail(errno.ENOENT, path)
         return str(known[name])
 
     def _read_uncore(self, entry: str, name: str, path: str) -> str:
@@ -347,22 +296,22 @@ class KernelModel:
             "fabric_cluster_id": found.cluster,
         }  # fmt: skip
         if known.get(name) is None:
-            raise _fail(errno.ENOENT, path)
+            raise fail(errno.ENOENT, path)
         return str(known[name])
 
     # --- writing ---
 
     def _write(self, path: str, text: str) -> None:
-        area, number, state, name = _parse(path)
+        area, number, state, name = parse_path(path)
         if area in ("policy", "cpu-cpufreq"):
             self._write_policy(self._live_policy(area, number, path), name, text, path)
         elif area == "cpu-idle" and name == "disable":
             self._read_idle(number, state, name, path)
-            on = self._integer(text, path) != 0
+            on = parse_integer(text, path, largest=2**32 - 1) != 0
             self._disabled[number] = self._disabled[number] & ~(1 << state) | on << state
         elif area == "cpu-online":
             self._read(path)
-            self.plug(number, online=self._switch(text, path))
+            self.plug(number, online=parse_switch(text, path))
         elif area.startswith("uncore:"):
             self._write_uncore(area[7:], name, text, path)
         else:
@@ -372,76 +321,43 @@ class KernelModel:
         self._read(path)
         match area, name:
             case "cpufreq", "boost":
-                self._set_boost(self._switch(text, path))
+                self._set_boost(parse_switch(text, path), path)
             case "intel_pstate", "no_turbo":
-                self._set_boost(self._integer(text, path) == 0)
+                self._set_boost(parse_integer(text, path) == 0, path)
             case "amd_pstate", "status":
                 self._switch_mode(text.strip(), path)
             case _:
-                raise _fail(errno.EACCES, path)
+                raise fail(errno.EACCES, path)
 
-    def _write_policy(self, policy: _Policy, name: str, text: str, path: str) -> None:
+    def _write_policy(self, policy: Policy, name: str, text: str, path: str) -> None:
         match name:
             case "scaling_min_freq":
-                policy.min_request = self._integer(text, path)
+                policy.min_request = parse_request(text, path, released=0)
                 self._refresh(policy)
             case "scaling_max_freq":
-                policy.max_request = self._integer(text, path)
+                policy.max_request = parse_request(text, path, released=UNLIMITED)
                 self._refresh(policy)
             case "scaling_governor":
-                self._set_governor(policy, text.strip(), path)
+                policy.set_governor(first_word(text).lower(), path)
             case "energy_performance_preference" if policy.epp is not None:
-                self._set_epp(policy, text.strip(), path)
+                policy.set_epp(first_word(text), path)
+            case "boost" if policy.spec.driver == "cppc_cpufreq" and self.boost is not None:
+                self._set_policy_boost(policy, parse_switch(text, path), path)
             case "scaling_setspeed":
-                self._set_speed(policy, text, path)
+                self._catch_up(policy)
+                policy.set_speed(text, path)
             case _:
                 self._read_policy(policy, name, path)
-                raise _fail(errno.EACCES, path)
-
-    def _set_governor(self, policy: _Policy, word: str, path: str) -> None:
-        """Governor performance takes the EPP along; going back, intel_pstate restores it and amd-pstate-epp does not (K10)."""
-        if word not in policy.spec.governors:
-            raise _fail(errno.EINVAL, path)
-        if word == policy.governor:
-            return
-        if policy.epp is not None and policy.spec.driver in _EPP_FOLLOWS:
-            if word == "performance":
-                policy.saved_epp, policy.epp = policy.epp, "performance"
-            elif policy.spec.driver == "intel_pstate" and policy.saved_epp is not None:
-                policy.epp = policy.saved_epp
-        if word == "userspace":
-            policy.speed = policy.shown[1]
-        policy.governor = word
-
-    def _set_epp(self, policy: _Policy, word: str, path: str) -> None:
-        if word not in _EPP_WORDS:
-            number = int(word) if word.isdigit() and policy.spec.driver == "intel_pstate" else -1
-            if not 0 <= number <= 255:
-                raise _fail(errno.EINVAL, path)
-        held = policy.governor == "performance" and policy.spec.driver in _EPP_FOLLOWS
-        meant = (policy.spec.settings.epp or "balance_performance") if word == "default" else word
-        if held and meant != "performance" and word != "default":
-            raise _fail(errno.EBUSY, path)
-        policy.epp = "performance" if held else meant
-
-    def _set_speed(self, policy: _Policy, text: str, path: str) -> None:
-        """A target frequency, moved inside the limits and onto the table (K13)."""
-        if policy.governor != "userspace":
-            raise _fail(errno.EINVAL, path)
-        self._catch_up(policy)
-        low, high = policy.shown
-        wanted = min(max(self._integer(text, path), low), high)
-        table = [khz for khz in policy.spec.available_khz if low <= khz <= high]
-        policy.speed = min((khz for khz in table if khz >= wanted), default=max(table)) if table else wanted
+                raise fail(errno.EACCES, path)
 
     def _write_uncore(self, entry: str, name: str, text: str, path: str) -> None:
         found = self._uncore.get(entry)
         if found is None or name not in ("min_freq_khz", "max_freq_khz"):
             self._read_uncore(entry, name, path)
-            raise _fail(errno.EACCES, path)
-        steps = self._integer(text, path) // _UNCORE_STEP_KHZ
+            raise fail(errno.EACCES, path)
+        steps = parse_integer(text, path) // _UNCORE_STEP_KHZ
         if not 0 < steps <= _UNCORE_STEPS:
-            raise _fail(errno.EINVAL, path)
+            raise fail(errno.EINVAL, path)
         khz = steps * _UNCORE_STEP_KHZ
         self._uncore[entry] = evolve(found, min_khz=khz) if name == "min_freq_khz" else evolve(found, max_khz=khz)
 
@@ -449,8 +365,10 @@ class KernelModel:
 
     def _add_policy(self, domain: FrequencyDomain, generation: int) -> None:
         settings = domain.settings
-        low, high = settings.min_khz or domain.hardware_min_khz or 0, settings.max_khz or domain.hardware_max_khz or 0
-        policy = _Policy(domain, low, high, settings.governor or "", settings.epp, domain.hardware_max_khz or 0, generation=generation)
+        low = 0 if settings.min_khz in (None, domain.hardware_min_khz) else settings.min_khz or 0
+        high = UNLIMITED if settings.max_khz in (None, domain.hardware_max_khz) else settings.max_khz or 0
+        policy = Policy(domain, low, high, settings.governor or "", settings.epp, domain.hardware_max_khz or 0, generation=generation)
+        policy.default_epp = self.default_epp if generation == 0 else "balance_power"
         policy.shown = policy.aggregate()
         self.policies[domain.id] = policy
         self._policy_of.update(dict.fromkeys(domain.cpus, domain.id))
@@ -458,47 +376,67 @@ class KernelModel:
     def _number(self, area: str, number: int) -> int:
         return number if area == "policy" else self._policy_of.get(number, -1)
 
-    def _live_policy(self, area: str, number: int, path: str) -> _Policy:
+    def _live_policy(self, area: str, number: int, path: str) -> Policy:
         policy = self.policies.get(self._number(area, number))
         if policy is None:
-            raise _fail(errno.ENOENT, path)
+            raise fail(errno.ENOENT, path)
         if self.offline.issuperset(policy.spec.cpus):
-            raise _fail(errno.EBUSY, path)
-        if area == "cpu-cpufreq" and number in self.offline:
-            raise _fail(errno.ENOENT, path)
+            raise fail(errno.EBUSY, path)
         return policy
 
-    def _refresh(self, policy: _Policy) -> None:
+    def _refresh(self, policy: Policy) -> None:
         policy.due = self.clock + self.latency
         self._catch_up(policy)
 
-    def _catch_up(self, policy: _Policy) -> None:
+    def _catch_up(self, policy: Policy) -> None:
         if self.clock >= policy.due:
             policy.shown = policy.aggregate()
 
-    def _set_boost(self, on: bool) -> None:
-        """Boost moves the hardware's maximum, and a request that equalled it stays unlimited (K24)."""
+    def _set_boost(self, on: bool, path: str) -> None:
+        """Boost moves the hardware's maximum; a driver with a boost file overwrites the request for it (K24)."""
         if on == self.boost:
             return
+        alive = [policy for policy in self.policies.values() if not self.offline.issuperset(policy.spec.cpus)]
+        if on and not any(self._boosted_max(policy) > self._base_max(policy) for policy in self.policies.values()):
+            raise fail(errno.EINVAL, path)
         self.boost = on
-        for number, policy in self.policies.items():
-            top = policy.spec.limit_max_khz or policy.hardware_max
-            unlimited = policy.max_request >= policy.hardware_max
-            policy.hardware_max = self.boosted.get(number, top) if on else self.unboosted.get(number, min(policy.hardware_max, top * 4 // 5))
-            if unlimited:
-                policy.max_request = policy.hardware_max
-            self._refresh(policy)
+        for policy in alive:
+            self._boost_policy(policy, on)
+
+    def _set_policy_boost(self, policy: Policy, on: bool, path: str) -> None:
+        if not self.boost:
+            raise fail(errno.EINVAL, path)
+        if on != policy.boost:
+            self._boost_policy(policy, on)
+
+    def _boost_policy(self, policy: Policy, on: bool) -> None:
+        policy.boost = on
+        policy.hardware_max = self._boosted_max(policy) if on else self._base_max(policy)
+        if not self._has_no_turbo():
+            policy.max_request = policy.hardware_max
+        policy.shown = policy.aggregate()
+
+    def _boosted_max(self, policy: Policy) -> int:
+        known = policy.spec.limit_max_khz or policy.spec.hardware_max_khz or 0
+        return self.boosted.get(policy.spec.id, known)
+
+    def _base_max(self, policy: Policy) -> int:
+        top = policy.spec.hardware_max_khz or 0
+        return self.unboosted.get(policy.spec.id, top * 4 // 5 if self.machine.boost else top)
 
     def _switch_mode(self, word: str, path: str) -> None:
-        """Every policy is destroyed and created with the driver's start values (K23)."""
+        """Every policy is destroyed and created with the driver's start values, but passive and guided are one (K23)."""
         driver = _AMD_MODES.get(word)
-        if driver is None or driver not in self.modes:
-            raise _fail(errno.EINVAL, path)
-        if word == self.status:
+        if driver is None or (driver not in self.modes and driver != self._driver()):
+            raise fail(errno.EINVAL, path)
+        before, self.status = self._driver(), word
+        if driver == before:
             return
-        self.status = word
         for number, policy in list(self.policies.items()):
             self._add_policy(self.modes[driver][number], policy.generation + 1)
+
+    def _driver(self) -> str | None:
+        return next((policy.spec.driver for policy in self.policies.values()), None)
 
     def _has_boost_file(self) -> bool:
         return self.boost is not None and not self._has_no_turbo()
@@ -510,21 +448,6 @@ class KernelModel:
         if self.status is None:
             return ""
         return "amd_pstate" if any((policy.spec.driver or "").startswith("amd-") for policy in self.policies.values()) else "intel_pstate"
-
-    # --- texts ---
-
-    def _integer(self, text: str, path: str) -> int:
-        """A number as the kernel takes it: decimal, hexadecimal or octal, one newline at most (K5)."""
-        body = text.removesuffix("\n")
-        if not _NUMBER.match(body):
-            raise _fail(errno.EINVAL, path)
-        return int(body, 0) if body[1:2] in ("x", "X") or body == "0" or body[0] != "0" else int(body, 8)
-
-    def _switch(self, text: str, path: str) -> bool:
-        number = self._integer(text, path)
-        if number not in (0, 1):
-            raise _fail(errno.EINVAL, path)
-        return bool(number)
 
 
 def start_values(domain: FrequencyDomain, governor: str, epp: str | None) -> FrequencyDomain:

@@ -97,9 +97,7 @@ def _ask_cpufreq(group: Group, cpu_groups: Mapping[int, CpuGroup], seen: _Seen) 
     return seen[key], found[0].because
 
 
-def _ask_idle(
-    group: Group, cpu_groups: Mapping[int, CpuGroup], machine: Machine, seen: _Seen
-) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+def _ask_idle(group: Group, cpu_groups: Mapping[int, CpuGroup], machine: Machine, seen: _Seen) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
     """seen: values by the identities of plan group and idle states, which many CPUs share."""
     number = int(group.id)
     found = cpu_groups.get(number)

@@ -1,0 +1,62 @@
+"""Texts as the kernel takes them from a write to sysfs, with the errno of those that it refuses (kernel-facts K5)."""
+
+import errno
+import os
+import re
+
+_NUMBER = re.compile(r"\+?(0[xX][0-9a-fA-F]+|[0-9]+)\Z")
+#: A request that limits nothing; the kernel keeps its largest number for it.
+UNLIMITED = 2**31 - 1
+
+
+def fail(number: int, path: str) -> OSError:
+    """The error of a file."""
+    return OSError(number, os.strerror(number), path)
+
+
+def parse_integer(text: str, path: str, largest: int = 2**64 - 1) -> int:
+    """A number: decimal, hexadecimal or octal, one newline at most. Errors: EINVAL, ERANGE."""
+    found = _NUMBER.match(text.removesuffix("\n"))
+    if not found:
+        raise fail(errno.EINVAL, path)
+    digits = found[1]
+    octal = digits[0] == "0" and digits[1:2] not in ("x", "X") and len(digits) > 1
+    if octal and not set(digits) <= set("01234567"):
+        raise fail(errno.EINVAL, path)
+    number = int(digits, 8) if octal else int(digits, 0)
+    if number > largest:
+        raise fail(errno.ERANGE, path)
+    return number
+
+
+def parse_request(text: str, path: str, released: int) -> int:
+    """A frequency request: taken modulo 2^32 as a signed number, of which -1 is none at all. Errors: EINVAL, ERANGE."""
+    number = parse_integer(text, path) % 2**32
+    if number == 2**32 - 1:
+        return released
+    if number >= 2**31:
+        raise fail(errno.EINVAL, path)
+    return number
+
+
+def parse_switch(text: str, path: str) -> bool:
+    """A boolean: the first character or two decide. Errors: EINVAL."""
+    word = text[:2].lower()
+    if word[:1] in ("1", "y", "t") or word == "on":
+        return True
+    if word[:1] in ("0", "n", "f") or word == "of":
+        return False
+    raise fail(errno.EINVAL, path)
+
+
+def parse_speed(text: str, path: str) -> int:
+    """A target speed: the digits at the beginning, modulo 2^32. Errors: EINVAL."""
+    found = re.match(r"\s*([0-9]+)", text)
+    if not found:
+        raise fail(errno.EINVAL, path)
+    return int(found[1]) % 2**32
+
+
+def first_word(text: str) -> str:
+    """The word that a governor or EPP write means."""
+    return next(iter(text.replace("\0", " ").split()), "")
