@@ -133,13 +133,14 @@ def build_machine(spec: MachineSpec, source: str = "machine") -> Machine:
     if lost:
         raise InputError(f"{source}.offline: CPU {min(lost)} is not allowed: one of the {len(cpus)} CPUs")
     domains = [] if spec.driver is None else list(_domains(spec, cpus))
+    domains = [domain for domain in domains if not offline.issuperset(domain.cpus)]
     domain_of = {cpu: domain.id for domain in domains for cpu in domain.cpus}
     idle = tuple(IdleState(index, state.name, state.latency_us, True, True) for index, state in enumerate(spec.idle_states))
     return Machine(
         architecture=spec.architecture,
         cpu_model=spec.cpu_model,
         cpus=tuple(_cpu(place, domain_of.get(place.id), idle, offline) for place in cpus),
-        domains=tuple(domain for domain in domains if not offline.issuperset(domain.cpus)),
+        domains=tuple(domains),
         idle_driver=spec.idle_driver if idle else None,
         uncore=tuple(_uncore(spec)),
         boost=spec.boost,

@@ -8,7 +8,7 @@ import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT, Group, Kind, ManagedFile
@@ -29,12 +29,12 @@ class HostError(Exception):
 
 @frozen
 class Discovery:
-    """A machine, its groups, what their files showed, and the files whose change means: discover again (rule A2)."""
+    """A machine, its groups, what their files showed, and files whose change means: discover again (rule A2)."""
 
     machine: Machine
     groups: tuple[Group, ...]
     observed: Observed
-    sentinels: tuple[str, ...]
+    sentinels: Mapping[str, bytes] = field(hash=False)
 
 
 @frozen
@@ -281,8 +281,8 @@ def _uncore_group(entry: UncoreEntry) -> Group:
     return Group(f"uncore:{entry.name}", Kind.UNCORE, entry.name, "intel_uncore_frequency", files, (), hardware)
 
 
-def _sentinels(reader: _Reader, domains: Iterable[FrequencyDomain]) -> tuple[str, ...]:
-    """Files whose change means that the machine is another one (rule A2)."""
+def _sentinels(reader: _Reader, domains: Iterable[FrequencyDomain]) -> dict[str, bytes]:
+    """Files whose change means that the machine is another one, with what they held (rule A2)."""
     folders = [f"{CPU_ROOT}/cpu{domain.cpus[0]}/cpufreq" for domain in domains]
     candidates = [
         *(f"{folder}/{name}" for folder in folders[:1] for name in ("scaling_driver",)),
@@ -291,7 +291,8 @@ def _sentinels(reader: _Reader, domains: Iterable[FrequencyDomain]) -> tuple[str
         f"{CPU_ROOT}/online",
         *(f"{folder}/cpuinfo_max_freq" for folder in folders),
     ]
-    return tuple(path for path in candidates if read_text(reader.host, path) is not None)
+    contents = zip(candidates, reader.host.read_all(candidates), strict=True)
+    return {path: content for path, content in contents if not isinstance(content, OSError)}
 
 
 def observe(host: Host, groups: Iterable[Group], *, disturbing: bool = True) -> Observed:

@@ -116,7 +116,9 @@ class Applier:
         found = self._found()
         try:
             if self._sentinels is None:
-                self._sentinels = self.host.watch({path: self.host.read(path) for path in found.sentinels})
+                if self.host.differing(tuple(found.sentinels), tuple(found.sentinels.values())):
+                    return True
+                self._sentinels = self.host.watch(found.sentinels)
                 return False
             return not self._sentinels.same()
         except OSError:
