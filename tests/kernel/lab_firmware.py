@@ -1,8 +1,7 @@
 """The ACPI tables of a lab machine: P-states or CPPC registers, frequency domains and idle states.
 
-QEMU describes CPUs without any power management. The kernel takes further tables from the front of its initial ramdisk
-(Documentation/admin-guide/acpi/initrd_table_override.rst); with these, the drivers bind as they do on hardware. Objects are those of
-the ACPI specification 6.5, chapter 8. Frequencies are in MHz where the specification wants MHz.
+QEMU describes CPUs without any power management; with one more table the drivers bind as they do on hardware. Objects are those of
+the ACPI specification 6.5, chapter 8 (and 14 for the mailboxes). Frequencies are in MHz, as the specification wants them.
 """
 
 from __future__ import annotations

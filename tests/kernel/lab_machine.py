@@ -51,6 +51,9 @@ DRIVERS = {
 }
 
 
+OWN_FOLDERS = ("/tmp", "/run", "/dev", "/proc", "/sys")
+
+
 class LabError(Exception):
     """The lab could not do its work: something is missing, or the machine did not boot or end. The text is for the reader."""
 
@@ -93,6 +96,10 @@ class LabMachine:
         return sys.executable if self.traits.arch is Arch.AMD64 else "/usr/bin/python3"
 
     def path(self, outside: Path | str) -> str:
-        """Name a file of the host as it is called inside."""
-        absolute = str(Path(outside).absolute())
-        return absolute if self.traits.arch is Arch.AMD64 else f"/host{absolute}"
+        """Name a file of this machine as it is called inside. LabError where the inside has a folder of its own in its place."""
+        absolute = Path(outside).absolute()
+        if self.traits.arch is not Arch.AMD64:
+            return f"/host{absolute}"
+        if any(absolute.is_relative_to(folder) for folder in OWN_FOLDERS):
+            raise LabError(f"{absolute} cannot be seen inside: {', '.join(OWN_FOLDERS)} are the lab's own there")
+        return str(absolute)
