@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint types arch check test-kernel bench pictures clean
+.PHONY: help demo test soak lint types arch check test-kernel bench pages install soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,8 +52,8 @@ test-kernel: $(VENV)/.installed ## real kernel drivers in an emulator; installs 
 bench: $(VENV)/.installed ## costs as ratios to a floor; writes bench-results/
 	$(BIN)/python tests/bench/bench.py
 
-pictures: $(VENV)/.installed ## the pictures in docs/, out of the program itself
-	$(BIN)/python docs/make_pictures.py
+pages: $(VENV)/.installed ## the pictures and generated pages in docs/, out of the program itself
+	$(BIN)/python docs/make_pages.py
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results

@@ -112,6 +112,7 @@ def parse_mapping(data: bytes, source: str) -> Mapping[str, Any]:
     if len(contents) != 1 or not isinstance(contents[0], Mapping):
         raise InputError(f"{source}: exactly one mapping is allowed here, not {len(contents)} documents")
     _measure(contents[0], source)
+    check_json(contents[0], source)
     return contents[0]
 
 
@@ -181,28 +182,38 @@ def _check_events(text: str) -> None:
 
 
 def _measure(content: Any, place: str) -> None:
-    """Refuse a document that is too large or too deep, or that holds what JSON does not have."""
+    """Refuse a document that is too large or too deep."""
     left = LARGEST_DOCUMENT
 
-    def check(value: Any, depth: int) -> None:
+    def count(value: Any, depth: int) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise InputError(f"{place}: expands to more than the {LARGEST_DOCUMENT} values that are allowed")
         if depth > DEEPEST:
             raise InputError(f"{place}: nests deeper than the {DEEPEST} levels that are allowed")
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            count(item, depth + 1)
+
+    count(content, 0)
+
+
+def check_json(content: Any, place: str) -> None:
+    """Refuse what JSON does not have, in a document that is read. Errors: InputError that names the field."""
+
+    def check(value: Any, path: str) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
                 if type(key) is not str:
-                    raise InputError(f"{place}: key {one_line(repr(key), 60)} is not allowed: text (quote numbers, true and yes)")
-                check(item, depth + 1)
+                    raise InputError(f"{place}: {path}{one_line(repr(key), 60)}: is not allowed as a key: text (quote numbers, true and yes)")
+                check(item, f"{path}{one_line(key, 80)}.")
         elif isinstance(value, list):
-            for item in value:
-                check(item, depth + 1)
+            for index, item in enumerate(value):
+                check(item, f"{path.removesuffix('.')}[{index}].")
         else:
-            _check_scalar(value, place)
+            _check_scalar(value, f"{place}: {path.removesuffix('.')}")
 
-    check(content, 0)
+    check(content, "")
 
 
 def _check_scalar(value: Any, place: str) -> None:

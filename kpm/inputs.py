@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from kpm.documents import Document, parse_mapping, read_documents, read_file
+from kpm.documents import Document, check_json, parse_mapping, read_documents, read_file
 from kpm.errors import InputError, one_line, show
 from kpm.pods import structure_node, structure_pod, structure_pod_resources
 from kpm.wire import GROUPS, KINDS, WireError, structure_object
@@ -48,6 +48,7 @@ def cluster_of(documents: Iterable[Document]) -> Cluster:
             if kind not in _STATUS_KINDS:
                 warnings.append(f"{document.source}: {one_line(kind)} of {one_line(content.get('apiVersion'))} is ignored")
             continue
+        check_json(content, f"{document.source}: {kind}")
         try:
             obj = reader(content)
         except WireError as failure:

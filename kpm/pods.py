@@ -6,6 +6,8 @@ These kinds are not ours: unknown fields are ignored, known ones must have their
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from attrs import frozen
+
 from kpm.errors import show
 from kpm.wire import WireError, parse_time, structure_meta
 from kpm_planner.allocation import ContainerCpus
@@ -51,8 +53,8 @@ def structure_pod(document: Mapping[str, Any]) -> Pod:
     policy = _text(spec.get("restartPolicy"), "spec.restartPolicy") or "Always"
     states = _statuses(status)
     app = [_container(item, f"spec.containers[{index}]", policy, states) for index, item in enumerate(_list(spec.get("containers"), "spec.containers"))]
-    first = list(enumerate(_list(spec.get("initContainers"), "spec.initContainers")))
-    init = [(_container(item, f"spec.initContainers[{index}]", "Always", states), _mapping(item, "").get("restartPolicy") == "Always") for index, item in first]
+    first = [(f"spec.initContainers[{index}]", item) for index, item in enumerate(_list(spec.get("initContainers"), "spec.initContainers"))]
+    init = [(_container(item, path, "Always", states), _text(_mapping(item, path).get("restartPolicy"), f"{path}.restartPolicy") == "Always") for path, item in first]
     quality = _text(status.get("qosClass"), "status.qosClass")
     started = _text(status.get("startTime"), "status.startTime")
     return Pod(
@@ -65,16 +67,30 @@ def structure_pod(document: Mapping[str, Any]) -> Pod:
     )
 
 
-def _statuses(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+@frozen
+class _State:
+    """What the status says of one container."""
+
+    id: str = ""
+    terminated: bool = False
+    exit_code: int | None = None
+
+
+def _statuses(status: Mapping[str, Any]) -> dict[str, _State]:
     found = {}
     for field in ("containerStatuses", "initContainerStatuses"):
         for index, item in enumerate(_list(status.get(field), f"status.{field}")):
-            entry = _mapping(item, f"status.{field}[{index}]")
-            found[_text(entry.get("name"), f"status.{field}[{index}].name")] = entry
+            path = f"status.{field}[{index}]"
+            entry = _mapping(item, path)
+            end = _mapping(_mapping(entry.get("state"), f"{path}.state").get("terminated"), f"{path}.state.terminated")
+            code = end.get("exitCode")
+            if code is not None and type(code) is not int:
+                raise WireError(f"{path}.state.terminated.exitCode: {show(code)} is not allowed: a whole number")
+            found[_text(entry.get("name"), f"{path}.name")] = _State(_text(entry.get("containerID"), f"{path}.containerID"), bool(end), code)
     return found
 
 
-def _container(item: Any, path: str, policy: str, states: Mapping[str, Mapping[str, Any]]) -> Container:
+def _container(item: Any, path: str, policy: str, states: Mapping[str, _State]) -> Container:
     entry = _mapping(item, path)
     name = _text(entry.get("name"), f"{path}.name")
     if not name:
@@ -82,15 +98,15 @@ def _container(item: Any, path: str, policy: str, states: Mapping[str, Mapping[s
     resources = _mapping(entry.get("resources"), f"{path}.resources")
     limits = _quantities(resources.get("limits"), f"{path}.resources.limits")
     requests = {**limits, **_quantities(resources.get("requests"), f"{path}.resources.requests")}
-    state = states.get(name, {})
+    state = states.get(name, _State())
     return Container(
         name=name,
         cpu=(requests.get("cpu"), limits.get("cpu")),
         memory=(requests.get("memory"), limits.get("memory")),
         resources=tuple(sorted((key, amount) for key, amount in requests.items() if "/" in key)),
         claims=bool(_list(resources.get("claims"), f"{path}.resources.claims")),
-        finished=_finished(state, policy),
-        id=_text(state.get("containerID"), f"status of {name}"),
+        finished=state.terminated and (policy == "Never" or (policy == "OnFailure" and state.exit_code == 0)),
+        id=state.id,
     )
 
 
@@ -106,12 +122,6 @@ def _quantities(value: Any, path: str) -> dict[str, Quantity]:
         except ValueError:
             raise WireError(f"{path}.{name}: {show(amount)} is not allowed: a quantity such as 2, 1500m or 1Gi") from None
     return found
-
-
-def _finished(state: Mapping[str, Any], policy: str) -> bool:
-    """Whether a container has terminated and will not be started again."""
-    terminated = _mapping(_mapping(state.get("state"), "state").get("terminated"), "state.terminated")
-    return bool(terminated) and (policy == "Never" or (policy == "OnFailure" and terminated.get("exitCode") == 0))
 
 
 def _guaranteed(containers: Iterable[Container], spec: Mapping[str, Any]) -> bool:

@@ -78,6 +78,8 @@ def _reported(options: AllocationOptions, machines: Mapping[str, Machine]) -> di
     found = {}
     for text in options.pod_resources:
         name, path = split_node(text, machines, "--pod-resources")
+        if name in found:
+            raise InputError(f"--pod-resources: node {name!r} is given twice; each is allowed once")
         entries, allocatable = read_pod_resources(path)
         found[name] = Allocation(reported=entries, allocatable=allocatable)
     return found

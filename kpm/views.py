@@ -244,6 +244,8 @@ def allocation_view(allocation: Allocation) -> dict[str, Any]:
 def allocation_of(content: Mapping[str, Any], pods: Iterable[Pod], source: str) -> Allocation:
     """An allocation from what `allocation_view` gave; `pods` are the objects it refers to. Errors: InputError."""
     top = _Fields(content, source)
+    if top.get("version", int, needed=True) != VERSION:
+        raise InputError(f"{source}.version: {show(content['version'])} is not allowed: {VERSION}")
     phases = {(item.get("namespace", str), item.get("name", str)): item.get("phase", str) or "" for item in top.each("pods", lambda item: item)}
     chosen = tuple(
         evolve(pod, phase=phases[key]) for pod in pods if (key := (pod.meta.namespace or "default", pod.meta.name)) in phases

@@ -64,24 +64,16 @@ def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: 
     return Applied(tuple(taken.values()), observed, failures, unsettled)
 
 
-def _write_all(host: Host, writes: Iterable[Write], failures: dict[str, int]) -> list[Write]:
-    """Write one by one; a failure costs that file only."""
-    made = []
-    encoded: dict[str, bytes] = {}
+def _write_all(host: Host, writes: Sequence[Write], failures: dict[str, int]) -> Sequence[Write]:
+    """Write one by one; a failure costs that file only. Returns the writes that the kernel took."""
+    encoded = {value: f"{value}\n".encode() for value in {write.value for write in writes}}
+    failed = host.write_all([(write.path, encoded[write.value]) for write in writes])
+    if not failed and not failures:
+        return writes
     for write in writes:
-        data = encoded.get(write.value)
-        if data is None:
-            data = encoded[write.value] = f"{write.value}\n".encode()
-        try:
-            host.write(write.path, data)
-        except OSError as failure:
-            failures[write.path] = failure.errno or errno.EIO
-        else:
-            made.append(write)
-    if failures:
-        for write in made:
-            failures.pop(write.path, None)
-    return made
+        failures.pop(write.path, None)
+    failures.update((path, failure.errno or errno.EIO) for path, failure in failed.items())
+    return [write for write in writes if write.path not in failed]
 
 
 def _hopeless(writes: Iterable[Write], made: Collection[Write], failures: Mapping[str, int]) -> set[str]:

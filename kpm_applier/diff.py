@@ -1,9 +1,10 @@
 """Plan against what is there, as a tuple of writes in order (pure; rules A2 and A3)."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 
 from kpm_applier import attributes as table
+from kpm_applier.state import GroupState
 from kpm_applier.targets import Want
 from kpm_planner.changes import Observed, Reason, Write
 
@@ -15,64 +16,79 @@ class Repair(StrEnum):
     REPORT = "report"
 
 
-def diff(wants: Iterable[Want], observed: Observed) -> tuple[Write, ...]:
+#: Writes of a group without its paths: index of the file, value, what it shows, reason. Many groups share one.
+_Pattern = tuple[tuple[int, str, str | None, Reason], ...]
+
+
+def diff(wants: Sequence[Want], observed: Observed) -> list[Write]:
     """The writes that bring every wanted file to its value, boost first, then group by group.
 
     A file is written when its request changes, or when it shows neither what we want nor where that settled (drift).
     One that has never been written and shows what we want is left alone. A new governor takes the EPP with it.
     """
-    ordered = sorted(wants, key=_by_boost) if any(want.group.kind is table.Kind.BOOST for want in wants) else wants
+    show = observed.values.get
     writes: list[Write] = []
-    for want in ordered:
-        if want.record.requested == want.values and _shows_settled(want, observed):
-            continue
-        writes += _group_writes(want, observed)
-    return tuple(writes)
+    last: dict[int, tuple[GroupState, object, list[str | None], _Pattern]] = {}
+    for want in _boost_first(wants):
+        group, record, values = want.group, want.record, want.values
+        files = group.files
+        shown = [show(item.path) for item in files]
+        before = last.get(len(files))
+        if before is not None and before[0] is record and before[1] is values and before[2] == shown:
+            pattern = before[3]  # neighbours mostly need the same
+        else:
+            pattern = _pattern(want, shown)
+            last[len(files)] = (record, values, shown, pattern)
+        if pattern:
+            key, because = group.key, want.because
+            writes += [Write(files[index].path, value, old, key, reason, because) for index, value, old, reason in pattern]
+    return writes
 
 
-def _by_boost(want: Want) -> bool:
-    return want.group.kind is not table.Kind.BOOST
+def _boost_first(wants: Sequence[Want]) -> Sequence[Want]:
+    if any(want.group.kind is table.Kind.BOOST for want in wants):
+        return sorted(wants, key=lambda want: want.group.kind is not table.Kind.BOOST)
+    return wants
 
 
-def _shows_settled(want: Want, observed: Observed) -> bool:
-    values = observed.values
-    for item, target, settled in zip(want.group.files, want.values, want.record.settled, strict=True):
-        shows = values.get(item.path)
-        if shows is not None and shows not in (target, settled):
-            return False
-    return True
-
-
-def _group_writes(want: Want, observed: Observed) -> Sequence[Write]:
-    group, record = want.group, want.record
+def _pattern(want: Want, shown: Sequence[str | None]) -> _Pattern:
+    record = want.record
     plain = Reason.RESTORE if want.release else Reason.PLAN
-    writes: list[Write] = []
+    found: list[tuple[int, str, str | None, Reason]] = []
     governor_changes = False
-    shown = observed.values
-    for item, target, requested, settled in zip(group.files, want.values, record.requested, record.settled, strict=True):
+    for index, (item, target, shows) in enumerate(zip(want.group.files, want.values, shown, strict=True)):
         if target is None:
             continue
-        shows = shown.get(item.path)
-        if requested is None:  # never written: nothing to do where it shows what we want
-            reason = None if shows == target else plain
-        elif requested != target:
-            reason = plain
-        else:
-            reason = None if shows is None or shows in (target, settled) else Reason.DRIFT
+        reason = _reason(target, shows, record.requested[index], record.settled[index], plain)
         if reason is None and governor_changes and item.attribute is table.EPP:
             reason = plain
         if reason is not None:
             governor_changes = governor_changes or item.attribute is table.GOVERNOR
-            writes.append(Write(item.path, target, shows, group.key, reason, want.because))
-    if len(writes) > 1 and group.files[-1].attribute.limit == "max" and writes[-2].path == group.files[-2].path and _raises(writes[-1]):
-        writes[-2:] = [writes[-1], writes[-2]]  # never a minimum above a maximum
-    return writes
+            found.append((index, target, shows, reason))
+    return _limits_ordered(found, want)
 
 
-def _raises(write: Write) -> bool:
-    return write.old is None or not write.old.isdigit() or int(write.value) >= int(write.old)
+def _reason(target: str, shows: str | None, requested: str | None, settled: str | None, plain: Reason) -> Reason | None:
+    if requested is None:  # never written: nothing to do where it shows what we want
+        return None if shows == target else plain
+    if requested != target:
+        return plain
+    if shows is None or shows in (target, settled):
+        return None
+    return plain if settled is None else Reason.DRIFT
 
 
-def drifted_groups(writes: Iterable[Write]) -> Collection[str]:
-    """Keys of the groups in which somebody else wrote a value that is to be repaired."""
-    return {write.group for write in writes if write.reason is Reason.DRIFT}
+def _limits_ordered(found: list[tuple[int, str, str | None, Reason]], want: Want) -> _Pattern:
+    """A raised maximum before a raised minimum, a lowered minimum before a lowered maximum: never a minimum above a maximum."""
+    last = len(want.group.files) - 1
+    both = len(found) > 1 and found[-1][0] == last and found[-2][0] == last - 1
+    if both and want.group.files[last].attribute.limit == "max" and _raises(found[-1][1], found[-1][2], want.record):
+        found[-2:] = [found[-1], found[-2]]
+    return tuple(found)
+
+
+def _raises(target: str, shows: str | None, record: GroupState) -> bool:
+    """Whether a maximum goes up from the request that is registered: ours where it stands, else what the file shows."""
+    ours = shows is None or shows in (record.requested[-1], record.settled[-1])
+    before = (record.requested[-1] if ours else None) or shows
+    return before is None or not before.isdigit() or int(target) >= int(before)

@@ -40,6 +40,10 @@ class Host(Protocol):
         """Hand data to a file in one write."""
         ...
 
+    def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
+        """Hand data to many files, in order; the failures by path."""
+        ...
+
     def list(self, path: str) -> tuple[str, ...]:
         """Names in a folder, sorted."""
         ...
@@ -71,3 +75,14 @@ def read_text(host: Host, path: str) -> str | None:
         return host.read(path).decode("ascii", "replace").strip()
     except OSError:
         return None
+
+
+def write_one_by_one(host: Host, writes: Iterable[tuple[str, bytes]]) -> dict[str, OSError]:
+    """Hand data to many files through `write`; the failures by path."""
+    failures = {}
+    for path, data in writes:
+        try:
+            host.write(path, data)
+        except OSError as failure:
+            failures[path] = failure
+    return failures

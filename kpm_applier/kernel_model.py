@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from attrs import define, evolve, field
 
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT
+from kpm_applier.host import write_one_by_one
 from kpm_applier.kernel_paths import parse_path
 from kpm_applier.kernel_policy import EPP_WORDS, Policy
 from kpm_applier.kernel_texts import UNLIMITED, fail, first_word, parse_integer, parse_request, parse_switch
@@ -151,6 +152,10 @@ class KernelModel:
         if text:
             self._write(path, text)
         self.log.append((path, text.strip()))
+
+    def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
+        """Hand data to many files, in order; the failures by path."""
+        return write_one_by_one(self, writes)
 
     # --- what only the world outside does ---
 

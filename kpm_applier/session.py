@@ -86,7 +86,13 @@ class Applier:
             self.state = without_void(self.state, known.groups)
 
     def close(self) -> None:
-        """Close descriptors and release the lock."""
+        """Close descriptors and release the lock; what was written is said to be so."""
+        try:
+            self._confirm()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         self.host.forget()
         self.store.unlock()
 
@@ -106,7 +112,7 @@ class Applier:
         found = self._found()
         return with_baseline(found.machine, found.groups, self.state)
 
-    def preview(self, plan: NodePlan) -> tuple[Write, ...]:
+    def preview(self, plan: NodePlan) -> Sequence[Write]:
         """The writes that applying the plan would start with."""
         found = self._found()
         return diff(wanted(plan, found.machine, found.groups, found.observed, self.state), found.observed)
@@ -132,6 +138,7 @@ class Applier:
         in_force, found = self._in_force, self._found()
         if in_force is not None and in_force.plan == plan:
             if self._all_same(in_force.quiet):
+                self._confirm()
                 return Report()
             found = self._look()
         wants = wanted(plan, found.machine, found.groups, found.observed, self.state)
@@ -154,6 +161,7 @@ class Applier:
     def restore(self) -> Report:
         """Put every owned group back to its baseline and drop it from the state. Errors: StateError."""
         found = self._look()
+        self._in_force = self._watch = None
         wants = released(found.groups, found.observed, self.state)
         report = self._carry_out(wants, diff(wants, found.observed), found)
         left = [
@@ -210,25 +218,35 @@ class Applier:
         self.drift_count += len(drift)
         left = self._left_alone(drift)
         writes = [write for write in writes if write.group not in left] if left else writes
-        self._own(wants)
+        intended = self._intend(wants, left)
         applied = apply(self.host, wants, writes, found.observed)
         self.discovery = evolve(found, observed=applied.observed)
         outcomes = _outcomes(wants, writes, applied, left, drift)
         self._pause({write.group for write in drift} | {item.group for item in outcomes if item.status is Status.FAILED})
-        dropped = self._record(wants, applied, left)
+        dropped = self._record(wants, applied, left, intended)
         return Report(applied.writes, outcomes, drift, dropped)
 
-    def _own(self, wants: Iterable[Want]) -> None:
-        """Save the baseline of every group before its first write (rule A7)."""
-        groups = dict(self.state.groups)
-        for want in wants:
-            if not want.release:
-                groups.setdefault(want.group.key, want.record)
-        self._save(groups)
+    def _intend(self, wants: Iterable[Want], left: Collection[str]) -> Mapping[str, GroupState]:
+        """Save what is about to be asked, with the baseline of every group, before the first write (rule A7).
 
-    def _record(self, wants: Iterable[Want], applied: Applied, left: Collection[str]) -> tuple[str, ...]:
-        """Save requests and settled values; drop the groups that are back at baseline."""
+        The state is marked pending: after a crash, what does not show its request was not written, and is no drift.
+        """
         groups = dict(self.state.groups)
+        seen: dict[tuple[int, int], GroupState] = {}
+        for want in wants:
+            if want.group.key not in left:
+                key = (id(want.record), id(want.values))
+                if key not in seen:
+                    record = want.record
+                    seen[key] = GroupState(want.group.driver, record.labels, record.baseline, want.values, want.values)
+                groups[want.group.key] = seen[key]
+        if groups != self.state.groups:
+            self._save(evolve(self.state, groups=groups, pending=True))
+        return groups
+
+    def _record(self, wants: Iterable[Want], applied: Applied, left: Collection[str], intended: Mapping[str, GroupState]) -> tuple[str, ...]:
+        """Save requests and settled values where they are not as intended; drop the groups that are back at baseline."""
+        groups = dict(intended)
         dropped = []
         seen: dict[tuple[object, ...], GroupState] = {}
         for want in wants:
@@ -237,16 +255,20 @@ class Applier:
             if want.release and not failed and key not in left:
                 groups.pop(key, None)
                 dropped.append(key)
-            elif key not in left:
+            elif key not in left and not applied.right:
                 groups[key] = _recorded(want, applied, seen)
-        self._save(groups)
+        if groups != intended:
+            self._save(evolve(self.state, groups=groups, pending=False))
         return tuple(dropped)
 
-    def _save(self, groups: Mapping[str, GroupState]) -> None:
-        if groups != self.state.groups:
-            state = evolve(self.state, groups=groups)
-            self.store.save(state)
-            self.state = state
+    def _confirm(self) -> None:
+        """Say in the state that nothing is pending any more."""
+        if self.state.pending:
+            self._save(evolve(self.state, pending=False))
+
+    def _save(self, state: State) -> None:
+        self.store.save(state)
+        self.state = state
 
     def _left_alone(self, drift: Iterable[Write]) -> set[str]:
         """Groups with foreign values that are not repaired now: by policy, or because it was tried a moment ago."""
@@ -269,11 +291,6 @@ class Applier:
 def _recorded(want: Want, applied: Applied, seen: dict[tuple[object, ...], GroupState]) -> GroupState:
     """A group's record after a pass; equal records are one value. A write that failed leaves its file's request as it was."""
     record, values, failures = want.record, applied.observed.values, applied.failures
-    if applied.right and None not in want.values:
-        key: tuple[object, ...] = (id(record), id(want.values))
-        if key not in seen:
-            seen[key] = GroupState(want.group.driver, record.labels, record.baseline, want.values, want.values)
-        return seen[key]
     requested, settled = want.values, tuple([values.get(item.path) for item in want.group.files])
     if failures:
         failed = [item.path in failures for item in want.group.files]

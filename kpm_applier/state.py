@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ VERSION = 1
 #: Baseline of a limit that equalled the hardware's: restored as whatever the hardware's is then.
 HARDWARE_LIMIT = "hardware limit"
 _LARGEST_FILE = 64 << 20
+_LONGEST_TEXT = 4096
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -53,10 +55,11 @@ class GroupState:
 
 @frozen
 class State:
-    """All owned groups by key."""
+    """All owned groups by key. pending: it was saved before writes of which nobody knows yet how they went."""
 
     groups: Mapping[str, GroupState] = field(factory=dict, hash=False)
     boot_id: str | None = None
+    pending: bool = False
 
 
 def new_group_state(group: Group, shown: Mapping[str, str]) -> GroupState:
@@ -130,6 +133,12 @@ def without_void(state: State, groups: Iterable[Group]) -> State:
     return state if len(kept) == len(state.groups) else evolve(state, groups=kept)
 
 
+def without_settled(state: State) -> State:
+    """A pending state after a crash: whether its requests were written is not known."""
+    groups = {key: evolve(item, settled=(None,) * len(item.labels)) for key, item in state.groups.items()}
+    return evolve(state, groups=groups, pending=False)
+
+
 class Store(Protocol):
     """Where the state is kept, with room for one writer."""
 
@@ -187,17 +196,17 @@ class StateStore:
     def load(self) -> State:
         """The state; empty where there is no file or it is of another boot. Errors: StateError where it is not usable."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            data = self._read()
         except FileNotFoundError:
             return State(boot_id=self._boot_id())
         except OSError as failure:
             raise StateError(_cannot("read", self.path, failure)) from failure
-        with os.fdopen(descriptor, "rb") as file:
-            data = file.read(_LARGEST_FILE)
         state = decode(data, self.path)
         boot_id = self._boot_id()
         self._saved = state
-        return State(boot_id=boot_id) if self.live and state.boot_id != boot_id else evolve(state, boot_id=boot_id)
+        if self.live and state.boot_id != boot_id:
+            return State(boot_id=boot_id)
+        return without_settled(evolve(state, boot_id=boot_id)) if state.pending else evolve(state, boot_id=boot_id)
 
     def save(self, state: State) -> None:
         """Write the state so that a crash leaves the old or the new one. Errors: StateError, nothing changed then."""
@@ -216,6 +225,16 @@ class StateStore:
         except OSError as failure:
             raise StateError(_cannot("write", self.path, failure)) from failure
         self._saved = state
+
+    def _read(self) -> bytes:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "is not a plain file")
+            file = os.fdopen(descriptor, "rb", closefd=False)
+            return file.read(_LARGEST_FILE)
+        finally:
+            os.close(descriptor)
 
     def _sync_folder(self) -> None:
         descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -256,7 +275,7 @@ def encode(state: State, root: str) -> bytes:
         for item, keys in by_record.items()
     ]
     records.sort(key=lambda record: str(record["groups"]))
-    return (json.dumps({"version": VERSION, "root": root, "bootId": state.boot_id, "records": records}, indent=1) + "\n").encode()
+    return (json.dumps({"version": VERSION, "root": root, "bootId": state.boot_id, "pending": state.pending, "records": records}, indent=1) + "\n").encode()
 
 
 def _folded(keys: Iterable[str]) -> list[str]:
@@ -286,16 +305,33 @@ def decode(data: bytes, path: str) -> State:
         content = json.loads(data)
         version = content["version"]
         if version == VERSION:
-            groups: dict[str, GroupState] = {}
-            for record in content["records"]:
-                groups.update(dict.fromkeys((key for text in record["groups"] for key in _unfolded(text)), _group_state(record)))
-            return State(groups, content["bootId"])
+            return State(_groups_of(content["records"]), _text(content["bootId"]), content.get("pending", False) is True)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
         raise StateError(f"{path}: the state file is damaged ({type(failure).__name__}); nothing was written to the tree; {remedy}") from failure
     raise StateError(f"{path}: the state file has version {version!r}, this program knows {VERSION}; nothing was written to the tree; use the newer program")
 
 
-def _group_state(record: dict[str, Any]) -> GroupState:
-    files = record["files"]
-    columns = [tuple(None if item[name] is None else str(item[name]) for item in files.values()) for name in ("baseline", "requested", "settled")]
-    return GroupState(str(record["driver"]), tuple(map(str, files)), *columns)
+def _groups_of(records: list[dict[str, Any]]) -> dict[str, GroupState]:
+    """The groups of a file's records. Errors: TypeError, ValueError, KeyError for whatever is not as it was written."""
+    groups: dict[str, GroupState] = {}
+    for record in records:
+        files = record["files"]
+        columns = [tuple(_text(item[name]) for item in files.values()) for name in ("baseline", "requested", "settled")]
+        state = GroupState(_needed(record["driver"]), tuple(map(_needed, files)), *columns)
+        if not isinstance(record["groups"], list):
+            raise TypeError("groups")
+        groups.update(dict.fromkeys((key for text in record["groups"] for key in _unfolded(_needed(text))), state))
+    return groups
+
+
+def _text(value: object) -> str | None:
+    """A short printable text or None: what sysfs files hold, and nothing that could do harm in one."""
+    return None if value is None else _needed(value)
+
+
+def _needed(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(type(value).__name__)
+    if len(value) > _LONGEST_TEXT or not value.isprintable():
+        raise ValueError(value[:_LONGEST_TEXT])
+    return value

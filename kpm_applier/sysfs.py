@@ -54,7 +54,7 @@ class SysfsHost:
         self._folders: dict[str, str] = {"": self.root}
         self._kept: dict[str, int] = {}
         self._plain: set[int] = set()
-        self._refusals: dict[str, int] = {}
+        self._writable: dict[str, int] = {}
 
     @property
     def live(self) -> bool:
@@ -110,9 +110,7 @@ class SysfsHost:
 
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file in one write; a plain file is cut to it, as a sysfs file is by itself."""
-        kept = self._kept.get(path)
-        if path in self._refusals:
-            raise OSError(self._refusals[path], os.strerror(self._refusals[path]), path)
+        kept = self._writable.get(path)
         if kept is not None:
             written = os.pwrite(kept, data, 0)
             if kept in self._plain:
@@ -125,6 +123,21 @@ class SysfsHost:
                 os.close(descriptor)
         if written != len(data):
             raise OSError(errno.EIO, "short write", path)
+
+    def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
+        """Hand data to many files, in order; the failures by path."""
+        failures: dict[str, OSError] = {}
+        writable, plain, pwrite = self._writable, self._plain, os.pwrite
+        for path, data in writes:
+            try:
+                kept = writable.get(path)
+                if kept is None or pwrite(kept, data, 0) != len(data):
+                    self.write(path, data)
+                elif kept in plain:
+                    os.ftruncate(kept, len(data))
+            except OSError as failure:
+                failures[path] = failure
+        return failures
 
     def list(self, path: str) -> tuple[str, ...]:
         """Names in a folder, sorted."""
@@ -167,7 +180,8 @@ class SysfsHost:
             if failure.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             descriptor = self._open_raising_limit(path, os.O_RDONLY)
-            self._refusals[path] = failure.errno
+        else:
+            self._writable[path] = descriptor
         if os.fstat(descriptor).st_blocks:  # files of sysfs occupy none and need no cutting
             self._plain.add(descriptor)
         self._kept[path] = descriptor
@@ -179,7 +193,7 @@ class SysfsHost:
             os.close(descriptor)
         self._kept.clear()
         self._plain.clear()
-        self._refusals.clear()
+        self._writable.clear()
         self._folders = {"": self.root}
 
     def _open_raising_limit(self, path: str, flags: int) -> int:

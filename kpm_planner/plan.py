@@ -156,7 +156,7 @@ def _settle_domains(parts: list[_Part], machine: Machine) -> tuple[list[_Part], 
         combined = combine(domain, wanted)
         if len({in_force(domain, target) for target in wanted}) > 1:
             problems.append(_domain_problem(domain, cpus, combined))
-        reason = f"frequency domain {domain.id} (CPUs {format_cpulist(cpus)}): the highest of its CPUs' targets holds"
+        reason = f"frequency domain {domain.id} (CPUs {format_cpulist(cpus)}), the highest of its CPUs' targets holds: {_named_values(combined)}"
         for cpu in cpus:
             before = parts[part_of[cpu]].resolved
             target = evolve(combined, idle=before.target.idle)
@@ -179,6 +179,13 @@ def _domain_problem(domain: FrequencyDomain, cpus: frozenset[int], combined: Tar
     values = f"{low}..{high} kHz, governor {governor}" + (f", epp {epp}" if epp else "")
     message = f"CPUs {format_cpulist(cpus)} share frequency domain {domain.id} but not a target; the highest holds: {values}"
     return warning(Code.DOMAIN_CONFLICT, "Node", f"cpufreq/policy{domain.id}", message)
+
+
+def _named_values(target: Target) -> str:
+    """The values of a frequency target, each by its name."""
+    limits = [f"{name} {khz} kHz" for name, khz in (("min", target.min_khz), ("max", target.max_khz)) if khz is not None]
+    words = [f"{name} {word}" for name, word in (("governor", target.governor), ("epp", target.epp)) if word is not None]
+    return ", ".join([*limits, *words]) or "baseline"
 
 
 def _sibling_problems(parts: list[_Part], machine: Machine) -> list[Problem]:

@@ -63,8 +63,11 @@ def assign_pools(node: Node, accepted: Accepted, profiles: Profiles, allocation:
     for part in (*exclusive, *reserved):
         cpus = part.cpus & free
         free -= cpus
-        if cpus:
-            assignments.append(_with_cpus(part, cpus))
+        unsure = cpus & _unsure(allocation, ownership) if part.pool is Pool.RESERVED else frozenset()
+        if cpus - unsure:
+            assignments.append(_with_cpus(part, cpus - unsure))
+        if unsure:
+            assignments.append(_held(part, unsure))
     assignments += _rest(frozenset(free), shared, allocation, ownership)
     offline = frozenset(machine.by_id) - machine.online
     if offline:
@@ -208,16 +211,21 @@ def _reserved_problems(reserved: list[Assignment], exclusive: list[Assignment], 
     return problems
 
 
+def _unsure(allocation: Allocation, ownership: Ownership) -> frozenset[int]:
+    """CPUs that the kubelet can hand out and of which it has not said whose they are (rule R7)."""
+    return allocation.allocatable or frozenset() if ownership.unknown else frozenset()
+
+
+def _held(base: Assignment, cpus: frozenset[int]) -> Assignment:
+    because = (*base.because, "held: it could be a container's, and the kubelet has not said whose")
+    return Assignment(cpus, base.pool, held=True, because=because)
+
+
 def _rest(free: frozenset[int], shared: Assignment | None, allocation: Allocation, ownership: Ownership) -> list[Assignment]:
     """CPUs that nobody owns or reserves; those that somebody may own unseen are held (rule R7)."""
-    held: frozenset[int] = frozenset()
-    if ownership.unknown:
-        held = free if allocation.allocatable is None else free & allocation.allocatable
+    held: frozenset[int] = free & _unsure(allocation, ownership)
+    if ownership.unknown and allocation.allocatable is None:
+        held = free
     base = shared or Assignment(frozenset(), Pool.UNMANAGED, because=("no object covers it",))
-    parts = []
-    if free - held:
-        parts.append(_with_cpus(base, free - held))
-    if held:
-        because = (*base.because, "held: it could be a container's, and the kubelet has not said whose")
-        parts.append(Assignment(held, base.pool, None, None, held=True, because=because))
-    return parts
+    parts = [_with_cpus(base, free - held)] if free - held else []
+    return [*parts, _held(base, held)] if held else parts

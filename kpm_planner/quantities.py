@@ -67,4 +67,5 @@ def format_khz(khz: int) -> str:
     >>> format_khz(2600000), format_khz(2250500)
     ('2600 MHz', '2250.5 MHz')
     """
-    return f"{khz // 1000} MHz" if khz % 1000 == 0 else f"{khz / 1000:g} MHz"
+    whole, rest = divmod(khz, 1000)
+    return f"{whole}.{rest:03d}".rstrip("0").rstrip(".") + " MHz" if rest else f"{whole} MHz"

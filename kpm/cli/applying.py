@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -65,7 +65,7 @@ def diff(filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str,
     sys.exit(1 if _preview(request, output) else 0)
 
 
-def _preview(request: _Request, output: str) -> tuple[Write, ...]:
+def _preview(request: _Request, output: str) -> Sequence[Write]:
     try:
         with request.open(writing=False) as applier:
             result = request.plan(applier)

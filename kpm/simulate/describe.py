@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from kpm_applier.session import Report
 from kpm_planner.changes import Outcome, Write
 from kpm_planner.cpuset import format_cpulist
+from kpm_planner.machine import Machine
 
 _CPU = re.compile(r"(?:policy|cpu)([0-9]+)/")
+_IDLE = re.compile(r"/cpu([0-9]+)/cpuidle/state([0-9]+)/disable")
+_SWITCH = {"0": "on", "1": "off"}
 _SHORT = {
     "scaling_min_freq": "min",
     "scaling_max_freq": "max",
@@ -18,31 +21,37 @@ _SHORT = {
 }
 
 
-def describe_report(report: Report) -> list[str]:
+def describe_report(report: Report, machine: Machine) -> list[str]:
     """Lines that say what a pass wrote, what was found changed, and what did not become as asked."""
-    lines = [f"{name} {old} → {new} on {where}" for (name, old, new), where in _folded(report.writes)]
-    drift = [f"found {name} {old}, wanted {new}, on {where}" for (name, old, new), where in _folded(report.drift)]
-    return [*drift, *lines, *_odd_lines(report.outcomes)]
+    lines = [f"{name} {old} → {new} on {where}" if old != new else f"{name} {new} again on {where}" for (name, old, new), where in _folded(report.writes, machine)]
+    drift = [f"found {name} {old}, wanted {new}, on {where}" for (name, old, new), where in _folded(report.drift, machine)]
+    return [*drift, *lines, *_odd_lines(report.outcomes, machine)]
 
 
-def _folded(writes: Iterable[Write]) -> list[tuple[tuple[str, str, str], str]]:
+def _folded(writes: Iterable[Write], machine: Machine) -> list[tuple[tuple[str, str, str], str]]:
     found: dict[tuple[str, str, str], list[str]] = {}
     for write in writes:
-        found.setdefault((file_name(write.path), write.old or "?", write.value), []).append(write.path)
+        name, old, new = file_name(write.path, machine), write.old or "?", write.value
+        if write.path.endswith("/disable"):
+            old, new = _SWITCH.get(old, old), _SWITCH.get(new, new)
+        found.setdefault((name, old, new), []).append(write.path)
     return [(key, _place(paths)) for key, paths in found.items()]
 
 
-def _odd_lines(outcomes: Iterable[Outcome]) -> list[str]:
+def _odd_lines(outcomes: Iterable[Outcome], machine: Machine) -> list[str]:
     found: dict[tuple[str, str, str, str], list[str]] = {}
     for outcome in outcomes:
-        found.setdefault((file_name(outcome.path), outcome.status, outcome.wanted, outcome.shows or "nothing"), []).append(outcome.path)
+        found.setdefault((file_name(outcome.path, machine), outcome.status, outcome.wanted, outcome.shows or "nothing"), []).append(outcome.path)
     return [f"{name} {wanted} is {status} at {shows} on {_place(paths)}" for (name, status, wanted, shows), paths in found.items()]
 
 
-def file_name(path: str) -> str:
-    """A short name of a managed file."""
-    folder, _, name = path.rpartition("/")
-    return f"{folder.rpartition('/')[2]} off" if name == "disable" else _SHORT.get(name, name)
+def file_name(path: str, machine: Machine) -> str:
+    """A short name of a managed file; that of an idle state's switch is the state's."""
+    found = _IDLE.search(path)
+    if found is None:
+        return _SHORT.get(path.rpartition("/")[2], path.rpartition("/")[2])
+    states = {state.index: state.name for state in machine.by_id[int(found[1])].idle}
+    return states.get(int(found[2]), f"state{found[2]}")
 
 
 def _place(paths: Iterable[str]) -> str:

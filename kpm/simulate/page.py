@@ -86,11 +86,11 @@ def _node(node: NodeView) -> str:
         parts.append(f"<figure>{_svg(node, groups, cores)}<figcaption>{escape(label)}</figcaption></figure>")
     parts.append("</div>")
     for group in node.plan.groups[:_MOST_GROUPS]:
-        owner = f" {group.container.namespace}/{group.container.pod}" if group.container else ""
-        parts.append(f'<div class="small">{_chip(str(group.pool), format_cpulist(group.cpus))}{escape(describe_target(group) + owner)}</div>')
+        owner = f"{group.container.namespace}/{group.container.pod}: " if group.container else ""
+        parts.append(f'<div class="small">{_chip(str(group.pool), format_cpulist(group.cpus))}{escape(owner + describe_target(group))}</div>')
     if node.report is not None:
         written = f"{len(node.report.writes)} files written, {'settled' if node.report.settled else 'NOT settled'}"
-        parts.append(_list([*describe_report(node.report), written], "changes"))
+        parts.append(_list([*describe_report(node.report, node.machine), written], "changes"))
     parts.append(_list((str(problem) for problem in node.plan.problems), "problem"))
     return "\n".join(part for part in parts if part)
 

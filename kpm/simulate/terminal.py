@@ -59,11 +59,11 @@ def _print_node(out: Console, node: NodeView) -> None:
     for line in _map_lines(node, max(out.width - 6, 40) // _CELL):
         out.print(Text("    ") + line)
     for group in node.plan.groups[:_MOST_GROUPS]:
-        owner = f"  {group.container.namespace}/{group.container.pod}" if group.container else ""
-        out.print(Text.assemble("    ", (f" {format_cpulist(group.cpus)} ", POOL_STYLES[group.pool]), f" {describe_target(group)}{owner}"))
+        owner = f"{group.container.namespace}/{group.container.pod}: " if group.container else ""
+        out.print(Text.assemble("    ", (f" {format_cpulist(group.cpus)} ", POOL_STYLES[group.pool]), f" {owner}{describe_target(group)}"))
     _print_some(out, [f"uncore {item.entry.name}: {item.min_khz}..{item.max_khz} kHz" for item in node.plan.uncore if item.min_khz is not None], "    ")
     if node.report is not None:
-        lines = describe_report(node.report)
+        lines = describe_report(node.report, node.machine)
         _print_some(out, lines, "      ")
         out.print(Text(f"      {len(node.report.writes)} files written, {'settled' if node.report.settled else 'NOT settled'}", style="dim"))
     for problem in node.plan.problems:

@@ -12,10 +12,10 @@ from kpm.inputs import Cluster, cluster_of
 from kpm.simulate.scenario import Scenario, SimulatedNode, Step, cpus_of
 from kpm.targets import reserved_cpus
 from kpm_applier.discover import Discovery
-from kpm_applier.host import Watch
+from kpm_applier.host import Watch, write_one_by_one
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import State
+from kpm_applier.state import State, without_settled
 from kpm_planner.allocation import Allocation
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.intent import Node, Pod
@@ -72,8 +72,8 @@ class MemoryStore:
         """There is one agent a node."""
 
     def load(self) -> State:
-        """The state."""
-        return self.state
+        """The state, as an agent finds it that starts anew."""
+        return without_settled(self.state) if self.state.pending else self.state
 
     def save(self, state: State) -> None:
         """Keep the state."""
@@ -100,6 +100,9 @@ class _MortalHost:
                 raise Killed
             self.writes_left -= 1
         self.model.write(path, data)
+
+    def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
+        return write_one_by_one(self, writes)
 
     def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
         return self.model.read_all(paths)

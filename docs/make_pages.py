@@ -1,0 +1,111 @@
+"""Make the pictures and the generated pages of this folder out of the program itself (make pictures).
+
+python docs/make_pages.py [FOLDER]      default: this folder
+"""
+
+import sys
+from html import escape
+from pathlib import Path
+
+from kpm.cli.simulation import EMBEDDED
+from kpm.simulate.page import page_of
+from kpm.simulate.run import run
+from kpm.simulate.scenario import read_scenario
+from kpm.simulate.terminal import print_head, print_step
+from kpm.tables import console
+from kpm_planner.problems import REGISTRY
+
+#: Steps of the quickstart that the README's picture shows.
+_SHOWN = (1, 3, 4)
+
+
+def quickstart_picture() -> str:
+    """What a terminal shows of the quickstart, as SVG."""
+    scenario = read_scenario(EMBEDDED)
+    out = console(record=True, width=120)
+    out.file = (Path("/dev/null")).open("w", encoding="utf-8")
+    print_head(out, scenario)
+    for view in run(scenario):
+        if view.number in _SHOWN:
+            print_step(out, view)
+    out.file.close()
+    return out.export_svg(title="kpm simulate", unique_id="kpm")
+
+
+def quickstart_page() -> str:
+    """The quickstart as the page that --html writes."""
+    scenario = read_scenario(EMBEDDED)
+    return page_of(scenario, list(run(scenario)))
+
+
+def problems_page() -> str:
+    """The list of problem codes."""
+    head = "# Problem codes\n\nWhat could not be honoured is a value with a stable code. An error makes its object invalid on that node; a warning does not.\n\n"
+    rows = "".join(f"| `{code}` | {meaning} | {remedy} |\n" for code, (meaning, remedy) in sorted(REGISTRY.items()))
+    return f"{head}| code | meaning | what to do |\n|---|---|---|\n{rows}"
+
+
+_BOXES = {
+    # name: (x, y, width, text lines, colour)
+    "objects": (10, 20, 190, ("objects", "profiles, workloads,", "node configs, uncore"), "#e3f2fd"),
+    "pods": (10, 120, 190, ("pods + PodResources", "who owns which CPUs"), "#e3f2fd"),
+    "machine": (10, 220, 190, ("machine + baseline", "topology, ranges,", "what was there before"), "#e3f2fd"),
+    "plan": (270, 120, 170, ("plan_node", "kpm_planner, pure"), "#c8e6c9"),
+    "value": (510, 120, 150, ("NodePlan", "one value a node"), "#fff9c4"),
+    "diff": (730, 120, 150, ("diff", "kpm_applier, pure"), "#c8e6c9"),
+    "apply": (950, 120, 170, ("apply, verify", "only what differs"), "#ffccbc"),
+    "sysfs": (950, 250, 170, ("sysfs", "of this machine"), "#eeeeee"),
+    "explain": (510, 250, 150, ("plan, explain", "on any laptop"), "#eeeeee"),
+    "state": (730, 250, 150, ("state file", "baseline, requests"), "#eeeeee"),
+}
+_ARROWS = (
+    ("objects", "plan"), ("pods", "plan"), ("machine", "plan"), ("plan", "value"), ("value", "diff"), ("diff", "apply"), ("apply", "sysfs"),
+    ("value", "explain"), ("state", "diff"),
+)  # fmt: skip
+
+
+def data_flow_picture() -> str:
+    """The picture of the data flow."""
+    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1140 330" font-family="system-ui, sans-serif" role="img" aria-label="Data flow">']
+    parts.append('<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>')
+    parts.append('<rect width="1140" height="330" fill="#fff"/>')
+    for start, end in _ARROWS:
+        parts.append(_arrow(start, end))
+    for x, y, width, lines, colour in _BOXES.values():
+        parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="70" rx="8" fill="{colour}" stroke="#555"/>')
+        for index, line in enumerate(lines):
+            size, weight = (15, 600) if index == 0 else (12, 400)
+            top = y + (70 - 18 * len(lines)) // 2 + 14 + 18 * index
+            parts.append(f'<text x="{x + width / 2:g}" y="{top}" font-size="{size}" font-weight="{weight}" text-anchor="middle">{escape(line)}</text>')
+    return "".join([*parts, "</svg>\n"])
+
+
+def _arrow(start: str, end: str) -> str:
+    x1, y1, width1, *_ = _BOXES[start]
+    x2, y2, width2, *_ = _BOXES[end]
+    if x1 + width1 <= x2:
+        points = (x1 + width1, y1 + 35, x2 - 2, y2 + 35)
+    elif y2 > y1:
+        points = (x1 + width1 / 2, y1 + 70, x2 + width2 / 2, y2 - 2)
+    else:
+        points = (x1 + width1 / 2, y1, x2 + width2 / 2, y2 + 72)
+    return '<line x1="{:g}" y1="{:g}" x2="{:g}" y2="{:g}" stroke="#555" stroke-width="1.5" marker-end="url(#a)"/>'.format(*points)
+
+
+PAGES = {
+    "quickstart.svg": quickstart_picture,
+    "quickstart.html": quickstart_page,
+    "data-flow.svg": data_flow_picture,
+    "problems.md": problems_page,
+}
+
+
+def main() -> None:
+    """Write all pages."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    for name, make in PAGES.items():
+        (folder / name).write_text(make(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
