@@ -1,18 +1,11 @@
 """The command `kpm`."""
 
-import os
-import sys
-
 
 def main() -> None:
-    """Run the command line. A closed pipe and an interrupt end it quietly, as a shell expects."""
+    """Run the command line."""
     from kpm.cli import cli
 
-    try:
-        cli(prog_name="kpm")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    cli(prog_name="kpm")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,11 @@ def node_named(cluster: Cluster, name: str | None) -> Node:
 
 def targets_of(cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions) -> Targets:
     """The planner's inputs for these nodes. Errors: InputError."""
-    reported = _reported(options, machines)
+    return targets_with(cluster, machines, options, read_reported(options, machines))
+
+
+def targets_with(cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions, reported: Mapping[str, Allocation]) -> Targets:
+    """The planner's inputs for these nodes, with what the kubelet reported."""
     inputs, warnings = [], []
     for name, machine in machines.items():
         node = cluster.nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
@@ -72,7 +76,8 @@ def _running(pods: Sequence[Pod]) -> tuple[Pod, ...]:
     return tuple(pod if pod.phase else evolve(pod, phase="Running") for pod in pods)
 
 
-def _reported(options: AllocationOptions, machines: Mapping[str, Machine]) -> dict[str, Allocation]:
+def read_reported(options: AllocationOptions, machines: Mapping[str, object]) -> dict[str, Allocation]:
+    """What the kubelet reported, by node. Errors: InputError."""
     if options.assign and options.pod_resources:
         raise InputError("--assign-cpus: cannot be used together with --pod-resources; one of them says who owns which CPU")
     found = {}

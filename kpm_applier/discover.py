@@ -111,6 +111,11 @@ def discover(host: Host) -> Discovery:
     return Discovery(machine, tuple(groups), Observed(reader.values, reader.errors), _sentinels(reader, domains))
 
 
+def check_tree(host: Host) -> None:
+    """See that a tree lists its CPUs, before anything is made for it. Errors: HostError."""
+    _cpu_lists(_Reader(host, {}, {}))
+
+
 def _cpu_lists(reader: _Reader) -> tuple[frozenset[int], frozenset[int]]:
     online = reader.cpus(f"{CPU_ROOT}/online")
     present = reader.cpus(f"{CPU_ROOT}/present")
@@ -176,8 +181,9 @@ def _add_domain(
 def _read_domain(reader: _Reader, folder: str, number: int, cpus: tuple[int, ...], boost_off: bool) -> FrequencyDomain:
     available = _numbers(reader.text(f"{folder}/scaling_available_frequencies"))
     top = reader.number(f"{folder}/cpuinfo_max_freq")
-    limits = [top, reader.number(f"{folder}/amd_pstate_max_freq"), *available, *_numbers(reader.text(f"{folder}/scaling_boost_frequencies"))]
-    if boost_off:
+    named = reader.number(f"{folder}/amd_pstate_max_freq")
+    limits = [top, named, *available, *_numbers(reader.text(f"{folder}/scaling_boost_frequencies"))]
+    if boost_off and named is None:
         limits.append(_cppc_top(reader, cpus[0]))
     settings = CpufreqSettings(
         min_khz=_as_number(reader.managed(f"{folder}/{table.MIN_FREQ.file}")),

@@ -9,7 +9,7 @@ which a real policy is half-way between two settings.
 """
 
 import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from attrs import define, evolve, field
 
@@ -24,6 +24,10 @@ from kpm_planner.machine import CpufreqSettings, FrequencyDomain, Machine, Uncor
 _LONGEST_WRITE = 4096
 _UNCORE_STEP_KHZ = 100_000
 _UNCORE_STEPS = 127
+#: Drivers with a boost file in each policy.
+_POLICY_BOOST = frozenset({"cppc_cpufreq", "amd-pstate", "amd-pstate-epp"})
+_ROOT_WRITABLE = frozenset({("cpufreq", "boost"), ("intel_pstate", "no_turbo"), ("amd_pstate", "status")})
+_WRITABLE = frozenset({"scaling_min_freq", "scaling_max_freq", "scaling_governor", "energy_performance_preference", "scaling_setspeed", "boost"})
 _AMD_MODES = {"active": "amd-pstate-epp", "passive": "amd-pstate", "guided": "amd-pstate"}
 _UNSUPPORTED = "<unsupported>"
 
@@ -73,6 +77,8 @@ class KernelModel:
     _disabled: dict[int, int] = field(factory=dict)
     _uncore: dict[str, UncoreEntry] = field(factory=dict)
     _policy_of: dict[int, int] = field(factory=dict)
+    _absent: dict[int, int] = field(factory=dict)
+    _mode: str = ""
 
     def __attrs_post_init__(self) -> None:
         self.boost, self.status = self.machine.boost, self.machine.driver_status
@@ -148,10 +154,8 @@ class KernelModel:
         """Hand data to a file; OSError with the kernel's errno."""
         if path in self.faults:
             raise fail(self.faults[path], path)
-        text = data[:_LONGEST_WRITE].decode("ascii", "replace")
-        if text:
-            self._write(path, text)
-        self.log.append((path, text.strip()))
+        self._write(path, data[:_LONGEST_WRITE].decode("ascii", "replace"))
+        self.log.append((path, data[:_LONGEST_WRITE].decode("ascii", "replace").strip()))
 
     def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
         """Hand data to many files, in order; the failures by path."""
@@ -180,6 +184,9 @@ class KernelModel:
             self.returns[cpu] = self.returns.get(cpu, 0) + 1
         if online and was_dead and policy is not None:
             self._revive(policy)
+        number = self._policy_of.get(cpu, -1)
+        if online and number in self._absent:
+            self._add_policy(self.modes[self._mode][number], self._absent.pop(number))
 
     def _revive(self, policy: Policy) -> None:
         if policy.spec.driver == "amd-pstate-epp" and policy.governor != "performance":
@@ -194,7 +201,11 @@ class KernelModel:
     def _read(self, path: str) -> str:
         area, number, state, name = parse_path(path)
         if area in ("policy", "cpu-cpufreq"):
-            return self._read_policy(self._live_policy(area, number, path), name, path)
+            policy = self._policy_with(area, number, name, path)
+            if self._dead(policy):
+                raise fail(errno.EBUSY, path)
+            self._catch_up(policy)
+            return str(_POLICY_FILES[name](self, policy))
         if area == "cpu-idle":
             return self._read_idle(number, state, name, path)
         if area == "cpu-topology":
@@ -224,35 +235,12 @@ class KernelModel:
                 return str(self.status)
         raise fail(errno.ENOENT, path)
 
-    def _read_policy(self, policy: Policy, name: str, path: str) -> str:
-        spec = policy.spec
-        self._catch_up(policy)
-        known = {
-            "related_cpus": " ".join(map(str, spec.cpus)),
-            "affected_cpus": " ".join(str(cpu) for cpu in spec.cpus if cpu not in self.offline),
-            "scaling_driver": spec.driver,
-            "cpuinfo_min_freq": spec.hardware_min_khz,
-            "cpuinfo_max_freq": policy.hardware_max,
-            "scaling_min_freq": policy.shown[0],
-            "scaling_max_freq": policy.shown[1],
-            "scaling_governor": policy.governor,
-            "scaling_available_governors": " ".join(spec.governors),
-            "scaling_available_frequencies": " ".join(str(khz) for khz in sorted(spec.available_khz, reverse=True)) or None,
-            "amd_pstate_max_freq": spec.limit_max_khz if (spec.driver or "").startswith("amd-pstate") else None,
-            "energy_performance_preference": policy.epp,
-            "energy_performance_available_preferences": self._epps(policy),
-            "scaling_setspeed": policy.speed() if policy.governor == "userspace" else _UNSUPPORTED,
-            "boost": int(policy.boost) if spec.driver == "cppc_cpufreq" and self.boost is not None else None,
-        }
-        if known.get(name) is None:
-            raise fail(errno.ENOENT, path)
-        return str(known[name])
-
-    def _epps(self, policy: Policy) -> str | None:
+    def epps(self, policy: Policy) -> str | None:
+        """The preferences that the driver lists: under amd-pstate-epp and governor performance only that one."""
         if policy.epp is None:
             return None
         only = policy.spec.driver == "amd-pstate-epp" and policy.governor == "performance"
-        return "performance" if only else " ".join(policy.spec.epps or EPP_WORDS)
+        return "performance" if only else " ".join(policy.spec.epps if len(policy.spec.epps) > 1 else EPP_WORDS)
 
     def _read_idle(self, number: int, state: int, name: str, path: str) -> str:
         cpu = self.machine.by_id.get(number)
@@ -307,34 +295,48 @@ class KernelModel:
     # --- writing ---
 
     def _write(self, path: str, text: str) -> None:
+        """A write; one to a file that cannot be opened fails whatever it says, an empty one does nothing else."""
         area, number, state, name = parse_path(path)
         if area in ("policy", "cpu-cpufreq"):
-            self._write_policy(self._live_policy(area, number, path), name, text, path)
-        elif area == "cpu-idle" and name == "disable":
+            policy = self._policy_with(area, number, name, path)
+            self._must_be(name in _WRITABLE, path)
+            if text:
+                self._write_policy(policy, name, text, path)
+        elif area == "cpu-idle":
             self._read_idle(number, state, name, path)
-            on = parse_integer(text, path, largest=2**32 - 1) != 0
-            self._disabled[number] = self._disabled[number] & ~(1 << state) | on << state
-        elif area == "cpu-online":
-            self._read(path)
-            self.plug(number, online=parse_switch(text, path))
+            self._must_be(name == "disable", path)
+            if text:
+                on = parse_integer(text, path, largest=2**32 - 1) != 0
+                self._disabled[number] = self._disabled[number] & ~(1 << state) | on << state
         elif area.startswith("uncore:"):
-            self._write_uncore(area[7:], name, text, path)
+            self._read_uncore(area[7:], name, path)
+            self._must_be(name in ("min_freq_khz", "max_freq_khz"), path)
+            if text:
+                self._write_uncore(area[7:], name, text, path)
         else:
-            self._write_root(area, name, text, path)
+            self._read(path)
+            self._must_be((area, name) in _ROOT_WRITABLE or area == "cpu-online", path)
+            if text:
+                self._write_root(area, number, name, text, path)
 
-    def _write_root(self, area: str, name: str, text: str, path: str) -> None:
-        self._read(path)
+    def _must_be(self, writable: bool, path: str) -> None:
+        if not writable:
+            raise fail(errno.EACCES, path)
+
+    def _write_root(self, area: str, number: int, name: str, text: str, path: str) -> None:
         match area, name:
+            case "cpu-online", _:
+                self.plug(number, online=parse_switch(text, path))
             case "cpufreq", "boost":
                 self._set_boost(parse_switch(text, path), path)
             case "intel_pstate", "no_turbo":
                 self._set_boost(parse_integer(text, path) == 0, path)
-            case "amd_pstate", "status":
-                self._switch_mode(text.strip(), path)
             case _:
-                raise fail(errno.EACCES, path)
+                self._switch_mode(text.strip(), path)
 
     def _write_policy(self, policy: Policy, name: str, text: str, path: str) -> None:
+        if self._dead(policy):
+            raise fail(errno.EBUSY, path)
         match name:
             case "scaling_min_freq":
                 policy.min_request = parse_request(text, path, released=0)
@@ -344,22 +346,18 @@ class KernelModel:
                 self._refresh(policy)
             case "scaling_governor":
                 policy.set_governor(first_word(text).lower(), path)
-            case "energy_performance_preference" if policy.epp is not None:
+            case "energy_performance_preference":
                 policy.set_epp(first_word(text), path)
-            case "boost" if policy.spec.driver == "cppc_cpufreq" and self.boost is not None:
-                self._set_policy_boost(policy, parse_switch(text, path), path)
             case "scaling_setspeed":
                 self._catch_up(policy)
                 policy.set_speed(text, path)
             case _:
-                self._read_policy(policy, name, path)
-                raise fail(errno.EACCES, path)
+                self._set_policy_boost(policy, text, path)
 
     def _write_uncore(self, entry: str, name: str, text: str, path: str) -> None:
         found = self._uncore.get(entry)
-        if found is None or name not in ("min_freq_khz", "max_freq_khz"):
-            self._read_uncore(entry, name, path)
-            raise fail(errno.EACCES, path)
+        if found is None:
+            raise fail(errno.ENOENT, path)
         steps = parse_integer(text, path) // _UNCORE_STEP_KHZ
         if not 0 < steps <= _UNCORE_STEPS:
             raise fail(errno.EINVAL, path)
@@ -381,21 +379,24 @@ class KernelModel:
     def _number(self, area: str, number: int) -> int:
         return number if area == "policy" else self._policy_of.get(number, -1)
 
-    def _live_policy(self, area: str, number: int, path: str) -> Policy:
+    def _policy_with(self, area: str, number: int, name: str, path: str) -> Policy:
+        """The policy that has a file, whether a CPU of it is online or not."""
         policy = self.policies.get(self._number(area, number))
-        if policy is None:
+        file = _POLICY_FILES.get(name)
+        if policy is None or file is None or file(self, policy) is None:
             raise fail(errno.ENOENT, path)
-        if self.offline.issuperset(policy.spec.cpus):
-            raise fail(errno.EBUSY, path)
         return policy
+
+    def _dead(self, policy: Policy) -> bool:
+        return self.offline.issuperset(policy.spec.cpus)
 
     def _refresh(self, policy: Policy) -> None:
         policy.due = self.clock + self.latency
         self._catch_up(policy)
 
     def _catch_up(self, policy: Policy) -> None:
-        if self.clock >= policy.due:
-            policy.shown = policy.aggregate()
+        if policy.due is not None and self.clock >= policy.due:
+            policy.shown, policy.due = policy.aggregate(), None
 
     def _set_boost(self, on: bool, path: str) -> None:
         """Boost moves the hardware's maximum; a driver with a boost file overwrites the request for it (K24)."""
@@ -408,18 +409,24 @@ class KernelModel:
         for policy in alive:
             self._boost_policy(policy, on)
 
-    def _set_policy_boost(self, policy: Policy, on: bool, path: str) -> None:
+    def _set_policy_boost(self, policy: Policy, text: str, path: str) -> None:
+        on = parse_switch(text, path)
         if not self.boost:
             raise fail(errno.EINVAL, path)
         if on != policy.boost:
             self._boost_policy(policy, on)
 
     def _boost_policy(self, policy: Policy, on: bool) -> None:
+        """The driver asks for the new maximum itself; where that was asked for already, only the maximum is shown anew."""
         policy.boost = on
         policy.hardware_max = self._boosted_max(policy) if on else self._base_max(policy)
-        if not self._has_no_turbo():
+        if self._has_no_turbo():
+            policy.shown = policy.aggregate()
+        elif policy.max_request == policy.hardware_max:
+            policy.shown = (policy.shown[0], policy.hardware_max)
+        else:
             policy.max_request = policy.hardware_max
-        policy.shown = policy.aggregate()
+            policy.shown = policy.aggregate()
 
     def _boosted_max(self, policy: Policy) -> int:
         known = policy.spec.limit_max_khz or policy.spec.hardware_max_khz or 0
@@ -437,8 +444,12 @@ class KernelModel:
         before, self.status = self._driver(), word
         if driver == before:
             return
+        self._mode = driver
         for number, policy in list(self.policies.items()):
-            self._add_policy(self.modes[driver][number], policy.generation + 1)
+            if self._dead(policy):  # it is made again once it has a CPU
+                self._absent[number] = self.policies.pop(number).generation + 1
+            else:
+                self._add_policy(self.modes[driver][number], policy.generation + 1)
 
     def _driver(self) -> str | None:
         return next((policy.spec.driver for policy in self.policies.values()), None)
@@ -453,6 +464,34 @@ class KernelModel:
         if self.status is None:
             return ""
         return "amd_pstate" if any((policy.spec.driver or "").startswith("amd-") for policy in self.policies.values()) else "intel_pstate"
+
+
+def _boost_word(model: KernelModel, policy: Policy) -> int | None:
+    return int(policy.boost) if policy.spec.driver in _POLICY_BOOST and model.boost is not None else None
+
+
+def _amd_max(_: KernelModel, policy: Policy) -> int | None:
+    return policy.spec.limit_max_khz if (policy.spec.driver or "").startswith("amd-pstate") else None
+
+
+#: The files of a policy with what they show; None for one that its driver does not have.
+_POLICY_FILES: dict[str, Callable[[KernelModel, Policy], object]] = {
+    "scaling_min_freq": lambda _, policy: policy.shown[0],
+    "scaling_max_freq": lambda _, policy: policy.shown[1],
+    "scaling_governor": lambda _, policy: policy.governor,
+    "energy_performance_preference": lambda _, policy: policy.epp,
+    "energy_performance_available_preferences": lambda model, policy: model.epps(policy),
+    "scaling_setspeed": lambda _, policy: policy.speed() if policy.governor == "userspace" else _UNSUPPORTED,
+    "cpuinfo_min_freq": lambda _, policy: policy.spec.hardware_min_khz,
+    "cpuinfo_max_freq": lambda _, policy: policy.hardware_max,
+    "related_cpus": lambda _, policy: " ".join(map(str, policy.spec.cpus)),
+    "affected_cpus": lambda model, policy: " ".join(str(cpu) for cpu in policy.spec.cpus if cpu not in model.offline),
+    "scaling_driver": lambda _, policy: policy.spec.driver,
+    "scaling_available_governors": lambda _, policy: " ".join(policy.spec.governors),
+    "scaling_available_frequencies": lambda _, policy: " ".join(str(khz) for khz in sorted(policy.spec.available_khz, reverse=True)) or None,
+    "amd_pstate_max_freq": _amd_max,
+    "boost": _boost_word,
+}
 
 
 def start_values(domain: FrequencyDomain, governor: str, epp: str | None) -> FrequencyDomain:

@@ -26,7 +26,7 @@ class Policy:
     foreign_max: int | None = None
     speed_request: int | None = None
     generation: int = 0
-    due: float = 0.0
+    due: float | None = None
     saved_epp: str | None = None
     default_epp: str = "balance_performance"
     boost: bool = False

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 
-_NUMBER = re.compile(r"\+?(0[xX][0-9a-fA-F]+|[0-9]+)\Z")
+_NUMBER = re.compile(r"\+?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 #: A request that limits nothing; the kernel keeps its largest number for it.
 UNLIMITED = 2**31 - 1
 
@@ -16,16 +16,17 @@ def fail(number: int, path: str) -> OSError:
 
 def parse_integer(text: str, path: str, largest: int = 2**64 - 1) -> int:
     """A number: decimal, hexadecimal or octal, one newline at most. Errors: EINVAL, ERANGE."""
-    found = _NUMBER.match(text.removesuffix("\n"))
+    seen = text.partition("\0")[0]
+    found = _NUMBER.match(seen)
     if not found:
         raise fail(errno.EINVAL, path)
     digits = found[1]
-    octal = digits[0] == "0" and digits[1:2] not in ("x", "X") and len(digits) > 1
-    if octal and not set(digits) <= set("01234567"):
-        raise fail(errno.EINVAL, path)
+    octal = len(digits) > 1 and digits[0] == "0" and digits[1] not in "xX"
     number = int(digits, 8) if octal else int(digits, 0)
-    if number > largest:
+    if number > largest:  # met before what follows the digits is looked at
         raise fail(errno.ERANGE, path)
+    if seen[found.end() :] not in ("", "\n"):
+        raise fail(errno.EINVAL, path)
     return number
 
 

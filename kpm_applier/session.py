@@ -12,7 +12,7 @@ from attrs import define, evolve, field, frozen
 from kpm_applier.apply import Applied, apply
 from kpm_applier.attributes import Group, Kind
 from kpm_applier.diff import Repair, diff
-from kpm_applier.discover import Discovery, discover, merged, observe
+from kpm_applier.discover import Discovery, check_tree, discover, merged, observe
 from kpm_applier.host import Host, Watch
 from kpm_applier.state import GroupState, State, Store, with_baseline, without_void
 from kpm_applier.targets import Want, released, wanted
@@ -33,6 +33,10 @@ class Report:
     outcomes: tuple[Outcome, ...] = ()
     drift: tuple[Write, ...] = ()
     released: tuple[str, ...] = ()
+
+    def followed_by(self, later: "Report") -> "Report":
+        """Both reports as one."""
+        return Report((*self.writes, *later.writes), (*self.outcomes, *later.outcomes), (*self.drift, *later.drift), (*self.released, *later.released))
 
     @property
     def settled(self) -> bool:
@@ -68,6 +72,7 @@ class Applier:
     drift_count: int = 0
     _in_force: _InForce | None = None
     _watch: Watch | None = None
+    _writing: bool = False
     _fresh: bool = False
     _kept_groups: tuple[Group, ...] = ()
     _quiet: tuple[str, ...] = ()
@@ -77,7 +82,9 @@ class Applier:
     def open(self, *, writing: bool = True, known: Discovery | None = None) -> None:
         """Load the state and discover the machine, unless it is known. Errors: StateError, HostError, OSError of the root."""
         if writing:
+            check_tree(self.host)
             self.store.lock()
+        self._writing = writing
         self.state = self.store.load()
         if known is None:
             self.discover()
@@ -103,7 +110,10 @@ class Applier:
         self._kept_groups = ()
         self.discovery = discover(self.host)
         self._fresh = True
-        self.state = without_void(self.state, self.discovery.groups)
+        current = without_void(self.state, self.discovery.groups)
+        if current is not self.state and self._writing:
+            self._save(current)
+        self.state = current
         return self.discovery
 
     @property
@@ -163,7 +173,14 @@ class Applier:
         found = self._look()
         self._in_force = self._watch = None
         wants = released(found.groups, found.observed, self.state)
-        report = self._carry_out(wants, diff(wants, found.observed), found)
+        boost = [want for want in wants if want.group.kind is Kind.BOOST]
+        before = Report()
+        if boost:  # it moves the hardware's limits, which are the baseline of others
+            before = self._carry_out(boost, diff(boost, found.observed), found)
+            found = self.discover()
+            self._fresh = False
+            wants = released(found.groups, found.observed, self.state)
+        report = before.followed_by(self._carry_out(wants, diff(wants, found.observed), found))
         left = [
             Outcome(key, key, Status.OFFLINE, "baseline")
             for key in self.state.groups

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.plan import CpuGroup, NodePlan
-from kpm_planner.pools import Pool
 from kpm_planner.profiles import Target
 
 
@@ -23,7 +22,8 @@ def explain_profile(plan: NodePlan, name: str) -> tuple[str, ...]:
     users = [group for group in plan.groups if group.profile == name]
     lines = [f"CPUs {format_cpulist(group.cpus)}: {describe_target(group)}" for group in users]
     lines += [f"advertised as {resource}: {amount}" for resource, amount in plan.extended_resources.items() if resource.endswith(f"/{name}")]
-    lines += [str(problem) for problem in plan.problems if problem.object == obj or f"/{name}:" in problem.message or f"profile {name} " in problem.message]
+    mentions = (f"/{name}:", f"profile {name} ", f"profile {name!r} ")
+    lines += [str(problem) for problem in plan.problems if problem.object == obj or any(words in problem.message for words in mentions)]
     return (f"profile {name} on node {plan.node}: {'in use' if users else 'no CPU uses it'}", *_indent(lines))
 
 
@@ -33,17 +33,17 @@ def explain_pod(plan: NodePlan, namespace: str, name: str) -> tuple[str, ...]:
     for group in plan.groups:
         if group.container is not None and (group.container.namespace, group.container.pod) == (namespace, name):
             lines += [f"container {group.container.name}, CPUs {format_cpulist(group.cpus)}: {describe_target(group)}", *_indent(group.because)]
+    head = "owns CPUs" if lines else "owns no CPUs"
     lines += [str(problem) for problem in plan.problems if problem.object == f"Pod/{namespace}/{name}"]
-    return (f"pod {namespace}/{name} on node {plan.node}: {'owns CPUs' if lines else 'owns no CPUs and asks for nothing'}", *_indent(lines))
+    return (f"pod {namespace}/{name} on node {plan.node}: {head}", *_indent(lines))
 
 
 def describe_target(group: CpuGroup) -> str:
     """One line of pool, profile and values."""
     if group.held:
         return f"{group.pool}, left as it is"
-    values = describe_values(group.target)
     profile = f", profile {group.profile}" if group.profile else ""
-    return f"{group.pool}{profile}: {values}" if group.pool is not Pool.OFFLINE else str(group.pool)
+    return f"{group.pool}{profile}: {describe_values(group.target)}"
 
 
 def describe_values(target: Target) -> str:

@@ -1,6 +1,6 @@
 """Which container owns which CPUs, and under which profile (design §4, exclusive; rule R7)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from attrs import evolve, frozen
@@ -53,12 +53,13 @@ def resolve_ownership(allocation: Allocation, custom_devices: Sequence[str] = ()
     problems: list[Problem] = []
     pods = _newest_by_name(allocation.pods)
     reported, unknown = _reported(allocation, pods, custom_devices, problems)
-    claims: list[tuple[tuple[datetime, datetime, str, str, str], Owner]] = []
+    claims: list[_Claim] = []
     for entry in reported:
         pod = pods.get((entry.namespace, entry.pod))
         owner = _unknown_pod(entry, problems) if pod is None else _owner(entry, pod, allocation, custom_devices, problems)
         if owner is not None:
-            claims.append((_start_key(pod, entry), owner))
+            claims.append((_started(pod), owner))
+    problems += _refused_unreported(pods, {(entry.namespace, entry.pod, entry.container) for entry in reported}, custom_devices)
     owners = _disjoint(claims, problems)
     return Ownership(owners, unknown, tuple(problems))
 
@@ -116,6 +117,20 @@ def _entitled(pod: Pod, container: Container, custom_devices: Sequence[str]) -> 
     return _native_cpus(pod, container) is not None or container.claims or _uses_device(container, custom_devices)
 
 
+def _refused_unreported(pods: Mapping[tuple[str, str], Pod], reported: Collection[tuple[str, str, str]], custom_devices: Sequence[str]) -> Iterable[Problem]:
+    """Containers that ask for a profile, can own no CPUs, and of which the kubelet says nothing either."""
+    for (namespace, name), pod in pods.items():
+        for container in pod.containers if pod.live else ():
+            waiting = (namespace, name, container.name) not in reported and not container.finished
+            if waiting and requested_profiles(container) and not _entitled(pod, container, custom_devices):
+                yield _not_guaranteed(f"Pod/{namespace}/{name}", container)
+
+
+def _not_guaranteed(obj: str, container: Container) -> Problem:
+    message = "asks for a profile but can own no CPUs: needs QoS Guaranteed, whole cpu, requests equal to limits"
+    return error(Code.POD_NOT_GUARANTEED, obj, f"spec.containers[{container.name}].resources", message)
+
+
 def _native_cpus(pod: Pod, container: Container) -> int | None:
     """CPUs that the static CPU manager owes the container; None where it hands out none (kubelet, static policy)."""
     request, limit = container.cpu
@@ -146,8 +161,7 @@ def _owner(entry: ContainerCpus, pod: Pod, allocation: Allocation, custom_device
     place = f"spec.containers[{container.name}].resources"
     if not _entitled(pod, container, custom_devices):
         if asked:
-            message = "asks for a profile but can own no CPUs: needs QoS Guaranteed, whole cpu, requests equal to limits"
-            problems.append(error(Code.POD_NOT_GUARANTEED, _pod_name(entry), place, message))
+            problems.append(_not_guaranteed(_pod_name(entry), container))
         return None
     if not asked:
         return Owner(ref, entry.cpus)
@@ -175,23 +189,38 @@ def _count_right(entry: ContainerCpus, pod: Pod, container: Container, amount: Q
     return False
 
 
-def _start_key(pod: Pod | None, entry: ContainerCpus) -> tuple[datetime, datetime, str, str, str]:
-    started, created = (None, None) if pod is None else (pod.started, pod.meta.created)
-    return (started or created or _OLDEST, created or _OLDEST, entry.namespace, entry.pod, entry.container)
+_Claim = tuple[datetime | None, Owner]
 
 
-def _disjoint(claims: list[tuple[tuple[datetime, datetime, str, str, str], Owner]], problems: list[Problem]) -> tuple[Owner, ...]:
-    """Give every CPU to the owner that started last."""
-    taken: dict[int, Owner] = {}
+def _started(pod: Pod | None) -> datetime | None:
+    return None if pod is None else pod.started or pod.meta.created
+
+
+def _precedence(claim: _Claim) -> tuple[float, str, str, str]:
+    """The pod that started later first; of two that started at one time, by namespace and name."""
+    started, owner = claim
+    age = (started or _OLDEST) - _OLDEST
+    return (-age.total_seconds(), owner.ref.namespace, owner.ref.pod, owner.ref.name)
+
+
+def _disjoint(claims: list[_Claim], problems: list[Problem]) -> tuple[Owner, ...]:
+    """Give every CPU to one owner."""
+    taken: dict[int, _Claim] = {}
     owners = []
-    for _, owner in sorted(claims, key=lambda claim: claim[0], reverse=True):
+    for claim in sorted(claims, key=_precedence):
+        started, owner = claim
         lost = owner.cpus & taken.keys()
         if lost:
-            winner = taken[min(lost)].ref
-            message = f"container {owner.ref.name} is reported to own CPUs {format_cpulist(lost)}, which {winner.namespace}/{winner.pod} has, started later"
-            problems.append(warning(Code.POD_OVERLAP, f"Pod/{owner.ref.namespace}/{owner.ref.pod}", "", message))
+            problems.append(_overlap(owner, lost, started, taken[min(lost)]))
             owner = evolve(owner, cpus=owner.cpus - lost)
         if owner.cpus:
-            taken.update(dict.fromkeys(owner.cpus, owner))
+            taken.update(dict.fromkeys(owner.cpus, claim))
             owners.append(owner)
     return tuple(owners)
+
+
+def _overlap(owner: Owner, lost: frozenset[int], started: datetime | None, winner: _Claim) -> Problem:
+    ref = winner[1].ref
+    how = "started later" if None not in (started, winner[0]) and started != winner[0] else "decided without timestamps"
+    message = f"container {owner.ref.name} is reported to own CPUs {format_cpulist(lost)}, which {ref.namespace}/{ref.pod} has ({how})"
+    return warning(Code.POD_OVERLAP, f"Pod/{owner.ref.namespace}/{owner.ref.pod}", "", message)

@@ -19,7 +19,7 @@ from kpm_planner.ownership import resolve_ownership
 from kpm_planner.pools import Assignment, Pool, Pools, assign_pools, unmanaged
 from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import BASELINE, Resolved, ResolvedProfile, Target, resolve_profile
-from kpm_planner.selection import Accepted, accept, config_of, selects
+from kpm_planner.selection import Accepted, accept, config_of, reference, selector_problems, selects
 from kpm_planner.uncore import UncoreTarget, plan_uncore
 
 _BASELINE = Resolved(BASELINE)
@@ -99,6 +99,7 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
     uncore, uncore_problems = plan_uncore(node, accepted, machine)
     found = [
         *(problem for resolved in profiles.values() for problem in resolved.problems),
+        *(problem for name, profile in accepted.profiles.items() if name not in profiles for problem in selector_problems(profile.node_selector, reference(profile))),
         *ownership.problems,
         *pools.problems,
         *domain_problems,

@@ -10,6 +10,8 @@ from attrs import frozen
 
 
 class Severity(StrEnum):
+    """How much a problem spoils."""
+
     ERROR = "error"
     WARNING = "warning"
 

@@ -87,7 +87,6 @@ def _frequency_faults(pstates: PStates, obj: str) -> Iterable[Problem]:
         if bad_text or (isinstance(value, int) and value <= 0):
             allowed = 'MHz below 100000, kHz from there on, or a percentage from "0%" to "100%"'
             yield error(Code.FREQUENCY_FORMAT, obj, field, f"{value!r} is no frequency: {allowed}")
-            return
     if pstates.min is None or pstates.max is None or type(pstates.min) is not type(pstates.max):
         return
     low, high = (frequency_khz(value, (0, 100)) for value in (pstates.min, pstates.max))
@@ -175,7 +174,7 @@ def _machine_faults(profile: PowerProfile, machine: Machine) -> Iterable[Problem
     obj = reference(profile)
     asks_frequency = profile.pstates != PStates()
     managed = machine.managed_kinds
-    if asks_frequency and len(managed) < len({kind.frequency for kind, _ in machine.kinds}):
+    if asks_frequency and any(kind.frequency is None or not kind.frequency.managed for kind, _ in machine.kinds):
         drivers = sorted({str(kind.frequency.driver) for kind, _ in machine.kinds if kind.frequency is not None and not kind.frequency.managed})
         what = f"scaling driver {', '.join(drivers)} is not one that is managed" if drivers else "CPUs without a scaling driver"
         yield warning(Code.FREQUENCY_UNSUPPORTED, obj, "spec.pstates", f"{what}; those CPUs keep their frequencies")
@@ -189,20 +188,24 @@ def _range_faults(pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: s
         return
     lowest = min(_hardware(domain)[0] for domain in domains)
     highest = max(domain.limit_max_khz or _hardware(domain)[1] for domain in domains)
+    outside = False
     for field, value in ((MIN_FIELD, pstates.min), (MAX_FIELD, pstates.max)):
         khz = frequency_khz(value, None) if value is not None else None
         if khz is not None and not lowest <= khz <= highest:
+            outside = True
             message = f"{value!r} ({khz} kHz) is outside every core's range, {lowest} to {highest} kHz"
             yield error(Code.FREQUENCY_RANGE, obj, field, message)
-            return
-    for domain in domains:
-        low, high = _ends(pstates, domain)
-        if low > high and min(max(low, _hardware(domain)[0]), _hardware(domain)[1]) <= min(high, _hardware(domain)[1]):
-            continue
-        if low > high:
-            message = f"{pstates.min!r} ({low} kHz) is above spec.pstates.max {pstates.max!r} ({high} kHz) on cores of {_range_text(domain)}"
-            yield error(Code.FREQUENCY_ORDER, obj, MIN_FIELD, message)
-            return
+    upside_down = next((domain for domain in domains if _upside_down(pstates, domain)), None)
+    if upside_down is not None and not outside:
+        low, high = _ends(pstates, upside_down)
+        message = f"{pstates.min!r} ({low} kHz) is above spec.pstates.max {pstates.max!r} ({high} kHz) on cores of {_range_text(upside_down)}"
+        yield error(Code.FREQUENCY_ORDER, obj, MIN_FIELD, message)
+
+
+def _upside_down(pstates: PStates, domain: FrequencyDomain) -> bool:
+    """Whether the minimum lies above the maximum on these cores, and not only because it is clamped to them."""
+    (low, high), (hardware_min, hardware_max) = _ends(pstates, domain), _hardware(domain)
+    return low > high and min(max(low, hardware_min), hardware_max) > min(high, hardware_max)
 
 
 def _governor_faults(pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: str) -> Iterable[Problem]:

@@ -55,7 +55,7 @@ def accept(intent: Intent) -> Accepted:
             kept[type(obj)].append(obj)
     profiles = _unique_profiles([obj for obj in kept[PowerProfile] if isinstance(obj, PowerProfile)], problems)
     for same_kind in kept.values():
-        same_kind.sort(key=lambda obj: age_key(obj.meta))
+        same_kind.sort(key=age_key)
         problems += _name_problems(same_kind)
     accepted = Intent(
         profiles=tuple(profiles.values()),
@@ -100,12 +100,10 @@ def _name_problems(objects: list[PowerObject]) -> list[Problem]:
 
 
 def _config_problems(configs: tuple[PowerConfig, ...]) -> list[Problem]:
-    message = "PowerConfig/{} is older and holds" + _unmarked_or_rest(configs)
-    return [warning(Code.CONFIG_SUPERSEDED, reference(config), "", message.format(configs[0].meta.name)) for config in configs[1:]]
-
-
-def _unmarked_or_rest(objects: tuple[PowerObject, ...]) -> str:
-    return decided_without_age(*(obj.meta for obj in objects))
+    return [
+        warning(Code.CONFIG_SUPERSEDED, reference(config), "", f"{reference(configs[0])} is older and holds{decided_without_age(configs[0].meta, config.meta)}")
+        for config in configs[1:]
+    ]
 
 
 def decided_without_age(*metas: Meta) -> str:
@@ -113,14 +111,14 @@ def decided_without_age(*metas: Meta) -> str:
     return " (decided without creationTimestamp)" if len(metas) > 1 and any(meta.created is None for meta in metas) else ""
 
 
-def age_key(meta: Meta) -> tuple[datetime, str, str]:
-    """Sort key of age, then namespace and name; a missing creationTimestamp counts as newest."""
-    return (meta.created or _NEWEST, meta.namespace or "", meta.name)
+def age_key(obj: PowerObject) -> tuple[datetime, str, str]:
+    """Sort key of age, then namespace and name; a missing creationTimestamp counts as newest, a missing namespace is the system's."""
+    return (obj.meta.created or _NEWEST, obj.meta.namespace or SYSTEM_NAMESPACE.get(obj.group, ""), obj.meta.name)
 
 
 def precedence_key(obj: PowerWorkload | PowerNodeConfig | Uncore, node: Node) -> tuple[datetime, str, int, int, str]:
     """Sort key of two objects that claim one thing on a node; the first wins (R5)."""
-    created, namespace, name = age_key(obj.meta)
+    created, namespace, name = age_key(obj)
     by_kind = 0 if isinstance(obj, PowerNodeConfig) else 1
     by_name = 0 if isinstance(obj, Uncore) and obj.meta.name == node.name else 1
     return (created, namespace, by_kind, by_name, name)

@@ -1,5 +1,7 @@
 """The command line: one module a group of verbs, imported when the verb is used."""
 
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -8,6 +10,7 @@ import click
 from kpm import __version__
 from kpm.errors import InputError, one_line
 
+_BROKEN_PIPE = 141
 _VERBS = {
     "discover": ("machine", "Show the machine: CPUs, frequency domains, idle states, uncore, and what is supported."),
     "validate": ("planning", "Check objects against their schema and rules; needs no machine."),
@@ -51,6 +54,12 @@ class _Lazy(click.Group):
             return super().invoke(ctx)
         except InputError as failure:
             click.echo(f"kpm: {one_line(failure, 2000)}", err=True)
+            ctx.exit(2)
+        except BrokenPipeError:  # the reader has gone, as with head: end as a shell expects
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(_BROKEN_PIPE)
+        except OSError as failure:
+            click.echo(f"kpm: {one_line(failure.filename or 'standard output')}: {failure.strerror}", err=True)
             ctx.exit(2)
 
 

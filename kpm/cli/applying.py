@@ -2,7 +2,7 @@
 
 import errno
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,9 +13,10 @@ from kpm.applying import open_applier
 from kpm.cli.options import allocation_options, files_option, output_option, print_lines, print_structured, say, state_option, sysfs_option
 from kpm.cli.planning import all_problems, need_files
 from kpm.inputs import Cluster
-from kpm.targets import AllocationOptions, node_named, targets_of
+from kpm.targets import AllocationOptions, node_named, read_reported, targets_with
 from kpm_applier.session import Applier, Report
 from kpm_applier.state import StateError
+from kpm_planner.allocation import Allocation
 from kpm_planner.changes import Outcome, Status, Write
 from kpm_planner.plan import ClusterPlan, plan_cluster
 from kpm_planner.problems import has_errors
@@ -30,8 +31,9 @@ class _Request:
     """What diff and apply have in common."""
 
     cluster: Cluster
-    node: str | None
+    node: str
     allocation: AllocationOptions
+    reported: Mapping[str, Allocation]
     sysfs: str
     state_dir: str
 
@@ -39,14 +41,15 @@ class _Request:
         return open_applier(self.sysfs, self.state_dir, writing=writing)
 
     def plan(self, applier: Applier) -> ClusterPlan:
-        name = node_named(self.cluster, self.node).name
-        targets = targets_of(self.cluster, {name: applier.machine}, self.allocation)
+        targets = targets_with(self.cluster, {self.node: applier.machine}, self.allocation, self.reported)
         print_lines(f"warning: {text}" for text in targets.warnings)
         return plan_cluster(self.cluster.intent, targets.inputs)
 
 
 def _request(filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, sysfs: str, state_dir: str) -> _Request:
-    return _Request(need_files(filenames), node, AllocationOptions(pod_resources, assign_cpus), sysfs, state_dir)
+    cluster, allocation = need_files(filenames), AllocationOptions(pod_resources, assign_cpus)
+    name = node_named(cluster, node).name
+    return _Request(cluster, name, allocation, read_reported(allocation, {name: None}), sysfs, state_dir)
 
 
 @click.command()
@@ -93,7 +96,7 @@ def _write_line(write: Write) -> str:
 def _why(write: Write) -> str:
     """The reasons of one file out of those of its whole group."""
     key = _REASON_OF.get(write.path.rpartition("/")[2])
-    own = [line for line in write.because[1:] if key and line.startswith(key)]
+    own = [line for line in write.because[1:] if line.startswith(("profile ", key or "profile "))]
     first = {"drift": "changed by somebody else; ", "restore": "", "plan": ""}[write.reason]
     return first + "; ".join([*write.because[:1], *own])
 

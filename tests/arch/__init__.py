@@ -1,0 +1,1 @@
+"""Gates: what keeps the three packages what they are."""

@@ -1,0 +1,292 @@
+"""Costs of the core as ratios to a floor measured in the same process (make bench).
+
+Prints a table and writes bench-results/core.json. Times are minima of many runs; the ratios are what counts.
+"""
+
+import contextlib
+import gc
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest import mock
+
+import yaml
+
+from kpm.machines import MODELS, MachineSpec, build_machine
+from kpm.views import machine_view
+from kpm_applier.kernel_model import KernelModel
+from kpm_applier.session import Applier
+from kpm_applier.state import StateStore
+from kpm_applier.sysfs import SysfsHost
+from kpm_planner.allocation import Allocation, ContainerCpus
+from kpm_planner.intent import Container, CStates, Intent, Meta, Node, Pod, PowerProfile, PowerWorkload, PStates, ReservedCpus
+from kpm_planner.machine import Machine
+from kpm_planner.plan import NodeInput, NodePlan, plan_cluster, plan_node
+
+REPO = Path(__file__).resolve().parents[2]
+RESULTS = Path(os.environ.get("KPM_BENCH_RESULTS", REPO / "bench-results"))
+SPEC_256 = MachineSpec(packages=2, cores=64, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
+SPEC_128 = MachineSpec(packages=2, cores=32, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
+
+
+def fastest(work: Callable[[], object], runs: int = 30) -> float:
+    """Seconds of the fastest of some runs."""
+    best = math.inf
+    gc.disable()
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    gc.enable()
+    return best
+
+
+def write_tree(model: KernelModel, folder: Path) -> SysfsHost:
+    """The files of a model as a real tree, on a memory file system."""
+    paths: list[str] = []
+    original = KernelModel.read
+
+    def read(self: KernelModel, path: str) -> bytes:
+        data = original(self, path)
+        paths.append(path)
+        return data
+
+    with mock.patch.object(KernelModel, "read", read):
+        applier = Applier(model, StateStore(str(folder / "none"), "/none", live=False))
+        applier.discover()
+        applier.changed()
+    for path in dict.fromkeys(paths):
+        file = folder / "sys" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(original(model, path))
+    return SysfsHost(str(folder / "sys"))
+
+
+def shared_intent(max_mhz: int, *, off: str, epp: str) -> Intent:
+    """A policy that sets every file of every CPU but two."""
+    profile = PowerProfile(Meta("s"), shared=True, pstates=PStates(min=max_mhz - 200, max=max_mhz, epp=epp), cstates=CStates(names=dict.fromkeys(("POLL", "C1", "C1E", "C6"), off == "")))
+    workload = PowerWorkload(Meta("w"), all_cores=True, reserved_cpus=(ReservedCpus((0, 1)),), power_node_selector={"h": "n"}, power_profile="s")
+    return Intent((profile,), (workload,))
+
+
+def node_plan(intent: Intent, machine: Machine) -> NodePlan:
+    """The plan of the one node of these benches."""
+    return plan_node(intent, NodeInput(Node("n", {"h": "n"}), machine))
+
+
+def bench_applier(folder: Path) -> dict[str, float]:
+    """Passes over 256 CPUs with EPP and four idle states, on files."""
+    host = write_tree(KernelModel(build_machine(SPEC_256)), folder)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    applier = Applier(host, StateStore(str(folder / "state"), host.root, live=False))
+    applier.open()
+    one = node_plan(shared_intent(1500, off="x", epp="power"), applier.machine)
+    two = node_plan(shared_intent(1900, off="", epp="balance_power"), applier.machine)
+    applier.apply(one)
+    applier.changed()
+    for _ in range(2):
+        assert not applier.apply(one).writes
+    descriptors = [entry[0] for entry in applier._watch.entries]
+    sentinels = [entry[0] for entry in applier._sentinels.entries]
+
+    def bare_reads() -> None:
+        pread = os.pread
+        for descriptor in descriptors:
+            pread(descriptor, 64, 0)
+
+    def bare_pass() -> None:
+        bare_reads()
+        pread = os.pread
+        for descriptor in sentinels:
+            pread(descriptor, 64, 0)
+
+    def idle_pass() -> None:
+        assert not applier.changed()
+        assert not applier.apply(one).writes
+
+    floor = fastest(bare_pass, 60)
+    idle = fastest(idle_pass, 60)
+    opened: list[str] = []
+    with mock.patch("os.open", side_effect=lambda *args, **_: opened.append(str(args))), mock.patch("os.pwrite", side_effect=AssertionError):
+        idle_pass()
+    return {
+        "idle_files": len(descriptors) + len(sentinels),
+        "idle_floor_ms": floor * 1e3,
+        "idle_pass_ms": idle * 1e3,
+        "idle_ratio": idle / floor,
+        "idle_opens": len(opened),
+        **bench_change(applier, one, two),
+    }
+
+
+def bench_change(applier: Applier, one: NodePlan, two: NodePlan) -> dict[str, float]:
+    """A change of every managed file of 254 CPUs, against the bare writes and one bare read of the same files."""
+    host = applier.host
+    report = applier.apply(two)
+    paths = [write.path for write in report.writes]
+    data = {write.path: f"{write.value}\n".encode() for write in report.writes}
+    before = {write.path: f"{write.old}\n".encode() for write in report.writes}
+    assert isinstance(host, SysfsHost)
+    host.keep(paths)
+    kept = [(host._kept[path], data[path]) for path in paths]
+    back = [(host._kept[path], before[path]) for path in paths]
+
+    def bare(pairs: list[tuple[int, bytes]]) -> None:
+        pwrite, pread, truncate = os.pwrite, os.pread, os.ftruncate
+        for descriptor, text in pairs:
+            pwrite(descriptor, text, 0)
+            truncate(descriptor, len(text))
+        for descriptor, _ in pairs:
+            pread(descriptor, 64, 0)
+
+    floors, changes = [], []
+    for turn in range(40):
+        plan, pairs = ((one, back), (two, kept))[turn % 2]
+        assert not applier.apply((two, one)[turn % 2]).writes  # an idle pass, as before any change
+        gc.disable()
+        start = time.perf_counter()
+        made = applier.apply(plan)
+        changes.append(time.perf_counter() - start)
+        assert len(made.writes) == len(paths), (len(made.writes), len(paths))
+        start = time.perf_counter()
+        bare(pairs)
+        floors.append(time.perf_counter() - start)
+        gc.enable()
+    floor, change = min(floors), min(changes)
+    return {"change_files": len(paths), "change_floor_ms": floor * 1e3, "change_ms": change * 1e3, "change_ratio": change / floor}
+
+
+def bench_plan_node() -> dict[str, float]:
+    """plan_node with 256 CPUs, 20 profiles, 110 pods."""
+    profiles = [PowerProfile(Meta(f"p{n}"), pstates=PStates(min="20%", max=2000 + n, epp="power"), cstates=CStates(max_latency_us=10)) for n in range(19)]
+    profiles.append(PowerProfile(Meta("s"), shared=True, pstates=PStates(max=1500)))
+    workload = PowerWorkload(Meta("w"), all_cores=True, reserved_cpus=(ReservedCpus((0, 1, 128, 129)),), power_node_selector={"h": "n"}, power_profile="s")
+    pods, reported = [], []
+    for number in range(110):
+        resources = ((f"power.openshift.io/p{number % 19}", 2),)
+        container = Container("c", (2, 2), (1, 1), resources)
+        created = datetime(2026, 1, 1, 0, number % 60, tzinfo=UTC)
+        pods.append(Pod(Meta(f"pod{number}", "default", uid=str(number), created=created), (container,), phase="Running", guaranteed=True))
+        reported.append(ContainerCpus("default", f"pod{number}", "c", frozenset({2 + number, 130 + number})))
+    item = NodeInput(Node("n", {"h": "n"}), build_machine(SPEC_256), Allocation(tuple(pods), tuple(reported)))
+    intent = Intent(tuple(profiles), (workload,))
+    assert not plan_node(intent, item).problems
+    return {"plan_node_ms": fastest(lambda: plan_node(intent, item)) * 1e3}
+
+
+def bench_plan_cluster() -> dict[str, float]:
+    """plan_cluster over 10, 100, 1,000 nodes of 128 CPUs; the exponent of its growth."""
+    intent = shared_intent(1500, off="x", epp="power")
+    times = {}
+    for count in (10, 100, 1000):
+        items = [NodeInput(Node(f"n{number}", {"h": "n"}), build_machine(SPEC_128)) for number in range(count)]
+        times[count] = fastest(lambda items=items: plan_cluster(intent, items), 3 if count == 1000 else 8)
+    exponent = math.log(times[1000] / times[10]) / math.log(100)
+    return {**{f"plan_cluster_{count}_ms": seconds * 1e3 for count, seconds in times.items()}, "plan_cluster_exponent": exponent}
+
+
+def bench_process(folder: Path) -> dict[str, float]:
+    """`kpm plan` as a process, on a described machine of 256 CPUs, against the bare interpreter."""
+    machine, objects = folder / "machine.json", folder / "objects.yaml"
+    machine.write_text(json.dumps(machine_view(build_machine(SPEC_256))))
+    objects.write_text(yaml.safe_dump_all(_policy("n")))
+    argv = [sys.executable, "-m", "kpm", "plan", "-f", str(objects), "--machine", str(machine), "--node", "n", "-o", "json"]
+
+    def start(command: list[str]) -> None:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=REPO)
+
+    start(argv)
+    bare = fastest(lambda: start([sys.executable, "-c", "pass"]), 10)
+    return {"process_floor_ms": bare * 1e3, "plan_process_ms": fastest(lambda: start(argv), 10) * 1e3, "plan_process_peak_mib": _peak(argv)}
+
+
+def _peak(argv: list[str]) -> float:
+    code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    out = subprocess.run([sys.executable, "-c", code, *argv], check=True, capture_output=True, text=True, cwd=REPO).stdout
+    return int(out) / 1024
+
+
+def _policy(label: str) -> list[dict[str, object]]:
+    meta = {"namespace": "power-manager"}
+    spec = {"shared": True, "pstates": {"min": 1000, "max": 1500, "epp": "power"}, "cstates": {"names": {"C6": False}}}
+    selector = {"pool": label}
+    return [
+        {"apiVersion": "power.openshift.io/v1", "kind": "PowerProfile", "metadata": {"name": "s", **meta}, "spec": spec},
+        {"apiVersion": "power.openshift.io/v1", "kind": "PowerProfile", "metadata": {"name": "fast", **meta}, "spec": {"pstates": {"min": "80%"}, "cpuCapacity": "50%"}},
+        {
+            "apiVersion": "power.openshift.io/v1", "kind": "PowerWorkload", "metadata": {"name": "w", **meta},
+            "spec": {"allCores": True, "powerProfile": "s", "powerNodeSelector": selector, "reservedCPUs": [{"cores": [0, 64]}]},
+        },
+    ]  # fmt: skip
+
+
+def scenario_of(nodes: int, steps: int) -> dict[str, object]:
+    """A cluster of 128-CPU nodes, a policy edited now and then, pods that come and go, somebody who meddles."""
+    pods = lambda number: {  # noqa: E731
+        "metadata": {"name": f"pod-{number}", "namespace": "default"},
+        "spec": {"nodeName": f"node-{number * 37 % nodes}", "containers": [{"name": "c", "resources": {"limits": {"cpu": 4, "memory": "1Gi", "power.openshift.io/fast": 4}}}]},
+    }
+    timeline: list[dict[str, object]] = []
+    for number in range(steps):
+        if number % 25 == 0:
+            objects = _policy("all")
+            objects[0]["spec"]["pstates"]["max"] = 1500 + number * 10  # type: ignore[index]
+            timeline.append({"name": "policy", "apply": objects})
+        elif number % 10 == 9:
+            path = "devices/system/cpu/cpu5/cpufreq/scaling_max_freq"
+            timeline.append({"name": "meddle", "write": [{"node": f"node-{number}", "path": path, "value": 900000}]})
+        else:
+            timeline.append({"name": "pods", "start": [pods(number * 20 + extra) for extra in range(20)]})
+    machine = {"packages": 2, "cores": 32, "threads": 2, "epp": "balance_performance", "idleDriver": "intel_idle", "idleStates": [{"name": "POLL"}, {"name": "C6", "latencyUs": 133}]}
+    return {"version": 1, "nodes": [{"name": "node", "count": nodes, "labels": {"pool": "all"}, "reserved": "0,64", "machine": machine}], "steps": timeline}
+
+
+def bench_simulation(folder: Path) -> dict[str, float]:
+    """1,000 nodes of 128 CPUs, 50 steps; in a process of its own, for its memory."""
+    path = folder / "scenario.yaml"
+    path.write_text(yaml.safe_dump(scenario_of(1000, 50)))
+    argv = [sys.executable, "-m", "kpm", "simulate", "-q", str(path)]
+    start = time.perf_counter()
+    peak = _peak(argv)
+    return {"simulation_s": time.perf_counter() - start, "simulation_peak_mib": peak}
+
+
+LIMITS = {
+    "idle_ratio": 1.3,
+    "idle_opens": 0,
+    "change_ratio": 2.0,
+    "plan_node_ms": 2.0,
+    "plan_process_ms": 250.0,
+    "plan_cluster_exponent": 1.1,
+    "simulation_s": 60.0,
+}
+
+
+def main() -> None:
+    """Run all benches, print them with what is asked, write them."""
+    results: dict[str, float] = {}
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=memory) as name:
+        folder = Path(name)
+        for bench in (bench_plan_node, bench_plan_cluster, lambda: bench_applier(folder), lambda: bench_process(folder), lambda: bench_simulation(folder)):
+            results.update(bench())
+    results["bench_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for key, value in results.items():
+        limit = LIMITS.get(key)
+        verdict = "" if limit is None else f"   at most {limit:g}: {'ok' if value <= limit else 'MISSED'}"
+        print(f"{key:28} {value:12.3f}{verdict}")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "core.json").write_text(json.dumps({"results": results, "limits": LIMITS}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()

@@ -1,0 +1,15 @@
+"""Hypothesis profiles: dev for a quick look, ci for every run (always the same examples), soak for a night.
+
+Chosen by the environment variable HYPOTHESIS_PROFILE. No test has a deadline: the machines that run them are shared.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_UNHURRIED = (HealthCheck.too_slow,)
+
+settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=_UNHURRIED)
+settings.register_profile("ci", max_examples=100, deadline=None, suppress_health_check=_UNHURRIED, derandomize=True)
+settings.register_profile("soak", max_examples=5000, deadline=None, suppress_health_check=_UNHURRIED)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -1,0 +1,62 @@
+"""Examples and documentation say what is true: the policies are valid, the commands exist (user-asks, row 55)."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+from cli_rig import REPO, kpm
+
+from kpm.cli import cli
+from kpm.machines import MODELS
+
+EXAMPLES = sorted((REPO / "examples").glob("*/objects.yaml"))
+#: Examples that show messages; what is wrong in them is wrong on purpose.
+MISTAKES = {"mistakes"}
+PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+_COMMAND = re.compile(r"^\s*\$?\s*(?:sudo )?(?:\S*/)?(kpm \w.*)$")
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
+def test_an_example_is_valid(file: Path) -> None:
+    ran = kpm("validate", "-f", file)
+    assert ran.code == (1 if file.parent.name in MISTAKES else 0), ran.out
+    assert not ran.err
+    if file.parent.name not in MISTAKES:
+        assert "warning" not in ran.out
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
+def test_an_example_can_be_planned_anywhere(file: Path, tmp_path: Path) -> None:
+    """On every model, also on one that it was not written for: what does not fit is a problem, never a refusal."""
+    for model in MODELS:
+        (tmp_path / "m.json").write_text(f'{{"model": "{model}"}}')
+        ran = kpm("plan", "-f", file, "--machine", f"n={tmp_path / 'm.json'}", "--assign-cpus", "-o", "json")
+        assert ran.code in (0, 1), ran
+        assert not ran.complaints
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of every kpm command in the blocks of a page."""
+    blocks = re.findall(r"^```(?:console|sh|shell|bash)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = [match.group(1) for block in blocks for line in block.splitlines() if (match := _COMMAND.match(line))]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_the_documentation_exist(page: Path) -> None:
+    """The verb, and every option that is given to it; files of the repository that are named are there."""
+    context = click.Context(cli)
+    for words in commands(page):
+        verb = cli.get_command(context, words[1])
+        assert verb is not None, words
+        known = {option for parameter in verb.params for option in parameter.opts} | {"--help", "-h", "-"}
+        given = {word.partition("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
+        assert given <= known, (page.name, words)
+        for word in words[2:]:
+            assert not word.startswith("examples/") or (REPO / word).exists(), (page.name, word)
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(commands(REPO / "README.md")) >= 3

@@ -1,0 +1,258 @@
+"""The registry of problems: for every code the smallest input that gives it."""
+
+from collections.abc import Callable, Iterable
+
+import pytest
+from attrs import evolve, frozen
+
+from kpm_planner.intent import INTEL_GROUP, CpuScalingPolicy, DieSelector, LabelSelector, NodeSelector, Requirement
+from kpm_planner.plan import NodeInput, plan_cluster
+from kpm_planner.problems import REGISTRY, Code, Problem, Severity, error, has_errors, warning
+from kpm_planner.validate import validate_intent
+from tests.planner.build import (
+    NODE,
+    allocation,
+    asking,
+    config,
+    container,
+    die,
+    intent,
+    machine,
+    moment,
+    node_config,
+    owns,
+    plan,
+    pod,
+    profile,
+    reserved,
+    uncore,
+    workload,
+)
+
+ACPI = machine(driver="acpi-cpufreq")
+HYBRID = machine("0-3", ranges={2: (800_000, 2_000_000), 3: (800_000, 2_000_000)})
+WITH_UNCORE = machine(uncore=(die(),))
+BAD_SELECTOR = NodeSelector(LabelSelector({}, (Requirement("zone", "Gt", ("a",)),)))
+
+
+def of_cluster(*objects: object) -> Iterable[Problem]:
+    """Problems that do not depend on a node."""
+    return plan_cluster(intent(*objects), [NodeInput(NODE, machine())]).problems
+
+
+@frozen
+class Case:
+    """What is said about which object and field, and words of the message."""
+
+    severity: Severity
+    object: str
+    field: str
+    words: str
+    problems: Callable[[], Iterable[Problem]]
+
+
+PROFILE, NODE_CONFIG, WORKLOAD, UNCORE, POD, HERE = (
+    "PowerProfile/performance",
+    "PowerNodeConfig/pools",
+    "PowerWorkload/shared-pool",
+    "Uncore/node-1",
+    "Pod/ns1/web",
+    "Node/node-1",
+)
+RESOURCES = "spec.containers[app].resources"
+
+CASES: dict[Code, Case] = {
+    Code.ALLOCATION_UNKNOWN: Case(Severity.WARNING, HERE, "", "ns1/web/app", lambda: plan(profile(), with_=allocation([pod()])).problems),
+    Code.CAPACITY_CLAMPED: Case(Severity.WARNING, PROFILE, "spec.cpuCapacity", "5", lambda: plan(profile(cpu_capacity=5)).problems),
+    Code.CAPACITY_FORMAT: Case(Severity.ERROR, PROFILE, "spec.cpuCapacity", "'many'", lambda: plan(profile(cpu_capacity="many")).problems),
+    Code.CONFIG_SUPERSEDED: Case(
+        Severity.WARNING, "PowerConfig/b", "", "PowerConfig/a", lambda: of_cluster(config("b", meta_created=moment(9)), config("a", meta_created=moment(8)))
+    ),
+    Code.CPU_MANAGER_INACTIVE: Case(Severity.WARNING, HERE, "", "static CPU manager not active", lambda: plan(with_=allocation(allocatable=frozenset())).problems),
+    Code.DOMAIN_CONFLICT: Case(
+        Severity.WARNING,
+        HERE,
+        "cpufreq/policy0",
+        "0-1",
+        lambda: plan(profile(min=2000), node_config(reserved=[reserved("0", "performance")]), on=machine("0-1", shared=[(0, 1)])).problems,
+    ),
+    Code.EPP_GOVERNOR: Case(Severity.ERROR, PROFILE, "spec.pstates.epp", "'power'", lambda: plan(profile(governor="performance", epp="power")).problems),
+    Code.EPP_UNSUPPORTED: Case(Severity.WARNING, PROFILE, "spec.pstates.epp", "acpi-cpufreq", lambda: plan(profile(epp="power"), on=ACPI).problems),
+    Code.EPP_WORD: Case(Severity.ERROR, PROFILE, "spec.pstates.epp", "'turbo'", lambda: plan(profile(epp="turbo")).problems),
+    Code.FREQUENCY_COLLAPSED: Case(Severity.WARNING, PROFILE, "spec.pstates.min", "2000 MHz", lambda: plan(profile(min=3000, max="100%"), on=HYBRID).problems),
+    Code.FREQUENCY_FORMAT: Case(Severity.ERROR, PROFILE, "spec.pstates.min", "'fast'", lambda: plan(profile(min="fast")).problems),
+    Code.FREQUENCY_ORDER: Case(Severity.ERROR, PROFILE, "spec.pstates.min", "spec.pstates.max 1000", lambda: plan(profile(min=2000, max=1000)).problems),
+    Code.FREQUENCY_RANGE: Case(Severity.ERROR, PROFILE, "spec.pstates.max", "800000 to 3700000 kHz", lambda: plan(profile(max=9000)).problems),
+    Code.FREQUENCY_UNSUPPORTED: Case(Severity.WARNING, PROFILE, "spec.pstates", "scaling driver", lambda: plan(profile(max=2000), on=machine(driver=None)).problems),
+    Code.GOVERNOR_STATIC: Case(Severity.WARNING, PROFILE, "spec.pstates.governor", "acpi-cpufreq", lambda: plan(profile(governor="powersave"), on=ACPI).problems),
+    Code.GOVERNOR_UNAVAILABLE: Case(Severity.ERROR, PROFILE, "spec.pstates.governor", "performance, powersave", lambda: plan(profile(governor="schedutil")).problems),
+    Code.IDLE_ALL_OFF: Case(
+        Severity.WARNING, PROFILE, "spec.cstates.names", "POLL", lambda: plan(profile(names={"POLL": False}), on=machine(idle=[("POLL", 0)])).problems
+    ),
+    Code.IDLE_BOTH: Case(Severity.ERROR, PROFILE, "spec.cstates", "maxLatencyUs", lambda: plan(profile(names={"C1": True}, max_latency_us=1)).problems),
+    Code.IDLE_LATENCY: Case(Severity.ERROR, PROFILE, "spec.cstates.maxLatencyUs", "-1", lambda: plan(profile(max_latency_us=-1)).problems),
+    Code.IDLE_NAME_UNKNOWN: Case(Severity.ERROR, PROFILE, "spec.cstates.names.C99", "POLL, C1, C1E, C6", lambda: plan(profile(names={"C99": True})).problems),
+    Code.IDLE_UNSUPPORTED: Case(Severity.WARNING, PROFILE, "spec.cstates", "no idle states", lambda: plan(profile(names={"C1": True}), on=machine(idle=())).problems),
+    Code.NAME_IN_BOTH_GROUPS: Case(Severity.ERROR, PROFILE, "metadata.name", "both API groups", lambda: of_cluster(profile(), profile(group=INTEL_GROUP))),
+    Code.NAME_MISMATCH: Case(Severity.WARNING, PROFILE, "spec.name", "'other'", lambda: of_cluster(evolve(profile(), name="other"))),
+    Code.NAME_TOO_LONG: Case(Severity.ERROR, f"PowerProfile/{'p' * 64}", "metadata.name", "63", lambda: plan(profile("p" * 64)).problems),
+    Code.NAMESPACE_IGNORED: Case(Severity.WARNING, PROFILE, "metadata.namespace", "power-manager", lambda: of_cluster(profile(meta_namespace="default"))),
+    Code.NODE_NOT_SELECTED: Case(
+        Severity.WARNING, "PowerConfig/power-config", "spec.powerNodeSelector", "zone=b", lambda: plan(config(power_node_selector={"zone": "b"})).problems
+    ),
+    Code.POD_COUNT: Case(Severity.ERROR, POD, RESOURCES, "3", lambda: plan(profile(), with_=allocation([pod(asking(3, cpu=2))], [owns("0-1")])).problems),
+    Code.POD_COUNT_CHANGED: Case(
+        Severity.WARNING,
+        POD,
+        RESOURCES,
+        "3 CPUs",
+        lambda: plan(profile(), with_=allocation([pod(asking(2, cpu=3))], [owns("0-2")], accepted=frozenset({("uid-web", "app")}))).problems,
+    ),
+    Code.POD_NOT_GUARANTEED: Case(
+        Severity.ERROR, POD, RESOURCES, "Guaranteed", lambda: plan(profile(), with_=allocation([pod(guaranteed=False)], [owns("0-1")])).problems
+    ),
+    Code.POD_OVERLAP: Case(
+        Severity.WARNING,
+        POD,
+        "",
+        "CPUs 1",
+        lambda: plan(profile(), with_=allocation([pod(), pod(name="db", started=moment(9))], [owns("0-1"), owns("1-2", "db")])).problems,
+    ),
+    Code.POD_PROFILE: Case(Severity.ERROR, POD, RESOURCES, "power.openshift.io/performance", lambda: plan(with_=allocation([pod()], [owns("0-1")])).problems),
+    Code.POD_TWO_PROFILES: Case(
+        Severity.ERROR,
+        POD,
+        RESOURCES,
+        "exactly one",
+        lambda: plan(with_=allocation([pod(container(cpu=1, resources=(("power.openshift.io/a", 1), ("power.openshift.io/b", 1))))], [owns("0")])).problems,
+    ),
+    Code.POD_UNKNOWN: Case(Severity.WARNING, POD, "", "CPUs 0-1", lambda: plan(with_=allocation(reported=[owns("0-1")])).problems),
+    Code.PROFILE_INVALID: Case(Severity.ERROR, WORKLOAD, "spec.powerProfile", "shared", lambda: plan(workload(), profile("shared", shared=True, min="fast")).problems),
+    Code.PROFILE_MISSING: Case(Severity.ERROR, WORKLOAD, "spec.powerProfile", "'shared'", lambda: plan(workload()).problems),
+    Code.PROFILE_NOT_SHARED: Case(Severity.WARNING, WORKLOAD, "spec.powerProfile", "performance", lambda: plan(workload(uses="performance"), profile()).problems),
+    Code.RESERVED_CONFLICT: Case(
+        Severity.ERROR, NODE_CONFIG, "spec.reservedCPUs[0]", "a (", lambda: plan(node_config(reserved=[reserved("0", "a"), reserved("0", "b")])).problems
+    ),
+    Code.RESERVED_DIFFERS: Case(
+        Severity.WARNING,
+        HERE,
+        "spec.reservedCPUs",
+        "reservedCPUs are 0, the kubelet reserves 0-1",
+        lambda: plan(node_config(reserved=[reserved("0")]), with_=allocation(allocatable=frozenset({2, 3}))).problems,
+    ),
+    Code.RESERVED_OWNED: Case(
+        Severity.WARNING, POD, "", "CPUs 1", lambda: plan(profile(), node_config(reserved=[reserved("1")]), with_=allocation([pod()], [owns("1-2")])).problems
+    ),
+    Code.RESERVED_UNKNOWN_CPU: Case(
+        Severity.WARNING, NODE_CONFIG, "spec.reservedCPUs[0].cores", "99 do not exist", lambda: plan(node_config(reserved=[reserved("0,99")])).problems
+    ),
+    Code.SCALING_POLICY: Case(
+        Severity.ERROR,
+        PROFILE,
+        "spec.cpuScalingPolicy.targetUsage",
+        "0 is not from 1 to 100",
+        lambda: plan(profile(governor="userspace", cpu_scaling_policy=CpuScalingPolicy("polling-dpdk", target_usage=0)), on=ACPI).problems,
+    ),
+    Code.SELECTOR_INVALID: Case(
+        Severity.ERROR,
+        NODE_CONFIG,
+        "spec.nodeSelector.labelSelector.matchExpressions[0].operator",
+        "'Gt'",
+        lambda: plan(node_config(node_selector=BAD_SELECTOR)).problems,
+    ),
+    Code.SHARED_SUPERSEDED: Case(
+        Severity.WARNING,
+        WORKLOAD,
+        "",
+        "PowerWorkload/first",
+        lambda: plan(profile("shared", shared=True), workload(meta_created=moment(9)), workload("first", meta_created=moment(8))).problems,
+    ),
+    Code.SIBLING_CONFLICT: Case(
+        Severity.WARNING,
+        HERE,
+        "cpu0",
+        "CPUs 0,2",
+        lambda: plan(profile(min=2000), node_config(reserved=[reserved("2", "performance")]), on=machine(siblings=[(0, 2)])).problems,
+    ),
+    Code.UNCORE_DIE: Case(
+        Severity.ERROR, UNCORE, "spec.dieSelector[0]", "package 7", lambda: plan(uncore(die_selector=(DieSelector(7, 0, 900_000, 900_000),)), on=WITH_UNCORE).problems
+    ),
+    Code.UNCORE_ENDS: Case(Severity.ERROR, UNCORE, "spec.sysMax", "both ends", lambda: plan(uncore(sys_min=900_000), on=WITH_UNCORE).problems),
+    Code.UNCORE_ORDER: Case(Severity.ERROR, UNCORE, "spec.sysMin", "2000000", lambda: plan(uncore(sys_min=2_000_000, sys_max=900_000), on=WITH_UNCORE).problems),
+    Code.UNCORE_RANGE: Case(Severity.ERROR, UNCORE, "spec.sysMin", "800000..2400000", lambda: plan(uncore(sys_min=900_000, sys_max=2_500_000), on=WITH_UNCORE).problems),
+    Code.UNCORE_SUPERSEDED: Case(
+        Severity.WARNING,
+        UNCORE,
+        "",
+        "Uncore/older",
+        lambda: plan(uncore(meta_created=moment(9)), uncore("older", meta_created=moment(8), node_selector=NodeSelector(LabelSelector())), on=WITH_UNCORE).problems,
+    ),
+    Code.UNCORE_UNSUPPORTED: Case(Severity.WARNING, UNCORE, "", "node-1", lambda: plan(uncore(sys_min=900_000, sys_max=900_000)).problems),
+}
+
+
+@pytest.mark.parametrize("code", CASES)
+def test_the_smallest_input_of_a_code_gives_one_problem_of_it_at_its_place(code: Code) -> None:
+    """Severity, object and field as documented; the message names the value or what is allowed."""
+    case = CASES[code]
+    found = [problem for problem in case.problems() if problem.code is code]
+    assert [(problem.severity, problem.object, problem.field) for problem in found[:1]] == [(case.severity, case.object, case.field)]
+    assert case.words in found[0].message
+    assert found[0].message.isprintable()
+
+
+def test_every_code_has_an_example_and_an_entry_in_the_registry() -> None:
+    """Nothing in the registry is dead, and nothing is told that the registry does not explain."""
+    assert set(CASES) == set(Code) == set(REGISTRY)
+
+
+@pytest.mark.parametrize("code", Code)
+def test_a_registry_entry_says_what_is_meant_and_what_to_do(code: Code) -> None:
+    """Two whole sentences; the code is its name in lower case with dashes, and stays so."""
+    meaning, remedy = REGISTRY[code]
+    assert meaning.endswith(".")
+    assert remedy.endswith(".")
+    assert code.value == code.name.lower().replace("_", "-")
+
+
+def test_a_problem_reads_as_one_line_with_severity_place_message_and_code() -> None:
+    """As kpm validate prints it; without a field the place is the object."""
+    assert str(error(Code.EPP_WORD, "PowerProfile/p", "spec.pstates.epp", "'x' is none")) == "error: PowerProfile/p: spec.pstates.epp: 'x' is none [epp-word]"
+    assert str(warning(Code.POD_UNKNOWN, "Pod/a/b", "", "who?")) == "warning: Pod/a/b: who? [pod-unknown]"
+
+
+def test_errors_sort_before_warnings_and_only_errors_are_errors() -> None:
+    """A list of problems starts with what makes objects invalid."""
+    bad, odd = error(Code.EPP_WORD, "b", "", "x"), warning(Code.CAPACITY_CLAMPED, "a", "", "x")
+    assert sorted([odd, bad]) == [bad, odd]
+    assert has_errors((odd, bad))
+    assert not has_errors((odd,))
+
+
+ODD = "x\n\x1b[31m"
+ODD_SELECTOR = NodeSelector(LabelSelector({}, (Requirement("zone", ODD),)))
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        [profile(min=ODD)],
+        [profile(governor=ODD)],
+        [profile(epp=ODD)],
+        [profile(names={ODD: True})],
+        [profile(cpu_capacity=ODD)],
+        [evolve(profile(), name=ODD)],
+        [profile(governor="userspace", cpu_scaling_policy=CpuScalingPolicy(ODD, sample_period=ODD))],
+        [profile(governor="userspace", cpu_scaling_policy=CpuScalingPolicy("polling-dpdk", cooldown_period=ODD))],
+        [workload(uses=ODD)],
+        [node_config(uses=ODD)],
+        [node_config(reserved=[reserved("0", ODD)])],
+        [node_config(reserved=[reserved("0", ODD), reserved("0", "other")])],
+        [node_config(node_selector=ODD_SELECTOR)],
+    ],
+)
+def test_what_users_write_freely_cannot_break_a_line_or_colour_it(objects: list[object]) -> None:
+    """A problem is one printable line, whatever stands in an object."""
+    problems = [*plan(*objects, on=ACPI).problems, *of_cluster(*objects), *validate_intent(intent(*objects))]
+    assert problems
+    assert [str(problem) for problem in problems if not str(problem).isprintable()] == []

@@ -1,0 +1,260 @@
+"""Generated objects of users, in view of a machine: their frequencies, idle states and dies are mostly those it has.
+
+`awkward` puts in what the planner has to refuse or to warn of: wrong texts, values out of range, ends the wrong way round,
+profiles that do not exist, objects in a namespace that does not count. Identities are unique as an API server keeps them:
+one object for a kind, API group, namespace and name; an object without a namespace is in its group's own.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+from hypothesis import strategies as st
+
+from kpm_planner.intent import (
+    EPP_WORDS,
+    INTEL_GROUP,
+    OPENSHIFT_GROUP,
+    SYSTEM_NAMESPACE,
+    CpuScalingPolicy,
+    CStates,
+    DieSelector,
+    Intent,
+    LabelSelector,
+    Meta,
+    Node,
+    NodeSelector,
+    PowerConfig,
+    PowerNodeConfig,
+    PowerProfile,
+    PowerWorkload,
+    PStates,
+    Requirement,
+    ReservedCpus,
+    Uncore,
+)
+from kpm_planner.machine import Machine
+from tests.strategies.choices import often, pick
+
+HOSTNAME = "kubernetes.io/hostname"
+NODE = Node("node-1", {HOSTNAME: "node-1", "zone": "a", "feature": ""})
+GROUPS = (OPENSHIFT_GROUP, INTEL_GROUP)
+#: Names of generated profiles; "shared" is marked so, and "ghost" never exists.
+PROFILE_NAMES = ("performance", "shared", "balanced", "power")
+GHOST = "ghost"
+CUSTOM_DEVICE = "example.com/isolated-cpu"
+EPOCH = datetime(2026, 1, 31, 8, tzinfo=UTC)
+#: Few points in time, so that objects are often of one age, and none, where it is not known.
+TIMES = (None, EPOCH, EPOCH + timedelta(hours=1), EPOCH + timedelta(days=1))
+
+Frequency = int | str | None
+
+_PERCENTS = ("0%", "1%", "40%", "50%", "99%", "100%")
+_BAD_FREQUENCIES: tuple[int | str, ...] = (0, -5, 99_999, 100_000, 37_000_000, "101%", "-5%", "abc%", "", "40", "4 0%", "٤٠%")
+_LABEL_KEYS, _LABEL_VALUES = ("zone", "feature", HOSTNAME), ("a", "b", "", "node-1")
+_NAMES = ("a", "b", NODE.name)
+
+#: Label maps, about half of which match NODE.
+LABEL_MAPS: tuple[dict[str, str], ...] = (
+    {},
+    {"zone": "a"},
+    {HOSTNAME: NODE.name},
+    {"feature": "", "zone": "a"},
+    {"zone": "b"},
+    {"zone": "a", HOSTNAME: "node-2"},
+    {"absent": ""},
+)
+
+
+def metas(name: str, group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> tuple[Meta, ...]:
+    """Identities in the system's namespace, said or left out, of several ages."""
+    spaces = (None, SYSTEM_NAMESPACE[group], *(("default",) if awkward else ()))
+    return tuple(Meta(name, space, created=created) for created in TIMES for space in spaces)
+
+
+def requirements(*, awkward: bool = False) -> tuple[Requirement, ...]:
+    """Expressions of a label selector; awkward: with operators that do not exist, values missing or too many."""
+    keys = (*_LABEL_KEYS, "absent")
+    values = ((), *((value,) for value in _LABEL_VALUES), ("a", "b"))
+    operators = ("In", "NotIn", "Exists", "DoesNotExist", *(("Gt", "") if awkward else ()))
+    every = (Requirement(*parts) for parts in product(keys, operators, values))
+    return tuple(item for item in every if awkward or (item.operator in ("In", "NotIn")) == bool(item.values))
+
+
+def draw_label_selector(draw: st.DrawFn, *, awkward: bool = False) -> LabelSelector:
+    """Full label selectors of up to two labels and two expressions."""
+    pool = requirements(awkward=awkward)
+    labels, count, first, second = pick(draw, LABEL_MAPS, (0, 1, 2), pool, pool)
+    return LabelSelector(labels, (first, second)[:count])
+
+
+#: Left out, everything, and selectors of which most match NODE; the last ones are not valid.
+NODE_SELECTORS: tuple[NodeSelector | None, ...] = (
+    NodeSelector(LabelSelector({HOSTNAME: NODE.name})),
+    NodeSelector(LabelSelector()),
+    NodeSelector(LabelSelector({}, (Requirement("zone", "In", ("a", "b")), Requirement("absent", "NotIn", ("a",))))),
+    NodeSelector(LabelSelector({"zone": "b"})),
+    NodeSelector(LabelSelector({}, (Requirement("feature", "DoesNotExist"),))),
+    NodeSelector(),
+    None,
+)
+_BAD_NODE_SELECTORS = (
+    NodeSelector(LabelSelector({}, (Requirement("zone", "Gt", ("a",)),))),
+    NodeSelector(LabelSelector({}, (Requirement("zone", "Exists", ("a",)), Requirement("zone", "NotIn")))),
+)
+_POWER_NODE_SELECTORS: tuple[dict[str, str] | None, ...] = (*often({HOSTNAME: NODE.name}, {"zone": "a"}, {"zone": "b"}, {}), None)
+
+
+def frequencies(machine: Machine) -> tuple[Frequency, ...]:
+    """Frequencies as users write them, in the range of some core of the machine: MHz, kHz, percentages, left out."""
+    ranges = sorted({(domain.hardware_min_khz or 0, domain.limit_max_khz or 0) for domain in machine.domains}) or [(800_000, 3_700_000)]
+    low, high = min(first for first, _ in ranges), max(last for _, last in ranges)
+    ends = {end for pair in ranges for end in pair} | {(low + high) // 2}
+    megahertz = {-(-low // 1000), *(end // 1000 for end in ends if end // 1000 * 1000 >= low)}
+    return (None, *_PERCENTS, *sorted(megahertz), *sorted(ends))
+
+
+def _kilohertz(value: int) -> int:
+    return value * 1000 if value < 100_000 else value
+
+
+def _may_pair(low: Frequency, high: Frequency) -> bool:
+    """Whether two ends are in order on every core: both of one form, or one of them at the end of every range."""
+    if low in (None, "0%") or high in (None, "100%"):
+        return True
+    if isinstance(low, str) and isinstance(high, str):
+        return int(low.removesuffix("%")) <= int(high.removesuffix("%"))
+    return isinstance(low, int) and isinstance(high, int) and _kilohertz(low) <= _kilohertz(high)
+
+
+def frequency_pairs(machine: Machine, *, awkward: bool = False) -> tuple[tuple[Frequency, Frequency], ...]:
+    """Minimum and maximum; unless awkward, such as no core minds."""
+    values = frequencies(machine)
+    pairs = [(low, high) for low in values for high in values if awkward or _may_pair(low, high)]
+    return (*pairs, *product(_BAD_FREQUENCIES, (None, "50%", 2000)), *product((None, "50%", 2000), _BAD_FREQUENCIES)) if awkward else tuple(pairs)
+
+
+def draw_pstates(draw: st.DrawFn, machine: Machine, *, awkward: bool = False) -> PStates:
+    """P-states; unless awkward, the ends are in order, the governor exists and the EPP goes with it."""
+    offered = sorted({governor for domain in machine.domains for governor in domain.governors}) or ["performance"]
+    governors = (None, None, *offered, *(("userspace", "schedutil", "turbo") if awkward else ()))
+    epps = (None, *EPP_WORDS, *(("default", "128") if awkward else ()))
+    (low, high), governor, epp = pick(draw, frequency_pairs(machine, awkward=awkward), governors, epps)
+    if not awkward and governor == "performance" and epp:
+        epp = "performance"
+    return PStates(low, high, governor, epp)
+
+
+def cstates(machine: Machine, *, awkward: bool = False) -> tuple[CStates, ...]:
+    """Nothing, some names of the machine, or a latency; awkward: foreign names, both forms, a latency below 0."""
+    names = (*machine.idle_names, *(("C0", "C99", "c1") if awkward else ()))
+    maps = [{}, *({name: on} for name in names for on in (False, True)), dict.fromkeys(names, False), {name: index % 2 == 0 for index, name in enumerate(names)}]
+    found = [CStates(), CStates(), *(CStates(names=item) for item in maps), *(CStates(max_latency_us=limit) for limit in (0, 1, 2, 9, 10, 170, 10_000))]
+    return (*found, CStates({"C1": True}, 10), CStates(max_latency_us=-1)) if awkward else tuple(found)
+
+
+#: Scaling policies; all but the first two have something out of range.
+SCALING_POLICIES = (
+    CpuScalingPolicy("polling-dpdk"),
+    CpuScalingPolicy("polling-dpdk", "20ms", "1s", 80, 5, 25, 50, 100),
+    CpuScalingPolicy("polling-dpdk", target_usage=0),
+    CpuScalingPolicy("polling-dpdk", sample_period="5ms"),
+    CpuScalingPolicy(),
+)
+
+
+def draw_profile(draw: st.DrawFn, machine: Machine, name: str, group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> PowerProfile:
+    """A profile, valid on the machine for the most part unless awkward."""
+    amounts: tuple[int | str | None, ...] = (None, None, 1, 4, 1000, "75%", "1%", *((0, -1, "0%", "110%", "many") if awkward else ()))
+    written = (None, name, *(("other",) if awkward else ()))
+    selectors = (*often(None, *NODE_SELECTORS, times=14), *(_BAD_NODE_SELECTORS if awkward else ()))
+    meta, said, capacity, selector, idle = pick(draw, metas(name, group, awkward=awkward), written, amounts, selectors, cstates(machine, awkward=awkward))
+    wanted = draw_pstates(draw, machine, awkward=awkward)
+    policies = (None, *(SCALING_POLICIES if awkward else SCALING_POLICIES[:2]))
+    policy = pick(draw, policies)[0] if wanted.governor == "userspace" else None
+    return PowerProfile(meta, group, said, name == "shared", selector, wanted, idle, capacity, policy)
+
+
+def _draw_reserved(draw: st.DrawFn, machine: Machine, *, awkward: bool = False) -> tuple[ReservedCpus, ...]:
+    """Up to two entries of up to three CPUs; awkward: with CPUs that do not exist and profiles that do not."""
+    ids = (None, *machine.by_id, *((9_999,) if awkward else ()))
+    names = ("performance", None, "balanced", *((GHOST, "shared") if awkward else ()))
+    (count,) = pick(draw, (0, 1, 1, 2))
+    drawn = [pick(draw, ids, ids, ids, names) for _ in range(count)]
+    return tuple(ReservedCpus(tuple(dict.fromkeys(cpu for cpu in cpus if cpu is not None)), name) for *cpus, name in drawn)
+
+
+def draw_workload(draw: st.DrawFn, machine: Machine, name: str, group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> PowerWorkload:
+    """A PowerWorkload: a shared pool, reserved CPUs, or both."""
+    wanted = often("shared", *PROFILE_NAMES, *((None, GHOST) if awkward else ()))
+    meta, all_cores, selector, profile = pick(draw, metas(name, group, awkward=awkward), (True, False), _POWER_NODE_SELECTORS, wanted)
+    return PowerWorkload(meta, group, None, all_cores, _draw_reserved(draw, machine, awkward=awkward), selector, profile)
+
+
+def draw_node_config(draw: st.DrawFn, machine: Machine, name: str, group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> PowerNodeConfig:
+    """A PowerNodeConfig: a shared pool, reserved CPUs, or both."""
+    selectors = (*NODE_SELECTORS, *(_BAD_NODE_SELECTORS if awkward else ()))
+    wanted = often("shared", None, *PROFILE_NAMES, *((GHOST,) if awkward else ()))
+    meta, selector, profile = pick(draw, metas(name, group, awkward=awkward), selectors, wanted)
+    return PowerNodeConfig(meta, group, selector, profile, _draw_reserved(draw, machine, awkward=awkward))
+
+
+def draw_uncore(draw: st.DrawFn, machine: Machine, name: str = NODE.name, group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> Uncore:
+    """Uncore limits, for the dies that the machine has; awkward: other dies, one end, ends the wrong way round or out of range."""
+    low = min((entry.hardware_min_khz or 0 for entry in machine.uncore), default=800_000)
+    high = max((entry.hardware_max_khz or 0 for entry in machine.uncore), default=2_400_000)
+    pairs = _uncore_ends(low, high, awkward=awkward)
+    places = sorted({(entry.package or 0, entry.domain if entry.die is None else entry.die) for entry in machine.uncore}, key=str)
+    chosen = [*places, *((package, None) for package in sorted({package for package, _ in places})), *(((None, None), (7, 0)) if awkward else ())]
+    selectors = (None, *NODE_SELECTORS, *(_BAD_NODE_SELECTORS if awkward else ()))
+    meta, selector, system, dies = pick(draw, metas(name, group, awkward=awkward), selectors, ((None, None), *pairs), (0, 1, 2))
+    named = [pick(draw, chosen, pairs) for _ in range(dies if chosen else 0)]
+    if not awkward:
+        named = list(dict(named).items())
+    dies_of = tuple(DieSelector(package, die, *ends) for (package, die), ends in named)
+    return Uncore(meta, group, sys_min=system[0], sys_max=system[1], die_selector=dies_of, node_selector=selector)
+
+
+def _uncore_ends(low: int, high: int, *, awkward: bool) -> tuple[tuple[int | None, int | None], ...]:
+    inside = sorted({low, min(low + 150_000, high), (low + high) // 2, high})
+    pairs: list[tuple[int | None, int | None]] = [(first, last) for first in inside for last in inside if first <= last]
+    odd: Sequence[tuple[int | None, int | None]] = ((None, high), (low, None), (high, low - 1), (low - 1, high), (low, high + 100_000), (-100_000, 0), (None, None))
+    return (*pairs, *odd) if awkward else tuple(pairs)
+
+
+def draw_config(draw: st.DrawFn, name: str = "power-config", group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> PowerConfig:
+    """A PowerConfig that selects NODE, or, awkward, perhaps another one."""
+    selectors = (None, {}, {"zone": "a"}, *(({"zone": "b"},) if awkward else ()))
+    devices = ((), (CUSTOM_DEVICE,), ("example.com/other", CUSTOM_DEVICE))
+    meta, selector, custom = pick(draw, metas(name, group, awkward=awkward), selectors, devices)
+    return PowerConfig(meta, group, selector, custom)
+
+
+def draw_intent(draw: st.DrawFn, machine: Machine, *, awkward: bool = False) -> Intent:
+    """All objects of a small cluster, written for one machine. Names repeat across kinds and API groups, never within."""
+    groups = often(OPENSHIFT_GROUP, INTEL_GROUP)
+    group, kept, twice, wrong, configured = pick(draw, groups, often(4, 3, 2, 1, 0), often(False, True, times=5), range(16), often(0, 1, 2, times=2))
+    found = [draw_profile(draw, machine, name, group, awkward=awkward and bool(wrong >> index & 1)) for index, name in enumerate(PROFILE_NAMES[:kept])]
+    if awkward and twice:
+        found.append(draw_profile(draw, machine, "power", next(item for item in GROUPS if item != group)))
+    identities = tuple((name, item) for item in (GROUPS if awkward else (group,)) for name in _NAMES)
+    numbers = pick(draw, (1, 2, 0), (0, 1, 2), (1, 0, 2))
+    chosen = [pick(draw, identities, identities) for _ in numbers]
+    several = [tuple(dict.fromkeys(pair))[:number] for pair, number in zip(chosen, numbers, strict=True)]
+    return Intent(
+        profiles=tuple(found),
+        workloads=tuple(draw_workload(draw, machine, *identity, awkward=awkward) for identity in several[0]),
+        node_configs=tuple(draw_node_config(draw, machine, *identity, awkward=awkward) for identity in several[1]),
+        uncores=tuple(draw_uncore(draw, machine, *identity, awkward=awkward) for identity in several[2]),
+        configs=tuple(draw_config(draw, name, group, awkward=awkward) for name in ("power-config", "a")[:configured]),
+    )
+
+
+label_selectors = st.composite(draw_label_selector)
+pstates = st.composite(draw_pstates)
+profiles = st.composite(draw_profile)
+workloads = st.composite(draw_workload)
+node_configs = st.composite(draw_node_config)
+uncores = st.composite(draw_uncore)
+configs = st.composite(draw_config)
+intents = st.composite(draw_intent)
