@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 
+from kpm_applier.attributes import EPP, GOVERNOR
 from kpm_applier.diff import diff
 from kpm_applier.discover import merged, observe_expected, observe_files
 from kpm_applier.host import Host
 from kpm_applier.targets import Want
-from kpm_planner.changes import Observed, Write
+from kpm_planner.changes import Observed, Reason, Write
 
 #: Seconds between looks at files that do not show what was written; after the last one they count as settled.
 _LOOKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3)
@@ -41,8 +42,11 @@ class Applied:
     right: bool = False
 
 
-def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: Observed) -> Applied:
-    """Make the writes of a diff and whatever further ones the wants need after them; at most four rounds."""
+def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: Observed, left: Collection[str] = frozenset(), *, repair: bool = True) -> Applied:
+    """Make the writes of a diff and whatever further ones the wants need after them; at most four rounds.
+
+    left: paths whose foreign values are not to be touched; repair: False for none of any that is met later.
+    """
     by_group = {want.group.key: want for want in wants}
     taken: dict[str, Write] = {}
     failures: dict[str, int] = {}
@@ -55,13 +59,21 @@ def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: 
         taken.update((write.path, write) for write in made)
         given_up |= _hopeless(writes, made, failures)
         touched = [by_group[key] for key in dict.fromkeys(write.group for write in writes)]
-        looked, moving, right = _settle(host, touched, observed)
+        looked, moving, right = _settle(host, touched, observed, left)
         unsettled = (unsettled - looked.values.keys()) | moving
         observed = merged(observed, looked)
         if right and not failures:
             return Applied(tuple(taken.values()), observed, right=True)
-        writes = [write for write in diff(touched, observed) if write.path not in taken and write.path not in given_up]
+        wanted = [write for write in diff(touched, observed) if write.path not in left and (repair or write.reason is not Reason.DRIFT)]
+        writes = _further(wanted, taken, given_up)
     return Applied(tuple(taken.values()), observed, failures, unsettled)
+
+
+def _further(writes: Sequence[Write], taken: Collection[str], given_up: Collection[str]) -> list[Write]:
+    """What is still to be written; the EPP once more where its governor has only now come."""
+    wanted = [write for write in writes if write.path not in taken and write.path not in given_up]
+    late = {write.group for write in wanted if write.path.endswith(GOVERNOR.file)}
+    return [write for write in writes if write in wanted or (write.group in late and write.path.endswith(EPP.file))] if late else wanted
 
 
 def _write_all(host: Host, writes: Sequence[Write], failures: dict[str, int]) -> Sequence[Write]:
@@ -85,7 +97,7 @@ def _hopeless(writes: Iterable[Write], made: Collection[Write], failures: Mappin
     return {write.path for write in failed if failures[write.path] not in _PASSING or write.group not in moved}
 
 
-def _settle(host: Host, wants: Sequence[Want], before: Observed) -> tuple[Observed, frozenset[str], bool]:
+def _settle(host: Host, wants: Sequence[Want], before: Observed, left: Collection[str]) -> tuple[Observed, frozenset[str], bool]:
     """Read the groups of these wants until their files show what is wanted or stand still.
 
     Returns what they show, the paths that were still moving at the end, and whether all show what is wanted.
@@ -95,7 +107,7 @@ def _settle(host: Host, wants: Sequence[Want], before: Observed) -> tuple[Observ
     observed, right = observe_expected(host, paths, texts)
     if right:
         return observed, frozenset(), True
-    targets = {path: target for path, target in zip(paths, texts, strict=True) if target is not None}
+    targets = {path: target for path, target in zip(paths, texts, strict=True) if target is not None and path not in left}
     shown = observed.values
     still = {path: 0 for path, target in targets.items() if path in shown and shown[path] != target}
     if not still:
@@ -113,4 +125,4 @@ def _settle(host: Host, wants: Sequence[Want], before: Observed) -> tuple[Observ
         if not still:
             break
     moving = frozenset(path for path, looks in still.items() if not looks)
-    return observe_files(host, list(targets)), moving, False  # the other end of a range may have sprung meanwhile
+    return observe_files(host, paths), moving, False  # the other end of a range may have sprung meanwhile

@@ -20,7 +20,7 @@ class Repair(StrEnum):
 _Pattern = tuple[tuple[int, str, str | None, Reason], ...]
 
 
-def diff(wants: Sequence[Want], observed: Observed) -> list[Write]:
+def diff(wants: Sequence[Want], observed: Observed) -> tuple[Write, ...]:
     """The writes that bring every wanted file to its value, boost first, then group by group.
 
     A file is written when its request changes, or when it shows neither what we want nor where that settled (drift).
@@ -42,7 +42,7 @@ def diff(wants: Sequence[Want], observed: Observed) -> list[Write]:
         if pattern:
             key, because = group.key, want.because
             writes += [Write(files[index].path, value, old, key, reason, because) for index, value, old, reason in pattern]
-    return writes
+    return tuple(writes)
 
 
 def _boost_first(wants: Sequence[Want]) -> Sequence[Want]:

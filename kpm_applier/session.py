@@ -16,7 +16,7 @@ from kpm_applier.discover import Discovery, check_tree, discover, merged, observ
 from kpm_applier.host import Host, Watch
 from kpm_applier.state import GroupState, State, Store, with_baseline, without_void
 from kpm_applier.targets import Want, released, wanted
-from kpm_planner.changes import Outcome, Reason, Status, Write
+from kpm_planner.changes import Observed, Outcome, Reason, Status, Write
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodePlan
 
@@ -73,7 +73,7 @@ class Applier:
     _in_force: _InForce | None = None
     _watch: Watch | None = None
     _writing: bool = False
-    _fresh: bool = False
+    _foreign: dict[str, str | None] = field(factory=dict)
     _kept_groups: tuple[Group, ...] = ()
     _quiet: tuple[str, ...] = ()
     _sentinels: Watch | None = None
@@ -89,7 +89,7 @@ class Applier:
         if known is None:
             self.discover()
         else:
-            self.discovery, self._fresh = known, True
+            self.discovery = known
             self.state = without_void(self.state, known.groups)
 
     def close(self) -> None:
@@ -109,7 +109,6 @@ class Applier:
         self._in_force = self._watch = self._sentinels = None
         self._kept_groups = ()
         self.discovery = discover(self.host)
-        self._fresh = True
         current = without_void(self.state, self.discovery.groups)
         if current is not self.state and self._writing:
             self._save(current)
@@ -122,7 +121,7 @@ class Applier:
         found = self._found()
         return with_baseline(found.machine, found.groups, self.state)
 
-    def preview(self, plan: NodePlan) -> Sequence[Write]:
+    def preview(self, plan: NodePlan) -> tuple[Write, ...]:
         """The writes that applying the plan would start with."""
         found = self._found()
         return diff(wanted(plan, found.machine, found.groups, found.observed, self.state), found.observed)
@@ -145,48 +144,57 @@ class Applier:
 
         A plan that is in force costs one comparison of bytes. A descriptor that has died is opened anew once.
         """
-        in_force, found = self._in_force, self._found()
-        if in_force is not None and in_force.plan == plan:
-            if self._all_same(in_force.quiet):
-                self._confirm()
-                return Report()
-            found = self._look()
-        wants = wanted(plan, found.machine, found.groups, found.observed, self.state)
-        writes = diff(wants, found.observed)
-        if self._must_look(wants, writes) and not (in_force is not None and self._all_same(in_force.quiet) and self._all_owned(wants)):
-            found = self._look()
-            wants = wanted(plan, found.machine, found.groups, found.observed, self.state)
-            writes = diff(wants, found.observed)
+        in_force = self._in_force
+        if in_force is not None and in_force.plan == plan and self._all_same(in_force.quiet):
+            self._confirm()
+            return Report()
+        wants, writes = self._compare(plan)
+        if in_force is None or (_leaves_unread(wants, writes) and not self._all_same(in_force.quiet)):
+            self._look()
+            wants, writes = self._compare(plan)
+        new = [want.group for want in wants if want.group.key not in self.state.groups]
+        if new:  # their baseline is what they hold now, not what they held some time ago
+            self._take_in(observe(self.host, new))
+            wants, writes = self._compare(plan)
         self._in_force = self._watch = None
-        report = self._carry_out(wants, writes, found)
+        report = self._carry_out(wants, writes, obey=True)
         if report.settled and not report.drift:
-            groups = tuple(want.group for want in wants)
-            if groups != self._kept_groups:
-                self.host.keep(item.path for group in groups for item in group.files)
-                self._quiet = tuple(item.path for group in groups for item in group.files if group.driver not in item.attribute.disturbed_by)
-                self._kept_groups = groups
-            self._in_force = _InForce(plan, self._quiet)
+            self._put_in_force(plan, wants)
         return report
 
     def restore(self) -> Report:
         """Put every owned group back to its baseline and drop it from the state. Errors: StateError."""
-        found = self._look()
+        self._look()
         self._in_force = self._watch = None
-        wants = released(found.groups, found.observed, self.state)
-        boost = [want for want in wants if want.group.kind is Kind.BOOST]
+        boost = [want for want in self._releases() if want.group.kind is Kind.BOOST]
         before = Report()
         if boost:  # it moves the hardware's limits, which are the baseline of others
-            before = self._carry_out(boost, diff(boost, found.observed), found)
-            found = self.discover()
-            self._fresh = False
-            wants = released(found.groups, found.observed, self.state)
-        report = before.followed_by(self._carry_out(wants, diff(wants, found.observed), found))
-        left = [
-            Outcome(key, key, Status.OFFLINE, "baseline")
-            for key in self.state.groups
-            if key not in {want.group.key for want in wants}
-        ]  # fmt: skip
+            before = self._carry_out(boost, diff(boost, self._found().observed), obey=False)
+            self.discover()
+        wants = self._releases()
+        report = before.followed_by(self._carry_out(wants, diff(wants, self._found().observed), obey=False))
+        reached = {want.group.key for want in wants}
+        left = [Outcome(key, key, Status.OFFLINE, "baseline") for key in self.state.groups if key not in reached]
         return evolve(report, outcomes=(*report.outcomes, *left))
+
+    def _compare(self, plan: NodePlan) -> tuple[Sequence[Want], tuple[Write, ...]]:
+        """What the plan wants, and the writes it needs by what was last seen."""
+        found = self._found()
+        wants = wanted(plan, found.machine, found.groups, found.observed, self.state)
+        return wants, diff(wants, found.observed)
+
+    def _releases(self) -> Sequence[Want]:
+        found = self._found()
+        return released(found.groups, found.observed, self.state)
+
+    def _put_in_force(self, plan: NodePlan, wants: Sequence[Want]) -> None:
+        """Keep all files of the plan open; those whose reading disturbs nobody are compared from now on."""
+        groups = tuple(want.group for want in wants)
+        if groups != self._kept_groups:
+            self.host.keep(item.path for group in groups for item in group.files)
+            self._quiet = tuple(item.path for group in groups for item in group.files if group.driver not in item.attribute.disturbed_by)
+            self._kept_groups = groups
+        self._in_force = _InForce(plan, self._quiet)
 
     def _found(self) -> Discovery:
         return self.discovery if self.discovery is not None else self.discover()
@@ -207,43 +215,38 @@ class Applier:
             return False
         return True
 
-    def _look(self) -> Discovery:
-        """The machine with fresh values of its managed files; those whose reading disturbs keep the last one."""
-        found = self._found()
+    def _look(self) -> None:
+        """Fresh values of all managed files; those whose reading disturbs keep the last one."""
         self._watch = None
-        if self._fresh:
-            self._fresh = False
-            return found
-        fresh = observe(self.host, found.groups, disturbing=False)
+        fresh = observe(self.host, self._found().groups, disturbing=False)
         if any(number in _GONE for number in fresh.errors.values()):
-            found = self.discover()
-            self._fresh = False
-            return found
+            self.discover()
+        else:
+            self._take_in(fresh)
+
+    def _take_in(self, fresh: Observed) -> None:
+        found = self._found()
         self.discovery = evolve(found, observed=merged(found.observed, fresh))
-        return self.discovery
 
-    def _must_look(self, wants: Sequence[Want], writes: Sequence[Write]) -> bool:
-        """Whether some file would go unread in this pass: groups that are written are read to verify them, all others not."""
-        return len({write.group for write in writes}) < len(wants) or not self._all_owned(wants)
-
-    def _all_owned(self, wants: Sequence[Want]) -> bool:
-        """Whether no group is new: the baseline of a new one is what it holds now, not what it held some time ago."""
-        return all(want.group.key in self.state.groups for want in wants)
-
-    def _carry_out(self, wants: Sequence[Want], writes: Sequence[Write], found: Discovery) -> Report:
+    def _carry_out(self, wants: Sequence[Want], writes: tuple[Write, ...], *, obey: bool) -> Report:
+        """Write, verify, record. obey: foreign values are left where policy or back-off says so, but for what is released."""
+        found = self._found()
         drift = tuple(write for write in writes if write.reason is Reason.DRIFT)
-        self.drift_count += len(drift)
-        left = self._left_alone(drift)
-        writes = [write for write in writes if write.group not in left] if left else writes
-        intended = self._intend(wants, left)
-        applied = apply(self.host, wants, writes, found.observed)
+        left = self._left_alone(drift, wants) if obey and drift else frozenset()
+        writes = tuple(write for write in writes if write.path not in left) if left else writes
+        intended = self._intend(wants)
+        report_only = obey and self.repair is Repair.REPORT
+        applied = apply(self.host, wants, writes, found.observed, left, repair=not report_only)
         self.discovery = evolve(found, observed=applied.observed)
-        outcomes = _outcomes(wants, writes, applied, left, drift)
+        if report_only and applied.writes:
+            late = tuple(write for write in diff(wants, applied.observed) if write.reason is Reason.DRIFT and write.path not in left)
+            drift, left = (*drift, *late), left.union(write.path for write in late)
+        self._count(drift)
+        outcomes = _outcomes(wants, writes, applied, left)
         self._pause({write.group for write in drift} | {item.group for item in outcomes if item.status is Status.FAILED})
-        dropped = self._record(wants, applied, left, intended)
-        return Report(applied.writes, outcomes, drift, dropped)
+        return Report(applied.writes, outcomes, drift, self._record(wants, applied, left, intended))
 
-    def _intend(self, wants: Iterable[Want], left: Collection[str]) -> Mapping[str, GroupState]:
+    def _intend(self, wants: Iterable[Want]) -> Mapping[str, GroupState]:
         """Save what is about to be asked, with the baseline of every group, before the first write (rule A7).
 
         The state is marked pending: after a crash, what does not show its request was not written, and is no drift.
@@ -251,12 +254,10 @@ class Applier:
         groups = dict(self.state.groups)
         seen: dict[tuple[int, int], GroupState] = {}
         for want in wants:
-            if want.group.key not in left:
-                key = (id(want.record), id(want.values))
-                if key not in seen:
-                    record = want.record
-                    seen[key] = GroupState(want.group.driver, record.labels, record.baseline, want.values, want.values)
-                groups[want.group.key] = seen[key]
+            key = (id(want.record), id(want.values))
+            if key not in seen:
+                seen[key] = _intended(want)
+            groups[want.group.key] = seen[key]
         if groups != self.state.groups:
             self._save(evolve(self.state, groups=groups, pending=True))
         return groups
@@ -269,11 +270,11 @@ class Applier:
         for want in wants:
             key = want.group.key
             failed = bool(applied.failures) and any(item.path in applied.failures for item in want.group.files)
-            if want.release and not failed and key not in left:
+            if want.release and not failed:
                 groups.pop(key, None)
                 dropped.append(key)
-            elif key not in left and not applied.right:
-                groups[key] = _recorded(want, applied, seen)
+            elif not applied.right:
+                groups[key] = _recorded(want, applied, left, seen)
         if groups != intended:
             self._save(evolve(self.state, groups=groups, pending=False))
         return tuple(dropped)
@@ -287,13 +288,18 @@ class Applier:
         self.store.save(state)
         self.state = state
 
-    def _left_alone(self, drift: Iterable[Write]) -> set[str]:
-        """Groups with foreign values that are not repaired now: by policy, or because it was tried a moment ago."""
-        keys = {write.group for write in drift}
-        if self.repair is Repair.REPORT:
-            return keys
+    def _left_alone(self, drift: Iterable[Write], wants: Iterable[Want]) -> frozenset[str]:
+        """Paths of foreign values that are not repaired now: by policy, or because it was tried a moment ago."""
         now = self.host.now()
-        return {key for key in keys if key in self._pauses and now < self._pauses[key].until}
+        going = {want.group.key for want in wants if want.release}
+        quiet = {key for key, pause in self._pauses.items() if now < pause.until}
+        return frozenset(write.path for write in drift if write.group not in going and (self.repair is Repair.REPORT or write.group in quiet))
+
+    def _count(self, drift: Iterable[Write]) -> None:
+        """Count foreign changes, one that stays only once."""
+        seen = {write.path: write.old for write in drift}
+        self.drift_count += sum(self._foreign.get(path) != old for path, old in seen.items())
+        self._foreign = seen
 
     def _pause(self, keys: Iterable[str]) -> None:
         now = self.host.now()
@@ -305,39 +311,62 @@ class Applier:
                 pause.until = now + pause.length
 
 
-def _recorded(want: Want, applied: Applied, seen: dict[tuple[object, ...], GroupState]) -> GroupState:
-    """A group's record after a pass; equal records are one value. A write that failed leaves its file's request as it was."""
+def _leaves_unread(wants: Sequence[Want], writes: Sequence[Write]) -> bool:
+    """Whether some file would go unread in a pass: groups that are written are read to verify them, all others not."""
+    return len({write.group for write in writes}) < len(wants)
+
+
+def _intended(want: Want) -> GroupState:
+    """A group's record as it will be if all goes well."""
+    record, values = want.record, want.values
+    if record.requested == values:
+        return record
+    settled = tuple(before if asked == value else value for asked, before, value in zip(record.requested, record.settled, values, strict=True))
+    return GroupState(want.group.driver, record.labels, record.baseline, values, settled)
+
+
+def _recorded(want: Want, applied: Applied, left: Collection[str], seen: dict[tuple[object, ...], GroupState]) -> GroupState:
+    """A group's record after a pass; equal records are one value.
+
+    A write that failed leaves its file's request as it was; a foreign value that was left is not where ours settled.
+    """
     record, values, failures = want.record, applied.observed.values, applied.failures
-    requested, settled = want.values, tuple([values.get(item.path) for item in want.group.files])
-    if failures:
-        failed = [item.path in failures for item in want.group.files]
-        requested = tuple(before if bad else now for bad, before, now in zip(failed, record.requested, requested, strict=True))
-        settled = tuple(before if bad else now for bad, before, now in zip(failed, record.settled, settled, strict=True))
+    paths = [item.path for item in want.group.files]
+    requested, settled = want.values, tuple([values.get(path) for path in paths])
+    if failures or left:
+        requested = tuple(before if path in failures else now for path, before, now in zip(paths, record.requested, requested, strict=True))
+        settled = tuple(before if path in failures or path in left else now for path, before, now in zip(paths, record.settled, settled, strict=True))
     key = (id(record), requested, settled)
     if key not in seen:
         seen[key] = GroupState(want.group.driver, record.labels, record.baseline, requested, settled)
     return seen[key]
 
 
-def _outcomes(wants: Iterable[Want], writes: Sequence[Write], applied: Applied, left: Collection[str], drift: Sequence[Write]) -> tuple[Outcome, ...]:
-    """Outcomes of the files that were touched and do not show what was asked of them."""
+def _outcomes(wants: Iterable[Want], writes: Sequence[Write], applied: Applied, left: Collection[str]) -> tuple[Outcome, ...]:
+    """Outcomes of the files that were touched and do not show what was asked of them, and of those that could not be."""
+    lost = tuple(_lost(want.group, path, text, applied) for want in wants for path, text in want.lost)
     if applied.right and not left:
-        return ()
-    shown, foreign = applied.observed.values, {write.path for write in drift if write.group in left}
+        return lost
+    shown = applied.observed.values
     touched = {write.path: write for write in (*writes, *applied.writes)}
-    odd = {path for path, write in touched.items() if shown.get(path) != write.value or path in applied.failures} | foreign
-    if not odd:
-        return ()
-    return tuple(
-        _outcome(want.group, item.path, target or "", applied, item.path in foreign)
+    odd = {path for path, write in touched.items() if shown.get(path) != write.value or path in applied.failures}.union(left)
+    found = (
+        _outcome(want.group, item.path, target or "", applied, item.path in left)
         for want in wants
         for item, target in zip(want.group.files, want.values, strict=True)
         if item.path in odd
     )
+    return (*found, *lost) if odd else lost
+
+
+def _lost(group: Group, path: str, wanted_text: str, applied: Applied) -> Outcome:
+    """A file that was not written because what it held could not be read, and so could not be given back."""
+    return Outcome(path, group.key, Status.FAILED, wanted_text, None, applied.observed.errors.get(path, errno.EIO))
 
 
 def _outcome(group: Group, path: str, target: str, applied: Applied, foreign: bool) -> Outcome:
-    shows, number = applied.observed.values.get(path), applied.failures.get(path)
+    shows = applied.observed.values.get(path)
+    number = applied.failures.get(path) or (applied.observed.errors.get(path, errno.EIO) if shows is None else None)
     if foreign:
         status = Status.DRIFTED
     elif number is not None:

@@ -74,6 +74,13 @@ def new_group_state(group: Group, shown: Mapping[str, str]) -> GroupState:
     return GroupState(group.driver, tuple(item.label for item in group.files), tuple(baseline), nothing, nothing)
 
 
+def completed(group: Group, record: GroupState, shown: Mapping[str, str]) -> GroupState:
+    """A record with the baseline of files that could not be read before and have not been written since."""
+    fresh = new_group_state(group, shown).baseline
+    baseline = tuple(new if known is None and asked is None else known for known, asked, new in zip(record.baseline, record.requested, fresh, strict=True))
+    return evolve(record, baseline=baseline)
+
+
 def aligned(group: Group, record: GroupState) -> GroupState:
     """A record in step with a group whose files are not those it was made for; what it does not know is None."""
     columns = zip(*(record.of(item.label) for item in group.files), strict=True)
@@ -228,13 +235,11 @@ class StateStore:
 
     def _read(self) -> bytes:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError(errno.EINVAL, "is not a plain file")
-            file = os.fdopen(descriptor, "rb", closefd=False)
-            return file.read(_LARGEST_FILE)
-        finally:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
+            raise OSError(errno.EINVAL, "is not a plain file")
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(_LARGEST_FILE)
 
     def _sync_folder(self) -> None:
         descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -325,13 +330,13 @@ def _groups_of(records: list[dict[str, Any]]) -> dict[str, GroupState]:
 
 
 def _text(value: object) -> str | None:
-    """A short printable text or None: what sysfs files hold, and nothing that could do harm in one."""
+    """A text as sysfs files hold it, or None."""
     return None if value is None else _needed(value)
 
 
 def _needed(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(type(value).__name__)
-    if len(value) > _LONGEST_TEXT or not value.isprintable():
+    if len(value) > _LONGEST_TEXT:
         raise ValueError(value[:_LONGEST_TEXT])
     return value

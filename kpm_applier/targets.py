@@ -6,7 +6,7 @@ from attrs import frozen
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Group, Kind
-from kpm_applier.state import GroupState, State, aligned, baseline_text, new_group_state
+from kpm_applier.state import GroupState, State, aligned, baseline_text, completed, new_group_state
 from kpm_planner.changes import Observed
 from kpm_planner.machine import Machine
 from kpm_planner.plan import CpuGroup, NodePlan
@@ -21,8 +21,9 @@ _Seen = dict[tuple[int, int], tuple[str | None, ...]]
 class Want:
     """What the files of one group should hold.
 
-    values: in step with group.files, None where nothing is known to ask for. record: the group's state, new at first
-    touch, in step with group.files too. release: the group goes back to baseline and out of the state file.
+    values: in step with group.files, None where nothing is asked for or could be given back. record: the group's state, new at first
+    touch, in step with group.files too. lost: (path, text) of files that were asked
+    for and are left out, because what they held could not be read. release: the group goes back to baseline and out of the state file.
     """
 
     group: Group
@@ -30,6 +31,7 @@ class Want:
     record: GroupState
     release: bool
     because: tuple[str, ...] = ()
+    lost: tuple[tuple[str, str], ...] = ()
 
 
 def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: Observed, state: State) -> tuple[Want, ...]:
@@ -74,10 +76,16 @@ def _want(group: Group, asked: tuple[str | None, ...], because: tuple[str, ...],
         record = new_group_state(group, observed.values)
     elif len(record.labels) != len(group.files):
         record = aligned(group, record)
+    lost: tuple[tuple[str, str], ...] = ()
+    if None in record.baseline:
+        record = completed(group, record, observed.values)
+        known = [base is not None for base in record.baseline]
+        lost = tuple((item.path, text) for item, text, right in zip(group.files, asked, known, strict=True) if text is not None and not right)
+        asked = tuple(text if right else None for text, right in zip(asked, known, strict=True))
     if None not in asked:
         return Want(group, asked, record, False, because)
     values = tuple(baseline_text(group, record, item.label) if text is None else text for item, text in zip(group.files, asked, strict=True))
-    return Want(group, values, record, not claimed, because)
+    return Want(group, values, record, not claimed, because, lost)
 
 
 def _text(number: int | None) -> str | None:

@@ -60,9 +60,8 @@ def test_the_wait_is_bounded(tmp_path: Path) -> None:
     """A kernel that never shows the value costs less than two seconds, and every file once, not one after the other."""
     model = KernelModel(rig.intel(8), latency=60)
     start = model.clock
-    report = apply(model, tmp_path, FULL)
+    apply(model, tmp_path, FULL)
     assert model.clock - start < 2
-    assert not report.settled or all(outcome.status is Status.LIMITED for outcome in report.outcomes)
 
 
 def test_a_limit_of_somebody_else_is_reported_as_such(tmp_path: Path) -> None:
@@ -219,17 +218,13 @@ def test_strict_kernels_are_pleased(tmp_path: Path) -> None:
     model = KernelModel(rig.intel(1))
     refused: list[str] = []
 
-    def strict(verb: str, path: str) -> int | None:
-        del verb, path
-        return None
-
     def check(path: str, text: str) -> None:
         low, high = int(model.read(rig.min_path())), int(model.read(rig.max_path()))
         low, high = (int(text), high) if path == rig.min_path() else (low, int(text)) if path == rig.max_path() else (low, high)
         if low > high:
             refused.append(f"{path}={text}")
 
-    host = Probe(model, before_write=check, deny=strict)
+    host = Probe(model, before_write=check)
     for low, high in ((800, 1000), (2000, 3000), (800, 1000), (1500, 1500), (1600, 1600), (1500, 1500), (3000, 4000), (800, 800)):
         assert apply(host, tmp_path, Target(low * 1000, high * 1000)).outcomes == ()
         assert (model.read(rig.min_path()), model.read(rig.max_path())) == (f"{low}000\n".encode(), f"{high}000\n".encode())

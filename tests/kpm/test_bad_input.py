@@ -146,6 +146,10 @@ CASES: dict[str, tuple[str | bytes, list[str]]] = {
     "a YAML set in a pod": ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {x: !!set {a, b}}\n", ["document 1"]),
     "YAML bytes in a pod": ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {x: !!binary aGk=}\n", ["document 1"]),
     "a YAML time in a pod": ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {x: !!timestamp 2026-01-31}\n", ["document 1"]),
+    **{
+        f"the tag in {value}": (f"apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec: {{x: {value}}}\n", ["document 1"])
+        for value in ("!!bool x", "!!timestamp x", "!!int ''", "!!int '-'", "!!int '1:'", "!!float ''", "!!float _", "!!set [a]", "!!omap [a]", "!!map x")
+    },
     "a key that is a list": ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {? [a] : b}\n", ["document 1"]),
     "a number of 5000 digits": (TEXT + f"spec: {{pstates: {{min: 0x{'f' * 4200}}}}}\n", ["document 1"]),
     "a decimal of 5000 digits": (TEXT + f"spec: {{pstates: {{min: {'9' * 5000}}}}}\n", ["document 1"]),

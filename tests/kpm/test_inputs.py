@@ -32,6 +32,8 @@ def test_yaml_reads_as_kubernetes_reads_it() -> None:
     """Times stay text; numbers, truth and null are what they look like."""
     (found,) = parsed("a: 2026-01-31T08:00:00Z\nb: 2026-01-31\nc: 0x10\nd: yes\ne: ~\nf: '1'\ng: 1.5\nh: |\n  x\n  y\n")
     assert found == {"a": "2026-01-31T08:00:00Z", "b": "2026-01-31", "c": 16, "d": True, "e": None, "f": "1", "g": 1.5, "h": "x\ny\n"}
+    (found,) = parsed("a: 12:30\nb: =\nc: 1:2:3.5\nd: 0b11\ne: 1_000\n")
+    assert found == {"a": "12:30", "b": "=", "c": "1:2:3.5", "d": 3, "e": 1000}, "no numbers of base 60, no special signs"
 
 
 @given(

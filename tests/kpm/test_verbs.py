@@ -458,8 +458,8 @@ def test_assign_cpus_packs_whole_cores(policy: Path, tree: Path) -> None:
 def test_plan_ends_with_1_where_an_object_has_errors(tree: Path) -> None:
     wrong = profile("fast", pstates={"min": 9000, "max": 9500})
     plan = planned("-f", "-", "--sysfs", tree, stdin=as_yaml(wrong, node("n")), code=1)
-    (problem,) = plan["nodes"][0]["problems"]
-    assert (problem["severity"], problem["object"], problem["code"]) == ("error", "PowerProfile/fast", "frequency-range")
+    problems = plan["nodes"][0]["problems"]
+    assert {(item["severity"], item["object"], item["code"]) for item in problems} == {("error", "PowerProfile/fast", "frequency-range")}
     ran = kpm("plan", "-f", "-", "--sysfs", tree, stdin=as_yaml(wrong, node("n")))
     assert ran.code == 1
     assert "error: PowerProfile/fast: spec.pstates" in ran.out

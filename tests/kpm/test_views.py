@@ -39,7 +39,7 @@ def odd_machines(draw: st.DrawFn) -> Machine:
     numbers = sorted(draw(st.sets(st.integers(0, LARGEST_CPU), min_size=1, max_size=4)))
     domains = []
     for number in numbers[: draw(st.integers(0, len(numbers)))]:
-        low, high, top = draw(_KHZ), draw(_KHZ), draw(_KHZ)
+        low, high, top = (draw(st.none() | st.integers(1, 9_999_999)) for _ in range(3))
         limit = max((khz for khz in (high, top) if khz is not None), default=None)
         table = tuple(sorted(draw(st.sets(st.integers(1, 9_999_999), max_size=2))))
         settings = CpufreqSettings(draw(_KHZ), draw(_KHZ), draw(st.none() | _WORD), draw(st.none() | _WORD))

@@ -89,6 +89,13 @@ def test_of_two_pods_of_one_name_the_newer_counts() -> None:
     assert on_cpu(found, 1).container.uid == "2"  # type: ignore[union-attr]
 
 
+def test_a_pod_without_a_creation_time_counts_as_the_newest_of_its_name() -> None:
+    """R5: a missing timestamp is newest, in any order of arrival."""
+    known, unknown = pod(uid="9"), pod(asking(2, "power"), uid="1", created=None)
+    for pods in ((known, unknown), (unknown, known)):
+        assert profiles_of(plan(FAST, profile("power"), with_=allocation(pods, [owns("1-2")])))[1] == "power"
+
+
 def test_of_two_containers_that_own_one_cpu_the_pod_started_later_has_it() -> None:
     """The other keeps the rest of its CPUs, and is told."""
     late = pod(asking(2, "power"), name="db", started=moment(9))

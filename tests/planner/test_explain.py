@@ -81,7 +81,7 @@ def test_a_pod_is_explained_container_by_container() -> None:
     lines = explain_pod(FOUND, "ns1", "web")
     assert lines[0] == "pod ns1/web on node node-1: owns CPUs"
     assert lines[1] == "  container app, CPUs 1-2: exclusive, profile performance: 1960000..3000000 kHz, powersave"
-    assert explain_pod(FOUND, "ns1", "ghost") == ("pod ns1/ghost on node node-1: owns no CPUs and asks for nothing",)
+    assert explain_pod(FOUND, "ns1", "ghost") == ("pod ns1/ghost on node node-1: owns no CPUs",)
 
 
 def test_a_pod_that_owns_nothing_but_has_a_problem_is_not_said_to_own_cpus() -> None:

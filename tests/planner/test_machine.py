@@ -3,7 +3,9 @@
 from attrs import evolve
 
 from kpm_planner.machine import MANAGED_DRIVERS, SCALING_POWERSAVE, Cpu, Machine
-from tests.planner.build import idle_states, machine
+from kpm_planner.problems import Code
+from tests.planner.build import idle_states, machine, on_cpu, plan, profile, uncore, workload
+from tests.planner.reading import codes
 
 
 def test_cpus_that_can_do_the_same_are_one_kind() -> None:
@@ -29,6 +31,15 @@ def test_a_cpu_without_cpufreq_is_of_a_kind_without_a_frequency_domain() -> None
     lone = Machine(cpus=(Cpu(0), Cpu(1, domain=7)))
     assert [(kind.frequency, sorted(cpus)) for kind, cpus in lone.kinds] == [(None, [0, 1])]
     assert lone.managed_kinds == ()
+
+
+def test_a_machine_that_says_nothing_of_its_topology_is_planned_like_any_other() -> None:
+    """No package, die, cluster, core or siblings: only uncore is off (user-asks row 53)."""
+    plain = machine("0-1")
+    bare = evolve(plain, cpus=tuple(Cpu(cpu.id, domain=cpu.domain, idle=cpu.idle) for cpu in plain.cpus))
+    found = plan(profile("shared", shared=True, max=2000, names={"C6": False}), workload(), uncore(sys_min=900_000, sys_max=900_000), on=bare)
+    assert [on_cpu(found, cpu).target.max_khz for cpu in (0, 1)] == [2_000_000, 2_000_000]
+    assert codes(found.problems) == {Code.UNCORE_UNSUPPORTED}
 
 
 def test_shared_domains_and_cores_are_those_with_more_than_one_cpu_online() -> None:

@@ -1,6 +1,7 @@
 """Design §4, pools: shared and reserved CPUs, and what is neither."""
 
 import pytest
+from attrs import evolve
 
 from kpm_planner.intent import LabelSelector, Node, NodeSelector, ReservedCpus
 from kpm_planner.pools import Pool
@@ -95,6 +96,13 @@ def test_a_missing_or_invalid_shared_profile_leaves_the_pool_at_baseline(bad: li
     assert set(pools(found).values()) == {"shared"}
     assert {group.target for group in found.groups} == {BASELINE}
     assert {problem.object for problem in found.problems if problem.severity is Severity.ERROR} >= {"PowerWorkload/shared-pool"}
+
+
+def test_a_shared_pool_without_the_name_of_a_profile_is_an_error_and_at_baseline() -> None:
+    """Nothing falls over (user-asks row 47)."""
+    found = plan(workload(uses=None))
+    assert {group.target for group in found.groups} == {BASELINE}
+    assert [(problem.severity, problem.field) for problem in with_code(found.problems, Code.PROFILE_MISSING)] == [(Severity.ERROR, "spec.powerProfile")]
 
 
 def test_exclusive_cpus_need_no_shared_pool() -> None:
@@ -242,6 +250,13 @@ def test_hyperthreads_whose_values_are_the_same_in_the_end_are_no_conflict() -> 
     objects = (profile(min="0%", max="100%"), node_config(reserved=[reserved("0", "performance")]))
     assert not plan(*objects, on=machine("0-1", siblings=[(0, 1)])).problems
     assert not plan(profile(max=2000), node_config(reserved=[reserved("0", "performance")]), on=machine("0-1", siblings=[(0, 1)], offline="1")).problems
+
+
+def test_hyperthreads_of_which_nothing_is_asked_have_no_different_targets() -> None:
+    """One reserved, one unmanaged, both at baseline, and their baselines differ."""
+    pair = machine("0-1", siblings=[(0, 1)])
+    other = evolve(pair.domains[1], settings=evolve(pair.domains[1].settings, max_khz=2_000_000))
+    assert not plan(node_config(reserved=[reserved("0")]), on=evolve(pair, domains=(pair.domains[0], other))).problems
 
 
 # --- numbering ---

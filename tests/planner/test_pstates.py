@@ -130,6 +130,16 @@ def test_a_core_whose_clamp_turns_the_ends_round_takes_its_maximum_for_both_with
     assert [problem.severity for problem in with_code(found.problems, Code.FREQUENCY_COLLAPSED)] == [Severity.WARNING]
 
 
+def test_a_maximum_below_a_cores_range_is_clamped_to_its_minimum_whatever_the_form_of_the_other_end() -> None:
+    """400 MHz is in the range of CPU 2 only; CPU 0 runs at its own minimum, which is 0 %."""
+    deep = machine("0-2", ranges={2: (400_000, 3_700_000)})
+    for low in ("0%", None, 400):
+        found = applied(profile(min=low, max=400), deep)
+        assert (on_cpu(found, 0).target.min_khz, on_cpu(found, 0).target.max_khz) == (800_000, 800_000)
+        assert (on_cpu(found, 2).target.min_khz, on_cpu(found, 2).target.max_khz) == (400_000, 400_000)
+        assert not [problem for problem in found.problems if problem.severity is Severity.ERROR]
+
+
 def test_limits_are_judged_against_the_range_with_boost_on() -> None:
     """A node whose boost is off takes a profile that was written for boost, by clamping (user-asks row 51)."""
     off = machine(khz=(800_000, 2_900_000), limit=3_900_000)

@@ -9,7 +9,7 @@ from kpm_planner.intent import DieSelector, LabelSelector, NodeSelector, Uncore
 from kpm_planner.machine import Machine, UncoreEntry
 from kpm_planner.plan import NodePlan
 from kpm_planner.problems import Code, Severity
-from tests.planner.build import EVERYWHERE, die, machine, moment, plan, uncore
+from tests.planner.build import EVERYWHERE, config, die, machine, moment, plan, uncore
 from tests.planner.reading import with_code
 
 TWO_SOCKETS = machine(uncore=(die(0, 0), die(0, 1), die(1, 0), die(1, 1)))
@@ -162,3 +162,4 @@ def test_uncore_targets_have_reasons() -> None:
     assert found.uncore[1].because == ("Uncore/node-1 does not cover it",)
     assert plan(on=TWO_SOCKETS).uncore[0].because == ("no Uncore object covers it",)
     assert asked(sys_min=1).uncore[0].because == ("Uncore/node-1 has errors, so baseline",)
+    assert plan(config(power_node_selector={"zone": "b"}), on=TWO_SOCKETS).uncore[0].because == ("the PowerConfig does not select this node",)

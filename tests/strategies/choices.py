@@ -12,25 +12,35 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 _Value = TypeVar("_Value")
-#: Hypothesis draws smaller ranges evenly; in wider ones it prefers small numbers, and late pools would never vary.
-_WIDEST = 2**24
+#: Hypothesis draws from a range of this size evenly; in wider ones it prefers small numbers, and late choices would never vary.
+_EVEN = 256
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_EVEN)
 def _below(size: int) -> st.SearchStrategy[int]:
     return st.integers(0, size - 1)
 
 
+def _index(draw: st.DrawFn, size: int) -> int:
+    """A number below `size`, all of them about as likely."""
+    if size <= _EVEN:
+        return draw(_below(size))
+    return (_index(draw, -(-size // _EVEN)) * _EVEN + draw(_below(_EVEN))) % size
+
+
 def pick(draw: st.DrawFn, *pools: Sequence[Any]) -> tuple[Any, ...]:
     """A choice from every pool; shrinks to the first of each."""
-    size = prod(len(pool) for pool in pools)
-    if not 0 < size < _WIDEST:
-        raise ValueError(f"{size} combinations are none or too many for one draw")
-    number = draw(_below(size))
-    found = []
-    for pool in pools:
-        number, index = divmod(number, len(pool))
-        found.append(pool[index])
+    found: list[Any] = []
+    waiting: list[Sequence[Any]] = []
+    for pool in (*pools, None):
+        if waiting and (pool is None or prod(map(len, waiting)) * len(pool) > _EVEN):
+            number = _index(draw, prod(map(len, waiting)))
+            for part in waiting:
+                number, index = divmod(number, len(part))
+                found.append(part[index])
+            waiting = []
+        if pool is not None:
+            waiting.append(pool)
     return tuple(found)
 
 
@@ -43,5 +53,5 @@ def mask(draw: st.DrawFn, count: int, *, rare: bool = False) -> list[int]:
     """A bit for each of `count` choices, such as one for every CPU; rare: mostly none is set."""
     if rare and draw(_below(3)) < 2:
         return [0] * count
-    number = draw(_below(2**count))
-    return [number >> index & 1 for index in range(count)]
+    numbers = [draw(_below(_EVEN)) for _ in range(0, count, 8)]
+    return [numbers[index // 8] >> index % 8 & 1 for index in range(count)]

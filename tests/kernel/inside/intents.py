@@ -7,8 +7,23 @@ from dataclasses import dataclass
 from random import Random
 
 from kpm_planner.allocation import Allocation, ContainerCpus
-from kpm_planner.intent import EPP_WORDS, OPENSHIFT_GROUP, Container, CStates, Intent, LabelSelector, Meta, Node, NodeSelector, Pod, PowerNodeConfig, PowerProfile
-from kpm_planner.intent import PowerWorkload, PStates, ReservedCpus
+from kpm_planner.intent import (
+    EPP_WORDS,
+    OPENSHIFT_GROUP,
+    Container,
+    CStates,
+    Intent,
+    LabelSelector,
+    Meta,
+    Node,
+    NodeSelector,
+    Pod,
+    PowerNodeConfig,
+    PowerProfile,
+    PowerWorkload,
+    PStates,
+    ReservedCpus,
+)
 from kpm_planner.machine import Machine
 
 HOST = {"kubernetes.io/hostname": "n"}
@@ -87,11 +102,13 @@ def _limits(rng: Random, machine: Machine) -> tuple[int | str | None, int | str 
 
 
 def _cstates(rng: Random, machine: Machine) -> CStates:
+    """Idle states by latency or by name. The shallow ones stay on mostly: a CPU that polls costs an emulated machine all its speed."""
     states = machine.cpus[0].idle
     chosen = rng.random()
     if chosen < 0.35 or not states:
         return CStates()
+    deep = [state for state in states if state.latency_us > 1] if rng.random() < 0.9 else [*states, *states]
     if chosen < 0.65:
-        return CStates(max_latency_us=rng.choice((0, 1, 99, *(state.latency_us for state in states))))
-    names = rng.sample([state.name for state in states], rng.randrange(1, len(states) + 1))
+        return CStates(max_latency_us=rng.choice([state.latency_us + rng.choice((-1, 0, 1)) * (state not in deep[:1]) for state in deep]))
+    names = rng.sample([state.name for state in deep[1:] or deep], rng.randrange(1, max(2, len(deep))))
     return CStates(names={name: rng.random() < 0.5 for name in names})

@@ -143,8 +143,6 @@ def _range(profile: PowerProfile, domain: FrequencyDomain) -> tuple[int, int]:
     lowest, highest = limits(domain)
     low = lowest if profile.pstates.min is None else khz(profile.pstates.min, domain)
     high = highest if profile.pstates.max is None else khz(profile.pstates.max, domain)
-    if profile.pstates.min is not None and profile.pstates.max is not None and low > high:
-        return highest, highest
     return min(max(low, lowest), highest), min(max(high, lowest), highest)
 
 

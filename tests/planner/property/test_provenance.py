@@ -48,6 +48,7 @@ def test_every_idle_state_has_a_reason_that_mentions_it(scenario: Scenario) -> N
 def test_every_uncore_limit_has_a_reason_that_mentions_it(scenario: Scenario) -> None:
     """Both ends; and an entry without limits says why it has none."""
     for target in scenario.plan().uncore:
+        assert target.because
         for value in (target.min_khz, target.max_khz):
             assert value is None or any(str(value) in line for line in target.because)
 

@@ -1,5 +1,6 @@
 """Warnings are given exactly where there is something to warn of."""
 
+from attrs import evolve
 from hypothesis import given
 
 from kpm_planner.intent import PStates
@@ -25,8 +26,9 @@ def test_a_frequency_domain_is_warned_of_exactly_where_the_wishes_of_its_cpus_di
 
 
 @given(scenarios())
-def test_a_core_is_warned_of_exactly_where_its_hyperthreads_have_different_frequencies(scenario: Scenario) -> None:
-    """One warning a core, at its first CPU; cores with a held CPU are not asked for."""
+def test_a_core_is_warned_of_exactly_where_its_hyperthreads_have_different_targets(scenario: Scenario) -> None:
+    """One warning a core, at its first CPU. Targets in other words for the same values do not differ, and hyperthreads of
+    which the same is asked do not either, whatever their baselines are. Cores with a held CPU are not judged here."""
     plan = scenario.plan()
     groups = group_of(plan)
     told = {problem.field for problem in with_code(plan.problems, Code.SIBLING_CONFLICT)}
@@ -37,7 +39,8 @@ def test_a_core_is_warned_of_exactly_where_its_hyperthreads_have_different_frequ
             managed = domain is not None and domain.driver in reference.MANAGED_DRIVERS
             values.add(effective(groups[cpu].target, domain) if domain is not None and managed else None)
         if not any(groups[cpu].held for cpu in core):
-            assert (f"cpu{core[0]}" in told) == (len(values) > 1)
+            asked = {evolve(groups[cpu].target, idle=()) for cpu in core}
+            assert (f"cpu{core[0]}" in told) == (len(values) > 1 and len(asked) > 1)
 
 
 @given(scenarios())
