@@ -163,6 +163,12 @@ class KernelModel:
 
     # --- what only the world outside does ---
 
+    def settle(self) -> None:
+        """Let every update that is due take place."""
+        self.clock += self.latency
+        for policy in self.policies.values():
+            self._catch_up(policy)
+
     def limit(self, domain: int, max_khz: int | None) -> None:
         """Somebody else (thermal, firmware) limits a domain; None lifts it."""
         policy = self.policies[domain]

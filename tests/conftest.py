@@ -5,11 +5,13 @@ Chosen by the environment variable HYPOTHESIS_PROFILE. No test has a deadline: t
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 _UNHURRIED = (HealthCheck.too_slow,)
+#: Without the one that explains a failure line by line: it takes longer than all the rest.
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 
-settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=_UNHURRIED)
-settings.register_profile("ci", max_examples=100, deadline=None, suppress_health_check=_UNHURRIED, derandomize=True)
-settings.register_profile("soak", max_examples=5000, deadline=None, suppress_health_check=_UNHURRIED)
+settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES)
+settings.register_profile("ci", max_examples=100, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES, derandomize=True)
+settings.register_profile("soak", max_examples=5000, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -208,7 +208,7 @@ class World:
         """Let what others did take effect before the agents look."""
         for node in self.nodes.values():
             if node.touched:
-                node.model.wait(_LATENCY)
+                node.model.settle()
 
     def _change_objects(self, applied: Iterable[Document], deleted: Iterable[str]) -> list[str]:
         """Apply and delete objects; all nodes are touched where any was."""
@@ -383,7 +383,8 @@ def _inverted(model: KernelModel) -> bool:
 
 
 def shown_settings(model: KernelModel) -> dict[int, tuple[int, int, str, str | None]]:
-    """What each online CPU's cpufreq files show: minimum, maximum (kHz), governor, EPP."""
+    """What each online CPU's cpufreq files show once they stand still: minimum, maximum (kHz), governor, EPP."""
+    model.settle()
     found = {}
     for policy in model.policies.values():
         for cpu in policy.spec.cpus:

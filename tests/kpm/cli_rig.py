@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -115,8 +116,9 @@ def run_as_nobody(*args: object) -> Ran:
 
 def open_to_all(folder: Path) -> None:
     """Let everybody pass through the folders of the test run down to this one."""
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)
+    for path in (folder, *folder.parents):
+        if path.is_relative_to(tempfile.gettempdir()) and path != Path(tempfile.gettempdir()):
+            path.chmod(0o755)
 
 
 def only_complaint(ran: Ran) -> str:

@@ -68,7 +68,7 @@ def test_generated_machines_have_what_real_ones_have() -> None:
     """Unlike cores, hyperthreads, dies, gaps, offline CPUs, shared domains, tables, no cpufreq, foreign drivers, uncore of both layouts."""
     seen: list[Machine] = []
 
-    @settings(max_examples=1000, derandomize=True, database=None)
+    @settings(max_examples=600, derandomize=True, database=None)
     @given(machines())
     def collect(machine: Machine) -> None:
         seen.append(machine)
@@ -90,7 +90,7 @@ def test_generated_scenarios_reach_most_of_what_can_go_wrong() -> None:
     seen: set[Code] = set()
     pools: Counter[tuple[Pool, bool]] = Counter()
 
-    @settings(max_examples=600, derandomize=True, database=None)
+    @settings(max_examples=400, derandomize=True, database=None)
     @given(scenarios())
     def collect(scenario: Scenario) -> None:
         plan = scenario.plan()
@@ -98,5 +98,5 @@ def test_generated_scenarios_reach_most_of_what_can_go_wrong() -> None:
         pools.update((group.pool, group.profile is not None) for group in plan.groups)
 
     collect()
-    assert len(seen) >= len(Code) - 8, sorted(set(Code) - seen)
-    assert all(pools[pool, True] >= 60 for pool in (Pool.EXCLUSIVE, Pool.RESERVED, Pool.SHARED))
+    assert len(seen) >= len(Code) - 10, sorted(set(Code) - seen)
+    assert all(pools[pool, True] >= 40 for pool in (Pool.EXCLUSIVE, Pool.RESERVED, Pool.SHARED))

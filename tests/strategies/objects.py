@@ -68,7 +68,7 @@ LABEL_MAPS: tuple[dict[str, str], ...] = (
 
 def metas(name: str, group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> tuple[Meta, ...]:
     """Identities in the system's namespace, said or left out, of several ages."""
-    spaces = (None, SYSTEM_NAMESPACE[group], *(("default",) if awkward else ()))
+    spaces = (None, SYSTEM_NAMESPACE[group]) * 3 + (("default",) if awkward else ())
     return tuple(Meta(name, space, created=created) for created in TIMES for space in spaces)
 
 
@@ -102,7 +102,7 @@ _BAD_NODE_SELECTORS = (
     NodeSelector(LabelSelector({}, (Requirement("zone", "Gt", ("a",)),))),
     NodeSelector(LabelSelector({}, (Requirement("zone", "Exists", ("a",)), Requirement("zone", "NotIn")))),
 )
-_POWER_NODE_SELECTORS: tuple[dict[str, str] | None, ...] = (*often({HOSTNAME: NODE.name}, {"zone": "a"}, {"zone": "b"}, {}), None)
+_POWER_NODE_SELECTORS: tuple[dict[str, str] | None, ...] = (*often({HOSTNAME: NODE.name}, {"zone": "a"}, {"zone": "b"}, {}, times=6), None)
 
 
 def frequencies(machine: Machine) -> tuple[Frequency, ...]:
@@ -193,7 +193,7 @@ def draw_workload(draw: st.DrawFn, machine: Machine, name: str, group: str = OPE
 
 def draw_node_config(draw: st.DrawFn, machine: Machine, name: str, group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> PowerNodeConfig:
     """A PowerNodeConfig: a shared pool, reserved CPUs, or both."""
-    selectors = (*NODE_SELECTORS, *(_BAD_NODE_SELECTORS if awkward else ()))
+    selectors = (*NODE_SELECTORS, *NODE_SELECTORS[:3], *(_BAD_NODE_SELECTORS if awkward else ()))
     wanted = often("shared", None, *PROFILE_NAMES, *((GHOST,) if awkward else ()))
     meta, selector, profile = pick(draw, metas(name, group, awkward=awkward), selectors, wanted)
     return PowerNodeConfig(meta, group, selector, profile, _draw_reserved(draw, machine, awkward=awkward))
@@ -233,12 +233,13 @@ def draw_config(draw: st.DrawFn, name: str = "power-config", group: str = OPENSH
 def draw_intent(draw: st.DrawFn, machine: Machine, *, awkward: bool = False) -> Intent:
     """All objects of a small cluster, written for one machine. Names repeat across kinds and API groups, never within."""
     groups = often(OPENSHIFT_GROUP, INTEL_GROUP)
-    group, kept, twice, wrong, configured = pick(draw, groups, often(4, 3, 2, 1, 0), often(False, True, times=5), range(16), often(0, 1, 2, times=2))
+    faults = often(0, 1, 2, 4, 8, 10, 15, times=4)
+    group, kept, twice, wrong, configured = pick(draw, groups, often(4, 3, 2, 1, 0, times=6), often(False, True, times=5), faults, often(0, 1, 2, times=2))
     found = [draw_profile(draw, machine, name, group, awkward=awkward and bool(wrong >> index & 1)) for index, name in enumerate(PROFILE_NAMES[:kept])]
     if awkward and twice:
         found.append(draw_profile(draw, machine, "power", next(item for item in GROUPS if item != group)))
     identities = tuple((name, item) for item in (GROUPS if awkward else (group,)) for name in _NAMES)
-    numbers = pick(draw, (1, 2, 0), (0, 1, 2), (1, 0, 2))
+    numbers = pick(draw, (1, 1, 2, 0), (0, 1, 1, 2), (1, 0, 2))
     chosen = [pick(draw, identities, identities) for _ in numbers]
     several = [tuple(dict.fromkeys(pair))[:number] for pair, number in zip(chosen, numbers, strict=True)]
     return Intent(

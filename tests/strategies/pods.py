@@ -123,6 +123,7 @@ def _draw_spoiled(draw: st.DrawFn, reported: tuple[ContainerCpus, ...], online: 
     """An answer with one thing wrong."""
     faults = ("missing", "missing", "overlap", "unknown-pod", "empty", "foreign-cpu")
     index, cpu, fault = pick(draw, range(len(reported)), online, faults)
+    owned = sorted({cpu for entry in reported for cpu in entry.cpus}) or online
     rest = reported[:index] + reported[index + 1 :]
     match fault:
         case "missing":
@@ -130,7 +131,7 @@ def _draw_spoiled(draw: st.DrawFn, reported: tuple[ContainerCpus, ...], online: 
         case "empty":
             return (*rest, evolve(reported[index], cpus=frozenset()))
         case "overlap":
-            return (*rest, evolve(reported[index], cpus=reported[index].cpus | {cpu}))
+            return (*rest, evolve(reported[index], cpus=reported[index].cpus | {owned[cpu % len(owned)]}))
         case "unknown-pod":
             return (*reported, ContainerCpus("a", "vanished", "main", frozenset({cpu})))
     return (*rest, evolve(reported[index], cpus=reported[index].cpus | {9_998}))

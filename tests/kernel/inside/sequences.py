@@ -320,9 +320,10 @@ def _happen(run: Run, applier: Applier, wished: Wish) -> None:
         changed = _plug(run)
     elif chosen < 0.35:
         plan = plan_node(wished.intent, NodeInput(NODE, applier.machine, wished.allocation))
-        changed = _plug(run)
+        _plug(run)
         applier.apply(plan)  # a plan that is old already: whatever fails, nothing is raised and the next one is right
         run.event("plans gone stale", "a stale plan")
+        return  # it may have noticed by itself
     elif chosen < 0.6 and run.at_start.mode is not None:
         changed = _switch(run)
     elif chosen < 0.55 and run.at_start.boost is not None and run.at_start.mode is None:
