@@ -74,9 +74,14 @@ def take(machine: Machine, free: frozenset[int], count: int) -> frozenset[int] |
     for key in (_socket, _core):
         take_whole(key)
     sockets, cores = group_by(_socket, left), group_by(_core, left)
-    rest = sorted(left, key=lambda cpu: (len(sockets[_socket(by_id[cpu])]), len(cores[_core(by_id[cpu])]), cpu))
+    rest = sorted(left, key=lambda cpu: (*_place(sockets[_socket(by_id[cpu])]), *_place(cores[_core(by_id[cpu])]), cpu))
     taken.update(rest[: count - len(taken)])
     return frozenset(taken)
+
+
+def _place(free: set[int]) -> tuple[int, int]:
+    """Order of a socket or core among its like: the one with the fewest free CPUs first, whole before the next."""
+    return len(free), min(free)
 
 
 def _socket(cpu: Cpu) -> object:

@@ -28,7 +28,7 @@ class _Loader(_Base):  # type: ignore[misc]
     """YAML as Kubernetes reads it: times stay text, a key stands once, no aliases to itself."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the library's own way to say it
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("timestamp", "value", "int", "float")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -38,6 +38,15 @@ class _Loader(_Base):  # type: ignore[misc]
             twice = next(key for index, key in enumerate(keys) if key in keys[:index])
             raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} stands twice in one mapping", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+#: Numbers as YAML 1.2 and JSON have them, and not the base 60 of YAML 1.1, in which 12:30 is one.
+_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)\Z")
+_FLOAT = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.(?:inf|Inf|INF))\Z|\.(?:nan|NaN|NAN)\Z"
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 
 
 @frozen
@@ -120,10 +129,10 @@ def _parse(data: bytes, source: str) -> Iterator[Any]:
     number = 1
     try:
         text = data.decode()
-        if text.lstrip()[:1] == "{" and not source.endswith((".yaml", ".yml")):
+        if text.lstrip()[:1] == "{":
             try:
                 yield _parse_json(text)
-            except json.JSONDecodeError:
+            except (json.JSONDecodeError, RecursionError):
                 pass  # flow-style YAML and several documents begin so too
             else:
                 return
@@ -135,6 +144,8 @@ def _parse(data: bytes, source: str) -> Iterator[Any]:
     except yaml.MarkedYAMLError as failure:
         line = failure.problem_mark.line + 1 if failure.problem_mark else "?"
         raise InputError(f"{source}: document {number}: line {line}: {one_line(failure.problem)}; YAML or JSON is allowed") from None
+    except (KeyError, AttributeError, IndexError, TypeError):  # of the library's constructors, for tags that do not fit their text
+        raise InputError(f"{source}: document {number}: a value does not fit its tag; YAML without tags or JSON is allowed") from None
     except (yaml.YAMLError, ValueError, RecursionError) as failure:
         raise InputError(f"{source}: document {number}: {one_line(failure, 200)}; YAML or JSON is allowed") from None
 

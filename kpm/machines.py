@@ -225,14 +225,25 @@ def _domains(spec: MachineSpec, cpus: list[_Place]) -> Iterator[FrequencyDomain]
     smart = spec.driver in SCALING_POWERSAVE
     governors = spec.governors or (("performance", "powersave") if smart else _ALL_GOVERNORS)
     governor = spec.governor or ("powersave" if smart else "schedutil")
-    for first in range(0, len(cpus), spec.domain_size):
-        members = cpus[first : first + spec.domain_size]
+    for members in _runs(cpus, spec.domain_size):
         kind = members[0].kind
         low, high = (kind.min_mhz or spec.min_mhz) * 1000, (kind.max_mhz or spec.max_mhz) * 1000
         settings = CpufreqSettings(low, high, governor, spec.epp)
         table = tuple(sorted(mhz * 1000 for mhz in spec.available_mhz))
         epps = _EPP_WORDS if spec.epp else ()
         yield FrequencyDomain(members[0].id, tuple(place.id for place in members), spec.driver, low, high, high, table, governors, epps, settings)
+
+
+def _runs(cpus: list[_Place], size: int) -> Iterator[list[_Place]]:
+    """Consecutive CPUs of one kind, at most so many: a frequency domain ends where a kind of core does."""
+    members: list[_Place] = []
+    for place in cpus:
+        if members and (len(members) == size or place.kind != members[0].kind):
+            yield members
+            members = []
+        members.append(place)
+    if members:
+        yield members
 
 
 def _uncore(spec: MachineSpec) -> Iterator[UncoreEntry]:

@@ -58,6 +58,9 @@ def structure_object(document: Mapping[str, Any]) -> Any:
         spec = {}
     if not isinstance(spec, Mapping):
         raise WireError(f"spec: {show(spec)} is not allowed: a mapping")
+    hidden = [key for key in spec if key in _INJECTED.values()]
+    if hidden:
+        raise WireError(f"spec.{hidden[0]!r}: is no field here; allowed are {', '.join(_names(kind))}")
     injected = {_INJECTED["meta"]: structure_meta(document), _INJECTED["group"]: document["apiVersion"].partition("/")[0]}
     return _structure({**_prepared(spec), **injected}, kind, "spec")
 

@@ -460,6 +460,29 @@ def test_a_file_past_the_stated_size(tree: Path, tmp_path: Path, monkeypatch: py
     assert kpm("validate", "-f", file).code == 0
 
 
+def test_the_stated_depth_and_number_of_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the limits everything is read, one step past them nothing; in YAML of both styles and in JSON."""
+
+    def nested(levels: int) -> dict[str, Any]:
+        inner: Any = 1
+        for _ in range(levels - 2):  # the document and spec are two
+            inner = {"a": inner}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"extra": inner}}
+
+    for levels, code in ((documents.DEEPEST - 2, 0), (documents.DEEPEST + 3, 2)):
+        for text in (as_json(nested(levels)), as_yaml(nested(levels)), f"---\n{as_json(nested(levels))}"):
+            ran = kpm("validate", "-f", "-", stdin=text)
+            assert ran.code == code, (levels, text[:20], ran)
+            assert code == 0 or f"{documents.DEEPEST} levels" in only_complaint(ran)
+    monkeypatch.setattr(documents, "LARGEST_DOCUMENT", 1000)
+    for count, code in ((900, 0), (1100, 2)):
+        pod_with_many = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"extra": [1] * count}}
+        for text in (as_json(pod_with_many), as_yaml(pod_with_many)):
+            ran = kpm("validate", "-f", "-", stdin=text)
+            assert ran.code == code, (count, ran)
+            assert code == 0 or "1000 values" in only_complaint(ran)
+
+
 def test_a_file_without_end_is_not_read_whole() -> None:
     assert_names(only_complaint(run_bounded("validate", "-f", "/dev/zero")), ["/dev/zero", "larger"])
 

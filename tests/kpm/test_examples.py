@@ -8,6 +8,7 @@ import click
 import pytest
 from cli_rig import REPO, kpm
 
+from kpm import documents
 from kpm.cli import cli
 from kpm.machines import MODELS
 
@@ -60,3 +61,17 @@ def test_commands_of_the_documentation_exist(page: Path) -> None:
 
 def test_the_readme_shows_commands() -> None:
     assert len(commands(REPO / "README.md")) >= 3
+
+
+def test_the_documented_limits_are_those_in_force() -> None:
+    text = (REPO / "docs" / "cli.md").read_text()
+    assert f"{documents.LARGEST_FILE >> 20} MiB" in text
+    assert f"{documents.DEEPEST} levels" in text
+    assert documents.LARGEST_DOCUMENT == 2_000_000
+    assert "two million values" in text
+
+
+def test_every_verb_is_documented() -> None:
+    text = (REPO / "docs" / "cli.md").read_text()
+    for verb in cli.list_commands(click.Context(cli)):
+        assert re.search(rf"`{verb}\b", text), verb

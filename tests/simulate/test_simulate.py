@@ -168,12 +168,19 @@ def test_a_killed_agent_does_nothing_and_a_new_one_finishes(tmp_path: Path) -> N
 def test_a_dump_of_a_real_machine_is_a_node(tmp_path: Path) -> None:
     """A node's machine may be any /sys tree."""
     cpu = tmp_path / "sys/devices/system/cpu"
+    files = {
+        "scaling_driver": "acpi-cpufreq",
+        "cpuinfo_min_freq": 800000,
+        "cpuinfo_max_freq": 3000000,
+        "scaling_min_freq": 800000,
+        "scaling_max_freq": 3000000,
+        "scaling_governor": "ondemand",
+        "scaling_available_governors": "ondemand performance",
+    }
     for number in range(2):
-        for name, text in {"scaling_driver": "acpi-cpufreq", "cpuinfo_min_freq": 800000, "cpuinfo_max_freq": 3000000, "scaling_min_freq": 800000,
-                           "scaling_max_freq": 3000000, "scaling_governor": "ondemand", "scaling_available_governors": "ondemand performance", "related_cpus": number}.items():  # fmt: skip
-            file = cpu / f"cpu{number}/cpufreq/{name}"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"{text}\n")
+        (cpu / f"cpu{number}/cpufreq").mkdir(parents=True)
+        for name, text in {**files, "related_cpus": number}.items():
+            (cpu / f"cpu{number}/cpufreq/{name}").write_text(f"{text}\n")
     for name in ("online", "present"):
         (cpu / name).write_text("0-1\n")
     path = write(
