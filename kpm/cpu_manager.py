@@ -74,21 +74,23 @@ def take(machine: Machine, free: frozenset[int], count: int) -> frozenset[int] |
     for key in (_socket, _core):
         take_whole(key)
     sockets, cores = group_by(_socket, left), group_by(_core, left)
-    rest = sorted(left, key=lambda cpu: (*_place(sockets[_socket(by_id[cpu])]), *_place(cores[_core(by_id[cpu])]), cpu))
+
+    def packed(number: int) -> tuple[int, int, int, int, int]:
+        """Order of single threads: socket by socket, core by core, those with the fewest free CPUs first."""
+        cpu = by_id[number]
+        package = -1 if cpu.package is None else cpu.package
+        return len(sockets[_socket(cpu)]), package, len(cores[_core(cpu)]), min(_core(cpu)), number
+
+    rest = sorted(left, key=packed)
     taken.update(rest[: count - len(taken)])
     return frozenset(taken)
-
-
-def _place(free: set[int]) -> tuple[int, int]:
-    """Order of a socket or core among its like: the one with the fewest free CPUs first, whole before the next."""
-    return len(free), min(free)
 
 
 def _socket(cpu: Cpu) -> object:
     return cpu.package
 
 
-def _core(cpu: Cpu) -> object:
+def _core(cpu: Cpu) -> tuple[int, ...]:
     return cpu.siblings or (cpu.id,)
 
 

@@ -3,7 +3,6 @@
 Prints a table and writes bench-results/core.json. Times are minima of many runs; the ratios are what counts.
 """
 
-import contextlib
 import gc
 import json
 import math
@@ -21,6 +20,8 @@ from unittest import mock
 import yaml
 
 from kpm.machines import MODELS, MachineSpec, build_machine
+from kpm.simulate.run import run
+from kpm.simulate.scenario import read_scenario
 from kpm.views import machine_view
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier
@@ -72,7 +73,9 @@ def write_tree(model: KernelModel, folder: Path) -> SysfsHost:
 
 def shared_intent(max_mhz: int, *, off: str, epp: str) -> Intent:
     """A policy that sets every file of every CPU but two."""
-    profile = PowerProfile(Meta("s"), shared=True, pstates=PStates(min=max_mhz - 200, max=max_mhz, epp=epp), cstates=CStates(names=dict.fromkeys(("POLL", "C1", "C1E", "C6"), off == "")))
+    profile = PowerProfile(
+        Meta("s"), shared=True, pstates=PStates(min=max_mhz - 200, max=max_mhz, epp=epp), cstates=CStates(names=dict.fromkeys(("POLL", "C1", "C1E", "C6"), off == ""))
+    )
     workload = PowerWorkload(Meta("w"), all_cores=True, reserved_cpus=(ReservedCpus((0, 1)),), power_node_selector={"h": "n"}, power_profile="s")
     return Intent((profile,), (workload,))
 
@@ -205,13 +208,7 @@ def bench_process(folder: Path) -> dict[str, float]:
 
     start(argv)
     bare = fastest(lambda: start([sys.executable, "-c", "pass"]), 10)
-    return {"process_floor_ms": bare * 1e3, "plan_process_ms": fastest(lambda: start(argv), 10) * 1e3, "plan_process_peak_mib": _peak(argv)}
-
-
-def _peak(argv: list[str]) -> float:
-    code = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    out = subprocess.run([sys.executable, "-c", code, *argv], check=True, capture_output=True, text=True, cwd=REPO).stdout
-    return int(out) / 1024
+    return {"process_floor_ms": bare * 1e3, "plan_process_ms": fastest(lambda: start(argv), 10) * 1e3}
 
 
 def _policy(label: str) -> list[dict[str, object]]:
@@ -232,7 +229,10 @@ def scenario_of(nodes: int, steps: int) -> dict[str, object]:
     """A cluster of 128-CPU nodes, a policy edited now and then, pods that come and go, somebody who meddles."""
     pods = lambda number: {  # noqa: E731
         "metadata": {"name": f"pod-{number}", "namespace": "default"},
-        "spec": {"nodeName": f"node-{number * 37 % nodes}", "containers": [{"name": "c", "resources": {"limits": {"cpu": 4, "memory": "1Gi", "power.openshift.io/fast": 4}}}]},
+        "spec": {
+            "nodeName": f"node-{number * 37 % nodes}",
+            "containers": [{"name": "c", "resources": {"limits": {"cpu": 4, "memory": "1Gi", "power.openshift.io/fast": 4}}}],
+        },
     }
     timeline: list[dict[str, object]] = []
     for number in range(steps):
@@ -245,7 +245,14 @@ def scenario_of(nodes: int, steps: int) -> dict[str, object]:
             timeline.append({"name": "meddle", "write": [{"node": f"node-{number}", "path": path, "value": 900000}]})
         else:
             timeline.append({"name": "pods", "start": [pods(number * 20 + extra) for extra in range(20)]})
-    machine = {"packages": 2, "cores": 32, "threads": 2, "epp": "balance_performance", "idleDriver": "intel_idle", "idleStates": [{"name": "POLL"}, {"name": "C6", "latencyUs": 133}]}
+    machine = {
+        "packages": 2,
+        "cores": 32,
+        "threads": 2,
+        "epp": "balance_performance",
+        "idleDriver": "intel_idle",
+        "idleStates": [{"name": "POLL"}, {"name": "C6", "latencyUs": 133}],
+    }
     return {"version": 1, "nodes": [{"name": "node", "count": nodes, "labels": {"pool": "all"}, "reserved": "0,64", "machine": machine}], "steps": timeline}
 
 
@@ -253,10 +260,10 @@ def bench_simulation(folder: Path) -> dict[str, float]:
     """1,000 nodes of 128 CPUs, 50 steps; in a process of its own, for its memory."""
     path = folder / "scenario.yaml"
     path.write_text(yaml.safe_dump(scenario_of(1000, 50)))
-    argv = [sys.executable, "-m", "kpm", "simulate", "-q", str(path)]
     start = time.perf_counter()
-    peak = _peak(argv)
-    return {"simulation_s": time.perf_counter() - start, "simulation_peak_mib": peak}
+    for view in run(read_scenario(str(path))):
+        assert not view.differences
+    return {"simulation_s": time.perf_counter() - start}
 
 
 LIMITS = {
@@ -270,15 +277,39 @@ LIMITS = {
 }
 
 
+BENCHES: dict[str, Callable[[Path], dict[str, float]]] = {
+    "plan_node": lambda _: bench_plan_node(),
+    "plan_cluster": lambda _: bench_plan_cluster(),
+    "applier": bench_applier,
+    "process": bench_process,
+    "simulation": bench_simulation,
+}
+
+
+def run_one(name: str) -> None:
+    """Run one bench and print its results as JSON; in a process of its own, for its memory."""
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        print(json.dumps(BENCHES[name](Path(folder))))
+
+
+def run_in_child(name: str) -> dict[str, float]:
+    """The results of one bench, with the peak memory of its process and of those that it started."""
+    with tempfile.TemporaryFile("w+") as out:
+        child = subprocess.Popen([sys.executable, __file__, name], stdout=out, cwd=REPO, env={**os.environ, "PYTHONPATH": str(REPO)})
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            sys.exit(f"bench {name} ended with {child.returncode}")
+        out.seek(0)
+        return {**json.load(out), f"{name}_peak_mib": usage.ru_maxrss / 1024}
+
+
 def main() -> None:
     """Run all benches, print them with what is asked, write them."""
     results: dict[str, float] = {}
-    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(dir=memory) as name:
-        folder = Path(name)
-        for bench in (bench_plan_node, bench_plan_cluster, lambda: bench_applier(folder), lambda: bench_process(folder), lambda: bench_simulation(folder)):
-            results.update(bench())
-    results["bench_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for name in BENCHES:
+        results.update(run_in_child(name))
     for key, value in results.items():
         limit = LIMITS.get(key)
         verdict = "" if limit is None else f"   at most {limit:g}: {'ok' if value <= limit else 'MISSED'}"
@@ -288,5 +319,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    if sys.argv[1:]:
+        run_one(sys.argv[1])
+    else:
         main()

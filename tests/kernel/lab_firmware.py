@@ -20,7 +20,9 @@ COMMAND_COMPLETE = 6  # offset of the status word in a PCC mailbox; its bit 0 sa
 NULL_REGISTER = "ResourceTemplate () { Register (SystemMemory, 0, 0, 0, 0) }"
 
 P_STATES_MHZ = ((3701, 120000), (3700, 100000), (2600, 70000), (1800, 45000), (800, 20000))  # with milliwatts; 3701 is turbo
-X86_C_STATES = ("FFixedHW, 0, 0, 0", 1, 2), ("SystemIO, 8, 0, 0xCD6", 2, 50), ("SystemIO, 8, 0, 0xCD7", 3, 170)  # register, type, µs
+# µs. All are entered by HLT, as type C1 is: the deeper types read a port, from which an emulated CPU returns at once, so that one that is offline or
+# idle in them would take its full share of the emulator's time.
+X86_C_STATES_US = (2, 50, 170)
 ARM_LPI_STATES = ("LPI-0", 0xFFFFFFFF, 1, 1), ("LPI-1", 0x10000, 2000, 100)  # name, PSCI state, residency µs, latency µs
 
 
@@ -117,7 +119,7 @@ def _cppc(*, highest: int, nominal: int, registers: list[str], optional: list[st
 
 
 def _x86_idle_states() -> str:
-    states = [f"Package (4) {{ ResourceTemplate () {{ Register ({register}) }}, {kind}, {latency}, 100 }}" for register, kind, latency in X86_C_STATES]
+    states = [f"Package (4) {{ ResourceTemplate () {{ Register (FFixedHW, 0, 0, 0) }}, 1, {latency}, 100 }}" for latency in X86_C_STATES_US]
     return f"Name (_CST, Package ({1 + len(states)}) {{ {len(states)}, {', '.join(states)} }})"
 
 

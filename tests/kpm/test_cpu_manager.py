@@ -83,7 +83,7 @@ def workloads(draw: st.DrawFn) -> tuple[Machine, list[Pod], frozenset[int]]:
 
 
 @given(workloads())
-@examples(150)
+@examples(100)
 def test_nobody_owns_what_is_not_his(given_all: tuple[Machine, list[Pod], frozenset[int]]) -> None:
     """Exactly as many CPUs as asked for, online, not reserved, each with one owner; or a refusal that says the truth."""
     machine, pods, reserved = given_all
@@ -186,7 +186,7 @@ def test_held_cpus_of_a_pod_that_has_gone_are_free() -> None:
 
 
 @given(ANY, st.data())
-@examples(150)
+@examples(100)
 def test_take_takes_that_many_or_nothing(machine: Machine, data: st.DataObject) -> None:
     free = data.draw(st.frozensets(st.sampled_from(sorted(machine.online))))
     count = data.draw(st.integers(0, len(machine.online) + 1))
@@ -201,7 +201,7 @@ def test_take_takes_that_many_or_nothing(machine: Machine, data: st.DataObject) 
 
 
 @given(uniform(), st.data())
-@examples(150)
+@examples(100)
 def test_whole_physical_cores_come_first(machine: Machine, data: st.DataObject) -> None:
     """As many whole cores as are free and asked for; at most one core more is broken than what is left over needs."""
     free = data.draw(st.frozensets(st.sampled_from(sorted(machine.online))))
@@ -275,7 +275,7 @@ def as_the_kubelet(machine: Machine, free: frozenset[int], count: int) -> frozen
 
 
 @given(uniform(), st.data())
-@examples(200)
+@examples(120)
 def test_the_choice_is_the_kubelets(machine: Machine, data: st.DataObject) -> None:
     free = data.draw(st.frozensets(st.sampled_from(sorted(machine.online))))
     count = data.draw(st.integers(0, len(free)))
