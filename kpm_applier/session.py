@@ -252,9 +252,9 @@ class Applier:
         The state is marked pending: after a crash, what does not show its request was not written, and is no drift.
         """
         groups = dict(self.state.groups)
-        seen: dict[tuple[int, int], GroupState] = {}
+        seen: dict[tuple[object, ...], GroupState] = {}
         for want in wants:
-            key = (id(want.record), id(want.values))
+            key = (want.record, want.values)  # by value: from here on equal records are one object
             if key not in seen:
                 seen[key] = _intended(want)
             groups[want.group.key] = seen[key]

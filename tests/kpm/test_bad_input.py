@@ -767,6 +767,7 @@ def test_a_bad_sysfs(policy: Path, tmp_path: Path) -> None:
     file.write_text("")
     (damaged / "devices/system/cpu").mkdir(parents=True)
     (damaged / "devices/system/cpu/online").write_text("many\n")
+    only_complaint(kpm("discover", "--sysfs", ""))
     for root, parts in {tmp_path / "none": [], file: [], empty: ["online"], damaged: ["online", "'many'", "0-3,8"]}.items():
         for words in (["discover"], ["plan", "-f", policy], ["diff", "-f", policy], ["apply", "-f", policy], ["restore"], ["snapshot", tmp_path / "snap", "-f", policy]):
             state = [] if words == ["discover"] else ["--state-dir", tmp_path / "state"]
@@ -949,6 +950,19 @@ def test_texts_of_objects_never_reach_the_terminal_raw(name: str, tree: Path, tm
             elif ran.code == 2 and len(ran.complaints) != 1:
                 faults.append(f"{words[0]} {dotted(path)}: {ran.complaints}")
     assert not faults, f"{len(faults)} faults: " + "\n".join(faults[:12])
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+def test_half_a_character_is_no_traceback(output: str, tmp_path: Path) -> None:
+    """JSON can say what no encoding can: a lone surrogate."""
+    web = pod("web")
+    web["spec"]["containers"][0]["name"] = "a\ud800b"
+    (tmp_path / "o.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [*POLICY, web]}))
+    (tmp_path / "m.json").write_text(XEON)
+    words = ["-f", tmp_path / "o.json", "--machine", tmp_path / "m.json", "--assign-cpus"]
+    assert_civil(kpm("plan", *words, "-o", output))
+    assert_civil(kpm("explain", *words, "pod", "web"))
+    assert_civil(kpm("snapshot", tmp_path / "case", *words))
 
 
 def test_markup_is_shown_as_it_is(tmp_path: Path) -> None:

@@ -144,6 +144,14 @@ def test_output_that_cannot_be_written(policy: Path, tree: Path) -> None:
     assert_names(only_complaint(ran), ["No space left"])
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_knows_few_letters(encoding: str, policy: Path, tree: Path) -> None:
+    for words in (["discover", "--sysfs", tree], ["plan", "-f", policy, "--sysfs", tree]):
+        ran = run_process(*words, env={"PYTHONIOENCODING": encoding})
+        assert (ran.code, ran.err) == (0, ""), words
+        assert "CPUs" in ran.out
+
+
 # --- discover -------------------------------------------------------------------------------------------------------------
 
 
