@@ -233,6 +233,8 @@ def _check_scalar(value: Any, place: str) -> None:
         raise InputError(f"{place}: {value} is not allowed: a finite number")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise InputError(f"{place}: a number of {value.bit_length()} bits is not allowed: 64 at most")
+    if isinstance(value, str) and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
+        raise InputError(f"{place}: {one_line(ascii(value), 60)} is not allowed: text of whole characters")
     if type(value) not in (str, int, float, bool, type(None)):
         raise InputError(f"{place}: {type(value).__name__} {one_line(repr(value), 60)} is not allowed: text, number, true, false or null")
 

@@ -55,15 +55,15 @@ def _pattern(want: Want, shown: Sequence[str | None]) -> _Pattern:
     record = want.record
     plain = Reason.RESTORE if want.release else Reason.PLAN
     found: list[tuple[int, str, str | None, Reason]] = []
-    governor_changes = False
+    governor: Reason | None = None
     for index, (item, target, shows) in enumerate(zip(want.group.files, want.values, shown, strict=True)):
         if target is None:
             continue
         reason = _reason(target, shows, record.requested[index], record.settled[index], plain)
-        if reason is None and governor_changes and item.attribute is table.EPP:
-            reason = plain
+        if reason is None and item.attribute is table.EPP:
+            reason = governor
         if reason is not None:
-            governor_changes = governor_changes or item.attribute is table.GOVERNOR
+            governor = reason if item.attribute is table.GOVERNOR else governor
             found.append((index, target, shows, reason))
     return _limits_ordered(found, want)
 
@@ -82,13 +82,18 @@ def _limits_ordered(found: list[tuple[int, str, str | None, Reason]], want: Want
     """A raised maximum before a raised minimum, a lowered minimum before a lowered maximum: never a minimum above a maximum."""
     last = len(want.group.files) - 1
     both = len(found) > 1 and found[-1][0] == last and found[-2][0] == last - 1
-    if both and want.group.files[last].attribute.limit == "max" and _raises(found[-1][1], found[-1][2], want.record):
+    if both and want.group.files[last].attribute.limit == "max" and _raises(found[-1][1], found[-2][2], found[-1][2], want.record):
         found[-2:] = [found[-1], found[-2]]
     return tuple(found)
 
 
-def _raises(target: str, shows: str | None, record: GroupState) -> bool:
-    """Whether a maximum goes up from the request that is registered: ours where it stands, else what the file shows."""
-    ours = shows is None or shows in (record.requested[-1], record.settled[-1])
-    before = (record.requested[-1] if ours else None) or shows
-    return before is None or not before.isdigit() or int(target) >= int(before)
+def _raises(target: str, shown_min: str | None, shown_max: str | None, record: GroupState) -> bool:
+    """Whether the maximum may and should be written first: it goes up, and no registered minimum lies above it.
+
+    A minimum above what is shown can only be registered where both ends show the same; then ours is the one known.
+    """
+    if shown_min is None or shown_max is None or not (shown_min.isdigit() and shown_max.isdigit()):
+        return True
+    registered = record.requested[-2] if shown_min == shown_max else None
+    hidden = registered is not None and registered.isdigit() and int(registered) > int(target)
+    return int(target) >= int(shown_max) and not hidden

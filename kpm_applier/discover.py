@@ -248,7 +248,7 @@ def _discover_idle(reader: _Reader, cpu: int, online: bool, driver: str, groups:
 def _discover_uncore(reader: _Reader, groups: list[Group]) -> tuple[UncoreEntry, ...]:
     """Entries of the TPMI layout where there are any, else of the older one; both at once describe the same hardware."""
     names = reader.names(UNCORE_ROOT)
-    tpmi = [name for name in names if name.startswith("uncore") and name[6:].isdigit()]
+    tpmi = [name for name in names if name.startswith("uncore") and _is_number(name[6:])]
     entries = []
     for name in tpmi or [name for name in names if name.startswith("package_")]:
         entry = _read_uncore(reader, name)
@@ -258,12 +258,16 @@ def _discover_uncore(reader: _Reader, groups: list[Group]) -> tuple[UncoreEntry,
     return tuple(entries)
 
 
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def _read_uncore(reader: _Reader, name: str) -> UncoreEntry | None:
     folder = f"{UNCORE_ROOT}/{name}"
     low, high = (_as_number(reader.managed(f"{folder}/{row.file}")) for row in (table.UNCORE_MIN, table.UNCORE_MAX))
     package, die = reader.identity(f"{folder}/package_id"), reader.identity(f"{folder}/die_id")
     words = name.split("_")
-    if len(words) == 4 and words[1].isdigit() and words[3].isdigit():
+    if len(words) == 4 and _is_number(words[1]) and _is_number(words[3]):
         package, die = int(words[1]), int(words[3])
     if low is None or high is None:
         return None

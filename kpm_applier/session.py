@@ -12,7 +12,7 @@ from attrs import define, evolve, field, frozen
 from kpm_applier.apply import Applied, apply
 from kpm_applier.attributes import Group, Kind
 from kpm_applier.diff import Repair, diff
-from kpm_applier.discover import Discovery, check_tree, discover, merged, observe
+from kpm_applier.discover import Discovery, check_tree, discover, merged, observe, observe_files
 from kpm_applier.host import Host, Watch
 from kpm_applier.state import GroupState, State, Store, with_baseline, without_void
 from kpm_applier.targets import Want, released, wanted
@@ -156,6 +156,10 @@ class Applier:
         if new:  # their baseline is what they hold now, not what they held some time ago
             self._take_in(observe(self.host, new))
             wants, writes = self._compare(plan)
+        lost = [path for want in wants for path, _ in want.lost]
+        if lost:  # looked at each time until they can be read
+            self._take_in(observe_files(self.host, lost))
+            wants, writes = self._compare(plan)
         self._in_force = self._watch = None
         report = self._carry_out(wants, writes, obey=True)
         if report.settled and not report.drift:
@@ -231,15 +235,15 @@ class Applier:
     def _carry_out(self, wants: Sequence[Want], writes: tuple[Write, ...], *, obey: bool) -> Report:
         """Write, verify, record. obey: foreign values are left where policy or back-off says so, but for what is released."""
         found = self._found()
-        drift = tuple(write for write in writes if write.reason is Reason.DRIFT)
+        drift = tuple(write for write in writes if write.reason is Reason.DRIFT and write.old != write.value)
         left = self._left_alone(drift, wants) if obey and drift else frozenset()
-        writes = tuple(write for write in writes if write.path not in left) if left else writes
+        writes = _without(writes, left) if left else writes
         intended = self._intend(wants)
         report_only = obey and self.repair is Repair.REPORT
         applied = apply(self.host, wants, writes, found.observed, left, repair=not report_only)
         self.discovery = evolve(found, observed=applied.observed)
         if report_only and applied.writes:
-            late = tuple(write for write in diff(wants, applied.observed) if write.reason is Reason.DRIFT and write.path not in left)
+            late = tuple(write for write in diff(wants, applied.observed) if write.reason is Reason.DRIFT and write.old != write.value and write.path not in left)
             drift, left = (*drift, *late), left.union(write.path for write in late)
         self._count(drift)
         outcomes = _outcomes(wants, writes, applied, left)
@@ -309,6 +313,13 @@ class Applier:
                 quiet = pause.until and now > pause.until + _LONGEST_PAUSE
                 pause.length = _FIRST_PAUSE if quiet else min(pause.length * 2, _LONGEST_PAUSE)
                 pause.until = now + pause.length
+
+
+def _without(writes: Sequence[Write], left: Collection[str]) -> tuple[Write, ...]:
+    """The writes less those of foreign values that are left, and less an EPP that only goes along with such a governor."""
+    groups = {write.group for write in writes if write.path in left}
+    kept = (write for write in writes if write.path not in left)
+    return tuple(write for write in kept if not (write.group in groups and write.reason is Reason.DRIFT and write.old == write.value))
 
 
 def _leaves_unread(wants: Sequence[Want], writes: Sequence[Write]) -> bool:

@@ -49,7 +49,7 @@ class SysfsHost:
 
     def __init__(self, root: str = "/sys") -> None:
         self.root = os.path.realpath(root)
-        if not os.path.isdir(self.root):
+        if not root or not os.path.isdir(self.root):
             raise NotADirectoryError(errno.ENOTDIR, "is not a folder", root)
         self._folders: dict[str, str] = {"": self.root}
         self._kept: dict[str, int] = {}

@@ -89,7 +89,7 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
     config, problems = config_of(accepted, node)
     if problems:
         pools = unmanaged(machine, "the PowerConfig does not select this node")
-        uncore = tuple(UncoreTarget(entry) for entry in machine.uncore)
+        uncore = tuple(UncoreTarget(entry, because=("the PowerConfig does not select this node",)) for entry in machine.uncore)
         return NodePlan(node.name, _groups(_cut(pools, machine)), uncore, {}, tuple(problems))
     profiles = _profiles(node, accepted, machine)
     ownership = resolve_ownership(allocation, config.custom_devices if config else ())
@@ -198,7 +198,7 @@ def _sibling_problems(parts: list[_Part], machine: Machine) -> list[Problem]:
     return [
         warning(Code.SIBLING_CONFLICT, "Node", f"cpu{core[0]}", f"CPUs {format_cpulist(core)} are one core with different targets; the hardware runs the higher")
         for core in mixed
-        if len({_in_force(cpu, part_of[cpu], machine) for cpu in core}) > 1
+        if len({frequency_part(part_of[cpu].resolved.target) for cpu in core}) > 1 and len({_in_force(cpu, part_of[cpu], machine) for cpu in core}) > 1
     ]
 
 

@@ -150,8 +150,14 @@ def _reserved_assignments(definitions: list[_Definition], profiles: Profiles, ma
 def _note_unknown(entry: ReservedCpus, field: str, item: _Definition, machine: Machine, problems: list[Problem]) -> None:
     unknown = frozenset(entry.cores) - machine.by_id.keys()
     if unknown:
-        message = f"CPUs {format_cpulist(unknown)} do not exist on this node, which has {format_cpulist(machine.by_id)}"
+        message = f"CPUs {_written(unknown)} do not exist on this node, which has {format_cpulist(machine.by_id)}"
         problems.append(warning(Code.RESERVED_UNKNOWN_CPU, reference(item), field, message))
+
+
+def _written(numbers: frozenset[int]) -> str:
+    """Numbers as a CPU list, those first that can be no CPU."""
+    negative = [str(number) for number in sorted(numbers) if number < 0]
+    return ",".join([*negative, *([format_cpulist(number for number in numbers if number >= 0)] if max(numbers) >= 0 else [])])
 
 
 def _reserved_assignment(wants: tuple[tuple[str | None, str], ...], cpus: frozenset[int], profiles: Profiles, problems: list[Problem]) -> Assignment:

@@ -91,12 +91,17 @@ class Problem:
 
 def error(code: Code, obj: str, field: str, message: str) -> Problem:
     """A problem that makes its object invalid on the node."""
-    return Problem(Severity.ERROR, code, obj, field, message)
+    return Problem(Severity.ERROR, code, _printable(obj), _printable(field), _printable(message))
 
 
 def warning(code: Code, obj: str, field: str, message: str) -> Problem:
     """A problem that leaves its object in force."""
-    return Problem(Severity.WARNING, code, obj, field, message)
+    return Problem(Severity.WARNING, code, _printable(obj), _printable(field), _printable(message))
+
+
+def _printable(text: str) -> str:
+    """What users wrote, with everything escaped that would break a line or colour a terminal."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text)
 
 
 def has_errors(problems: tuple[Problem, ...]) -> bool:

@@ -204,8 +204,13 @@ def _range_faults(pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: s
 
 def _upside_down(pstates: PStates, domain: FrequencyDomain) -> bool:
     """Whether the minimum lies above the maximum on these cores, and not only because it is clamped to them."""
-    (low, high), (hardware_min, hardware_max) = _ends(pstates, domain), _hardware(domain)
-    return low > high and min(max(low, hardware_min), hardware_max) > min(high, hardware_max)
+    low, high = _ends(pstates, domain)
+    return low > high and _clamped(low, domain) > _clamped(high, domain)
+
+
+def _clamped(khz: int, domain: FrequencyDomain) -> int:
+    low, high = _hardware(domain)
+    return min(max(khz, low), high)
 
 
 def _governor_faults(pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: str) -> Iterable[Problem]:
@@ -279,12 +284,11 @@ def _resolve_kind(profile: PowerProfile, kind: CoreKind, problems: list[Problem]
 
 def _resolve_frequency(profile: PowerProfile, domain: FrequencyDomain, problems: list[Problem]) -> tuple[Target, list[str]]:
     pstates, obj = profile.pstates, reference(profile)
-    (hardware_min, hardware_max), (low, high) = _hardware(domain), _ends(profile.pstates, domain)
+    low, high = _ends(profile.pstates, domain)
+    min_khz, max_khz = _clamped(low, domain), _clamped(high, domain)
     if low > high:
-        message = f"minimum and maximum meet at {format_khz(hardware_max)} on cores of {_range_text(domain)}"
+        message = f"minimum and maximum meet at {format_khz(max_khz)} on cores of {_range_text(domain)}"
         problems.append(warning(Code.FREQUENCY_COLLAPSED, obj, MIN_FIELD, message))
-        low = high = hardware_max
-    min_khz, max_khz = (min(max(khz, hardware_min), hardware_max) for khz in (low, high))
     governor, governor_reason = _resolve_governor(pstates, domain)
     epp, epp_reason = _resolve_epp(pstates, governor, domain, obj, problems)
     because = [

@@ -65,7 +65,7 @@ def accept(intent: Intent) -> Accepted:
         configs=tuple(obj for obj in kept[PowerConfig] if isinstance(obj, PowerConfig)),
     )
     problems += _config_problems(accepted.configs)
-    return Accepted(accepted, profiles, tuple(sorted(problems)))
+    return Accepted(accepted, profiles, tuple(sorted(set(problems))))
 
 
 def _in_system_namespace(obj: PowerObject, problems: list[Problem]) -> bool:

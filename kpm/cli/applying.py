@@ -65,10 +65,11 @@ def diff(filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str,
     kpm diff -f policy.yaml
     """
     request = _request(filenames, node, pod_resources, assign_cpus, sysfs, state_dir)
-    sys.exit(1 if _preview(request, output) else 0)
+    sys.exit(1 if _preview(request, output)[0] else 0)
 
 
-def _preview(request: _Request, output: str) -> Sequence[Write]:
+def _preview(request: _Request, output: str) -> tuple[Sequence[Write], bool]:
+    """Show the writes; returns them, and whether an object has errors."""
     try:
         with request.open(writing=False) as applier:
             result = request.plan(applier)
@@ -80,8 +81,9 @@ def _preview(request: _Request, output: str) -> Sequence[Write]:
             say(_write_line(write))
     else:
         print_structured({"version": 1, "writes": [_write_view(write) for write in writes]}, output)
-    print_lines(all_problems(result))
-    return writes
+    problems = all_problems(result)
+    print_lines(problems)
+    return writes, has_errors(problems)
 
 
 def _refuse(failure: StateError) -> Any:
@@ -126,8 +128,7 @@ def apply(
     """
     request = _request(filenames, node, pod_resources, assign_cpus, sysfs, state_dir)
     if dry_run:
-        _preview(request, output)
-        return
+        sys.exit(1 if _preview(request, output)[1] else 0)
     try:
         with request.open(writing=True) as applier:
             result = request.plan(applier)

@@ -61,10 +61,13 @@ def _epps(domain: FrequencyDomain) -> tuple[str, ...]:
 
 
 @st.composite
-def plans(draw: st.DrawFn, machine: Machine) -> NodePlan:
-    """A plan: up to three kinds of ask, spread over the domains; some domains and entries are not asked for anything."""
+def plans(draw: st.DrawFn, machine: Machine, *, whole: bool = False) -> NodePlan:
+    """A plan: up to three kinds of ask, spread over the domains; some domains and entries are not asked for anything.
+
+    whole: what is asked for does not hang on what the machine holds: both ends or none, no EPP without governor.
+    """
     asks: Sequence[_Ask | None] = [None, *draw(st.lists(_ASKS, min_size=1, max_size=3))]
-    frequency = {item.id: _frequency(item, asks[draw(st.integers(0, len(asks) - 1))]) for item in machine.domains}
+    frequency = {item.id: _frequency(item, asks[draw(st.integers(0, len(asks) - 1))], whole=whole) for item in machine.domains}
     targets = {}
     for cpu in machine.cpus:
         ask = asks[draw(st.integers(0, len(asks) - 1))]
@@ -80,20 +83,22 @@ def _ways(names: Sequence[str], code: int) -> list[tuple[str, int]]:
     return [(name, code // 3**place % 3) for place, name in enumerate(names)]
 
 
-def _frequency(domain: FrequencyDomain, ask: _Ask | None) -> Target:
+def _frequency(domain: FrequencyDomain, ask: _Ask | None, *, whole: bool) -> Target:
     if ask is None:
         return BASELINE
     settings = domain.settings
     low, high = domain.hardware_min_khz or 0, domain.hardware_max_khz or 0
     ends = [low + (high - low) * percent // 100 for percent in ask.ends]
     minimum, maximum = (khz if has else None for khz, has in zip(ends, ask.has_ends, strict=True))
+    if whole:
+        minimum, maximum = (ends[0], ends[1]) if any(ask.has_ends) else (None, None)
     if minimum is not None and maximum is None:
         minimum = min(minimum, settings.max_khz or high)
     if maximum is not None and minimum is None:
         maximum = max(maximum, settings.min_khz or low)
     governor = ([None, *domain.governors])[ask.governor % (len(domain.governors) + 1)]
     epp = None
-    if settings.epp is not None:
+    if settings.epp is not None and (governor is not None or not whole):
         epp = ([None, *EPP_WORDS])[ask.epp]
         if (governor or settings.governor) == "performance" and domain.driver in _EPP_FOLLOWS:
             epp = "performance"
@@ -109,10 +114,10 @@ def _uncore(entry: UncoreEntry, ask: _Ask | None) -> UncoreTarget:
 
 
 @st.composite
-def cases(draw: st.DrawFn, count: int = 1, *, most_cpus: int = 5) -> tuple[Machine, tuple[NodePlan, ...]]:
+def cases(draw: st.DrawFn, count: int = 1, *, most_cpus: int = 5, whole: bool = False) -> tuple[Machine, tuple[NodePlan, ...]]:
     """A machine and plans for it."""
     machine = draw(small_machines(most_cpus=most_cpus))
-    return machine, tuple(draw(plans(machine)) for _ in range(count))
+    return machine, tuple(draw(plans(machine, whole=whole)) for _ in range(count))
 
 
 @st.composite

@@ -299,12 +299,18 @@ def note_speed(run: Run, operation: Operation, before: dict[int, str], *, taken:
         if governor != b"userspace\n":
             if governor != "EBUSY":
                 run.unknown_speed.discard(number)
-        elif before.get(number) in ("ondemand", "conservative", "schedutil"):
+        elif before.get(number) in _undecided(run, number):
             run.unknown_speed.add(number)
         elif operation.kind == "speed" and operation.reach == number and taken and operation.data:
             run.unknown_speed.discard(number)
         elif operation.kind == "online" and taken:
             run.unknown_speed.add(number)  # the governor starts anew at whatever the frequency is
+
+
+def _undecided(run: Run, policy: int) -> tuple[str, ...]:
+    """Governors after which userspace begins at a speed of its own: the load's, or what the firmware's scale makes of it."""
+    by_load = ("ondemand", "conservative", "schedutil")
+    return (*by_load, "performance", "powersave") if run.facts.domains[policy].driver == "cppc_cpufreq" else by_load
 
 
 def governors(model: KernelModel) -> dict[int, str]:
