@@ -6,6 +6,7 @@ descriptors, compares bytes, and does nothing else (rules A1 to A7).
 
 import errno
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from attrs import define, evolve, field, frozen
 
@@ -14,7 +15,7 @@ from kpm_applier.attributes import Group, Kind
 from kpm_applier.diff import Repair, diff
 from kpm_applier.discover import Discovery, check_tree, discover, merged, observe, observe_files
 from kpm_applier.host import Host, Watch
-from kpm_applier.state import GroupState, State, Store, with_baseline, without_void
+from kpm_applier.state import GroupState, State, StateError, Store, with_baseline, without_void
 from kpm_applier.targets import Want, released, wanted
 from kpm_planner.changes import Observed, Outcome, Reason, Status, Write
 from kpm_planner.machine import Machine
@@ -95,7 +96,8 @@ class Applier:
     def close(self) -> None:
         """Close descriptors and release the lock; what was written is said to be so."""
         try:
-            self._confirm()
+            with suppress(StateError):  # it stays pending, which costs no more than the name of a drift
+                self._confirm()
         finally:
             self._let_go()
 

@@ -1,5 +1,6 @@
 """Planner and applier together, as an agent runs them: the machine it plans for shows baselines, and the plan it makes comes in force (R1, R3, A7)."""
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,11 @@ def worlds(draw: st.DrawFn, count: int = 1) -> tuple[Machine, tuple[Asked, ...]]
     return machine, tuple(asked)
 
 
+def lasting(machine: Machine) -> Machine:
+    """The machine less the list of preferences, which shows what can be chosen now (K9) and decides nothing."""
+    return evolve(machine, domains=tuple(evolve(domain, epps=()) for domain in machine.domains))
+
+
 def plan(handle: Applier, asked: Asked) -> NodePlan:
     return plan_node(asked[0], NodeInput(NODE, handle.machine, asked[1]))
 
@@ -54,7 +60,7 @@ def test_what_is_planned_last_is_all_that_is_left(world: tuple[Machine, tuple[As
             return
         assert rig.shown(long_way) == rig.shown(short_way)
         assert rig.owned(one) == rig.owned(two)
-        assert walked.machine == direct.machine
+        assert lasting(walked.machine) == lasting(direct.machine)
 
 
 @given(worlds(2))
@@ -64,18 +70,18 @@ def test_the_machine_of_the_planner_does_not_change_with_what_is_applied(world: 
     model = KernelModel(machine)
     with rig.state_folder() as folder:
         with rig.applier(model, folder) as handle:
-            before = handle.machine
+            before = lasting(handle.machine)
             step(handle, first)
-            assert handle.machine == before
+            assert lasting(handle.machine) == before
             wanted, report = step(handle, second)
-            assert handle.machine == before
+            assert lasting(handle.machine) == before
             settled = report.settled
             model.log.clear()
             again, report = step(handle, second)
             assert again == wanted
             assert report.writes == () or not settled
         with rig.applier(model, folder) as handle:
-            assert handle.machine == before
+            assert lasting(handle.machine) == before
             assert plan(handle, second) == wanted
             assert handle.apply(wanted).writes == () or not settled
 
