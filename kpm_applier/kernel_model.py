@@ -28,6 +28,8 @@ _UNCORE_STEPS = 127
 _POLICY_BOOST = frozenset({"cppc_cpufreq", "amd-pstate", "amd-pstate-epp"})
 _ROOT_WRITABLE = frozenset({("cpufreq", "boost"), ("intel_pstate", "no_turbo"), ("amd_pstate", "status")})
 _WRITABLE = frozenset({"scaling_min_freq", "scaling_max_freq", "scaling_governor", "energy_performance_preference", "scaling_setspeed", "boost"})
+#: The kernel compares so many letters of a mode's name.
+_SHORTEST_MODE = 6
 _AMD_MODES = {"active": "amd-pstate-epp", "passive": "amd-pstate", "guided": "amd-pstate"}
 _UNSUPPORTED = "<unsupported>"
 
@@ -41,8 +43,9 @@ class _ModelWatch:
 
     def same(self) -> bool:
         """Whether every file still has its content; ENODEV once a policy or the idle states of a CPU are made anew (K23)."""
-        if self.returns != self.model.returns and any("/cpuidle/" in path for path in self.files):
-            raise fail(errno.ENODEV, "cpuidle")
+        for cpu, times in self.returns.items():
+            if self.model.returns.get(cpu, 0) != times:
+                raise fail(errno.ENODEV, f"cpu{cpu}/cpuidle")
         for number, generation in self.generations.items():
             policy = self.model.policies.get(number)
             if policy is None or policy.generation != generation:
@@ -108,7 +111,8 @@ class KernelModel:
         """Keep files; policies that are created anew are gone for it."""
         numbers = {self._number(area, number) for area, number, _, _ in map(parse_path, files) if area in ("policy", "cpu-cpufreq")}
         generations = {number: self.policies[number].generation for number in numbers if number in self.policies}
-        return _ModelWatch(self, dict(files), generations, dict(self.returns))
+        idle = {number for area, number, _, _ in map(parse_path, files) if area == "cpu-idle"}
+        return _ModelWatch(self, dict(files), generations, {cpu: self.returns.get(cpu, 0) for cpu in idle})
 
     def forget(self) -> None:
         """Nothing is kept open."""
@@ -332,13 +336,16 @@ class KernelModel:
     def _write_root(self, area: str, number: int, name: str, text: str, path: str) -> None:
         match area, name:
             case "cpu-online", _:
-                self.plug(number, online=parse_switch(text, path))
+                online = parse_switch(text, path)
+                if not online and not self.machine.by_id.keys() - self.offline - {number}:
+                    raise fail(errno.EBUSY, path)
+                self.plug(number, online=online)
             case "cpufreq", "boost":
                 self._set_boost(parse_switch(text, path), path)
             case "intel_pstate", "no_turbo":
                 self._set_boost(parse_integer(text, path) == 0, path)
             case _:
-                self._switch_mode(text.strip(), path)
+                self._switch_mode(text.partition("\n")[0], path)
 
     def _write_policy(self, policy: Policy, name: str, text: str, path: str) -> None:
         if self._dead(policy):
@@ -402,7 +409,7 @@ class KernelModel:
 
     def _catch_up(self, policy: Policy) -> None:
         if policy.due is not None and self.clock >= policy.due:
-            policy.shown, policy.due = policy.aggregate(), None
+            policy.shown, policy.due, policy.speed_held = policy.aggregate(), None, None
 
     def _set_boost(self, on: bool, path: str) -> None:
         """Boost moves the hardware's maximum; a driver with a boost file overwrites the request for it (K24)."""
@@ -429,10 +436,11 @@ class KernelModel:
         if self._has_no_turbo():
             policy.shown = policy.aggregate()
         elif policy.max_request == policy.hardware_max:
+            policy.speed_held = policy.speed()
             policy.shown = (policy.shown[0], policy.hardware_max)
         else:
             policy.max_request = policy.hardware_max
-            policy.shown = policy.aggregate()
+            policy.shown, policy.speed_held = policy.aggregate(), None
 
     def _boosted_max(self, policy: Policy) -> int:
         known = policy.spec.limit_max_khz or policy.spec.hardware_max_khz or 0
@@ -444,6 +452,7 @@ class KernelModel:
 
     def _switch_mode(self, word: str, path: str) -> None:
         """Every policy is destroyed and created with the driver's start values, but passive and guided are one (K23)."""
+        word = next((mode for mode in _AMD_MODES if mode.startswith(word) and len(word) >= _SHORTEST_MODE), "")
         driver = _AMD_MODES.get(word)
         if driver is None or (driver not in self.modes and driver != self._driver()):
             raise fail(errno.EINVAL, path)

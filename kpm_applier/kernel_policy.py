@@ -25,6 +25,7 @@ class Policy:
     shown: tuple[int, int] = (0, 0)
     foreign_max: int | None = None
     speed_request: int | None = None
+    speed_held: int | None = None
     generation: int = 0
     due: float | None = None
     saved_epp: str | None = None
@@ -47,6 +48,8 @@ class Policy:
 
     def speed(self) -> int:
         """What governor userspace runs at: the request inside the limits, rounded up to an entry of the table."""
+        if self.speed_held is not None:
+            return self.speed_held
         low, high = self.shown
         wanted = min(max(high if self.speed_request is None else self.speed_request, low), high)
         return min((khz for khz in self.spec.available_khz if khz >= wanted), default=wanted)
@@ -62,9 +65,9 @@ class Policy:
                 self.saved_epp, self.epp = self.epp, "performance"
             elif self.spec.driver == "intel_pstate" and self.saved_epp is not None:
                 self.epp = self.saved_epp
-        self.speed_request = None
-        if word == "userspace" and self.governor == "powersave":
-            self.speed_request = self.shown[0]
+        self.speed_request = self.speed_held = None
+        if word == "userspace":
+            self.speed_request = {"powersave": self.shown[0], "performance": self.shown[1]}.get(self.governor)
         self.governor = word
 
     def set_epp(self, word: str, path: str) -> None:
@@ -82,4 +85,4 @@ class Policy:
         """A target frequency, which stays requested whatever the limits (K13)."""
         if self.governor != "userspace":
             raise fail(errno.EINVAL, path)
-        self.speed_request = parse_speed(text, path)
+        self.speed_request, self.speed_held = parse_speed(text, path), None

@@ -119,9 +119,9 @@ class Applier:
 
     @property
     def machine(self) -> Machine:
-        """The machine with the baseline of every owned group as its settings: what the planner takes."""
+        """The machine with the baseline of every owned group as its settings, of the others what was last seen: what the planner takes."""
         found = self._found()
-        return with_baseline(found.machine, found.groups, self.state)
+        return with_baseline(found.machine, found.groups, self.state, found.observed.values)
 
     def preview(self, plan: NodePlan) -> tuple[Write, ...]:
         """The writes that applying the plan would start with."""

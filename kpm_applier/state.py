@@ -17,7 +17,7 @@ from attrs import evolve, field, frozen
 
 from kpm_applier.attributes import Group
 from kpm_planner.cpuset import format_cpulist, parse_cpulist
-from kpm_planner.machine import Cpu, CpufreqSettings, IdleState, Machine, UncoreEntry
+from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
 
 VERSION = 1
 #: Baseline of a limit that equalled the hardware's: restored as whatever the hardware's is then.
@@ -96,16 +96,25 @@ def baseline_text(group: Group, state: GroupState, label: str) -> str | None:
     return None if group.hardware is None else group.hardware[limit == "max"]
 
 
-def with_baseline(machine: Machine, groups: Iterable[Group], state: State) -> Machine:
-    """The machine as it would be without us: what owned groups hold is their baseline."""
-    if not state.groups:
-        return machine
-    held = {group.key: {item.label: baseline_text(group, state.groups[group.key], item.label) for item in group.files} for group in groups if group.key in state.groups}
-    domains = tuple(evolve(item, settings=_settings(item.settings, held[key])) if (key := f"cpufreq:{item.id}") in held else item for item in machine.domains)
+def with_baseline(machine: Machine, groups: Iterable[Group], state: State, shown: Mapping[str, str]) -> Machine:
+    """The machine as it would be without us: owned groups hold their baseline, all others what their files show."""
+    held = {group.key: _held(group, state.groups.get(group.key), shown) for group in groups}
+    domains = tuple(_domain(item, held[key]) if (key := f"cpufreq:{item.id}") in held else item for item in machine.domains)
     uncore = tuple(_uncore(item, held[key]) if (key := f"uncore:{item.name}") in held else item for item in machine.uncore)
     idle: dict[tuple[object, ...], tuple[IdleState, ...]] = {}
     cpus = tuple(_cpu(item, held[key], idle) if (key := f"idle:{item.id}") in held else item for item in machine.cpus)
-    return evolve(machine, domains=domains, uncore=uncore, cpus=cpus)
+    return machine if (domains, uncore, cpus) == (machine.domains, machine.uncore, machine.cpus) else evolve(machine, domains=domains, uncore=uncore, cpus=cpus)
+
+
+def _held(group: Group, owned: GroupState | None, shown: Mapping[str, str]) -> dict[str, str | None]:
+    if owned is None:
+        return {item.label: shown.get(item.path) for item in group.files}
+    return {item.label: baseline_text(group, owned, item.label) for item in group.files}
+
+
+def _domain(domain: FrequencyDomain, held: Mapping[str, str | None]) -> FrequencyDomain:
+    settings = _settings(domain.settings, held)
+    return domain if settings == domain.settings else evolve(domain, settings=settings)
 
 
 def _cpu(cpu: Cpu, held: Mapping[str, str | None], seen: dict[tuple[object, ...], tuple[IdleState, ...]]) -> Cpu:

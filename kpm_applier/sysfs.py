@@ -18,6 +18,8 @@ from kpm_applier.host import Watch
 _PAGE = 4096
 #: Most managed files are shorter; a read of this size tells whether one has grown.
 _SHORT = 64
+#: Descriptors left to the rest of the process, the state file among them.
+_SPARE = 64
 _COMMON = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
@@ -174,6 +176,8 @@ class SysfsHost:
         return self._keep(path) if kept is None else kept
 
     def _keep(self, path: str) -> int:
+        if len(self._kept) >= resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _SPARE:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
         try:
             descriptor = self._open_raising_limit(path, os.O_RDWR)
         except OSError as failure:

@@ -286,6 +286,20 @@ class _ProbeWatch:
         return self.inner.same()
 
 
+def tree(root: Path, found: Machine) -> Path:
+    """The files that the machine's kernel would show, in a folder."""
+    probe = Probe(KernelModel(found))
+    discover(probe)
+    for path in probe.reads:
+        try:
+            content = probe.inner.read(path)
+        except OSError:
+            continue
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    return root
+
+
 # --- appliers ---
 
 
@@ -339,15 +353,16 @@ def foreign_write(model: KernelModel, path: str, text: str) -> None:
 
 
 def texts(wanted: NodePlan, found: Machine) -> dict[str, str]:
-    """What each planned value is as a text, by path; values at baseline are left out."""
+    """What each planned value is as a text, by path; values at baseline are left out, and domains of which a CPU is held."""
     values: dict[str, str] = {}
+    held = {found.by_id[cpu].domain for group in wanted.groups if group.held for cpu in group.cpus}
     for group in wanted.groups:
         target = group.target
         for cpu in group.cpus:
             number = found.by_id[cpu].domain
             if group.pool is Pool.OFFLINE or group.held:
                 continue
-            if number is not None:
+            if number is not None and number not in held:
                 low, high = (None if khz is None else str(khz) for khz in (target.min_khz, target.max_khz))
                 paths = {min_path(number): low, max_path(number): high, governor_path(number): target.governor, epp_path(number): target.epp}
                 values |= {path: text for path, text in paths.items() if text is not None}

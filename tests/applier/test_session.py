@@ -544,7 +544,7 @@ def test_uncore_and_boost_are_given_back(tmp_path: Path) -> None:
 def test_a_copy_of_sys_is_applied_to_and_restored(tmp_path: Path) -> None:
     """The same on SysfsHost: apply, idle passes, drift through kept descriptors, restart, restore: not a byte is left."""
     machine = rig.amd(2)
-    root, states = _tree(tmp_path, machine), str(tmp_path / "state")
+    root, states = rig.tree(tmp_path / "sys", machine), str(tmp_path / "state")
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     host = SysfsHost(str(root))
     with rig.applier(host, states) as handle:
@@ -568,23 +568,9 @@ def test_a_copy_of_sys_is_applied_to_and_restored(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
-def _tree(tmp_path: Path, machine: Machine) -> Path:
-    """The files that the machine's kernel would show, in a folder."""
-    root, probe = tmp_path / "sys", Probe(KernelModel(machine))
-    discover(probe)
-    for path in probe.reads:
-        try:
-            content = probe.inner.read(path)
-        except OSError:
-            continue
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(content)
-    return root
-
-
 def test_closing_lets_go_of_everything(tmp_path: Path) -> None:
     """Descriptors and lock: another process can go on at once."""
-    root = _tree(tmp_path, rig.amd(2))
+    root = rig.tree(tmp_path / "sys", rig.amd(2))
     before = len(list(Path("/proc/self/fd").iterdir()))
     handle = Applier(SysfsHost(str(root)), StateStore(str(tmp_path / "state"), str(root), live=False))
     handle.open()

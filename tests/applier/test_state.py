@@ -705,7 +705,7 @@ def test_the_machine_for_the_planner_shows_baselines(tmp_path: Path) -> None:
     with rig.applier(model, str(tmp_path)) as handle:
         assert handle.machine == start
         assert discover(model).machine != start
-        assert with_baseline(discover(model).machine, (), handle.state) == discover(model).machine
+        assert with_baseline(discover(model).machine, (), handle.state, {}) == discover(model).machine
 
 
 def test_an_unknown_baseline_is_none(tmp_path: Path) -> None:

@@ -556,3 +556,121 @@ def test_time_is_monotonic_and_passes(root: Path) -> None:
     before = host.now()
     host.wait(0.002)
     assert host.now() >= before + 0.002
+
+
+# --- many files at once ---
+
+
+def _many(root: Path) -> list[str]:
+    """Files of every kind that may be asked for: plain, empty, long, missing, a folder, a link out."""
+    (root / "devices/empty").write_bytes(b"")
+    (root / "devices/long").write_bytes(b"x" * 9000)
+    (root / "devices/just").write_bytes(b"y" * 64)
+    (root / "devices/out").symlink_to("/etc/hostname")
+    return [f"devices/{name}" for name in ("cpu0/max", "empty", "long", "just", "missing", "cpu0", "out", "gone/max")]
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["opened", "kept"])
+def test_reading_many_files_is_reading_each(root: Path, kept: bool) -> None:
+    """In order, with what each gives or why it does not."""
+    paths = _many(root)
+    host = SysfsHost(str(root))
+    if kept:
+        host.keep(paths)
+    found = host.read_all(paths)
+    assert [_described(content) for content in found] == [_described(_content(host, path)) for path in paths]
+    host.forget()
+
+
+def _content(host: SysfsHost, path: str) -> bytes | OSError:
+    try:
+        return host.read(path)
+    except OSError as failure:
+        return failure
+
+
+def _described(content: bytes | OSError | None) -> object:
+    return content.errno if isinstance(content, OSError) else content
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["opened", "kept"])
+def test_differing_files_are_those_that_differ(root: Path, kept: bool) -> None:
+    """Each with what it holds, or why it cannot be read; equal ones are not there. What is expected is shorter than 64 bytes, as all managed files are."""
+    paths = _many(root)
+    host = SysfsHost(str(root))
+    if kept:
+        host.keep(paths)
+    right = [b"3700000\n", b"", b"x", b"y", b"", b"", b"", b""]
+    assert {path: _described(content) for path, content in host.differing(paths, right).items()} == {path: _described(_content(host, path)) for path in paths[2:]}
+    for expected in (b"1\n", b"3700000", b"3700000\n0", b"", b"y" * 63):
+        found = host.differing(paths[:4], [expected] * 4)
+        assert {path: _described(content) for path, content in found.items()} == {path: host.read(path) for path in paths[:4] if host.read(path) != expected}
+    host.forget()
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["opened", "kept"])
+def test_writing_many_files_is_writing_each(root: Path, kept: bool) -> None:
+    """In order; a failure costs that file only; every file is cut to what was written."""
+    paths = _many(root)
+    outside = Path("/etc/hostname").read_bytes()
+    host = SysfsHost(str(root))
+    if kept:
+        host.keep(paths)
+    failures = host.write_all([(path, f"{number}\n".encode()) for number, path in enumerate(paths)])
+    assert set(failures) == set(paths[4:])
+    assert all(isinstance(failure, OSError) for failure in failures.values())
+    assert [(root / path).read_bytes() for path in paths[:4]] == [b"0\n", b"1\n", b"2\n", b"3\n"]
+    assert host.write_all([(paths[0], b"22\n"), (paths[0], b"1\n")]) == {}
+    assert (root / paths[0]).read_bytes() == b"1\n"
+    assert Path("/etc/hostname").read_bytes() == outside
+    assert not (root / "devices/missing").exists()
+    host.forget()
+
+
+def test_keeping_files_costs_one_descriptor_each(root: Path) -> None:
+    """Those that cannot be opened cost none and are no error; keeping twice is keeping once."""
+    paths = _many(root)
+    before = descriptors()
+    host = SysfsHost(str(root))
+    host.keep(paths)
+    host.keep(paths)
+    assert descriptors() == before + 4
+    host.forget()
+    assert descriptors() == before
+
+
+_CAT = """
+    import os, resource, sys
+    from kpm_applier.session import Applier
+    from kpm_applier.state import StateStore
+    from kpm_applier.sysfs import SysfsHost
+    from kpm_planner.profiles import Target
+    from tests.applier import rig
+    root, states, hard = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    machine = rig.amd(40)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    for number in range(2):
+        handle = Applier(SysfsHost(root), StateStore(states, root, live=False))
+        handle.open()
+        for khz in (2000000, 2500000, 2500000, 2500000):
+            report = handle.apply(rig.everywhere(machine, Target(400000 + khz // 10, khz, "powersave", "power", (("C6", False),))))
+            assert report.settled, report.outcomes[:2]
+            print(len(report.writes), handle.changed())
+        handle.close()
+    handle = Applier(SysfsHost(root), StateStore(states, root, live=False))
+    handle.open()
+    print(handle.restore().settled, len(handle.state.groups))
+    handle.close()
+"""
+
+
+@pytest.mark.parametrize("hard", [64, 4096], ids=["hard limit", "soft limit"])
+def test_a_machine_with_more_files_than_descriptors_is_managed_all_the_same(tmp_path: Path, hard: int) -> None:
+    """40 CPUs have 280 managed files; 64 descriptors are allowed: plans, idle passes, state and restore work, and nothing stays behind."""
+    root = rig.tree(tmp_path / "sys", rig.amd(40))
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    result = run_python(_CAT, str(root), str(tmp_path / "state"), str(hard))
+    assert result.returncode == 0, result.stderr
+    expected = "160 False 80 False 0 False 0 False 80 False 80 False 0 False 0 False True 0"
+    assert " ".join(result.stdout.split()) == expected
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before

@@ -54,8 +54,8 @@ def runs() -> dict[str, Future[dict[str, Any]]]:
 def test_random_plans_end_in_what_was_planned_and_leave_nothing(runs: dict[str, Future[dict[str, Any]]], name: str) -> None:
     """The claims of inside/sequences.py hold.
 
-    Each plan shows, exactly or limited for a reason that is known; a second apply and a restart write nothing; B after A is B alone; hotplug, boost, driver switches and kill -9
-    change none of that; restore leaves the values at boot and an empty state.
+    Each plan shows, exactly or limited for a reason that is known; a second apply and a restart write nothing; B after A is B alone; hotplug,
+    boost, driver switches and kill -9 change none of that; restore leaves the values at boot and an empty state.
     """
     report = runs[name].result()
     assert not report["fault count"], json.dumps(report, indent=1)

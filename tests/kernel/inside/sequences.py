@@ -296,10 +296,16 @@ def chain(run: Run, plans: int) -> list[Step]:
             plan, report = settle(fresh, last.wish)
             run.counts["restarts"] += 1
             if plan != last.plan:
-                run.fault(f"plan {last.number}: another plan after a restart")
+                run.fault(f"plan {last.number}: another plan after a restart: {_unlike(plan, last.plan)}")
             if report.writes:
                 run.fault(f"plan {last.number}: a restart wrote {[(item.path, item.old, item.value, item.reason) for item in report.writes]}")
     return steps
+
+
+def _unlike(one: NodePlan, other: NodePlan) -> str:
+    """Where two plans differ."""
+    pairs = [(group, before) for group, before in zip(one.groups, other.groups, strict=False) if group != before]
+    return f"{pairs or (one.groups, other.groups)}, problems {set(one.problems) ^ set(other.problems)}"
 
 
 def _chain_step(run: Run, applier: Applier, number: int) -> Step:
@@ -383,7 +389,7 @@ def alone(run: Run, steps: list[Step]) -> None:
             continue
         run.counts["compared alone"] += 1
         if plan != step.plan:
-            run.fault(f"plan {step.number}: history shows in the plan")
+            run.fault(f"plan {step.number}: history shows in the plan: {_unlike(plan, step.plan)}")
         for path, (text, expected) in differing(run, step.shown).items():
             run.fault(f"plan {step.number}: history shows: {path} is {text} alone, was {expected} in the chain")
 
