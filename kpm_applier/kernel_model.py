@@ -82,6 +82,7 @@ class KernelModel:
     _policy_of: dict[int, int] = field(factory=dict)
     _absent: dict[int, int] = field(factory=dict)
     _mode: str = ""
+    _left_epp: dict[int, str] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.boost, self.status = self.machine.boost, self.machine.driver_status
@@ -352,11 +353,9 @@ class KernelModel:
             raise fail(errno.EBUSY, path)
         match name:
             case "scaling_min_freq":
-                policy.min_request = parse_request(text, path, released=0)
-                self._refresh(policy)
+                self._request(policy, parse_request(text, path, released=0), policy.max_request)
             case "scaling_max_freq":
-                policy.max_request = parse_request(text, path, released=UNLIMITED)
-                self._refresh(policy)
+                self._request(policy, policy.min_request, parse_request(text, path, released=UNLIMITED))
             case "scaling_governor":
                 policy.set_governor(first_word(text).lower(), path)
             case "energy_performance_preference":
@@ -384,7 +383,7 @@ class KernelModel:
         low = 0 if settings.min_khz in (None, domain.hardware_min_khz) else settings.min_khz or 0
         high = UNLIMITED if settings.max_khz in (None, domain.hardware_max_khz) else settings.max_khz or 0
         policy = Policy(domain, low, high, settings.governor or "", settings.epp, domain.hardware_max_khz or 0, generation=generation)
-        policy.default_epp = self.default_epp if generation == 0 else "balance_power"
+        policy.default_epp = self._left_epp.get(domain.id, self.default_epp)
         policy.shown = policy.aggregate()
         self.policies[domain.id] = policy
         self._policy_of.update(dict.fromkeys(domain.cpus, domain.id))
@@ -402,6 +401,12 @@ class KernelModel:
 
     def _dead(self, policy: Policy) -> bool:
         return self.offline.issuperset(policy.spec.cpus)
+
+    def _request(self, policy: Policy, low: int, high: int) -> None:
+        """Register both requests; the policy is updated only where one of them changes."""
+        if (low, high) != (policy.min_request, policy.max_request):
+            policy.min_request, policy.max_request = low, high
+            self._refresh(policy)
 
     def _refresh(self, policy: Policy) -> None:
         policy.due = self.clock + self.latency
@@ -460,6 +465,8 @@ class KernelModel:
         if driver == before:
             return
         self._mode = driver
+        if before == "amd-pstate-epp":  # it leaves this in the register, where the next one to bind finds it
+            self._left_epp = dict.fromkeys(self.policies, "balance_power")
         for number, policy in list(self.policies.items()):
             if self._dead(policy):  # it is made again once it has a CPU
                 self._absent[number] = self.policies.pop(number).generation + 1
