@@ -47,7 +47,10 @@ check: lint types arch ## lint, types and arch
 
 test-kernel: $(VENV)/.installed ## real kernel drivers in an emulator; installs it, caches in ~/.cache
 	$(BIN)/python tests/kernel/lab.py --prepare
-	$(BIN)/python -m pytest -m kernel tests/kernel --durations=20
+	$(BIN)/python -m pytest -m kernel tests/kernel/test_lab.py tests/kernel/test_conformance.py --durations=20
+
+test-kernel-sequences: $(VENV)/.installed ## random plans on real drivers
+	$(BIN)/python -m pytest -m kernel tests/kernel/test_sequences.py
 
 bench: $(VENV)/.installed ## costs as ratios to a floor; writes bench-results/
 	$(BIN)/python tests/bench/bench.py
