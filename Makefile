@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint types arch check test-kernel bench pages install soak clean
+.PHONY: help demo test soak lint types arch check test-kernel bench pages install clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,10 +47,7 @@ check: lint types arch ## lint, types and arch
 
 test-kernel: $(VENV)/.installed ## real kernel drivers in an emulator; installs it, caches in ~/.cache
 	$(BIN)/python tests/kernel/lab.py --prepare
-	$(BIN)/python -m pytest -m kernel tests/kernel/test_lab.py tests/kernel/test_conformance.py --durations=20
-
-test-kernel-sequences: $(VENV)/.installed ## random plans on real drivers
-	$(BIN)/python -m pytest -m kernel tests/kernel/test_sequences.py
+	$(BIN)/python -m pytest -m kernel tests/kernel --durations=20
 
 bench: $(VENV)/.installed ## costs as ratios to a floor; writes bench-results/
 	$(BIN)/python tests/bench/bench.py

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from attrs import evolve, fields, has
 from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, IterableValidationError
-from cattrs.gen import make_dict_structure_fn, override
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from kpm.errors import show
 from kpm_planner.intent import INTEL_GROUP, OPENSHIFT_GROUP, Meta, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
@@ -174,6 +174,7 @@ def converter() -> Converter:
     conv.register_structure_hook_factory(_is_mapping, _mapping_hook)
     conv.register_structure_hook_factory(_is_tuple, lambda hint: _tuple_hook(conv, hint))
     conv.register_structure_hook_factory(has, lambda kind: _class_hook(conv, kind))
+    conv.register_unstructure_hook_factory(has, lambda kind: make_dict_unstructure_fn(kind, conv, _cattrs_omit_if_default=True, **_overrides(kind)))
     return conv
 
 

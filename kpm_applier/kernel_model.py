@@ -15,6 +15,7 @@ from attrs import define, evolve, field
 
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT
 from kpm_applier.host import write_one_by_one
+from kpm_applier.kernel_devices import read_idle, read_topology, read_uncore
 from kpm_applier.kernel_paths import parse_path
 from kpm_applier.kernel_policy import EPP_WORDS, Policy
 from kpm_applier.kernel_texts import UNLIMITED, fail, first_word, parse_integer, parse_request, parse_switch
@@ -218,11 +219,11 @@ class KernelModel:
             self._catch_up(policy)
             return str(_POLICY_FILES[name](self, policy))
         if area == "cpu-idle":
-            return self._read_idle(number, state, name, path)
+            return read_idle(self.machine, self._disabled, number, state, name, path)
         if area == "cpu-topology":
-            return self._read_topology(number, name, path)
+            return read_topology(self.machine, self.offline, number, name, path)
         if area.startswith("uncore:"):
-            return self._read_uncore(area[7:], name, path)
+            return read_uncore(self._uncore, area[7:], name, path)
         return self._read_root(area, number, name, path)
 
     def _read_root(self, area: str, number: int, name: str, path: str) -> str:
@@ -253,56 +254,6 @@ class KernelModel:
         only = policy.spec.driver == "amd-pstate-epp" and policy.governor == "performance"
         return "performance" if only else " ".join(policy.spec.epps if len(policy.spec.epps) > 1 else EPP_WORDS)
 
-    def _read_idle(self, number: int, state: int, name: str, path: str) -> str:
-        cpu = self.machine.by_id.get(number)
-        found = next((item for item in cpu.idle if item.index == state), None) if cpu else None
-        if found is None or (name == "default_status" and found.default_enabled is None):
-            raise fail(errno.ENOENT, path)
-        match name:
-            case "name":
-                return found.name
-            case "latency":
-                return str(found.latency_us)
-            case "default_status":
-                return "enabled" if found.default_enabled else "disabled"
-            case "disable":
-                return str(self._disabled[number] >> state & 1)
-        raise fail(errno.ENOENT, path)
-
-    def _read_topology(self, number: int, name: str, path: str) -> str:
-        cpu = self.machine.by_id.get(number)
-        if cpu is None or number in self.offline:
-            raise fail(errno.ENOENT, path)
-        siblings = [other for other in cpu.siblings if other not in self.offline]
-        known = {
-            "physical_package_id": cpu.package,
-            "die_id": cpu.die,
-            "cluster_id": cpu.cluster,
-            "core_id": cpu.core,
-            "thread_siblings_list": format_cpulist(siblings) or None,
-            "core_cpus_list": format_cpulist(siblings) or None,
-        }
-        if known.get(name) is None:
-            raise fail(errno.ENOENT, path)
-        return str(known[name])
-
-    def _read_uncore(self, entry: str, name: str, path: str) -> str:
-        found = self._uncore.get(entry)
-        tpmi = entry.startswith("uncore")
-        known = {} if found is None else {
-            "min_freq_khz": found.min_khz,
-            "max_freq_khz": found.max_khz,
-            "initial_min_freq_khz": found.hardware_min_khz,
-            "initial_max_freq_khz": found.hardware_max_khz,
-            "package_id": found.package if tpmi else None,
-            "die_id": found.die if tpmi else None,
-            "domain_id": found.domain,
-            "fabric_cluster_id": found.cluster,
-        }  # fmt: skip
-        if known.get(name) is None:
-            raise fail(errno.ENOENT, path)
-        return str(known[name])
-
     # --- writing ---
 
     def _write(self, path: str, text: str) -> None:
@@ -314,13 +265,13 @@ class KernelModel:
             if text:
                 self._write_policy(policy, name, text, path)
         elif area == "cpu-idle":
-            self._read_idle(number, state, name, path)
+            read_idle(self.machine, self._disabled, number, state, name, path)
             self._must_be(name == "disable", path)
             if text:
                 on = parse_integer(text, path, largest=2**32 - 1) != 0
                 self._disabled[number] = self._disabled[number] & ~(1 << state) | on << state
         elif area.startswith("uncore:"):
-            self._read_uncore(area[7:], name, path)
+            read_uncore(self._uncore, area[7:], name, path)
             self._must_be(name in ("min_freq_khz", "max_freq_khz"), path)
             if text:
                 self._write_uncore(area[7:], name, text, path)
@@ -358,6 +309,7 @@ class KernelModel:
                 self._request(policy, policy.min_request, parse_request(text, path, released=UNLIMITED))
             case "scaling_governor":
                 policy.set_governor(first_word(text).lower(), path)
+                policy.update()
             case "energy_performance_preference":
                 policy.set_epp(first_word(text), path)
             case "scaling_setspeed":
@@ -414,7 +366,8 @@ class KernelModel:
 
     def _catch_up(self, policy: Policy) -> None:
         if policy.due is not None and self.clock >= policy.due:
-            policy.shown, policy.due, policy.speed_held = policy.aggregate(), None, None
+            policy.due = None
+            policy.update()
 
     def _set_boost(self, on: bool, path: str) -> None:
         """Boost moves the hardware's maximum; a driver with a boost file overwrites the request for it (K24)."""
@@ -445,7 +398,7 @@ class KernelModel:
             policy.shown = (policy.shown[0], policy.hardware_max)
         else:
             policy.max_request = policy.hardware_max
-            policy.shown, policy.speed_held = policy.aggregate(), None
+            policy.update()
 
     def _boosted_max(self, policy: Policy) -> int:
         known = policy.spec.limit_max_khz or policy.spec.hardware_max_khz or 0
@@ -519,8 +472,3 @@ _POLICY_FILES: dict[str, Callable[[KernelModel, Policy], object]] = {
 def start_values(domain: FrequencyDomain, governor: str, epp: str | None) -> FrequencyDomain:
     """A domain as its driver creates it: unlimited, with this governor and EPP."""
     return evolve(domain, settings=CpufreqSettings(domain.hardware_min_khz, domain.hardware_max_khz, governor, epp))
-
-
-def write_log(model: KernelModel, after: int = 0) -> Iterable[str]:
-    """The writes that the model has taken, as path=value, from an index on."""
-    return (f"{path}={text}" for path, text in model.log[after:])

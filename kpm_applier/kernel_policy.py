@@ -46,6 +46,10 @@ class Policy:
             bottom = min((khz for khz in table if khz >= bottom), default=max(table))
         return min(bottom, top), top
 
+    def update(self) -> None:
+        """Show what the requests come to; a change of a request, of boost, and every governor write lead to it."""
+        self.shown, self.speed_held = self.aggregate(), None
+
     def speed(self) -> int:
         """What governor userspace runs at: the request inside the limits, rounded up to an entry of the table."""
         if self.speed_held is not None:

@@ -189,6 +189,24 @@ def test_an_unknown_baseline_is_completed_before_the_first_write(tmp_path: Path)
     assert rig.shown(model) == before
 
 
+@pytest.mark.parametrize("path", [rig.min_path(), rig.max_path(), rig.epp_path(), rig.idle_path(0, 2), rig.uncore_path("package_00_die_00", "min")])
+def test_a_file_unreadable_at_first_is_given_back_all_the_same(tmp_path: Path, path: str) -> None:
+    """EIO while its group is first touched; when it can be read it is, before it is written; and so it can be restored (A7, R6)."""
+    entry = rig.package_entry()
+    model = KernelModel(rig.intel(1, uncore=(entry,)))
+    plan = rig.plan(model.machine, {0: FULL}, uncore=[UncoreTarget(entry, GHZ, 2 * GHZ)])
+    before = rig.shown(model)
+    with rig.applier(model, str(tmp_path)) as handle:
+        model.faults = {path: errno.EIO}
+        assert not handle.apply(plan).settled
+        model.faults = {}
+        model.clock += 1000
+        handle.apply(plan)
+        assert rig.shown(model).items() >= rig.texts(plan, model.machine).items()
+        handle.restore()
+    assert rig.shown(model) == before
+
+
 def test_a_first_touch_that_needs_no_write_is_owned_all_the_same(tmp_path: Path) -> None:
     """The machine happens to be right: the groups are claimed, so what somebody else changes afterwards is drift."""
     model = KernelModel(rig.amd(1))

@@ -381,7 +381,8 @@ def test_a_file_that_fails_costs_itself(case: Case, latency: float, number: int,
         handle.apply(plan)
         assert rig.shown(model) == reached
         handle.restore()
-        assert rig.shown(model) == before
+        known = before.keys() - _lost(broken)
+        assert {path: rig.shown(model)[path] for path in known} == {path: before[path] for path in known}
         assert rig.owned(folder) == set()
 
 
@@ -407,8 +408,14 @@ def test_a_file_that_fails_at_the_start_costs_itself(case: Case, number: int, da
         handle.apply(plan)
         assert rig.shown(model) == reached
         handle.restore()
-        assert rig.shown(model) == before
+        known = before.keys() - _lost(broken)
+        assert {path: rig.shown(model)[path] for path in known} == {path: before[path] for path in known}
         assert rig.owned(folder) == set()
+
+
+def _lost(broken: Collection[str]) -> set[str]:
+    """Limits and EPPs that can be read only once their neighbours have been written: what they held nobody knows any more (K1, K10)."""
+    return {path for path in broken if "policy" in path and not path.endswith("governor")}
 
 
 def _dependent(broken: Collection[str]) -> set[str]:
