@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from kpm_applier import attributes as table
-from kpm_applier.state import GroupState
+from kpm_applier.state import IN_DOUBT, GroupState
 from kpm_applier.targets import Want
 from kpm_planner.changes import Observed, Reason, Write
 
@@ -24,7 +24,8 @@ def diff(wants: Sequence[Want], observed: Observed) -> tuple[Write, ...]:
     """The writes that bring every wanted file to its value, boost first, then group by group.
 
     A file is written when its request changes, or when it shows neither what we want nor where that settled (drift).
-    One that has never been written and shows what we want is left alone. A new governor takes the EPP with it.
+    One that has never been written and shows what we want is left alone; one whose last write a crash may have cut off is
+    written again. A new governor takes the EPP with it.
     """
     show = observed.values.get
     writes: list[Write] = []
@@ -71,7 +72,7 @@ def _pattern(want: Want, shown: Sequence[str | None]) -> _Pattern:
 def _reason(target: str, shows: str | None, requested: str | None, settled: str | None, plain: Reason) -> Reason | None:
     if requested is None:  # never written: nothing to do where it shows what we want
         return None if shows == target else plain
-    if requested != target:
+    if requested != target or settled == IN_DOUBT:
         return plain
     if shows is None or shows in (target, settled):
         return None

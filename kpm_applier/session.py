@@ -15,7 +15,7 @@ from kpm_applier.attributes import Group, Kind
 from kpm_applier.diff import Repair, diff
 from kpm_applier.discover import Discovery, check_tree, discover, merged, observe, observe_files
 from kpm_applier.host import Host, Watch
-from kpm_applier.state import GroupState, State, StateError, Store, with_baseline, without_void
+from kpm_applier.state import IN_DOUBT, GroupState, State, StateError, Store, with_baseline, without_void
 from kpm_applier.targets import Want, released, wanted
 from kpm_planner.changes import Observed, Outcome, Reason, Status, Write
 from kpm_planner.machine import Machine
@@ -74,6 +74,7 @@ class Applier:
     _in_force: _InForce | None = None
     _watch: Watch | None = None
     _writing: bool = False
+    _midway: bool = False
     _foreign: dict[str, str | None] = field(factory=dict)
     _kept_groups: tuple[Group, ...] = ()
     _quiet: tuple[str, ...] = ()
@@ -96,8 +97,9 @@ class Applier:
     def close(self) -> None:
         """Close descriptors and release the lock; what was written is said to be so."""
         try:
-            with suppress(StateError):  # it stays pending, which costs no more than the name of a drift
-                self._confirm()
+            if not self._midway:
+                with suppress(StateError):  # it stays pending, which costs no more than writing once more
+                    self._confirm()
         finally:
             self._let_go()
 
@@ -242,6 +244,7 @@ class Applier:
         writes = _without(writes, left) if left else writes
         intended = self._intend(wants)
         report_only = obey and self.repair is Repair.REPORT
+        self._midway = True  # until the outcome is recorded; whatever ends the pass before leaves the state pending
         applied = apply(self.host, wants, writes, found.observed, left, repair=not report_only)
         self.discovery = evolve(found, observed=applied.observed)
         if report_only and applied.writes:
@@ -250,7 +253,9 @@ class Applier:
         self._count(drift)
         outcomes = _outcomes(wants, writes, applied, left)
         self._pause({write.group for write in drift} | {item.group for item in outcomes if item.status is Status.FAILED})
-        return Report(applied.writes, outcomes, drift, self._record(wants, applied, left, intended))
+        dropped = self._record(wants, applied, left, intended)
+        self._midway = False
+        return Report(applied.writes, outcomes, drift, dropped)
 
     def _intend(self, wants: Iterable[Want]) -> Mapping[str, GroupState]:
         """Save what is about to be asked, with the baseline of every group, before the first write (rule A7).
@@ -332,9 +337,10 @@ def _leaves_unread(wants: Sequence[Want], writes: Sequence[Write]) -> bool:
 def _intended(want: Want) -> GroupState:
     """A group's record as it will be if all goes well."""
     record, values = want.record, want.values
-    if record.requested == values:
+    if record.requested == values and IN_DOUBT not in record.settled:
         return record
-    settled = tuple(before if asked == value else value for asked, before, value in zip(record.requested, record.settled, values, strict=True))
+    steps = zip(record.requested, record.settled, values, strict=True)
+    settled = tuple(before if asked == value and before != IN_DOUBT else value for asked, before, value in steps)
     return GroupState(want.group.driver, record.labels, record.baseline, values, settled)
 
 

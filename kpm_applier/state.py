@@ -22,6 +22,8 @@ from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState
 VERSION = 1
 #: Baseline of a limit that equalled the hardware's: restored as whatever the hardware's is then.
 HARDWARE_LIMIT = "hardware limit"
+#: Settled value of a write that a crash may have cut off: it is made again whatever its file shows, which may be late news (K2).
+IN_DOUBT = ""
 _LARGEST_FILE = 64 << 20
 _LONGEST_TEXT = 4096
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -36,7 +38,7 @@ class GroupState:
     """An owned group. labels name its files; the tuples run in step with them.
 
     baseline: what each file held before our first write; requested: what we last asked for, None for nothing yet;
-    settled: what it showed when it had settled, None while that is not known.
+    settled: what it showed when it had settled, None where that is not known; after a crash, IN_DOUBT.
     """
 
     driver: str
@@ -151,7 +153,7 @@ def without_void(state: State, groups: Iterable[Group]) -> State:
 
 def without_settled(state: State) -> State:
     """A pending state after a crash: whether its requests were written is not known."""
-    groups = {key: evolve(item, settled=(None,) * len(item.labels)) for key, item in state.groups.items()}
+    groups = {key: evolve(item, settled=tuple(None if asked is None else IN_DOUBT for asked in item.requested)) for key, item in state.groups.items()}
     return evolve(state, groups=groups, pending=False)
 
 

@@ -99,20 +99,14 @@ def test_a_crash_between_two_writes_changes_nothing(case: Case, latency: float, 
         assert rig.owned(two) == set()
 
 
-#: No process starts within it, and no update of a policy takes longer (K2).
-_START = 0.05
-
-
 def _crash_applying(model: KernelModel, folder: str, plan: NodePlan, after: int) -> None:
     with contextlib.suppress(rig.Crash):
         rig.apply_once(rig.Probe(model, crash_at=after), folder, plan)
-    model.clock += _START
 
 
 def _crash_restoring(model: KernelModel, folder: str, after: int) -> None:
     with contextlib.suppress(rig.Crash):
         rig.restore_once(rig.Probe(model, crash_at=after), folder)
-    model.clock += _START
 
 
 @define
