@@ -56,14 +56,16 @@ def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: 
         if not writes:
             break
         made = _write_all(host, writes, failures)
-        taken.update((write.path, write) for write in made)
-        given_up |= _hopeless(writes, made, failures)
-        touched = [by_group[key] for key in dict.fromkeys(write.group for write in writes)]
+        touched = [by_group[key] for key in dict.fromkeys([write.group for write in writes])]
         looked, moving, right = _settle(host, touched, observed, left)
-        unsettled = (unsettled - looked.values.keys()) | moving
         observed = merged(observed, looked)
+        if right and not failures and not taken:  # the usual case, without the book-keeping of further rounds
+            return Applied(tuple(made), observed, right=True)
+        taken.update((write.path, write) for write in made)
         if right and not failures:
             return Applied(tuple(taken.values()), observed, right=True)
+        given_up |= _hopeless(writes, made, failures)
+        unsettled = (unsettled - looked.values.keys()) | moving
         wanted = [write for write in diff(touched, observed) if write.path not in left and (repair or write.reason is not Reason.DRIFT)]
         writes = _further(wanted, taken, given_up)
     return Applied(tuple(taken.values()), observed, failures, unsettled)
@@ -102,7 +104,7 @@ def _settle(host: Host, wants: Sequence[Want], before: Observed, left: Collectio
 
     Returns what they show, the paths that were still moving at the end, and whether all show what is wanted.
     """
-    paths = [item.path for want in wants for item in want.group.files]
+    paths = [path for want in wants for path in want.group.paths]
     texts = [target for want in wants for target in want.values]
     observed, right = observe_expected(host, paths, texts)
     if right:

@@ -5,7 +5,7 @@ To manage one more file, add a row here and say in `wanted` (targets.py) where i
 
 from enum import StrEnum
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 class Kind(StrEnum):
@@ -75,3 +75,9 @@ class Group:
     files: tuple[ManagedFile, ...]
     cpus: tuple[int, ...] = ()
     hardware: tuple[str, str] | None = None
+    paths: tuple[str, ...] = field(init=False, eq=False, repr=False)
+
+    @paths.default
+    def _paths(self) -> tuple[str, ...]:
+        """Of the files, in step with them."""
+        return tuple(item.path for item in self.files)

@@ -32,17 +32,17 @@ def diff(wants: Sequence[Want], observed: Observed) -> tuple[Write, ...]:
     last: dict[int, tuple[GroupState, object, list[str | None], _Pattern]] = {}
     for want in _boost_first(wants):
         group, record, values = want.group, want.record, want.values
-        files = group.files
-        shown = [show(item.path) for item in files]
-        before = last.get(len(files))
+        paths = group.paths
+        shown = list(map(show, paths))
+        before = last.get(len(paths))
         if before is not None and before[0] is record and before[1] is values and before[2] == shown:
             pattern = before[3]  # neighbours mostly need the same
         else:
             pattern = _pattern(want, shown)
-            last[len(files)] = (record, values, shown, pattern)
+            last[len(paths)] = (record, values, shown, pattern)
         if pattern:
             key, because = group.key, want.because
-            writes += [Write(files[index].path, value, old, key, reason, because) for index, value, old, reason in pattern]
+            writes += [Write(paths[index], value, old, key, reason, because) for index, value, old, reason in pattern]
     return tuple(writes)
 
 

@@ -199,7 +199,7 @@ class Applier:
         """Keep all files of the plan open; those whose reading disturbs nobody are compared from now on."""
         groups = tuple(want.group for want in wants)
         if groups != self._kept_groups:
-            self.host.keep(item.path for group in groups for item in group.files)
+            self.host.keep(path for group in groups for path in group.paths)
             self._quiet = tuple(item.path for group in groups for item in group.files if group.driver not in item.attribute.disturbed_by)
             self._kept_groups = groups
         self._in_force = _InForce(plan, self._quiet)
@@ -280,7 +280,7 @@ class Applier:
         seen: dict[tuple[object, ...], GroupState] = {}
         for want in wants:
             key = want.group.key
-            failed = bool(applied.failures) and any(item.path in applied.failures for item in want.group.files)
+            failed = bool(applied.failures) and any(path in applied.failures for path in want.group.paths)
             if want.release and not failed:
                 groups.pop(key, None)
                 dropped.append(key)
@@ -350,7 +350,7 @@ def _recorded(want: Want, applied: Applied, left: Collection[str], seen: dict[tu
     A write that failed leaves its file's request as it was; a foreign value that was left is not where ours settled.
     """
     record, values, failures = want.record, applied.observed.values, applied.failures
-    paths = [item.path for item in want.group.files]
+    paths = want.group.paths
     requested, settled = want.values, tuple([values.get(path) for path in paths])
     if failures or left:
         requested = tuple(before if path in failures else now for path, before, now in zip(paths, record.requested, requested, strict=True))

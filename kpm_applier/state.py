@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 from attrs import evolve, field, frozen
@@ -299,12 +300,18 @@ def _folded(keys: Iterable[str]) -> list[str]:
     numbers: dict[str, set[int]] = {}
     names = []
     for key in keys:
-        kind, _, number = key.partition(":")
-        if number.isdigit():
-            numbers.setdefault(kind, set()).add(int(number))
-        else:
+        kind, number = _parts(key)
+        if number is None:
             names.append(key)
+        else:
+            numbers.setdefault(kind, set()).add(number)
     return sorted([*names, *(f"{kind}:{format_cpulist(found)}" for kind, found in numbers.items())])
+
+
+@lru_cache(maxsize=1 << 16)  # every save meets the same keys
+def _parts(key: str) -> tuple[str, int | None]:
+    kind, _, number = key.partition(":")
+    return kind, int(number) if number.isdigit() else None
 
 
 def _unfolded(text: str) -> Iterable[str]:

@@ -129,14 +129,14 @@ class SysfsHost:
     def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
         """Hand data to many files, in order; the failures by path."""
         failures: dict[str, OSError] = {}
-        writable, plain, pwrite = self._writable, self._plain, os.pwrite
+        writable, plain, pwrite, cut = self._writable.get, self._plain, os.pwrite, os.ftruncate
         for path, data in writes:
             try:
-                kept = writable.get(path)
-                if kept is None or pwrite(kept, data, 0) != len(data):
+                kept = writable(path)
+                if kept is None or (written := pwrite(kept, data, 0)) != len(data):
                     self.write(path, data)
                 elif kept in plain:
-                    os.ftruncate(kept, len(data))
+                    cut(kept, written)
             except OSError as failure:
                 failures[path] = failure
         return failures

@@ -94,15 +94,20 @@ def _text(number: int | None) -> str | None:
 
 def _ask_cpufreq(group: Group, cpu_groups: Mapping[int, CpuGroup], seen: _Seen) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
     """seen: values by the identity of the plan's group, which many CPUs share."""
-    found = [cpu_groups[cpu] for cpu in group.cpus if cpu in cpu_groups]
-    if not found or any(item.held for item in found):
+    found = None
+    for cpu in group.cpus:
+        member = cpu_groups.get(cpu)
+        if member is not None and member.held:
+            return None, ()
+        found = found or member
+    if found is None:
         return None, ()
-    key = (id(found[0]), len(group.files))
+    key = (id(found), len(group.files))
     if key not in seen:
-        target = found[0].target
+        target = found.target
         epp = (target.epp,) if len(group.files) == len(_WITH_EPP) else ()
         seen[key] = (target.governor, *epp, _text(target.min_khz), _text(target.max_khz))
-    return seen[key], found[0].because
+    return seen[key], found.because
 
 
 def _ask_idle(group: Group, cpu_groups: Mapping[int, CpuGroup], machine: Machine, seen: _Seen) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
 from attrs import field, frozen
 
@@ -14,9 +15,8 @@ class Reason(StrEnum):
     RESTORE = "restore"
 
 
-@frozen
-class Write:
-    """One file to be written.
+class Write(NamedTuple):
+    """One file to be written; a tuple, since a pass may make thousands.
 
     path: below the root; value: text without newline; old: what it shows now; group: what it belongs to; because: the
     reasons of the group's whole target.

@@ -151,7 +151,7 @@ def bench_change(applier: Applier, one: NodePlan, two: NodePlan) -> dict[str, fl
             pread(descriptor, 64, 0)
 
     floors, changes = [], []
-    for turn in range(40):
+    for turn in range(120):
         plan, pairs = ((one, back), (two, kept))[turn % 2]
         assert not applier.apply((two, one)[turn % 2]).writes  # an idle pass, as before any change
         gc.disable()
