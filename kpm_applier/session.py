@@ -6,7 +6,6 @@ descriptors, compares bytes, and does nothing else (rules A1 to A7).
 
 import errno
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 
 from attrs import define, evolve, field, frozen
 
@@ -74,7 +73,6 @@ class Applier:
     _in_force: _InForce | None = None
     _watch: Watch | None = None
     _writing: bool = False
-    _midway: bool = False
     _foreign: dict[str, str | None] = field(factory=dict)
     _kept_groups: tuple[Group, ...] = ()
     _quiet: tuple[str, ...] = ()
@@ -95,15 +93,7 @@ class Applier:
             self.state = without_void(self.state, known.groups)
 
     def close(self) -> None:
-        """Close descriptors and release the lock; what was written is said to be so."""
-        try:
-            if not self._midway:
-                with suppress(StateError):  # it stays pending, which costs no more than writing once more
-                    self._confirm()
-        finally:
-            self._let_go()
-
-    def _let_go(self) -> None:
+        """Close descriptors and release the lock."""
         self.host.forget()
         self.store.unlock()
 
@@ -150,7 +140,6 @@ class Applier:
         """
         in_force = self._in_force
         if in_force is not None and in_force.plan == plan and self._all_same(in_force.quiet):
-            self._confirm()
             return Report()
         wants, writes = self._compare(plan)
         if in_force is None or (_leaves_unread(wants, writes) and not self._all_same(in_force.quiet)):
@@ -244,7 +233,6 @@ class Applier:
         writes = _without(writes, left) if left else writes
         intended = self._intend(wants)
         report_only = obey and self.repair is Repair.REPORT
-        self._midway = True  # until the outcome is recorded; whatever ends the pass before leaves the state pending
         applied = apply(self.host, wants, writes, found.observed, left, repair=not report_only)
         self.discovery = evolve(found, observed=applied.observed)
         if report_only and applied.writes:
@@ -253,15 +241,10 @@ class Applier:
         self._count(drift)
         outcomes = _outcomes(wants, writes, applied, left)
         self._pause({write.group for write in drift} | {item.group for item in outcomes if item.status is Status.FAILED})
-        dropped = self._record(wants, applied, left, intended)
-        self._midway = False
-        return Report(applied.writes, outcomes, drift, dropped)
+        return Report(applied.writes, outcomes, drift, self._record(wants, applied, left, intended))
 
     def _intend(self, wants: Iterable[Want]) -> Mapping[str, GroupState]:
-        """Save what is about to be asked, with the baseline of every group, before the first write (rule A7).
-
-        The state is marked pending: after a crash, what does not show its request was not written, and is no drift.
-        """
+        """Save what is about to be asked, in doubt, with the baseline of every group, before the first write (rule A7)."""
         groups = dict(self.state.groups)
         seen: dict[tuple[object, ...], GroupState] = {}
         for want in wants:
@@ -270,11 +253,11 @@ class Applier:
                 seen[key] = _intended(want)
             groups[want.group.key] = seen[key]
         if groups != self.state.groups:
-            self._save(evolve(self.state, groups=groups, pending=True))
+            self._save(evolve(self.state, groups=groups))
         return groups
 
     def _record(self, wants: Iterable[Want], applied: Applied, left: Collection[str], intended: Mapping[str, GroupState]) -> tuple[str, ...]:
-        """Save requests and settled values where they are not as intended; drop the groups that are back at baseline."""
+        """Save requests and where they settled; drop the groups that are back at baseline."""
         groups = dict(intended)
         dropped = []
         seen: dict[tuple[object, ...], GroupState] = {}
@@ -284,16 +267,16 @@ class Applier:
             if want.release and not failed:
                 groups.pop(key, None)
                 dropped.append(key)
-            elif not applied.right:
+            elif applied.right:
+                groups[key] = _settled(want, groups[key], seen)
+            else:
                 groups[key] = _recorded(want, applied, left, seen)
-        if groups != intended:
-            self._save(evolve(self.state, groups=groups, pending=False))
+        if groups != self.state.groups:
+            try:
+                self._save(evolve(self.state, groups=groups))
+            except StateError:  # the file still says in doubt, so at worst a write is made once more
+                self.state = evolve(self.state, groups=groups)
         return tuple(dropped)
-
-    def _confirm(self) -> None:
-        """Say in the state that nothing is pending any more."""
-        if self.state.pending:
-            self._save(evolve(self.state, pending=False))
 
     def _save(self, state: State) -> None:
         self.store.save(state)
@@ -335,13 +318,22 @@ def _leaves_unread(wants: Sequence[Want], writes: Sequence[Write]) -> bool:
 
 
 def _intended(want: Want) -> GroupState:
-    """A group's record as it will be if all goes well."""
+    """A group's record while its new requests are being written."""
     record, values = want.record, want.values
-    if record.requested == values and IN_DOUBT not in record.settled:
+    if record.requested == values:
         return record
-    steps = zip(record.requested, record.settled, values, strict=True)
-    settled = tuple(before if asked == value and before != IN_DOUBT else value for asked, before, value in steps)
+    settled = tuple(before if asked == value else IN_DOUBT for asked, before, value in zip(record.requested, record.settled, values, strict=True))
     return GroupState(want.group.driver, record.labels, record.baseline, values, settled)
+
+
+def _settled(want: Want, intended: GroupState, seen: dict[tuple[object, ...], GroupState]) -> GroupState:
+    """A group's record when every file shows what was asked; equal records are one value."""
+    if intended.settled == want.values:
+        return intended
+    key = (id(intended), want.values)
+    if key not in seen:
+        seen[key] = evolve(intended, settled=want.values)
+    return seen[key]
 
 
 def _recorded(want: Want, applied: Applied, left: Collection[str], seen: dict[tuple[object, ...], GroupState]) -> GroupState:

@@ -23,7 +23,8 @@ from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState
 VERSION = 1
 #: Baseline of a limit that equalled the hardware's: restored as whatever the hardware's is then.
 HARDWARE_LIMIT = "hardware limit"
-#: Settled value of a write that a crash may have cut off: it is made again whatever its file shows, which may be late news (K2).
+#: Settled value of a request from before its write until it has been verified. Whoever finds it makes the write again
+#: whatever the file shows: a crash may have come before it, and what is shown may be late news (K2).
 IN_DOUBT = ""
 _LARGEST_FILE = 64 << 20
 _LONGEST_TEXT = 4096
@@ -39,7 +40,7 @@ class GroupState:
     """An owned group. labels name its files; the tuples run in step with them.
 
     baseline: what each file held before our first write; requested: what we last asked for, None for nothing yet;
-    settled: what it showed when it had settled, None where that is not known; after a crash, IN_DOUBT.
+    settled: what it showed when it had settled, None where that is not known, IN_DOUBT from before the write until then.
     """
 
     driver: str
@@ -58,11 +59,10 @@ class GroupState:
 
 @frozen
 class State:
-    """All owned groups by key. pending: it was saved before writes of which nobody knows yet how they went."""
+    """All owned groups by key."""
 
     groups: Mapping[str, GroupState] = field(factory=dict, hash=False)
     boot_id: str | None = None
-    pending: bool = False
 
 
 def new_group_state(group: Group, shown: Mapping[str, str]) -> GroupState:
@@ -152,12 +152,6 @@ def without_void(state: State, groups: Iterable[Group]) -> State:
     return state if len(kept) == len(state.groups) else evolve(state, groups=kept)
 
 
-def without_settled(state: State) -> State:
-    """A pending state after a crash: whether its requests were written is not known."""
-    groups = {key: evolve(item, settled=tuple(None if asked is None else IN_DOUBT for asked in item.requested)) for key, item in state.groups.items()}
-    return evolve(state, groups=groups, pending=False)
-
-
 class Store(Protocol):
     """Where the state is kept, with room for one writer."""
 
@@ -225,7 +219,7 @@ class StateStore:
         self._saved = state
         if self.live and state.boot_id != boot_id:
             return State(boot_id=boot_id)
-        return without_settled(evolve(state, boot_id=boot_id)) if state.pending else evolve(state, boot_id=boot_id)
+        return evolve(state, boot_id=boot_id)
 
     def save(self, state: State) -> None:
         """Write the state so that a crash leaves the old or the new one. Errors: StateError, nothing changed then."""
@@ -292,7 +286,7 @@ def encode(state: State, root: str) -> bytes:
         for item, keys in by_record.items()
     ]
     records.sort(key=lambda record: str(record["groups"]))
-    return (json.dumps({"version": VERSION, "root": root, "bootId": state.boot_id, "pending": state.pending, "records": records}, indent=1) + "\n").encode()
+    return (json.dumps({"version": VERSION, "root": root, "bootId": state.boot_id, "records": records}, indent=1) + "\n").encode()
 
 
 def _folded(keys: Iterable[str]) -> list[str]:
@@ -328,7 +322,7 @@ def decode(data: bytes, path: str) -> State:
         content = json.loads(data)
         version = content["version"]
         if version == VERSION:
-            return State(_groups_of(content["records"]), _text(content["bootId"]), content.get("pending", False) is True)
+            return State(_groups_of(content["records"]), _text(content["bootId"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
         raise StateError(f"{path}: the state file is damaged ({type(failure).__name__}); nothing was written to the tree; {remedy}") from failure
     raise StateError(f"{path}: the state file has version {version!r}, this program knows {VERSION}; nothing was written to the tree; use the newer program")

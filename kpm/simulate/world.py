@@ -15,7 +15,7 @@ from kpm_applier.discover import Discovery
 from kpm_applier.host import Watch, write_one_by_one
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import State, without_settled
+from kpm_applier.state import State
 from kpm_planner.allocation import Allocation
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.intent import Node, Pod
@@ -73,7 +73,7 @@ class MemoryStore:
 
     def load(self) -> State:
         """The state, as an agent finds it that starts anew."""
-        return without_settled(self.state) if self.state.pending else self.state
+        return self.state
 
     def save(self, state: State) -> None:
         """Keep the state."""

@@ -68,7 +68,7 @@ def test_generated_machines_have_what_real_ones_have() -> None:
     """Unlike cores, hyperthreads, dies, gaps, offline CPUs, shared domains, tables, no cpufreq, foreign drivers, uncore of both layouts."""
     seen: list[Machine] = []
 
-    @settings(max_examples=600, derandomize=True, database=None)
+    @settings(max_examples=1500, derandomize=True, database=None)
     @given(machines())
     def collect(machine: Machine) -> None:
         seen.append(machine)
