@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint types arch check test-kernel bench pages install clean
+.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver bench pages crds clean
+.PHONY: install uninstall deploy undeploy images images-ocp update push build-push-multiarch
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,7 +23,7 @@ $(VENV)/.installed: $(VENV)/.made $(SOURCES)
 	@rm -rf build *.egg-info
 	@touch $@
 
-install: $(VENV)/.installed ## make the virtual environment with kpm in it
+venv: $(VENV)/.installed ## make the virtual environment with kpm in it
 
 demo: $(VENV)/.installed ## watch a simulated server being tuned
 	$(BIN)/kpm simulate
@@ -49,11 +50,73 @@ test-kernel: $(VENV)/.installed ## real kernel drivers in an emulator; installs 
 	$(BIN)/python tests/kernel/lab.py --prepare
 	$(BIN)/python -m pytest -m kernel tests/kernel --durations=20
 
+envtest: ## kube-apiserver, etcd and kubectl for test-apiserver; builds them, caches in ~/.cache
+	$(PYTHON) tests/apiserver/envtest.py --prepare
+
+test-apiserver: $(VENV)/.installed envtest ## operator and agents against a real API server
+	$(BIN)/python -m pytest -m apiserver tests/apiserver --durations=20
+
 bench: $(VENV)/.installed ## costs as ratios to a floor; writes bench-results/
 	$(BIN)/python tests/bench/bench.py
 
 pages: $(VENV)/.installed ## the pictures and generated pages in docs/, out of the program itself
 	$(BIN)/python docs/make_pages.py
+
+crds: $(VENV)/.installed ## write crds/ out of the code
+	$(BIN)/kpm crds --dir crds
+	$(BIN)/kpm crds --group power.intel.com --dir crds/intel
+
+# --- images and a cluster ---
+VERSION ?= latest
+IMAGE_REGISTRY ?= localhost
+IMGTOOL ?= podman
+PLATFORM ?= linux/amd64
+PLATFORMS ?= linux/amd64,linux/arm64
+OCP ?= false
+KUBECTL ?= kubectl
+IMG ?= $(IMAGE_REGISTRY)/kubernetes-power-manager:$(VERSION)
+IMG_AGENT ?= $(IMG)
+GROUP ?= power.openshift.io
+CRDS := $(if $(filter power.intel.com,$(GROUP)),crds/intel,crds)
+OVERLAY ?= $(if $(filter true,$(OCP)),openshift,$(if $(filter power.intel.com,$(GROUP)),intel,default))
+BASE := $(if $(filter true,$(OCP)),--build-arg BASE=registry.access.redhat.com/ubi9/python-312-minimal:latest)
+MANIFESTS = $(KUBECTL) kustomize deploy/overlays/$(OVERLAY) | sed -e 's|power-operator:latest|$(IMG)|' -e 's|power-node-agent:latest|$(IMG_AGENT)|'
+
+install: ## the custom resource definitions into the cluster of kubectl
+	$(KUBECTL) apply --server-side -k $(CRDS)
+
+uninstall: ## the definitions, and with them all objects, out of the cluster
+	$(KUBECTL) delete --ignore-not-found -k $(CRDS)
+
+deploy: ## namespace, accounts, RBAC, admission policy and operator into the cluster; IMG, IMG_AGENT, OCP, GROUP
+	$(MANIFESTS) | $(KUBECTL) apply -f -
+
+undeploy: ## all of that out of the cluster; delete the PowerConfig first and wait until it is gone
+	$(MANIFESTS) | $(KUBECTL) delete --ignore-not-found -f -
+
+images: ## build the image (and tag it IMG_AGENT too)
+	$(IMGTOOL) build --platform $(PLATFORM) $(BASE) -f Containerfile -t $(IMG) .
+	$(IMGTOOL) tag $(IMG) $(IMG_AGENT)
+
+images-ocp: ## build the image on UBI
+	$(MAKE) images OCP=true
+
+update: images ## build the images anew
+
+push: ## push the images
+	$(IMGTOOL) push $(IMG)
+	$(IMGTOOL) push $(IMG_AGENT)
+
+ifeq ($(notdir $(IMGTOOL)),docker)
+build-push-multiarch: ## one image for PLATFORMS, pushed
+	docker buildx build --platform $(PLATFORMS) $(BASE) -f Containerfile -t $(IMG) -t $(IMG_AGENT) --push .
+else
+build-push-multiarch: ## one image for PLATFORMS, pushed
+	-$(IMGTOOL) manifest rm $(IMG)
+	$(IMGTOOL) build --platform $(PLATFORMS) $(BASE) -f Containerfile --manifest $(IMG) .
+	$(IMGTOOL) manifest push --all $(IMG)
+	$(if $(filter-out $(IMG),$(IMG_AGENT)),$(IMGTOOL) manifest push --all $(IMG) docker://$(IMG_AGENT))
+endif
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results

@@ -19,7 +19,10 @@ from kpm_planner.intent import INTEL_GROUP, OPENSHIFT_GROUP, Meta, PowerConfig, 
 GROUPS = (OPENSHIFT_GROUP, INTEL_GROUP)
 KINDS: dict[str, type] = {kind.__name__: kind for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig)}
 
-_IRREGULAR = {"reserved_cpus": "reservedCPUs", "min_mhz": "minMHz", "max_mhz": "maxMHz", "available_mhz": "availableMHz"}
+_IRREGULAR = {
+    "reserved_cpus": "reservedCPUs", "min_mhz": "minMHz", "max_mhz": "maxMHz", "available_mhz": "availableMHz", "pod_uid": "podUID",
+    "min_khz": "minKHz", "max_khz": "maxKHz", "requested_min_khz": "requestedMinKHz", "requested_max_khz": "requestedMaxKHz",
+}  # fmt: skip
 #: Fields that do not come from spec; no user can write these keys.
 _INJECTED = {"meta": "\0meta", "group": "\0group"}
 _Type = TypeVar("_Type")
@@ -47,8 +50,11 @@ def api_name(attribute: str) -> str:
     return _IRREGULAR.get(attribute) or first + "".join(word.capitalize() for word in rest)
 
 
-def structure_object(document: Mapping[str, Any]) -> Any:
-    """An object of one of KINDS from its mapping. Errors: WireError."""
+def structure_object(document: Mapping[str, Any], *, strict: bool = True) -> Any:
+    """An object of one of KINDS from its mapping. Errors: WireError.
+
+    strict: an unknown field is an error, as what users type wants it; else it is passed over, as between versions.
+    """
     kind = KINDS[document["kind"]]
     unknown = document.keys() - {"apiVersion", "kind", "metadata", "spec", "status"}
     if unknown:
@@ -62,7 +68,17 @@ def structure_object(document: Mapping[str, Any]) -> Any:
     if hidden:
         raise WireError(f"spec.{hidden[0]!r}: is no field here; allowed are {', '.join(_names(kind))}")
     injected = {_INJECTED["meta"]: structure_meta(document), _INJECTED["group"]: document["apiVersion"].partition("/")[0]}
-    return _structure({**_prepared(spec), **injected}, kind, "spec")
+    return _structure({**_prepared(spec), **injected}, kind, "spec", strict=strict)
+
+
+def document_of(value: Any) -> Any:
+    """A status as the API has it: what is unknown or empty is left out, but for lists of errors, whose emptiness is the news."""
+    if isinstance(value, tuple):
+        return [document_of(item) for item in value]
+    if not has(type(value)):
+        return str(value) if isinstance(value, str) else value
+    found = {item.name: document_of(getattr(value, item.name)) for item in fields(type(value))}
+    return {api_name(name): item for name, item in found.items() if item not in (None, "", {}) and (item != [] or name == "errors")}
 
 
 def structure_plain(content: Mapping[str, Any], kind: type[_Type], root: str, base: _Type | None = None) -> _Type:
@@ -129,9 +145,9 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _structure(value: Any, kind: type[_Type], root: str) -> _Type:
+def _structure(value: Any, kind: type[_Type], root: str, *, strict: bool = True) -> _Type:
     try:
-        return converter().structure(value, kind)
+        return converter(strict=strict).structure(value, kind)
     except (ClassValidationError, IterableValidationError, _Wrong) as failure:
         raise WireError(": ".join(next(_faults(failure, root)))) from None
 
@@ -165,15 +181,15 @@ def _names(kind: type | None) -> list[str]:
 
 
 @cache
-def converter() -> Converter:
-    """The strict converter of all kinds."""
+def converter(*, strict: bool = True) -> Converter:
+    """The converter of all kinds. strict: no unknown field."""
     conv = Converter(detailed_validation=True)
     for kind, allowed in ((int, "a whole number"), (str, "text"), (bool, "true or false")):
         conv.register_structure_hook(kind, _strict(kind, allowed))
     conv.register_structure_hook_func(lambda hint: hint == int | str | None, _int_or_text)
     conv.register_structure_hook_factory(_is_mapping, _mapping_hook)
     conv.register_structure_hook_factory(_is_tuple, lambda hint: _tuple_hook(conv, hint))
-    conv.register_structure_hook_factory(has, lambda kind: _class_hook(conv, kind))
+    conv.register_structure_hook_factory(has, lambda kind: _class_hook(conv, kind, strict=strict))
     conv.register_unstructure_hook_factory(has, lambda kind: make_dict_unstructure_fn(kind, conv, _cattrs_omit_if_default=True, **_overrides(kind)))
     return conv
 
@@ -233,13 +249,13 @@ def _overrides(kind: type) -> dict[str, Any]:
     return {item.name: override(rename=_INJECTED.get(item.name) or api_name(item.name)) for item in fields(kind)}
 
 
-def _class_hook(conv: Converter, kind: type) -> Callable[[Any, Any], Any]:
+def _class_hook(conv: Converter, kind: type, *, strict: bool) -> Callable[[Any, Any], Any]:
     if kind is Meta:
         return lambda value, _: value
     overrides = _overrides(kind)
     if "group" in overrides:
         overrides["group"] = override(rename=_INJECTED["group"])
-    inner: Any = make_dict_structure_fn(kind, conv, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **overrides)
+    inner: Any = make_dict_structure_fn(kind, conv, _cattrs_forbid_extra_keys=strict, _cattrs_detailed_validation=True, **overrides)
 
     def hook(value: Any, hint: Any) -> Any:
         if not isinstance(value, Mapping):

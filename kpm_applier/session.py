@@ -115,6 +115,12 @@ class Applier:
         found = self._found()
         return with_baseline(found.machine, found.groups, self.state, found.observed.values)
 
+    @property
+    def shown(self) -> Machine:
+        """The machine with what its files were last seen to show."""
+        found = self._found()
+        return with_baseline(found.machine, found.groups, State(), found.observed.values)
+
     def preview(self, plan: NodePlan) -> tuple[Write, ...]:
         """The writes that applying the plan would start with."""
         found = self._found()

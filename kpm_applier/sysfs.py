@@ -46,6 +46,18 @@ class _PathWatch:
         return all(self.host.read(path) == content for path, content in self.files.items())
 
 
+def _is_sysfs(folder: str) -> bool:
+    """Whether a folder lies on a mounted sysfs, as in a container that sees the host's below another name."""
+    best, kind = "", ""
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            words = line.split()
+            point, mark = words[4], words.index("-")
+            if len(point) >= len(best) and (folder == point or folder.startswith(f"{point.rstrip('/')}/")):
+                best, kind = point, words[mark + 1]
+    return kind == "sysfs"
+
+
 class SysfsHost:
     """A tree of files below `root`."""
 
@@ -60,8 +72,8 @@ class SysfsHost:
 
     @property
     def live(self) -> bool:
-        """Whether this is the running kernel's own /sys."""
-        return self.root == "/sys"
+        """Whether this is the running kernel's own /sys, perhaps mounted elsewhere."""
+        return self.root == "/sys" or _is_sysfs(f"{self.root}/devices/system/cpu")
 
     def read(self, path: str) -> bytes:
         """The first page of a file."""
@@ -140,6 +152,14 @@ class SysfsHost:
             except OSError as failure:
                 failures[path] = failure
         return failures
+
+    def refuses_writing(self, path: str) -> int:
+        """The errno of opening a file for writing, 0 where it can be; nothing is written."""
+        try:
+            os.close(self._open(path, os.O_WRONLY))
+        except OSError as failure:
+            return failure.errno or errno.EIO
+        return 0
 
     def list(self, path: str) -> tuple[str, ...]:
         """Names in a folder, sorted."""

@@ -19,8 +19,9 @@ SYSTEM_NAMESPACE = {OPENSHIFT_GROUP: "power-manager", INTEL_GROUP: "intel-power"
 EPP_WORDS = ("performance", "balance_performance", "balance_power", "power")
 
 
-def _text(description: str) -> dict[str, str]:
-    return {"description": description}
+def _text(description: str, **bounds: object) -> dict[str, object]:
+    """Metadata of a field: what it is, and the bounds that a schema can state, by their JSON Schema names."""
+    return {"description": description, **bounds}
 
 
 @frozen
@@ -38,92 +39,107 @@ class Meta:
 class Requirement:
     """One expression of a label selector; operator: In, NotIn, Exists, DoesNotExist."""
 
-    key: str
-    operator: str
-    values: tuple[str, ...] = ()
+    key: str = field(metadata=_text("The label."))
+    operator: str = field(metadata=_text("How the label is compared with the values.", enum=["In", "NotIn", "Exists", "DoesNotExist"]))
+    values: tuple[str, ...] = field(default=(), metadata=_text("Values for In and NotIn; none for Exists and DoesNotExist.", maxItems=64))
 
 
 @frozen
 class LabelSelector:
     """A Kubernetes label selector: all of it must match."""
 
-    match_labels: Mapping[str, str] = field(factory=dict, hash=False)
-    match_expressions: tuple[Requirement, ...] = ()
+    match_labels: Mapping[str, str] = field(factory=dict, hash=False, metadata=_text("Labels that must have these values.", maxProperties=64))
+    match_expressions: tuple[Requirement, ...] = field(default=(), metadata=_text("Expressions that must all hold.", maxItems=64))
 
 
 @frozen
 class NodeSelector:
-    """Wrapper of a label selector over nodes."""
+    """Which nodes are meant, by their labels."""
 
-    label_selector: LabelSelector | None = None
+    label_selector: LabelSelector | None = field(default=None, metadata=_text("A label selector over nodes; an empty one selects all."))
+
+
+_FREQUENCY = 'MHz below 100000, kHz from there on, or a percentage of the range of that CPU such as "40%".'
 
 
 @frozen
 class PStates:
     """Frequency limits, governor, energy-performance preference."""
 
-    min: int | str | None = field(default=None, metadata=_text('Lowest frequency: MHz below 100000, kHz from there on, or a percentage such as "40%".'))
-    max: int | str | None = field(default=None, metadata=_text('Highest frequency: MHz below 100000, kHz from there on, or a percentage such as "40%".'))
-    governor: str | None = field(default=None, metadata=_text("A governor that the node's driver offers."))
-    epp: str | None = field(default=None, metadata=_text("performance, balance_performance, balance_power or power."))
+    min: int | str | None = field(default=None, metadata=_text(f"Lowest frequency: {_FREQUENCY} Left out: the hardware's minimum.", maxLength=16))
+    max: int | str | None = field(default=None, metadata=_text(f"Highest frequency: {_FREQUENCY} Left out: the hardware's maximum.", maxLength=16))
+    governor: str | None = field(default=None, metadata=_text("A governor that the node's scaling driver offers, such as powersave or performance.", maxLength=15))
+    epp: str | None = field(default=None, metadata=_text("Energy performance preference; under governor performance only performance.", enum=list(EPP_WORDS)))
 
 
 @frozen
 class CStates:
     """Idle states, by name or by the longest wake-up latency, never both."""
 
-    names: Mapping[str, bool] | None = field(default=None, hash=False, metadata=_text("Idle state name to on or off; a state not named stays as it was."))
-    max_latency_us: int | None = field(default=None, metadata=_text("States with a longer exit latency (µs) are off, the others on."))
+    names: Mapping[str, bool] | None = field(
+        default=None, hash=False, metadata=_text("Idle state name to on (true) or off (false); a state not named stays as it was.", maxProperties=32)
+    )
+    max_latency_us: int | None = field(default=None, metadata=_text("States with a longer exit latency (µs) are off, the others on.", minimum=0, maximum=10_000_000))
 
 
 @frozen
 class CpuScalingPolicy:
     """Dynamic frequency for polling workloads. Durations as Go writes them: "10ms"."""
 
-    workload_type: str | None = None
-    sample_period: str | None = None
-    cooldown_period: str | None = None
-    target_usage: int | None = None
-    allowed_usage_difference: int | None = None
-    allowed_frequency_difference: int | None = None
-    scale_percentage: int | None = None
-    fallback_freq_percent: int | None = None
+    workload_type: str | None = field(default=None, metadata=_text("What kind of load is scaled.", enum=["polling-dpdk"]))
+    sample_period: str | None = field(default=None, metadata=_text("Time between two looks at the load, 10ms to 1s. Default 10ms.", maxLength=16))
+    cooldown_period: str | None = field(default=None, metadata=_text("Time without change after a change, at least samplePeriod. Default 30ms.", maxLength=16))
+    target_usage: int | None = field(default=None, metadata=_text("Busy share of the polling loop to aim at, per cent. Default 80.", minimum=1, maximum=100))
+    allowed_usage_difference: int | None = field(default=None, metadata=_text("Distance from targetUsage that changes nothing. Default 5.", minimum=0, maximum=50))
+    allowed_frequency_difference: int | None = field(default=None, metadata=_text("Smallest change of frequency, MHz. Default 25.", minimum=0, maximum=99_999))
+    scale_percentage: int | None = field(default=None, metadata=_text("How strongly the frequency follows the load, per cent. Default 50.", minimum=10, maximum=200))
+    fallback_freq_percent: int | None = field(
+        default=None, metadata=_text("Where between min and max to go without telemetry, per cent. Default 0.", minimum=0, maximum=100)
+    )
+
+
+_CPU_LIST = {"maxItems": 4096}
 
 
 @frozen
 class ReservedCpus:
     """CPUs kept from pods, and the profile that they run under (none: baseline)."""
 
-    cores: tuple[int, ...] = ()
-    power_profile: str | None = None
+    cores: tuple[int, ...] = field(default=(), metadata=_text("CPU ids as Linux numbers them.", **_CPU_LIST))
+    power_profile: str | None = field(default=None, metadata=_text("Name of a PowerProfile; left out: the CPUs stay as they were.", maxLength=253))
+
+
+_NAME = _text("Must be metadata.name where it is given; kept for older manifests.", maxLength=253)
 
 
 @frozen
 class PowerProfile:
-    """How a CPU should run."""
+    """How a CPU should run: frequency limits, governor, energy preference, idle states."""
 
     meta: Meta
     group: str = OPENSHIFT_GROUP
-    name: str | None = None
-    shared: bool = False
-    node_selector: NodeSelector | None = None
-    pstates: PStates = PStates()
-    cstates: CStates = CStates()
-    cpu_capacity: int | str | None = None
-    cpu_scaling_policy: CpuScalingPolicy | None = None
+    name: str | None = field(default=None, metadata=_NAME)
+    shared: bool = field(default=False, metadata=_text("Whether it is meant for the shared pool; a shared profile is not offered to pods."))
+    node_selector: NodeSelector | None = field(default=None, metadata=_text("Nodes on which the profile is offered; left out: all."))
+    pstates: PStates = field(default=PStates(), metadata=_text("Frequency limits, governor, energy performance preference."))
+    cstates: CStates = field(default=CStates(), metadata=_text("Idle states, by names or by maxLatencyUs."))
+    cpu_capacity: int | str | None = field(
+        default=None, metadata=_text('How many CPUs of a node may run under it: a number, or a share such as "75%". Left out: all.', maxLength=16)
+    )
+    cpu_scaling_policy: CpuScalingPolicy | None = field(default=None, metadata=_text("Frequency that follows the load of a polling workload; needs governor userspace."))
 
 
 @frozen
 class PowerWorkload:
-    """The shared pool (allCores) and the reserved CPUs of the nodes it selects."""
+    """The shared pool (allCores) and the reserved CPUs of the nodes that it selects; one a node is also made for each profile."""
 
     meta: Meta
     group: str = OPENSHIFT_GROUP
-    name: str | None = None
-    all_cores: bool = False
-    reserved_cpus: tuple[ReservedCpus, ...] = ()
-    power_node_selector: Mapping[str, str] | None = field(default=None, hash=False)
-    power_profile: str | None = None
+    name: str | None = field(default=None, metadata=_NAME)
+    all_cores: bool = field(default=False, metadata=_text("Whether all CPUs that are neither reserved nor exclusive run under powerProfile."))
+    reserved_cpus: tuple[ReservedCpus, ...] = field(default=(), metadata=_text("CPUs kept for the system, each list with a profile of its own.", maxItems=256))
+    power_node_selector: Mapping[str, str] | None = field(default=None, hash=False, metadata=_text("Labels of the nodes that are meant.", maxProperties=64))
+    power_profile: str | None = field(default=None, metadata=_text("Name of the PowerProfile.", maxLength=253))
 
 
 @frozen
@@ -132,41 +148,82 @@ class PowerNodeConfig:
 
     meta: Meta
     group: str = OPENSHIFT_GROUP
-    node_selector: NodeSelector | None = None
-    shared_power_profile: str | None = None
-    reserved_cpus: tuple[ReservedCpus, ...] = ()
+    node_selector: NodeSelector | None = field(default=None, metadata=_text("Nodes that are meant; left out: none."))
+    shared_power_profile: str | None = field(default=None, metadata=_text("Name of the PowerProfile of all CPUs that are neither reserved nor exclusive.", maxLength=253))
+    reserved_cpus: tuple[ReservedCpus, ...] = field(default=(), metadata=_text("CPUs kept for the system, each list with a profile of its own.", maxItems=256))
+
+
+_UNCORE_KHZ = {"minimum": 100_000, "maximum": 12_700_000}
 
 
 @frozen
 class DieSelector:
     """Uncore limits of a package or of one die of it. Units: kHz."""
 
-    package: int | None = None
-    die: int | None = None
-    min: int | None = None
-    max: int | None = None
+    package: int | None = field(default=None, metadata=_text("Package (socket) number.", minimum=0))
+    die: int | None = field(default=None, metadata=_text("Die number; left out: all dies of the package.", minimum=0))
+    min: int | None = field(default=None, metadata=_text("Lowest uncore frequency, kHz.", **_UNCORE_KHZ))
+    max: int | None = field(default=None, metadata=_text("Highest uncore frequency, kHz.", **_UNCORE_KHZ))
 
 
 @frozen
 class Uncore:
-    """Uncore frequency limits of a node named like the object, or of the nodes it selects. Units: kHz."""
+    """Uncore frequency limits of the node that it is named after, or of the nodes it selects. Units: kHz."""
 
     meta: Meta
     group: str = OPENSHIFT_GROUP
-    sys_min: int | None = None
-    sys_max: int | None = None
-    die_selector: tuple[DieSelector, ...] = ()
-    node_selector: NodeSelector | None = None
+    sys_min: int | None = field(default=None, metadata=_text("Lowest uncore frequency of the whole node, kHz.", **_UNCORE_KHZ))
+    sys_max: int | None = field(default=None, metadata=_text("Highest uncore frequency of the whole node, kHz.", **_UNCORE_KHZ))
+    die_selector: tuple[DieSelector, ...] = field(default=(), metadata=_text("Limits of single packages or dies; they beat sysMin and sysMax.", maxItems=128))
+    node_selector: NodeSelector | None = field(default=None, metadata=_text("Nodes that are meant; left out: the node with this object's name."))
+
+
+@frozen
+class Toleration:
+    """A taint that the agent's pods tolerate, as in a pod's specification."""
+
+    key: str | None = field(default=None, metadata=_text("The taint's key; left out with operator Exists: every taint.", maxLength=316))
+    operator: str | None = field(default=None, metadata=_text("How key and value are compared. Default Equal.", enum=["Exists", "Equal"]))
+    value: str | None = field(default=None, metadata=_text("The taint's value.", maxLength=63))
+    effect: str | None = field(default=None, metadata=_text("The effect that is tolerated; left out: all.", enum=["NoSchedule", "PreferNoSchedule", "NoExecute"]))
+    toleration_seconds: int | None = field(default=None, metadata=_text("How long NoExecute is tolerated; left out: for ever."))
+
+
+@frozen
+class AgentSettings:
+    """Settings of the node agents."""
+
+    image: str | None = field(default=None, metadata=_text("Container image; left out: the operator's.", maxLength=512))
+    image_pull_policy: str | None = field(default=None, metadata=_text("When the image is pulled.", enum=["Always", "IfNotPresent", "Never"]))
+    tolerations: tuple[Toleration, ...] = field(default=(), metadata=_text("Taints that the agents tolerate.", maxItems=64))
+    resync_period: str | None = field(
+        default=None, metadata=_text('How often an agent looks without being told to, such as "60s". Default 60s, at least 5s.', maxLength=16)
+    )
+    repair: str | None = field(default=None, metadata=_text("What is done about values that somebody else wrote. Default write.", enum=["write", "report"]))
+    log_level: str | None = field(default=None, metadata=_text("Least severity that is logged. Default info.", enum=["debug", "info", "warning", "error"]))
+    claim_socket: str | None = field(
+        default=None, metadata=_text("Second PodResources socket below /var/lib/kubelet, of a driver that hands out CPUs through resource claims.", maxLength=255)
+    )
+    measure_only: bool = field(default=False, metadata=_text("Plan and report, but write nothing."))
+    metrics_port: int | None = field(default=None, metadata=_text("Port of /metrics, /healthz and /readyz. Default 10258.", minimum=1024, maximum=65535))
 
 
 @frozen
 class PowerConfig:
-    """Which nodes are managed, and what hands out CPUs beside the kubelet."""
+    """Which nodes are managed, what hands out CPUs beside the kubelet, and the agents' settings."""
 
     meta: Meta
     group: str = OPENSHIFT_GROUP
-    power_node_selector: Mapping[str, str] | None = field(default=None, hash=False)
-    custom_devices: tuple[str, ...] = ()
+    power_node_selector: Mapping[str, str] | None = field(
+        default=None, hash=False, metadata=_text("Labels of the nodes that get an agent; left out or empty: all nodes.", maxProperties=64)
+    )
+    custom_devices: tuple[str, ...] = field(
+        default=(), metadata=_text("Extended resources whose device plug-ins hand out CPUs, in place of the kubelet's CPU manager.", maxItems=64)
+    )
+    duplicate_power_config: str | None = field(
+        default=None, metadata=_text("What becomes of a PowerConfig that is not the oldest: delete (default), or reject, which only marks it.", enum=["delete", "reject"])
+    )
+    agent: AgentSettings = field(default=AgentSettings(), metadata=_text("Settings of the node agents."))
 
 
 @frozen

@@ -64,6 +64,36 @@ def resolve_ownership(allocation: Allocation, custom_devices: Sequence[str] = ()
     return Ownership(owners, unknown, tuple(problems))
 
 
+def remembered(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Allocation:
+    """The allocation that the next look starts from: what is known now, and which containers' CPU counts were found right.
+
+    Its `last_known` and `accepted` are for the caller to carry over; None stays None until the kubelet has answered once.
+    """
+    pods = _newest_by_name(allocation.pods)
+    known, _ = _reported(allocation, pods, custom_devices, [])
+    accepted = set()
+    for entry in known:
+        pod = pods.get((entry.namespace, entry.pod))
+        container = next((item for item in pod.containers if item.name == entry.container), None) if pod else None
+        if pod is not None and container is not None:
+            asked = requested_profiles(container)
+            if len(asked) == 1 and _count_right(entry, pod, container, asked[0][2], (pod.meta.uid, container.name) in allocation.accepted, []):
+                accepted.add((pod.meta.uid, container.name))
+    last = known if allocation.answered or allocation.last_known is not None else None
+    return evolve(allocation, last_known=last, accepted=frozenset(accepted))
+
+
+def awaited(allocation: Allocation, custom_devices: Sequence[str] = ()) -> bool:
+    """Whether a container that asks for a profile and can own CPUs has not been reported yet: it is worth asking again soon."""
+    reported = _by_container(allocation.reported) if allocation.answered else {}
+    return any(
+        (namespace, name, container.name) not in reported and not container.finished and requested_profiles(container) and _entitled(pod, container, custom_devices)
+        for (namespace, name), pod in _newest_by_name(allocation.pods).items()
+        if pod.live
+        for container in pod.containers
+    )
+
+
 def _newest_by_name(pods: Iterable[Pod]) -> dict[tuple[str, str], Pod]:
     """Pods by namespace and name; a newer one that has ended still hides an older one of its name."""
     found: dict[tuple[str, str], Pod] = {}

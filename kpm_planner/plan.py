@@ -40,7 +40,11 @@ class CpuGroup:
 
 @frozen
 class NodePlan:
-    """The plan of one node. valid_until: when time alone makes it another one; None for never."""
+    """The plan of one node.
+
+    profiles: those that are offered on the node, valid or not, by name. valid_until: when time alone makes it another
+    plan; None for never.
+    """
 
     node: str
     groups: tuple[CpuGroup, ...] = ()
@@ -49,6 +53,7 @@ class NodePlan:
     problems: tuple[Problem, ...] = ()
     boost: bool | None = None
     valid_until: datetime | None = None
+    profiles: tuple[ResolvedProfile, ...] = ()
 
 
 @frozen
@@ -107,7 +112,7 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         *capacity_problems,
         *uncore_problems,
     ]
-    return NodePlan(node.name, _groups(parts), uncore, resources, _named(found, node))
+    return NodePlan(node.name, _groups(parts), uncore, resources, _named(found, node), profiles=tuple(profiles[name] for name in sorted(profiles)))
 
 
 def plan_cluster(intent: Intent, items: Iterable[NodeInput], instant: datetime | None = None) -> ClusterPlan:

@@ -45,6 +45,7 @@ class Code(StrEnum):
     NAME_TOO_LONG = "name-too-long"
     NAMESPACE_IGNORED = "namespace-ignored"
     NODE_NOT_SELECTED = "node-not-selected"
+    OBJECT_UNREADABLE = "object-unreadable"
     POD_COUNT = "pod-count"
     POD_COUNT_CHANGED = "pod-count-changed"
     POD_NOT_GUARANTEED = "pod-not-guaranteed"
@@ -146,6 +147,7 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.NAME_TOO_LONG: ("The name does not fit in an extended resource.", "Use at most 63 characters."),
     Code.NAMESPACE_IGNORED: ("The object is not in the system's namespace and has no effect.", "Create it in the namespace that the message names."),
     Code.NODE_NOT_SELECTED: ("The PowerConfig does not select this node; nothing on it is managed.", "Label the node, or change powerNodeSelector."),
+    Code.OBJECT_UNREADABLE: ("The object holds something that this version cannot read; it has no effect.", "Correct the field that the message names."),
     Code.POD_COUNT: ("The number of profile resources differs from the number of CPUs.", "Ask for as many of the profile as of cpu."),
     Code.POD_COUNT_CHANGED: ("The container's CPUs changed after it had been accepted.", "Nothing; the profile stays in force."),
     Code.POD_NOT_GUARANTEED: ("The container asks for a profile but can own no CPUs.", "Whole cpu, requests equal to limits, for all containers."),

@@ -22,6 +22,9 @@ _VERBS = {
     "snapshot": ("recording", "Record all inputs of a plan in a folder."),
     "replay": ("recording", "Plan again from a recorded folder, on any machine."),
     "simulate": ("simulation", "Run a scenario on simulated machines and show them, CPU by CPU."),
+    "agent": ("shells", "Run the node agent."),
+    "operator": ("shells", "Run the operator."),
+    "crds": ("resources", "Print the custom resource definitions."),
     "completion": ("shell", "Print the completion script of a shell."),
 }
 

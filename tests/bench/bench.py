@@ -31,6 +31,7 @@ from kpm_planner.allocation import Allocation, ContainerCpus
 from kpm_planner.intent import Container, CStates, Intent, Meta, Node, Pod, PowerProfile, PowerWorkload, PStates, ReservedCpus
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_cluster, plan_node
+from tests.trees import write_tree
 
 REPO = Path(__file__).resolve().parents[2]
 RESULTS = Path(os.environ.get("KPM_BENCH_RESULTS", REPO / "bench-results"))
@@ -48,27 +49,6 @@ def fastest(work: Callable[[], object], runs: int = 30) -> float:
         best = min(best, time.perf_counter() - start)
     gc.enable()
     return best
-
-
-def write_tree(model: KernelModel, folder: Path) -> SysfsHost:
-    """The files of a model as a real tree, on a memory file system."""
-    paths: list[str] = []
-    original = KernelModel.read
-
-    def read(self: KernelModel, path: str) -> bytes:
-        data = original(self, path)
-        paths.append(path)
-        return data
-
-    with mock.patch.object(KernelModel, "read", read):
-        applier = Applier(model, StateStore(str(folder / "none"), "/none", live=False))
-        applier.discover()
-        applier.changed()
-    for path in dict.fromkeys(paths):
-        file = folder / "sys" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(original(model, path))
-    return SysfsHost(str(folder / "sys"))
 
 
 def shared_intent(max_mhz: int, *, off: str, epp: str) -> Intent:

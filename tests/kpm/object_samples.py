@@ -59,7 +59,14 @@ OBJECTS: dict[str, dict[str, Any]] = {
     },
     "PowerConfig": {
         "apiVersion": GROUP, "kind": "PowerConfig", "metadata": _meta("power-config"),
-        "spec": {"powerNodeSelector": {"kubernetes.io/hostname": "n"}, "customDevices": ["example.com/device"]},
+        "spec": {
+            "powerNodeSelector": {"kubernetes.io/hostname": "n"}, "customDevices": ["example.com/device"], "duplicatePowerConfig": "reject",
+            "agent": {
+                "image": "quay.io/me/kpm:1", "imagePullPolicy": "Always", "resyncPeriod": "30s", "repair": "report", "logLevel": "debug",
+                "claimSocket": "/var/lib/kubelet/plugins/cpu/pod-resources.sock", "measureOnly": True, "metricsPort": 9100,
+                "tolerations": [{"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 60}],
+            },
+        },
     },
     "Node": {
         "apiVersion": "v1", "kind": "Node", "metadata": _meta("n", None),

@@ -17,7 +17,7 @@ from cli_rig import NOBODY, REPO, Ran, assert_names, kpm, only_complaint, open_t
 from object_samples import INTEL_GROUP, POLICY, as_json, as_yaml, node, pod, profile, workload
 from tree_samples import CPU, INTEL, SHARED_DOMAINS, TREES, build_tree, put
 
-VERBS = ("discover", "validate", "plan", "diff", "apply", "restore", "explain", "snapshot", "replay", "simulate", "completion")
+VERBS = ("discover", "validate", "plan", "diff", "apply", "restore", "explain", "snapshot", "replay", "simulate", "agent", "operator", "crds", "completion")
 ANSWER = {"podResources": [{"namespace": "default", "name": "web", "containers": [{"name": "app", "cpuIds": [2, 3]}]}]}
 
 

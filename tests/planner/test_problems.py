@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import pytest
 from attrs import evolve, frozen
 
+from kpm.agent.cluster import object_view
 from kpm_planner.intent import INTEL_GROUP, CpuScalingPolicy, DieSelector, LabelSelector, NodeSelector, Requirement
 from kpm_planner.plan import NodeInput, plan_cluster
 from kpm_planner.problems import REGISTRY, Code, Problem, Severity, error, has_errors, warning
@@ -99,6 +100,13 @@ CASES: dict[Code, Case] = {
     Code.NAMESPACE_IGNORED: Case(Severity.WARNING, PROFILE, "metadata.namespace", "power-manager", lambda: of_cluster(profile(meta_namespace="default"))),
     Code.NODE_NOT_SELECTED: Case(
         Severity.WARNING, "PowerConfig/power-config", "spec.powerNodeSelector", "zone=b", lambda: plan(config(power_node_selector={"zone": "b"})).problems
+    ),
+    Code.OBJECT_UNREADABLE: Case(
+        Severity.ERROR,
+        "PowerProfile/odd",
+        "",
+        "spec.shared",
+        lambda: (object_view({"metadata": {"name": "odd"}, "spec": {"shared": "yes"}}, "PowerProfile", "power.openshift.io").problem,),
     ),
     Code.POD_COUNT: Case(Severity.ERROR, POD, RESOURCES, "3", lambda: plan(profile(), with_=allocation([pod(asking(3, cpu=2))], [owns("0-1")])).problems),
     Code.POD_COUNT_CHANGED: Case(

@@ -1,0 +1,145 @@
+"""What the agent sees of the cluster: its node, its pods, and the objects that users make."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from kpm.kube.api import Api, ApiError, Object
+from kpm.kube.informer import ApiSource, Informer
+from kpm.kube.kinds import GENERATED, NODES, PODS, power
+from kpm.pods import structure_node, structure_pod
+from kpm.wire import WireError, structure_object
+from kpm_planner.intent import Intent, Node, Pod, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+from kpm_planner.problems import Code, Problem, error
+
+USER_KINDS = {
+    "powerprofiles": "PowerProfile",
+    "powerworkloads": "PowerWorkload",
+    "powernodeconfigs": "PowerNodeConfig",
+    "uncores": "Uncore",
+    "powerconfigs": "PowerConfig",
+}
+_CRIO = ("cpu-freq-governor.crio.io", "cpu-c-states.crio.io")
+
+
+@frozen
+class NodeView:
+    """The agent's node. resources: extended resources of ours that it shows, capacity and allocatable."""
+
+    node: Node
+    uid: str
+    resources: Mapping[str, tuple[str | None, str | None]] = field(factory=dict, hash=False)
+
+
+@frozen
+class PodView:
+    """A pod, and what in it is known to change CPU settings as well."""
+
+    pod: Pod
+    rival: str = ""
+
+
+@frozen
+class Unreadable:
+    """An object that this version cannot read."""
+
+    problem: Problem
+
+
+@frozen
+class ClusterView:
+    """All of it at one moment. node: None where it does not exist any more."""
+
+    intent: Intent
+    faults: tuple[Problem, ...]
+    node: NodeView | None
+    pods: tuple[Pod, ...]
+    rivals: tuple[str, ...]
+
+    @property
+    def config(self) -> PowerConfig | None:
+        """The PowerConfig that is oldest, if there is one."""
+        return min(self.intent.configs, key=lambda item: (item.meta.created is None, item.meta.created, item.meta.name), default=None)
+
+
+def node_view(document: Object, group: str) -> NodeView:
+    """What is kept of a node."""
+    status = document.get("status") or {}
+    capacity, allocatable = status.get("capacity") or {}, status.get("allocatable") or {}
+    keys = {key for key in (*capacity, *allocatable) if str(key).startswith(f"{group}/")}
+    return NodeView(
+        structure_node(document), str((document.get("metadata") or {}).get("uid") or ""), {key: (capacity.get(key), allocatable.get(key)) for key in sorted(keys)}
+    )
+
+
+def pod_view(document: Object) -> PodView | None:
+    """What is kept of a pod; None for one that cannot be read, which no API server would have taken."""
+    try:
+        pod = structure_pod(document)
+    except WireError:
+        return None
+    return PodView(pod, _rival(document, pod))
+
+
+def _rival(document: Object, pod: Pod) -> str:
+    """Who else changes CPU settings, as far as pods tell."""
+    labels = pod.meta.labels
+    if labels.get("openshift-app") == "tuned" and pod.live:
+        return "tuned"
+    annotations = (document.get("metadata") or {}).get("annotations") or {}
+    if pod.live and any(str(key).startswith(_CRIO) for key in annotations):
+        return f"CRI-O (annotations of pod {pod.meta.namespace}/{pod.meta.name})"
+    return ""
+
+
+def object_view(document: Object, kind: str, group: str) -> Any:
+    """What is kept of an object of ours."""
+    full = {**document, "kind": kind, "apiVersion": f"{group}/v1"}
+    try:
+        return structure_object(full, strict=False)
+    except WireError as failure:
+        name = str((document.get("metadata") or {}).get("name"))
+        return Unreadable(error(Code.OBJECT_UNREADABLE, f"{kind}/{name}", "", str(failure)))
+
+
+class Cluster:
+    """The informers of one agent."""
+
+    def __init__(self, api: Api, node: str, group: str, namespace: str, changed: Callable[[], None], trouble: Callable[[str, ApiError], None]) -> None:
+        self.node_name = node
+        self.nodes = Informer("nodes", ApiSource(api, NODES, {"fieldSelector": f"metadata.name={node}"}), changed, lambda obj: node_view(obj, group), trouble)
+        self.pods = Informer("pods", ApiSource(api, PODS, {"fieldSelector": f"spec.nodeName={node}"}), changed, pod_view, trouble)
+        self.objects = {
+            plural: Informer(plural, ApiSource(api, power(group, plural, namespace), {"labelSelector": f"!{GENERATED}"}), changed, _reader(kind, group), trouble)
+            for plural, kind in USER_KINDS.items()
+        }
+
+    @property
+    def informers(self) -> tuple[Informer, ...]:
+        """All of them."""
+        return (self.nodes, self.pods, *self.objects.values())
+
+    @property
+    def unsynced(self) -> tuple[str, ...]:
+        """Kinds that have not been listed yet; until then nothing is known of them."""
+        return tuple(item.name for item in self.informers if not item.synced)
+
+    def view(self) -> ClusterView:
+        """All that is known now."""
+        found: list[Any] = [value for informer in self.objects.values() for value in informer.values()]
+        pods: tuple[PodView, ...] = self.pods.values()
+        kinds = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig)
+        sorted_out: list[tuple[Any, ...]] = [tuple(item for item in found if isinstance(item, kind)) for kind in kinds]
+        intent = Intent(*sorted_out)
+        return ClusterView(
+            intent,
+            tuple(item.problem for item in found if isinstance(item, Unreadable)),
+            self.nodes.get(self.node_name),
+            tuple(item.pod for item in pods),
+            tuple(sorted({item.rival for item in pods if item.rival})),
+        )
+
+
+def _reader(kind: str, group: str) -> Callable[[Object], Any]:
+    return lambda document: object_view(document, kind, group)

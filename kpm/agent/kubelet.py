@@ -1,0 +1,51 @@
+"""The kubelet's answers as the planner's allocation, with what it said last."""
+
+from collections.abc import Callable, Sequence
+
+from attrs import define, frozen
+
+from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
+from kpm_planner.allocation import Allocation, ContainerCpus
+from kpm_planner.intent import Pod
+from kpm_planner.ownership import awaited, remembered
+
+
+@frozen
+class Sockets:
+    """Where the kubelet, and a driver that hands out CPUs through resource claims, answer."""
+
+    kubelet: str
+    claims: str | None = None
+
+
+@define
+class Kubelet:
+    """Asks, and remembers. error: why the last question failed, or nothing."""
+
+    sockets: Sockets
+    list_cpus: Callable[[str], tuple[ContainerCpus, ...]] = list_cpus
+    allocatable_cpus: Callable[[str], frozenset[int]] = allocatable_cpus
+    error: str = ""
+    waiting: bool = False
+    _before: Allocation = Allocation()
+    _custom: tuple[str, ...] = ()
+
+    def look(self, pods: tuple[Pod, ...], custom_devices: Sequence[str]) -> Allocation:
+        """The allocation of these pods as the kubelet has it now, with what it said before where it does not answer."""
+        self._custom = tuple(custom_devices)
+        try:
+            reported, allocatable = self._ask()
+            self.error, answered = "", True
+        except KubeletError as failure:
+            reported, allocatable, answered = (), self._before.allocatable, False
+            self.error = str(failure)
+        allocation = Allocation(pods, reported, answered, allocatable, self._before.last_known, self._before.accepted)
+        self.waiting = awaited(allocation, self._custom)
+        self._before = remembered(allocation, self._custom)
+        return allocation
+
+    def _ask(self) -> tuple[tuple[ContainerCpus, ...], frozenset[int] | None]:
+        reported = self.list_cpus(self.sockets.kubelet)
+        if self.sockets.claims:
+            reported = (*reported, *self.list_cpus(self.sockets.claims))
+        return tuple(sorted(reported, key=lambda item: (item.namespace, item.pod, item.container, sorted(item.cpus)))), self.allocatable_cpus(self.sockets.kubelet)

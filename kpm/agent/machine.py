@@ -1,0 +1,122 @@
+"""The machine as the agent handles it: one applier, opened when its lock is free, and how its last pass went."""
+
+from collections.abc import Callable
+
+from attrs import define, evolve
+
+from kpm.agent.selftest import refusal
+from kpm.logs import Log
+from kpm_applier.discover import HostError
+from kpm_applier.session import Applier, Report
+from kpm_applier.state import StateError
+from kpm_planner.changes import Reason, Write
+from kpm_planner.machine import Machine
+from kpm_planner.plan import NodePlan
+from kpm_planner.status import Pass
+
+
+@define
+class Tuner:
+    """One machine. refused: why nothing can be written now, or nothing."""
+
+    make: Callable[[], Applier]
+    log: Log
+    measure_only: bool = False
+    applier: Applier | None = None
+    last: Pass = Pass()
+    refused: str = ""
+    writes: int = 0
+
+    def ready(self) -> bool:
+        """Open the applier if it is not; False where it cannot be, which is tried again at the next pass."""
+        if self.applier is not None:
+            return True
+        applier = None
+        try:
+            applier = self.make()
+            applier.open(writing=not self.measure_only)
+        except (StateError, HostError, OSError) as failure:
+            if applier is not None:
+                applier.close()
+            self._refuse(str(failure))
+            return False
+        self.applier, self.refused = applier, ""
+        first = "" if self.measure_only else refusal(applier)
+        if first:
+            self.log.warning("self-test", refused=first)
+        return True
+
+    def machine(self) -> Machine:
+        """The machine with its baseline, for the planner."""
+        return self._open.machine
+
+    def shown(self) -> Machine:
+        """The machine with what its files show."""
+        return self._open.shown
+
+    def look_anew(self) -> bool:
+        """Discover again where the machine itself has changed; whether it had."""
+        if not self._open.changed():
+            return False
+        self._open.discover()
+        self.log.info("machine discovered again", online=len(self._open.machine.online))
+        return True
+
+    def apply(self, plan: NodePlan) -> Pass:
+        """Bring the machine to the plan; how it went."""
+        try:
+            report = Report(drift=(), writes=()) if self.measure_only else self._open.apply(plan)
+        except (StateError, HostError, OSError) as failure:
+            self._refuse(str(failure))
+            self.last = Pass(settled=False, refused=str(failure), measure_only=self.measure_only)
+            return self.last
+        self.refused = ""
+        self._note(report)
+        if report.writes or report.outcomes or report.drift or not self.last.settled:
+            self.last = Pass(report.outcomes, report.drift, report.settled, measure_only=self.measure_only)
+        else:
+            self.last = evolve(self.last, drift=(), refused="", measure_only=self.measure_only)
+        return self.last
+
+    def restore(self) -> bool:
+        """Put everything back; whether all of it could be."""
+        try:
+            report = self._open.restore()
+        except (StateError, HostError, OSError) as failure:
+            self._refuse(str(failure))
+            return False
+        self._note(report)
+        return report.settled
+
+    def close(self) -> None:
+        """Let go of the machine; its settings stay."""
+        if self.applier is not None:
+            self.applier.close()
+            self.applier = None
+
+    @property
+    def _open(self) -> Applier:
+        if self.applier is None:
+            raise RuntimeError("the applier is not open")
+        return self.applier
+
+    def _refuse(self, reason: str) -> None:
+        if reason != self.refused:
+            self.log.error("nothing can be written", reason=reason)
+        self.refused = reason
+
+    def _note(self, report: Report) -> None:
+        """One log line for every group that was written."""
+        self.writes += len(report.writes)
+        groups: dict[str, list[Write]] = {}
+        for write in report.writes:
+            groups.setdefault(write.group, []).append(write)
+        for group, writes in groups.items():
+            values = {
+                write.path.rpartition("/")[2] if "cpuidle" not in write.path else "/".join(write.path.split("/")[-2:]): f"{write.old} -> {write.value}"
+                for write in writes
+            }
+            self.log.info("written", group=group, reason=str(writes[0].reason), why=list(writes[0].because), values=values)
+        for write in report.drift:
+            if write.reason is Reason.DRIFT:
+                self.log.warning("foreign value", path=write.path, wanted=write.value, found=write.old)

@@ -1,0 +1,135 @@
+"""What the agent writes to the API server: statuses, extended resources, Events; each only when it changed."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import define, evolve, field
+
+from kpm.agent.cluster import NodeView
+from kpm.kube.api import Api, ApiError, Object
+from kpm.kube.events import About, Recorder
+from kpm.kube.kinds import NODES, power, state_name
+from kpm.logs import Log
+from kpm.wire import document_of
+from kpm_planner.problems import Problem, Severity
+from kpm_planner.status import Condition, PowerNodeStateStatus, PowerNodeStatus, stamped
+
+MANAGER = "power-node-agent"
+_FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
+
+
+@define
+class _Sent:
+    """What one object holds by our last word, and when to try again after a failure."""
+
+    body: Any = None
+    retry_at: float = 0.0
+    pause: float = 0.0
+
+
+@define
+class Reporter:
+    """One node's reports."""
+
+    api: Api
+    group: str
+    namespace: str
+    node: str
+    events: Recorder
+    log: Log
+    monotonic: Callable[[], float]
+    _conditions: tuple[Condition, ...] | None = None
+    _sent: dict[str, _Sent] = field(factory=dict)
+    _told: frozenset[Problem] = frozenset()
+
+    def state(self, status: PowerNodeStateStatus) -> None:
+        """Report the PowerNodeState."""
+        before = self._before()
+        if before is None:
+            return
+        conditions = stamped(status.conditions, before, datetime.now(UTC))
+        if self._put("powernodestates", "PowerNodeState", state_name(self.node), evolve(status, conditions=conditions)):
+            self._conditions = conditions
+
+    def lines(self, status: PowerNodeStatus) -> None:
+        """Report the PowerNode."""
+        self._put("powernodes", "PowerNode", self.node, status)
+
+    def resources(self, node: NodeView, wanted: Mapping[str, int]) -> None:
+        """Make the node advertise these extended resources of ours, and no others; key by key."""
+        texts = {key: str(amount) for key, amount in wanted.items()}
+        changes: dict[str, str | None] = {key: text for key, text in texts.items() if node.resources.get(key) != (text, text)}
+        changes |= {key: None for key, shown in node.resources.items() if key not in texts and shown != (None, None)}
+        if not changes:
+            return
+        sent = self._sent.setdefault("resources", _Sent())
+        if self.monotonic() < sent.retry_at:
+            return
+        try:
+            self.api.patch(NODES, self.node, {"status": {"capacity": changes, "allocatable": changes}}, subresource="status")
+        except ApiError as failure:
+            self._failed(sent, "node status", failure)
+            return
+        self._pause(sent, 1.0)  # until the watch has shown it
+        self.log.info("extended resources", changes=changes)
+
+    def problems(self, problems: tuple[Problem, ...], pods: Mapping[str, About]) -> None:
+        """Events for new errors of pods; those of other objects are in their status. One log line for each new problem."""
+        now = frozenset(problems)
+        for problem in sorted(now - self._told):
+            self.log.info("problem", severity=str(problem.severity), code=str(problem.code), object=problem.object, field=problem.field, message=problem.message)
+            about = pods.get(problem.object)
+            if about is not None and problem.severity is Severity.ERROR:
+                self.events.say(about, "".join(word.capitalize() for word in str(problem.code).split("-")), f"{problem.field}: {problem.message}".removeprefix(": "))
+        self._told = now
+
+    def event(self, reason: str, message: str, *, warning: bool = True) -> None:
+        """An Event about this node's PowerNodeState."""
+        self.events.say(About(f"{self.group}/v1", "PowerNodeState", state_name(self.node), self.namespace), reason, message, warning=warning)
+
+    def retry_at(self) -> float | None:
+        """When a report that failed is to be tried again."""
+        times = [sent.retry_at for sent in self._sent.values() if sent.pause]
+        return min(times, default=None)
+
+    def _before(self) -> tuple[Condition, ...] | None:
+        """The conditions that the object has, read once; None while it cannot be read."""
+        if self._conditions is None:
+            sent = self._sent.setdefault("conditions", _Sent())
+            if self.monotonic() < sent.retry_at:
+                return None
+            try:
+                found = self.api.get(power(self.group, "powernodestates", self.namespace), state_name(self.node))
+            except ApiError as failure:
+                self._failed(sent, "PowerNodeState", failure)
+                return None
+            sent.pause = sent.retry_at = 0.0
+            self._conditions = tuple(_condition(item) for item in (found.get("status") or {}).get("conditions") or ())
+        return self._conditions
+
+    def _put(self, plural: str, kind: str, name: str, status: object) -> bool:
+        sent = self._sent.setdefault(plural, _Sent())
+        body = document_of(status)
+        if body == sent.body or self.monotonic() < sent.retry_at:
+            return False
+        whole = {"apiVersion": f"{self.group}/v1", "kind": kind, "metadata": {"name": name, "namespace": self.namespace}, "status": body}
+        try:
+            self.api.apply(power(self.group, plural, self.namespace), name, whole, MANAGER, subresource="status")
+        except ApiError as failure:
+            self._failed(sent, kind, failure)
+            return False
+        sent.body, sent.retry_at, sent.pause = body, 0.0, 0.0
+        return True
+
+    def _failed(self, sent: _Sent, what: str, failure: ApiError) -> None:
+        self._pause(sent, min(sent.pause * 2, _LONGEST_RETRY) or _FIRST_RETRY)
+        self.log.warning("report failed", what=what, error=str(failure), again_in=sent.pause)
+
+    def _pause(self, sent: _Sent, seconds: float) -> None:
+        sent.pause, sent.retry_at = seconds, self.monotonic() + seconds
+
+
+def _condition(item: Object) -> Condition:
+    kind, status, reason, message = (str(item.get(key) or "") for key in ("type", "status", "reason", "message"))
+    return Condition(kind, status, reason, message, item.get("lastTransitionTime"))

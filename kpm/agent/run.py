@@ -1,0 +1,243 @@
+"""The agent's loop: one thread that sees, plans, applies and reports; everything else only wakes it."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from attrs import define, evolve, field, frozen
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from kpm.agent.cluster import Cluster, ClusterView
+from kpm.agent.kubelet import Kubelet
+from kpm.agent.machine import Tuner
+from kpm.agent.report import Reporter
+from kpm.kube.api import ApiError
+from kpm.kube.events import About
+from kpm.kube.kinds import workload_name
+from kpm.logs import Log
+from kpm.views import features
+from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from kpm_planner.selection import Accepted, accept, selects_map
+from kpm_planner.status import Condition, Pass, PowerNodeStateStatus, PowerNodeStatus, node_state, power_node
+
+#: Seconds between questions to the kubelet while a container's CPUs are awaited: at first, and at most.
+_ASK_AGAIN, _ASK_LATER = 0.02, 1.0
+_CLOSED_RETRY = 1.0
+_STUCK = 3
+
+
+@frozen
+class _Planned:
+    """The last input and the plan that came of it; equal input is not planned again."""
+
+    item: NodeInput | None = None
+    view: ClusterView | None = None
+    accepted: Accepted | None = None
+    plan: NodePlan = NodePlan("")
+
+
+@define(eq=False)
+class Agent:
+    """One node's agent. resync: seconds. wanted: asks the API server whether the agent is still wanted, None where it does not say."""
+
+    node: str
+    resync: float
+    cluster: Cluster
+    kubelet: Kubelet
+    tuner: Tuner
+    reporter: Reporter
+    log: Log
+    wanted: Callable[[], bool | None]
+    registry: CollectorRegistry = field(factory=CollectorRegistry)
+    wake: threading.Event = field(factory=threading.Event)
+    synced_once: bool = False
+    passed_once: bool = False
+    last_tick: float = 0.0
+    _stop: bool = False
+    _hotplug: bool = False
+    _looked: float = 0.0
+    _waiting_since: float | None = None
+    _planned: _Planned = _Planned()
+    _counters: "_Counters | None" = None
+    _told: tuple[str, ...] = ()
+
+    def run(self) -> None:
+        """Until SIGTERM: pass after pass. Then leave."""
+        self._counters = _Counters.on(self.registry)
+        for informer in self.cluster.informers:
+            informer.start()
+        self.last_tick = time.monotonic()
+        while not self._stop:
+            self.wake.wait(self._pause())
+            self.wake.clear()
+            if not self._stop:
+                self.tick()
+        self.leave()
+
+    def stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
+        """End `run` soon; safe in a signal handler."""
+        self._stop = True
+        self.wake.set()
+
+    def plugged(self) -> None:
+        """A CPU came or went."""
+        self._hotplug = True
+        self.wake.set()
+
+    def healthy(self) -> bool:
+        """Whether the loop is going round."""
+        return time.monotonic() - self.last_tick < _STUCK * max(self.resync, 10.0)
+
+    def ready(self) -> bool:
+        """Whether a first pass was made; what the hardware cannot do does not matter."""
+        return self.passed_once
+
+    def tick(self) -> None:
+        """One pass: see, plan, apply, report."""
+        self.last_tick = time.monotonic()
+        unsynced = self.cluster.unsynced
+        if unsynced != self._told:
+            self.log.info("waiting for the API server", kinds=list(unsynced)) if unsynced else self.log.info("all kinds are listed")
+            self._told = unsynced
+        if unsynced or not self.tuner.ready():
+            return
+        if self._hotplug or self.last_tick - self._looked >= self.resync:
+            self._hotplug, self._looked = False, self.last_tick
+            self.tuner.look_anew()
+        view = self.cluster.view()
+        if view.node is None:
+            return  # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
+        plan = self._plan(view)
+        started = time.monotonic()
+        went = evolve(self.tuner.apply(plan), answered=not self.kubelet.error, owners=view.rivals)
+        self._measure(plan, went, time.monotonic() - started)
+        self._report(view, plan, went)
+        self.passed_once = True
+
+    def leave(self) -> None:
+        """The process ends: where the agent is not wanted any more everything is put back, else it stays (design §6, leaving)."""
+        for informer in self.cluster.informers:
+            informer.stop()
+        wanted = self.wanted()
+        self.log.info("leaving", wanted={True: "yes", False: "no", None: "no answer"}[wanted])
+        if wanted is False and self.tuner.ready():
+            restored = self.tuner.restore()
+            self._released(restored=restored)
+        self.tuner.close()
+
+    def _pause(self) -> float:
+        """Seconds until something is to be done without being told."""
+        now = time.monotonic()
+        if self.tuner.applier is None and not self.cluster.unsynced:
+            return _CLOSED_RETRY
+        times = [self._looked + self.resync]
+        retry = self.reporter.retry_at()
+        if retry is not None:
+            times.append(retry)
+        if self.kubelet.waiting or self.kubelet.error:
+            self._waiting_since = now if self._waiting_since is None else self._waiting_since
+            waited = now - self._waiting_since
+            times.append(now + min(max(_ASK_AGAIN, waited / 20), _ASK_LATER))
+        else:
+            self._waiting_since = None
+        return max(0.0, min(times) - now)
+
+    def _plan(self, view: ClusterView) -> NodePlan:
+        before = self._planned
+        config = view.config
+        allocation = self.kubelet.look(view.pods, config.custom_devices if config else ())
+        assert view.node is not None
+        item = NodeInput(view.node.node, self.tuner.machine(), allocation)
+        if before.item == item and before.view is not None and (before.view.intent, before.view.faults) == (view.intent, view.faults):
+            return before.plan
+        accepted = before.accepted if before.accepted is not None and before.view is not None and before.view.intent == view.intent else accept(view.intent)
+        plan = plan_node(accepted, item)
+        plan = evolve(plan, problems=tuple(sorted({*plan.problems, *accepted.problems, *view.faults})))
+        if plan == before.plan:
+            plan = before.plan  # the same value again, so that it compares at once
+        self._planned = _Planned(item, view, accepted, plan)
+        return plan
+
+    def _report(self, view: ClusterView, plan: NodePlan, went: Pass) -> None:
+        assert view.node is not None
+        shown = self.tuner.shown()
+        workloads = {item.profile.meta.name: workload_name(item.profile.meta.name, self.node) for item in plan.profiles if item.valid and not item.profile.shared}
+        supported = [(str(item["name"]), bool(item["supported"]), str(item["reason"])) for item in features(shown)]
+        self.reporter.state(node_state(plan, shown, went, supported, workloads))
+        self.reporter.lines(power_node(plan, shown, view.config.custom_devices if view.config else (), workloads))
+        if not went.refused:
+            self.reporter.resources(view.node, plan.extended_resources)
+        pods = {f"Pod/{pod.meta.namespace}/{pod.meta.name}": About("v1", "Pod", pod.meta.name, pod.meta.namespace, pod.meta.uid) for pod in view.pods}
+        self.reporter.problems(plan.problems, pods)
+        if went.refused:
+            self.reporter.event("Refused", went.refused)
+        for write in went.drift[:3]:
+            by = f", perhaps by {' or '.join(went.owners)}" if went.owners else ""
+            self.reporter.event("ForeignValue", f"{write.path}: wanted {write.value}, somebody else wrote {write.old}{by}")
+
+    def _released(self, *, restored: bool) -> None:
+        """Say that the node is as it was, and take back what was made for it."""
+        view = self.cluster.view()
+        reason = ("Released", "everything is as it was") if restored else ("NotRestored", "some files could not be put back, see the log")
+        conditions = (Condition("Ready", "False", reason[0], reason[1]), Condition("Released", "True" if restored else "False", reason[0], reason[1]))
+        if view.node is not None:
+            self.reporter.resources(view.node, {})
+        self.reporter.state(PowerNodeStateStatus(conditions=conditions))
+        self.reporter.lines(PowerNodeStatus())
+
+    def _measure(self, plan: NodePlan, went: Pass, seconds: float) -> None:
+        if self._counters is not None:
+            self._counters.note(self.tuner, plan, went, seconds)
+
+
+@frozen
+class _Counters:
+    """The agent's own metrics."""
+
+    passes: Counter
+    written: Counter
+    drift: Counter
+    problems: Gauge
+    seconds: Gauge
+
+    @classmethod
+    def on(cls, registry: CollectorRegistry) -> "_Counters":
+        return cls(
+            Counter("kpm_agent_passes", "Passes made.", registry=registry),
+            Counter("kpm_agent_files_written", "Files of sysfs written.", registry=registry),
+            Counter("kpm_agent_foreign_values", "Values that somebody else wrote.", registry=registry),
+            Gauge("kpm_agent_problems", "Problems of the plan in force.", ["severity"], registry=registry),
+            Gauge("kpm_agent_apply_seconds", "How long the last pass took to compare, write and verify.", registry=registry),
+        )
+
+    def note(self, tuner: Tuner, plan: NodePlan, went: Pass, seconds: float) -> None:
+        self.passes.inc()
+        written, tuner.writes = tuner.writes, 0
+        self.written.inc(written)
+        self.drift.inc(len(went.drift))
+        self.seconds.set(seconds)
+        for severity in ("error", "warning"):
+            self.problems.labels(severity).set(sum(problem.severity == severity for problem in plan.problems))
+
+
+def still_wanted(configs: Callable[[], list[tuple[dict[str, str], bool]]], labels: Callable[[], dict[str, str] | None]) -> bool | None:
+    """Whether a PowerConfig that is not being deleted selects the node; None where the API server does not say.
+
+    configs: selector and whether it is being deleted, the oldest first. labels: of the node, None where it is gone.
+    """
+    try:
+        found, node = configs(), labels()
+    except ApiError:
+        return None
+    if node is None or not found:
+        return False
+    selector, deleting = found[0]
+    return not deleting and (not selector or selects_map(selector, node))
+
+
+def on_signals(agent: Agent) -> None:
+    """End the agent on SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, agent.stop)

@@ -1,0 +1,100 @@
+"""agent and operator: the processes that run in a cluster."""
+
+import click
+
+from kpm.cli.options import state_option, sysfs_option
+from kpm.errors import InputError
+from kpm.wire import GROUPS
+
+_SECONDS = {"s": 1.0, "m": 60.0}
+
+
+def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
+    """A duration such as 60s."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _SECONDS or not (number.isascii() and number.isdigit()) or int(number) * _SECONDS[unit] < 1:
+        raise InputError(f"{parameter.opts[0]}: {text!r} is not allowed: a duration such as 60s or 2m")
+    return int(number) * _SECONDS[unit]
+
+
+@click.command()
+@click.option("--node", envvar="NODE_NAME", required=True, help="Name of the node (NODE_NAME).")
+@click.option("--group", type=click.Choice(GROUPS), default=GROUPS[0], show_default=True, envvar="KPM_GROUP", help="API group of the kinds.")
+@click.option("--namespace", envvar="KPM_NAMESPACE", help="Namespace of the objects; by default the group's own.")
+@click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
+@sysfs_option
+@state_option
+@click.option(
+    "--kubelet-socket", envvar="KPM_KUBELET_SOCKET", default="/var/lib/kubelet/pod-resources/kubelet.sock", show_default=True, help="The kubelet's PodResources socket."
+)
+@click.option("--claim-socket", help="A second PodResources socket, of a driver that hands out CPUs through resource claims.")
+@click.option("--resync", callback=_seconds, default="60s", show_default=True, help="How often to look without being told to.")
+@click.option("--repair", type=click.Choice(["write", "report"]), default="write", show_default=True, help="What is done about values that somebody else wrote.")
+@click.option("--measure-only", is_flag=True, help="Plan and report, but write nothing.")
+@click.option("--port", type=click.IntRange(0, 65535), default=10258, show_default=True, help="Port of /metrics, /healthz and /readyz.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
+def agent(
+    node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, state_dir: str, kubelet_socket: str, claim_socket: str | None, resync: float,
+    repair: str, measure_only: bool, port: int, log_level: str,
+) -> None:  # fmt: skip
+    """Tune this node by the objects of the cluster, until told to stop.
+
+    \b
+    kpm agent --node $(hostname) --kubeconfig ~/.kube/config
+    """
+    from kpm.agent.build import Settings, build_agent
+    from kpm.agent.hotplug import listen
+    from kpm.agent.run import on_signals
+    from kpm.logs import make_log
+    from kpm.serving import serve
+    from kpm_planner.intent import SYSTEM_NAMESPACE
+
+    log = make_log("agent", log_level).bind(node=node)
+    settings = Settings(node, group, namespace or SYSTEM_NAMESPACE[group], sysfs, state_dir, kubelet_socket, claim_socket, resync, repair, measure_only)
+    made = build_agent(settings, kubeconfig, log)
+    on_signals(made)
+    listen(made.plugged, log)
+    try:
+        used = serve(port, made.registry, made.healthy, made.ready)
+    except OSError as failure:
+        raise InputError(f"--port {port}: {failure.strerror}") from None
+    log.info("agent started", port=used, resync=resync, repair=repair, measure_only=measure_only)
+    made.run()
+
+
+@click.command()
+@click.option("--image", envvar="AGENT_IMAGE", required=True, help="Container image of the agents, where the PowerConfig names none.")
+@click.option("--privileged", is_flag=True, envvar="AGENT_PRIVILEGED", help="Run the agents privileged, on nodes whose security modules refuse less.")
+@click.option("--group", type=click.Choice(GROUPS), default=GROUPS[0], show_default=True, envvar="KPM_GROUP", help="API group of the kinds.")
+@click.option("--namespace", envvar="KPM_NAMESPACE", help="Namespace of the objects; by default the group's own.")
+@click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="Port of /metrics, /healthz and /readyz.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
+def operator(image: str, privileged: bool, group: str, namespace: str | None, kubeconfig: str | None, port: int, log_level: str) -> None:
+    """Deploy the agents by the PowerConfig, make the objects of each node, and roll up what the agents report.
+
+    \b
+    kpm operator --image quay.io/me/kpm:latest --kubeconfig ~/.kube/config
+    """
+    import os
+    import uuid
+
+    from prometheus_client import CollectorRegistry
+
+    from kpm.kube.api import connect
+    from kpm.logs import make_log
+    from kpm.operator.daemonset import Image
+    from kpm.operator.run import Place, build_operator, on_signals
+    from kpm.serving import serve
+    from kpm_planner.intent import SYSTEM_NAMESPACE
+
+    log = make_log("operator", log_level)
+    place = Place(group, namespace or SYSTEM_NAMESPACE[group])
+    made = build_operator(connect(kubeconfig), place, Image(image, privileged), f"{os.uname().nodename}_{uuid.uuid4()}", log)
+    on_signals(made)
+    try:
+        used = serve(port, CollectorRegistry(), made.healthy, made.ready)
+    except OSError as failure:
+        raise InputError(f"--port {port}: {failure.strerror}") from None
+    log.info("operator started", port=used, group=group, namespace=place.namespace, image=image)
+    made.run()

@@ -1,0 +1,1 @@
+"""The API server: one module of transport, and on it an informer and a lease that both shells use."""

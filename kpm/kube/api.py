@@ -1,0 +1,179 @@
+"""HTTP to the API server: the only module that uses the kubernetes package, and only its configuration and raw calls.
+
+Objects are plain mappings. Retries belong to whoever calls: a request is made once.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import urllib3
+from attrs import frozen
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+
+from kpm.errors import InputError, one_line
+
+Object = Mapping[str, Any]
+
+_CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
+#: A watch without an event or a bookmark (the server sends one a minute) for so long is dead.
+WATCH_READ_SECONDS = 90.0
+_LONGEST_LINE = 8 << 20
+_MESSAGE = 300
+JSON, MERGE_PATCH, JSON_PATCH, APPLY_PATCH = "application/json", "application/merge-patch+json", "application/json-patch+json", "application/apply-patch+yaml"
+
+
+class ApiError(Exception):
+    """The server refused, or could not be reached (status 0). reason: Kubernetes' word for it, such as NotFound."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{status or 'no answer'} {reason}: {one_line(message, _MESSAGE)}")
+        self.status, self.reason, self.retry_after = status, reason, retry_after
+
+
+@frozen
+class Resource:
+    """Where objects of a kind are found. namespace: None for all namespaces or a kind that has none."""
+
+    group: str
+    version: str
+    plural: str
+    namespace: str | None = None
+
+    def path(self, name: str | None = None, subresource: str | None = None, namespace: str | None = None) -> str:
+        """The URL path of the collection or of one object; every part is quoted."""
+        root = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        space = namespace or self.namespace
+        parts = [*root, *(["namespaces", space] if space else []), self.plural, *([name] if name else []), *([subresource] if subresource else [])]
+        return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+class Api:
+    """A connection to one API server."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        configuration.retries = False
+        self._client = ApiClient(configuration)
+
+    def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
+        """One object. Errors: ApiError."""
+        return self._call("GET", resource.path(name, namespace=namespace))
+
+    def list(self, resource: Resource, query: Mapping[str, str]) -> Object:
+        """One page of a list. Errors: ApiError."""
+        return self._call("GET", resource.path(), query)
+
+    def create(self, resource: Resource, body: Object, namespace: str | None = None) -> Object:
+        """Create an object. Errors: ApiError."""
+        return self._call("POST", resource.path(namespace=namespace), {}, body, JSON)
+
+    def replace(self, resource: Resource, name: str, body: Object) -> Object:
+        """Replace an object; its resourceVersion guards it. Errors: ApiError."""
+        return self._call("PUT", resource.path(name), {}, body, JSON)
+
+    def patch(self, resource: Resource, name: str, body: Any, *, subresource: str | None = None, kind: str = MERGE_PATCH) -> Object:
+        """Patch an object or its subresource. Errors: ApiError."""
+        return self._call("PATCH", resource.path(name, subresource), {}, body, kind)
+
+    def apply(self, resource: Resource, name: str, body: Object, manager: str, *, subresource: str | None = None) -> Object:
+        """Server-side apply: create or change what this manager owns. Errors: ApiError."""
+        return self._call("PATCH", resource.path(name, subresource), {"fieldManager": manager, "force": "true"}, body, APPLY_PATCH)
+
+    def delete(self, resource: Resource, name: str, *, uid: str | None = None) -> None:
+        """Delete an object, where it is still the one with this uid; one that has gone already is fine. Errors: ApiError."""
+        options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        try:
+            self._call("DELETE", resource.path(name), {}, options, JSON)
+        except ApiError as failure:
+            if failure.status not in (404, 409):
+                raise
+
+    def watch(self, resource: Resource, query: Mapping[str, str], started: Callable[[Callable[[], None]], None]) -> Iterator[Object]:
+        """The events of a watch until the server ends it. started: is given what ends it from another thread. Errors: ApiError."""
+        response = self._open("GET", resource.path(), {**query, "watch": "true"}, None, None, WATCH_READ_SECONDS)
+        started(lambda: _shut(response))
+        try:
+            if response.status != 200:
+                raise _refusal(response.status, response.read(), response.headers)
+            yield from _events(response)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as failure:
+            raise ApiError(0, "WatchBroken", str(failure)) from failure
+        finally:
+            response.release_conn()
+            response.close()
+
+    def _call(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None, content_type: str | None = None) -> Object:
+        response = self._open(method, path, query or {}, body, content_type, _READ_SECONDS)
+        try:
+            data = response.read()
+        except (urllib3.exceptions.HTTPError, OSError) as failure:
+            raise ApiError(0, "Broken", str(failure)) from failure
+        finally:
+            response.release_conn()
+        if not 200 <= response.status < 300:
+            raise _refusal(response.status, data, response.headers)
+        try:
+            content = json.loads(data)
+        except ValueError as failure:
+            raise ApiError(response.status, "BadAnswer", "the answer is no JSON") from failure
+        if not isinstance(content, dict):
+            raise ApiError(response.status, "BadAnswer", "the answer is no object")
+        return content
+
+    def _open(self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str | None, read: float) -> Any:
+        headers = {"Accept": "application/json", **({"Content-Type": content_type} if content_type else {})}
+        parts = self._client.param_serialize(method, path, query_params=list(query.items()), header_params=headers, body=body, auth_settings=["BearerToken"])
+        try:
+            answer = self._client.call_api(*parts, _request_timeout=(_CONNECT_SECONDS, read))
+        except (urllib3.exceptions.HTTPError, OSError) as failure:
+            raise ApiError(0, type(failure).__name__, str(failure)) from failure
+        return answer.response
+
+
+def _shut(response: Any) -> None:
+    """End a read that another thread is in."""
+    try:
+        response.shutdown()
+    except (OSError, ValueError, AttributeError):  # it has ended by itself
+        return
+
+
+def _events(response: Any) -> Iterator[Object]:
+    rest = b""
+    for chunk in response.stream(65536, decode_content=True):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _LONGEST_LINE:
+            raise ValueError("an event is too long")
+        for line in lines:
+            if line.strip():
+                event = json.loads(line)
+                if isinstance(event, dict):
+                    yield event
+
+
+def _refusal(status: int, data: bytes, headers: Mapping[str, str]) -> ApiError:
+    try:
+        content = json.loads(data)
+        reason, message = str(content.get("reason") or ""), str(content.get("message") or "")
+    except (ValueError, AttributeError):
+        reason, message = "", data[:_MESSAGE].decode("utf-8", "replace")
+    wait = headers.get("Retry-After", "")
+    return ApiError(status, reason or "Refused", message, float(wait) if wait.isdigit() else None)
+
+
+def connect(kubeconfig: str | None = None) -> Api:
+    """The API server of the pod that this runs in, else of a kubeconfig file. Errors: InputError."""
+    configuration = Configuration()
+    try:
+        if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            load_kube_config(config_file=kubeconfig, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError, TypeError, KeyError) as failure:
+        raise InputError(f"--kubeconfig {kubeconfig or os.environ.get('KUBECONFIG', '~/.kube/config')}: {one_line(failure)}") from None
+    return Api(configuration)

@@ -1,0 +1,210 @@
+"""A local copy of one kind of object, kept by list and watch.
+
+The loop knows no HTTP: a Source lists pages and yields events. It resumes after a lost connection, lists anew when the
+server has forgotten where it was (410), asks for bookmarks, and waits longer and longer, with jitter, while the server fails.
+"""
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from attrs import define, field, frozen
+
+from kpm.kube.api import Api, ApiError, Object, Resource
+
+Transform = Callable[[Object], Any]
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
+_PAGE = "500"
+_GONE = 410
+#: The server ends a watch after this many seconds; nothing is lost, it is resumed.
+_WATCH_SECONDS = 3600
+
+
+class Source(Protocol):
+    """Where objects come from."""
+
+    def list(self, token: str | None) -> Object:
+        """A page of all objects. Errors: ApiError."""
+        ...
+
+    def watch(self, version: str) -> Iterator[Object]:
+        """Events since a resourceVersion. Errors: ApiError."""
+        ...
+
+    def close(self) -> None:
+        """End a watch that another thread is in."""
+        ...
+
+
+@define
+class ApiSource:
+    """Objects of the API server. selectors: labelSelector, fieldSelector."""
+
+    api: Api
+    resource: Resource
+    selectors: Mapping[str, str] = field(factory=dict)
+    _end: Callable[[], None] | None = None
+
+    def list(self, token: str | None) -> Object:
+        """A page; the first one may come from the server's cache, which is what a watch starts from as well."""
+        return self.api.list(self.resource, {**self.selectors, "limit": _PAGE, **({"continue": token} if token else {})})
+
+    def watch(self, version: str) -> Iterator[Object]:
+        """Events with bookmarks."""
+        seconds = str(int(_WATCH_SECONDS * random.uniform(0.9, 1.1)))  # noqa: S311  # spreads load, protects nothing
+        query = {**self.selectors, "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": seconds}
+        return self.api.watch(self.resource, query, self._started)
+
+    def _started(self, end: Callable[[], None]) -> None:
+        self._end = end
+
+    def close(self) -> None:
+        """End the watch."""
+        if self._end is not None:
+            self._end()
+
+
+@frozen
+class Entry:
+    """An object as it is kept, with the version of the server's copy."""
+
+    version: str
+    value: Any
+
+
+def key_of(obj: Object) -> tuple[str, str]:
+    """Namespace and name."""
+    meta = obj.get("metadata") or {}
+    return str(meta.get("namespace") or ""), str(meta.get("name") or "")
+
+
+def _version_of(obj: Object) -> str:
+    return str((obj.get("metadata") or {}).get("resourceVersion") or "")
+
+
+@define(eq=False)
+class Informer:
+    """The copy, and the loop that keeps it. changed: called after every change, from the loop's thread.
+
+    transform: what is kept of an object, or None to leave it out; called once for every version.
+    """
+
+    name: str
+    source: Source
+    changed: Callable[[], None]
+    transform: Transform = lambda obj: obj
+    trouble: Callable[[str, ApiError], None] = lambda _name, _failure: None
+    synced: bool = False
+    _entries: dict[tuple[str, str], Entry] = field(factory=dict)
+    _lock: threading.Lock = field(factory=threading.Lock)
+    _stop: threading.Event = field(factory=threading.Event)
+    _version: str | None = None
+    _failures: int = 0
+
+    def values(self) -> tuple[Any, ...]:
+        """What is kept, in order of namespace and name."""
+        with self._lock:
+            return tuple(self._entries[key].value for key in sorted(self._entries))
+
+    def get(self, name: str, namespace: str = "") -> Any:
+        """What is kept of one object; None where there is none."""
+        with self._lock:
+            entry = self._entries.get((namespace, name))
+        return None if entry is None else entry.value
+
+    def start(self) -> threading.Thread:
+        """Run in a thread of its own."""
+        thread = threading.Thread(target=self.run, name=f"informer-{self.name}", daemon=True)
+        thread.start()
+        return thread
+
+    def stop(self) -> None:
+        """End the loop soon."""
+        self._stop.set()
+        self.source.close()
+
+    def run(self) -> None:
+        """Follow the server until stopped; never raises for what the server does."""
+        while not self._stop.is_set():
+            try:
+                self.follow_once()
+            except ApiError as failure:
+                if self._stop.is_set():
+                    return
+                self._recover(failure)
+
+    def follow_once(self) -> None:
+        """List if need be, then watch until the watch ends. Errors: ApiError."""
+        if self._version is None:
+            self._list()
+        for event in self.source.watch(str(self._version)):
+            self._take(event)
+            self._failures = 0
+            if self._stop.is_set():
+                return
+
+    def _recover(self, failure: ApiError) -> None:
+        """Forget the place where the server has forgotten it, and wait where it fails."""
+        if failure.status == _GONE:
+            self._version = None
+            if not self._failures:
+                self._failures += 1  # the first time at once: compaction is no fault
+                return
+        self.trouble(self.name, failure)
+        self._failures += 1
+        longest = min(_FIRST_WAIT * 2 ** min(self._failures, 10), _LONGEST_WAIT)
+        self._stop.wait(max(failure.retry_after or 0.0, random.uniform(longest / 2, longest)))  # noqa: S311  # spreads load
+
+    def _list(self) -> None:
+        found: dict[tuple[str, str], Object] = {}
+        token: str | None = None
+        while True:
+            page = self.source.list(token)
+            found.update((key_of(item), item) for item in page.get("items") or ())
+            meta = page.get("metadata") or {}
+            token = meta.get("continue") or None
+            if token is None:
+                break
+        self._replace(found)
+        self._version = str(meta.get("resourceVersion") or "")
+
+    def _replace(self, found: Mapping[tuple[str, str], Object]) -> None:
+        with self._lock:
+            before = self._entries
+            entries = {}
+            for key, obj in found.items():
+                old = before.get(key)
+                entry = old if old is not None and old.version == _version_of(obj) else self._entry(obj)
+                if entry is not None:
+                    entries[key] = entry
+            same = self.synced and entries == before
+            self._entries, self.synced = entries, True
+        if not same:
+            self.changed()
+
+    def _entry(self, obj: Object) -> Entry | None:
+        value = self.transform(obj)
+        return None if value is None else Entry(_version_of(obj), value)
+
+    def _take(self, event: Object) -> None:
+        kind, obj = event.get("type"), event.get("object")
+        if not isinstance(obj, dict):
+            raise ApiError(0, "BadEvent", f"an event of type {kind} without an object")
+        if kind == "ERROR":
+            raise ApiError(int(obj.get("code") or 0), str(obj.get("reason") or "WatchError"), str(obj.get("message") or ""))
+        self._version = _version_of(obj) or self._version
+        if kind != "BOOKMARK":
+            self._put(obj, gone=kind == "DELETED")
+
+    def _put(self, obj: Object, *, gone: bool) -> None:
+        key = key_of(obj)
+        entry = None if gone else self._entry(obj)
+        with self._lock:
+            before = self._entries.get(key)
+            if entry is None:
+                self._entries.pop(key, None)
+            else:
+                self._entries[key] = entry
+        if (None if before is None else before.value) != (None if entry is None else entry.value):
+            self.changed()

@@ -1,0 +1,37 @@
+"""Where each kind is found, and the names that both shells give to what they make."""
+
+import hashlib
+
+from kpm.kube.api import Resource
+
+PODS, NODES = Resource("", "v1", "pods"), Resource("", "v1", "nodes")
+LEASES, DAEMON_SETS = "leases", "daemonsets"
+#: Label of objects that the system makes; agents leave them out of what they watch.
+GENERATED = "power.kpm.dev/generated"
+AGENT_NAME = "power-node-agent"
+FINALIZER = "power.kpm.dev/restore"
+_LONGEST_NAME = 63
+_HASH = 8
+
+
+def power(group: str, plural: str, namespace: str) -> Resource:
+    """A kind of the system's own."""
+    return Resource(group, "v1", plural, namespace)
+
+
+def fitted(name: str, longest: int = _LONGEST_NAME) -> str:
+    """A generated name that fits: one that is too long is cut and ends in a hash of the whole."""
+    if len(name) <= longest:
+        return name
+    mark = hashlib.sha256(name.encode()).hexdigest()[:_HASH]
+    return f"{name[: longest - _HASH - 1].rstrip('-.')}-{mark}"
+
+
+def state_name(node: str) -> str:
+    """Name of a node's PowerNodeState."""
+    return fitted(f"{node}-power-state", 253)
+
+
+def workload_name(profile: str, node: str) -> str:
+    """Name of the PowerWorkload of a profile on a node."""
+    return fitted(f"{profile}-{node}-workload")

@@ -1,0 +1,119 @@
+"""Leadership by a Lease of coordination.k8s.io.
+
+Judged by the monotonic clock and by whether the record changes, never by comparing wall clocks of machines. Leadership
+that cannot be renewed in time is given up before anybody else can have it.
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import define, field
+
+from kpm.kube.api import Api, ApiError, Object, Resource
+
+_DURATION = 15.0
+_RENEW_WITHIN = 10.0
+_PERIOD = 2.0
+_CONFLICT, _MISSING = 409, 404
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@define(eq=False)
+class Lease:
+    """One candidate. monotonic: seconds."""
+
+    api: Api
+    resource: Resource
+    name: str
+    identity: str
+    monotonic: Callable[[], float]
+    leading: bool = False
+    _seen: tuple[str, float] = ("", 0.0)
+    _renewed: float = 0.0
+    _stop: threading.Event = field(factory=threading.Event)
+
+    def run(self, gained: Callable[[], None], lost: Callable[[], None]) -> None:
+        """Try for leadership and keep it until stopped; `gained` and `lost` are told from this thread."""
+        while not self._stop.is_set():
+            before = self.leading
+            self.step()
+            if self.leading and not before:
+                gained()
+            elif before and not self.leading:
+                lost()
+            self._stop.wait(_PERIOD)
+        if self.leading:
+            self._release()
+            self.leading = False
+            lost()
+
+    def stop(self) -> None:
+        """End `run` soon; leadership is given back."""
+        self._stop.set()
+
+    def step(self) -> None:
+        """Acquire or renew once. Never raises for what the server does."""
+        try:
+            held = self._try()
+        except ApiError:
+            held = False
+        now = self.monotonic()
+        if held:
+            self._renewed, self.leading = now, True
+        elif self.leading and now - self._renewed > _RENEW_WITHIN:
+            self.leading = False
+
+    def _try(self) -> bool:
+        try:
+            lease = self.api.get(self.resource, self.name)
+        except ApiError as failure:
+            if failure.status != _MISSING:
+                raise
+            self.api.create(self.resource, self._body(None))
+            return True
+        spec = lease.get("spec") or {}
+        holder = spec.get("holderIdentity") or ""
+        if holder not in ("", self.identity) and not self._expired(lease):
+            self.leading = False
+            return False
+        try:
+            self.api.replace(self.resource, self.name, self._body(lease))
+        except ApiError as failure:
+            if failure.status != _CONFLICT:
+                raise
+            return False
+        return True
+
+    def _expired(self, lease: Object) -> bool:
+        """Whether the holder has not renewed for its time, as seen from here."""
+        version = str((lease.get("metadata") or {}).get("resourceVersion") or "")
+        now = self.monotonic()
+        if version != self._seen[0]:
+            self._seen = (version, now)
+            return False
+        return now - self._seen[1] > float((lease.get("spec") or {}).get("leaseDurationSeconds") or _DURATION)
+
+    def _body(self, lease: Object | None) -> Object:
+        spec: dict[str, Any] = dict((lease or {}).get("spec") or {})
+        if spec.get("holderIdentity") != self.identity:
+            transitions = int(spec.get("leaseTransitions") or 0)
+            spec |= {"acquireTime": _now(), "leaseTransitions": transitions + (1 if lease else 0)}
+        spec |= {"holderIdentity": self.identity, "leaseDurationSeconds": int(_DURATION), "renewTime": _now()}
+        meta = dict((lease or {}).get("metadata") or {"name": self.name, "namespace": self.resource.namespace})
+        meta.pop("managedFields", None)
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
+
+    def _release(self) -> None:
+        try:
+            lease = self.api.get(self.resource, self.name)
+            if (lease.get("spec") or {}).get("holderIdentity") == self.identity:
+                body = dict(self._body(lease))
+                body["spec"] = {**body["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+                self.api.replace(self.resource, self.name, body)
+        except ApiError:
+            return

@@ -1,0 +1,116 @@
+"""The agents' DaemonSet, out of a PowerConfig: least privilege, nothing mounted at or below /sys (design §6)."""
+
+import hashlib
+import json
+from typing import Any
+
+from attrs import frozen
+
+from kpm.kube.kinds import AGENT_NAME, GENERATED
+from kpm_planner.intent import AgentSettings, PowerConfig, Toleration
+
+HASH = "power.kpm.dev/spec-hash"
+ACCOUNT = "power-manager-node-agent"
+_PORT = 10258
+_STATE = "/var/lib/kpm"
+_CPU = "/sys/devices/system/cpu"
+
+
+@frozen
+class Image:
+    """What the agents run where the PowerConfig names nothing else."""
+
+    name: str
+    privileged: bool = False
+
+
+def daemon_set(config: PowerConfig, namespace: str, image: Image) -> dict[str, Any]:
+    """The DaemonSet; its annotation holds a hash of the rest, so that a change is seen without comparing defaults."""
+    settings = config.agent
+    labels = {"app.kubernetes.io/name": AGENT_NAME, "app.kubernetes.io/part-of": "kubernetes-power-manager"}
+    body: dict[str, Any] = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": AGENT_NAME, "namespace": namespace, "labels": {**labels, GENERATED: "true"}},
+        "spec": {
+            "selector": {"matchLabels": {"app.kubernetes.io/name": AGENT_NAME}},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
+            "template": {"metadata": {"labels": labels}, "spec": _pod(config, settings, image)},
+        },
+    }
+    mark = hashlib.sha256(json.dumps(body["spec"], sort_keys=True).encode()).hexdigest()[:16]
+    body["metadata"]["annotations"] = {HASH: mark}
+    return body
+
+
+def _pod(config: PowerConfig, settings: AgentSettings, image: Image) -> dict[str, Any]:
+    port = settings.metrics_port or _PORT
+    return {
+        "serviceAccountName": ACCOUNT,
+        "priorityClassName": "system-node-critical",
+        "nodeSelector": {**(config.power_node_selector or {}), "kubernetes.io/os": "linux"},
+        "tolerations": [_toleration(item) for item in settings.tolerations],
+        "hostUsers": True,
+        "terminationGracePeriodSeconds": 60,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, **({} if image.privileged else {"seLinuxOptions": {"type": "container_device_plugin_t"}})},
+        "containers": [
+            {
+                "name": "agent",
+                "image": settings.image or image.name,
+                "imagePullPolicy": settings.image_pull_policy or "IfNotPresent",
+                "args": _arguments(settings, port),
+                "env": [
+                    {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+                    {"name": "KPM_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+                    {"name": "KPM_GROUP", "value": config.group},
+                ],
+                "ports": [{"name": "metrics", "containerPort": port}],
+                "livenessProbe": _probe("/healthz", port, 20),
+                "readinessProbe": _probe("/readyz", port, 5),
+                "resources": {"requests": {"cpu": "10m", "memory": "80Mi"}, "limits": {"memory": "160Mi"}},
+                "securityContext": _security(image),
+                "volumeMounts": [{"name": name, "mountPath": target, "readOnly": read_only} for name, _, target, read_only in _mounts(settings)],
+            }
+        ],
+        "volumes": [
+            {"name": name, "hostPath": {"path": source, "type": "DirectoryOrCreate" if source == _STATE else "Directory"}}
+            for name, source, _, _ in _mounts(settings)
+        ],
+    }  # fmt: skip
+
+
+def _arguments(settings: AgentSettings, port: int) -> list[str]:
+    words = ["agent", "--sysfs", "/host/sys", "--state-dir", _STATE, "--port", str(port)]
+    words += ["--resync", settings.resync_period] if settings.resync_period else []
+    words += ["--repair", settings.repair] if settings.repair else []
+    words += ["--log-level", settings.log_level] if settings.log_level else []
+    words += ["--claim-socket", settings.claim_socket] if settings.claim_socket else []
+    return [*words, "--measure-only"] if settings.measure_only else words
+
+
+def _mounts(settings: AgentSettings) -> list[tuple[str, str, str, bool]]:
+    """Name, folder of the host, place in the container, whether it is read-only."""
+    found = [
+        ("cpu", _CPU, f"/host{_CPU}", False),
+        ("state", _STATE, _STATE, False),
+        ("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources", True),
+    ]
+    folder = (settings.claim_socket or "").rpartition("/")[0]
+    if folder and folder != "/var/lib/kubelet/pod-resources":
+        found.append(("claim-resources", folder, folder, True))
+    return found
+
+
+def _security(image: Image) -> dict[str, Any]:
+    if image.privileged:
+        return {"privileged": True, "runAsUser": 0, "readOnlyRootFilesystem": True}
+    return {"runAsUser": 0, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+
+
+def _probe(path: str, port: int, period: int) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": port}, "periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": 3}
+
+
+def _toleration(item: Toleration) -> dict[str, Any]:
+    words = {"key": item.key, "operator": item.operator, "value": item.value, "effect": item.effect, "tolerationSeconds": item.toleration_seconds}
+    return {key: value for key, value in words.items() if value is not None}

@@ -1,0 +1,104 @@
+"""What the operator sees, as values: every object with what of its metadata and status matters here."""
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from attrs import field, frozen
+
+from kpm.kube.api import Object
+from kpm.pods import structure_node
+from kpm.wire import WireError, converter, structure_object
+from kpm_planner.intent import Node
+from kpm_planner.problems import Code, Problem, error
+from kpm_planner.status import PowerNodeStateStatus
+
+_Value = TypeVar("_Value")
+
+
+@frozen
+class Held(Generic[_Value]):
+    """An object of the API server. value: its spec as a value of ours, None where it cannot be read."""
+
+    name: str
+    uid: str
+    value: _Value | None
+    status: Mapping[str, Any] = field(factory=dict, hash=False)
+    labels: Mapping[str, str] = field(factory=dict, hash=False)
+    annotations: Mapping[str, str] = field(factory=dict, hash=False)
+    finalizers: tuple[str, ...] = ()
+    deleting: bool = False
+    fault: Problem | None = None
+    spec: Mapping[str, Any] = field(factory=dict, hash=False)
+
+
+@frozen
+class NodeSeen:
+    """A node. ready: what its kubelet says; not_ready_since: text of the transition, empty while it is ready."""
+
+    node: Node
+    ready: bool
+    not_ready_since: str = ""
+
+
+@frozen
+class Observed:
+    """All of it at one moment. states, nodes: by node name."""
+
+    namespace: str
+    group: str
+    configs: tuple[Held[Any], ...] = ()
+    profiles: tuple[Held[Any], ...] = ()
+    workloads: tuple[Held[Any], ...] = ()
+    node_configs: tuple[Held[Any], ...] = ()
+    uncores: tuple[Held[Any], ...] = ()
+    power_nodes: tuple[Held[Any], ...] = ()
+    states: tuple[Held[PowerNodeStateStatus], ...] = ()
+    nodes: Mapping[str, NodeSeen] = field(factory=dict, hash=False)
+    daemon_set: Held[Any] | None = None
+
+
+def _held(document: Object, value: Any, fault: Problem | None = None) -> Held[Any]:
+    meta = document.get("metadata") or {}
+    return Held(
+        str(meta.get("name") or ""),
+        str(meta.get("uid") or ""),
+        value,
+        dict(document.get("status") or {}),
+        dict(meta.get("labels") or {}),
+        dict(meta.get("annotations") or {}),
+        tuple(meta.get("finalizers") or ()),
+        bool(meta.get("deletionTimestamp")),
+        fault,
+        dict(document.get("spec") or {}),
+    )
+
+
+def held_object(document: Object, kind: str, group: str) -> Held[Any]:
+    """An object that users make, or a workload of ours."""
+    try:
+        return _held(document, structure_object({**document, "kind": kind, "apiVersion": f"{group}/v1"}, strict=False))
+    except WireError as failure:
+        name = str((document.get("metadata") or {}).get("name"))
+        return _held(document, None, error(Code.OBJECT_UNREADABLE, f"{kind}/{name}", "", str(failure)))
+
+
+def held_state(document: Object) -> Held[PowerNodeStateStatus]:
+    """A PowerNodeState; one whose status cannot be read says nothing."""
+    try:
+        value: PowerNodeStateStatus | None = converter(strict=False).structure(document.get("status") or {}, PowerNodeStateStatus)
+    except Exception:  # noqa: BLE001  # whatever an agent of another version wrote, it costs only itself
+        value = None
+    return _held(document, value)
+
+
+def held_plain(document: Object) -> Held[Any]:
+    """An object of which only metadata and status matter."""
+    return _held(document, None)
+
+
+def node_seen(document: Object) -> NodeSeen:
+    """A node."""
+    conditions = (document.get("status") or {}).get("conditions") or ()
+    ready: Object = next((item for item in conditions if item.get("type") == "Ready"), {})
+    good = ready.get("status") == "True"
+    return NodeSeen(structure_node(document), good, "" if good else str(ready.get("lastTransitionTime") or ""))

@@ -1,0 +1,245 @@
+"""What has to be done, as values, out of what is seen (pure). Level-based: nothing is remembered but how long a node has not answered.
+
+Order of a node's end: it is not selected any more, its agent restores and reports Released (or the node is gone, or not
+ready for ten minutes), then what was made for it is deleted, and last the PowerConfig's finalizer.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from attrs import frozen
+
+from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name, workload_name
+from kpm.operator.daemonset import HASH, Image, daemon_set
+from kpm.operator.observed import Held, NodeSeen, Observed
+from kpm.wire import document_of
+from kpm_planner.cpuset import parse_cpulist
+from kpm_planner.intent import Intent
+from kpm_planner.rollup import (
+    ErrorsStatus,
+    PowerConfigStatus,
+    PowerWorkloadStatus,
+    errors_by_object,
+    exclusive_workload,
+    shared_workload,
+)
+from kpm_planner.selection import selects_map
+from kpm_planner.status import PowerNodeStateStatus
+from kpm_planner.validate import validate_intent
+
+
+@frozen
+class Apply:
+    """Create an object, or change what the operator owns of it."""
+
+    plural: str
+    name: str
+    body: Mapping[str, Any]
+    subresource: str | None = None
+
+
+@frozen
+class Delete:
+    """Delete an object, where it is still this one."""
+
+    plural: str
+    name: str
+    uid: str
+
+
+@frozen
+class Finalize:
+    """Set the finalizers of a PowerConfig."""
+
+    name: str
+    finalizers: tuple[str, ...]
+
+
+@frozen
+class Tell:
+    """An Event about an object."""
+
+    kind: str
+    name: str
+    uid: str
+    reason: str
+    message: str
+
+
+Action = Apply | Delete | Finalize | Tell
+
+
+@frozen
+class Lost:
+    """Nodes that are not waited for any more: gone, or not ready for too long."""
+
+    nodes: frozenset[str] = frozenset()
+
+
+def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action, ...]:
+    """All that is to be done now, in order."""
+    configs = sorted(seen.configs, key=_age)
+    config = next((item for item in configs if not item.deleting), None) if not any(item.deleting and FINALIZER in item.finalizers for item in configs) else None
+    nodes = _selected(config, seen.nodes)
+    actions: list[Action] = []
+    if config is not None and config.value is not None:
+        if FINALIZER not in config.finalizers:
+            actions.append(Finalize(config.name, (*config.finalizers, FINALIZER)))
+        actions += _duplicates(config, configs)
+        wanted = daemon_set(config.value, seen.namespace, image)
+        if seen.daemon_set is None or seen.daemon_set.annotations.get(HASH) != wanted["metadata"]["annotations"][HASH]:
+            actions.append(Apply("daemonsets", AGENT_NAME, wanted))
+    elif config is None and seen.daemon_set is not None and not seen.daemon_set.deleting:
+        actions.append(Delete("daemonsets", AGENT_NAME, seen.daemon_set.uid))
+    actions += _node_objects(seen, nodes)
+    actions += _workloads(seen, nodes)
+    waiting, endings = _endings(seen, nodes, lost)
+    actions += endings
+    for item in configs:
+        if item.deleting and FINALIZER in item.finalizers and not waiting:
+            actions.append(Finalize(item.name, tuple(name for name in item.finalizers if name != FINALIZER)))
+    return (*actions, *_statuses(seen, config, nodes))
+
+
+def _age(item: Held[Any]) -> tuple[bool, str, str]:
+    created = item.value.meta.created if item.value is not None else None
+    return (created is None, created.isoformat() if created else "", item.name)
+
+
+def _selected(config: Held[Any] | None, nodes: Mapping[str, NodeSeen]) -> tuple[str, ...]:
+    if config is None or config.value is None:
+        return ()
+    selector = config.value.power_node_selector
+    return tuple(sorted(name for name, item in nodes.items() if not selector or selects_map(selector, item.node.labels)))
+
+
+def _duplicates(holder: Held[Any], configs: Iterable[Held[Any]]) -> Iterator[Action]:
+    """Later PowerConfigs: deleted with an Event, or only marked by their status."""
+    if holder.value is not None and holder.value.duplicate_power_config == "reject":
+        return
+    for item in configs:
+        if item is not holder and not item.deleting:
+            message = f"PowerConfig {holder.name} is older and holds; this one is deleted (spec.duplicatePowerConfig: reject would only mark it)"
+            yield Tell("PowerConfig", item.name, item.uid, "Duplicate", message)
+            yield Delete("powerconfigs", item.name, item.uid)
+
+
+def _node_objects(seen: Observed, nodes: Iterable[str]) -> Iterator[Action]:
+    power_nodes, states = {item.name for item in seen.power_nodes}, {item.name for item in seen.states}
+    for node in nodes:
+        if node not in power_nodes:
+            yield Apply("powernodes", node, _object(seen, "PowerNode", node, {"nodeName": node}))
+        if state_name(node) not in states:
+            yield Apply("powernodestates", state_name(node), _object(seen, "PowerNodeState", state_name(node), {"nodeName": node}))
+
+
+def _object(seen: Observed, kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    meta = {"name": name, "namespace": seen.namespace, "labels": {GENERATED: "true"}}
+    return {"apiVersion": f"{seen.group}/v1", "kind": kind, "metadata": meta, "spec": dict(spec)}
+
+
+def _node_of(item: Held[Any]) -> str:
+    return str(item.spec.get("nodeName") or "")
+
+
+def _states(seen: Observed) -> dict[str, PowerNodeStateStatus]:
+    return {_node_of(item): item.value for item in seen.states if item.value is not None and _node_of(item)}
+
+
+def _wanted_workloads(seen: Observed, nodes: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Name → profile and node of every workload that is to exist: of each profile that an agent found valid on its node."""
+    profiles = {item.name for item in seen.profiles if item.value is not None and not item.value.shared and not item.deleting}
+    states = _states(seen)
+    return {
+        workload_name(profile.name, node): (profile.name, node)
+        for node in nodes
+        if node in states
+        for profile in states[node].profiles
+        if profile.valid and profile.name in profiles
+    }
+
+
+def _workloads(seen: Observed, nodes: Iterable[str]) -> Iterator[Action]:
+    wanted = _wanted_workloads(seen, nodes)
+    there = {item.name: item for item in seen.workloads if item.labels.get(GENERATED) == "true"}
+    taken = {item.name for item in seen.workloads} - there.keys()
+    for name, (profile, _) in sorted(wanted.items()):
+        if name not in there and name not in taken:
+            yield Apply("powerworkloads", name, _object(seen, "PowerWorkload", name, {"name": name, "powerProfile": profile}))
+    for name, item in sorted(there.items()):
+        if name not in wanted and not item.deleting:
+            yield Delete("powerworkloads", name, item.uid)
+
+
+def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> tuple[bool, list[Action]]:
+    """Whether a node is still waited for, and what to delete of those that are not."""
+    selected = set(nodes)
+    actions: list[Action] = []
+    waiting = False
+    done = set()
+    for item in seen.states:
+        node = _node_of(item)
+        if node in selected:
+            continue
+        if node in seen.nodes and node not in lost.nodes and not _released(item):
+            waiting = True
+            continue
+        if node in lost.nodes:
+            actions.append(Tell("PowerNodeState", item.name, item.uid, "NotRestored", f"node {node} did not answer; what was set there stays until its agent runs again"))
+        done.add(node)
+        actions.append(Delete("powernodestates", item.name, item.uid))
+    kept = {_node_of(item) for item in seen.states} - done
+    actions += [Delete("powernodes", item.name, item.uid) for item in seen.power_nodes if _node_of(item) not in selected | kept and not item.deleting]
+    return waiting, actions
+
+
+def _released(item: Held[PowerNodeStateStatus]) -> bool:
+    """Whether the agent said that all is as it was; a node whose agent never wrote anything has nothing to restore."""
+    if item.value is None or not item.value.conditions:
+        return True
+    return any(condition.type == "Released" and condition.status == "True" for condition in item.value.conditions)
+
+
+def _statuses(seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...]) -> Iterator[Action]:
+    """The statuses that differ from what the objects hold."""
+    user_workloads = [item for item in seen.workloads if item.labels.get(GENERATED) != "true"]
+    held = (*seen.configs, *seen.profiles, *user_workloads, *seen.node_configs, *seen.uncores)
+    intent = Intent(
+        *(tuple(item.value for item in group if item.value is not None) for group in (seen.profiles, user_workloads, seen.node_configs, seen.uncores, seen.configs))
+    )
+    faults = [item.fault for item in held if item.fault is not None]
+    states = _states(seen)
+    errors = errors_by_object((*validate_intent(intent), *faults), {node: states[node] for node in nodes if node in states})
+    for kind, plural, items in (
+        ("PowerProfile", "powerprofiles", seen.profiles),
+        ("PowerNodeConfig", "powernodeconfigs", seen.node_configs),
+        ("Uncore", "uncores", seen.uncores),
+    ):
+        for item in items:
+            yield from _status(seen, kind, plural, item, ErrorsStatus(errors.get(f"{kind}/{item.name}", ())))
+    for item in seen.configs:
+        managed = nodes if item is config else ()
+        yield from _status(seen, "PowerConfig", "powerconfigs", item, PowerConfigStatus(managed, errors.get(f"PowerConfig/{item.name}", ())))
+    yield from _workload_statuses(seen, nodes, states, errors)
+
+
+def _workload_statuses(seen: Observed, nodes: tuple[str, ...], states: Mapping[str, PowerNodeStateStatus], errors: Mapping[str, tuple[str, ...]]) -> Iterator[Action]:
+    wanted = _wanted_workloads(seen, nodes)
+    shared = {node: tuple(sorted(cpu for pool in state.shared_pool for cpu in parse_cpulist(pool.cpus))) for node, state in states.items()}
+    for item in seen.workloads:
+        if item.labels.get(GENERATED) == "true":
+            if item.name in wanted:
+                profile, node = wanted[item.name]
+                yield from _status(seen, "PowerWorkload", "powerworkloads", item, PowerWorkloadStatus(exclusive_workload(node, profile, states.get(node)), ()))
+            continue
+        selector = item.value.power_node_selector if item.value is not None else None
+        matching = [node for node in nodes if selects_map(selector, seen.nodes[node].node.labels)]
+        where = shared_workload(matching, shared) if item.value is not None and item.value.all_cores else None
+        yield from _status(seen, "PowerWorkload", "powerworkloads", item, PowerWorkloadStatus(where, errors.get(f"PowerWorkload/{item.name}", ())))
+
+
+def _status(seen: Observed, kind: str, plural: str, item: Held[Any], status: object) -> Iterator[Action]:
+    body = document_of(status)
+    if body != item.status and not item.deleting:
+        meta = {"name": item.name, "namespace": seen.namespace}
+        yield Apply(plural, item.name, {"apiVersion": f"{seen.group}/v1", "kind": kind, "metadata": meta, "status": body}, "status")

@@ -1,0 +1,209 @@
+"""The operator's process: informers and a lease that wake one loop, which sees, reconciles and carries out."""
+
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from attrs import define, field, frozen
+
+from kpm.kube.api import JSON_PATCH, Api, ApiError, Resource
+from kpm.kube.events import About, Recorder
+from kpm.kube.informer import ApiSource, Informer
+from kpm.kube.kinds import AGENT_NAME, NODES, power
+from kpm.kube.lease import Lease
+from kpm.logs import Log
+from kpm.operator.daemonset import Image
+from kpm.operator.observed import Observed, held_object, held_plain, held_state, node_seen
+from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Lost, Tell, reconcile
+
+MANAGER = "power-manager-operator"
+#: Events that come together make one pass.
+_GATHER = 0.1
+_RETRY_FIRST, _RETRY_LONGEST = 0.5, 30.0
+_RESYNC = 300.0
+#: A node that is to be left and does not answer is waited for so long.
+PATIENCE = 600.0
+_STUCK = 3
+_CONFLICTS = (404, 409, 422)
+
+
+@frozen
+class Place:
+    """Where the operator works."""
+
+    group: str
+    namespace: str
+
+
+class World:
+    """The informers of the operator."""
+
+    def __init__(self, api: Api, place: Place, wake: threading.Event, log: Log) -> None:
+        self.place = place
+
+        def trouble(name: str, failure: ApiError) -> None:
+            log.warning("watch failed", kind=name, error=str(failure))
+
+        def informer(plural: str, resource: Resource, transform: Any, selectors: dict[str, str] | None = None) -> Informer:
+            return Informer(plural, ApiSource(api, resource, selectors or {}), wake.set, transform, trouble)
+
+        def ours(plural: str, kind: str) -> Informer:
+            return informer(plural, power(place.group, plural, place.namespace), lambda document: held_object(document, kind, place.group))
+
+        self.configs, self.profiles = ours("powerconfigs", "PowerConfig"), ours("powerprofiles", "PowerProfile")
+        self.workloads, self.node_configs = ours("powerworkloads", "PowerWorkload"), ours("powernodeconfigs", "PowerNodeConfig")
+        self.uncores = ours("uncores", "Uncore")
+        self.power_nodes = informer("powernodes", power(place.group, "powernodes", place.namespace), held_plain)
+        self.states = informer("powernodestates", power(place.group, "powernodestates", place.namespace), held_state)
+        self.nodes = informer("nodes", NODES, node_seen)
+        self.daemon_sets = informer("daemonsets", daemon_sets(place), held_plain, {"fieldSelector": f"metadata.name={AGENT_NAME}"})
+
+    @property
+    def informers(self) -> tuple[Informer, ...]:
+        """All of them."""
+        own = (self.configs, self.profiles, self.workloads, self.node_configs, self.uncores, self.power_nodes, self.states)
+        return (*own, self.nodes, self.daemon_sets)
+
+    @property
+    def unsynced(self) -> tuple[str, ...]:
+        """Kinds that have not been listed yet."""
+        return tuple(item.name for item in self.informers if not item.synced)
+
+    def observed(self) -> Observed:
+        """All that is known now."""
+        return Observed(
+            self.place.namespace, self.place.group, self.configs.values(), self.profiles.values(), self.workloads.values(), self.node_configs.values(),
+            self.uncores.values(), self.power_nodes.values(), self.states.values(), {item.node.name: item for item in self.nodes.values()},
+            self.daemon_sets.get(AGENT_NAME, self.place.namespace),
+        )  # fmt: skip
+
+
+def daemon_sets(place: Place) -> Resource:
+    """The DaemonSets of the system's namespace."""
+    return Resource("apps", "v1", "daemonsets", place.namespace)
+
+
+@define(eq=False)
+class Operator:
+    """One candidate for the work; only the leader does any."""
+
+    api: Api
+    place: Place
+    image: Image
+    world: World
+    lease: Lease
+    events: Recorder
+    log: Log
+    wake: threading.Event
+    last_tick: float = 0.0
+    _stop: bool = False
+    _failures: int = 0
+    _unready: dict[str, float] = field(factory=dict)
+    _told: tuple[str, ...] = ()
+
+    def run(self) -> None:
+        """Until SIGTERM: pass after pass while leading."""
+        for informer in self.world.informers:
+            informer.start()
+        thread = threading.Thread(target=self.lease.run, args=(self._gained, self._lost), name="lease", daemon=True)
+        thread.start()
+        self.last_tick = time.monotonic()
+        pause = _RESYNC
+        while not self._stop:
+            self.wake.wait(pause)
+            if not self._stop:
+                time.sleep(_GATHER)
+                self.wake.clear()
+                pause = self.tick()
+        self.lease.stop()
+        for informer in self.world.informers:
+            informer.stop()
+        thread.join(timeout=5.0)
+
+    def stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
+        """End `run` soon; safe in a signal handler."""
+        self._stop = True
+        self.wake.set()
+
+    def healthy(self) -> bool:
+        """Whether the loop is going round."""
+        return time.monotonic() - self.last_tick < _STUCK * _RESYNC
+
+    def ready(self) -> bool:
+        """Whether everything has been listed; who leads does not matter."""
+        return not self.world.unsynced
+
+    def tick(self) -> float:
+        """One pass; seconds until the next one if nothing happens."""
+        self.last_tick = time.monotonic()
+        unsynced = self.world.unsynced
+        if unsynced != self._told:
+            self.log.info("waiting for the API server", kinds=list(unsynced)) if unsynced else self.log.info("all kinds are listed")
+            self._told = unsynced
+        if unsynced or not self.lease.leading:
+            return _RESYNC
+        seen = self.world.observed()
+        failed = sum(not self.carry_out(action) for action in reconcile(seen, self.image, self._lost_nodes(seen)))
+        self._failures = self._failures + 1 if failed else 0
+        if failed:
+            return float(min(_RETRY_FIRST * 2 ** min(self._failures, 10), _RETRY_LONGEST))
+        return 10.0 if self._unready else _RESYNC
+
+    def carry_out(self, action: Action) -> bool:
+        """Do one thing; False where it has to be tried again."""
+        try:
+            match action:
+                case Apply():
+                    self.api.apply(self._resource(action.plural), action.name, action.body, MANAGER, subresource=action.subresource)
+                case Delete():
+                    self.api.delete(self._resource(action.plural), action.name, uid=action.uid)
+                case Finalize():
+                    self._finalize(action)
+                case Tell():
+                    self.events.say(About(f"{self.place.group}/v1", action.kind, action.name, self.place.namespace, action.uid), action.reason, action.message)
+        except ApiError as failure:
+            self.log.warning("not done", action=type(action).__name__, name=action.name, error=str(failure))
+            return failure.status in _CONFLICTS  # what has changed meanwhile wakes the loop by itself
+        if not isinstance(action, Tell):
+            self.log.info(
+                "done", action=type(action).__name__, kind=getattr(action, "plural", "powerconfigs"), name=action.name, part=getattr(action, "subresource", None)
+            )
+        return True
+
+    def _finalize(self, action: Finalize) -> None:
+        before = next((item.finalizers for item in self.world.configs.values() if item.name == action.name), ())
+        patch = [{"op": "test", "path": "/metadata/finalizers", "value": list(before)}] if before else []
+        patch.append({"op": "add", "path": "/metadata/finalizers", "value": list(action.finalizers)})
+        self.api.patch(self._resource("powerconfigs"), action.name, patch, kind=JSON_PATCH)
+
+    def _resource(self, plural: str) -> Resource:
+        return daemon_sets(self.place) if plural == "daemonsets" else power(self.place.group, plural, self.place.namespace)
+
+    def _lost_nodes(self, seen: Observed) -> Lost:
+        """Nodes that have not been ready for as long as one waits, by this process's own clock."""
+        now = time.monotonic()
+        self._unready = {name: self._unready.get(name, now) for name, item in seen.nodes.items() if not item.ready}
+        return Lost(frozenset(name for name, since in self._unready.items() if now - since >= PATIENCE))
+
+    def _gained(self) -> None:
+        self.log.info("leading")
+        self.wake.set()
+
+    def _lost(self) -> None:
+        self.log.warning("not leading any more")
+
+
+def on_signals(operator: Operator) -> None:
+    """End the operator on SIGTERM and SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, operator.stop)
+
+
+def build_operator(api: Api, place: Place, image: Image, identity: str, log: Log) -> Operator:
+    """An operator that is ready to run."""
+    wake = threading.Event()
+    lease = Lease(api, Resource("coordination.k8s.io", "v1", "leases", place.namespace), MANAGER, identity, time.monotonic)
+    events = Recorder(api, MANAGER, identity, place.namespace, log, time.monotonic)
+    return Operator(api, place, image, World(api, place, wake, log), lease, events, log, wake)

@@ -1,0 +1,47 @@
+"""/healthz, /readyz and /metrics of a shell."""
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+_SECONDS = 10
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+def serve(port: int, registry: CollectorRegistry, healthy: Callable[[], bool], ready: Callable[[], bool]) -> int:
+    """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. Errors: OSError."""
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _SECONDS
+
+        def do_GET(self) -> None:
+            match self.path.partition("?")[0]:
+                case "/healthz":
+                    self._answer(200 if healthy() else 503, b"ok\n" if healthy() else b"stuck\n")
+                case "/readyz":
+                    self._answer(200 if ready() else 503, b"ok\n" if ready() else b"not ready\n")
+                case "/metrics":
+                    self._answer(200, generate_latest(registry))
+                case _:
+                    self._answer(404, b"not found\n")
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", _TEXT)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
+            """Requests are not logged."""
+
+    server = _Server(("", port), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 60.0}, name="http", daemon=True).start()
+    return int(server.server_address[1])

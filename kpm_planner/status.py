@@ -1,0 +1,369 @@
+"""What a node's agent reports: the status of PowerNode (lines for people) and of PowerNodeState (fields for programs).
+
+Pure functions of the plan, of what the machine shows, and of how the last pass went. Equal input gives an equal status,
+so nothing is sent while nothing changes. `description` in a field's metadata is the text of the resource's schema.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from attrs import evolve, field, frozen
+
+from kpm_planner.allocation import ContainerRef
+from kpm_planner.changes import Outcome, Status, Write
+from kpm_planner.cpuset import format_cpulist
+from kpm_planner.intent import PowerProfile
+from kpm_planner.machine import Cpu, FrequencyDomain, Machine
+from kpm_planner.plan import CpuGroup, NodePlan
+from kpm_planner.pools import Pool
+from kpm_planner.problems import Problem, Severity
+from kpm_planner.profiles import frequency_khz
+
+#: What a status holds at most, so that it stays below 16 KiB whatever a node is like.
+MOST_PROBLEMS, MOST_VALUES, MOST_CONTAINERS, LONGEST_MESSAGE = 24, 24, 64, 240
+_SEPARATOR = " || "
+
+
+def _text(description: str) -> dict[str, object]:
+    return {"description": description}
+
+
+@frozen
+class Condition:
+    """One aspect of a node's state, as Kubernetes conditions are."""
+
+    type: str = field(metadata=_text("What is judged."))
+    status: str = field(metadata={"description": "Whether it is so.", "enum": ["True", "False", "Unknown"]})
+    reason: str = field(metadata=_text("One word for why."))
+    message: str = field(default="", metadata=_text("One sentence for a person."))
+    last_transition_time: str | None = field(default=None, metadata={"description": "When the status last changed.", "format": "date-time"})
+
+
+@frozen
+class Values:
+    """Settings of CPUs; left out where the kernel has no such file or nothing is asked. Units: kHz."""
+
+    min_khz: int | None = field(default=None, metadata=_text("Lowest frequency, kHz."))
+    max_khz: int | None = field(default=None, metadata=_text("Highest frequency, kHz."))
+    governor: str | None = field(default=None, metadata=_text("Scaling governor."))
+    epp: str | None = field(default=None, metadata=_text("Energy performance preference."))
+    idle_on: tuple[str, ...] = field(default=(), metadata=_text("Idle states that are on."))
+    idle_off: tuple[str, ...] = field(default=(), metadata=_text("Idle states that are off."))
+
+
+@frozen
+class CpuValues:
+    """What was asked of some CPUs, and what their files show."""
+
+    cpus: str = field(metadata=_text("CPU ids as a list such as 0-3,8."))
+    requested: Values = field(default=Values(), metadata=_text("What the plan asks; left out is baseline."))
+    effective: Values = field(default=Values(), metadata=_text("What the kernel shows."))
+
+
+@frozen
+class PoolState:
+    """CPUs of one pool under one profile."""
+
+    cpus: str = field(metadata=_text("CPU ids as a list such as 0-3,8."))
+    power_profile: str | None = field(default=None, metadata=_text("The PowerProfile in force; left out: baseline."))
+
+
+@frozen
+class ContainerState:
+    """A container that owns CPUs."""
+
+    name: str = field(metadata=_text("Container name."))
+    id: str = field(default="", metadata=_text("Container id with its runtime."))
+    pod: str = field(default="", metadata=_text("Pod name."))
+    namespace: str = field(default="", metadata=_text("Pod namespace."))
+    pod_uid: str = field(default="", metadata=_text("Pod uid."))
+    exclusive_cpus: tuple[int, ...] = field(default=(), metadata=_text("CPUs that are the container's own."))
+    power_profile: str = field(default="", metadata=_text("The profile that the container asked for."))
+    workload: str = field(default="", metadata=_text("The PowerWorkload object that lists it."))
+
+
+@frozen
+class ProblemState:
+    """Something that could not be honoured on this node (docs/problems.md lists the codes)."""
+
+    severity: str = field(metadata=_text("error: the object has no effect here. warning: it has."))
+    code: str = field(metadata=_text("Stable code."))
+    object: str = field(metadata=_text("Kind/name that asked."))
+    message: str = field(default="", metadata=_text("What is wrong and what is allowed."))
+    field: str = field(default="", metadata=_text("Field that asked."))
+
+
+@frozen
+class ProfileState:
+    """A profile on this node."""
+
+    name: str = field(metadata=_text("PowerProfile."))
+    valid: bool = field(default=True, metadata=_text("Whether it can be used here."))
+    errors: tuple[str, ...] = field(default=(), metadata=_text("Why not."))
+
+
+@frozen
+class UncoreState:
+    """An uncore entry. Units: kHz."""
+
+    name: str = field(metadata=_text("Directory of the entry."))
+    requested_min_khz: int | None = field(default=None, metadata=_text("Asked; left out: baseline. kHz."))
+    requested_max_khz: int | None = field(default=None, metadata=_text("Asked; left out: baseline. kHz."))
+    min_khz: int | None = field(default=None, metadata=_text("Shown, kHz."))
+    max_khz: int | None = field(default=None, metadata=_text("Shown, kHz."))
+
+
+@frozen
+class PoolSizes:
+    """How many CPUs each pool has."""
+
+    shared: int = field(default=0, metadata=_text("Under the shared profile."))
+    reserved: int = field(default=0, metadata=_text("Kept for the system."))
+    exclusive: int = field(default=0, metadata=_text("Owned by containers."))
+    unmanaged: int = field(default=0, metadata=_text("Covered by nothing."))
+    offline: int = field(default=0, metadata=_text("Offline."))
+
+
+@frozen
+class PowerNodeStateStatus:
+    """State of one node, for programs."""
+
+    sizes: PoolSizes = field(default=PoolSizes(), metadata=_text("Number of CPUs in each pool."))
+    shared_pool: tuple[PoolState, ...] = field(default=(), metadata=_text("CPUs under the shared profile."))
+    reserved_pools: tuple[PoolState, ...] = field(default=(), metadata=_text("CPUs kept for the system."))
+    exclusive_pools: tuple[ContainerState, ...] = field(default=(), metadata=_text("Containers with CPUs of their own."))
+    profiles: tuple[ProfileState, ...] = field(default=(), metadata=_text("Profiles that are offered here."))
+    values: tuple[CpuValues, ...] = field(default=(), metadata=_text("Requested and effective values, CPUs with equal ones together."))
+    uncore: tuple[UncoreState, ...] = field(default=(), metadata=_text("Uncore entries."))
+    problems: tuple[ProblemState, ...] = field(default=(), metadata=_text("What could not be honoured."))
+    conditions: tuple[Condition, ...] = field(default=(), metadata={"description": "Conditions of the node's agent.", "list_map_keys": ["type"]})
+    omitted: int | None = field(default=None, metadata=_text("Entries that are left out above for lack of room."))
+
+
+@frozen
+class PowerNodeStatus:
+    """State of one node in lines for people; frequencies in kHz, the maximum first."""
+
+    power_profiles: tuple[str, ...] = field(default=(), metadata=_text("name: max || min || epp || governor || idle states"))
+    power_workloads: tuple[str, ...] = field(default=(), metadata=_text("profile: profile || CPUs"))
+    shared_pool: str = field(default="", metadata=_text("profile || max || min || CPUs"))
+    reserved_pools: tuple[str, ...] = field(default=(), metadata=_text("max || min || CPUs"))
+    unaffected_cores: str = field(default="", metadata=_text("CPUs that nothing covers."))
+    power_containers: tuple[ContainerState, ...] = field(default=(), metadata=_text("Containers with CPUs of their own."))
+    custom_devices: tuple[str, ...] = field(default=(), metadata=_text("Extended resources that hand out CPUs."))
+
+
+@frozen
+class Pass:
+    """How the agent's last pass went. refused: why nothing could be written; drift: foreign values that were found."""
+
+    outcomes: tuple[Outcome, ...] = ()
+    drift: tuple[Write, ...] = ()
+    settled: bool = True
+    refused: str = ""
+    answered: bool = True
+    measure_only: bool = False
+    owners: tuple[str, ...] = ()
+
+
+def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tuple[str, bool, str]], workload_of: Mapping[str, str]) -> PowerNodeStateStatus:
+    """The status of PowerNodeState. shown: the machine with what its files show; features: name, supported, reason.
+
+    workload_of: profile → the PowerWorkload object of this node and profile.
+    """
+    values, uncore = _values(plan, shown), _uncore(plan, shown)
+    containers = _containers(plan, workload_of)
+    problems = [ProblemState(str(item.severity), str(item.code), _cut(item.object), _cut(item.message), item.field) for item in sorted(plan.problems, key=_weight)]
+    omitted = sum(max(0, len(found) - most) for found, most in ((values, MOST_VALUES), (containers, MOST_CONTAINERS), (problems, MOST_PROBLEMS)))
+    pools = {pool: [group for group in plan.groups if group.pool is pool] for pool in Pool}
+    return PowerNodeStateStatus(
+        sizes=PoolSizes(*(sum(len(group.cpus) for group in pools[pool]) for pool in (Pool.SHARED, Pool.RESERVED, Pool.EXCLUSIVE, Pool.UNMANAGED, Pool.OFFLINE))),
+        shared_pool=_pool_states(pools[Pool.SHARED]),
+        reserved_pools=_pool_states(pools[Pool.RESERVED]),
+        exclusive_pools=containers[:MOST_CONTAINERS],
+        profiles=tuple(_profile_state(item.profile.meta.name, item.problems) for item in plan.profiles),
+        values=values[:MOST_VALUES],
+        uncore=uncore,
+        problems=tuple(problems[:MOST_PROBLEMS]),
+        conditions=_conditions(plan, last, features),
+        omitted=omitted or None,
+    )
+
+
+def power_node(plan: NodePlan, shown: Machine, custom_devices: Sequence[str], workload_of: Mapping[str, str]) -> PowerNodeStatus:
+    """The status of PowerNode. shown: the machine with what its files show."""
+    profiles = {item.profile.meta.name: item.profile for item in plan.profiles}
+    shared = [group for group in plan.groups if group.pool is Pool.SHARED]
+    reserved = [group for group in plan.groups if group.pool is Pool.RESERVED]
+    return PowerNodeStatus(
+        power_profiles=tuple(sorted(_profile_line(item.profile, shown) for item in plan.profiles if item.valid)),
+        power_workloads=tuple(sorted(_workload_lines(plan))),
+        shared_pool="; ".join(sorted({_pool_line(shared, group.profile, profiles, shown, named=True) for group in shared})),
+        reserved_pools=tuple(sorted({_pool_line(reserved, group.profile, profiles, shown, named=False) for group in reserved})),
+        unaffected_cores=_cpus(group for group in plan.groups if group.pool is Pool.UNMANAGED),
+        power_containers=_containers(plan, workload_of)[:MOST_CONTAINERS],
+        custom_devices=tuple(sorted(custom_devices)),
+    )
+
+
+def stamped(conditions: Iterable[Condition], before: Iterable[Condition], instant: datetime) -> tuple[Condition, ...]:
+    """The conditions with the time at which each last changed its status."""
+    known = {item.type: item for item in before}
+    text = instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return tuple(evolve(item, last_transition_time=_since(item, known.get(item.type)) or text) for item in conditions)
+
+
+def _since(item: Condition, before: Condition | None) -> str | None:
+    return before.last_transition_time if before is not None and before.status == item.status else None
+
+
+def _weight(problem: Problem) -> tuple[bool, Problem]:
+    """Errors before warnings."""
+    return (problem.severity is not Severity.ERROR, problem)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
+
+
+def _cpus(groups: Iterable[CpuGroup]) -> str:
+    return format_cpulist({cpu for group in groups for cpu in group.cpus})
+
+
+def _pool_states(groups: Sequence[CpuGroup]) -> tuple[PoolState, ...]:
+    by_profile: dict[str | None, set[int]] = {}
+    for group in groups:
+        by_profile.setdefault(group.profile, set()).update(group.cpus)
+    return tuple(sorted((PoolState(format_cpulist(cpus), profile) for profile, cpus in by_profile.items()), key=lambda item: (item.power_profile or "", item.cpus)))
+
+
+def _profile_state(name: str, problems: Iterable[Problem]) -> ProfileState:
+    errors = tuple(_cut(f"{item.field}: {item.message}") for item in problems if item.severity is Severity.ERROR)
+    return ProfileState(name, not errors, errors[:4])
+
+
+def _containers(plan: NodePlan, workload_of: Mapping[str, str]) -> tuple[ContainerState, ...]:
+    cpus: dict[tuple[ContainerRef, str], set[int]] = {}
+    for group in plan.groups:
+        if group.container is not None and group.pool is Pool.EXCLUSIVE:
+            cpus.setdefault((group.container, group.profile or ""), set()).update(group.cpus)
+    found = [
+        ContainerState(ref.name, ref.id, ref.pod, ref.namespace, ref.uid, tuple(sorted(own)), profile, workload_of.get(profile, ""))
+        for (ref, profile), own in cpus.items()
+    ]
+    return tuple(sorted(found, key=lambda item: (item.namespace, item.pod, item.name, item.pod_uid)))
+
+
+def _values(plan: NodePlan, shown: Machine) -> tuple[CpuValues, ...]:
+    domains = {domain.id: domain for domain in shown.domains}
+    found: dict[tuple[Values, Values], set[int]] = {}
+    for group in plan.groups:
+        if group.pool is Pool.OFFLINE:
+            continue
+        target = group.target
+        asked = Values(target.min_khz, target.max_khz, target.governor, target.epp, _named(target.idle, on=True), _named(target.idle, on=False))
+        for number in group.cpus:
+            cpu = shown.by_id[number]
+            found.setdefault((asked, _effective(cpu, domains.get(cpu.domain if cpu.domain is not None else -1))), set()).add(number)
+    return tuple(sorted((CpuValues(format_cpulist(cpus), *pair) for pair, cpus in found.items()), key=lambda item: int(item.cpus.partition("-")[0].partition(",")[0])))
+
+
+def _named(idle: Iterable[tuple[str, bool]], *, on: bool) -> tuple[str, ...]:
+    return tuple(sorted(name for name, wanted in idle if wanted is on))
+
+
+def _effective(cpu: Cpu, domain: FrequencyDomain | None) -> Values:
+    idle = [(state.name, state.enabled) for state in cpu.idle]
+    states = _named(idle, on=True), _named(idle, on=False)
+    if domain is None:
+        return Values(None, None, None, None, *states)
+    settings = domain.settings
+    return Values(settings.min_khz, settings.max_khz, settings.governor, settings.epp, *states)
+
+
+def _uncore(plan: NodePlan, shown: Machine) -> tuple[UncoreState, ...]:
+    entries = {entry.name: entry for entry in shown.uncore}
+    return tuple(
+        UncoreState(item.entry.name, item.min_khz, item.max_khz, entries[item.entry.name].min_khz, entries[item.entry.name].max_khz)
+        for item in plan.uncore
+        if item.entry.name in entries
+    )
+
+
+def _conditions(plan: NodePlan, last: Pass, features: Sequence[tuple[str, bool, str]]) -> tuple[Condition, ...]:
+    known = (
+        Condition("PodResources", "True", "Answered")
+        if last.answered
+        else Condition("PodResources", "False", "NotAnswered", "the kubelet's PodResources socket does not answer; CPUs that pods may own are left as they are")
+    )
+    errors = sum(problem.severity is Severity.ERROR for problem in plan.problems)
+    intent = Condition("IntentValid", "False", "HasErrors", f"{errors} errors, see problems") if errors else Condition("IntentValid", "True", "Valid")
+    supported = [
+        Condition(f"{name[0].upper()}{name[1:]}Supported", "True" if yes else "False", "Found" if yes else "Missing", _cut(reason)) for name, yes, reason in features
+    ]
+    return tuple(sorted((_ready(last), known, _drifted(last), intent, *supported), key=lambda item: item.type))
+
+
+def _ready(last: Pass) -> Condition:
+    if last.refused:
+        return Condition("Ready", "False", "Refused", _cut(last.refused))
+    if last.measure_only:
+        return Condition("Ready", "True", "MeasureOnly", "nothing is written: agent.measureOnly is set")
+    bad = [item for item in last.outcomes if item.status in (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)]
+    if bad or not last.settled:
+        first = f": {bad[0].path} wanted {bad[0].wanted}, shows {bad[0].shows}" if bad else ""
+        return Condition("Ready", "False", "NotSettled", _cut(f"{len(bad)} files do not show what was written{first}"))
+    limited = sum(item.status is Status.LIMITED for item in last.outcomes)
+    return Condition("Ready", "True", "Settled", f"{limited} files are rounded by the kernel or limited by another party" if limited else "")
+
+
+def _drifted(last: Pass) -> Condition:
+    if not last.drift:
+        return Condition("Drifted", "False", "NoDrift")
+    first = last.drift[0]
+    by = f", perhaps by {' or '.join(last.owners)}" if last.owners else ""
+    return Condition("Drifted", "True", "ForeignValue", _cut(f"{len(last.drift)} files were changed by somebody else{by}: {first.path} {first.value} -> {first.old}"))
+
+
+def _frequency_text(value: int | str | None, otherwise: int | None) -> str:
+    if isinstance(value, str):
+        return value
+    khz = otherwise if value is None else frequency_khz(value, None)
+    return "" if khz is None else str(khz)
+
+
+def _limits(profile: PowerProfile | None, cpus: Iterable[int], shown: Machine) -> tuple[str, str]:
+    """Maximum and minimum as texts: the profile's own, else the hardware's, or at baseline what the first CPU shows."""
+    domain = next((domain for cpu in sorted(cpus) for domain in shown.domains if cpu in domain.cpus), None)
+    if domain is None:
+        return "", ""
+    if profile is None:
+        return _frequency_text(None, domain.settings.max_khz), _frequency_text(None, domain.settings.min_khz)
+    return _frequency_text(profile.pstates.max, domain.hardware_max_khz), _frequency_text(profile.pstates.min, domain.hardware_min_khz)
+
+
+def _profile_line(profile: PowerProfile, shown: Machine) -> str:
+    high, low = _limits(profile, shown.by_id, shown)
+    limit, names = profile.cstates.max_latency_us, profile.cstates.names or {}
+    states = {
+        state.name: (state.latency_us <= limit if limit is not None else names.get(state.name, state.default_enabled is not False))
+        for cpu in shown.cpus
+        for state in cpu.idle
+    }
+    on, off = (",".join(sorted(name for name, enabled in states.items() if enabled is wanted)) for wanted in (True, False))
+    idle = "; ".join([f"enabled: {on}"] + ([f"disabled: {off}"] if off else [])) if states else ""
+    return f"{profile.meta.name}: " + _SEPARATOR.join((high, low, profile.pstates.epp or "", profile.pstates.governor or "", idle))
+
+
+def _workload_lines(plan: NodePlan) -> Iterable[str]:
+    for item in plan.profiles:
+        if item.valid and not item.profile.shared:
+            name = item.profile.meta.name
+            yield f"{name}: {name}{_SEPARATOR}{_cpus(group for group in plan.groups if group.pool is Pool.EXCLUSIVE and group.profile == name)}"
+
+
+def _pool_line(groups: Sequence[CpuGroup], profile: str | None, profiles: Mapping[str, PowerProfile], shown: Machine, *, named: bool) -> str:
+    members = [group for group in groups if group.profile == profile]
+    cpus = {cpu for group in members for cpu in group.cpus}
+    words = (*_limits(profiles.get(profile or ""), cpus, shown), format_cpulist(cpus))
+    return _SEPARATOR.join((profile or "", *words) if named else words)

@@ -1,0 +1,189 @@
+"""Simulated nodes of a real API server: machines as trees of files, kubelets on real sockets, agents as real processes.
+
+`DaemonSets` plays the controller that the API server lacks: where the agents' DaemonSet exists and its node selector matches
+a node, an agent process runs there with a token bound to a pod of that node; where it does not, the process gets SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kubelet import Kubelet
+from server import ApiServer
+
+from kpm.machines import MachineSpec, build_machine
+from kpm_applier.kernel_model import KernelModel
+from kpm_planner.cpuset import parse_cpulist
+from tests.trees import write_tree
+
+REPO = Path(__file__).parents[2]
+NAMESPACE = "power-manager"
+LABEL = "feature.node.kubernetes.io/power-node"
+_CPU = "devices/system/cpu"
+
+
+@dataclass
+class SimNode:
+    """One node: its tree, its kubelet, its agent's process."""
+
+    server: ApiServer
+    name: str
+    spec: MachineSpec
+    folder: Path
+    reserved: frozenset[int] = frozenset({0, 1})
+    agent: subprocess.Popen[bytes] | None = None
+    options: list[str] = field(default_factory=list)
+    starts: int = 0
+
+    def create(self) -> None:
+        """The tree, the kubelet, the Node object."""
+        machine = build_machine(self.spec)
+        write_tree(KernelModel(machine), self.folder)
+        self.kubelet = Kubelet(self.folder / "kubelet.sock", set(machine.by_id) - self.reserved)
+        self.kubelet.start()
+        self.server.apply(
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name, "labels": {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux"}}}
+        )
+        count = str(len(machine.by_id))
+        self.server.status(
+            "node", self.name, {"capacity": {"cpu": count}, "allocatable": {"cpu": count}, "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]}
+        )
+        self.before = self.shown()
+
+    def shown(self) -> dict[str, str]:
+        """What every managed file holds."""
+        root = self.folder / "sys" / _CPU
+        names = ("scaling_min_freq", "scaling_max_freq", "scaling_governor", "energy_performance_preference", "disable", "min_freq_khz", "max_freq_khz")
+        return {
+            str(path.relative_to(root)): path.read_text().strip() for path in sorted(root.rglob("*")) if path.name in names and not path.is_symlink() and path.is_file()
+        }
+
+    def cpufreq(self, cpu: int) -> tuple[int, int, str, str]:
+        """Minimum, maximum, governor, EPP of a CPU; as its domain has them."""
+        folder = next(path for path in (self.folder / "sys" / _CPU / "cpufreq").glob("policy*") if cpu in map(int, (path / "related_cpus").read_text().split()))
+        epp = folder / "energy_performance_preference"
+        low, high, governor = ((folder / name).read_text().strip() for name in ("scaling_min_freq", "scaling_max_freq", "scaling_governor"))
+        return int(low), int(high), governor, epp.read_text().strip() if epp.exists() else ""
+
+    def cpufreqs(self, cpus: str) -> set[tuple[int, int, str, str]]:
+        """What CPUs have, each once."""
+        return {self.cpufreq(cpu) for cpu in parse_cpulist(cpus)}
+
+    def write(self, path: str, text: str) -> None:
+        """Somebody else writes a file."""
+        (self.folder / "sys" / _CPU / path).write_text(f"{text}\n")
+
+    # --- the agent's process ---
+
+    def start_agent(self, user: str | None = None) -> None:
+        """Run the agent as its own service account, bound to a pod of this node."""
+        self.starts += 1
+        pod = f"power-node-agent-{self.name}-{self.starts}"
+        container = {"name": "agent", "image": "kpm"}
+        spec = {"nodeName": self.name, "serviceAccountName": "power-manager-node-agent", "containers": [container], "automountServiceAccountToken": False}
+        self.server.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": NAMESPACE}, "spec": spec})
+        self.pod = pod
+        config = self.server.kubeconfig(user or f"agent-{self.name}", self.server.token("power-manager-node-agent", NAMESPACE, pod))
+        places = ["--sysfs", str(self.folder / "sys"), "--state-dir", str(self.folder / "state"), "--kubelet-socket", str(self.kubelet.socket)]
+        command = [sys.executable, "-m", "kpm", "agent", "--node", self.name, "--kubeconfig", str(config), *places, "--port", "0", "--resync", "2s", *self.options]
+        log = (self.folder / "agent.log").open("ab")
+        self.agent = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=REPO)
+
+    def end_agent(self, number: int = signal.SIGTERM) -> int | None:
+        """Send a signal to the agent and wait for its end."""
+        if self.agent is None:
+            return None
+        self.agent.send_signal(number)
+        status = self.agent.wait(30)
+        self.agent = None
+        self.server.kubectl("delete", "pod", self.pod, "-n", NAMESPACE, "--force", "--grace-period=0", "--wait=false", check=False)
+        return status
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "agent.log").read_text()
+
+    def close(self) -> None:
+        if self.agent is not None:
+            self.agent.kill()
+            self.agent.wait()
+        self.kubelet.stop()
+
+
+class DaemonSets:
+    """The DaemonSet controller, for one DaemonSet."""
+
+    def __init__(self, server: ApiServer, nodes: list[SimNode]) -> None:
+        self.server, self.nodes = server, nodes
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.failure: BaseException | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(60)
+        assert self.failure is None, self.failure
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(0.2):
+                self._step()
+        except BaseException as failure:  # noqa: BLE001  # told by `stop`
+            self.failure = failure
+
+    def _step(self) -> None:
+        found = self.server.get("daemonset", "power-node-agent", "-n", NAMESPACE)
+        for node in self.nodes:
+            wanted = found is not None and "deletionTimestamp" not in found["metadata"] and self._matches(found, node)
+            if wanted and (node.agent is None or node.agent.poll() is not None):
+                node.start_agent()
+            elif not wanted and node.agent is not None:
+                node.end_agent()
+
+    def _matches(self, daemon_set: Any, node: SimNode) -> bool:
+        labels = (self.server.get("node", node.name) or {"metadata": {}})["metadata"].get("labels") or {}
+        return all(labels.get(key) == value for key, value in daemon_set["spec"]["template"]["spec"]["nodeSelector"].items())
+
+
+@dataclass
+class OperatorProcess:
+    """The operator as its own service account."""
+
+    server: ApiServer
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        config = self.server.kubeconfig("operator", self.server.token("power-manager-operator", NAMESPACE))
+        log = (self.folder / "operator.log").open("ab")
+        command = [sys.executable, "-m", "kpm", "operator", "--kubeconfig", str(config), "--port", "0", "--image", "kpm:test"]
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=REPO)
+
+    def end(self, number: int = signal.SIGTERM) -> int | None:
+        if self.process is None:
+            return None
+        self.process.send_signal(number)
+        status = self.process.wait(30)
+        self.process = None
+        return status
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "operator.log").read_text()
+
+
+def pod(name: str, node: str, cpus: int, profile: str | None, namespace: str = "default", group: str = "power.openshift.io") -> dict[str, Any]:
+    """A Guaranteed pod that asks for whole CPUs and as many of a profile."""
+    amounts = {"cpu": str(cpus), "memory": "1Gi", **({f"{group}/{profile}": str(cpus)} if profile else {})}
+    container = {"name": "app", "image": "app", "resources": {"requests": amounts, "limits": amounts}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": {"nodeName": node, "containers": [container]}}
