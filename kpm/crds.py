@@ -27,7 +27,7 @@ from kpm_planner.intent import (
     Uncore,
 )
 from kpm_planner.rollup import ErrorsStatus, PowerConfigStatus, PowerWorkloadStatus
-from kpm_planner.status import PowerNodeStateStatus, PowerNodeStatus
+from kpm_planner.state_types import PowerNodeStateStatus, PowerNodeStatus
 
 Schema = dict[str, Any]
 _BOUNDS = frozenset({"enum", "format", "maxItems", "maxLength", "maxProperties", "maximum", "minimum", "pattern"})
@@ -75,7 +75,7 @@ _AGE = ("Age", "date", ".metadata.creationTimestamp", "Age.")
 
 KINDS = (
     Kind(
-        "PowerConfig", "powerconfigs", ("pc",), PowerConfig, PowerConfigStatus,
+        "PowerConfig", "powerconfigs", ("pcfg",), PowerConfig, PowerConfigStatus,
         "Which nodes are managed, and the settings of their agents. One is in force; a later one is deleted or marked.",
         (("Nodes", "string", ".status.nodes", "Nodes that have an agent."), _ERRORS, _AGE),
     ),
@@ -128,6 +128,8 @@ KINDS = (
     ),
 )  # fmt: skip
 
+#: Where a driver's PodResources socket may lie: its folder is mounted into the agents.
+CLAIM_SOCKET = "/var/lib/kubelet/(pod-resources|plugins/[A-Za-z0-9._-]+)/[A-Za-z0-9._-]+"
 _FREQUENCY_RULE = "type({0}) == int ? int({0}) > 0 : {0}.matches('^(100|[1-9]?[0-9])%$')"
 _ORDER = (
     "!has(self.min) || !has(self.max) || "
@@ -187,8 +189,8 @@ _RULES: Mapping[type, tuple[Rule, ...]] = {
             "resyncPeriod",
         ),
         Rule(
-            "!has(self.claimSocket) || (self.claimSocket.startsWith('/var/lib/kubelet/') && !self.claimSocket.contains('..'))",
-            "claimSocket must be a path below /var/lib/kubelet",
+            f"!has(self.claimSocket) || (self.claimSocket.matches('^{CLAIM_SOCKET}$') && !self.claimSocket.contains('/..'))",
+            "claimSocket must be a socket in a folder of its own, /var/lib/kubelet/plugins/DRIVER/NAME, or in /var/lib/kubelet/pod-resources",
             "claimSocket",
         ),
     ),

@@ -57,7 +57,7 @@ def structure_object(document: Mapping[str, Any], *, strict: bool = True) -> Any
     """
     kind = KINDS[document["kind"]]
     unknown = document.keys() - {"apiVersion", "kind", "metadata", "spec", "status"}
-    if unknown:
+    if unknown and strict:
         raise WireError(f"{min(unknown, key=str)}: is no field here; allowed are apiVersion, kind, metadata, spec, status")
     spec = document.get("spec")
     if spec is None:

@@ -333,12 +333,13 @@ def _intended(want: Want) -> GroupState:
 
 
 def _settled(want: Want, intended: GroupState, seen: dict[tuple[object, ...], GroupState]) -> GroupState:
-    """A group's record when every file shows what was asked; equal records are one value."""
-    if intended.settled == want.values:
+    """A group's record when every written file shows what was asked; equal records are one value."""
+    if IN_DOUBT not in intended.settled:
         return intended
     key = (id(intended), want.values)
     if key not in seen:
-        seen[key] = evolve(intended, settled=want.values)
+        steps = zip(intended.settled, want.values, strict=True)
+        seen[key] = evolve(intended, settled=tuple(value if before == IN_DOUBT else before for before, value in steps))
     return seen[key]
 
 

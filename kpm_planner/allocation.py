@@ -7,12 +7,16 @@ from kpm_planner.intent import Pod
 
 @frozen
 class ContainerCpus:
-    """CPUs that the kubelet reports for one container, found by namespace, pod and container name."""
+    """CPUs that the kubelet reports for one container, found by namespace, pod and container name.
+
+    uid: of the pod, in what is remembered; the kubelet does not tell it.
+    """
 
     namespace: str
     pod: str
     container: str
     cpus: frozenset[int] = frozenset()
+    uid: str = ""
 
 
 @frozen

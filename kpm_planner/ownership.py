@@ -79,12 +79,15 @@ def remembered(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Al
             asked = requested_profiles(container)
             if len(asked) == 1 and _count_right(entry, pod, container, asked[0][2], (pod.meta.uid, container.name) in allocation.accepted, []):
                 accepted.add((pod.meta.uid, container.name))
-    last = known if allocation.answered or allocation.last_known is not None else None
+    uids = {key: pod.meta.uid for key, pod in pods.items()}
+    last = tuple(evolve(entry, uid=uids.get((entry.namespace, entry.pod), "")) for entry in known) if allocation.answered or allocation.last_known is not None else None
     return evolve(allocation, last_known=last, accepted=frozenset(accepted))
 
 
 def awaited(allocation: Allocation, custom_devices: Sequence[str] = ()) -> bool:
     """Whether a container that asks for a profile and can own CPUs has not been reported yet: it is worth asking again soon."""
+    if _inactive(allocation):
+        return False
     reported = _by_container(allocation.reported) if allocation.answered else {}
     return any(
         (namespace, name, container.name) not in reported and not container.finished and requested_profiles(container) and _entitled(pod, container, custom_devices)
@@ -106,19 +109,32 @@ def _reported(
     allocation: Allocation, pods: Mapping[tuple[str, str], Pod], custom_devices: Sequence[str], problems: list[Problem]
 ) -> tuple[tuple[ContainerCpus, ...], bool]:
     reported = _by_container(allocation.reported) if allocation.answered else {}
-    if allocation.allocatable is not None and not allocation.allocatable and allocation.answered:
+    known = _still_known(allocation, pods)
+    missing = _unreported(reported, known, pods, custom_devices)
+    # A kubelet that has only just started names no allocatable CPUs either, so what is known of running containers goes first.
+    if _inactive(allocation) and not missing & known.keys():
         problems.append(warning(Code.CPU_MANAGER_INACTIVE, "Node", "", "the kubelet names no allocatable CPUs: static CPU manager not active"))
         return tuple(reported.values()), False
-    missing = _unreported(reported, pods, custom_devices)
     if allocation.answered and not missing:
         return tuple(reported.values()), False
-    known = _by_container(allocation.last_known or ())
     kept = {key: entry for key, entry in known.items() if key not in reported and (not allocation.answered or key in missing)}
-    unknown = allocation.last_known is None if not allocation.answered else any(key not in known for key in missing)
+    unknown = (not allocation.answered and allocation.last_known is None) or any(key not in known for key in missing)
     names = ", ".join("/".join(key) for key in sorted(missing)) or "any container"
     source = "the last known CPUs stay" if not unknown else "no CPU that could be allocated is written"
     problems.append(warning(Code.ALLOCATION_UNKNOWN, "Node", "", f"the CPUs of {names} are not known; {source}"))
     return (*reported.values(), *kept.values()), unknown
+
+
+def _inactive(allocation: Allocation) -> bool:
+    """Whether the kubelet says that it hands out no CPUs at all."""
+    return allocation.answered and allocation.allocatable is not None and not allocation.allocatable
+
+
+def _still_known(allocation: Allocation, pods: Mapping[tuple[str, str], Pod]) -> dict[tuple[str, str, str], ContainerCpus]:
+    """What is remembered, less what was said of an earlier pod of the same name."""
+    known = _by_container(allocation.last_known or ())
+    uids = {key: pod.meta.uid for key, pod in pods.items()}
+    return {key: entry for key, entry in known.items() if entry.uid in ("", uids.get((entry.namespace, entry.pod), entry.uid))}
 
 
 def _by_container(entries: Iterable[ContainerCpus]) -> dict[tuple[str, str, str], ContainerCpus]:
@@ -130,13 +146,19 @@ def _by_container(entries: Iterable[ContainerCpus]) -> dict[tuple[str, str, str]
     return found
 
 
-def _unreported(reported: Mapping[tuple[str, str, str], ContainerCpus], pods: Mapping[tuple[str, str], Pod], custom_devices: Sequence[str]) -> set[tuple[str, str, str]]:
+def _unreported(
+    reported: Mapping[tuple[str, str, str], ContainerCpus],
+    known: Mapping[tuple[str, str, str], ContainerCpus],
+    pods: Mapping[tuple[str, str], Pod],
+    custom_devices: Sequence[str],
+) -> set[tuple[str, str, str]]:
+    """Containers that run, or were reported before they ran, and of which the kubelet says nothing now."""
     missing = set()
     for (namespace, name), pod in pods.items():
-        if pod.phase != "Running":
-            continue
-        for container in pod.containers:
+        for container in pod.containers if pod.live else ():
             key = (namespace, name, container.name)
+            if pod.phase != "Running" and key not in known:
+                continue
             if key not in reported and not container.finished and requested_profiles(container) and _entitled(pod, container, custom_devices):
                 missing.add(key)
     return missing

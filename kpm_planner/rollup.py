@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from attrs import field, frozen
 
 from kpm_planner.problems import Code, Problem, Severity
-from kpm_planner.status import ContainerState, PowerNodeStateStatus
+from kpm_planner.state_types import ContainerState, PowerNodeStateStatus
+from kpm_planner.status import cut
 
 #: Node names in one line of errors; the others are counted.
 MOST_NODES = 10
@@ -73,7 +74,8 @@ def errors_by_object(problems: Iterable[Problem], states: Mapping[str, PowerNode
 
 
 def _line(place: str, message: str) -> str:
-    return f"{place}: {message}" if place else message
+    """A fault as a line, cut as the nodes cut it."""
+    return f"{place}: {cut(message)}" if place else cut(message)
 
 
 def _with_nodes(line: str, nodes: set[str]) -> str:

@@ -1,13 +1,14 @@
 """What a node's agent reports: the status of PowerNode (lines for people) and of PowerNodeState (fields for programs).
 
 Pure functions of the plan, of what the machine shows, and of how the last pass went. Equal input gives an equal status,
-so nothing is sent while nothing changes. `description` in a field's metadata is the text of the resource's schema.
+so nothing is sent while nothing changes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import evolve, fields, frozen, has
 
 from kpm_planner.allocation import ContainerRef
 from kpm_planner.changes import Outcome, Status, Write
@@ -18,139 +19,28 @@ from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.pools import Pool
 from kpm_planner.problems import Problem, Severity
 from kpm_planner.profiles import frequency_khz
+from kpm_planner.state_types import (
+    Condition,
+    ContainerState,
+    CpuValues,
+    PoolSizes,
+    PoolState,
+    PowerNodeStateStatus,
+    PowerNodeStatus,
+    ProblemState,
+    ProfileState,
+    UncoreState,
+    Values,
+)
 
-#: What a status holds at most, so that it stays below 16 KiB whatever a node is like.
-MOST_PROBLEMS, MOST_VALUES, MOST_CONTAINERS, LONGEST_MESSAGE = 24, 24, 64, 240
+#: Bytes that each list of a status may take, so that the whole stays below 16 KiB whatever a node is like.
+_CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE = 4800, 3800, 1800, 2200, 600
+_LINES_OF_CONTAINERS, _LINES_OF_PROFILES, _LINES_OF_WORKLOADS = 7000, 4500, 3000
+LONGEST_MESSAGE = 240
 _SEPARATOR = " || "
-
-
-def _text(description: str) -> dict[str, object]:
-    return {"description": description}
-
-
-@frozen
-class Condition:
-    """One aspect of a node's state, as Kubernetes conditions are."""
-
-    type: str = field(metadata=_text("What is judged."))
-    status: str = field(metadata={"description": "Whether it is so.", "enum": ["True", "False", "Unknown"]})
-    reason: str = field(metadata=_text("One word for why."))
-    message: str = field(default="", metadata=_text("One sentence for a person."))
-    last_transition_time: str | None = field(default=None, metadata={"description": "When the status last changed.", "format": "date-time"})
-
-
-@frozen
-class Values:
-    """Settings of CPUs; left out where the kernel has no such file or nothing is asked. Units: kHz."""
-
-    min_khz: int | None = field(default=None, metadata=_text("Lowest frequency, kHz."))
-    max_khz: int | None = field(default=None, metadata=_text("Highest frequency, kHz."))
-    governor: str | None = field(default=None, metadata=_text("Scaling governor."))
-    epp: str | None = field(default=None, metadata=_text("Energy performance preference."))
-    idle_on: tuple[str, ...] = field(default=(), metadata=_text("Idle states that are on."))
-    idle_off: tuple[str, ...] = field(default=(), metadata=_text("Idle states that are off."))
-
-
-@frozen
-class CpuValues:
-    """What was asked of some CPUs, and what their files show."""
-
-    cpus: str = field(metadata=_text("CPU ids as a list such as 0-3,8."))
-    requested: Values = field(default=Values(), metadata=_text("What the plan asks; left out is baseline."))
-    effective: Values = field(default=Values(), metadata=_text("What the kernel shows."))
-
-
-@frozen
-class PoolState:
-    """CPUs of one pool under one profile."""
-
-    cpus: str = field(metadata=_text("CPU ids as a list such as 0-3,8."))
-    power_profile: str | None = field(default=None, metadata=_text("The PowerProfile in force; left out: baseline."))
-
-
-@frozen
-class ContainerState:
-    """A container that owns CPUs."""
-
-    name: str = field(metadata=_text("Container name."))
-    id: str = field(default="", metadata=_text("Container id with its runtime."))
-    pod: str = field(default="", metadata=_text("Pod name."))
-    namespace: str = field(default="", metadata=_text("Pod namespace."))
-    pod_uid: str = field(default="", metadata=_text("Pod uid."))
-    exclusive_cpus: tuple[int, ...] = field(default=(), metadata=_text("CPUs that are the container's own."))
-    power_profile: str = field(default="", metadata=_text("The profile that the container asked for."))
-    workload: str = field(default="", metadata=_text("The PowerWorkload object that lists it."))
-
-
-@frozen
-class ProblemState:
-    """Something that could not be honoured on this node (docs/problems.md lists the codes)."""
-
-    severity: str = field(metadata=_text("error: the object has no effect here. warning: it has."))
-    code: str = field(metadata=_text("Stable code."))
-    object: str = field(metadata=_text("Kind/name that asked."))
-    message: str = field(default="", metadata=_text("What is wrong and what is allowed."))
-    field: str = field(default="", metadata=_text("Field that asked."))
-
-
-@frozen
-class ProfileState:
-    """A profile on this node."""
-
-    name: str = field(metadata=_text("PowerProfile."))
-    valid: bool = field(default=True, metadata=_text("Whether it can be used here."))
-    errors: tuple[str, ...] = field(default=(), metadata=_text("Why not."))
-
-
-@frozen
-class UncoreState:
-    """An uncore entry. Units: kHz."""
-
-    name: str = field(metadata=_text("Directory of the entry."))
-    requested_min_khz: int | None = field(default=None, metadata=_text("Asked; left out: baseline. kHz."))
-    requested_max_khz: int | None = field(default=None, metadata=_text("Asked; left out: baseline. kHz."))
-    min_khz: int | None = field(default=None, metadata=_text("Shown, kHz."))
-    max_khz: int | None = field(default=None, metadata=_text("Shown, kHz."))
-
-
-@frozen
-class PoolSizes:
-    """How many CPUs each pool has."""
-
-    shared: int = field(default=0, metadata=_text("Under the shared profile."))
-    reserved: int = field(default=0, metadata=_text("Kept for the system."))
-    exclusive: int = field(default=0, metadata=_text("Owned by containers."))
-    unmanaged: int = field(default=0, metadata=_text("Covered by nothing."))
-    offline: int = field(default=0, metadata=_text("Offline."))
-
-
-@frozen
-class PowerNodeStateStatus:
-    """State of one node, for programs."""
-
-    sizes: PoolSizes = field(default=PoolSizes(), metadata=_text("Number of CPUs in each pool."))
-    shared_pool: tuple[PoolState, ...] = field(default=(), metadata=_text("CPUs under the shared profile."))
-    reserved_pools: tuple[PoolState, ...] = field(default=(), metadata=_text("CPUs kept for the system."))
-    exclusive_pools: tuple[ContainerState, ...] = field(default=(), metadata=_text("Containers with CPUs of their own."))
-    profiles: tuple[ProfileState, ...] = field(default=(), metadata=_text("Profiles that are offered here."))
-    values: tuple[CpuValues, ...] = field(default=(), metadata=_text("Requested and effective values, CPUs with equal ones together."))
-    uncore: tuple[UncoreState, ...] = field(default=(), metadata=_text("Uncore entries."))
-    problems: tuple[ProblemState, ...] = field(default=(), metadata=_text("What could not be honoured."))
-    conditions: tuple[Condition, ...] = field(default=(), metadata={"description": "Conditions of the node's agent.", "list_map_keys": ["type"]})
-    omitted: int | None = field(default=None, metadata=_text("Entries that are left out above for lack of room."))
-
-
-@frozen
-class PowerNodeStatus:
-    """State of one node in lines for people; frequencies in kHz, the maximum first."""
-
-    power_profiles: tuple[str, ...] = field(default=(), metadata=_text("name: max || min || epp || governor || idle states"))
-    power_workloads: tuple[str, ...] = field(default=(), metadata=_text("profile: profile || CPUs"))
-    shared_pool: str = field(default="", metadata=_text("profile || max || min || CPUs"))
-    reserved_pools: tuple[str, ...] = field(default=(), metadata=_text("max || min || CPUs"))
-    unaffected_cores: str = field(default="", metadata=_text("CPUs that nothing covers."))
-    power_containers: tuple[ContainerState, ...] = field(default=(), metadata=_text("Containers with CPUs of their own."))
-    custom_devices: tuple[str, ...] = field(default=(), metadata=_text("Extended resources that hand out CPUs."))
+#: Quotes, colons and commas around a key or an entry.
+_AROUND = 8
+_Entry = TypeVar("_Entry")
 
 
 @frozen
@@ -171,22 +61,24 @@ def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tu
 
     workload_of: profile → the PowerWorkload object of this node and profile.
     """
-    values, uncore = _values(plan, shown), _uncore(plan, shown)
-    containers = _containers(plan, workload_of)
-    problems = [ProblemState(str(item.severity), str(item.code), _cut(item.object), _cut(item.message), item.field) for item in sorted(plan.problems, key=_weight)]
-    omitted = sum(max(0, len(found) - most) for found, most in ((values, MOST_VALUES), (containers, MOST_CONTAINERS), (problems, MOST_PROBLEMS)))
+    problems = [ProblemState(str(item.severity), str(item.code), cut(item.object), cut(item.message), item.field) for item in sorted(plan.problems)]
+    containers, more_containers = _fitted(_containers(plan, workload_of), _CONTAINERS)
+    values, more_values = _fitted(_values(plan, shown), _VALUES)
+    profiles, more_profiles = _fitted([_profile_state(item.profile.meta.name, item.problems) for item in plan.profiles], _PROFILES)
+    uncore, more_uncore = _fitted(_uncore(plan, shown), _UNCORE)
+    told, more_problems = _fitted(problems, _PROBLEMS)
     pools = {pool: [group for group in plan.groups if group.pool is pool] for pool in Pool}
     return PowerNodeStateStatus(
         sizes=PoolSizes(*(sum(len(group.cpus) for group in pools[pool]) for pool in (Pool.SHARED, Pool.RESERVED, Pool.EXCLUSIVE, Pool.UNMANAGED, Pool.OFFLINE))),
         shared_pool=_pool_states(pools[Pool.SHARED]),
         reserved_pools=_pool_states(pools[Pool.RESERVED]),
-        exclusive_pools=containers[:MOST_CONTAINERS],
-        profiles=tuple(_profile_state(item.profile.meta.name, item.problems) for item in plan.profiles),
-        values=values[:MOST_VALUES],
+        exclusive_pools=containers,
+        profiles=profiles,
+        values=values,
         uncore=uncore,
-        problems=tuple(problems[:MOST_PROBLEMS]),
+        problems=told,
         conditions=_conditions(plan, last, features),
-        omitted=omitted or None,
+        omitted=(more_containers + more_values + more_profiles + more_uncore + more_problems) or None,
     )
 
 
@@ -195,14 +87,18 @@ def power_node(plan: NodePlan, shown: Machine, custom_devices: Sequence[str], wo
     profiles = {item.profile.meta.name: item.profile for item in plan.profiles}
     shared = [group for group in plan.groups if group.pool is Pool.SHARED]
     reserved = [group for group in plan.groups if group.pool is Pool.RESERVED]
+    lines, more_lines = _fitted(sorted(_profile_line(item.profile, shown) for item in plan.profiles if item.valid), _LINES_OF_PROFILES)
+    workloads, more_workloads = _fitted(sorted(_workload_lines(plan)), _LINES_OF_WORKLOADS)
+    containers, more_containers = _fitted(_containers(plan, workload_of), _LINES_OF_CONTAINERS)
     return PowerNodeStatus(
-        power_profiles=tuple(sorted(_profile_line(item.profile, shown) for item in plan.profiles if item.valid)),
-        power_workloads=tuple(sorted(_workload_lines(plan))),
+        power_profiles=lines,
+        power_workloads=workloads,
         shared_pool="; ".join(sorted({_pool_line(shared, group.profile, profiles, shown, named=True) for group in shared})),
         reserved_pools=tuple(sorted({_pool_line(reserved, group.profile, profiles, shown, named=False) for group in reserved})),
         unaffected_cores=_cpus(group for group in plan.groups if group.pool is Pool.UNMANAGED),
-        power_containers=_containers(plan, workload_of)[:MOST_CONTAINERS],
+        power_containers=containers,
         custom_devices=tuple(sorted(custom_devices)),
+        omitted=(more_lines + more_workloads + more_containers) or None,
     )
 
 
@@ -217,13 +113,32 @@ def _since(item: Condition, before: Condition | None) -> str | None:
     return before.last_transition_time if before is not None and before.status == item.status else None
 
 
-def _weight(problem: Problem) -> tuple[bool, Problem]:
-    """Errors before warnings."""
-    return (problem.severity is not Severity.ERROR, problem)
-
-
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """A message as statuses hold it."""
     return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
+
+
+def _fitted(entries: Sequence[_Entry], room: int) -> tuple[tuple[_Entry, ...], int]:
+    """As many of the entries, from the first on, as fit in so many bytes; and how many do not."""
+    kept = []
+    for entry in entries:
+        room -= _size(entry) + _AROUND
+        if room < 0:
+            break
+        kept.append(entry)
+    return tuple(kept), len(entries) - len(kept)
+
+
+def _size(value: Any) -> int:
+    """About the bytes of a value as JSON; not below them."""
+    if isinstance(value, str):
+        return 2 + sum(1 if char.isascii() and char.isprintable() and char not in '"\\' else 6 for char in value)
+    if isinstance(value, tuple):
+        return sum(_size(item) + 2 for item in value)
+    if has(type(value)):
+        parts = ((item.name, getattr(value, item.name)) for item in fields(type(value)))
+        return sum(len(name) + _AROUND + _size(part) for name, part in parts if part not in (None, "", ()))
+    return len(str(value))
 
 
 def _cpus(groups: Iterable[CpuGroup]) -> str:
@@ -238,7 +153,7 @@ def _pool_states(groups: Sequence[CpuGroup]) -> tuple[PoolState, ...]:
 
 
 def _profile_state(name: str, problems: Iterable[Problem]) -> ProfileState:
-    errors = tuple(_cut(f"{item.field}: {item.message}") for item in problems if item.severity is Severity.ERROR)
+    errors = tuple(cut(f"{item.field}: {item.message}") for item in problems if item.severity is Severity.ERROR)
     return ProfileState(name, not errors, errors[:4])
 
 
@@ -299,20 +214,20 @@ def _conditions(plan: NodePlan, last: Pass, features: Sequence[tuple[str, bool, 
     errors = sum(problem.severity is Severity.ERROR for problem in plan.problems)
     intent = Condition("IntentValid", "False", "HasErrors", f"{errors} errors, see problems") if errors else Condition("IntentValid", "True", "Valid")
     supported = [
-        Condition(f"{name[0].upper()}{name[1:]}Supported", "True" if yes else "False", "Found" if yes else "Missing", _cut(reason)) for name, yes, reason in features
+        Condition(f"{name[0].upper()}{name[1:]}Supported", "True" if yes else "False", "Found" if yes else "Missing", cut(reason)) for name, yes, reason in features
     ]
     return tuple(sorted((_ready(last), known, _drifted(last), intent, *supported), key=lambda item: item.type))
 
 
 def _ready(last: Pass) -> Condition:
     if last.refused:
-        return Condition("Ready", "False", "Refused", _cut(last.refused))
+        return Condition("Ready", "False", "Refused", cut(last.refused))
     if last.measure_only:
         return Condition("Ready", "True", "MeasureOnly", "nothing is written: agent.measureOnly is set")
     bad = [item for item in last.outcomes if item.status in (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)]
     if bad or not last.settled:
         first = f": {bad[0].path} wanted {bad[0].wanted}, shows {bad[0].shows}" if bad else ""
-        return Condition("Ready", "False", "NotSettled", _cut(f"{len(bad)} files do not show what was written{first}"))
+        return Condition("Ready", "False", "NotSettled", cut(f"{len(bad)} files do not show what was written{first}"))
     limited = sum(item.status is Status.LIMITED for item in last.outcomes)
     return Condition("Ready", "True", "Settled", f"{limited} files are rounded by the kernel or limited by another party" if limited else "")
 
@@ -322,7 +237,7 @@ def _drifted(last: Pass) -> Condition:
         return Condition("Drifted", "False", "NoDrift")
     first = last.drift[0]
     by = f", perhaps by {' or '.join(last.owners)}" if last.owners else ""
-    return Condition("Drifted", "True", "ForeignValue", _cut(f"{len(last.drift)} files were changed by somebody else{by}: {first.path} {first.value} -> {first.old}"))
+    return Condition("Drifted", "True", "ForeignValue", cut(f"{len(last.drift)} files were changed by somebody else{by}: {first.path} {first.value} -> {first.old}"))
 
 
 def _frequency_text(value: int | str | None, otherwise: int | None) -> str:

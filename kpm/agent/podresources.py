@@ -50,7 +50,7 @@ def _ask(path: str, method: str) -> bytes:
             link.settimeout(_SECONDS)
             link.connect(path)
             return _Call(link, f"{_SERVICE}/{method}").answer()
-    except (OSError, ProtocolError) as failure:
+    except (OSError, ProtocolError, ValueError) as failure:  # h2 decodes headers when they are looked at
         reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else one_line(failure, 120) or type(failure).__name__
         raise KubeletError(f"{path}: {method}: {reason}") from None
 

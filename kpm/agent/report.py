@@ -13,7 +13,8 @@ from kpm.kube.kinds import NODES, power, state_name
 from kpm.logs import Log
 from kpm.wire import document_of
 from kpm_planner.problems import Problem, Severity
-from kpm_planner.status import Condition, PowerNodeStateStatus, PowerNodeStatus, stamped
+from kpm_planner.state_types import Condition, PowerNodeStateStatus, PowerNodeStatus
+from kpm_planner.status import stamped
 
 MANAGER = "power-node-agent"
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
@@ -43,14 +44,16 @@ class Reporter:
     _sent: dict[str, _Sent] = field(factory=dict)
     _told: frozenset[Problem] = frozenset()
 
-    def state(self, status: PowerNodeStateStatus) -> None:
-        """Report the PowerNodeState."""
+    def state(self, status: PowerNodeStateStatus) -> bool:
+        """Report the PowerNodeState; whether the server has it now."""
         before = self._before()
         if before is None:
-            return
+            return False
         conditions = stamped(status.conditions, before, datetime.now(UTC))
-        if self._put("powernodestates", "PowerNodeState", state_name(self.node), evolve(status, conditions=conditions)):
+        done = self._put("powernodestates", "PowerNodeState", state_name(self.node), evolve(status, conditions=conditions))
+        if done:
             self._conditions = conditions
+        return done
 
     def lines(self, status: PowerNodeStatus) -> None:
         """Report the PowerNode."""
@@ -61,9 +64,10 @@ class Reporter:
         texts = {key: str(amount) for key, amount in wanted.items()}
         changes: dict[str, str | None] = {key: text for key, text in texts.items() if node.resources.get(key) != (text, text)}
         changes |= {key: None for key, shown in node.resources.items() if key not in texts and shown != (None, None)}
-        if not changes:
-            return
         sent = self._sent.setdefault("resources", _Sent())
+        if not changes:
+            sent.pause = sent.retry_at = 0.0
+            return
         if self.monotonic() < sent.retry_at:
             return
         try:
@@ -88,6 +92,11 @@ class Reporter:
         """An Event about this node's PowerNodeState."""
         self.events.say(About(f"{self.group}/v1", "PowerNodeState", state_name(self.node), self.namespace), reason, message, warning=warning)
 
+    def hurry(self) -> None:
+        """Wait for no back-off any more: the process is about to end."""
+        for sent in self._sent.values():
+            sent.pause = sent.retry_at = 0.0
+
     def retry_at(self) -> float | None:
         """When a report that failed is to be tried again."""
         times = [sent.retry_at for sent in self._sent.values() if sent.pause]
@@ -111,7 +120,10 @@ class Reporter:
     def _put(self, plural: str, kind: str, name: str, status: object) -> bool:
         sent = self._sent.setdefault(plural, _Sent())
         body = document_of(status)
-        if body == sent.body or self.monotonic() < sent.retry_at:
+        if body == sent.body:
+            sent.pause = sent.retry_at = 0.0
+            return True
+        if self.monotonic() < sent.retry_at:
             return False
         whole = {"apiVersion": f"{self.group}/v1", "kind": kind, "metadata": {"name": name, "namespace": self.namespace}, "status": body}
         try:

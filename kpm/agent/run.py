@@ -20,11 +20,14 @@ from kpm.logs import Log
 from kpm.views import features
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
-from kpm_planner.status import Condition, Pass, PowerNodeStateStatus, PowerNodeStatus, node_state, power_node
+from kpm_planner.state_types import Condition, PowerNodeStateStatus
+from kpm_planner.status import Pass, node_state, power_node
 
 #: Seconds between questions to the kubelet while a container's CPUs are awaited: at first, and at most.
 _ASK_AGAIN, _ASK_LATER = 0.02, 1.0
 _CLOSED_RETRY = 1.0
+#: The last report is tried for less than the pod's grace period.
+_LAST_TRIES, _LAST_PAUSE = 30, 1.0
 _STUCK = 3
 
 
@@ -182,10 +185,14 @@ class Agent:
         view = self.cluster.view()
         reason = ("Released", "everything is as it was") if restored else ("NotRestored", "some files could not be put back, see the log")
         conditions = (Condition("Ready", "False", reason[0], reason[1]), Condition("Released", "True" if restored else "False", reason[0], reason[1]))
-        if view.node is not None:
-            self.reporter.resources(view.node, {})
-        self.reporter.state(PowerNodeStateStatus(conditions=conditions))
-        self.reporter.lines(PowerNodeStatus())
+        for _ in range(_LAST_TRIES):  # the operator waits for this word
+            self.reporter.hurry()
+            if view.node is not None:
+                self.reporter.resources(view.node, {})
+            if self.reporter.state(PowerNodeStateStatus(conditions=conditions)):
+                return
+            time.sleep(_LAST_PAUSE)
+        self.log.error("the API server did not take the last report")
 
     def _measure(self, plan: NodePlan, went: Pass, seconds: float) -> None:
         if self._counters is not None:

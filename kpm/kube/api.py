@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import urllib3
 from attrs import frozen
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client import ApiClient, ApiException, Configuration
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
 from kpm.errors import InputError, one_line
@@ -44,10 +44,13 @@ class Resource:
     namespace: str | None = None
 
     def path(self, name: str | None = None, subresource: str | None = None, namespace: str | None = None) -> str:
-        """The URL path of the collection or of one object; every part is quoted."""
+        """The URL path of the collection or of one object; every part is quoted. Errors: ApiError for a part that is none."""
         root = ["apis", self.group, self.version] if self.group else ["api", self.version]
         space = namespace or self.namespace
-        parts = [*root, *(["namespaces", space] if space else []), self.plural, *([name] if name else []), *([subresource] if subresource else [])]
+        parts = [*root, *(["namespaces", space] if space else []), self.plural, *([] if name is None else [name]), *([subresource] if subresource else [])]
+        odd = next((part for part in parts if part in ("", ".", "..")), None)
+        if odd is not None:
+            raise ApiError(0, "BadName", f"{odd!r} is no name of an object")
         return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
@@ -130,7 +133,7 @@ class Api:
         parts = self._client.param_serialize(method, path, query_params=list(query.items()), header_params=headers, body=body, auth_settings=["BearerToken"])
         try:
             answer = self._client.call_api(*parts, _request_timeout=(_CONNECT_SECONDS, read))
-        except (urllib3.exceptions.HTTPError, OSError) as failure:
+        except (urllib3.exceptions.HTTPError, OSError, ApiException) as failure:
             raise ApiError(0, type(failure).__name__, str(failure)) from failure
         return answer.response
 
@@ -163,7 +166,7 @@ def _refusal(status: int, data: bytes, headers: Mapping[str, str]) -> ApiError:
     except (ValueError, AttributeError):
         reason, message = "", data[:_MESSAGE].decode("utf-8", "replace")
     wait = headers.get("Retry-After", "")
-    return ApiError(status, reason or "Refused", message, float(wait) if wait.isdigit() else None)
+    return ApiError(status, reason or "Refused", message, float(wait) if wait.isascii() and wait.isdigit() else None)
 
 
 def connect(kubeconfig: str | None = None) -> Api:

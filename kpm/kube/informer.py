@@ -6,6 +6,7 @@ server has forgotten where it was (410), asks for bookmarks, and waits longer an
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ Transform = Callable[[Object], Any]
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _PAGE = "500"
 _GONE = 410
+#: Seconds; a watch that ends sooner with nothing counts as a failure, so that it is not opened without end.
+_SHORTEST_WATCH = 1.0
 #: The server ends a watch after this many seconds; nothing is lost, it is resumed.
 _WATCH_SECONDS = 3600
 
@@ -45,6 +48,7 @@ class ApiSource:
     resource: Resource
     selectors: Mapping[str, str] = field(factory=dict)
     _end: Callable[[], None] | None = None
+    _closed: bool = False
 
     def list(self, token: str | None) -> Object:
         """A page; the first one may come from the server's cache, which is what a watch starts from as well."""
@@ -58,9 +62,12 @@ class ApiSource:
 
     def _started(self, end: Callable[[], None]) -> None:
         self._end = end
+        if self._closed:
+            end()
 
     def close(self) -> None:
-        """End the watch."""
+        """End the watch, also one that is just being opened."""
+        self._closed = True
         if self._end is not None:
             self._end()
 
@@ -135,14 +142,19 @@ class Informer:
                 self._recover(failure)
 
     def follow_once(self) -> None:
-        """List if need be, then watch until the watch ends. Errors: ApiError."""
+        """List if need be, then watch until the watch ends. Errors: ApiError, also for a watch that ends at once with nothing."""
         if self._version is None:
             self._list()
+        if self._stop.is_set():
+            return
+        started, events = time.monotonic(), 0
         for event in self.source.watch(str(self._version)):
             self._take(event)
-            self._failures = 0
+            self._failures, events = 0, events + 1
             if self._stop.is_set():
                 return
+        if not events and time.monotonic() - started < _SHORTEST_WATCH:
+            raise ApiError(0, "WatchEnded", "a watch ended at once")
 
     def _recover(self, failure: ApiError) -> None:
         """Forget the place where the server has forgotten it, and wait where it fails."""

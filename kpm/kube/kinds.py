@@ -35,3 +35,9 @@ def state_name(node: str) -> str:
 def workload_name(profile: str, node: str) -> str:
     """Name of the PowerWorkload of a profile on a node."""
     return fitted(f"{profile}-{node}-workload")
+
+
+def distinct_workload_name(profile: str, node: str) -> str:
+    """The same where another profile and node give that name already: a-b on c, and a on b-c."""
+    mark = hashlib.sha256(f"{profile}/{node}".encode()).hexdigest()[:_HASH]
+    return fitted(f"{profile}-{node}-{mark}-workload")

@@ -25,31 +25,36 @@ def _now() -> str:
 
 @define(eq=False)
 class Lease:
-    """One candidate. monotonic: seconds."""
+    """One candidate. monotonic: seconds. `leading` is judged by the clock, so that a renewal that hangs ends it in time."""
 
     api: Api
     resource: Resource
     name: str
     identity: str
     monotonic: Callable[[], float]
-    leading: bool = False
+    _held: bool = False
     _seen: tuple[str, float] = ("", 0.0)
     _renewed: float = 0.0
     _stop: threading.Event = field(factory=threading.Event)
 
+    @property
+    def leading(self) -> bool:
+        """Whether this one may act now: it holds the lease, and asked for it less than ten seconds ago."""
+        return self._held and self.monotonic() - self._renewed <= _RENEW_WITHIN
+
     def run(self, gained: Callable[[], None], lost: Callable[[], None]) -> None:
         """Try for leadership and keep it until stopped; `gained` and `lost` are told from this thread."""
+        told = self.leading
         while not self._stop.is_set():
-            before = self.leading
             self.step()
-            if self.leading and not before:
-                gained()
-            elif before and not self.leading:
-                lost()
+            if self.leading is not told:
+                told = not told
+                (gained if told else lost)()
             self._stop.wait(_PERIOD)
-        if self.leading:
+        if self._held:
             self._release()
-            self.leading = False
+            self._held = False
+        if told:
             lost()
 
     def stop(self) -> None:
@@ -58,15 +63,15 @@ class Lease:
 
     def step(self) -> None:
         """Acquire or renew once. Never raises for what the server does."""
+        asked = self.monotonic()
         try:
             held = self._try()
         except ApiError:
             held = False
-        now = self.monotonic()
         if held:
-            self._renewed, self.leading = now, True
-        elif self.leading and now - self._renewed > _RENEW_WITHIN:
-            self.leading = False
+            self._renewed, self._held = asked, True
+        elif not self.leading:
+            self._held = False
 
     def _try(self) -> bool:
         try:
@@ -79,7 +84,7 @@ class Lease:
         spec = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
         if holder not in ("", self.identity) and not self._expired(lease):
-            self.leading = False
+            self._held = False
             return False
         try:
             self.api.replace(self.resource, self.name, self._body(lease))

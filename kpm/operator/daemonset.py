@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from attrs import frozen
 
+from kpm.crds import CLAIM_SOCKET
 from kpm.kube.kinds import AGENT_NAME, GENERATED
 from kpm_planner.intent import AgentSettings, PowerConfig, Toleration
 
@@ -84,8 +86,14 @@ def _arguments(settings: AgentSettings, port: int) -> list[str]:
     words += ["--resync", settings.resync_period] if settings.resync_period else []
     words += ["--repair", settings.repair] if settings.repair else []
     words += ["--log-level", settings.log_level] if settings.log_level else []
-    words += ["--claim-socket", settings.claim_socket] if settings.claim_socket else []
+    words += ["--claim-socket", claim_socket(settings)] if claim_socket(settings) else []
     return [*words, "--measure-only"] if settings.measure_only else words
+
+
+def claim_socket(settings: AgentSettings) -> str:
+    """The second PodResources socket, where it lies in a folder of one driver; any other path would open more of the host."""
+    path = settings.claim_socket or ""
+    return path if re.fullmatch(CLAIM_SOCKET, path) and "/.." not in path else ""
 
 
 def _mounts(settings: AgentSettings) -> list[tuple[str, str, str, bool]]:
@@ -95,7 +103,7 @@ def _mounts(settings: AgentSettings) -> list[tuple[str, str, str, bool]]:
         ("state", _STATE, _STATE, False),
         ("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources", True),
     ]
-    folder = (settings.claim_socket or "").rpartition("/")[0]
+    folder = claim_socket(settings).rpartition("/")[0]
     if folder and folder != "/var/lib/kubelet/pod-resources":
         found.append(("claim-resources", folder, folder, True))
     return found

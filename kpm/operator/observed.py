@@ -10,7 +10,7 @@ from kpm.pods import structure_node
 from kpm.wire import WireError, converter, structure_object
 from kpm_planner.intent import Node
 from kpm_planner.problems import Code, Problem, error
-from kpm_planner.status import PowerNodeStateStatus
+from kpm_planner.state_types import PowerNodeStateStatus
 
 _Value = TypeVar("_Value")
 
@@ -29,15 +29,15 @@ class Held(Generic[_Value]):
     deleting: bool = False
     fault: Problem | None = None
     spec: Mapping[str, Any] = field(factory=dict, hash=False)
+    created: str = ""
 
 
 @frozen
 class NodeSeen:
-    """A node. ready: what its kubelet says; not_ready_since: text of the transition, empty while it is ready."""
+    """A node. ready: what its kubelet says."""
 
     node: Node
     ready: bool
-    not_ready_since: str = ""
 
 
 @frozen
@@ -70,6 +70,7 @@ def _held(document: Object, value: Any, fault: Problem | None = None) -> Held[An
         bool(meta.get("deletionTimestamp")),
         fault,
         dict(document.get("spec") or {}),
+        str(meta.get("creationTimestamp") or ""),
     )
 
 
@@ -100,5 +101,4 @@ def node_seen(document: Object) -> NodeSeen:
     """A node."""
     conditions = (document.get("status") or {}).get("conditions") or ()
     ready: Object = next((item for item in conditions if item.get("type") == "Ready"), {})
-    good = ready.get("status") == "True"
-    return NodeSeen(structure_node(document), good, "" if good else str(ready.get("lastTransitionTime") or ""))
+    return NodeSeen(structure_node(document), ready.get("status") == "True")

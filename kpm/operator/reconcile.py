@@ -9,9 +9,9 @@ from typing import Any
 
 from attrs import frozen
 
-from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name, workload_name
+from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, distinct_workload_name, state_name, workload_name
 from kpm.operator.daemonset import HASH, Image, daemon_set
-from kpm.operator.observed import Held, NodeSeen, Observed
+from kpm.operator.observed import Held, Observed
 from kpm.wire import document_of
 from kpm_planner.cpuset import parse_cpulist
 from kpm_planner.intent import Intent
@@ -24,7 +24,7 @@ from kpm_planner.rollup import (
     shared_workload,
 )
 from kpm_planner.selection import selects_map
-from kpm_planner.status import PowerNodeStateStatus
+from kpm_planner.state_types import PowerNodeStateStatus
 from kpm_planner.validate import validate_intent
 
 
@@ -79,8 +79,8 @@ class Lost:
 def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action, ...]:
     """All that is to be done now, in order."""
     configs = sorted(seen.configs, key=_age)
-    config = next((item for item in configs if not item.deleting), None) if not any(item.deleting and FINALIZER in item.finalizers for item in configs) else None
-    nodes = _selected(config, seen.nodes)
+    config = next((item for item in configs if not item.deleting), None)
+    nodes = _selected(config, seen)
     actions: list[Action] = []
     if config is not None and config.value is not None:
         if FINALIZER not in config.finalizers:
@@ -96,21 +96,25 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
     waiting, endings = _endings(seen, nodes, lost)
     actions += endings
     for item in configs:
-        if item.deleting and FINALIZER in item.finalizers and not waiting:
+        if item.deleting and FINALIZER in item.finalizers and (config is not None or not waiting):
             actions.append(Finalize(item.name, tuple(name for name in item.finalizers if name != FINALIZER)))
-    return (*actions, *_statuses(seen, config, nodes))
+    going = {(action.plural, action.name) for action in actions if isinstance(action, Delete)}
+    statuses = (action for action in _statuses(seen, config, nodes) if (action.plural, action.name) not in going)
+    return (*actions, *statuses)
 
 
 def _age(item: Held[Any]) -> tuple[bool, str, str]:
-    created = item.value.meta.created if item.value is not None else None
-    return (created is None, created.isoformat() if created else "", item.name)
+    return (not item.created, item.created, item.name)
 
 
-def _selected(config: Held[Any] | None, nodes: Mapping[str, NodeSeen]) -> tuple[str, ...]:
-    if config is None or config.value is None:
+def _selected(config: Held[Any] | None, seen: Observed) -> tuple[str, ...]:
+    """Names of the nodes that are managed; where the PowerConfig cannot be read, those that are managed already (R7)."""
+    if config is None:
         return ()
+    if config.value is None:
+        return tuple(sorted({_node_of(item) for item in seen.states} & seen.nodes.keys()))
     selector = config.value.power_node_selector
-    return tuple(sorted(name for name, item in nodes.items() if not selector or selects_map(selector, item.node.labels)))
+    return tuple(sorted(name for name, item in seen.nodes.items() if not selector or selects_map(selector, item.node.labels)))
 
 
 def _duplicates(holder: Held[Any], configs: Iterable[Held[Any]]) -> Iterator[Action]:
@@ -150,13 +154,13 @@ def _wanted_workloads(seen: Observed, nodes: Iterable[str]) -> dict[str, tuple[s
     """Name → profile and node of every workload that is to exist: of each profile that an agent found valid on its node."""
     profiles = {item.name for item in seen.profiles if item.value is not None and not item.value.shared and not item.deleting}
     states = _states(seen)
-    return {
-        workload_name(profile.name, node): (profile.name, node)
-        for node in nodes
-        if node in states
-        for profile in states[node].profiles
-        if profile.valid and profile.name in profiles
-    }
+    found: dict[str, tuple[str, str]] = {}
+    for node in nodes:
+        for profile in states[node].profiles if node in states else ():
+            if profile.valid and profile.name in profiles:
+                name = workload_name(profile.name, node)
+                found[distinct_workload_name(profile.name, node) if name in found else name] = (profile.name, node)
+    return found
 
 
 def _workloads(seen: Observed, nodes: Iterable[str]) -> Iterator[Action]:
@@ -179,7 +183,7 @@ def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> tuple[bool, li
     done = set()
     for item in seen.states:
         node = _node_of(item)
-        if node in selected:
+        if node in selected or item.deleting or item.labels.get(GENERATED) != "true":
             continue
         if node in seen.nodes and node not in lost.nodes and not _released(item):
             waiting = True
@@ -189,7 +193,8 @@ def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> tuple[bool, li
         done.add(node)
         actions.append(Delete("powernodestates", item.name, item.uid))
     kept = {_node_of(item) for item in seen.states} - done
-    actions += [Delete("powernodes", item.name, item.uid) for item in seen.power_nodes if _node_of(item) not in selected | kept and not item.deleting]
+    ours = [item for item in seen.power_nodes if item.labels.get(GENERATED) == "true" and not item.deleting]
+    actions += [Delete("powernodes", item.name, item.uid) for item in ours if _node_of(item) not in selected | kept]
     return waiting, actions
 
 
@@ -200,7 +205,7 @@ def _released(item: Held[PowerNodeStateStatus]) -> bool:
     return any(condition.type == "Released" and condition.status == "True" for condition in item.value.conditions)
 
 
-def _statuses(seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...]) -> Iterator[Action]:
+def _statuses(seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...]) -> Iterator[Apply]:
     """The statuses that differ from what the objects hold."""
     user_workloads = [item for item in seen.workloads if item.labels.get(GENERATED) != "true"]
     held = (*seen.configs, *seen.profiles, *user_workloads, *seen.node_configs, *seen.uncores)
@@ -223,9 +228,9 @@ def _statuses(seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...]) 
     yield from _workload_statuses(seen, nodes, states, errors)
 
 
-def _workload_statuses(seen: Observed, nodes: tuple[str, ...], states: Mapping[str, PowerNodeStateStatus], errors: Mapping[str, tuple[str, ...]]) -> Iterator[Action]:
+def _workload_statuses(seen: Observed, nodes: tuple[str, ...], states: Mapping[str, PowerNodeStateStatus], errors: Mapping[str, tuple[str, ...]]) -> Iterator[Apply]:
     wanted = _wanted_workloads(seen, nodes)
-    shared = {node: tuple(sorted(cpu for pool in state.shared_pool for cpu in parse_cpulist(pool.cpus))) for node, state in states.items()}
+    shared = {node: tuple(sorted({cpu for pool in state.shared_pool for cpu in _cpus(pool.cpus)})) for node, state in states.items()}
     for item in seen.workloads:
         if item.labels.get(GENERATED) == "true":
             if item.name in wanted:
@@ -238,7 +243,15 @@ def _workload_statuses(seen: Observed, nodes: tuple[str, ...], states: Mapping[s
         yield from _status(seen, "PowerWorkload", "powerworkloads", item, PowerWorkloadStatus(where, errors.get(f"PowerWorkload/{item.name}", ())))
 
 
-def _status(seen: Observed, kind: str, plural: str, item: Held[Any], status: object) -> Iterator[Action]:
+def _cpus(text: str) -> frozenset[int]:
+    """A list of CPUs as an agent wrote it; none where it is none."""
+    try:
+        return parse_cpulist(text)
+    except ValueError:
+        return frozenset()
+
+
+def _status(seen: Observed, kind: str, plural: str, item: Held[Any], status: object) -> Iterator[Apply]:
     body = document_of(status)
     if body != item.status and not item.deleting:
         meta = {"name": item.name, "namespace": seen.namespace}

@@ -142,10 +142,14 @@ class Operator:
         if unsynced != self._told:
             self.log.info("waiting for the API server", kinds=list(unsynced)) if unsynced else self.log.info("all kinds are listed")
             self._told = unsynced
-        if unsynced or not self.lease.leading:
+        if unsynced or not self._leads():
             return _RESYNC
         seen = self.world.observed()
-        failed = sum(not self.carry_out(action) for action in reconcile(seen, self.image, self._lost_nodes(seen)))
+        failed = 0
+        for action in reconcile(seen, self.image, self._lost_nodes(seen)):
+            if not self._leads():
+                return _RESYNC
+            failed += not self.carry_out(action)
         self._failures = self._failures + 1 if failed else 0
         if failed:
             return float(min(_RETRY_FIRST * 2 ** min(self._failures, 10), _RETRY_LONGEST))
@@ -171,6 +175,10 @@ class Operator:
                 "done", action=type(action).__name__, kind=getattr(action, "plural", "powerconfigs"), name=action.name, part=getattr(action, "subresource", None)
             )
         return True
+
+    def _leads(self) -> bool:
+        """Whether this one may act at this moment; asked before every action."""
+        return self.lease.leading
 
     def _finalize(self, action: Finalize) -> None:
         before = next((item.finalizers for item in self.world.configs.values() if item.name == action.name), ())

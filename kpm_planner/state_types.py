@@ -1,0 +1,136 @@
+"""The types of what a node's agent reports, as the API has them: PowerNode in lines for people, PowerNodeState in fields for programs.
+
+`description` in a field's metadata is the text of the resource's schema.
+"""
+
+from attrs import field, frozen
+
+
+def _text(description: str) -> dict[str, object]:
+    return {"description": description}
+
+
+@frozen
+class Condition:
+    """One aspect of a node's state, as Kubernetes conditions are."""
+
+    type: str = field(metadata=_text("What is judged."))
+    status: str = field(metadata={"description": "Whether it is so.", "enum": ["True", "False", "Unknown"]})
+    reason: str = field(metadata=_text("One word for why."))
+    message: str = field(default="", metadata=_text("One sentence for a person."))
+    last_transition_time: str | None = field(default=None, metadata={"description": "When the status last changed.", "format": "date-time"})
+
+
+@frozen
+class Values:
+    """Settings of CPUs; left out where the kernel has no such file or nothing is asked. Units: kHz."""
+
+    min_khz: int | None = field(default=None, metadata=_text("Lowest frequency, kHz."))
+    max_khz: int | None = field(default=None, metadata=_text("Highest frequency, kHz."))
+    governor: str | None = field(default=None, metadata=_text("Scaling governor."))
+    epp: str | None = field(default=None, metadata=_text("Energy performance preference."))
+    idle_on: tuple[str, ...] = field(default=(), metadata=_text("Idle states that are on."))
+    idle_off: tuple[str, ...] = field(default=(), metadata=_text("Idle states that are off."))
+
+
+@frozen
+class CpuValues:
+    """What was asked of some CPUs, and what their files show."""
+
+    cpus: str = field(metadata=_text("CPU ids as a list such as 0-3,8."))
+    requested: Values = field(default=Values(), metadata=_text("What the plan asks; left out is baseline."))
+    effective: Values = field(default=Values(), metadata=_text("What the kernel shows."))
+
+
+@frozen
+class PoolState:
+    """CPUs of one pool under one profile."""
+
+    cpus: str = field(metadata=_text("CPU ids as a list such as 0-3,8."))
+    power_profile: str | None = field(default=None, metadata=_text("The PowerProfile in force; left out: baseline."))
+
+
+@frozen
+class ContainerState:
+    """A container that owns CPUs."""
+
+    name: str = field(metadata=_text("Container name."))
+    id: str = field(default="", metadata=_text("Container id with its runtime."))
+    pod: str = field(default="", metadata=_text("Pod name."))
+    namespace: str = field(default="", metadata=_text("Pod namespace."))
+    pod_uid: str = field(default="", metadata=_text("Pod uid."))
+    exclusive_cpus: tuple[int, ...] = field(default=(), metadata=_text("CPUs that are the container's own."))
+    power_profile: str = field(default="", metadata=_text("The profile in force; left out: baseline."))
+    workload: str = field(default="", metadata=_text("The PowerWorkload object that lists it."))
+
+
+@frozen
+class ProblemState:
+    """Something that could not be honoured on this node (docs/problems.md lists the codes)."""
+
+    severity: str = field(metadata=_text("error: the object has no effect here. warning: it has."))
+    code: str = field(metadata=_text("Stable code."))
+    object: str = field(metadata=_text("Kind/name that asked."))
+    message: str = field(default="", metadata=_text("What is wrong and what is allowed."))
+    field: str = field(default="", metadata=_text("Field that asked."))
+
+
+@frozen
+class ProfileState:
+    """A profile on this node."""
+
+    name: str = field(metadata=_text("PowerProfile."))
+    valid: bool = field(default=True, metadata=_text("Whether it can be used here."))
+    errors: tuple[str, ...] = field(default=(), metadata=_text("Why not."))
+
+
+@frozen
+class UncoreState:
+    """An uncore entry. Units: kHz."""
+
+    name: str = field(metadata=_text("Directory of the entry."))
+    requested_min_khz: int | None = field(default=None, metadata=_text("Asked; left out: baseline. kHz."))
+    requested_max_khz: int | None = field(default=None, metadata=_text("Asked; left out: baseline. kHz."))
+    min_khz: int | None = field(default=None, metadata=_text("Shown, kHz."))
+    max_khz: int | None = field(default=None, metadata=_text("Shown, kHz."))
+
+
+@frozen
+class PoolSizes:
+    """How many CPUs each pool has."""
+
+    shared: int = field(default=0, metadata=_text("Under the shared profile."))
+    reserved: int = field(default=0, metadata=_text("Kept for the system."))
+    exclusive: int = field(default=0, metadata=_text("Owned by containers."))
+    unmanaged: int = field(default=0, metadata=_text("Covered by nothing."))
+    offline: int = field(default=0, metadata=_text("Offline."))
+
+
+@frozen
+class PowerNodeStateStatus:
+    """State of one node, for programs."""
+
+    sizes: PoolSizes = field(default=PoolSizes(), metadata=_text("Number of CPUs in each pool."))
+    shared_pool: tuple[PoolState, ...] = field(default=(), metadata=_text("CPUs under the shared profile."))
+    reserved_pools: tuple[PoolState, ...] = field(default=(), metadata=_text("CPUs kept for the system."))
+    exclusive_pools: tuple[ContainerState, ...] = field(default=(), metadata=_text("Containers with CPUs of their own."))
+    profiles: tuple[ProfileState, ...] = field(default=(), metadata=_text("Profiles that are offered here."))
+    values: tuple[CpuValues, ...] = field(default=(), metadata=_text("Requested and effective values, CPUs with equal ones together."))
+    uncore: tuple[UncoreState, ...] = field(default=(), metadata=_text("Uncore entries."))
+    problems: tuple[ProblemState, ...] = field(default=(), metadata=_text("What could not be honoured."))
+    conditions: tuple[Condition, ...] = field(default=(), metadata={"description": "Conditions of the node's agent.", "list_map_keys": ["type"], "maxItems": 32})
+    omitted: int | None = field(default=None, metadata=_text("Entries that are left out above for lack of room."))
+
+
+@frozen
+class PowerNodeStatus:
+    """State of one node in lines for people; frequencies in kHz, the maximum first."""
+
+    power_profiles: tuple[str, ...] = field(default=(), metadata=_text("name: max || min || epp || governor || idle states"))
+    power_workloads: tuple[str, ...] = field(default=(), metadata=_text("profile: profile || CPUs"))
+    shared_pool: str = field(default="", metadata=_text("profile || max || min || CPUs"))
+    reserved_pools: tuple[str, ...] = field(default=(), metadata=_text("max || min || CPUs"))
+    unaffected_cores: str = field(default="", metadata=_text("CPUs that nothing covers."))
+    power_containers: tuple[ContainerState, ...] = field(default=(), metadata=_text("Containers with CPUs of their own."))
+    custom_devices: tuple[str, ...] = field(default=(), metadata=_text("Extended resources that hand out CPUs."))
+    omitted: int | None = field(default=None, metadata=_text("Entries that are left out above for lack of room."))

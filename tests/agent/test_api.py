@@ -1,0 +1,279 @@
+"""The client on the wire: what it asks a real HTTP server, and what it makes of every answer."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from http_server import Server, begin_chunks, chunk, serving
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpm.kube.api import JSON_PATCH, Api, ApiError, Resource
+
+THINGS = Resource("power.openshift.io", "v1", "powerprofiles", "power-manager")
+NODES = Resource("", "v1", "nodes")
+BODY = {"metadata": {"name": "a"}, "spec": {"gone": None, "text": "ü", "list": [1, {"deep": True}]}}
+OURS = "/apis/power.openshift.io/v1/namespaces/power-manager/powerprofiles"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server."""
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def api(server: Server) -> Iterator[Api]:
+    """A client with a token."""
+    client = server.api(api_key={"authorization": "bearer secret"})
+    yield client
+    client._client.close()
+
+
+# --- what is asked ---
+
+VERBS: dict[str, tuple[Any, str, str, Any]] = {
+    "get": (lambda api: api.get(THINGS, "a"), "GET", f"{OURS}/a", None),
+    "get elsewhere": (lambda api: api.get(THINGS, "a", "other"), "GET", f"{OURS}/a".replace("power-manager", "other"), None),
+    "get of no namespace": (lambda api: api.get(NODES, "n"), "GET", "/api/v1/nodes/n", None),
+    "list": (lambda api: api.list(THINGS, {"limit": "5", "labelSelector": "!a=b,c"}), "GET", f"{OURS}?limit=5&labelSelector=%21a%3Db%2Cc", None),
+    "create": (lambda api: api.create(THINGS, BODY), "POST", OURS, ("application/json", BODY)),
+    "replace": (lambda api: api.replace(THINGS, "a", BODY), "PUT", f"{OURS}/a", ("application/json", BODY)),
+    "merge patch": (lambda api: api.patch(NODES, "n", BODY, subresource="status"), "PATCH", "/api/v1/nodes/n/status", ("application/merge-patch+json", BODY)),
+    "JSON patch": (lambda api: api.patch(THINGS, "a", [{"op": "test"}], kind=JSON_PATCH), "PATCH", f"{OURS}/a", ("application/json-patch+json", [{"op": "test"}])),
+    "apply": (lambda api: api.apply(THINGS, "a", BODY, "me"), "PATCH", f"{OURS}/a?fieldManager=me&force=true", ("application/apply-patch+yaml", BODY)),
+    "apply of a status": (
+        lambda api: api.apply(THINGS, "a", BODY, "me", subresource="status"), "PATCH", f"{OURS}/a/status?fieldManager=me&force=true",
+        ("application/apply-patch+yaml", BODY),
+    ),
+    "delete": (
+        lambda api: api.delete(THINGS, "a", uid="u"), "DELETE", f"{OURS}/a",
+        ("application/json", {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background", "preconditions": {"uid": "u"}}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "method", "target", "sent"), VERBS.values(), ids=list(VERBS))
+def test_each_verb_is_one_request(server: Server, api: Api, call: Any, method: str, target: str, sent: Any) -> None:
+    """Method, path, query, type and body; nulls are sent, for they delete; with the token of the configuration."""
+    server.say(200, {"answer": 1})
+    assert call(api) == (None if method == "DELETE" else {"answer": 1})
+    (request,) = server.requests
+    assert (request.method, request.target.replace("%3D", "=")) == (method, target.replace("%3D", "="))
+    assert (request.headers["authorization"], request.headers["accept"]) == ("bearer secret", "application/json")
+    assert (request.body == b"") if sent is None else ((request.headers["content-type"], request.document) == sent)
+
+
+def test_without_a_token_none_is_sent(server: Server) -> None:
+    """A kubeconfig with client certificates has none."""
+    server.api().get(NODES, "n")
+    assert "authorization" not in server.requests[0].headers
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
+
+
+@given(NAMES, NAMES, NAMES)
+def test_a_name_stays_in_its_segment_of_the_path(name: str, namespace: str, subresource: str) -> None:
+    """Slashes, dots, percent signs, blanks, question marks, any letter."""
+    path = THINGS.path(name, subresource, namespace)
+    assert path.isascii()
+    assert not set(path) & set("?#;\\ \r\n")
+    segments = path.split("/")
+    assert segments[:5] == ["", "apis", "power.openshift.io", "v1", "namespaces"]
+    assert [unquote(segment) for segment in segments[5:]] == [namespace, "powerprofiles", name, subresource]
+
+
+def test_odd_names_are_on_the_wire_what_they_are(server: Server, api: Api) -> None:
+    """Neither this client nor the library below it cuts, joins or decodes them."""
+    for name in ("a/b", "../b", "a?b=c", "a#b", "a%2Fb", "a b", "ä", "a;b", "a\\b", "...", "a\r\nX: y"):
+        api.get(NODES, name)
+        parts = urlsplit(server.requests[-1].target)
+        assert (unquote(parts.path.removeprefix("/api/v1/nodes/")), parts.path.count("/"), parts.query) == (name, 4, "")
+
+
+# --- what is answered ---
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 422, 429, 500, 503])
+def test_a_refusal_has_its_status_reason_and_message(server: Server, api: Api, status: int) -> None:
+    """As Kubernetes' Status objects say it, in one line; nothing is asked twice."""
+    server.say(status, {"kind": "Status", "reason": "SomeReason", "message": "because\nof that"})
+    with pytest.raises(ApiError, match=rf"^{status} SomeReason: because\\x0aof that$") as failure:
+        api.get(NODES, "n")
+    assert (failure.value.status, failure.value.reason, failure.value.retry_after) == (status, "SomeReason", None)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"upstream error", b"\xff\xfe", b"[]", b"3", b"null", b'{"reason": null}', b"x" * 100000])
+def test_a_refusal_by_somebody_in_between_is_one_as_well(server: Server, api: Api, body: bytes) -> None:
+    """A load balancer's page instead of a Status; the text is bounded."""
+    server.say(502, body)
+    with pytest.raises(ApiError) as failure:
+        api.get(NODES, "n")
+    assert (failure.value.status, failure.value.reason) == (502, "Refused")
+    assert len(str(failure.value)) < 400
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("0", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("1.5", None), ("soon", None)])
+def test_retry_after_is_read_where_it_is_seconds(server: Server, api: Api, text: str, seconds: float | None) -> None:
+    """A date is not waited for."""
+    server.say(429, {"reason": "TooManyRequests"}, Retry_After=text)
+    with pytest.raises(ApiError) as failure:
+        api.get(NODES, "n")
+    assert failure.value.retry_after == seconds
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[1]", b"null", b"\xff"])
+def test_an_answer_that_is_no_object_is_an_error(server: Server, api: Api, body: bytes) -> None:
+    """A captive portal says 200 to everything."""
+    server.say(200, body)
+    with pytest.raises(ApiError, match="200 BadAnswer"):
+        api.get(NODES, "n")
+
+
+def test_a_redirect_is_not_followed(server: Server, api: Api) -> None:
+    """The token goes to nobody else."""
+    server.say(302, {}, Location=f"http://127.0.0.1:{server.port}/else")
+    with pytest.raises(ApiError) as failure:
+        api.get(NODES, "n")
+    assert (failure.value.status, len(server.requests)) == (302, 1)
+
+
+@pytest.mark.parametrize("status", [404, 409])
+def test_deleting_what_is_gone_is_fine(server: Server, api: Api, status: int) -> None:
+    """Or what is another object of that name by now; any other refusal is not."""
+    server.say(status, {"reason": "NotFound"})
+    api.delete(NODES, "n")
+    server.say(403, {"reason": "Forbidden"})
+    with pytest.raises(ApiError, match="403 Forbidden"):
+        api.delete(NODES, "n")
+
+
+def test_nobody_there_is_an_error_without_status() -> None:
+    """A connection refused, for a request and for a watch."""
+    with serving() as server:
+        api = server.api()
+    for ask in (lambda: api.get(NODES, "n"), lambda: list(api.watch(NODES, {}, lambda _end: None))):
+        with pytest.raises(ApiError, match=r"^no answer ") as failure:
+            ask()
+        assert failure.value.status == 0
+
+
+def cut_off(link: Any) -> None:
+    """An answer that is shorter than it says."""
+    link.send_response(200)
+    link.send_header("Content-Length", "1000")
+    link.end_headers()
+    link.wfile.write(b'{"half": ')
+
+
+@pytest.mark.parametrize("write", [cut_off, lambda link: None, lambda link: link.wfile.write(b"garbage\r\n\r\n")], ids=["half", "nothing", "garbage"])
+def test_an_answer_that_breaks_off_is_an_error_without_status(server: Server, api: Api, write: Any) -> None:
+    """Whoever asked does not know whether it was done."""
+    server.write = write
+    with pytest.raises(ApiError) as failure:
+        api.get(NODES, "n")
+    assert failure.value.status == 0
+
+
+# --- watches ---
+
+
+def event(name: str) -> dict[str, Any]:
+    """An event."""
+    return {"type": "ADDED", "object": {"metadata": {"name": name}}}
+
+
+def watch_of(*pieces: bytes) -> Any:
+    """A watch that sends these pieces, each by itself, and ends."""
+
+    def write(link: Any) -> None:
+        begin_chunks(link)
+        for piece in (*pieces, b""):
+            chunk(link, piece)
+            time.sleep(0.002)
+
+    return write
+
+
+def test_events_come_whole_however_they_are_cut(server: Server, api: Api) -> None:
+    """Several in a chunk, one in many chunks, a letter cut in two, blank lines."""
+    events = [event("a"), event("bü"), event("c" * 200_000), event("d")]
+    text = "\n".join(json.dumps(item, ensure_ascii=False) for item in events).encode() + b"\n\n"
+    cuts = [0, 3, 40, text.index("ü".encode()) + 1, 300, 90_000, len(text) - 20, len(text)]
+    server.write = watch_of(*(text[start:end] for start, end in pairwise(cuts)))
+    assert list(api.watch(THINGS, {"resourceVersion": "5"}, lambda _end: None)) == events
+    assert server.requests[0].target == f"{OURS}?resourceVersion=5&watch=true"
+
+
+def test_an_event_is_given_before_the_next_one_is_sent(server: Server, api: Api) -> None:
+    """A watch is no download."""
+    more = threading.Event()
+
+    def write(link: Any) -> None:
+        begin_chunks(link)
+        chunk(link, json.dumps(event("a")).encode() + b"\n")
+        if more.wait(5):
+            chunk(link, json.dumps(event("b")).encode() + b"\n")
+            chunk(link, b"")
+
+    server.write = write
+    events = api.watch(NODES, {}, lambda _end: None)
+    assert next(events) == event("a")
+    more.set()
+    assert list(events) == [event("b")]
+
+
+def test_a_watch_that_is_refused_is_an_error(server: Server, api: Api) -> None:
+    """With the server's own words, among them 410 for a version that it has forgotten."""
+    server.say(410, {"reason": "Expired", "message": "too old resource version"}, Retry_After="3")
+    with pytest.raises(ApiError, match="410 Expired: too old") as failure:
+        list(api.watch(NODES, {}, lambda _end: None))
+    assert (failure.value.status, failure.value.retry_after) == (410, 3.0)
+
+
+def broken_chunks(link: Any) -> None:
+    """A watch that ends in the middle of a chunk."""
+    begin_chunks(link)
+    chunk(link, json.dumps(event("a")).encode() + b"\n")
+    link.wfile.write(b"100\r\nhalf")
+
+
+@pytest.mark.parametrize("write", [broken_chunks, watch_of(json.dumps(event("a")).encode() + b"\n{half\n")], ids=["cut off", "no JSON"])
+def test_a_watch_that_breaks_gives_what_came_and_then_an_error(server: Server, api: Api, write: Any) -> None:
+    """So that whoever follows it knows that it has not ended well."""
+    server.write, found = write, []
+    with pytest.raises(ApiError, match="no answer WatchBroken"):
+        found.extend(iter(api.watch(NODES, {}, lambda _end: None)))
+    assert found == [event("a")]
+
+
+def test_a_watch_can_be_ended_from_another_thread(server: Server, api: Api) -> None:
+    """While it waits for an event that never comes; and again when it has ended long since."""
+    ends: list[Any] = []
+    release = threading.Event()
+
+    def write(link: Any) -> None:
+        begin_chunks(link)
+        chunk(link, json.dumps(event("a")).encode() + b"\n")
+        release.wait(10)
+
+    server.write = write
+    events = api.watch(NODES, {}, ends.append)
+    assert next(events) == event("a")
+    timer = threading.Timer(0.1, ends[0])
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(ApiError, match="WatchBroken"):
+        assert list(events) == []
+    assert time.monotonic() - started < 3
+    ends[0]()
+    release.set()
+    timer.join()

@@ -1,0 +1,281 @@
+"""The operator's decisions: what agents may do, what is made for whom, in which order it goes, and what is never touched."""
+
+from typing import Any
+
+import pytest
+from attrs import evolve, fields
+from clusters import IMAGE, NAMESPACE, Released, World, kept_by_operator, running
+
+from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name, workload_name
+from kpm.operator.daemonset import HASH, Image, daemon_set
+from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Tell
+from kpm_planner.intent import AgentSettings, Meta, PowerConfig, Toleration
+
+# --- the agents' DaemonSet ---
+
+SETTINGS = AgentSettings(
+    image="other:2", image_pull_policy="Always", tolerations=(Toleration("a", "Exists", None, "NoExecute", 0),), resync_period="30s", repair="report",
+    log_level="debug", claim_socket="/var/lib/kubelet/plugins/cpu/pod-resources.sock", measure_only=True, metrics_port=9999,
+)  # fmt: skip
+CONFIGS = {
+    "default": PowerConfig(Meta("c")),
+    "all settings": PowerConfig(Meta("c"), power_node_selector={"power": "yes"}, agent=SETTINGS),
+    "claims beside": PowerConfig(Meta("c"), agent=AgentSettings(claim_socket="/var/lib/kubelet/pod-resources/claims.sock")),
+}
+
+
+def mark(config: PowerConfig, image: Image = IMAGE) -> str:
+    """The hash that says whether the DaemonSet has changed."""
+    found: str = daemon_set(config, NAMESPACE, image)["metadata"]["annotations"][HASH]
+    return found
+
+
+def everything(value: Any) -> list[tuple[Any, Any]]:
+    """All keys and values at every depth."""
+    pairs = list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    return [*pairs, *(found for _, item in pairs for found in everything(item))]
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
+def test_the_agents_have_no_privilege_and_no_mount_in_sys(config: PowerConfig) -> None:
+    """Whatever is set; of the host they see the CPUs, their state and the kubelet's sockets, and only the first two for writing."""
+    pod = daemon_set(config, NAMESPACE, IMAGE)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    found = everything(pod)
+    assert not {"privileged", "add", "hostPID", "hostNetwork", "hostIPC"} & {key for key, _ in found}
+    assert ("drop", ["ALL"]) in found
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert not container["securityContext"]["allowPrivilegeEscalation"]
+    targets = {mount["mountPath"]: mount["readOnly"] for mount in container["volumeMounts"]}
+    assert len(targets) == len(container["volumeMounts"])
+    assert not [target for target in targets if f"{target}/".startswith(("/sys/", "/proc/", "/dev/"))]
+    assert {target for target, read_only in targets.items() if not read_only} == {"/host/sys/devices/system/cpu", "/var/lib/kpm"}
+    sources = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes"]}
+    assert set(sources) == {mount["name"] for mount in container["volumeMounts"]}
+    beside = {"/var/lib/kubelet/plugins/cpu"} if config is CONFIGS["all settings"] else set()
+    assert set(sources.values()) == {"/sys/devices/system/cpu", "/var/lib/kpm", "/var/lib/kubelet/pod-resources"} | beside
+
+
+def test_only_the_operators_own_setting_makes_them_privileged() -> None:
+    """No PowerConfig can."""
+    pod = daemon_set(CONFIGS["all settings"], NAMESPACE, evolve(IMAGE, privileged=True))["spec"]["template"]["spec"]
+    assert ("privileged", True) in everything(pod)
+
+
+def test_every_setting_changes_the_hash() -> None:
+    """So that the DaemonSet is rolled when it must be; the same settings give the same one."""
+    base = PowerConfig(Meta("c"))
+    names = [item.name for item in fields(AgentSettings)]
+    marks = [mark(evolve(base, agent=evolve(base.agent, **{name: getattr(SETTINGS, name)}))) for name in names]
+    more = [mark(base), mark(evolve(base, power_node_selector={"a": "b"})), mark(base, Image("kpm:2")), mark(base, Image("kpm:1", privileged=True))]
+    assert len({*marks, *more}) == len(names) + 4
+    assert mark(evolve(base, meta=Meta("d", uid="u"), custom_devices=("x/y",), duplicate_power_config="reject")) == mark(base)
+
+
+def test_arguments_and_ports_follow_the_settings() -> None:
+    """Each is an option of the agent."""
+    (container,) = daemon_set(CONFIGS["all settings"], NAMESPACE, IMAGE)["spec"]["template"]["spec"]["containers"]
+    words = container["args"]
+    options = {"--port": "9999", "--resync": "30s", "--repair": "report", "--log-level": "debug", "--claim-socket": SETTINGS.claim_socket}
+    assert {key: words[words.index(key) + 1] for key in options} == options
+    assert words[-1] == "--measure-only"
+    assert {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")} == {9999} == {item["containerPort"] for item in container["ports"]}
+
+
+# --- what is made ---
+
+
+def deletes(actions: list[Action]) -> list[str]:
+    """Plurals and names of what was deleted, in order."""
+    return [f"{action.plural}/{action.name}" for action in actions if isinstance(action, Delete)]
+
+
+def test_a_power_config_makes_agents_and_two_objects_a_selected_node() -> None:
+    """And is held by the finalizer before anything else is done; then all is quiet."""
+    world = World()
+    for name, power in (("a", "yes"), ("b", "yes"), ("c", "no")):
+        world.node(name, power=power)
+    world.put("powerconfigs", "config", {"powerNodeSelector": {"power": "yes"}})
+    actions = world.settle()
+    assert actions[0] == Finalize("config", (FINALIZER,))
+    assert world.names("daemonsets") == [AGENT_NAME]
+    assert world.names("powernodes") == ["a", "b"]
+    assert world.names("powernodestates") == [state_name("a"), state_name("b")]
+    assert world.status("powerconfigs", "config") == {"nodes": ["a", "b"], "errors": []}
+    assert {item["metadata"]["labels"][GENERATED] for plural in ("powernodes", "powernodestates", "daemonsets") for item in world.of(plural)} == {"true"}
+
+
+def test_a_workload_is_made_where_an_agent_found_the_profile_valid() -> None:
+    """Not for shared profiles, not for ones that no object is behind; it goes with the profile, and is not deleted twice."""
+    world = running("a", "b", profiles=("fast", "quick"))
+    world.put("powerprofiles", "slow", {"shared": True})
+    world.report("a", "fast", "slow", "ghost")
+    world.status("powernodestates", state_name("a"))["profiles"].append({"name": "quick", "valid": False, "errors": ["no"]})
+    world.settle()
+    assert world.names("powerworkloads") == sorted([workload_name("fast", "a"), workload_name("fast", "b"), workload_name("quick", "b")])
+    world.objects["powerworkloads", workload_name("fast", "b")]["metadata"]["finalizers"] = ["example.com/slow"]
+    world.delete("powerprofiles", "fast")
+    assert sorted(deletes(world.settle())) == [f"powerworkloads/{workload_name('fast', node)}" for node in "ab"]
+
+
+def test_the_daemon_set_is_applied_when_it_differs_and_only_then() -> None:
+    """A changed setting, a hash that somebody changed, and one that was deleted."""
+    world = running("a")
+    world.objects["powerconfigs", "config"]["spec"]["agent"] = {"logLevel": "debug"}
+    assert [action.name for action in world.settle() if isinstance(action, Apply)] == [AGENT_NAME]
+    world.objects["daemonsets", AGENT_NAME]["metadata"]["annotations"] = {}
+    world.settle()
+    world.delete("daemonsets", AGENT_NAME)
+    world.settle()
+    assert world.names("daemonsets") == [AGENT_NAME]
+    assert len(world.actions) == 3
+
+
+@pytest.mark.parametrize("rule", [None, "delete", "reject"])
+def test_of_two_power_configs_the_older_one_holds(rule: str | None) -> None:
+    """The later one is deleted with an Event, or only marked; the rule is the holder's."""
+    world = running("a")
+    if rule:
+        world.objects["powerconfigs", "config"]["spec"]["duplicatePowerConfig"] = rule
+    world.put("powerconfigs", "another", {"duplicatePowerConfig": "delete"}, age=4)
+    actions = world.settle()
+    if rule == "reject":
+        assert deletes(actions) == []
+        (line,) = world.status("powerconfigs", "another")["errors"]
+        assert "PowerConfig/config is older" in line
+        assert "nodes" not in world.status("powerconfigs", "another")
+        assert world.status("powerconfigs", "config") == {"nodes": ["a"], "errors": []}
+    else:
+        assert deletes(actions) == ["powerconfigs/another"]
+        assert [(action.name, action.reason) for action in actions if isinstance(action, Tell)] == [("another", "Duplicate")]
+    assert world.names("powernodes") == ["a"]
+    assert kept_by_operator(world.objects["powerconfigs", "config"])
+
+
+# --- the end of a node, and of all ---
+
+
+def test_a_node_that_is_not_selected_any_more_is_waited_for() -> None:
+    """Its objects go when its agent says that it has restored, and not before; other nodes are not touched."""
+    world = running("a", "b", profiles=("fast",))
+    world.objects["nodes", "a"]["metadata"]["labels"]["power"] = "no"
+    assert deletes(world.settle()) == [f"powerworkloads/{workload_name('fast', 'a')}"]
+    world.report("a", conditions=[{"type": "Released", "status": "False", "reason": "NotRestored"}])
+    assert deletes(world.settle()) == []
+    world.release("a")
+    assert deletes(world.settle()) == [f"powernodestates/{state_name('a')}", "powernodes/a"]
+    assert world.names("powernodes") == ["b"]
+
+
+@pytest.mark.parametrize("way", ["released", "gone", "lost", "never reported"])
+def test_a_deleted_power_config_goes_last(way: str) -> None:
+    """After the agents, and after every node is released, gone, or lost, which an Event says."""
+    world = running("a", "b", profiles=("fast",))
+    world.delete("powerconfigs", "config")
+    actions = world.settle()
+    assert "daemonsets/power-node-agent" in deletes(actions)
+    assert not any(isinstance(action, Apply) for action in actions)
+    world.release("a")
+    assert not any(isinstance(action, Finalize) for action in world.settle())
+    assert world.names("powernodestates") == [state_name("b")]
+    if way == "released":
+        world.release("b")
+    elif way == "gone":
+        world.delete("nodes", "b")
+    elif way == "lost":
+        world.lost = frozenset({"b"})
+    else:
+        del world.objects["powernodestates", state_name("b")]["status"]
+    actions = world.settle()
+    assert actions[-1] == Finalize("config", ())
+    told = [action.message for action in actions if isinstance(action, Tell)]
+    assert len(told) == (1 if way == "lost" else 0)
+    assert all("node b" in message for message in told)
+    assert sorted({plural for plural, _ in world.objects}) == (["nodes", "powerprofiles"])
+
+
+def test_a_power_config_that_waited_takes_over_when_the_holder_has_gone() -> None:
+    """At once: a plan leaves no residue, so nothing has to be put back between the two."""
+    world = running("a")
+    world.objects["powerconfigs", "config"]["spec"]["duplicatePowerConfig"] = "reject"
+    world.put("powerconfigs", "another", age=4)
+    world.settle()
+    world.delete("powerconfigs", "config")
+    world.settle()
+    assert kept_by_operator(world.objects["powerconfigs", "another"])
+    assert (world.names("powerconfigs"), world.names("daemonsets"), world.names("powernodes")) == (["another"], [AGENT_NAME], ["a"])
+    assert world.status("powerconfigs", "another") == {"nodes": ["a"], "errors": []}
+
+
+def test_finalizers_of_others_stay() -> None:
+    """When ours comes and when it goes."""
+    world = World()
+    world.put("powerconfigs", "config", finalizers=["example.com/other"])
+    world.settle()
+    assert world.objects["powerconfigs", "config"]["metadata"]["finalizers"] == ["example.com/other", FINALIZER]
+    world.delete("powerconfigs", "config")
+    world.settle()
+    assert world.objects["powerconfigs", "config"]["metadata"]["finalizers"] == ["example.com/other"]
+
+
+def test_a_node_that_comes_back_is_set_up_again() -> None:
+    """Also where its Released state was still there."""
+    world = running("a", profiles=("fast",))
+    world.objects["nodes", "a"]["metadata"]["labels"]["power"] = "no"
+    world.settle()
+    world.report("a", conditions=[Released])
+    world.objects["nodes", "a"]["metadata"]["labels"]["power"] = "yes"
+    world.settle()
+    world.report("a", "fast")
+    world.settle()
+    assert world.names("powerworkloads") == [workload_name("fast", "a")]
+
+
+# --- errors ---
+
+
+def problem(name: str, message: str, severity: str = "error") -> dict[str, Any]:
+    """What an agent reports of a profile."""
+    return {"severity": severity, "code": "frequency-range", "object": f"PowerProfile/{name}", "message": message, "field": "spec.pstates.max"}
+
+
+def test_a_fault_on_many_nodes_is_one_line_with_ten_names() -> None:
+    """Another message is another line; warnings are the nodes' own business."""
+    nodes = [f"n{number:02}" for number in range(13)]
+    world = running(*nodes, profiles=("fast",))
+    for node in nodes:
+        own = problem("fast", "too high here") if node == "n07" else problem("fast", "rounded", "warning")
+        world.report(node, problems=(problem("fast", "too high"), own))
+    world.settle()
+    assert world.status("powerprofiles", "fast")["errors"] == [
+        "spec.pstates.max: too high (on n00, n01, n02, n03, n04, n05, n06, n07, n08, n09 and 3 more)",
+        "spec.pstates.max: too high here (on n07)",
+    ]
+    for node in nodes[:-1]:
+        world.objects["nodes", node]["metadata"]["labels"]["power"] = "no"
+    world.settle()
+    assert world.status("powerprofiles", "fast")["errors"] == ["spec.pstates.max: too high (on n12)"]
+
+
+def test_errors_are_empty_when_nothing_is_wrong_any_more() -> None:
+    """The list stays, so that one can see that somebody has looked; faults that need no node are said without one."""
+    world = running("a", profiles=("fast",))
+    assert world.status("powerprofiles", "fast") == {"errors": []}
+    world.objects["powerprofiles", "fast"]["spec"] = {"pstates": {"min": 3000, "max": 2000}}
+    world.settle()
+    (line,) = world.status("powerprofiles", "fast")["errors"]
+    assert line.startswith("spec.pstates")
+    assert "(on " not in line
+    world.objects["powerprofiles", "fast"]["spec"] = {"pstates": {"max": 2000}}
+    world.settle()
+    assert world.status("powerprofiles", "fast") == {"errors": []}
+
+
+def test_an_object_that_cannot_be_read_says_so_and_spoils_no_other() -> None:
+    """As an older version's might be."""
+    world = running("a", profiles=("fast",))
+    world.put("powerprofiles", "odd", {"pstates": ["not", "a", "mapping"]})
+    world.settle()
+    (line,) = world.status("powerprofiles", "odd")["errors"]
+    assert "spec.pstates" in line
+    assert world.names("powerworkloads") == [workload_name("fast", "a")]

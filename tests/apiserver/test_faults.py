@@ -1,0 +1,266 @@
+"""What goes wrong around operator and agent, and how it ends: the plan in force, no object lost, no busy loop."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import World
+from nodes import LABEL, NAMESPACE, SimNode, pod
+from server import ApiServer, wait_for
+
+from kpm.machines import MachineSpec
+
+pytestmark = pytest.mark.apiserver
+REPO = Path(__file__).parents[2]
+SMALL = MachineSpec(cores=8, epp="balance_performance")
+SLOW, FAST = (800000, 1670000, "powersave", "power"), (2975000, 3555000, "performance", "performance")
+KILLS = 200
+AGENT = f"system:serviceaccount:{NAMESPACE}:power-manager-node-agent"
+
+
+def policy(server: ApiServer, *names: str) -> None:
+    for name in names or ("powerconfig", "shared-profile", "shared-workload", "powerprofile"):
+        server.kubectl("apply", "-f", str(REPO / f"examples/example-{name}.yaml"))
+
+
+def in_force(node: SimNode) -> bool:
+    return node.cpufreqs("2-3") == {FAST} and node.cpufreqs("4-7") == {SLOW}
+
+
+def ready(server: ApiServer, node: str) -> bool:
+    found = server.get("pns", f"{node}-power-state", "-n", NAMESPACE)
+    conditions = ((found or {}).get("status") or {}).get("conditions") or ()
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
+
+
+def admit(server: ApiServer, node: SimNode, name: str = "web", cpus: Any = (2, 3)) -> None:
+    server.apply(pod(name, node.name, len(cpus), "performance"))
+    node.kubelet.cpus["default", name, "app"] = set(cpus)
+    container = {"name": "app", "image": "app", "imageID": "app", "ready": True, "restartCount": 0, "containerID": f"cri-o://{name}", "state": {"running": {}}}
+    server.status("pod", name, {"phase": "Running", "qosClass": "Guaranteed", "containerStatuses": [container]}, "default")
+
+
+@pytest.fixture
+def node(server: ApiServer, world: World) -> SimNode:
+    """A labelled node with a running pod, the policy applied, everything in force."""
+    made = world.node("one", SMALL)
+    server.kubectl("label", "node", "one", f"{LABEL}=true")
+    world.start()
+    policy(server)
+    admit(server, made)
+    wait_for("the plan is in force", lambda: in_force(made) and ready(server, "one"), 40)
+    return made
+
+
+def moved(server: ApiServer, node: SimNode) -> None:
+    """Everything still works: an edited profile arrives, and goes back."""
+    edit = '{{"spec":{{"pstates":{{"max":"{}"}}}}}}'
+    server.kubectl("patch", "powerprofile", "shared", "-n", NAMESPACE, "--type=merge", "-p", edit.format("20%"))
+    wait_for("an edit arrives", lambda: {item[1] for item in node.cpufreqs("4-7")} == {1380000}, 60)
+    server.kubectl("patch", "powerprofile", "shared", "-n", NAMESPACE, "--type=merge", "-p", edit.format("30%"))
+    wait_for("and goes back", lambda: in_force(node), 60)
+
+
+def test_the_api_server_goes_and_comes_back(server: ApiServer, node: SimNode) -> None:
+    """Mid-watch; nothing is written meanwhile, foreign values are repaired all the same, and afterwards every edit arrives."""
+    server.stop("kube-apiserver", signal.SIGKILL)
+    node.write("cpufreq/policy5/scaling_max_freq", "3700000")
+    wait_for("the foreign value is repaired without an API server", lambda: in_force(node), 20)
+    time.sleep(3)
+    failures = node.log.count('"watch failed"')
+    assert failures < 60, "a busy loop"
+    server.start_server()
+    moved(server, node)
+
+
+def test_history_is_compacted_away(server: ApiServer, node: SimNode) -> None:
+    """A watch whose place etcd has forgotten lists anew (410)."""
+    server.stop("kube-apiserver", signal.SIGKILL)
+    server.stop("etcd")
+    server.start_etcd()
+    server.start_server()
+    for number in range(20):
+        server.kubectl("annotate", "powerprofile", "shared", "-n", NAMESPACE, f"n={number}", "--overwrite")
+    version = server.get("powerprofile", "shared", "-n", NAMESPACE)["metadata"]["resourceVersion"]
+    etcdctl = ["curl", "-s", f"http://127.0.0.1:{server.etcd_ports[0]}/v3/kv/compaction", "-d", f'{{"revision":"{version}"}}']
+    subprocess.run(etcdctl, check=True, capture_output=True)
+    moved(server, node)
+
+
+def test_the_operator_is_killed_while_leading(server: ApiServer, world: World, node: SimNode) -> None:
+    """Another one takes over when the lease has run out, and finds nothing to do twice."""
+    before = server.get("daemonset", "power-node-agent", "-n", NAMESPACE)["metadata"]["uid"]
+    world.operator.end(signal.SIGKILL)
+    world.operator.start()
+    wait_for("another leads", lambda: world.operator.log.count('"leading"') >= 2, 60)
+    server.kubectl("delete", "powerworkload", "performance-one-workload", "-n", NAMESPACE)
+    wait_for("what was deleted is there again", lambda: server.get("powerworkload", "performance-one-workload", "-n", NAMESPACE), 30)
+    assert server.get("daemonset", "power-node-agent", "-n", NAMESPACE)["metadata"]["uid"] == before
+    assert in_force(node)
+
+
+def test_the_agent_is_killed_at_random_moments(server: ApiServer, node: SimNode, world: World) -> None:
+    """kill -9, two hundred times: the pod's CPUs never leave their values, and at the end the plan is in force (user-asks 2)."""
+    assert world.daemon_sets is not None
+    world.daemon_sets.pause()
+    node.end_agent(signal.SIGKILL)
+    rng = random.Random(20260131)
+    edits = [f'{{"spec":{{"pstates":{{"max":"{percent}%"}}}}}}' for percent in (20, 25, 30)]
+    node.keep_token = True
+    for number in range(KILLS):
+        node.start_agent()
+        if number % 8 == 0:
+            server.kubectl("patch", "powerprofile", "shared", "-n", NAMESPACE, "--type=merge", "-p", rng.choice(edits))
+        time.sleep(rng.uniform(0.2, 1.3))  # imports take about half a second of it
+        assert node.cpufreqs("2-3") == {FAST}
+        node.end_agent(signal.SIGKILL)
+    server.kubectl("patch", "powerprofile", "shared", "-n", NAMESPACE, "--type=merge", "-p", edits[-1])
+    node.keep_token = False
+    world.daemon_sets.resume()
+    wait_for("the plan is in force", lambda: in_force(node), 30)
+
+
+def test_a_restart_writes_nothing(node: SimNode) -> None:
+    """SIGTERM while wanted, and a new agent: no file is touched (user-asks 2); so a rolling update writes nothing."""
+    time.sleep(2.5)
+    before = {path: path.stat().st_mtime_ns for path in (node.folder / "sys").rglob("*") if path.is_file()}
+    written = node.log.count('"written"')
+    starts = node.starts
+    assert node.agent is not None
+    node.agent.send_signal(signal.SIGTERM)
+    wait_for("another agent runs", lambda: node.starts > starts and node.log.count('"all kinds are listed"') >= 2, 30)
+    time.sleep(1.5)
+    assert in_force(node)
+    assert node.log.count('"written"') == written
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_second_agent_on_the_node_is_refused(node: SimNode, server: ApiServer) -> None:
+    """Two writers of one machine: the second says who holds the lock, and waits."""
+    first = node.agent
+    node.start_agent("agent-second")
+    second, node.agent = node.agent, first
+    try:
+        wait_for("it is told", lambda: "only one writer is allowed" in node.log, 20)
+        assert in_force(node)
+        moved(server, node)
+    finally:
+        assert second is not None
+        second.kill()
+        second.wait()
+
+
+@pytest.mark.parametrize("how", ["no socket", "an error", "an empty answer"])
+def test_the_kubelet_forgets(server: ApiServer, node: SimNode, how: str) -> None:
+    """R7: no running pod changes speed while the kubelet does not say; a new pod waits; when it says again, all is as told."""
+    known = dict(node.kubelet.cpus)
+    match how:
+        case "no socket":
+            node.kubelet.stop()
+        case "an error":
+            node.kubelet.refuse = True
+        case _:
+            node.kubelet.cpus.clear()
+    server.kubectl("patch", "powerprofile", "performance", "-n", NAMESPACE, "--type=merge", "-p", '{"spec":{"cstates":null}}')
+    for _ in range(8):
+        time.sleep(0.5)
+        assert in_force(node)
+    node.kubelet.cpus.update(known)
+    node.kubelet.refuse = False
+    if how == "no socket":
+        node.kubelet.start()
+    admit(server, node, "late", (6, 7))
+    wait_for("the late pod is fast", lambda: node.cpufreqs("6-7") == {FAST} and node.cpufreqs("2-3") == {FAST}, 20)
+
+
+def test_no_socket_at_the_start(server: ApiServer, world: World) -> None:
+    """Nothing that could be a pod's is written until the kubelet has answered once."""
+    made = world.node("late", SMALL)
+    server.kubectl("label", "node", "late", f"{LABEL}=true")
+    made.kubelet.cpus["default", "web", "app"] = {2, 3}
+    made.kubelet.stop()
+    world.start()
+    policy(server)
+    server.apply(pod("web", "late", 2, "performance"))
+    server.status("pod", "web", {"phase": "Running", "qosClass": "Guaranteed"}, "default")
+    wait_for("the agent says so", lambda: "NotAnswered" in str(server.get("pns", "late-power-state", "-n", NAMESPACE)), 40)
+    assert made.shown() == made.before
+    made.kubelet.start()
+    wait_for("the plan is in force", lambda: in_force(made), 20)
+
+
+def test_drift_is_repaired_and_told(server: ApiServer, node: SimNode) -> None:
+    """Somebody else's value: an Event with the value, a condition, and it is put back (user-asks 49)."""
+    node.write("cpufreq/policy6/scaling_governor", "performance")
+    wait_for("it is repaired", lambda: in_force(node), 20)
+    events = lambda: [item["message"] for item in server.get("events", "-n", NAMESPACE)["items"] if item["reason"] == "ForeignValue"]  # noqa: E731
+    wait_for("it is told", lambda: any("policy6/scaling_governor" in text and "performance" in text for text in events()), 20)
+
+
+def test_ten_thousand_pod_events(server: ApiServer, node: SimNode) -> None:
+    """Pods that have nothing to do with power cost next to nothing (user-asks 59): CPU time of the agent is counted."""
+    assert node.agent is not None
+    statistics = Path(f"/proc/{node.agent.pid}/stat")
+
+    def cpu_seconds() -> float:
+        words = statistics.read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / 100
+
+    other = pod("noise", "one", 1, None)
+    other["spec"]["containers"][0]["resources"] = {}
+    server.apply(other)
+    before, passes = cpu_seconds(), node.log.count("\n")
+    token = "admin-token"
+    started = time.monotonic()
+    body = '{{"metadata":{{"annotations":{{"n":"{}"}}}}}}'
+    count = 1500
+    for number in range(count):
+        server.patch(token, "/api/v1/namespaces/default/pods/noise", body.format(number))
+    used = cpu_seconds() - before
+    assert used / count < 0.0015, f"{used:.2f} s for {count} events in {time.monotonic() - started:.0f} s"
+    assert node.log.count("\n") - passes < 20
+    assert in_force(node)
+
+
+def test_nothing_is_asked_when_nothing_changes(server: ApiServer, node: SimNode) -> None:
+    """Ten seconds of peace: no request but the watches that stand (at most 30 an hour are allowed)."""
+    time.sleep(3)
+    before = len(server.requests(AGENT))
+    time.sleep(10)
+    assert len(server.requests(AGENT)) == before
+    assert in_force(node)
+
+
+def test_the_definitions_come_late(server: ApiServer, world: World) -> None:
+    """Operator and agent start without the kinds: they wait, log it, and work once the kinds are there."""
+    made = world.node("early", SMALL)
+    server.kubectl("label", "node", "early", f"{LABEL}=true")
+    server.kubectl("delete", "crd", "powernodeconfigs.power.openshift.io", "uncores.power.openshift.io")
+    try:
+        world.start()
+        policy(server)
+        wait_for("the operator waits", lambda: "waiting for the API server" in world.operator.log, 20)
+        time.sleep(3)
+        assert made.shown() == made.before
+    finally:
+        server.kubectl("apply", "--server-side", "-k", str(REPO / "crds"))
+    admit(server, made)
+    wait_for("the plan is in force", lambda: in_force(made), 90)
+
+
+def test_a_node_object_goes_and_a_new_one_comes(server: ApiServer, node: SimNode) -> None:
+    """Deleted and made again under its name: its objects too, and the plan is in force again (user-asks 44)."""
+    first = server.get("pns", "one-power-state", "-n", NAMESPACE)["metadata"]["uid"]
+    server.kubectl("delete", "node", "one")
+    wait_for("its objects are gone", lambda: server.get("pns", "one-power-state", "-n", NAMESPACE) is None, 30)
+    labels = {"kubernetes.io/hostname": "one", "kubernetes.io/os": "linux", LABEL: "true"}
+    server.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "one", "labels": labels}})
+    server.status("node", "one", {"conditions": [{"type": "Ready", "status": "True"}]})
+    wait_for("new objects", lambda: (server.get("pns", "one-power-state", "-n", NAMESPACE) or {"metadata": {"uid": first}})["metadata"]["uid"] != first, 30)
+    wait_for("the plan is in force", lambda: in_force(node) and ready(server, "one"), 60)

@@ -1,0 +1,165 @@
+"""The user guide, as one test: what a person types, and what then is so on three different machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import World
+from nodes import LABEL, NAMESPACE, SimNode, pod
+from server import ApiServer, wait_for
+
+from kpm.machines import MODELS
+
+pytestmark = pytest.mark.apiserver
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ALL_CPUS = {"worker-xeon": 32, "worker-epyc": 32, "worker-arm": 16}
+#: What the shared example asks: 0% to 30% of each CPU's own range, EPP power where there is one.
+SHARED = {
+    "worker-xeon": {(800000, 1670000, "powersave", "power")},
+    "worker-epyc": {(400000, 1477000, "powersave", "power")},
+    "worker-arm": {(400000, 1030000, "powersave", ""), (400000, 730000, "powersave", "")},
+}
+#: What the performance example asks: 75% to 95%.
+FAST = {
+    "worker-xeon": {(2975000, 3555000, "performance", "performance")},
+    "worker-epyc": {(3092500, 3810500, "performance", "performance")},
+    "worker-arm": {(1975000, 2395000, "performance", "")},
+}
+
+
+def example(server: ApiServer, name: str) -> None:
+    server.kubectl("apply", "-f", str(EXAMPLES / f"example-{name}.yaml"))
+
+
+def until(what: str, server: ApiServer, check: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait for something, and tell what the agents said where it does not come."""
+    wait_for(what, check, seconds)
+
+
+def state(server: ApiServer, node: str) -> dict[str, Any]:
+    found = server.get("pns", f"{node}-power-state", "-n", NAMESPACE)
+    return (found or {}).get("status") or {}
+
+
+def condition(server: ApiServer, node: str, kind: str) -> tuple[str, str]:
+    found = next((item for item in state(server, node).get("conditions") or () if item["type"] == kind), {})
+    return found.get("status", ""), found.get("reason", "")
+
+
+def test_the_user_guide(server: ApiServer, world: World) -> None:
+    """From labels to the last restore."""
+    nodes = {name: world.node(name, MODELS[name.removeprefix("worker-")]) for name in ALL_CPUS}
+    world.start()
+
+    # The nodes are labelled and the PowerConfig applied: an agent and two objects for each node.
+    for name in nodes:
+        server.kubectl("label", "node", name, f"{LABEL}=true")
+    example(server, "powerconfig")
+    for name in nodes:
+        until(f"{name} is ready", server, lambda name=name: condition(server, name, "Ready") == ("True", "Settled"), 40)
+        assert server.get("powernode", name, "-n", NAMESPACE)["status"]["unaffectedCores"] == f"0-{ALL_CPUS[name] - 1}"
+    assert server.get("powerconfig", "power-config", "-n", NAMESPACE)["status"] == {"nodes": sorted(nodes), "errors": []}
+    assert {name: node.shown() for name, node in nodes.items()} == {name: node.before for name, node in nodes.items()}
+
+    # Shared profile and workload: all CPUs but the reserved ones become slow, each by its own range.
+    example(server, "shared-profile")
+    example(server, "shared-workload")
+    for name, node in nodes.items():
+        until(f"{name} has its shared pool", server, lambda name=name, node=node: node.cpufreqs(f"2-{ALL_CPUS[name] - 1}") == SHARED[name])
+        until(f"{name} says so", server, lambda name=name: state(server, name).get("sizes", {}).get("shared") == ALL_CPUS[name] - 2)
+        assert {node.cpufreq(cpu) for cpu in (0, 1)} == baseline(node) if name != "worker-arm" else True
+    assert server.get("powerprofile", "shared", "-n", NAMESPACE)["status"] == {"errors": []}
+
+    # A profile becomes an extended resource of every node, and a workload object of every node.
+    example(server, "powerprofile")
+    for name in nodes:
+        until(f"{name} offers the profile", server, lambda name=name: resources(server, name).get("power.openshift.io/performance") == str(ALL_CPUS[name]))
+        until(f"{name} has the workload", server, lambda name=name: server.get("powerworkload", f"performance-{name}-workload", "-n", NAMESPACE))
+
+    # A Guaranteed pod: the kubelet admits it, and its CPUs are fast before the container runs.
+    for name, node in nodes.items():
+        server.apply(pod("web", name, 2, "performance", namespace="default") | {"metadata": {"name": f"web-{name}", "namespace": "default"}})
+        node.kubelet.cpus["default", f"web-{name}", "app"] = {4, 5}
+    for name, node in nodes.items():
+        until(f"the pod's CPUs on {name} are fast", server, lambda name=name, node=node: node.cpufreqs("4-5") == FAST[name])
+        server.status("pod", f"web-{name}", running(f"web-{name}"), "default")
+        until(f"{name} lists the container", server, lambda name=name: containers(server, name) == [("default", f"web-{name}", [4, 5], "performance")])
+        until(f"the workload of {name} does", server, lambda name=name: workload(server, name).get("cpuIds") == [4, 5])
+        assert node.cpufreqs("6-7") <= SHARED[name]
+
+    # The profile is edited: the CPUs follow, and nothing else moves.
+    server.kubectl("patch", "powerprofile", "performance", "-n", NAMESPACE, "--type=merge", "-p", '{"spec":{"pstates":{"min":"100%","max":"100%"}}}')
+    for name, node in nodes.items():
+        until(f"the pod's CPUs on {name} follow", server, lambda node=node: {low == high for low, high, _, _ in node.cpufreqs("4-5")} == {True})
+        assert node.cpufreqs("6-7") <= SHARED[name]
+
+    # A mistake is said, costs only itself, and is forgotten when corrected.
+    server.kubectl("patch", "powerprofile", "performance", "-n", NAMESPACE, "--type=merge", "-p", '{"spec":{"pstates":{"governor":"warp","epp":null}}}')
+    until("the profile says what is wrong", server, lambda: errors(server, "performance") and "warp" in errors(server, "performance")[0])
+    assert all(name in errors(server, "performance")[0] or name in " ".join(errors(server, "performance")) for name in nodes)
+    for name, node in nodes.items():
+        until(f"the pod on {name} is at baseline, not slow", server, lambda node=node: node.cpufreqs("4-5") == baseline(node, "4-5"))
+    server.kubectl(
+        "patch", "powerprofile", "performance", "-n", NAMESPACE, "--type=merge", "-p", '{"spec":{"pstates":{"governor":"performance","min":"75%","max":"95%"}}}'
+    )
+    until("nothing is wrong any more", server, lambda: server.get("powerprofile", "performance", "-n", NAMESPACE)["status"] == {"errors": []})
+
+    # The pod is deleted: its CPUs stay fast until the container has stopped, then they go back.
+    name, node = "worker-xeon", nodes["worker-xeon"]
+    until("the CPUs are fast again", server, lambda: {item[2] for item in node.cpufreqs("4-5")} == {"performance"})
+    server.kubectl("delete", "pod", f"web-{name}", "-n", "default", "--wait=false")
+    assert "deletionTimestamp" in server.get("pod", f"web-{name}", "-n", "default")["metadata"]
+    assert {item[2] for item in node.cpufreqs("4-5")} == {"performance"}
+    del node.kubelet.cpus["default", f"web-{name}", "app"]
+    server.kubectl("delete", "pod", f"web-{name}", "-n", "default", "--force", "--grace-period=0")
+    until("they go back to the shared pool", server, lambda: node.cpufreqs("4-5") == SHARED[name])
+    until("nobody lists the container", server, lambda: containers(server, name) == [])
+
+    # The label is removed: the agent restores, reports and is gone, with all that was made for the node.
+    server.kubectl("label", "node", name, f"{LABEL}-")
+    until("everything is as it was", server, lambda: node.shown() == node.before)
+    until(
+        "the node's objects are gone",
+        server,
+        lambda: server.get("pns", f"{name}-power-state", "-n", NAMESPACE) is None and server.get("pn", name, "-n", NAMESPACE) is None,
+    )
+    until("its workloads are gone", server, lambda: server.get("pw", f"performance-{name}-workload", "-n", NAMESPACE) is None)
+    assert "power.openshift.io/performance" not in resources(server, name)
+    assert node.cpufreqs("4-5") == baseline(node, "4-5")
+
+    # The PowerConfig is deleted: it goes when every node has been put back.
+    server.kubectl("delete", "powerconfig", "power-config", "-n", NAMESPACE, "--timeout=40s")
+    assert {name: item.shown() for name, item in nodes.items()} == {name: item.before for name, item in nodes.items()}
+    until("no agent is left", server, lambda: all(item.agent is None for item in nodes.values()))
+    assert not server.get("pns", "-n", NAMESPACE)["items"]
+    assert server.get("daemonset", "power-node-agent", "-n", NAMESPACE) is None
+
+
+def baseline(node: SimNode, cpus: str = "0-1") -> set[tuple[int, int, str, str]]:
+    """What CPUs had before anything was done, as far as every domain of theirs has the same."""
+    low, high = (int(value) for value in (node.before[f"cpufreq/policy{cpus[0]}/{name}"] for name in ("scaling_min_freq", "scaling_max_freq")))
+    return {(low, high, node.before[f"cpufreq/policy{cpus[0]}/scaling_governor"], node.before.get(f"cpufreq/policy{cpus[0]}/energy_performance_preference", ""))}
+
+
+def resources(server: ApiServer, name: str) -> dict[str, str]:
+    return dict(server.get("node", name)["status"].get("allocatable") or {})
+
+
+def errors(server: ApiServer, name: str) -> list[str]:
+    return list(server.get("powerprofile", name, "-n", NAMESPACE)["status"].get("errors") or [])
+
+
+def containers(server: ApiServer, name: str) -> list[tuple[str, str, list[int], str]]:
+    return [(item["namespace"], item["pod"], item["exclusiveCpus"], item["powerProfile"]) for item in state(server, name).get("exclusivePools") or ()]
+
+
+def workload(server: ApiServer, name: str) -> dict[str, Any]:
+    return ((server.get("powerworkload", f"performance-{name}-workload", "-n", NAMESPACE) or {}).get("status") or {}).get("workloadNodes") or {}
+
+
+def running(name: str) -> dict[str, Any]:
+    container = {"name": "app", "image": "app", "imageID": "app", "ready": True, "restartCount": 0, "containerID": f"cri-o://{name}", "state": {"running": {}}}
+    return {"phase": "Running", "qosClass": "Guaranteed", "containerStatuses": [container], "startTime": "2026-01-01T00:00:00Z"}

@@ -1,0 +1,146 @@
+"""What an agent costs on its node, against an interpreter that has only imported the client (make bench-agent).
+
+A real API server, a real gRPC kubelet, an agent as a process on a tree of files: 64 CPUs, 110 pods. Prints a table and
+writes bench-results/agent.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPO), str(REPO / "tests" / "apiserver")]
+
+from nodes import LABEL, NAMESPACE, SimNode, pod  # noqa: E402
+from server import ApiServer, wait_for  # noqa: E402
+
+from kpm.machines import MODELS, MachineSpec  # noqa: E402
+
+RESULTS = Path(os.environ.get("KPM_BENCH_RESULTS", REPO / "bench-results"))
+MACHINE = MachineSpec(packages=2, cores=16, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
+AGENT = f"system:serviceaccount:{NAMESPACE}:power-manager-node-agent"
+PODS, ADMISSIONS, IDLE_SECONDS = 110, int(os.environ.get("KPM_BENCH_ADMISSIONS", "500")), 60
+FAST = "3555000"
+LIMITS = {"resident_mib": 70.0, "idle_cpu_percent": 0.2, "requests_an_hour": 30.0, "admission_p99_ms": 50.0}
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid: int) -> dict[str, float]:
+    """MiB by the kernel's count."""
+    found = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, _, rest = line.partition(":")
+        found[name] = int(rest.split()[0]) / 1024
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / _TICKS
+
+
+def floor() -> float:
+    """Resident MiB of an interpreter with the client imported."""
+    program = "import kubernetes.client, sys; print(flush=True); sys.stdin.read()"
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdin is not None
+    child.stdout.readline()
+    found = memory(child.pid)["Rss"]
+    child.stdin.close()
+    child.wait()
+    child.stdout.close()
+    return found
+
+
+def admissions(server: ApiServer, node: SimNode) -> list[float]:
+    """Milliseconds from the moment at which the kubelet would report a container's CPUs to the last write of them."""
+    watched = [node.folder / f"sys/devices/system/cpu/cpufreq/policy{cpu}/scaling_max_freq" for cpu in (62, 63)]
+    times = []
+    for number in range(ADMISSIONS):
+        name = f"job-{number}"
+        server.apply(pod(name, node.name, 2, "performance"))
+        time.sleep(0.05)  # the pod is seen, the kubelet has not admitted it yet
+        started = time.perf_counter()
+        node.kubelet.cpus["default", name, "app"] = {62, 63}
+        while any(path.read_text().strip() != FAST for path in watched):
+            assert time.perf_counter() - started < 10, "not in ten seconds"
+            time.sleep(0.0005)
+        times.append((time.perf_counter() - started) * 1e3)
+        del node.kubelet.cpus["default", name, "app"]
+        server.kubectl("delete", "pod", name, "--force", "--grace-period=0")
+        wait_for("the CPUs are back", lambda: all(path.read_text().strip() != FAST for path in watched), 10)
+    return sorted(times)
+
+
+def measure(folder: Path) -> dict[str, float]:
+    """All figures."""
+    server = ApiServer(folder)
+    node = SimNode(server, "bench", MACHINE, folder / "bench")
+    try:
+        server.start()
+        server.kubectl("apply", "--server-side", "-k", str(REPO / "crds"))
+        server.kubectl("apply", "-k", str(REPO / "deploy/overlays/default"))
+        node.create()
+        node.options = ["--resync", "60s"]
+        server.kubectl("label", "node", "bench", f"{LABEL}=true")
+        for name in ("powerconfig", "shared-profile", "shared-workload", "powerprofile"):
+            server.kubectl("apply", "-f", str(REPO / f"examples/example-{name}.yaml"))
+        for kind, name in (("PowerNode", "bench"), ("PowerNodeState", "bench-power-state")):
+            server.apply({"apiVersion": "power.openshift.io/v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"nodeName": "bench"}})
+        quiet = [pod(f"pod-{number}", "bench", 1, None) for number in range(PODS)]
+        for item in quiet:
+            item["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m", "memory": "64Mi"}}
+        server.apply(*quiet)
+        node.start_agent()
+        assert node.agent is not None
+        pid = node.agent.pid
+        wait_for("the plan is in force", lambda: node.cpufreqs("2-63") == {(800000, 1670000, "powersave", "power")}, 40)
+        time.sleep(5)
+        requests, used = len(server.requests(AGENT)), cpu_seconds(pid)
+        time.sleep(IDLE_SECONDS)
+        idle, asked = (cpu_seconds(pid) - used) / IDLE_SECONDS, len(server.requests(AGENT)) - requests
+        found = memory(pid)
+        descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+        times = admissions(server, node)
+        return {
+            "floor_resident_mib": floor(),
+            "resident_mib": found["Rss"],
+            "proportional_mib": found["Pss"],
+            "anonymous_mib": found["Anonymous"],
+            "resident_after_admissions_mib": memory(pid)["Rss"],
+            "descriptors": descriptors,
+            "idle_cpu_percent": idle * 100,
+            "requests_an_hour": asked * 3600 / IDLE_SECONDS,
+            "admissions": len(times),
+            "admission_p50_ms": statistics.median(times),
+            "admission_p99_ms": times[int(len(times) * 0.99)],
+            "admission_max_ms": times[-1],
+        }
+    finally:
+        node.close()
+        server.close()
+
+
+def main() -> None:
+    """Measure, print with what is asked, write."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        results = measure(Path(folder))
+    for key, value in results.items():
+        limit = LIMITS.get(key)
+        verdict = "" if limit is None else f"   at most {limit:g}: {'ok' if value <= limit else 'MISSED'}"
+        print(f"{key:32} {value:10.3f}{verdict}")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "agent.json").write_text(json.dumps({"results": results, "limits": LIMITS}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
