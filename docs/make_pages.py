@@ -5,10 +5,12 @@ python docs/make_pages.py [FOLDER]      default: this folder
 
 import io
 import sys
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
 from kpm.cli.simulation import EMBEDDED
+from kpm.crds import KINDS, crd
 from kpm.simulate.page import page_of
 from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
@@ -92,11 +94,60 @@ def _arrow(start: str, end: str) -> str:
     return '<line x1="{:g}" y1="{:g}" x2="{:g}" y2="{:g}" stroke="#555" stroke-width="1.5" marker-end="url(#a)"/>'.format(*points)
 
 
+#: Kind → the example that shows it.
+_EXAMPLES = {
+    "PowerConfig": "powerconfig", "PowerProfile": "powerprofile", "PowerWorkload": "shared-workload", "Uncore": "uncore",
+}  # fmt: skip
+
+
+def resources_page() -> str:
+    """Every kind with its fields, out of the schemas that are installed."""
+    parts = [
+        "# Custom resources",
+        "",
+        "Made by `make pages` out of the definitions in `crds/`; `kubectl explain KIND` says the same in a terminal. All live in the",
+        "namespace `power-manager` (`intel-power` with the group `power.intel.com`).",
+    ]
+    for kind in KINDS:
+        schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        parts += ["", f"## {kind.name}", "", kind.description]
+        if kind.name in _EXAMPLES:
+            path = f"examples/example-{_EXAMPLES[kind.name]}.yaml"
+            text = (Path(__file__).parents[1] / path).read_text(encoding="utf-8").rstrip()
+            parts += ["", "```yaml", text, "```"]
+        for side in ("spec", "status"):
+            rows = list(_rows(schema["properties"][side], side))
+            if rows:
+                parts += ["", "| field | type | what |", "|---|---|---|", *rows]
+    return "\n".join(parts) + "\n"
+
+
+def _rows(schema: dict[str, object], path: str) -> Iterator[str]:
+    properties = schema.get("properties")
+    for name, field in (properties if isinstance(properties, dict) else {}).items():
+        place, inner = f"{path}.{name}", field
+        while inner.get("type") == "array":
+            place, inner = f"{place}[]", inner["items"]
+        words = field.get("description", "").replace("|", "\\|")
+        yield f"| `{place}` | {_type_name(inner)} | {words} |"
+        yield from _rows(inner, place)
+
+
+def _type_name(schema: dict[str, object]) -> str:
+    if schema.get("x-kubernetes-int-or-string"):
+        return "integer or text"
+    extra = schema.get("additionalProperties")
+    if isinstance(extra, dict):
+        return f"map to {extra.get('type')}"
+    return str(schema.get("type"))
+
+
 PAGES = {
     "quickstart.svg": quickstart_picture,
     "quickstart.html": quickstart_page,
     "data-flow.svg": data_flow_picture,
     "problems.md": problems_page,
+    "resources.md": resources_page,
 }
 
 

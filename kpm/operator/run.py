@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 from kpm.kube.api import JSON_PATCH, Api, ApiError, Resource
 from kpm.kube.events import About, Recorder
 from kpm.kube.informer import ApiSource, Informer
-from kpm.kube.kinds import AGENT_NAME, NODES, power
+from kpm.kube.kinds import AGENT_NAME, FINALIZER, NODES, power
 from kpm.kube.lease import Lease
 from kpm.logs import Log
 from kpm.operator.daemonset import Image
@@ -26,6 +26,8 @@ _RESYNC = 300.0
 #: A node that is to be left and does not answer is waited for so long.
 PATIENCE = 600.0
 _STUCK = 3
+#: Seconds after SIGTERM, within the pod's grace period.
+_FAREWELL = 25.0
 _CONFLICTS = (404, 409, 422)
 
 
@@ -117,6 +119,7 @@ class Operator:
                 time.sleep(_GATHER)
                 self.wake.clear()
                 pause = self.tick()
+        self._finish()
         self.lease.stop()
         for informer in self.world.informers:
             informer.stop()
@@ -134,6 +137,14 @@ class Operator:
     def ready(self) -> bool:
         """Whether everything has been listed; who leads does not matter."""
         return not self.world.unsynced
+
+    def _finish(self) -> None:
+        """A PowerConfig that is being deleted is seen through, so that an uninstall of everything at once does not hang on its finalizer."""
+        ends = time.monotonic() + _FAREWELL
+        while time.monotonic() < ends and any(item.deleting and FINALIZER in item.finalizers for item in self.world.configs.values()):
+            self.tick()
+            self.wake.clear()
+            self.wake.wait(_GATHER)
 
     def tick(self) -> float:
         """One pass; seconds until the next one if nothing happens."""

@@ -43,6 +43,7 @@ class SimNode:
     options: list[str] = field(default_factory=list)
     starts: int = 0
     keep_token: bool = False
+    url: str | None = None
 
     def create(self) -> None:
         """The tree, the kubelet, the Node object."""
@@ -103,7 +104,7 @@ class SimNode:
         spec = {"nodeName": self.name, "serviceAccountName": "power-manager-node-agent", "containers": [container], "automountServiceAccountToken": False}
         self.server.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": NAMESPACE}, "spec": spec})
         self.pod = pod
-        self.server.kubeconfig(self.user, self.server.token("power-manager-node-agent", NAMESPACE, pod))
+        self.server.kubeconfig(self.user, self.server.token("power-manager-node-agent", NAMESPACE, pod), self.url)
 
     def end_agent(self, number: int = signal.SIGTERM) -> int | None:
         """Send a signal to the agent and wait for its end."""

@@ -6,12 +6,14 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import World
 from nodes import LABEL, NAMESPACE, SimNode, pod
+from proxy import Proxy
 from server import ApiServer, wait_for
 
 from kpm.machines import MachineSpec
@@ -264,3 +266,54 @@ def test_a_node_object_goes_and_a_new_one_comes(server: ApiServer, node: SimNode
     server.status("node", "one", {"conditions": [{"type": "Ready", "status": "True"}]})
     wait_for("new objects", lambda: (server.get("pns", "one-power-state", "-n", NAMESPACE) or {"metadata": {"uid": first}})["metadata"]["uid"] != first, 30)
     wait_for("the plan is in force", lambda: in_force(node) and ready(server, "one"), 60)
+
+
+@pytest.fixture
+def proxied(server: ApiServer, world: World) -> Iterator[tuple[SimNode, Proxy]]:
+    """A node whose agent reaches the API server through a proxy, everything in force."""
+    proxy = Proxy(server.port)
+    made = world.node("one", SMALL)
+    made.url = proxy.url
+    server.kubectl("label", "node", "one", f"{LABEL}=true")
+    world.start()
+    policy(server)
+    admit(server, made)
+    wait_for("the plan is in force", lambda: in_force(made) and ready(server, "one"), 40)
+    yield made, proxy
+    world.close()
+    proxy.close()
+
+
+def test_watches_die_in_silence(server: ApiServer, proxied: tuple[SimNode, Proxy]) -> None:
+    """Connections that stay open and bring nothing any more: noticed within the time of a missing bookmark, then resumed."""
+    node, proxy = proxied
+    proxy.swallow()
+    server.kubectl("patch", "powerprofile", "shared", "-n", NAMESPACE, "--type=merge", "-p", '{"spec":{"pstates":{"max":"20%"}}}')
+    wait_for("an edit arrives", lambda: {item[1] for item in node.cpufreqs("4-7")} == {1380000}, 150, 0.5)
+    assert node.log.count('"watch failed"') < 30
+
+
+def test_a_slow_api_server(server: ApiServer, proxied: tuple[SimNode, Proxy]) -> None:
+    """Two seconds each way: edits and pods arrive late, nothing breaks."""
+    node, proxy = proxied
+    proxy.delay = 2.0
+    admit(server, node, "late", (6, 7))
+    wait_for("the late pod is fast", lambda: node.cpufreqs("6-7") == {FAST} and node.cpufreqs("2-3") == {FAST}, 60)
+    proxy.delay = 0.0
+
+
+def test_the_kubelet_drops_the_extended_resources(server: ApiServer, node: SimNode) -> None:
+    """Zeroed or gone after a restart of the kubelet: repaired, key by key (user-asks 25)."""
+    name = "power.openshift.io/performance"
+    for change in ({name: "0"}, {name: None}):
+        server.status("node", "one", {"capacity": change, "allocatable": change})
+        wait_for("it is repaired", lambda: server.get("node", "one")["status"]["allocatable"].get(name) == "8", 20)
+    assert server.get("node", "one")["status"]["capacity"]["cpu"] == "8"
+
+
+def test_everything_is_uninstalled_at_once(server: ApiServer, node: SimNode, world: World) -> None:
+    """PowerConfig deleted and the operator told to end in one moment: the node is put back, and the PowerConfig goes."""
+    server.kubectl("delete", "powerconfig", "power-config", "-n", NAMESPACE, "--wait=false")
+    assert world.operator.end() == 0
+    assert server.get("powerconfig", "power-config", "-n", NAMESPACE) is None
+    assert node.shown() == node.before
