@@ -54,6 +54,11 @@ class Tuner:
         """The machine with what its files show."""
         return self._open.shown
 
+    @property
+    def seen(self) -> object:
+        """A mark of what was last seen of the machine: another object whenever something new was."""
+        return self._open.discovery
+
     def look_anew(self) -> bool:
         """Discover again where the machine itself has changed; whether it had."""
         if not self._open.changed():

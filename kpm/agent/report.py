@@ -18,6 +18,8 @@ from kpm_planner.status import stamped
 
 MANAGER = "power-node-agent"
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
+#: Seconds after which a status is sent again although nothing changed: somebody may have deleted the object.
+SAID_ANEW = 900.0
 
 
 @define
@@ -25,6 +27,7 @@ class _Sent:
     """What one object holds by our last word, and when to try again after a failure."""
 
     body: Any = None
+    sent_at: float = 0.0
     retry_at: float = 0.0
     pause: float = 0.0
 
@@ -120,7 +123,7 @@ class Reporter:
     def _put(self, plural: str, kind: str, name: str, status: object) -> bool:
         sent = self._sent.setdefault(plural, _Sent())
         body = document_of(status)
-        if body == sent.body:
+        if body == sent.body and self.monotonic() - sent.sent_at < SAID_ANEW:
             sent.pause = sent.retry_at = 0.0
             return True
         if self.monotonic() < sent.retry_at:
@@ -131,7 +134,7 @@ class Reporter:
         except ApiError as failure:
             self._failed(sent, kind, failure)
             return False
-        sent.body, sent.retry_at, sent.pause = body, 0.0, 0.0
+        sent.body, sent.sent_at, sent.retry_at, sent.pause = body, self.monotonic(), 0.0, 0.0
         return True
 
     def _failed(self, sent: _Sent, what: str, failure: ApiError) -> None:

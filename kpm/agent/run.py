@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from kpm.agent.cluster import Cluster, ClusterView
 from kpm.agent.kubelet import Kubelet
 from kpm.agent.machine import Tuner
-from kpm.agent.report import Reporter
+from kpm.agent.report import SAID_ANEW, Reporter
 from kpm.kube.api import ApiError
 from kpm.kube.events import About
 from kpm.kube.kinds import workload_name
@@ -65,6 +65,7 @@ class Agent:
     _planned: _Planned = _Planned()
     _counters: "_Counters | None" = None
     _told: tuple[str, ...] = ()
+    _reported: tuple[object, ...] = ()
 
     def run(self) -> None:
         """Until SIGTERM: pass after pass. Then leave."""
@@ -164,7 +165,16 @@ class Agent:
         return plan
 
     def _report(self, view: ClusterView, plan: NodePlan, went: Pass) -> None:
+        """Report what is new; while nothing is, not even the statuses are made."""
         assert view.node is not None
+        basis = (plan, went, self.tuner.seen, view.node, self.last_tick // SAID_ANEW)
+        if (
+            self.reporter.retry_at() is None
+            and len(self._reported) == len(basis)
+            and all(new is old or new == old for new, old in zip(basis, self._reported, strict=True))
+        ):
+            return
+        self._reported = basis
         shown = self.tuner.shown()
         workloads = {item.profile.meta.name: workload_name(item.profile.meta.name, self.node) for item in plan.profiles if item.valid and not item.profile.shared}
         supported = [(str(item["name"]), bool(item["supported"]), str(item["reason"])) for item in features(shown)]

@@ -205,7 +205,7 @@ def test_drift_is_repaired_and_told(server: ApiServer, node: SimNode) -> None:
     wait_for("it is told", lambda: any("policy6/scaling_governor" in text and "performance" in text for text in events()), 20)
 
 
-def test_ten_thousand_pod_events(server: ApiServer, node: SimNode) -> None:
+def test_a_storm_of_pod_events(server: ApiServer, node: SimNode) -> None:
     """Pods that have nothing to do with power cost next to nothing (user-asks 59): CPU time of the agent is counted."""
     assert node.agent is not None
     statistics = Path(f"/proc/{node.agent.pid}/stat")

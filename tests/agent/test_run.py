@@ -1,0 +1,153 @@
+"""The agent's loop, pass by pass: what is known, what is done, what is said; with stand-ins for the outside and the real planner between."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from attrs import define, evolve, field
+from test_report import CapturingLog
+
+from kpm.agent.cluster import ClusterView, NodeView
+from kpm.agent.run import Agent, still_wanted
+from kpm.kube.api import ApiError
+from kpm.machines import MachineSpec, build_machine
+from kpm_planner.allocation import Allocation
+from kpm_planner.intent import Intent, Meta, Node, PowerProfile, PowerWorkload, PStates
+from kpm_planner.plan import NodePlan
+from kpm_planner.status import Pass
+
+MACHINE = build_machine(MachineSpec(cores=4))
+SHARED = PowerProfile(Meta("shared"), shared=True, pstates=PStates(max="30%"))
+WORKLOAD = PowerWorkload(Meta("w"), all_cores=True, power_node_selector={"a": "b"}, power_profile="shared")
+VIEW = ClusterView(Intent((SHARED,), (WORKLOAD,)), (), NodeView(Node("n", {"a": "b"}), "u"), (), ())
+
+
+@define(slots=False)
+class Rig:
+    """An agent whose outside does what a test says."""
+
+    view: ClusterView = VIEW
+    unsynced: tuple[str, ...] = ()
+    opens: bool = True
+    went: Pass = Pass()
+    seen: object = "first"
+    applied: list[NodePlan] = field(factory=list)
+    said: list[str] = field(factory=list)
+    log: CapturingLog = field(factory=CapturingLog)
+
+    def __attrs_post_init__(self) -> None:
+        rig = self
+
+        class Outside(SimpleNamespace):
+            """A stand-in whose attributes are looked up when they are used."""
+
+        class Cluster:
+            informers = ()
+            unsynced = property(lambda _: rig.unsynced)
+
+            def view(self) -> ClusterView:
+                return rig.view
+
+        class Tuner:
+            applier: Any = object()
+            writes = 0
+            seen = property(lambda _: rig.seen)
+
+            def ready(self) -> bool:
+                return rig.opens
+
+            def apply(self, plan: NodePlan) -> Pass:
+                rig.applied.append(plan)
+                return rig.went
+
+            machine = shown = staticmethod(lambda: MACHINE)
+            look_anew = staticmethod(lambda: False)
+
+        says = {name: (lambda *_args, name=name, **_words: rig.said.append(name) or True) for name in ("state", "lines", "resources", "problems", "event", "hurry")}
+        reporter = Outside(**says, retry_at=lambda: None)
+        kubelet = Outside(look=lambda pods, _custom: Allocation(pods), error="", waiting=False)
+        self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, lambda: None)  # type: ignore[arg-type]
+
+
+def test_a_pass_applies_the_plan_and_says_so() -> None:
+    """All four CPUs in the shared pool."""
+    rig = Rig()
+    rig.agent.tick()
+    assert {group.profile for group in rig.applied[0].groups} == {"shared"}
+    assert rig.said == ["state", "lines", "resources", "problems"]
+    assert rig.agent.ready()
+
+
+def test_while_nothing_is_new_the_plan_is_the_same_value_and_no_status_is_made() -> None:
+    """Equal input is not planned again."""
+    rig = Rig()
+    for _ in range(5):
+        rig.agent.tick()
+    assert len(rig.applied) == 5
+    assert all(plan is rig.applied[0] for plan in rig.applied)
+    assert rig.said == ["state", "lines", "resources", "problems"]
+
+
+@pytest.mark.parametrize("what", ["objects", "machine", "outcome", "node"])
+def test_what_is_new_is_said(what: str) -> None:
+    """Whatever it is."""
+    rig = Rig()
+    rig.agent.tick()
+    match what:
+        case "objects":
+            rig.view = evolve(VIEW, intent=Intent((SHARED,)))
+        case "machine":
+            rig.seen = "second"
+        case "outcome":
+            rig.went = Pass(settled=False)
+        case _:
+            rig.view = evolve(VIEW, node=evolve(VIEW.node, resources={"power.openshift.io/x": ("1", "1")}))
+    rig.agent.tick()
+    assert rig.said.count("state") == 2
+
+
+def test_nothing_is_done_before_every_kind_is_listed() -> None:
+    """R7: unsynced is unknown; it is logged once."""
+    rig = Rig(unsynced=("pods",))
+    rig.agent.tick()
+    rig.agent.tick()
+    assert (rig.applied, rig.said, rig.agent.ready()) == ([], [], False)
+    assert [event for _, event, _ in rig.log.calls] == ["waiting for the API server"]
+
+
+def test_nothing_is_done_while_another_has_the_machine() -> None:
+    """The lock of the state belongs to one writer."""
+    rig = Rig(opens=False)
+    rig.agent.tick()
+    assert rig.applied == []
+
+
+def test_a_node_that_is_gone_is_left_as_it_is() -> None:
+    """Nothing is known of what is wanted there."""
+    rig = Rig(view=evolve(VIEW, node=None))
+    rig.agent.tick()
+    assert rig.applied == []
+
+
+def _down() -> Any:
+    raise ApiError(0, "Down", "no answer")
+
+
+@pytest.mark.parametrize(
+    ("configs", "labels", "wanted"),
+    [
+        (lambda: [({"a": "b"}, False)], lambda: {"a": "b"}, True),
+        (lambda: [({}, False)], dict, True),
+        (lambda: [({"a": "b"}, False)], dict, False),
+        (lambda: [({"a": "b"}, True)], lambda: {"a": "b"}, False),
+        (list, lambda: {"a": "b"}, False),
+        (lambda: [({}, False)], lambda: None, False),
+        (_down, dict, None),
+        (lambda: [({}, False)], _down, None),
+    ],
+)
+def test_whether_an_agent_is_still_wanted(configs: Any, labels: Any, wanted: bool | None) -> None:
+    """Design §6, leaving: a PowerConfig that is not being deleted selects the node; no answer means stay."""
+    assert still_wanted(configs, labels) is wanted
