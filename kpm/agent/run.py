@@ -21,7 +21,7 @@ from kpm.views import features
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
 from kpm_planner.state_types import Condition, PowerNodeStateStatus
-from kpm_planner.status import Pass, node_state, power_node
+from kpm_planner.status import Pass, cut, node_state, power_node
 
 #: Seconds between questions to the kubelet while a container's CPUs are awaited: at first, and at most.
 _ASK_AGAIN, _ASK_LATER = 0.02, 1.0
@@ -29,6 +29,8 @@ _CLOSED_RETRY = 1.0
 #: The last report is tried for less than the pod's grace period.
 _LAST_TRIES, _LAST_PAUSE = 30, 1.0
 _STUCK = 3
+#: Seconds for which a machine that cannot be had is no news yet.
+REFUSAL_LASTS = 15.0
 
 
 @frozen
@@ -66,6 +68,7 @@ class Agent:
     _counters: "_Counters | None" = None
     _told: tuple[str, ...] = ()
     _reported: tuple[object, ...] = ()
+    _refused_since: float | None = None
 
     def run(self) -> None:
         """Until SIGTERM: pass after pass. Then leave."""
@@ -105,8 +108,12 @@ class Agent:
         if unsynced != self._told:
             self.log.info("waiting for the API server", kinds=list(unsynced)) if unsynced else self.log.info("all kinds are listed")
             self._told = unsynced
-        if unsynced or not self.tuner.ready():
+        if unsynced:
             return
+        if not self.tuner.ready():
+            self._say_refused()
+            return
+        self._refused_since = None
         if self._hotplug or self.last_tick - self._looked >= self.resync:
             self._hotplug, self._looked = False, self.last_tick
             self.tuner.look_anew()
@@ -189,6 +196,15 @@ class Agent:
         for write in went.drift[:3]:
             by = f", perhaps by {' or '.join(went.owners)}" if went.owners else ""
             self.reporter.event("ForeignValue", f"{write.path}: wanted {write.value}, somebody else wrote {write.old}{by}")
+
+    def _say_refused(self) -> None:
+        """Report why the machine cannot be had, once that has lasted; while one agent follows another it is no news."""
+        if self._refused_since is None:
+            self._refused_since = self.last_tick
+        if self.last_tick - self._refused_since >= REFUSAL_LASTS:
+            self.reporter.state(PowerNodeStateStatus(conditions=(Condition("Ready", "False", "Refused", cut(self.tuner.refused)),)))
+            self.reporter.event("Refused", self.tuner.refused)
+            self._reported = ()
 
     def _released(self, *, restored: bool) -> None:
         """Say that the node is as it was, and take back what was made for it."""

@@ -53,6 +53,7 @@ class Rig:
         class Tuner:
             applier: Any = object()
             writes = 0
+            refused = "somebody else has the lock"
             seen = property(lambda _: rig.seen)
 
             def ready(self) -> bool:
@@ -122,6 +123,19 @@ def test_nothing_is_done_while_another_has_the_machine() -> None:
     rig = Rig(opens=False)
     rig.agent.tick()
     assert rig.applied == []
+
+
+def test_a_machine_that_cannot_be_had_for_long_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged state, a lock that stays: the reason is in the status and in an Event (user-asks 39, 60)."""
+    rig = Rig(opens=False)
+    rig.agent.tick()
+    assert rig.said == []
+    monkeypatch.setattr("kpm.agent.run.REFUSAL_LASTS", 0.0)
+    rig.agent.tick()
+    assert rig.said == ["state", "event"]
+    rig.opens = True
+    rig.agent.tick()
+    assert rig.said[2:] == ["state", "lines", "resources", "problems"]
 
 
 def test_a_node_that_is_gone_is_left_as_it_is() -> None:
