@@ -5,6 +5,7 @@ Thirty lines of our own: structlog brings rich and pygments along where they are
 
 import json
 import sys
+import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -55,6 +56,10 @@ class Log:
     def error(self, event: str, **fields: Any) -> None:
         """Something that a person has to look at."""
         self._write("error", event, fields)
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """A failure that nobody thought of, with the last places of its traceback; for use in an except clause."""
+        self._write("error", event, {**fields, "error": traceback.format_exc(limit=-3)})
 
     def _write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:
         if LEVELS.index(level) < LEVELS.index(self.level):

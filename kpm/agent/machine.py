@@ -63,7 +63,12 @@ class Tuner:
         """Discover again where the machine itself has changed; whether it had."""
         if not self._open.changed():
             return False
-        self._open.discover()
+        try:
+            self._open.discover()
+        except (HostError, OSError) as failure:  # it is opened anew at the next pass
+            self.close()
+            self._refuse(str(failure))
+            return False
         self.log.info("machine discovered again", online=len(self._open.machine.online))
         return True
 

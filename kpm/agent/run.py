@@ -80,7 +80,7 @@ class Agent:
             self.wake.wait(self._pause())
             self.wake.clear()
             if not self._stop:
-                self.tick()
+                self._tick_safely()
         self.leave()
 
     def stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
@@ -101,6 +101,14 @@ class Agent:
         """Whether a first pass was made; what the hardware cannot do does not matter."""
         return self.passed_once
 
+    def _tick_safely(self) -> None:
+        """A pass that fails in a way nobody thought of costs only itself (R6); the log has it, and the next one comes after a pause."""
+        try:
+            self.tick()
+        except Exception:  # the machine's settings stay, and so does the agent
+            self.log.exception("pass failed")
+            time.sleep(_CLOSED_RETRY)
+
     def tick(self) -> None:
         """One pass: see, plan, apply, report."""
         self.last_tick = time.monotonic()
@@ -117,6 +125,8 @@ class Agent:
         if self._hotplug or self.last_tick - self._looked >= self.resync:
             self._hotplug, self._looked = False, self.last_tick
             self.tuner.look_anew()
+            if not self.tuner.ready():
+                return
         view = self.cluster.view()
         if view.node is None:
             return  # deleted or not yet there: nothing is known of what is wanted, so nothing is changed

@@ -118,7 +118,7 @@ class Operator:
             if not self._stop:
                 time.sleep(_GATHER)
                 self.wake.clear()
-                pause = self.tick()
+                pause = self._tick_safely()
         self._finish()
         self.lease.stop()
         for informer in self.world.informers:
@@ -142,9 +142,17 @@ class Operator:
         """A PowerConfig that is being deleted is seen through, so that an uninstall of everything at once does not hang on its finalizer."""
         ends = time.monotonic() + _FAREWELL
         while time.monotonic() < ends and any(item.deleting and FINALIZER in item.finalizers for item in self.world.configs.values()):
-            self.tick()
+            self._tick_safely()
             self.wake.clear()
             self.wake.wait(_GATHER)
+
+    def _tick_safely(self) -> float:
+        """A pass that fails in a way nobody thought of is logged and made again after a while."""
+        try:
+            return self.tick()
+        except Exception:  # one odd object must not end the work for all nodes
+            self.log.exception("pass failed")
+            return _RETRY_LONGEST
 
     def tick(self) -> float:
         """One pass; seconds until the next one if nothing happens."""

@@ -138,6 +138,18 @@ def test_a_machine_that_cannot_be_had_for_long_is_reported(monkeypatch: pytest.M
     assert rig.said[2:] == ["state", "lines", "resources", "problems"]
 
 
+def test_a_pass_that_fails_unexpectedly_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is logged with where it happened, and the loop goes on."""
+    rig = Rig()
+    monkeypatch.setattr("kpm.agent.run._CLOSED_RETRY", 0.0)
+    rig.view = None  # type: ignore[assignment]
+    rig.agent._tick_safely()
+    rig.view = VIEW
+    rig.agent._tick_safely()
+    assert [event for _, event, _ in rig.log.calls if event == "pass failed"] == ["pass failed"]
+    assert rig.said == ["state", "lines", "resources", "problems"]
+
+
 def test_a_node_that_is_gone_is_left_as_it_is() -> None:
     """Nothing is known of what is wanted there."""
     rig = Rig(view=evolve(VIEW, node=None))
