@@ -42,8 +42,8 @@ class CpuGroup:
 class NodePlan:
     """The plan of one node.
 
-    profiles: those that are offered on the node, valid or not, by name. valid_until: when time alone makes it another
-    plan; None for never.
+    profiles: those that are offered on the node, valid or not, by name, without the targets that they gave.
+    valid_until: when time alone makes it another plan; None for never.
     """
 
     node: str
@@ -112,7 +112,7 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         *capacity_problems,
         *uncore_problems,
     ]
-    return NodePlan(node.name, _groups(parts), uncore, resources, _named(found, node), profiles=tuple(profiles[name] for name in sorted(profiles)))
+    return NodePlan(node.name, _groups(parts), uncore, resources, _named(found, node), profiles=tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles)))
 
 
 def plan_cluster(intent: Intent, items: Iterable[NodeInput], instant: datetime | None = None) -> ClusterPlan:
