@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,16 +65,14 @@ class SimNode:
         """What every managed file holds."""
         root = self.folder / "sys" / _CPU
         names = ("scaling_min_freq", "scaling_max_freq", "scaling_governor", "energy_performance_preference", "disable", "min_freq_khz", "max_freq_khz")
-        return {
-            str(path.relative_to(root)): path.read_text().strip() for path in sorted(root.rglob("*")) if path.name in names and not path.is_symlink() and path.is_file()
-        }
+        return {str(path.relative_to(root)): text_of(path) for path in sorted(root.rglob("*")) if path.name in names and not path.is_symlink() and path.is_file()}
 
     def cpufreq(self, cpu: int) -> tuple[int, int, str, str]:
         """Minimum, maximum, governor, EPP of a CPU; as its domain has them."""
         folder = next(path for path in (self.folder / "sys" / _CPU / "cpufreq").glob("policy*") if cpu in map(int, (path / "related_cpus").read_text().split()))
         epp = folder / "energy_performance_preference"
-        low, high, governor = ((folder / name).read_text().strip() for name in ("scaling_min_freq", "scaling_max_freq", "scaling_governor"))
-        return int(low), int(high), governor, epp.read_text().strip() if epp.exists() else ""
+        low, high, governor = (text_of(folder / name) for name in ("scaling_min_freq", "scaling_max_freq", "scaling_governor"))
+        return int(low), int(high), governor, text_of(epp) if epp.exists() else ""
 
     def cpufreqs(self, cpus: str) -> set[tuple[int, int, str, str]]:
         """What CPUs have, each once."""
@@ -126,6 +125,16 @@ class SimNode:
             self.agent.kill()
             self.agent.wait()
         self.kubelet.stop()
+
+
+def text_of(path: Path) -> str:
+    """A file's text; a plain file is empty for a moment while it is written, which a file of sysfs never is."""
+    for _ in range(1000):
+        text = path.read_text().strip()
+        if text:
+            return text
+        time.sleep(0.001)
+    raise AssertionError(f"{path} stays empty")
 
 
 class DaemonSets:
