@@ -32,6 +32,7 @@ def assets() -> Path:
 def prepare() -> Path:
     """The folder of the binaries, made where it is not. Errors: SystemExit with what is missing."""
     folder = assets()
+    _tools()
     missing = [name for name in NAMES if not (folder / name).exists()]
     if missing and "KUBEBUILDER_ASSETS" in os.environ:
         sys.exit(f"KUBEBUILDER_ASSETS={folder} lacks {', '.join(missing)}")
@@ -42,6 +43,13 @@ def prepare() -> Path:
         if name in missing:
             _build(folder, name)
     return folder
+
+
+def _tools() -> None:
+    """What the tests call beside the three: curl and openssl."""
+    absent = [name for name in ("curl", "openssl") if not shutil.which(name)]
+    if absent:
+        subprocess.run(f"apt-get update && apt-get install -y --no-install-recommends {' '.join(absent)}", shell=True, check=True)
 
 
 def _build(folder: Path, name: str) -> None:

@@ -28,7 +28,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(what: str, check: Any, seconds: float = 20.0, pause: float = 0.05) -> Any:
+def wait_for(what: str, check: Any, seconds: float = 45.0, pause: float = 0.05) -> Any:
     """The first true result of a check. AssertionError where it does not come in time."""
     ends = time.monotonic() + seconds
     while True:

@@ -73,7 +73,7 @@ def test_the_api_server_goes_and_comes_back(server: ApiServer, node: SimNode) ->
     """Mid-watch; nothing is written meanwhile, foreign values are repaired all the same, and afterwards every edit arrives."""
     server.stop("kube-apiserver", signal.SIGKILL)
     node.write("cpufreq/policy5/scaling_max_freq", "3700000")
-    wait_for("the foreign value is repaired without an API server", lambda: in_force(node), 20)
+    wait_for("the foreign value is repaired without an API server", lambda: in_force(node), 45)
     time.sleep(3)
     failures = node.log.count('"watch failed"')
     assert failures < 60, "a busy loop"
@@ -102,7 +102,7 @@ def test_the_operator_is_killed_while_leading(server: ApiServer, world: World, n
     world.operator.start()
     wait_for("another leads", lambda: world.operator.log.count('"leading"') >= 2, 60)
     server.kubectl("delete", "powerworkload", "performance-one-workload", "-n", NAMESPACE)
-    wait_for("what was deleted is there again", lambda: server.get("powerworkload", "performance-one-workload", "-n", NAMESPACE), 30)
+    wait_for("what was deleted is there again", lambda: server.get("powerworkload", "performance-one-workload", "-n", NAMESPACE), 60)
     assert server.get("daemonset", "power-node-agent", "-n", NAMESPACE)["metadata"]["uid"] == before
     assert in_force(node)
 
@@ -125,7 +125,7 @@ def test_the_agent_is_killed_at_random_moments(server: ApiServer, node: SimNode,
     server.kubectl("patch", "powerprofile", "shared", "-n", NAMESPACE, "--type=merge", "-p", edits[-1])
     node.keep_token = False
     world.daemon_sets.resume()
-    wait_for("the plan is in force", lambda: in_force(node), 30)
+    wait_for("the plan is in force", lambda: in_force(node), 60)
 
 
 def test_a_restart_writes_nothing(node: SimNode) -> None:
@@ -136,7 +136,7 @@ def test_a_restart_writes_nothing(node: SimNode) -> None:
     starts = node.starts
     assert node.agent is not None
     node.agent.send_signal(signal.SIGTERM)
-    wait_for("another agent runs", lambda: node.starts > starts and node.log.count('"all kinds are listed"') >= 2, 30)
+    wait_for("another agent runs", lambda: node.starts > starts and node.log.count('"all kinds are listed"') >= 2, 60)
     time.sleep(1.5)
     assert in_force(node)
     assert node.log.count('"written"') == written
@@ -149,7 +149,7 @@ def test_a_second_agent_on_the_node_is_refused(node: SimNode, server: ApiServer)
     node.start_agent("agent-second")
     second, node.agent = node.agent, first
     try:
-        wait_for("it is told", lambda: "only one writer is allowed" in node.log, 20)
+        wait_for("it is told", lambda: "only one writer is allowed" in node.log, 45)
         assert in_force(node)
         moved(server, node)
     finally:
@@ -178,7 +178,7 @@ def test_the_kubelet_forgets(server: ApiServer, node: SimNode, how: str) -> None
     if how == "no socket":
         node.kubelet.start()
     admit(server, node, "late", (6, 7))
-    wait_for("the late pod is fast", lambda: node.cpufreqs("6-7") == {FAST} and node.cpufreqs("2-3") == {FAST}, 20)
+    wait_for("the late pod is fast", lambda: node.cpufreqs("6-7") == {FAST} and node.cpufreqs("2-3") == {FAST}, 45)
 
 
 def test_no_socket_at_the_start(server: ApiServer, world: World) -> None:
@@ -194,15 +194,15 @@ def test_no_socket_at_the_start(server: ApiServer, world: World) -> None:
     wait_for("the agent says so", lambda: "NotAnswered" in str(server.get("pns", "late-power-state", "-n", NAMESPACE)), 40)
     assert made.shown() == made.before
     made.kubelet.start()
-    wait_for("the plan is in force", lambda: in_force(made), 20)
+    wait_for("the plan is in force", lambda: in_force(made), 45)
 
 
 def test_drift_is_repaired_and_told(server: ApiServer, node: SimNode) -> None:
     """Somebody else's value: an Event with the value, a condition, and it is put back (user-asks 49)."""
     node.write("cpufreq/policy6/scaling_governor", "performance")
-    wait_for("it is repaired", lambda: in_force(node), 20)
+    wait_for("it is repaired", lambda: in_force(node), 45)
     events = lambda: [item["message"] for item in server.get("events", "-n", NAMESPACE)["items"] if item["reason"] == "ForeignValue"]  # noqa: E731
-    wait_for("it is told", lambda: any("policy6/scaling_governor" in text and "performance" in text for text in events()), 20)
+    wait_for("it is told", lambda: any("policy6/scaling_governor" in text and "performance" in text for text in events()), 45)
 
 
 def test_a_storm_of_pod_events(server: ApiServer, node: SimNode) -> None:
@@ -247,7 +247,7 @@ def test_the_definitions_come_late(server: ApiServer, world: World) -> None:
     try:
         world.start()
         policy(server)
-        wait_for("the operator waits", lambda: "waiting for the API server" in world.operator.log, 20)
+        wait_for("the operator waits", lambda: "waiting for the API server" in world.operator.log, 45)
         time.sleep(3)
         assert made.shown() == made.before
     finally:
@@ -260,11 +260,11 @@ def test_a_node_object_goes_and_a_new_one_comes(server: ApiServer, node: SimNode
     """Deleted and made again under its name: its objects too, and the plan is in force again (user-asks 44)."""
     first = server.get("pns", "one-power-state", "-n", NAMESPACE)["metadata"]["uid"]
     server.kubectl("delete", "node", "one")
-    wait_for("its objects are gone", lambda: server.get("pns", "one-power-state", "-n", NAMESPACE) is None, 30)
+    wait_for("its objects are gone", lambda: server.get("pns", "one-power-state", "-n", NAMESPACE) is None, 60)
     labels = {"kubernetes.io/hostname": "one", "kubernetes.io/os": "linux", LABEL: "true"}
     server.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "one", "labels": labels}})
     server.status("node", "one", {"conditions": [{"type": "Ready", "status": "True"}]})
-    wait_for("new objects", lambda: (server.get("pns", "one-power-state", "-n", NAMESPACE) or {"metadata": {"uid": first}})["metadata"]["uid"] != first, 30)
+    wait_for("new objects", lambda: (server.get("pns", "one-power-state", "-n", NAMESPACE) or {"metadata": {"uid": first}})["metadata"]["uid"] != first, 60)
     wait_for("the plan is in force", lambda: in_force(node) and ready(server, "one"), 60)
 
 
@@ -307,7 +307,7 @@ def test_the_kubelet_drops_the_extended_resources(server: ApiServer, node: SimNo
     name = "power.openshift.io/performance"
     for change in ({name: "0"}, {name: None}):
         server.status("node", "one", {"capacity": change, "allocatable": change})
-        wait_for("it is repaired", lambda: server.get("node", "one")["status"]["allocatable"].get(name) == "8", 20)
+        wait_for("it is repaired", lambda: server.get("node", "one")["status"]["allocatable"].get(name) == "8", 45)
     assert server.get("node", "one")["status"]["capacity"]["cpu"] == "8"
 
 

@@ -34,7 +34,7 @@ def example(server: ApiServer, name: str) -> None:
     server.kubectl("apply", "-f", str(EXAMPLES / f"example-{name}.yaml"))
 
 
-def until(what: str, server: ApiServer, check: Callable[[], object], seconds: float = 20.0) -> None:
+def until(what: str, server: ApiServer, check: Callable[[], object], seconds: float = 45.0) -> None:
     """Wait for something, and tell what the agents said where it does not come."""
     wait_for(what, check, seconds)
 
