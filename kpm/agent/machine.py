@@ -75,7 +75,7 @@ class Tuner:
     def apply(self, plan: NodePlan) -> Pass:
         """Bring the machine to the plan; how it went."""
         try:
-            report = Report(drift=(), writes=()) if self.measure_only else self._open.apply(plan)
+            report = Report() if self.measure_only else self._open.apply(plan)
         except (StateError, HostError, OSError) as failure:
             self._refuse(str(failure))
             self.last = Pass(settled=False, refused=str(failure), measure_only=self.measure_only)

@@ -57,7 +57,6 @@ class Agent:
     wanted: Callable[[], bool | None]
     registry: CollectorRegistry = field(factory=CollectorRegistry)
     wake: threading.Event = field(factory=threading.Event)
-    synced_once: bool = False
     passed_once: bool = False
     last_tick: float = 0.0
     _stop: bool = False
@@ -151,8 +150,8 @@ class Agent:
     def _pause(self) -> float:
         """Seconds until something is to be done without being told."""
         now = time.monotonic()
-        if self.tuner.applier is None and not self.cluster.unsynced:
-            return _CLOSED_RETRY
+        if self.tuner.applier is None:  # an informer wakes the loop once the kinds are listed
+            return self.resync if self.cluster.unsynced else _CLOSED_RETRY
         times = [self._looked + self.resync]
         retry = self.reporter.retry_at()
         if retry is not None:

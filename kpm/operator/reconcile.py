@@ -81,6 +81,8 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
     configs = sorted(seen.configs, key=_age)
     config = next((item for item in configs if not item.deleting), None)
     nodes = _selected(config, seen)
+    states = _states(seen)
+    workloads = _wanted_workloads(seen, nodes, states)
     actions: list[Action] = []
     if config is not None and config.value is not None:
         if FINALIZER not in config.finalizers:
@@ -92,14 +94,14 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
     elif config is None and seen.daemon_set is not None and not seen.daemon_set.deleting:
         actions.append(Delete("daemonsets", AGENT_NAME, seen.daemon_set.uid))
     actions += _node_objects(seen, nodes)
-    actions += _workloads(seen, nodes)
+    actions += _workloads(seen, workloads)
     waiting, endings = _endings(seen, nodes, lost)
     actions += endings
     for item in configs:
         if item.deleting and FINALIZER in item.finalizers and (config is not None or not waiting):
             actions.append(Finalize(item.name, tuple(name for name in item.finalizers if name != FINALIZER)))
     going = {(action.plural, action.name) for action in actions if isinstance(action, Delete)}
-    statuses = (action for action in _statuses(seen, config, nodes) if (action.plural, action.name) not in going)
+    statuses = (action for action in _statuses(seen, config, nodes, states, workloads) if (action.plural, action.name) not in going)
     return (*actions, *statuses)
 
 
@@ -150,10 +152,9 @@ def _states(seen: Observed) -> dict[str, PowerNodeStateStatus]:
     return {_node_of(item): item.value for item in seen.states if item.value is not None and _node_of(item)}
 
 
-def _wanted_workloads(seen: Observed, nodes: Iterable[str]) -> dict[str, tuple[str, str]]:
+def _wanted_workloads(seen: Observed, nodes: Iterable[str], states: Mapping[str, PowerNodeStateStatus]) -> dict[str, tuple[str, str]]:
     """Name → profile and node of every workload that is to exist: of each profile that an agent found valid on its node."""
     profiles = {item.name for item in seen.profiles if item.value is not None and not item.value.shared and not item.deleting}
-    states = _states(seen)
     found: dict[str, tuple[str, str]] = {}
     for node in nodes:
         for profile in states[node].profiles if node in states else ():
@@ -163,8 +164,7 @@ def _wanted_workloads(seen: Observed, nodes: Iterable[str]) -> dict[str, tuple[s
     return found
 
 
-def _workloads(seen: Observed, nodes: Iterable[str]) -> Iterator[Action]:
-    wanted = _wanted_workloads(seen, nodes)
+def _workloads(seen: Observed, wanted: Mapping[str, tuple[str, str]]) -> Iterator[Action]:
     there = {item.name: item for item in seen.workloads if item.labels.get(GENERATED) == "true"}
     taken = {item.name for item in seen.workloads} - there.keys()
     for name, (profile, _) in sorted(wanted.items()):
@@ -205,7 +205,9 @@ def _released(item: Held[PowerNodeStateStatus]) -> bool:
     return any(condition.type == "Released" and condition.status == "True" for condition in item.value.conditions)
 
 
-def _statuses(seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...]) -> Iterator[Apply]:
+def _statuses(
+    seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...], states: Mapping[str, PowerNodeStateStatus], workloads: Mapping[str, tuple[str, str]]
+) -> Iterator[Apply]:
     """The statuses that differ from what the objects hold."""
     user_workloads = [item for item in seen.workloads if item.labels.get(GENERATED) != "true"]
     held = (*seen.configs, *seen.profiles, *user_workloads, *seen.node_configs, *seen.uncores)
@@ -213,7 +215,6 @@ def _statuses(seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...]) 
         *(tuple(item.value for item in group if item.value is not None) for group in (seen.profiles, user_workloads, seen.node_configs, seen.uncores, seen.configs))
     )
     faults = [item.fault for item in held if item.fault is not None]
-    states = _states(seen)
     errors = errors_by_object((*validate_intent(intent), *faults), {node: states[node] for node in nodes if node in states})
     for kind, plural, items in (
         ("PowerProfile", "powerprofiles", seen.profiles),
@@ -225,11 +226,16 @@ def _statuses(seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...]) 
     for item in seen.configs:
         managed = nodes if item is config else ()
         yield from _status(seen, "PowerConfig", "powerconfigs", item, PowerConfigStatus(managed, errors.get(f"PowerConfig/{item.name}", ())))
-    yield from _workload_statuses(seen, nodes, states, errors)
+    yield from _workload_statuses(seen, nodes, states, workloads, errors)
 
 
-def _workload_statuses(seen: Observed, nodes: tuple[str, ...], states: Mapping[str, PowerNodeStateStatus], errors: Mapping[str, tuple[str, ...]]) -> Iterator[Apply]:
-    wanted = _wanted_workloads(seen, nodes)
+def _workload_statuses(
+    seen: Observed,
+    nodes: tuple[str, ...],
+    states: Mapping[str, PowerNodeStateStatus],
+    wanted: Mapping[str, tuple[str, str]],
+    errors: Mapping[str, tuple[str, ...]],
+) -> Iterator[Apply]:
     shared = {node: tuple(sorted({cpu for pool in state.shared_pool for cpu in _cpus(pool.cpus)})) for node, state in states.items()}
     for item in seen.workloads:
         if item.labels.get(GENERATED) == "true":

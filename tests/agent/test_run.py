@@ -118,6 +118,14 @@ def test_nothing_is_done_before_every_kind_is_listed() -> None:
     assert [event for _, event, _ in rig.log.calls] == ["waiting for the API server"]
 
 
+def test_while_the_kinds_are_not_listed_the_loop_sleeps() -> None:
+    """An informer wakes it; it does not go round and round at the start of a cluster that is down."""
+    rig = Rig(unsynced=("pods",))
+    rig.agent.tuner.applier = None
+    rig.agent.tick()
+    assert rig.agent._pause() == 60.0
+
+
 def test_nothing_is_done_while_another_has_the_machine() -> None:
     """The lock of the state belongs to one writer."""
     rig = Rig(opens=False)
