@@ -15,6 +15,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from kpm.errors import show
 from kpm_planner.intent import INTEL_GROUP, OPENSHIFT_GROUP, Meta, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+from kpm_planner.problems import Code, Problem, error
 
 GROUPS = (OPENSHIFT_GROUP, INTEL_GROUP)
 KINDS: dict[str, type] = {kind.__name__: kind for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig)}
@@ -69,6 +70,15 @@ def structure_object(document: Mapping[str, Any], *, strict: bool = True) -> Any
         raise WireError(f"spec.{hidden[0]!r}: is no field here; allowed are {', '.join(_names(kind))}")
     injected = {_INJECTED["meta"]: structure_meta(document), _INJECTED["group"]: document["apiVersion"].partition("/")[0]}
     return _structure({**_prepared(spec), **injected}, kind, "spec", strict=strict)
+
+
+def read_object(document: Mapping[str, Any], kind: str, group: str) -> tuple[Any, Problem | None]:
+    """An object of one of KINDS as the API server holds it, in a list without kind and apiVersion; or why it cannot be read."""
+    try:
+        return structure_object({**document, "kind": kind, "apiVersion": f"{group}/v1"}, strict=False), None
+    except WireError as failure:
+        name = str((document.get("metadata") or {}).get("name"))
+        return None, error(Code.OBJECT_UNREADABLE, f"{kind}/{name}", "", str(failure))
 
 
 def document_of(value: Any) -> Any:

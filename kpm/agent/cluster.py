@@ -9,9 +9,9 @@ from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.kinds import GENERATED, NODES, PODS, power
 from kpm.pods import structure_node, structure_pod
-from kpm.wire import WireError, structure_object
+from kpm.wire import WireError, read_object
 from kpm_planner.intent import Intent, Node, Pod, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
-from kpm_planner.problems import Code, Problem, error
+from kpm_planner.problems import Problem
 
 USER_KINDS = {
     "powerprofiles": "PowerProfile",
@@ -95,12 +95,8 @@ def _rival(document: Object, pod: Pod) -> str:
 
 def object_view(document: Object, kind: str, group: str) -> Any:
     """What is kept of an object of ours."""
-    full = {**document, "kind": kind, "apiVersion": f"{group}/v1"}
-    try:
-        return structure_object(full, strict=False)
-    except WireError as failure:
-        name = str((document.get("metadata") or {}).get("name"))
-        return Unreadable(error(Code.OBJECT_UNREADABLE, f"{kind}/{name}", "", str(failure)))
+    value, fault = read_object(document, kind, group)
+    return value if fault is None else Unreadable(fault)
 
 
 class Cluster:

@@ -7,9 +7,9 @@ from attrs import field, frozen
 
 from kpm.kube.api import Object
 from kpm.pods import structure_node
-from kpm.wire import WireError, converter, structure_object
+from kpm.wire import converter, read_object
 from kpm_planner.intent import Node
-from kpm_planner.problems import Code, Problem, error
+from kpm_planner.problems import Problem
 from kpm_planner.state_types import PowerNodeStateStatus
 
 _Value = TypeVar("_Value")
@@ -76,11 +76,7 @@ def _held(document: Object, value: Any, fault: Problem | None = None) -> Held[An
 
 def held_object(document: Object, kind: str, group: str) -> Held[Any]:
     """An object that users make, or a workload of ours."""
-    try:
-        return _held(document, structure_object({**document, "kind": kind, "apiVersion": f"{group}/v1"}, strict=False))
-    except WireError as failure:
-        name = str((document.get("metadata") or {}).get("name"))
-        return _held(document, None, error(Code.OBJECT_UNREADABLE, f"{kind}/{name}", "", str(failure)))
+    return _held(document, *read_object(document, kind, group))
 
 
 def held_state(document: Object) -> Held[PowerNodeStateStatus]:
