@@ -46,7 +46,7 @@ arch: $(VENV)/.made ## the import contract
 
 check: lint types arch ## lint, types and arch
 
-test-kernel: $(VENV)/.installed ## real kernel drivers in an emulator; installs it, caches in ~/.cache
+test-kernel: $(VENV)/.installed envtest ## real kernel drivers in an emulator, and agents on them; installs it, caches in ~/.cache
 	$(BIN)/python tests/kernel/lab.py --prepare
 	$(BIN)/python -m pytest -m kernel tests/kernel --durations=20
 

@@ -12,7 +12,7 @@ from kpm.agent.report import Reporter
 from kpm.agent.run import Agent, still_wanted
 from kpm.kube.api import Api, ApiError, connect
 from kpm.kube.events import Recorder
-from kpm.kube.kinds import AGENT_NAME, NODES, power
+from kpm.kube.kinds import AGENT_NAME, NODES, namespace_ends, power
 from kpm.logs import Log
 from kpm_applier.diff import Repair
 from kpm_applier.session import Applier
@@ -63,7 +63,9 @@ def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
             Recorder(api, AGENT_NAME, os.uname().nodename, settings.namespace, log, time.monotonic), log, time.monotonic,
         ),
         log=log,
-        wanted=lambda: still_wanted(lambda: _configs(api, settings), lambda: _labels(api, settings.node)),
+        wanted=lambda: still_wanted(
+            lambda: _configs(api, settings), lambda: _labels(api, settings.node), lambda: not namespace_ends(api, settings.namespace)
+        ),
     )  # fmt: skip
     return agent
 

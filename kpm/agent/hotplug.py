@@ -21,6 +21,7 @@ def _listen(changed: Callable[[], None], log: Log) -> None:
     except (ImportError, OSError) as failure:
         log.warning("no CPU hotplug events; the resync finds them", error=one_line(failure))
         return
+    changed()  # what came or went before anybody listened
     while True:
         try:
             messages = source.get()

@@ -264,16 +264,19 @@ class _Counters:
             self.problems.labels(severity).set(sum(problem.severity == severity for problem in plan.problems))
 
 
-def still_wanted(configs: Callable[[], list[tuple[dict[str, str], bool]]], labels: Callable[[], dict[str, str] | None]) -> bool | None:
+def still_wanted(
+    configs: Callable[[], list[tuple[dict[str, str], bool]]], labels: Callable[[], dict[str, str] | None], namespace_stays: Callable[[], bool]
+) -> bool | None:
     """Whether a PowerConfig that is not being deleted selects the node; None where the API server does not say.
 
     configs: selector and whether it is being deleted, the oldest first. labels: of the node, None where it is gone.
+    namespace_stays: False while the system's namespace is deleted, which ends the agents before the PowerConfig.
     """
     try:
-        found, node = configs(), labels()
+        found, node, stays = configs(), labels(), namespace_stays()
     except ApiError:
         return None
-    if node is None or not found:
+    if node is None or not found or not stays:
         return False
     selector, deleting = found[0]
     return not deleting and (not selector or selects_map(selector, node))

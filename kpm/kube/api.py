@@ -19,8 +19,8 @@ from kpm.errors import InputError, one_line
 Object = Mapping[str, Any]
 
 _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
-#: A watch without an event or a bookmark (the server sends one a minute) for so long is dead.
-WATCH_READ_SECONDS = 90.0
+#: The reason of a watch that brought nothing for as long as the caller allows.
+SILENT = "Silent"
 _LONGEST_LINE = 8 << 20
 _MESSAGE = 300
 JSON, MERGE_PATCH, JSON_PATCH, APPLY_PATCH = "application/json", "application/merge-patch+json", "application/json-patch+json", "application/apply-patch+yaml"
@@ -59,6 +59,7 @@ class Api:
 
     def __init__(self, configuration: Configuration) -> None:
         configuration.retries = False
+        configuration.keep_alive = True  # the kernel notices a peer that is gone
         self._client = ApiClient(configuration)
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
@@ -96,14 +97,21 @@ class Api:
             if failure.status not in (404, 409):
                 raise
 
-    def watch(self, resource: Resource, query: Mapping[str, str], started: Callable[[Callable[[], None]], None]) -> Iterator[Object]:
-        """The events of a watch until the server ends it. started: is given what ends it from another thread. Errors: ApiError."""
-        response = self._open("GET", resource.path(), {**query, "watch": "true"}, None, None, WATCH_READ_SECONDS)
+    def watch(self, resource: Resource, query: Mapping[str, str], silence: float, started: Callable[[Callable[[], None]], None]) -> Iterator[Object]:
+        """The events of a watch until the server ends it.
+
+        Args:     silence: seconds without an event or bookmark after which it counts as dead. started: is given what ends it from
+                  another thread.
+        Errors:   ApiError; its reason is `SILENT` where nothing came for so long.
+        """
+        response = self._open("GET", resource.path(), {**query, "watch": "true"}, None, None, silence)
         started(lambda: _shut(response))
         try:
             if response.status != 200:
                 raise _refusal(response.status, response.read(), response.headers)
             yield from _events(response)
+        except urllib3.exceptions.ReadTimeoutError as failure:
+            raise ApiError(0, SILENT, f"nothing for {silence:g} s") from failure
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as failure:
             raise ApiError(0, "WatchBroken", str(failure)) from failure
         finally:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
-from kpm.kube.api import Api, ApiError, Object, Resource
+from kpm.kube.api import SILENT, Api, ApiError, Object, Resource
 
 Transform = Callable[[Object], Any]
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
@@ -21,7 +21,9 @@ _GONE = 410
 #: Seconds; a watch that ends sooner with nothing counts as a failure, so that it is not opened without end.
 _SHORTEST_WATCH = 1.0
 #: The server ends a watch after this many seconds; nothing is lost, it is resumed.
-_WATCH_SECONDS = 3600
+_WATCH_SECONDS = 1800.0
+#: A watch that brings nothing for so long may be dead: where etcd reports its progress, the server sends a bookmark a minute.
+_SILENCE = 90.0
 
 
 class Source(Protocol):
@@ -42,11 +44,16 @@ class Source(Protocol):
 
 @define
 class ApiSource:
-    """Objects of the API server. selectors: labelSelector, fieldSelector."""
+    """Objects of the API server. selectors: labelSelector, fieldSelector.
+
+    Where etcd does not report its progress a kind on which nothing happens brings no bookmark either, and a watch cannot be
+    told from a dead one. So each silence doubles the patience, up to a watch's whole length; bookmarks win it back.
+    """
 
     api: Api
     resource: Resource
     selectors: Mapping[str, str] = field(factory=dict)
+    _silence: float = _SILENCE
     _end: Callable[[], None] | None = None
     _closed: bool = False
 
@@ -55,10 +62,20 @@ class ApiSource:
         return self.api.list(self.resource, {**self.selectors, "limit": _PAGE, **({"continue": token} if token else {})})
 
     def watch(self, version: str) -> Iterator[Object]:
-        """Events with bookmarks."""
-        seconds = str(int(_WATCH_SECONDS * random.uniform(0.9, 1.1)))  # noqa: S311  # spreads load, protects nothing
-        query = {**self.selectors, "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": seconds}
-        return self.api.watch(self.resource, query, self._started)
+        """Events with bookmarks. Errors: ApiError, with reason SILENT where none came for too long."""
+        length = _WATCH_SECONDS * random.uniform(0.9, 1.1)  # noqa: S311  # spreads load, protects nothing
+        query = {**self.selectors, "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(int(length))}
+        marked = False
+        try:
+            for event in self.api.watch(self.resource, query, min(self._silence, length + _SILENCE), self._started):
+                marked = marked or event.get("type") == "BOOKMARK"
+                yield event
+        except ApiError as failure:
+            if failure.reason == SILENT:
+                self._silence = min(self._silence * 2, 2 * _WATCH_SECONDS)
+            raise
+        if marked:
+            self._silence = _SILENCE
 
     def _started(self, end: Callable[[], None]) -> None:
         self._end = end
@@ -163,6 +180,8 @@ class Informer:
             if not self._failures:
                 self._failures += 1  # the first time at once: compaction is no fault
                 return
+        if failure.reason == SILENT:
+            return  # resumed at once: it says nothing about the server
         self.trouble(self.name, failure)
         self._failures += 1
         longest = min(_FIRST_WAIT * 2 ** min(self._failures, 10), _LONGEST_WAIT)

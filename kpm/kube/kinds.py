@@ -2,9 +2,9 @@
 
 import hashlib
 
-from kpm.kube.api import Resource
+from kpm.kube.api import Api, ApiError, Resource
 
-PODS, NODES = Resource("", "v1", "pods"), Resource("", "v1", "nodes")
+PODS, NODES, NAMESPACES = Resource("", "v1", "pods"), Resource("", "v1", "nodes"), Resource("", "v1", "namespaces")
 LEASES, DAEMON_SETS = "leases", "daemonsets"
 #: Label of objects that the system makes; agents leave them out of what they watch.
 GENERATED = "power.kpm.dev/generated"
@@ -17,6 +17,16 @@ _HASH = 8
 def power(group: str, plural: str, namespace: str) -> Resource:
     """A kind of the system's own."""
     return Resource(group, "v1", plural, namespace)
+
+
+def namespace_ends(api: Api, namespace: str) -> bool:
+    """Whether a namespace is being deleted or gone. Errors: ApiError."""
+    try:
+        return bool((api.get(NAMESPACES, namespace).get("metadata") or {}).get("deletionTimestamp"))
+    except ApiError as failure:
+        if failure.status == 404:
+            return True
+        raise
 
 
 def fitted(name: str, longest: int = _LONGEST_NAME) -> str:

@@ -185,11 +185,15 @@ def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> tuple[bool, li
         node = _node_of(item)
         if node in selected or item.deleting or item.labels.get(GENERATED) != "true":
             continue
-        if node in seen.nodes and node not in lost.nodes and not _released(item):
+        word = _last_word(item)
+        if node in seen.nodes and node not in lost.nodes and word is None:
             waiting = True
             continue
-        if node in lost.nodes:
-            actions.append(Tell("PowerNodeState", item.name, item.uid, "NotRestored", f"node {node} did not answer; what was set there stays until its agent runs again"))
+        if word is None and node in lost.nodes:
+            word = "did not answer"
+        if word:
+            message = f"node {node}: {word}; what was set there stays until an agent, or kpm restore, runs there again"
+            actions.append(Tell("PowerNodeState", item.name, item.uid, "NotRestored", message))
         done.add(node)
         actions.append(Delete("powernodestates", item.name, item.uid))
     kept = {_node_of(item) for item in seen.states} - done
@@ -198,11 +202,17 @@ def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> tuple[bool, li
     return waiting, actions
 
 
-def _released(item: Held[PowerNodeStateStatus]) -> bool:
-    """Whether the agent said that all is as it was; a node whose agent never wrote anything has nothing to restore."""
+def _last_word(item: Held[PowerNodeStateStatus]) -> str | None:
+    """What an agent that has left said: nothing where all is as it was, what it could not put back, None while it has not left.
+
+    A node whose agent never wrote anything has nothing to restore.
+    """
     if item.value is None or not item.value.conditions:
-        return True
-    return any(condition.type == "Released" and condition.status == "True" for condition in item.value.conditions)
+        return ""
+    released = next((condition for condition in item.value.conditions if condition.type == "Released"), None)
+    if released is None:
+        return None
+    return "" if released.status == "True" else released.message
 
 
 def _statuses(

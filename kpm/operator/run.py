@@ -6,16 +6,16 @@ import time
 from types import FrameType
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from kpm.kube.api import JSON_PATCH, Api, ApiError, Resource
 from kpm.kube.events import About, Recorder
 from kpm.kube.informer import ApiSource, Informer
-from kpm.kube.kinds import AGENT_NAME, FINALIZER, NODES, power
+from kpm.kube.kinds import AGENT_NAME, FINALIZER, NODES, namespace_ends, power
 from kpm.kube.lease import Lease
 from kpm.logs import Log
 from kpm.operator.daemonset import Image
-from kpm.operator.observed import Observed, held_object, held_plain, held_state, node_seen
+from kpm.operator.observed import Held, Observed, held_object, held_plain, held_state, node_seen
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Lost, Tell, reconcile
 
 MANAGER = "power-manager-operator"
@@ -40,10 +40,10 @@ class Place:
 
 
 class World:
-    """The informers of the operator."""
+    """The informers of the operator. ending: the namespace is being deleted, and every PowerConfig in it is as good as deleted."""
 
     def __init__(self, api: Api, place: Place, wake: threading.Event, log: Log) -> None:
-        self.place = place
+        self.place, self.ending = place, False
 
         def trouble(name: str, failure: ApiError) -> None:
             log.warning("watch failed", kind=name, error=str(failure))
@@ -75,8 +75,11 @@ class World:
 
     def observed(self) -> Observed:
         """All that is known now."""
+        configs: tuple[Held[Any], ...] = self.configs.values()
+        if self.ending:
+            configs = tuple(evolve(item, deleting=True) for item in configs)
         return Observed(
-            self.place.namespace, self.place.group, self.configs.values(), self.profiles.values(), self.workloads.values(), self.node_configs.values(),
+            self.place.namespace, self.place.group, configs, self.profiles.values(), self.workloads.values(), self.node_configs.values(),
             self.uncores.values(), self.power_nodes.values(), self.states.values(), {item.node.name: item for item in self.nodes.values()},
             self.daemon_sets.get(AGENT_NAME, self.place.namespace),
         )  # fmt: skip
@@ -139,23 +142,38 @@ class Operator:
         return not self.world.unsynced
 
     def _finish(self) -> None:
-        """A PowerConfig that is being deleted is seen through, so that an uninstall of everything at once does not hang on its finalizer."""
+        """A PowerConfig that is being deleted is seen through, so that an uninstall of everything at once does not hang on its finalizer.
+
+        The end of a namespace takes the pods first, this one among them: nobody would take the finalizer off later. So it is
+        taken off in any case then, and the log has the nodes that did not report in time.
+        """
+        try:
+            self.world.ending = namespace_ends(self.api, self.place.namespace)
+        except ApiError as failure:
+            self.log.warning("not known whether the namespace ends", error=str(failure))
         ends = time.monotonic() + _FAREWELL
-        while time.monotonic() < ends and any(item.deleting and FINALIZER in item.finalizers for item in self.world.configs.values()):
-            self._tick_safely()
+        while self._is_held():
+            late = self.world.ending and time.monotonic() > ends
+            self._tick_safely(late=late)
+            if late or time.monotonic() > ends:
+                return
             self.wake.clear()
             self.wake.wait(_GATHER)
 
-    def _tick_safely(self) -> float:
+    def _is_held(self) -> bool:
+        """Whether a PowerConfig that is to go still has the finalizer."""
+        return any(item.deleting and FINALIZER in item.finalizers for item in self.world.observed().configs)
+
+    def _tick_safely(self, *, late: bool = False) -> float:
         """A pass that fails in a way nobody thought of is logged and made again after a while."""
         try:
-            return self.tick()
+            return self.tick(late=late)
         except Exception:  # one odd object must not end the work for all nodes
             self.log.exception("pass failed")
             return _RETRY_LONGEST
 
-    def tick(self) -> float:
-        """One pass; seconds until the next one if nothing happens."""
+    def tick(self, *, late: bool = False) -> float:
+        """One pass; seconds until the next one if nothing happens. late: no node is waited for any more."""
         self.last_tick = time.monotonic()
         unsynced = self.world.unsynced
         if unsynced != self._told:
@@ -165,7 +183,8 @@ class Operator:
             return _RESYNC
         seen = self.world.observed()
         failed = 0
-        for action in reconcile(seen, self.image, self._lost_nodes(seen)):
+        lost = Lost(frozenset(seen.nodes)) if late else self._lost_nodes(seen)
+        for action in reconcile(seen, self.image, lost):
             if not self._leads():
                 return _RESYNC
             failed += not self.carry_out(action)

@@ -13,7 +13,7 @@ from http_server import Server, begin_chunks, chunk, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.kube.api import JSON_PATCH, Api, ApiError, Resource
+from kpm.kube.api import JSON_PATCH, SILENT, Api, ApiError, Resource
 
 THINGS = Resource("power.openshift.io", "v1", "powerprofiles", "power-manager")
 NODES = Resource("", "v1", "nodes")
@@ -160,7 +160,7 @@ def test_nobody_there_is_an_error_without_status() -> None:
     """A connection refused, for a request and for a watch."""
     with serving() as server:
         api = server.api()
-    for ask in (lambda: api.get(NODES, "n"), lambda: list(api.watch(NODES, {}, lambda _end: None))):
+    for ask in (lambda: api.get(NODES, "n"), lambda: list(api.watch(NODES, {}, 30.0, lambda _end: None))):
         with pytest.raises(ApiError, match=r"^no answer ") as failure:
             ask()
         assert failure.value.status == 0
@@ -209,7 +209,7 @@ def test_events_come_whole_however_they_are_cut(server: Server, api: Api) -> Non
     text = "\n".join(json.dumps(item, ensure_ascii=False) for item in events).encode() + b"\n\n"
     cuts = [0, 3, 40, text.index("ü".encode()) + 1, 300, 90_000, len(text) - 20, len(text)]
     server.write = watch_of(*(text[start:end] for start, end in pairwise(cuts)))
-    assert list(api.watch(THINGS, {"resourceVersion": "5"}, lambda _end: None)) == events
+    assert list(api.watch(THINGS, {"resourceVersion": "5"}, 30.0, lambda _end: None)) == events
     assert server.requests[0].target == f"{OURS}?resourceVersion=5&watch=true"
 
 
@@ -225,7 +225,7 @@ def test_an_event_is_given_before_the_next_one_is_sent(server: Server, api: Api)
             chunk(link, b"")
 
     server.write = write
-    events = api.watch(NODES, {}, lambda _end: None)
+    events = api.watch(NODES, {}, 30.0, lambda _end: None)
     assert next(events) == event("a")
     more.set()
     assert list(events) == [event("b")]
@@ -235,7 +235,7 @@ def test_a_watch_that_is_refused_is_an_error(server: Server, api: Api) -> None:
     """With the server's own words, among them 410 for a version that it has forgotten."""
     server.say(410, {"reason": "Expired", "message": "too old resource version"}, Retry_After="3")
     with pytest.raises(ApiError, match="410 Expired: too old") as failure:
-        list(api.watch(NODES, {}, lambda _end: None))
+        list(api.watch(NODES, {}, 30.0, lambda _end: None))
     assert (failure.value.status, failure.value.retry_after) == (410, 3.0)
 
 
@@ -251,7 +251,7 @@ def test_a_watch_that_breaks_gives_what_came_and_then_an_error(server: Server, a
     """So that whoever follows it knows that it has not ended well."""
     server.write, found = write, []
     with pytest.raises(ApiError, match="no answer WatchBroken"):
-        found.extend(iter(api.watch(NODES, {}, lambda _end: None)))
+        found.extend(iter(api.watch(NODES, {}, 30.0, lambda _end: None)))
     assert found == [event("a")]
 
 
@@ -266,7 +266,7 @@ def test_a_watch_can_be_ended_from_another_thread(server: Server, api: Api) -> N
         release.wait(10)
 
     server.write = write
-    events = api.watch(NODES, {}, ends.append)
+    events = api.watch(NODES, {}, 30.0, ends.append)
     assert next(events) == event("a")
     timer = threading.Timer(0.1, ends[0])
     timer.start()
@@ -277,3 +277,19 @@ def test_a_watch_can_be_ended_from_another_thread(server: Server, api: Api) -> N
     ends[0]()
     release.set()
     timer.join()
+
+
+def test_a_watch_that_brings_nothing_for_too_long_is_silent(server: Server, api: Api) -> None:
+    """Told apart from one that breaks; what came before is given."""
+    release = threading.Event()
+
+    def write(link: Any) -> None:
+        begin_chunks(link)
+        chunk(link, json.dumps(event("a")).encode() + b"\n")
+        release.wait(10)
+
+    server.write, found = write, []
+    with pytest.raises(ApiError, match="nothing for") as failure:
+        found.extend(iter(api.watch(NODES, {}, 0.2, lambda _end: None)))
+    assert (found, failure.value.reason) == ([event("a")], SILENT)
+    release.set()

@@ -160,16 +160,16 @@ def test_a_node_that_is_not_selected_any_more_is_waited_for() -> None:
     world = running("a", "b", profiles=("fast",))
     world.objects["nodes", "a"]["metadata"]["labels"]["power"] = "no"
     assert deletes(world.settle()) == [f"powerworkloads/{workload_name('fast', 'a')}"]
-    world.report("a", conditions=[{"type": "Released", "status": "False", "reason": "NotRestored"}])
+    world.report("a", conditions=[{"type": "Ready", "status": "True", "reason": "Settled"}])
     assert deletes(world.settle()) == []
     world.release("a")
     assert deletes(world.settle()) == [f"powernodestates/{state_name('a')}", "powernodes/a"]
     assert world.names("powernodes") == ["b"]
 
 
-@pytest.mark.parametrize("way", ["released", "gone", "lost", "never reported"])
+@pytest.mark.parametrize("way", ["released", "gone", "lost", "not restored", "never reported"])
 def test_a_deleted_power_config_goes_last(way: str) -> None:
-    """After the agents, and after every node is released, gone, or lost, which an Event says."""
+    """After the agents, and after every node is released, gone, lost, or left with files that could not be put back; an Event says the last two."""
     world = running("a", "b", profiles=("fast",))
     world.delete("powerconfigs", "config")
     actions = world.settle()
@@ -184,12 +184,14 @@ def test_a_deleted_power_config_goes_last(way: str) -> None:
         world.delete("nodes", "b")
     elif way == "lost":
         world.lost = frozenset({"b"})
+    elif way == "not restored":
+        world.report("b", conditions=[{"type": "Released", "status": "False", "reason": "NotRestored", "message": "some files are busy"}])
     else:
         del world.objects["powernodestates", state_name("b")]["status"]
     actions = world.settle()
     assert actions[-1] == Finalize("config", ())
     told = [action.message for action in actions if isinstance(action, Tell)]
-    assert len(told) == (1 if way == "lost" else 0)
+    assert len(told) == (1 if way in ("lost", "not restored") else 0)
     assert all("node b" in message for message in told)
     assert sorted({plural for plural, _ in world.objects}) == (["nodes", "powerprofiles"])
 

@@ -169,19 +169,26 @@ def _down() -> Any:
     raise ApiError(0, "Down", "no answer")
 
 
+_SELECTED: Any = lambda: [({"a": "b"}, False)]  # noqa: E731
+_LABELS: Any = lambda: {"a": "b"}  # noqa: E731
+_STAYS: Any = lambda: True  # noqa: E731
+
+
 @pytest.mark.parametrize(
-    ("configs", "labels", "wanted"),
+    ("configs", "labels", "stays", "wanted"),
     [
-        (lambda: [({"a": "b"}, False)], lambda: {"a": "b"}, True),
-        (lambda: [({}, False)], dict, True),
-        (lambda: [({"a": "b"}, False)], dict, False),
-        (lambda: [({"a": "b"}, True)], lambda: {"a": "b"}, False),
-        (list, lambda: {"a": "b"}, False),
-        (lambda: [({}, False)], lambda: None, False),
-        (_down, dict, None),
-        (lambda: [({}, False)], _down, None),
+        (_SELECTED, _LABELS, _STAYS, True),
+        (lambda: [({}, False)], dict, _STAYS, True),
+        (_SELECTED, dict, _STAYS, False),
+        (lambda: [({"a": "b"}, True)], _LABELS, _STAYS, False),
+        (list, _LABELS, _STAYS, False),
+        (_SELECTED, lambda: None, _STAYS, False),
+        (_SELECTED, _LABELS, lambda: False, False),
+        (_down, dict, _STAYS, None),
+        (_SELECTED, _down, _STAYS, None),
+        (_SELECTED, _LABELS, _down, None),
     ],
 )
-def test_whether_an_agent_is_still_wanted(configs: Any, labels: Any, wanted: bool | None) -> None:
+def test_whether_an_agent_is_still_wanted(configs: Any, labels: Any, stays: Any, wanted: bool | None) -> None:
     """Design §6, leaving: a PowerConfig that is not being deleted selects the node; no answer means stay."""
-    assert still_wanted(configs, labels) is wanted
+    assert still_wanted(configs, labels, stays) is wanted

@@ -2,7 +2,7 @@
 
     python envtest.py --prepare     build or install what is missing, print the folder
 
-kube-apiserver and kubectl are built from their Go module at the release that tools/go.mod pins, etcd comes from the distribution.
+kube-apiserver, kubectl and kube-controller-manager are built from their Go module at the release that tools/go.mod pins, etcd comes from the distribution.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 
 TOOLS = Path(__file__).parent / "tools"
 NAMES = ("kube-apiserver", "kubectl", "etcd")
+#: The convention's folders have none.
+CONTROLLERS = "kube-controller-manager"
 
 
 def release() -> str:
@@ -26,7 +28,20 @@ def release() -> str:
 def assets() -> Path:
     """The folder of the binaries, whether they are there or not."""
     given = os.environ.get("KUBEBUILDER_ASSETS")
-    return Path(given) if given else Path.home() / ".cache" / "kpm-envtest" / release()
+    return Path(given) if given else _cache()
+
+
+def _cache() -> Path:
+    return Path.home() / ".cache" / "kpm-envtest" / release()
+
+
+def controllers() -> Path:
+    """Kubernetes' own controllers, built where they are not yet."""
+    made = _cache() / CONTROLLERS
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        _build(made.parent, CONTROLLERS)
+    return made
 
 
 def prepare() -> Path:
@@ -42,6 +57,7 @@ def prepare() -> Path:
     for name in ("kube-apiserver", "kubectl"):
         if name in missing:
             _build(folder, name)
+    controllers()
     return folder
 
 

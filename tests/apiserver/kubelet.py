@@ -43,7 +43,7 @@ def encode_list(cpus: Mapping[tuple[str, str, str], Any]) -> bytes:
 
 
 class Kubelet:
-    """One node's kubelet, as far as PodResources goes. cpus: what it would answer; refuse: answers an error instead."""
+    """One node's kubelet, as far as PodResources goes. cpus: what it would answer; refuse: answers an error instead; port: it listens there too."""
 
     def __init__(self, socket: Path, allocatable: Any) -> None:
         self.socket, self.allocatable = socket, set(allocatable)
@@ -64,6 +64,7 @@ class Kubelet:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1.PodResourcesLister", handlers),))
         server.add_insecure_port(f"unix:{self.socket}")
+        self.port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         self._server = server
 

@@ -12,10 +12,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from kubelet import Kubelet
 from server import ApiServer
@@ -23,6 +22,7 @@ from server import ApiServer
 from kpm.machines import MachineSpec, build_machine
 from kpm_applier.kernel_model import KernelModel
 from kpm_planner.cpuset import parse_cpulist
+from tests.managed import managed_files, text_of
 from tests.trees import write_tree
 
 REPO = Path(__file__).parents[2]
@@ -31,41 +31,61 @@ LABEL = "feature.node.kubernetes.io/power-node"
 _CPU = "devices/system/cpu"
 
 
+class Process(Protocol):
+    """What is asked of a process, wherever it runs; subprocess.Popen is one."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def kill(self) -> None: ...
+
+
 @dataclass
 class SimNode:
     """One node: its tree, its kubelet, its agent's process."""
 
     server: ApiServer
     name: str
-    spec: MachineSpec
     folder: Path
+    spec: MachineSpec = MachineSpec()
     reserved: frozenset[int] = frozenset({0, 1})
-    agent: subprocess.Popen[bytes] | None = None
-    options: list[str] = field(default_factory=list)
+    agent: Process | None = None
+    options: list[str] = field(default_factory=lambda: ["--resync", "2s"])
     starts: int = 0
     keep_token: bool = False
     url: str | None = None
 
     def create(self) -> None:
-        """The tree, the kubelet, the Node object."""
-        machine = build_machine(self.spec)
-        write_tree(KernelModel(machine), self.folder)
-        self.kubelet = Kubelet(self.folder / "kubelet.sock", set(machine.by_id) - self.reserved)
+        """The kubelet, the machine, the Node object."""
+        cpus = self.cpus()
+        self.kubelet = Kubelet(self.folder / "kubelet.sock", cpus - self.reserved)
         self.kubelet.start()
+        self.start_machine()
+        self.make_object(len(cpus))
+        self.before = self.shown()
+
+    def cpus(self) -> set[int]:
+        """The machine's CPUs."""
+        return set(build_machine(self.spec).by_id)
+
+    def start_machine(self) -> None:
+        """The machine as a tree of files."""
+        write_tree(KernelModel(build_machine(self.spec)), self.folder)
+
+    def make_object(self, cpus: int) -> None:
+        """The Node, as its kubelet would make it."""
         self.server.apply(
             {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name, "labels": {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux"}}}
         )
-        count = str(len(machine.by_id))
-        self.server.status(
-            "node", self.name, {"capacity": {"cpu": count}, "allocatable": {"cpu": count}, "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]}
-        )
-        self.before = self.shown()
+        amounts = {"cpu": str(cpus)}
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
+        self.server.status("node", self.name, {"capacity": amounts, "allocatable": amounts, "conditions": [ready]})
 
     def shown(self) -> dict[str, str]:
         """What every managed file holds."""
-        root = self.folder / "sys" / _CPU
-        names = ("scaling_min_freq", "scaling_max_freq", "scaling_governor", "energy_performance_preference", "disable", "min_freq_khz", "max_freq_khz")
-        return {str(path.relative_to(root)): text_of(path) for path in sorted(root.rglob("*")) if path.name in names and not path.is_symlink() and path.is_file()}
+        return managed_files(self.folder / "sys" / _CPU)
 
     def cpufreq(self, cpu: int) -> tuple[int, int, str, str]:
         """Minimum, maximum, governor, EPP of a CPU; as its domain has them."""
@@ -91,10 +111,12 @@ class SimNode:
             self.user = user or f"agent-{self.name}"
             self._bind()
         config = self.server.folder / f"{self.user}.kubeconfig"
+        self.agent = self.launch(["agent", "--node", self.name, "--port", "0", *self.options], config)
+
+    def launch(self, words: list[str], config: Path) -> Process:
+        """Run a kpm on the node's machine; its output goes to the log."""
         places = ["--sysfs", str(self.folder / "sys"), "--state-dir", str(self.folder / "state"), "--kubelet-socket", str(self.kubelet.socket)]
-        command = [sys.executable, "-m", "kpm", "agent", "--node", self.name, "--kubeconfig", str(config), *places, "--port", "0", "--resync", "2s", *self.options]
-        with (self.folder / "agent.log").open("ab") as log:
-            self.agent = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=REPO)
+        return run_kpm([*words, "--kubeconfig", str(config), *places], self.folder / "agent.log")
 
     def _bind(self) -> None:
         """A pod of this node, and a token bound to it."""
@@ -127,14 +149,10 @@ class SimNode:
         self.kubelet.stop()
 
 
-def text_of(path: Path) -> str:
-    """A file's text; a plain file is empty for a moment while it is written, which a file of sysfs never is."""
-    for _ in range(1000):
-        text = path.read_text().strip()
-        if text:
-            return text
-        time.sleep(0.001)
-    raise AssertionError(f"{path} stays empty")
+def run_kpm(words: list[str], log: Path) -> Process:
+    """This checkout's kpm as a process."""
+    with log.open("ab") as output:
+        return subprocess.Popen([sys.executable, "-m", "kpm", *words], stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=REPO)
 
 
 class DaemonSets:
@@ -187,13 +205,11 @@ class OperatorProcess:
 
     server: ApiServer
     folder: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
 
     def start(self) -> None:
         config = self.server.kubeconfig("operator", self.server.token("power-manager-operator", NAMESPACE))
-        command = [sys.executable, "-m", "kpm", "operator", "--kubeconfig", str(config), "--port", "0", "--image", "kpm:test"]
-        with (self.folder / "operator.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=REPO)
+        self.process = run_kpm(["operator", "--kubeconfig", str(config), "--port", "0", "--image", "kpm:test"], self.folder / "operator.log")
 
     def end(self, number: int = signal.SIGTERM) -> int | None:
         if self.process is None:

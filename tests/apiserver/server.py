@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,7 +126,8 @@ class ApiServer:
 
     def kubeconfig(self, name: str, token: str, url: str | None = None) -> Path:
         """A kubeconfig file for a bearer of a token."""
-        cluster = {"server": url or self.url, "certificate-authority-data": base64.b64encode(self.certificate.read_bytes()).decode()}
+        authority = base64.b64encode(self.certificate.read_bytes()).decode()
+        cluster = {"server": url or self.url, "certificate-authority-data": authority, "tls-server-name": "127.0.0.1"}
         content = {
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{"name": "c", "cluster": cluster}], "users": [{"name": "u", "user": {"token": token}}],
@@ -168,6 +172,22 @@ class ApiServer:
         command = ["curl", "-s", "-m", "10", "--cacert", str(self.certificate), "-X", "PATCH", *head, "-d", body, "-w", "\n%{http_code}", f"{self.url}{path}"]
         text, _, code = subprocess.run(command, check=True, capture_output=True, text=True).stdout.rpartition("\n")
         return int(code), text
+
+    def flood(self, path: str, bodies: list[str], connections: int = 4) -> float:
+        """Many bare merge patches as the admin; seconds that they took."""
+        started = time.monotonic()
+        with ThreadPoolExecutor(connections) as pool:
+            list(pool.map(lambda number: self._patch_all(path, bodies[number::connections]), range(connections)))
+        return time.monotonic() - started
+
+    def _patch_all(self, path: str, bodies: list[str]) -> None:
+        link = http.client.HTTPSConnection("127.0.0.1", self.port, context=ssl.create_default_context(cafile=str(self.certificate)), timeout=30)
+        for body in bodies:
+            link.request("PATCH", path, body, {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/merge-patch+json"})
+            answer = link.getresponse()
+            answer.read()
+            assert answer.status == 200
+        link.close()
 
     def requests(self, user: str) -> list[dict[str, Any]]:
         """What the audit log has of a user."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import World
 from nodes import LABEL, NAMESPACE, SimNode, pod
 from proxy import Proxy
 from server import ApiServer, wait_for
+from world import World
 
 from kpm.machines import MachineSpec
 
@@ -23,6 +23,7 @@ REPO = Path(__file__).parents[2]
 SMALL = MachineSpec(cores=8, epp="balance_performance")
 SLOW, FAST = (800000, 1670000, "powersave", "power"), (2975000, 3555000, "performance", "performance")
 KILLS = 200
+EVENTS = 10_000
 AGENT = f"system:serviceaccount:{NAMESPACE}:power-manager-node-agent"
 
 
@@ -131,7 +132,7 @@ def test_the_agent_is_killed_at_random_moments(server: ApiServer, node: SimNode,
 def test_a_restart_writes_nothing(node: SimNode) -> None:
     """SIGTERM while wanted, and a new agent: no file is touched (user-asks 2); so a rolling update writes nothing."""
     time.sleep(2.5)
-    before = {path: path.stat().st_mtime_ns for path in (node.folder / "sys").rglob("*") if path.is_file()}
+    before = stamps(node)
     written = node.log.count('"written"')
     starts = node.starts
     assert node.agent is not None
@@ -140,25 +141,38 @@ def test_a_restart_writes_nothing(node: SimNode) -> None:
     time.sleep(1.5)
     assert in_force(node)
     assert node.log.count('"written"') == written
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert stamps(node) == before
 
 
-def test_a_second_agent_on_the_node_is_refused(node: SimNode, server: ApiServer) -> None:
-    """Two writers of one machine: the second says who holds the lock, and waits."""
-    first = node.agent
+def test_a_second_agent_on_the_node_waits(node: SimNode, server: ApiServer, world: World) -> None:
+    """Two writers of one machine, as in a rolling update with a surge: the second says who holds the lock; when the first has ended it takes over
+    and writes nothing."""
+    assert world.daemon_sets is not None
+    world.daemon_sets.pause()
+    first, first_pod = node.agent, node.pod
     node.start_agent("agent-second")
-    second, node.agent = node.agent, first
-    try:
-        wait_for("it is told", lambda: "only one writer is allowed" in node.log, 45)
-        assert in_force(node)
-        moved(server, node)
-    finally:
-        assert second is not None
-        second.kill()
-        second.wait()
+    assert first is not None
+    wait_for("it is told", lambda: "only one writer is allowed" in node.log, 45)
+    assert in_force(node)
+    moved(server, node)
+    written, times = node.log.count('"written"'), stamps(node)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30) == 0
+    server.kubectl("delete", "pod", first_pod, "-n", NAMESPACE, "--force", "--grace-period=0")
+    node.write("cpufreq/policy5/scaling_max_freq", "3700000")
+    wait_for("the second one repairs", lambda: in_force(node), 45)
+    assert node.log.count('"written"') == written + 1
+    assert {path for path, time_ns in stamps(node).items() if time_ns != times[path]} == {"cpufreq/policy5/scaling_max_freq"}
+    moved(server, node)
 
 
-@pytest.mark.parametrize("how", ["no socket", "an error", "an empty answer"])
+def stamps(node: SimNode) -> dict[str, int]:
+    """When each file of the machine was last written."""
+    root = node.folder / "sys/devices/system/cpu"
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("how", ["no socket", "an error", "an empty answer", "an old answer"])
 def test_the_kubelet_forgets(server: ApiServer, node: SimNode, how: str) -> None:
     """R7: no running pod changes speed while the kubelet does not say; a new pod waits; when it says again, all is as told."""
     known = dict(node.kubelet.cpus)
@@ -167,12 +181,16 @@ def test_the_kubelet_forgets(server: ApiServer, node: SimNode, how: str) -> None
             node.kubelet.stop()
         case "an error":
             node.kubelet.refuse = True
-        case _:
+        case "an empty answer":
             node.kubelet.cpus.clear()
+        case _:  # a pod that was there long ago, and not yet the one that runs
+            node.kubelet.cpus.clear()
+            node.kubelet.cpus["default", "gone", "app"] = {2, 3, 4}
     server.kubectl("patch", "powerprofile", "performance", "-n", NAMESPACE, "--type=merge", "-p", '{"spec":{"cstates":null}}')
     for _ in range(8):
         time.sleep(0.5)
         assert in_force(node)
+    node.kubelet.cpus.clear()
     node.kubelet.cpus.update(known)
     node.kubelet.refuse = False
     if how == "no socket":
@@ -206,7 +224,7 @@ def test_drift_is_repaired_and_told(server: ApiServer, node: SimNode) -> None:
 
 
 def test_a_storm_of_pod_events(server: ApiServer, node: SimNode) -> None:
-    """Pods that have nothing to do with power cost next to nothing (user-asks 59): CPU time of the agent is counted."""
+    """Ten thousand in a minute, of pods that have nothing to do with power (user-asks 59): a small share of a CPU, no pass, no line."""
     assert node.agent is not None
     statistics = Path(f"/proc/{node.agent.pid}/stat")
 
@@ -217,17 +235,15 @@ def test_a_storm_of_pod_events(server: ApiServer, node: SimNode) -> None:
     other = pod("noise", "one", 1, None)
     other["spec"]["containers"][0]["resources"] = {}
     server.apply(other)
-    before, passes = cpu_seconds(), node.log.count("\n")
-    token = "admin-token"
-    started = time.monotonic()
-    body = '{{"metadata":{{"annotations":{{"n":"{}"}}}}}}'
-    count = 1500
-    for number in range(count):
-        server.patch(token, "/api/v1/namespaces/default/pods/noise", body.format(number))
+    before, lines, requests = cpu_seconds(), node.log.count("\n"), len(server.requests(AGENT))
+    bodies = [f'{{"metadata":{{"annotations":{{"n":"{number}"}}}}}}' for number in range(EVENTS)]
+    seconds = server.flood("/api/v1/namespaces/default/pods/noise", bodies)
+    assert seconds < 60, "the API server is too slow for this test"
     used = cpu_seconds() - before
-    assert used / count < 0.0015, f"{used:.2f} s for {count} events in {time.monotonic() - started:.0f} s"
-    assert node.log.count("\n") - passes < 20
-    assert in_force(node)
+    assert used / EVENTS < 0.0015, f"{used:.2f} s for {EVENTS} events in {seconds:.0f} s"
+    assert node.log.count("\n") - lines < 5
+    assert len(server.requests(AGENT)) - requests < 5
+    moved(server, node)
 
 
 def test_nothing_is_asked_when_nothing_changes(server: ApiServer, node: SimNode) -> None:
@@ -266,6 +282,25 @@ def test_a_node_object_goes_and_a_new_one_comes(server: ApiServer, node: SimNode
     server.status("node", "one", {"conditions": [{"type": "Ready", "status": "True"}]})
     wait_for("new objects", lambda: (server.get("pns", "one-power-state", "-n", NAMESPACE) or {"metadata": {"uid": first}})["metadata"]["uid"] != first, 60)
     wait_for("the plan is in force", lambda: in_force(node) and ready(server, "one"), 60)
+
+
+def test_a_node_is_renamed(server: ApiServer, node: SimNode, world: World) -> None:
+    """The machine comes back under another name: its settings stay in the same state folder, the old objects go, no file is written."""
+    assert world.daemon_sets is not None
+    world.daemon_sets.pause()
+    node.end_agent(signal.SIGKILL)
+    before = stamps(node)
+    server.kubectl("delete", "pod", "web", "-n", "default", "--force", "--grace-period=0")
+    server.kubectl("delete", "node", "one")
+    node.name = "uno"
+    node.make_object(8)
+    admit(server, node)
+    server.kubectl("label", "node", "uno", f"{LABEL}=true")
+    world.daemon_sets.resume()
+    wait_for("the new name is ready", lambda: ready(server, "uno"), 60)
+    wait_for("the old objects are gone", lambda: server.get("pns", "one-power-state", "-n", NAMESPACE) is None, 60)
+    assert in_force(node)
+    assert stamps(node) == before
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import World
 from nodes import LABEL, NAMESPACE, pod
 from server import ApiServer, wait_for
+from world import World
 
 from kpm.machines import MachineSpec
 

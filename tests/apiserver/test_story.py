@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import World
 from nodes import LABEL, NAMESPACE, SimNode, pod
 from server import ApiServer, wait_for
+from world import World
 
 from kpm.machines import MODELS
 

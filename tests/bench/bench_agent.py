@@ -84,7 +84,7 @@ def admissions(server: ApiServer, node: SimNode) -> list[float]:
 def measure(folder: Path) -> dict[str, float]:
     """All figures."""
     server = ApiServer(folder)
-    node = SimNode(server, "bench", MACHINE, folder / "bench")
+    node = SimNode(server, "bench", folder / "bench", MACHINE)
     try:
         server.start()
         server.kubectl("apply", "--server-side", "-k", str(REPO / "crds"))

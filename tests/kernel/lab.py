@@ -119,6 +119,7 @@ def _emulator(machine: LabMachine, work: Path, control: Path, results: Path) -> 
         *("-smp", f"{machine.cpus},sockets={machine.sockets},cores={cores},threads={machine.threads}"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none", "-serial", "stdio"),
         *("-m", f"{machine.memory_mib},slots=2,maxmem=4G" if arm else str(machine.memory_mib)),
+        *(("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=") if machine.network else ()),
         *("-kernel", str(boot.image), "-initrd", str(work / "ramdisk"), "-append", _kernel_arguments(machine)),
         *shares,
         *(_share("host", Path("/"), read_only=True) if arm else []),
@@ -189,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--platform-limit", type=int, default=plain.platform_limit, help="how many of the highest P-states the firmware forbids")
     parser.add_argument("--memory", type=int, default=plain.memory_mib, dest="memory_mib", metavar="MIB")
     parser.add_argument("--kernel-arguments", default=plain.kernel_arguments, metavar="WORDS")
+    parser.add_argument("--network", action="store_true", help="let the command reach this machine's loopback ports, at 10.0.2.2")
     parser.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a variable for the command; may be repeated")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="the folder that is /tmp/out inside")

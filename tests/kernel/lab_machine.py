@@ -51,6 +51,8 @@ DRIVERS = {
 }
 
 
+#: Where a machine with a network finds the loopback ports of this one; the emulator's own choice.
+HOST = "10.0.2.2"
 OWN_FOLDERS = ("/tmp", "/run", "/dev", "/proc", "/sys")
 
 
@@ -64,7 +66,7 @@ class LabMachine:
 
     Args:     driver: a key of `DRIVERS`. domain_size: CPUs that the firmware puts into one frequency domain (amd-pstate makes a policy
               per CPU all the same). platform_limit: how many of the highest P-states the firmware forbids (_PPC; P-states only).
-              kernel_arguments: more of them.
+              kernel_arguments: more of them. network: whether it reaches this machine's own ports, at the address `HOST`.
     Errors:   LabError when the numbers do not fit together.
     """
 
@@ -76,6 +78,7 @@ class LabMachine:
     memory_mib: int = 1024
     platform_limit: int = 0
     kernel_arguments: str = ""
+    network: bool = False
 
     def __post_init__(self) -> None:
         if self.driver not in DRIVERS:

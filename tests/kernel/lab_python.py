@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import sysconfig
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lab import LabMachine, LabResult, run
+from lab_debian import cache
+from lab_machine import Arch
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).resolve().parent / "inside"
 TAIL = 3000  # characters of standard error in a failure
+COMPILED = "pydantic-core"  # the one package of an agent that is of no use without machine code
+
+
+def arm_packages() -> Path:
+    """Return a folder with the arm64 builds of what is compiled, in the version that is installed here; fetched once."""
+    release = version(COMPILED)
+    folder = cache() / f"arm64-{COMPILED}-{release}"
+    if not folder.exists():
+        fresh = folder.with_suffix(".new")
+        what = ["--only-binary", ":all:", "--no-deps", "--platform", "manylinux_2_17_aarch64", "--python-version", sysconfig.get_python_version()]
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(fresh), *what, f"{COMPILED}=={release}"], check=True)
+        fresh.rename(folder)
+    return folder
 
 
 def python_path(machine: LabMachine) -> str:
     """Return the PYTHONPATH inside: the checkout first, then the site-packages that this Python uses.
 
-    They hold pure Python, which another architecture runs as well; where this checkout is installed beside them, the checkout wins.
+    They hold pure Python but for a few packages, which another architecture runs as well; where this checkout is installed beside them,
+    the checkout wins.
     """
-    return os.pathsep.join(machine.path(folder) for folder in (CHECKOUT, sysconfig.get_path("purelib")))
+    compiled = [arm_packages()] if machine.traits.arch is Arch.ARM64 else []
+    return os.pathsep.join(machine.path(folder) for folder in (*compiled, CHECKOUT, sysconfig.get_path("purelib")))
 
 
 def run_python(machine: LabMachine, script: str, arguments: Sequence[str], *, timeout: float, env: dict[str, str] | None = None) -> LabResult:

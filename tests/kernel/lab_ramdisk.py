@@ -16,6 +16,7 @@ from lab_machine import Arch, LabError
 # In the order to load; what the kernel has built in, or another architecture does not have, is passed over.
 MODULES = (
     "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "netfs", "fscache", "9pnet", "9pnet_virtio", "9p",
+    "failover", "net_failover", "virtio_net",
     "cpufreq_powersave", "cpufreq_userspace", "cpufreq_conservative", "cpufreq_ondemand", "acpi-cpufreq", "cppc_cpufreq",
 )  # fmt: skip
 
@@ -37,6 +38,7 @@ mount -t sysfs sys /root/sys
 mount -t devtmpfs dev /root/dev
 mount -t tmpfs run /root/run
 ip link set lo up
+[ -d /sys/class/net/eth0 ] && ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up
 cp /control/command /root/tmp/.command
 echo >/control/booted
 chroot /root /bin/sh /tmp/.command </dev/null >/control/stdout 2>/control/stderr

@@ -1,0 +1,83 @@
+"""What a test of the cluster side has: an API server as `make install deploy` leaves it, nodes, operator, DaemonSet controller."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from nodes import NAMESPACE, DaemonSets, OperatorProcess, SimNode
+from server import ApiServer, wait_for
+
+from kpm.machines import MachineSpec
+
+REPO = Path(__file__).parents[2]
+Node = TypeVar("Node", bound=SimNode)
+
+
+@contextlib.contextmanager
+def installed(folder: Path) -> Iterator[ApiServer]:
+    """A server with the definitions and manifests of the repository, applied by kubectl."""
+    found = ApiServer(folder)
+    try:
+        found.start()
+        install(found)
+        yield found
+    finally:
+        found.close()
+
+
+def install(server: ApiServer) -> None:
+    """`make install deploy`."""
+    server.kubectl("apply", "--server-side", "-k", str(REPO / "crds"))
+    server.kubectl("apply", "-k", str(REPO / "deploy/overlays/default"))
+    wait_for("the kinds are served", lambda: server.kubectl("get", "pns", "-n", NAMESPACE, check=False).returncode == 0)
+
+
+class World:
+    """What a test has beside the API server."""
+
+    def __init__(self, server: ApiServer, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        self.nodes: dict[str, SimNode] = {}
+        self.operator = OperatorProcess(server, folder)
+        self.daemon_sets: DaemonSets | None = None
+
+    def node(self, name: str, spec: MachineSpec) -> SimNode:
+        """A node with its kubelet; no agent yet."""
+        return self.add(SimNode(self.server, name, self.folder / name, spec))
+
+    def add(self, node: Node) -> Node:
+        """A node of any kind."""
+        self.nodes[node.name] = node
+        node.create()
+        return node
+
+    def start(self) -> None:
+        """The operator, and the controller that runs agents."""
+        self.operator.start()
+        self.daemon_sets = DaemonSets(self.server, list(self.nodes.values()))
+        self.daemon_sets.start()
+
+    def close(self) -> None:
+        """Uninstall, end every process, delete what the test made; every step is made whatever comes of the others."""
+        with contextlib.ExitStack() as last:
+            last.callback(self._delete)
+            for node in self.nodes.values():
+                last.callback(node.close)
+            last.callback(self.operator.end)
+            if self.daemon_sets is not None:
+                last.callback(self.daemon_sets.stop)
+            last.callback(self._uninstall)
+
+    def _uninstall(self) -> None:
+        self.server.kubectl("delete", "powerconfigs", "--all", "-n", NAMESPACE, "--wait=false", check=False)
+        if self.operator.process is not None:
+            wait_for("the PowerConfigs are gone", lambda: not self.server.get("powerconfigs", "-n", NAMESPACE)["items"], 60)
+
+    def _delete(self) -> None:
+        self.server.kubectl("patch", "powerconfigs", "--all", "-n", NAMESPACE, "--type=merge", "-p", '{"metadata":{"finalizers":null}}', check=False)
+        self.server.kubectl("delete", "pods,pp,pw,pnc,uncores,pn,pns,ds", "--all", "-n", NAMESPACE, "--force", "--grace-period=0", check=False)
+        self.server.kubectl("delete", "pods", "--all", "-n", "default", "--force", "--grace-period=0", check=False)
+        self.server.kubectl("delete", "nodes", "--all", check=False)
