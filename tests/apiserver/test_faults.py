@@ -163,6 +163,7 @@ def test_a_second_agent_on_the_node_waits(node: SimNode, server: ApiServer, worl
     wait_for("the second one repairs", lambda: in_force(node), 45)
     assert node.log.count('"written"') == written + 1
     assert {path for path, time_ns in stamps(node).items() if time_ns != times[path]} == {"cpufreq/policy5/scaling_max_freq"}
+    world.daemon_sets.resume()
     moved(server, node)
 
 
@@ -185,7 +186,7 @@ def test_the_kubelet_forgets(server: ApiServer, node: SimNode, how: str) -> None
             node.kubelet.cpus.clear()
         case _:  # a pod that was there long ago, and not yet the one that runs
             node.kubelet.cpus.clear()
-            node.kubelet.cpus["default", "gone", "app"] = {2, 3, 4}
+            node.kubelet.cpus["default", "gone", "app"] = {2, 3}
     server.kubectl("patch", "powerprofile", "performance", "-n", NAMESPACE, "--type=merge", "-p", '{"spec":{"cstates":null}}')
     for _ in range(8):
         time.sleep(0.5)
