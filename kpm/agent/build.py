@@ -14,6 +14,7 @@ from kpm.kube.api import Api, ApiError, connect
 from kpm.kube.events import Recorder
 from kpm.kube.kinds import AGENT_NAME, NODES, namespace_ends, power
 from kpm.logs import Log
+from kpm.loops import trouble_logger
 from kpm_applier.diff import Repair
 from kpm_applier.session import Applier
 from kpm_applier.state import StateStore
@@ -46,16 +47,13 @@ def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
         host = SysfsHost(settings.sysfs)
         return Applier(host, StateStore(settings.state_dir, host.root, live=host.live), Repair(settings.repair))
 
-    def trouble(name: str, failure: ApiError) -> None:
-        log.warning("watch failed", kind=name, error=str(failure))
-
     def changed() -> None:
         agent.wake.set()
 
     agent = Agent(
         node=settings.node,
         resync=settings.resync,
-        cluster=Cluster(api, settings.node, settings.group, settings.namespace, changed, trouble),
+        cluster=Cluster(api, settings.node, settings.group, settings.namespace, changed, trouble_logger(log)),
         kubelet=Kubelet(Sockets(settings.kubelet_socket, settings.claim_socket)),
         tuner=Tuner(make, log, settings.measure_only),
         reporter=Reporter(

@@ -7,7 +7,7 @@ from attrs import field, frozen
 
 from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.informer import ApiSource, Informer
-from kpm.kube.kinds import GENERATED, NODES, PODS, power
+from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
 from kpm.pods import structure_node, structure_pod
 from kpm.wire import WireError, read_object
 from kpm_planner.intent import Intent, Node, Pod, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
@@ -73,23 +73,27 @@ def node_view(document: Object, group: str) -> NodeView:
     )
 
 
-def pod_view(document: Object) -> PodView | None:
-    """What is kept of a pod; None for one that cannot be read, which no API server would have taken."""
+def pod_view(document: Object, namespace: str = "") -> PodView | None:
+    """What is kept of a pod; None for one that cannot be read, which no API server would have taken. namespace: this system's own."""
     try:
         pod = structure_pod(document)
     except WireError:
         return None
-    return PodView(pod, _rival(document, pod))
+    return PodView(pod, _rival(document, pod, namespace) if pod.live else "")
 
 
-def _rival(document: Object, pod: Pod) -> str:
+def _rival(document: Object, pod: Pod, namespace: str) -> str:
     """Who else changes CPU settings, as far as pods tell."""
-    labels = pod.meta.labels
-    if labels.get("openshift-app") == "tuned" and pod.live:
+    labels, place = pod.meta.labels, f"{pod.meta.namespace}/{pod.meta.name}"
+    if labels.get("openshift-app") == "tuned":
         return "tuned"
+    if labels.get("name") == "powercap":
+        return f"powercap (pod {place})"
+    if pod.meta.name.startswith(f"{AGENT_NAME}-") and (pod.meta.namespace, labels.get(PART_OF[0])) != (namespace, PART_OF[1]):
+        return f"another power manager (pod {place})"
     annotations = (document.get("metadata") or {}).get("annotations") or {}
-    if pod.live and any(str(key).startswith(_CRIO) for key in annotations):
-        return f"CRI-O (annotations of pod {pod.meta.namespace}/{pod.meta.name})"
+    if any(str(key).startswith(_CRIO) for key in annotations):
+        return f"CRI-O (annotations of pod {place})"
     return ""
 
 
@@ -105,7 +109,7 @@ class Cluster:
     def __init__(self, api: Api, node: str, group: str, namespace: str, changed: Callable[[], None], trouble: Callable[[str, ApiError], None]) -> None:
         self.node_name = node
         self.nodes = Informer("nodes", ApiSource(api, NODES, {"fieldSelector": f"metadata.name={node}"}), changed, lambda obj: node_view(obj, group), trouble)
-        self.pods = Informer("pods", ApiSource(api, PODS, {"fieldSelector": f"spec.nodeName={node}"}), changed, pod_view, trouble)
+        self.pods = Informer("pods", ApiSource(api, PODS, {"fieldSelector": f"spec.nodeName={node}"}), changed, lambda obj: pod_view(obj, namespace), trouble)
         self.objects = {
             plural: Informer(plural, ApiSource(api, power(group, plural, namespace), {"labelSelector": f"!{GENERATED}"}), changed, _reader(kind, group), trouble)
             for plural, kind in USER_KINDS.items()

@@ -1,12 +1,11 @@
 """The agent's loop: one thread that sees, plans, applies and reports; everything else only wakes it."""
 
-import signal
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
 
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kpm.agent.cluster import Cluster, ClusterView
@@ -17,6 +16,7 @@ from kpm.kube.api import ApiError
 from kpm.kube.events import About
 from kpm.kube.kinds import workload_name
 from kpm.logs import Log
+from kpm.loops import Listing
 from kpm.views import features
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
@@ -57,6 +57,7 @@ class Agent:
     wanted: Callable[[], bool | None]
     registry: CollectorRegistry = field(factory=CollectorRegistry)
     wake: threading.Event = field(factory=threading.Event)
+    listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
     passed_once: bool = False
     last_tick: float = 0.0
     _stop: bool = False
@@ -65,7 +66,6 @@ class Agent:
     _waiting_since: float | None = None
     _planned: _Planned = _Planned()
     _counters: "_Counters | None" = None
-    _told: tuple[str, ...] = ()
     _reported: tuple[object, ...] = ()
     _refused_since: float | None = None
 
@@ -111,11 +111,7 @@ class Agent:
     def tick(self) -> None:
         """One pass: see, plan, apply, report."""
         self.last_tick = time.monotonic()
-        unsynced = self.cluster.unsynced
-        if unsynced != self._told:
-            self.log.info("waiting for the API server", kinds=list(unsynced)) if unsynced else self.log.info("all kinds are listed")
-            self._told = unsynced
-        if unsynced:
+        if not self.listing.done(self.cluster.unsynced):
             return
         if not self.tuner.ready():
             self._say_refused()
@@ -280,9 +276,3 @@ def still_wanted(
         return False
     selector, deleting = found[0]
     return not deleting and (not selector or selects_map(selector, node))
-
-
-def on_signals(agent: Agent) -> None:
-    """End the agent on SIGTERM and SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, agent.stop)

@@ -44,15 +44,15 @@ def agent(
     """
     from kpm.agent.build import Settings, build_agent
     from kpm.agent.hotplug import listen
-    from kpm.agent.run import on_signals
     from kpm.logs import make_log
+    from kpm.loops import on_signals
     from kpm.serving import serve
     from kpm_planner.intent import SYSTEM_NAMESPACE
 
     log = make_log("agent", log_level).bind(node=node)
     settings = Settings(node, group, namespace or SYSTEM_NAMESPACE[group], sysfs, state_dir, kubelet_socket, claim_socket, resync, repair, measure_only)
     made = build_agent(settings, kubeconfig, log)
-    on_signals(made)
+    on_signals(made.stop)
     listen(made.plugged, log)
     try:
         used = serve(port, made.registry, made.healthy, made.ready)
@@ -83,15 +83,16 @@ def operator(image: str, privileged: bool, group: str, namespace: str | None, ku
 
     from kpm.kube.api import connect
     from kpm.logs import make_log
+    from kpm.loops import on_signals
     from kpm.operator.daemonset import Image
-    from kpm.operator.run import Place, build_operator, on_signals
+    from kpm.operator.run import Place, build_operator
     from kpm.serving import serve
     from kpm_planner.intent import SYSTEM_NAMESPACE
 
     log = make_log("operator", log_level)
     place = Place(group, namespace or SYSTEM_NAMESPACE[group])
     made = build_operator(connect(kubeconfig), place, Image(image, privileged), f"{os.uname().nodename}_{uuid.uuid4()}", log)
-    on_signals(made)
+    on_signals(made.stop)
     try:
         used = serve(port, CollectorRegistry(), made.healthy, made.ready)
     except OSError as failure:

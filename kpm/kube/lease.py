@@ -33,6 +33,7 @@ class Lease:
     identity: str
     monotonic: Callable[[], float]
     _held: bool = False
+    _mine: Object | None = None
     _seen: tuple[str, float] = ("", 0.0)
     _renewed: float = 0.0
     _stop: threading.Event = field(factory=threading.Event)
@@ -74,21 +75,28 @@ class Lease:
             self._held = False
 
     def _try(self) -> bool:
+        if self._held and self._mine is not None and self._put(self._mine):
+            return True
         try:
             lease = self.api.get(self.resource, self.name)
         except ApiError as failure:
             if failure.status != _MISSING:
                 raise
-            self.api.create(self.resource, self._body(None))
+            self._mine = self.api.create(self.resource, self._body(None))
             return True
         spec = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
         if holder not in ("", self.identity) and not self._expired(lease):
             self._held = False
             return False
+        return self._put(lease)
+
+    def _put(self, lease: Object) -> bool:
+        """Write the lease anew over this version of it; False where somebody has written since."""
         try:
-            self.api.replace(self.resource, self.name, self._body(lease))
+            self._mine = self.api.replace(self.resource, self.name, self._body(lease))
         except ApiError as failure:
+            self._mine = None
             if failure.status != _CONFLICT:
                 raise
             return False

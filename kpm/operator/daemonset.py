@@ -8,7 +8,7 @@ from typing import Any
 from attrs import frozen
 
 from kpm.crds import CLAIM_SOCKET
-from kpm.kube.kinds import AGENT_NAME, GENERATED
+from kpm.kube.kinds import AGENT_NAME, GENERATED, PART_OF
 from kpm_planner.intent import AgentSettings, PowerConfig, Toleration
 
 HASH = "power.kpm.dev/spec-hash"
@@ -29,7 +29,7 @@ class Image:
 def daemon_set(config: PowerConfig, namespace: str, image: Image) -> dict[str, Any]:
     """The DaemonSet; its annotation holds a hash of the rest, so that a change is seen without comparing defaults."""
     settings = config.agent
-    labels = {"app.kubernetes.io/name": AGENT_NAME, "app.kubernetes.io/part-of": "kubernetes-power-manager"}
+    labels = {"app.kubernetes.io/name": AGENT_NAME, PART_OF[0]: PART_OF[1]}
     body: dict[str, Any] = {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",

@@ -105,6 +105,12 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
     return (*actions, *statuses)
 
 
+def leaving(seen: Observed) -> frozenset[str]:
+    """Nodes that were managed, are not to be any more, and are still there."""
+    config = next((item for item in sorted(seen.configs, key=_age) if not item.deleting), None)
+    return frozenset({_node_of(item) for item in seen.states} & seen.nodes.keys() - set(_selected(config, seen)))
+
+
 def _age(item: Held[Any]) -> tuple[bool, str, str]:
     return (not item.created, item.created, item.name)
 

@@ -1,12 +1,11 @@
 """The operator's process: informers and a lease that wake one loop, which sees, reconciles and carries out."""
 
-import signal
 import threading
 import time
 from types import FrameType
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from kpm.kube.api import JSON_PATCH, Api, ApiError, Resource
 from kpm.kube.events import About, Recorder
@@ -14,13 +13,14 @@ from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, NODES, namespace_ends, power
 from kpm.kube.lease import Lease
 from kpm.logs import Log
+from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
 from kpm.operator.observed import Held, Observed, held_object, held_plain, held_state, node_seen
-from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Lost, Tell, reconcile
+from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Lost, Tell, leaving, reconcile
 
 MANAGER = "power-manager-operator"
-#: Events that come together make one pass.
-_GATHER = 0.1
+#: Events that come together make one pass; while many come, as long is gathered as a pass takes.
+_GATHER, _GATHER_LONGEST = 0.1, 2.0
 _RETRY_FIRST, _RETRY_LONGEST = 0.5, 30.0
 _RESYNC = 300.0
 #: A node that is to be left and does not answer is waited for so long.
@@ -44,9 +44,7 @@ class World:
 
     def __init__(self, api: Api, place: Place, wake: threading.Event, log: Log) -> None:
         self.place, self.ending = place, False
-
-        def trouble(name: str, failure: ApiError) -> None:
-            log.warning("watch failed", kind=name, error=str(failure))
+        trouble = trouble_logger(log)
 
         def informer(plural: str, resource: Resource, transform: Any, selectors: dict[str, str] | None = None) -> Informer:
             return Informer(plural, ApiSource(api, resource, selectors or {}), wake.set, transform, trouble)
@@ -106,7 +104,7 @@ class Operator:
     _stop: bool = False
     _failures: int = 0
     _unready: dict[str, float] = field(factory=dict)
-    _told: tuple[str, ...] = ()
+    listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
 
     def run(self) -> None:
         """Until SIGTERM: pass after pass while leading."""
@@ -115,13 +113,15 @@ class Operator:
         thread = threading.Thread(target=self.lease.run, args=(self._gained, self._lost), name="lease", daemon=True)
         thread.start()
         self.last_tick = time.monotonic()
-        pause = _RESYNC
+        pause, took = _RESYNC, 0.0
         while not self._stop:
             self.wake.wait(pause)
             if not self._stop:
-                time.sleep(_GATHER)
+                time.sleep(min(max(_GATHER, took), _GATHER_LONGEST))
                 self.wake.clear()
+                started = time.monotonic()
                 pause = self._tick_safely()
+                took = time.monotonic() - started
         self._finish()
         self.lease.stop()
         for informer in self.world.informers:
@@ -175,11 +175,7 @@ class Operator:
     def tick(self, *, late: bool = False) -> float:
         """One pass; seconds until the next one if nothing happens. late: no node is waited for any more."""
         self.last_tick = time.monotonic()
-        unsynced = self.world.unsynced
-        if unsynced != self._told:
-            self.log.info("waiting for the API server", kinds=list(unsynced)) if unsynced else self.log.info("all kinds are listed")
-            self._told = unsynced
-        if unsynced or not self._leads():
+        if not self.listing.done(self.world.unsynced) or not self._leads():
             return _RESYNC
         seen = self.world.observed()
         failed = 0
@@ -228,9 +224,9 @@ class Operator:
         return daemon_sets(self.place) if plural == "daemonsets" else power(self.place.group, plural, self.place.namespace)
 
     def _lost_nodes(self, seen: Observed) -> Lost:
-        """Nodes that have not been ready for as long as one waits, by this process's own clock."""
+        """Nodes that are to be left and have not been ready for as long as one waits, by this process's own clock."""
         now = time.monotonic()
-        self._unready = {name: self._unready.get(name, now) for name, item in seen.nodes.items() if not item.ready}
+        self._unready = {name: self._unready.get(name, now) for name in leaving(seen) if not seen.nodes[name].ready}
         return Lost(frozenset(name for name, since in self._unready.items() if now - since >= PATIENCE))
 
     def _gained(self) -> None:
@@ -239,12 +235,6 @@ class Operator:
 
     def _lost(self) -> None:
         self.log.warning("not leading any more")
-
-
-def on_signals(operator: Operator) -> None:
-    """End the operator on SIGTERM and SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, operator.stop)
 
 
 def build_operator(api: Api, place: Place, image: Image, identity: str, log: Log) -> Operator:

@@ -54,6 +54,14 @@ def steps(clock: Clock, seconds: float, *candidates: Lease) -> None:
             item.step()
 
 
+def test_a_renewal_is_one_request(api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease]) -> None:
+    """Written over the version that this one wrote last; only where somebody else wrote is the record read again."""
+    first, _ = pair
+    before = len(api.calls)
+    steps(clock, 60, first)
+    assert [call[0] for call in api.calls[before:]] == ["replace"] * 30
+
+
 def test_the_first_of_two_leads_as_long_as_it_renews(api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease]) -> None:
     """An hour long; and the record is a Lease that others can read."""
     first, second = pair

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from kubelet import Kubelet
 from server import ApiServer
 
+from kpm.kube.kinds import PART_OF
 from kpm.machines import MachineSpec, build_machine
 from kpm_applier.kernel_model import KernelModel
 from kpm_planner.cpuset import parse_cpulist
@@ -123,7 +124,7 @@ class SimNode:
         pod = f"power-node-agent-{self.name}-{self.starts}"
         container = {"name": "agent", "image": "kpm"}
         spec = {"nodeName": self.name, "serviceAccountName": "power-manager-node-agent", "containers": [container], "automountServiceAccountToken": False}
-        self.server.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": NAMESPACE}, "spec": spec})
+        self.server.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": NAMESPACE, "labels": dict([PART_OF])}, "spec": spec})
         self.pod = pod
         self.server.kubeconfig(self.user, self.server.token("power-manager-node-agent", NAMESPACE, pod), self.url)
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubelet import Kubelet
 from nodes import LABEL, NAMESPACE, SimNode, pod
 from server import ApiServer, wait_for
 from world import World
 
-from kpm.machines import MODELS
+from kpm.machines import MODELS, MachineSpec
 
 pytestmark = pytest.mark.apiserver
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -136,6 +137,28 @@ def test_the_user_guide(server: ApiServer, world: World) -> None:
     until("no agent is left", server, lambda: all(item.agent is None for item in nodes.values()))
     assert not server.get("pns", "-n", NAMESPACE)["items"]
     assert server.get("daemonset", "power-node-agent", "-n", NAMESPACE) is None
+
+
+def test_cpus_that_a_driver_hands_out(server: ApiServer, world: World, tmp_path: Path) -> None:
+    """Through a resource claim, told on a second PodResources socket: tuned like any other, and nothing else is asked of the pod."""
+    claims = Kubelet(tmp_path / "claims.sock", ())
+    claims.start()
+    node = world.node("one", MachineSpec(cores=8, epp="balance_performance"))
+    node.options += ["--claim-socket", str(claims.socket)]
+    server.kubectl("label", "node", "one", f"{LABEL}=true")
+    world.start()
+    for name in ("powerconfig", "powerprofile"):
+        example(server, name)
+    job = pod("claimed", "one", 2, "performance")
+    amounts = {"memory": "1Gi", "power.openshift.io/performance": "2"}
+    job["spec"]["containers"][0]["resources"] = {"requests": amounts, "limits": amounts, "claims": [{"name": "cpus"}]}
+    job["spec"]["resourceClaims"] = [{"name": "cpus", "resourceClaimTemplateName": "two-cpus"}]
+    server.apply(job)
+    claims.cpus["default", "claimed", "app"] = {4, 5}
+    until("the claimed CPUs are fast", server, lambda: node.cpufreqs("4-5") == FAST["worker-xeon"])
+    until("the node lists the container", server, lambda: containers(server, "one") == [("default", "claimed", [4, 5], "performance")])
+    assert node.cpufreqs("2-3") == baseline(node, "2-3")
+    claims.stop()
 
 
 def baseline(node: SimNode, cpus: str = "0-1") -> set[tuple[int, int, str, str]]:

@@ -26,7 +26,8 @@ from kpm.machines import MODELS, MachineSpec  # noqa: E402
 RESULTS = Path(os.environ.get("KPM_BENCH_RESULTS", REPO / "bench-results"))
 MACHINE = MachineSpec(packages=2, cores=16, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
 AGENT = f"system:serviceaccount:{NAMESPACE}:power-manager-node-agent"
-PODS, ADMISSIONS, IDLE_SECONDS = 110, int(os.environ.get("KPM_BENCH_ADMISSIONS", "500")), 60
+PODS, ADMISSIONS, IDLE_SECONDS = (110, *(int(os.environ.get(f"KPM_BENCH_{name}", usual)) for name, usual in (("ADMISSIONS", "500"), ("IDLE_SECONDS", "60"))))
+DESCRIPTORS = 8000
 FAST = "3555000"
 LIMITS = {"resident_mib": 70.0, "idle_cpu_percent": 0.2, "requests_an_hour": 30.0, "admission_p99_ms": 50.0}
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -59,6 +60,33 @@ def floor() -> float:
     child.wait()
     child.stdout.close()
     return found
+
+
+def kernel_bytes_of_descriptor() -> float:
+    """Bytes of kernel memory that one open file of sysfs holds after it was read: descriptor, position and its page of text."""
+    files = []
+    for path in sorted(Path("/sys/devices/system/cpu").rglob("*")):
+        try:
+            with path.open("rb") as file:
+                file.read()
+        except OSError:
+            continue
+        files.append(path)
+    before, opened = _unreclaimable(), []
+    while len(opened) < DESCRIPTORS:
+        for path in files:
+            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            os.read(opened[-1], 4096)
+    after = _unreclaimable()
+    for descriptor in opened:
+        os.close(descriptor)
+    return (after - before) / len(opened)
+
+
+def _unreclaimable() -> int:
+    """Bytes of the kernel's own memory."""
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("SUnreclaim"))
+    return int(line.split()[1]) * 1024
 
 
 def admissions(server: ApiServer, node: SimNode) -> list[float]:
@@ -118,6 +146,7 @@ def measure(folder: Path) -> dict[str, float]:
             "anonymous_mib": found["Anonymous"],
             "resident_after_admissions_mib": memory(pid)["Rss"],
             "descriptors": descriptors,
+            "descriptors_kernel_mib": descriptors * kernel_bytes_of_descriptor() / 2**20,
             "idle_cpu_percent": idle * 100,
             "requests_an_hour": asked * 3600 / IDLE_SECONDS,
             "admissions": len(times),
