@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver bench bench-agent pages crds clean
+.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver bench bench-agent bench-scale pages crds clean
 .PHONY: install uninstall deploy undeploy images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -61,6 +61,9 @@ bench: $(VENV)/.installed ## costs as ratios to a floor; writes bench-results/
 
 bench-agent: $(VENV)/.installed envtest ## what an agent costs on its node; writes bench-results/
 	$(BIN)/python tests/bench/bench_agent.py
+
+bench-scale: $(VENV)/.installed envtest ## one API server under 1,000 nodes and 20 profiles; writes bench-results/
+	$(BIN)/python tests/bench/bench_scale.py
 
 pages: $(VENV)/.installed ## the pictures and generated pages in docs/, out of the program itself
 	$(BIN)/python docs/make_pages.py

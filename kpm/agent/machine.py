@@ -17,7 +17,7 @@ from kpm_planner.status import Pass
 
 @define
 class Tuner:
-    """One machine. refused: why nothing can be written now, or nothing."""
+    """One machine. refused: why nothing can be written now, or nothing; forbidden: a file that may not even be opened for writing."""
 
     make: Callable[[], Applier]
     log: Log
@@ -25,7 +25,9 @@ class Tuner:
     applier: Applier | None = None
     last: Pass = Pass()
     refused: str = ""
+    forbidden: str = ""
     writes: int = 0
+    _counted: int = 0
 
     def ready(self) -> bool:
         """Open the applier if it is not; False where it cannot be, which is tried again at the next pass."""
@@ -40,11 +42,18 @@ class Tuner:
                 applier.close()
             self._refuse(str(failure))
             return False
-        self.applier, self.refused = applier, ""
-        first = "" if self.measure_only else refusal(applier)
-        if first:
-            self.log.warning("self-test", refused=first)
+        self.applier, self.refused, self._counted = applier, "", 0
+        self.forbidden = "" if self.measure_only else refusal(applier)
+        if self.forbidden:
+            self.log.warning("self-test", refused=self.forbidden)
         return True
+
+    def new_drift(self) -> int:
+        """How many foreign values were found since this was asked last; one that stays counts once."""
+        if self.applier is None:
+            return 0
+        before, self._counted = self._counted, self.applier.drift_count
+        return self._counted - before
 
     def machine(self) -> Machine:
         """The machine with its baseline, for the planner."""
@@ -83,9 +92,9 @@ class Tuner:
         self.refused = ""
         self._note(report)
         if report.writes or report.outcomes or report.drift or not self.last.settled:
-            self.last = Pass(report.outcomes, report.drift, report.settled, measure_only=self.measure_only)
+            self.last = Pass(report.outcomes, report.drift, report.settled, self.forbidden, measure_only=self.measure_only)
         else:
-            self.last = evolve(self.last, drift=(), refused="", measure_only=self.measure_only)
+            self.last = evolve(self.last, drift=(), refused=self.forbidden, measure_only=self.measure_only)
         return self.last
 
     def restore(self) -> bool:

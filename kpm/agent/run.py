@@ -128,7 +128,7 @@ class Agent:
         plan = self._plan(view)
         started = time.monotonic()
         went = evolve(self.tuner.apply(plan), answered=not self.kubelet.error, owners=view.rivals)
-        self._measure(plan, went, time.monotonic() - started)
+        self._measure(plan, time.monotonic() - started)
         self._report(view, plan, went)
         self.passed_once = True
 
@@ -225,9 +225,9 @@ class Agent:
             time.sleep(_LAST_PAUSE)
         self.log.error("the API server did not take the last report")
 
-    def _measure(self, plan: NodePlan, went: Pass, seconds: float) -> None:
+    def _measure(self, plan: NodePlan, seconds: float) -> None:
         if self._counters is not None:
-            self._counters.note(self.tuner, plan, went, seconds)
+            self._counters.note(self.tuner, plan, seconds)
 
 
 @frozen
@@ -250,11 +250,11 @@ class _Counters:
             Gauge("kpm_agent_apply_seconds", "How long the last pass took to compare, write and verify.", registry=registry),
         )
 
-    def note(self, tuner: Tuner, plan: NodePlan, went: Pass, seconds: float) -> None:
+    def note(self, tuner: Tuner, plan: NodePlan, seconds: float) -> None:
         self.passes.inc()
         written, tuner.writes = tuner.writes, 0
         self.written.inc(written)
-        self.drift.inc(len(went.drift))
+        self.drift.inc(tuner.new_drift())
         self.seconds.set(seconds)
         for severity in ("error", "warning"):
             self.problems.labels(severity).set(sum(problem.severity == severity for problem in plan.problems))

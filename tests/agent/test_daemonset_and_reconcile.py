@@ -73,8 +73,11 @@ def test_every_setting_changes_the_hash() -> None:
 
 
 def test_arguments_and_ports_follow_the_settings() -> None:
-    """Each is an option of the agent."""
-    (container,) = daemon_set(CONFIGS["all settings"], NAMESPACE, IMAGE)["spec"]["template"]["spec"]["containers"]
+    """Each is an option of the agent; tolerations go to the pod (user-asks 56)."""
+    pod = daemon_set(CONFIGS["all settings"], NAMESPACE, IMAGE)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["tolerations"] == [{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}]
+    assert container["image"] == "other:2"
     words = container["args"]
     options = {"--port": "9999", "--resync": "30s", "--repair": "report", "--log-level": "debug", "--claim-socket": SETTINGS.claim_socket}
     assert {key: words[words.index(key) + 1] for key in options} == options

@@ -206,3 +206,29 @@ def test_stop_ends_a_watch_and_a_wait_within_a_second(kind: type[Blocking]) -> N
     assert not thread.is_alive()
     assert time.monotonic() - started < 1
     assert len(told) == (1 if kind is Failing else 0)
+
+
+def test_many_events_and_many_readers_at_once() -> None:
+    """No lock is held while others are told, so reading in there hangs nobody; at the end the copy is right (user-asks 46)."""
+    count = 10_000
+    script = Script([page(version=1)], [[event("ADDED", obj(f"p{number % 97}", number + 2, n=number)) for number in range(count)]])
+    seen: list[int] = []
+    informer = Informer("things", script, lambda: seen.append(len(informer.values())), stop=script.waits)
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            assert len(informer.values()) <= 97
+            informer.get("p5")
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    loop = threading.Thread(target=informer.run)
+    loop.start()
+    loop.join(30)
+    ended.set()
+    for reader in readers:
+        reader.join(5)
+    assert not any(thread.is_alive() for thread in (loop, *readers))
+    assert {item["spec"]["n"] for item in informer.values()} == set(range(count - 97, count))

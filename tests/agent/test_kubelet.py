@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kpm.agent.kubelet import Kubelet, Sockets
 from kpm.agent.podresources import KubeletError
+from kpm.pods import structure_pod
 from kpm_planner.allocation import ContainerCpus
 from kpm_planner.intent import Container, Meta, Pod
 from kpm_planner.ownership import Owner, resolve_ownership
@@ -133,6 +134,23 @@ def test_what_has_ended_owns_nothing_any_more(node: Node, ended: str) -> None:
 
 
 # --- waiting ---
+
+
+def with_init_container(restart: str | None) -> Pod:
+    """A pod of the API whose init container asks for the profile, and nothing else of it does."""
+    amounts = {"cpu": "2", "memory": "1Gi", FAST: "2"}
+    plain = {"cpu": "1", "memory": "1Gi"}
+    first = {"name": "setup", "resources": {"requests": amounts, "limits": amounts}, **({"restartPolicy": restart} if restart else {})}
+    main = {"name": "app", "resources": {"requests": plain, "limits": plain}}
+    spec = {"nodeName": "n", "initContainers": [first], "containers": [main]}
+    return structure_pod({"metadata": {"name": "new", "namespace": "default"}, "spec": spec, "status": {"phase": "Pending", "qosClass": "Guaranteed"}})
+
+
+@pytest.mark.parametrize("restart", [None, "Always"])
+def test_an_ordinary_init_container_is_never_waited_for(node: Node, restart: str | None) -> None:
+    """The kubelet never lists it; one that restarts is a sidecar and is listed (user-asks 26)."""
+    node.owners(with_init_container(restart))
+    assert node.kubelet.waiting is (restart == "Always")
 
 
 @pytest.mark.parametrize(

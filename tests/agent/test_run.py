@@ -53,6 +53,7 @@ class Rig:
         class Tuner:
             applier: Any = object()
             writes = 0
+            new_drift = staticmethod(lambda: 0)
             refused = "somebody else has the lock"
             seen = property(lambda _: rig.seen)
 

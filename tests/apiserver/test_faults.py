@@ -24,6 +24,7 @@ SMALL = MachineSpec(cores=8, epp="balance_performance")
 SLOW, FAST = (800000, 1670000, "powersave", "power"), (2975000, 3555000, "performance", "performance")
 KILLS = 200
 EVENTS = 10_000
+OPERATOR = f"system:serviceaccount:{NAMESPACE}:power-manager-operator"
 AGENT = f"system:serviceaccount:{NAMESPACE}:power-manager-node-agent"
 
 
@@ -248,12 +249,29 @@ def test_a_storm_of_pod_events(server: ApiServer, node: SimNode) -> None:
 
 
 def test_nothing_is_asked_when_nothing_changes(server: ApiServer, node: SimNode) -> None:
-    """Ten seconds of peace: no request but the watches that stand (at most 30 an hour are allowed)."""
+    """Ten seconds of peace: no request but the watches that stand (at most 30 an hour are allowed), and of the operator only its lease (user-asks 56)."""
     time.sleep(3)
-    before = len(server.requests(AGENT))
+    before = len(server.requests(AGENT)), len(asked_by_operator(server))
     time.sleep(10)
-    assert len(server.requests(AGENT)) == before
+    assert (len(server.requests(AGENT)), len(asked_by_operator(server))) == before
     assert in_force(node)
+
+
+def asked_by_operator(server: ApiServer) -> list[str]:
+    """What the operator asked for, but for its lease."""
+    return [entry["requestURI"] for entry in server.requests(OPERATOR) if "/leases/" not in entry["requestURI"]]
+
+
+def test_a_pod_ends_while_the_agent_is_down(server: ApiServer, node: SimNode, world: World) -> None:
+    """Its CPUs go back when an agent runs again (user-asks 1)."""
+    assert world.daemon_sets is not None
+    world.daemon_sets.pause()
+    node.end_agent(signal.SIGKILL)
+    server.kubectl("delete", "pod", "web", "-n", "default", "--force", "--grace-period=0")
+    node.kubelet.cpus.clear()
+    assert node.cpufreqs("2-3") == {FAST}
+    world.daemon_sets.resume()
+    wait_for("its CPUs are shared again", lambda: node.cpufreqs("2-7") == {SLOW}, 45)
 
 
 def test_the_definitions_come_late(server: ApiServer, world: World) -> None:

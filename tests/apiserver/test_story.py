@@ -51,7 +51,7 @@ def condition(server: ApiServer, node: str, kind: str) -> tuple[str, str]:
 
 
 def test_the_user_guide(server: ApiServer, world: World) -> None:
-    """From labels to the last restore."""
+    """From labels to the last restore (user-asks 1, 44)."""
     nodes = {name: world.node(name, MODELS[name.removeprefix("worker-")]) for name in ALL_CPUS}
     world.start()
 

@@ -674,3 +674,15 @@ def test_a_machine_with_more_files_than_descriptors_is_managed_all_the_same(tmp_
     expected = "160 False 80 False 0 False 0 False 80 False 80 False 0 False 0 False True 0"
     assert " ".join(result.stdout.split()) == expected
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_whether_a_file_may_be_written_is_asked_without_writing(root: Path) -> None:
+    """The errno, and nothing is changed; a file that may be written gives 0 (user-asks 39)."""
+    host, file = SysfsHost(str(root)), root / "devices/cpu0/max"
+    before = (file.read_bytes(), file.stat().st_mtime_ns)
+    assert host.refuses_writing("devices/cpu0/max") == 0
+    assert host.refuses_writing("devices/cpu0/none") == errno.ENOENT
+    file.chmod(0o444)
+    with nobody(root):
+        assert host.refuses_writing("devices/cpu0/max") == errno.EACCES
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == before

@@ -1,5 +1,6 @@
-"""Examples and documentation say what is true: the policies are valid, the commands exist (user-asks, row 55)."""
+"""Examples and documentation say what is true: the policies are valid, the commands exist (user-asks 55)."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -36,6 +37,26 @@ def test_an_example_can_be_planned_anywhere(file: Path, tmp_path: Path) -> None:
         ran = kpm("plan", "-f", file, "--machine", f"n={tmp_path / 'm.json'}", "--assign-cpus", "-o", "json")
         assert ran.code in (0, 1), ran
         assert not ran.complaints
+
+
+FILES = sorted(path for path in (REPO / "examples").glob("example-*.yaml") if "kubelet" not in path.name)
+#: Machines on which the examples of single objects are to be right: a server with two packages, and one whose driver has governor userspace.
+SERVER = {"model": "xeon", "packages": 2}
+ACPI = {"driver": "acpi-cpufreq", "cores": 8, "minMHz": 1500, "maxMHz": 3500}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_an_example_of_one_object_is_right_on_a_usual_server(file: Path, tmp_path: Path) -> None:
+    """No error, on a machine of its kind, with a node that has the label of all examples."""
+    dpdk = "dpdk" in file.name
+    (tmp_path / "m.json").write_text(json.dumps(ACPI if dpdk else SERVER))
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1", "labels": {"feature.node.kubernetes.io/power-node": "true"}}}
+    (tmp_path / "node.json").write_text(json.dumps(node))
+    needed = {REPO / f"examples/example-{name}.yaml" for name in (("powerprofile-dpdk",) if dpdk else ("powerprofile", "shared-profile"))}
+    given = [word for path in sorted({file, *needed}) for word in ("-f", path)]
+    ran = kpm("plan", *given, "-f", tmp_path / "node.json", "--machine", f"worker-1={tmp_path / 'm.json'}", "--assign-cpus", "-o", "json")
+    assert ran.code == 0, ran.out[-600:] + ran.err
+    assert [item for item in json.loads(ran.out)["problems"] if item["severity"] == "error"] == []
 
 
 def commands(page: Path) -> list[list[str]]:

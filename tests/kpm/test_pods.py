@@ -133,6 +133,7 @@ def plan_of(case: Case, root: Path, tmp_path: Path) -> tuple[int, dict[str, Any]
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_pod(name: str, root: Path, tmp_path: Path) -> None:
+    """Each of its lives and shapes, and which CPUs it has then (user-asks 1, 26)."""
     case = CASES[name]
     code, plan = plan_of(case, root, tmp_path)
     (found,) = plan["nodes"]

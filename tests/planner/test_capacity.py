@@ -12,7 +12,7 @@ KEY = "power.openshift.io/performance"
 
 @pytest.mark.parametrize(("capacity", "amount"), [(None, 8), (1, 1), (8, 8), ("100%", 8), ("75%", 6), ("50%", 4), ("99%", 7), ("13%", 1)])
 def test_capacity_is_a_number_or_a_percentage_of_the_cpus_online_rounded_down(capacity: int | str | None, amount: int) -> None:
-    """Left out: 100 %. It alone decides, not the EPP (user-asks row 24)."""
+    """Left out: 100 %. It alone decides, not the EPP (user-asks 24)."""
     for epp in ("performance", "power"):
         assert plan(profile(cpu_capacity=capacity, epp=epp), on=machine("0-7")).extended_resources == {KEY: amount}
 
@@ -31,7 +31,7 @@ def test_more_than_the_node_has_is_clamped_with_a_warning() -> None:
 
 @pytest.mark.parametrize("capacity", [0, -1, "0%", "110%", "4", "many", "", "50"])
 def test_another_capacity_is_an_error_not_silently_replaced(capacity: int | str) -> None:
-    """user-asks row 24."""
+    """user-asks 24."""
     found = plan(profile(cpu_capacity=capacity))
     assert [(problem.severity, problem.field) for problem in with_code(found.problems, Code.CAPACITY_FORMAT)] == [(Severity.ERROR, "spec.cpuCapacity")]
     assert found.extended_resources == {}
@@ -60,7 +60,7 @@ def test_a_pod_holds_its_resources_until_it_has_ended(phase: str, amount: int) -
 
 @pytest.mark.parametrize("bad", [profile(shared=True), profile(min="fast"), profile(meta_namespace="default")])
 def test_only_valid_profiles_that_are_not_shared_are_advertised(bad: object) -> None:
-    """A leaving key is removed, never set to 0, whoever holds it (user-asks row 25)."""
+    """A leaving key is removed, never set to 0, whoever holds it (user-asks 25)."""
     assert plan(bad).extended_resources == {}
     assert plan(bad, with_=allocation([pod()], [owns("0-1")])).extended_resources == {}
 

@@ -9,7 +9,7 @@ from kpm_planner.intent import INTEL_GROUP, Pod
 from kpm_planner.pools import Pool
 from kpm_planner.problems import Code, Severity
 from kpm_planner.profiles import BASELINE
-from tests.planner.build import DEVICE, allocation, asking, config, container, machine, moment, on_cpu, owns, plan, pod, pools, profile, profiles_of, workload
+from tests.planner.build import DEVICE, allocation, asking, config, container, machine, moment, on_cpu, owns, plan, pod, pools, profile, profiles_of, reserved, workload
 from tests.planner.reading import codes, with_code
 
 FAST = profile(min=2000, max=3000)
@@ -31,7 +31,7 @@ def test_a_container_owns_the_cpus_that_the_kubelet_reports_for_it() -> None:
 
 
 def test_pods_of_one_name_in_two_namespaces_are_two() -> None:
-    """Each has exactly its own CPUs; taking one away leaves the other (user-asks row 3)."""
+    """Each has exactly its own CPUs; taking one away leaves the other (user-asks 3)."""
     one, two = pod(namespace="ns1", uid="1"), pod(namespace="ns2", uid="2")
     reported = [owns("0-1"), owns("2-3", namespace="ns2")]
     found = plan(FAST, with_=allocation([one, two], reported))
@@ -46,7 +46,7 @@ def test_a_pod_without_a_namespace_is_in_default() -> None:
 
 
 def test_containers_of_one_pod_have_each_their_own_profile() -> None:
-    """user-asks row 23."""
+    """user-asks 23."""
     two = pod(asking(1, name="a"), asking(1, "power", name="b"))
     found = plan(FAST, profile("power", max=1200), with_=allocation([two], [owns("0", container_name="a"), owns("1", container_name="b")]))
     assert profiles_of(found) == {0: "performance", 1: "power", 2: None, 3: None}
@@ -54,13 +54,13 @@ def test_containers_of_one_pod_have_each_their_own_profile() -> None:
 
 @pytest.mark.parametrize("phase", ["Pending", "Running", "Unknown"])
 def test_a_pod_owns_its_cpus_from_admission_on(phase: str) -> None:
-    """Also while it is being deleted: its container may still run (user-asks rows 1 and 26)."""
+    """Also while it is being deleted: its container may still run (user-asks 1 and 26)."""
     assert profiles_of(plan(FAST, with_=allocation([pod(phase=phase)], [owns("1-2")])))[1] == "performance"
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_pod_that_has_ended_owns_nothing_whatever_the_kubelet_still_reports(phase: str) -> None:
-    """Jobs and evicted pods give their CPUs back (user-asks rows 1 and 27)."""
+    """Jobs and evicted pods give their CPUs back (user-asks 1 and 27)."""
     found = plan(FAST, *SHARED, with_=allocation([pod(phase=phase)], [owns("1-2")]))
     assert profiles_of(found) == dict.fromkeys(range(4), "shared")
     assert not found.problems
@@ -74,7 +74,7 @@ def test_a_container_that_has_terminated_for_good_owns_nothing_the_others_of_its
 
 
 def test_a_new_container_id_after_a_restart_changes_only_the_id() -> None:
-    """user-asks row 28."""
+    """user-asks 28."""
     first, again = (plan(FAST, with_=allocation([pod(asking(id=f"cri-o://{number}"))], [owns("1-2")])) for number in (1, 2))
     assert on_cpu(first, 1).target == on_cpu(again, 1).target
     assert on_cpu(again, 1).container.id == "cri-o://2"  # type: ignore[union-attr]
@@ -105,7 +105,7 @@ def test_of_two_containers_that_own_one_cpu_the_pod_started_later_has_it() -> No
 
 
 def test_a_cpu_of_an_ended_and_of_a_running_pod_is_the_running_ones() -> None:
-    """Without a warning: nothing overlaps (user-asks row 27)."""
+    """Without a warning: nothing overlaps (user-asks 27)."""
     ended = pod(phase="Succeeded", name="job", started=moment(20))
     found = plan(FAST, with_=allocation([ended, pod()], [owns("1-2", "job"), owns("1-2")]))
     assert on_cpu(found, 1).container.pod == "web"  # type: ignore[union-attr]
@@ -154,7 +154,7 @@ def test_a_reported_cpu_that_the_machine_does_not_have_is_nothing() -> None:
     ],
 )
 def test_a_pod_that_is_not_guaranteed_or_asks_for_no_whole_cpus_is_never_exclusive(item: Pod) -> None:
-    """Old kubelets report shared CPUs for it (user-asks row 27). It asked for a profile, so it is told."""
+    """Old kubelets report shared CPUs for it (user-asks 27). It asked for a profile, so it is told."""
     found = plan(FAST, *SHARED, with_=allocation([item], [owns("1-2")]))
     assert profiles_of(found) == dict.fromkeys(range(4), "shared")
     assert [(problem.severity, problem.object) for problem in with_code(found.problems, Code.POD_NOT_GUARANTEED)] == [(Severity.ERROR, "Pod/ns1/web")]
@@ -259,10 +259,11 @@ def test_a_container_that_asks_for_no_profile_has_the_shared_target_and_is_liste
 
 
 def test_a_changed_profile_reaches_exclusive_shared_and_reserved_cpus_alike() -> None:
-    """user-asks row 12."""
+    """(user-asks 12)"""
     for mhz in (1000, 2000):
         everywhere = profile(max=mhz)
-        found = plan(everywhere, workload(uses="performance"), with_=allocation([pod()], [owns("1-2")]))
+        found = plan(everywhere, workload(uses="performance", reserved=[reserved("0", "performance")]), with_=allocation([pod()], [owns("1-2")]))
+        assert {group.pool for group in found.groups} == {Pool.RESERVED, Pool.SHARED, Pool.EXCLUSIVE}
         assert {group.target.max_khz for group in found.groups} == {mhz * 1000}
 
 

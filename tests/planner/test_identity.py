@@ -31,7 +31,7 @@ def test_only_objects_in_the_systems_namespace_count(group: str, system: str) ->
 
 @pytest.mark.parametrize("make", [profile, workload, node_config, uncore, config])
 def test_an_object_elsewhere_is_ignored_with_a_warning_that_says_where_it_belongs(make: Callable[..., PowerObject]) -> None:
-    """Of every kind; it has no effect (user-asks rows 43 and 47)."""
+    """Of every kind; it has no effect (user-asks 43 and 47)."""
     moved = make(meta_namespace="default")
     problems = accept(intent(moved)).problems
     assert [(problem.code, problem.severity, problem.object) for problem in problems] == [(Code.NAMESPACE_IGNORED, Severity.WARNING, reference(moved))]
@@ -40,7 +40,7 @@ def test_an_object_elsewhere_is_ignored_with_a_warning_that_says_where_it_belong
 
 
 def test_metadata_name_is_the_identity() -> None:
-    """A different spec.name is a warning, and nothing else (user-asks row 45)."""
+    """A different spec.name is a warning, and nothing else (user-asks 45)."""
     named = evolve(profile(), name="other")
     assert plan(named).extended_resources == {"power.openshift.io/performance": 4}
     problems = accept(intent(named, evolve(workload(), name="shared-pool"))).problems
@@ -72,7 +72,7 @@ def test_the_same_profile_name_in_both_groups_is_an_error_and_neither_is_used() 
 
 
 def test_nodes_whose_names_end_alike_have_nothing_to_do_with_each_other() -> None:
-    """Nodes a and b-a, worker and big-worker (user-asks row 45)."""
+    """Nodes a and b-a, worker and big-worker (user-asks 45)."""
     only_a = workload("performance-a-workload", power_node_selector={"kubernetes.io/hostname": "a"})
     nodes = [NodeInput(Node(name, {"kubernetes.io/hostname": name}), machine()) for name in ("a", "b-a")]
     first, second = plan_cluster(intent(SHARED, only_a), nodes).nodes
@@ -131,7 +131,7 @@ def test_without_a_power_config_or_with_one_that_selects_it_a_node_is_managed(se
 
 
 def test_nothing_is_managed_on_a_node_that_the_power_config_does_not_select() -> None:
-    """Removing the label restores the node (user-asks row 44); the problem says why."""
+    """Removing the label restores the node (user-asks 44); the problem says why."""
     found = plan(SHARED, workload(), profile(), config(power_node_selector={"zone": "b"}), on=machine(offline="3"))
     assert pools(found) == {0: "unmanaged", 1: "unmanaged", 2: "unmanaged", 3: "offline"}
     assert found.extended_resources == {}
@@ -140,7 +140,7 @@ def test_nothing_is_managed_on_a_node_that_the_power_config_does_not_select() ->
 
 
 def test_of_two_power_configs_the_oldest_holds() -> None:
-    """The other is told, never deleted by a plan (user-asks row 43)."""
+    """The other is told, never deleted by a plan (user-asks 43)."""
     old, young = config("young", meta_created=moment(8)), config("a", power_node_selector={"zone": "b"}, meta_created=moment(9))
     for order in ((old, young), (young, old)):
         assert plan(SHARED, workload(), *order).problems == ()

@@ -54,7 +54,7 @@ def with_end(field: str, value: int | str) -> PowerProfile:
     ],
 )
 def test_mhz_khz_and_percentages_may_be_given_mixed_or_left_out(low: int | str | None, high: int | str | None, expected: tuple[int, int]) -> None:
-    """An integer is MHz below 100000, kHz from there on. What is left out is the hardware's (user-asks row 54)."""
+    """An integer is MHz below 100000, kHz from there on. What is left out is the hardware's (user-asks 54)."""
     assert ends(profile(min=low, max=high)) == expected
 
 
@@ -64,7 +64,7 @@ def test_a_percentage_is_rounded_up_to_a_whole_khz() -> None:
 
 
 def test_percentages_are_of_each_cpus_own_range() -> None:
-    """user-asks row 13."""
+    """user-asks 13."""
     item = profile(min="50%", max="100%")
     assert ends(item, HYBRID, 0) == (2_900_000, 5_000_000)
     assert ends(item, HYBRID, 2) == (2_300_000, 3_800_000)
@@ -98,7 +98,7 @@ def test_a_minimum_above_the_maximum_is_an_error_of_the_profile_that_names_both(
 
 @pytest.mark.parametrize(("field", "value"), [("min", 700), ("max", 700), ("min", 3800), ("max", 3800), ("max", 799_999), ("max", 3_700_001), ("max", 37_000_000)])
 def test_a_value_outside_every_cores_range_is_an_error(field: str, value: int) -> None:
-    """Also ten times too much, a slip of the unit (user-asks row 48)."""
+    """Also ten times too much, a slip of the unit (user-asks 48)."""
     found = applied(with_end(field, value))
     problem = with_code(found.problems, Code.FREQUENCY_RANGE)[0]
     assert (problem.severity, problem.field) == (Severity.ERROR, f"spec.pstates.{field}")
@@ -107,7 +107,7 @@ def test_a_value_outside_every_cores_range_is_an_error(field: str, value: int) -
 
 
 def test_a_value_inside_the_machines_range_is_clamped_to_each_core_with_provenance() -> None:
-    """4.5 GHz is for the P cores; the E cores get their own maximum (user-asks row 13)."""
+    """4.5 GHz is for the P cores; the E cores get their own maximum (user-asks 13)."""
     found = applied(profile(min=1000, max=4500), HYBRID)
     assert (on_cpu(found, 0).target.max_khz, on_cpu(found, 2).target.max_khz) == (4_500_000, 3_800_000)
     assert any("clamped from 4500000 to 800000..3800000" in line for line in on_cpu(found, 2).because)
@@ -141,7 +141,7 @@ def test_a_maximum_below_a_cores_range_is_clamped_to_its_minimum_whatever_the_fo
 
 
 def test_limits_are_judged_against_the_range_with_boost_on() -> None:
-    """A node whose boost is off takes a profile that was written for boost, by clamping (user-asks row 51)."""
+    """A node whose boost is off takes a profile that was written for boost, by clamping (user-asks 51)."""
     off = machine(khz=(800_000, 2_900_000), limit=3_900_000)
     found = applied(profile(min=1000, max=3500), off)
     assert on_cpu(found, 0).target.max_khz == 2_900_000
@@ -150,7 +150,7 @@ def test_limits_are_judged_against_the_range_with_boost_on() -> None:
 
 
 def test_percentages_follow_the_range_of_now() -> None:
-    """They are recomputed when boost changes (user-asks row 51)."""
+    """They are recomputed when boost changes (user-asks 51)."""
     assert ends(profile(max="50%"), machine(khz=(800_000, 2_900_000), limit=3_900_000)) == (800_000, 1_850_000)
 
 
@@ -162,7 +162,7 @@ def test_requests_are_not_rounded_to_a_frequency_table() -> None:
 
 
 def test_both_ends_are_told_where_both_are_out_of_range() -> None:
-    """One problem a field (user-asks row 60)."""
+    """One problem a field (user-asks 60)."""
     found = [problem.field for problem in with_code(applied(profile(min=1, max=90_000)).problems, Code.FREQUENCY_RANGE)]
     assert sorted(found) == ["spec.pstates.max", "spec.pstates.min"]
 
@@ -172,7 +172,7 @@ def test_both_ends_are_told_where_both_are_out_of_range() -> None:
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_governor_left_out_is_powersave_where_the_driver_scales_under_it_else_baseline(driver: str) -> None:
-    """Never a governor that pins the lowest frequency (user-asks row 19)."""
+    """Never a governor that pins the lowest frequency (user-asks 19)."""
     governor = on_cpu(applied(profile(), machine(driver=driver)), 0).target.governor
     assert governor == ("powersave" if driver in ("intel_pstate", "amd-pstate-epp") else None)
 
@@ -186,7 +186,7 @@ def test_a_written_powersave_that_pins_the_lowest_frequency_gets_a_warning(drive
 
 
 def test_a_governor_that_no_cpu_offers_is_an_error_that_lists_what_there_is() -> None:
-    """Once for the node (user-asks row 18)."""
+    """Once for the node (user-asks 18)."""
     found = applied(profile(governor="schedutil"))
     assert [(problem.severity, problem.field) for problem in with_code(found.problems, Code.GOVERNOR_UNAVAILABLE)] == [(Severity.ERROR, "spec.pstates.governor")]
     assert "performance, powersave" in with_code(found.problems, Code.GOVERNOR_UNAVAILABLE)[0].message
@@ -206,7 +206,7 @@ def test_a_governor_that_some_cpus_lack_is_a_warning_and_those_keep_theirs() -> 
 
 
 def test_epp_left_out_is_baseline_and_performance_under_governor_performance() -> None:
-    """Not what the CPU had under its previous profile (user-asks row 10)."""
+    """Not what the CPU had under its previous profile (user-asks 10)."""
     assert on_cpu(applied(profile()), 0).target.epp is None
     assert on_cpu(applied(profile(governor="performance")), 0).target.epp == "performance"
 
@@ -237,7 +237,7 @@ def test_an_epp_that_the_machine_does_not_have_is_a_warning_and_the_rest_applies
 
 
 def test_under_governor_performance_only_epp_performance_is_allowed() -> None:
-    """The kernel refuses any other with EBUSY (user-asks row 9)."""
+    """The kernel refuses any other with EBUSY (user-asks 9)."""
     found = applied(profile(governor="performance", epp="balance_performance"))
     assert codes(found.problems) >= {Code.EPP_GOVERNOR}
     assert on_cpu(found, 0).target == BASELINE
@@ -265,7 +265,7 @@ def test_these_drivers_are_managed(driver: str) -> None:
 
 @pytest.mark.parametrize("driver", ["apple-cpufreq", "pcc-cpufreq", "", None])
 def test_another_driver_or_none_is_a_problem_for_frequency_never_for_c_states(driver: str | None) -> None:
-    """The profile stays valid, and its idle states are set (user-asks rows 15 and 37)."""
+    """The profile stays valid, and its idle states are set (user-asks 15 and 37)."""
     found = applied(profile(max=2000, names={"C6": False}), machine(driver=driver))
     assert on_cpu(found, 0).target == evolve(BASELINE, idle=(("C6", False),))
     assert [problem.severity for problem in with_code(found.problems, Code.FREQUENCY_UNSUPPORTED)] == [Severity.WARNING]
@@ -312,7 +312,7 @@ def test_a_cpu_without_cpufreq_is_told_of_whatever_the_others_idle_states_are() 
     ],
 )
 def test_a_scaling_policy_out_of_its_ranges_is_an_error_at_the_field(policy: CpuScalingPolicy, field: str) -> None:
-    """user-asks rows 30 and 32."""
+    """user-asks 30 and 32."""
     resolved = resolve_profile(profile(governor="userspace", cpu_scaling_policy=policy), machine(driver="acpi-cpufreq"))
     assert [(problem.code, problem.field) for problem in resolved.problems] == [(Code.SCALING_POLICY, f"spec.cpuScalingPolicy.{field}")]
     assert not resolved.valid

@@ -29,7 +29,7 @@ OBJECTS = (profile(min=2000), profile("shared", shared=True, max=1500), workload
 
 
 def test_without_an_answer_no_cpu_that_could_be_allocated_is_written() -> None:
-    """Even though no pod is known: it may only not be known yet (user-asks row 2)."""
+    """Even though no pod is known: it may only not be known yet (user-asks 2)."""
     found = plan(*OBJECTS, with_=allocation(answered=False))
     assert held_cpus(found) == {0, 1, 2, 3}
     assert {group.target for group in found.groups} == {BASELINE}
@@ -59,7 +59,7 @@ def test_a_last_known_allocation_may_be_empty() -> None:
 
 
 def test_what_ended_meanwhile_is_gone_also_from_the_last_known_allocation() -> None:
-    """The API still answers (user-asks row 1)."""
+    """The API still answers (user-asks 1)."""
     found = plan(*OBJECTS, with_=allocation([pod(phase="Succeeded")], answered=False, last_known=(owns("1-2"),)))
     assert pools(found)[1] == "shared"
 

@@ -50,12 +50,12 @@ def test_what_is_wrong_in_itself_is_found_without_a_machine(obj: object, code: C
 
 
 def test_all_faults_are_told_at_once() -> None:
-    """Not only the first (user-asks row 60)."""
+    """Not only the first (user-asks 60)."""
     found = validate_intent(intent(profile(min="fast", epp="turbo", names={}, max_latency_us=-1, cpu_capacity=0)))
     assert codes(found) == {Code.FREQUENCY_FORMAT, Code.EPP_WORD, Code.IDLE_BOTH, Code.IDLE_LATENCY, Code.CAPACITY_FORMAT}
 
 
 def test_both_frequencies_are_told_where_both_are_wrong() -> None:
-    """One problem a field (user-asks row 60)."""
+    """One problem a field (user-asks 60)."""
     found = [problem.field for problem in validate_intent(intent(profile(min="fast", max="slow"))) if problem.code is Code.FREQUENCY_FORMAT]
     assert found == ["spec.pstates.max", "spec.pstates.min"]

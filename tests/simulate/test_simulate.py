@@ -61,7 +61,7 @@ def test_there_is_an_example_of_every_kind() -> None:
 
 @pytest.mark.parametrize("folder", ["mixed-use", "hybrid", "arm", "uncore", "mistakes"])
 def test_the_objects_of_an_example_are_read_on_their_own(folder: str) -> None:
-    """What a scenario applies is a policy file for kpm plan and apply too (user-asks row 55)."""
+    """What a scenario applies is a policy file for kpm plan and apply too (user-asks 55)."""
     result = CliRunner().invoke(cli, ["validate", "-f", str(REPO / "examples" / folder / "objects.yaml")])
     assert result.exit_code == (1 if folder == "mistakes" else 0), result.output
 

@@ -1,0 +1,78 @@
+"""The machine as the agent handles it: what it counts, and what it says of files that may not be written."""
+
+import errno
+from pathlib import Path
+
+import pytest
+from test_report import CapturingLog
+
+from kpm.agent.machine import Tuner
+from kpm.machines import MachineSpec, build_machine
+from kpm_applier.diff import Repair
+from kpm_applier.kernel_model import KernelModel
+from kpm_applier.session import Applier
+from kpm_applier.state import StateStore
+from kpm_applier.sysfs import SysfsHost
+from kpm_planner.intent import Intent, Meta, Node, PowerProfile, PowerWorkload, PStates
+from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from tests.trees import write_tree
+
+MACHINE = build_machine(MachineSpec(cores=4))
+FILE = "devices/system/cpu/cpufreq/policy2/scaling_max_freq"
+
+
+def plan() -> NodePlan:
+    """All CPUs shared."""
+    shared = PowerProfile(Meta("shared"), shared=True, pstates=PStates(max="30%"))
+    workload = PowerWorkload(Meta("w"), all_cores=True, power_node_selector={"a": "b"}, power_profile="shared")
+    return plan_node(Intent((shared,), (workload,)), NodeInput(Node("n", {"a": "b"}), MACHINE))
+
+
+def tuner(folder: Path, repair: Repair = Repair.WRITE) -> Tuner:
+    """One on a tree of files."""
+    write_tree(KernelModel(MACHINE), folder)
+
+    def make() -> Applier:
+        host = SysfsHost(str(folder / "sys"))
+        return Applier(host, StateStore(str(folder / "state"), host.root, live=False), repair)
+
+    return Tuner(make, CapturingLog())
+
+
+@pytest.mark.parametrize("repair", [Repair.REPORT, Repair.WRITE])
+def test_a_foreign_value_counts_once_however_often_it_is_seen(tmp_path: Path, repair: Repair) -> None:
+    """Also where it is only reported, and so found again by every pass (user-asks 49)."""
+    made = tuner(tmp_path, repair)
+    assert made.ready()
+    assert made.apply(plan()).settled
+    assert made.new_drift() == 0
+    for number, text in enumerate(("1500000\n", "1600000\n")):
+        (tmp_path / "sys" / FILE).write_text(text)
+        found = []
+        for _ in range(4):
+            made.apply(plan())
+            found.append(made.new_drift())
+        assert found == [1, 0, 0, 0], number
+    made.close()
+
+
+@pytest.mark.parametrize(("number", "remedy"), [(errno.EROFS, "read-write"), (errno.EACCES, "privileged overlay")])
+def test_files_that_may_not_be_written_are_said_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str) -> None:
+    """The first of them, why, and what to do; in Ready too, whether or not anything has to be written (user-asks 39)."""
+    made = tuner(tmp_path)
+    monkeypatch.setattr(SysfsHost, "refuses_writing", lambda _self, _path: number)
+    assert made.ready()
+    assert errno.errorcode[number] in made.forbidden
+    assert remedy in made.forbidden
+    assert made.apply(NodePlan("n")).refused == made.forbidden
+    made.close()
+
+
+def test_files_that_can_be_written_are_no_news(tmp_path: Path) -> None:
+    """And trying changes nothing: neither content nor time."""
+    made = tuner(tmp_path)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "sys").rglob("*") if path.is_file()}
+    assert made.ready()
+    assert (made.forbidden, made.apply(NodePlan("n")).refused) == ("", "")
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
+    made.close()
