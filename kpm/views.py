@@ -203,6 +203,13 @@ def _node_view(plan: NodePlan) -> dict[str, Any]:
             }
             for target in plan.uncore
         ],
+        "scaling": [
+            {
+                "domain": item.domain, "cpus": list(item.cpus), "profile": item.profile,
+                "minKHz": item.scaling.min_khz, "maxKHz": item.scaling.max_khz, "byLimits": item.by_limits,
+            }
+            for item in plan.scaling
+        ],
         "extendedResources": dict(plan.extended_resources),
         "problems": [problem_view(problem) for problem in plan.problems],
         "validUntil": plan.valid_until.isoformat() if plan.valid_until else None,

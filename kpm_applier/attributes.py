@@ -43,6 +43,8 @@ MAX_FREQ = Attribute(Kind.CPUFREQ, "scaling_max_freq", 3, limit="max")
 IDLE_DISABLE = Attribute(Kind.IDLE, "disable", 4)
 UNCORE_MIN = Attribute(Kind.UNCORE, "min_freq_khz", 5, limit="min")
 UNCORE_MAX = Attribute(Kind.UNCORE, "max_freq_khz", 5, limit="max")
+#: Written many times a second by the scaler, which owns it; in no plan, diff or state, and so in none of the rows below.
+SETSPEED = Attribute(Kind.CPUFREQ, "scaling_setspeed", 3)
 
 ATTRIBUTES = (BOOST, NO_TURBO, GOVERNOR, EPP, MIN_FREQ, MAX_FREQ, IDLE_DISABLE, UNCORE_MIN, UNCORE_MAX)
 

@@ -35,7 +35,7 @@ def diff(wants: Sequence[Want], observed: Observed) -> tuple[Write, ...]:
         paths = group.paths
         shown = list(map(show, paths))
         before = last.get(len(paths))
-        if before is not None and before[0] is record and before[1] is values and before[2] == shown:
+        if before is not None and not want.floating and before[0] is record and before[1] is values and before[2] == shown:
             pattern = before[3]  # neighbours mostly need the same
         else:
             pattern = _pattern(want, shown)
@@ -58,7 +58,7 @@ def _pattern(want: Want, shown: Sequence[str | None]) -> _Pattern:
     found: list[tuple[int, str, str | None, Reason]] = []
     governor: Reason | None = None
     for index, (item, target, shows) in enumerate(zip(want.group.files, want.values, shown, strict=True)):
-        if target is None:
+        if target is None or (want.floating and item.attribute.limit and _inside(shows, want.values)):
             continue
         reason = _reason(target, shows, record.requested[index], record.settled[index], plain)
         if reason is None and item.attribute is table.EPP:
@@ -67,6 +67,12 @@ def _pattern(want: Want, shown: Sequence[str | None]) -> _Pattern:
             governor = reason if item.attribute is table.GOVERNOR else governor
             found.append((index, target, shows, reason))
     return _limits_ordered(found, want)
+
+
+def _inside(shows: str | None, values: tuple[str | None, ...]) -> bool:
+    """Whether a limit lies in the range of the last two values."""
+    low, high = values[-2:]
+    return shows is not None and low is not None and high is not None and shows.isdigit() and int(low) <= int(shows) <= int(high)
 
 
 def _reason(target: str, shows: str | None, requested: str | None, settled: str | None, plain: Reason) -> Reason | None:

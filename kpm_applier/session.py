@@ -277,6 +277,8 @@ class Applier:
                 groups[key] = _settled(want, groups[key], seen)
             else:
                 groups[key] = _recorded(want, applied, left, seen)
+            if want.floating and key in groups:
+                groups[key] = _adrift(want, groups[key])
         if groups != self.state.groups:
             try:
                 self._save(evolve(self.state, groups=groups))
@@ -358,6 +360,12 @@ def _recorded(want: Want, applied: Applied, left: Collection[str], seen: dict[tu
     if key not in seen:
         seen[key] = GroupState(want.group.driver, record.labels, record.baseline, requested, settled)
     return seen[key]
+
+
+def _adrift(want: Want, record: GroupState) -> GroupState:
+    """The record of a group whose limits the scaler sets: nobody knows where they are, so the next plan without it writes them."""
+    steps = zip(want.group.files, record.settled, strict=True)
+    return evolve(record, settled=tuple(IN_DOUBT if item.attribute.limit else before for item, before in steps))
 
 
 def _outcomes(wants: Iterable[Want], writes: Sequence[Write], applied: Applied, left: Collection[str]) -> tuple[Outcome, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Group, Kind
@@ -24,6 +24,7 @@ class Want:
     values: in step with group.files, None where nothing is asked for or could be given back. record: the group's state, new at first
     touch, in step with group.files too. lost: (path, text) of files that were asked
     for and are left out, because what they held could not be read. release: the group goes back to baseline and out of the state file.
+    floating: the limits are the range in which the scaler sets both, as it likes.
     """
 
     group: Group
@@ -32,12 +33,14 @@ class Want:
     release: bool
     because: tuple[str, ...] = ()
     lost: tuple[tuple[str, str], ...] = ()
+    floating: bool = False
 
 
 def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: Observed, state: State) -> tuple[Want, ...]:
     """What a plan asks of every group it claims or we own; held and offline ones are left out."""
     cpu_groups = {cpu: group for group in plan.groups for cpu in group.cpus}
     uncore = {target.entry.name: target for target in plan.uncore}
+    floating = {item.domain for item in plan.scaling if item.by_limits}
     wants = []
     seen: _Seen = {}
     seen_idle: _Seen = {}
@@ -57,7 +60,7 @@ def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: 
         if asked is not None:
             want = _want(group, asked, because, observed, state)
             if want is not None:
-                wants.append(want)
+                wants.append(evolve(want, floating=True) if group.kind is Kind.CPUFREQ and group.id in floating else want)
     return tuple(wants)
 
 

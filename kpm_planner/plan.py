@@ -19,6 +19,7 @@ from kpm_planner.ownership import resolve_ownership
 from kpm_planner.pools import Assignment, Pool, Pools, assign_pools, unmanaged
 from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import BASELINE, Resolved, ResolvedProfile, Target, resolve_profile
+from kpm_planner.scaling import ScaledCpu, ScaledDomain, scaled_domains
 from kpm_planner.selection import Accepted, accept, config_of, reference, selector_problems, selects
 from kpm_planner.uncore import UncoreTarget, plan_uncore
 
@@ -43,6 +44,7 @@ class NodePlan:
     """The plan of one node.
 
     profiles: those that are offered on the node, valid or not, by name, without the targets that they gave.
+    scaling: frequency domains whose speed, within their limits, follows telemetry.
     valid_until: when time alone makes it another plan; None for never.
     """
 
@@ -54,6 +56,7 @@ class NodePlan:
     boost: bool | None = None
     valid_until: datetime | None = None
     profiles: tuple[ResolvedProfile, ...] = ()
+    scaling: tuple[ScaledDomain, ...] = ()
 
 
 @frozen
@@ -112,7 +115,8 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         *capacity_problems,
         *uncore_problems,
     ]
-    return NodePlan(node.name, _groups(parts), uncore, resources, _named(found, node), profiles=tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles)))
+    offered = tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles))
+    return NodePlan(node.name, _groups(parts), uncore, resources, _named(found, node), profiles=offered, scaling=scaled_domains(_scaled(parts, machine)))
 
 
 def plan_cluster(intent: Intent, items: Iterable[NodeInput], instant: datetime | None = None) -> ClusterPlan:
@@ -211,6 +215,26 @@ def _in_force(cpu: int, part: _Part, machine: Machine) -> tuple[object, ...]:
     number = machine.by_id[cpu].domain
     domain = None if number is None else machine.domain_by_id.get(number)
     return () if domain is None or not domain.managed else in_force(domain, part.resolved.target)
+
+
+def _scaled(parts: list[_Part], machine: Machine) -> list[ScaledCpu]:
+    """CPUs under a scaling policy, on domains that are under one as a whole."""
+    found = [item for part in parts for item in _scaled_part(part, machine)]
+    scaled = {item.cpu for item in found}
+    mixed = {machine.by_id[cpu].domain for domain, cpus in machine.shared_domains if cpus - scaled for cpu in cpus}
+    return [item for item in found if item.domain not in mixed]
+
+
+def _scaled_part(part: _Part, machine: Machine) -> Iterable[ScaledCpu]:
+    item, target = part.assignment, part.resolved.target
+    if item.profile is None or item.held or item.profile.profile.cpu_scaling_policy is None or target.min_khz is None or target.max_khz is None:
+        return
+    uid = item.container.uid if item.container is not None else ""
+    for cpu in sorted(part.cpus):
+        number = machine.by_id[cpu].domain
+        domain = None if number is None else machine.domain_by_id.get(number)
+        if domain is not None and domain.managed:
+            yield ScaledCpu(cpu, domain.id, uid, item.profile.profile, target.min_khz, target.max_khz, "userspace" not in domain.governors)
 
 
 def _groups(parts: list[_Part]) -> tuple[CpuGroup, ...]:

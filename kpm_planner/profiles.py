@@ -7,7 +7,8 @@ from attrs import evolve, frozen
 from kpm_planner.intent import EPP_WORDS, CpuScalingPolicy, PowerProfile, PStates
 from kpm_planner.machine import SCALING_POWERSAVE, CoreKind, FrequencyDomain, IdleState, Machine
 from kpm_planner.problems import Code, Problem, error, has_errors, warning
-from kpm_planner.quantities import FIRST_KHZ, format_khz, parse_percent
+from kpm_planner.quantities import FIRST_KHZ, duration_ms, format_khz, parse_percent
+from kpm_planner.scaling import DEFAULT_COOLDOWN, DEFAULT_SAMPLE
 from kpm_planner.selection import LONGEST_RESOURCE_NAME, reference, selector_problems
 
 MIN_FIELD, MAX_FIELD = "spec.pstates.min", "spec.pstates.max"
@@ -125,8 +126,6 @@ _POLICY_RANGES = (
     ("scale_percentage", "scalePercentage", 10, 200),
     ("fallback_freq_percent", "fallbackFreqPercent", 0, 100),
 )
-_DURATION_MS = {"ms": 1, "s": 1000}
-_DEFAULT_SAMPLE, _DEFAULT_COOLDOWN = "10ms", "30ms"
 
 
 def _policy_faults(profile: PowerProfile, obj: str) -> Iterable[Problem]:
@@ -145,18 +144,12 @@ def _policy_faults(profile: PowerProfile, obj: str) -> Iterable[Problem]:
 
 
 def _period_faults(policy: CpuScalingPolicy, obj: str) -> Iterable[Problem]:
-    sample = _duration_ms(policy.sample_period or _DEFAULT_SAMPLE)
-    cooldown = _duration_ms(policy.cooldown_period or _DEFAULT_COOLDOWN)
+    sample = duration_ms(policy.sample_period or DEFAULT_SAMPLE)
+    cooldown = duration_ms(policy.cooldown_period or DEFAULT_COOLDOWN)
     if sample is None or not 10 <= sample <= 1000:
         yield error(Code.SCALING_POLICY, obj, "spec.cpuScalingPolicy.samplePeriod", f"{policy.sample_period!r} is not from 10ms to 1s")
     elif cooldown is None or (policy.cooldown_period is not None and cooldown < sample):
         yield error(Code.SCALING_POLICY, obj, "spec.cpuScalingPolicy.cooldownPeriod", f"{policy.cooldown_period!r} is not a duration of at least samplePeriod")
-
-
-def _duration_ms(text: str) -> int | None:
-    number = text.rstrip("ms")
-    unit = _DURATION_MS.get(text[len(number) :])
-    return int(number) * unit if unit and number.isascii() and number.isdigit() and len(number) < 8 else None
 
 
 def resolve_profile(profile: PowerProfile, machine: Machine) -> ResolvedProfile:
@@ -179,7 +172,7 @@ def _machine_faults(profile: PowerProfile, machine: Machine) -> Iterable[Problem
         what = f"scaling driver {', '.join(drivers)} is not one that is managed" if drivers else "CPUs without a scaling driver"
         yield warning(Code.FREQUENCY_UNSUPPORTED, obj, "spec.pstates", f"{what}; those CPUs keep their frequencies")
     yield from _range_faults(profile.pstates, managed, obj)
-    yield from _governor_faults(profile.pstates, managed, obj)
+    yield from _governor_faults(profile, managed, obj)
     yield from _idle_faults(profile, machine, obj)
 
 
@@ -213,11 +206,15 @@ def _clamped(khz: int, domain: FrequencyDomain) -> int:
     return min(max(khz, low), high)
 
 
-def _governor_faults(pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: str) -> Iterable[Problem]:
-    governor, field = pstates.governor, "spec.pstates.governor"
+def _governor_faults(profile: PowerProfile, domains: tuple[FrequencyDomain, ...], obj: str) -> Iterable[Problem]:
+    governor, field = profile.pstates.governor, "spec.pstates.governor"
     if governor is None or not domains:
         return
     lacking = [domain for domain in domains if governor not in domain.governors]
+    if lacking and profile.cpu_scaling_policy is not None:
+        message = f"{governor!r} does not exist under {lacking[0].driver}; the speed is set by minimum and maximum instead"
+        yield warning(Code.GOVERNOR_UNAVAILABLE, obj, field, message)
+        return
     if lacking:
         has = ", ".join(lacking[0].governors) or "none"
         if len(lacking) == len(domains):
@@ -279,6 +276,8 @@ def _resolve_kind(profile: PowerProfile, kind: CoreKind, problems: list[Problem]
     if kind.frequency is not None and kind.frequency.managed:
         target, reasons = _resolve_frequency(profile, kind.frequency, problems)
         target, because = evolve(target, idle=idle), [*reasons, *because]
+        if profile.cpu_scaling_policy is not None:
+            because.append("speed between minimum and maximum follows telemetry: spec.cpuScalingPolicy")
     return Resolved(target, (f"profile {profile.meta.name}", *because))
 
 

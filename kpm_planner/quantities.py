@@ -69,3 +69,17 @@ def format_khz(khz: int) -> str:
     """
     whole, rest = divmod(khz, 1000)
     return f"{whole}.{rest:03d}".rstrip("0").rstrip(".") + " MHz" if rest else f"{whole} MHz"
+
+
+_DURATION_MS = {"ms": 1, "s": 1000}
+
+
+def duration_ms(text: str) -> int | None:
+    """Parse a duration as Go writes the short ones, in whole milliseconds; None for any other text.
+
+    >>> duration_ms("10ms"), duration_ms("1s"), duration_ms("10"), duration_ms("1m")
+    (10, 1000, None, None)
+    """
+    number = text.rstrip("ms")
+    unit = _DURATION_MS.get(text[len(number) :])
+    return int(number) * unit if unit and number.isascii() and number.isdigit() and len(number) < 8 else None

@@ -1,6 +1,7 @@
 """An agent out of its settings."""
 
 import os
+import sys
 import time
 
 from attrs import frozen
@@ -10,6 +11,7 @@ from kpm.agent.kubelet import Kubelet, Sockets
 from kpm.agent.machine import Tuner
 from kpm.agent.report import Reporter
 from kpm.agent.run import Agent, still_wanted
+from kpm.agent.scaling import ScalerProcess
 from kpm.kube.api import Api, ApiError, connect
 from kpm.kube.events import Recorder
 from kpm.kube.kinds import AGENT_NAME, NODES, namespace_ends, power
@@ -21,6 +23,7 @@ from kpm_applier.state import StateStore
 from kpm_applier.sysfs import SysfsHost
 
 _MISSING = 404
+_PROGRAM = (sys.executable, "-m", "kpm")
 
 
 @frozen
@@ -37,6 +40,8 @@ class Settings:
     resync: float = 60.0
     repair: str = "write"
     measure_only: bool = False
+    telemetry_dir: str = ""
+    log_level: str = "info"
 
 
 def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
@@ -61,6 +66,7 @@ def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
             Recorder(api, AGENT_NAME, os.uname().nodename, settings.namespace, log, time.monotonic), log, time.monotonic,
         ),
         log=log,
+        scaler=ScalerProcess([*_PROGRAM, "scaler", "--sysfs", settings.sysfs, "--telemetry-dir", settings.telemetry_dir, "--log-level", settings.log_level], log),
         wanted=lambda: still_wanted(
             lambda: _configs(api, settings), lambda: _labels(api, settings.node), lambda: not namespace_ends(api, settings.namespace)
         ),

@@ -12,6 +12,7 @@ from kpm.agent.cluster import Cluster, ClusterView
 from kpm.agent.kubelet import Kubelet
 from kpm.agent.machine import Tuner
 from kpm.agent.report import SAID_ANEW, Reporter
+from kpm.agent.scaling import ScalerProcess
 from kpm.kube.api import ApiError
 from kpm.kube.events import About
 from kpm.kube.kinds import workload_name
@@ -54,6 +55,7 @@ class Agent:
     tuner: Tuner
     reporter: Reporter
     log: Log
+    scaler: ScalerProcess
     wanted: Callable[[], bool | None]
     registry: CollectorRegistry = field(factory=CollectorRegistry)
     wake: threading.Event = field(factory=threading.Event)
@@ -127,7 +129,10 @@ class Agent:
             return  # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
         plan = self._plan(view)
         started = time.monotonic()
+        scaled = () if self.tuner.measure_only else plan.scaling
+        self.scaler.leave(scaled)  # first: what the plan takes back nobody else may write
         went = evolve(self.tuner.apply(plan), answered=not self.kubelet.error, owners=view.rivals)
+        self.scaler.scale(() if went.refused else scaled)
         self._measure(plan, time.monotonic() - started)
         self._report(view, plan, went)
         self.passed_once = True
@@ -136,6 +141,7 @@ class Agent:
         """The process ends: where the agent is not wanted any more everything is put back, else it stays (design §6, leaving)."""
         for informer in self.cluster.informers:
             informer.stop()
+        self.scaler.stop()
         wanted = self.wanted()
         self.log.info("leaving", wanted={True: "yes", False: "no", None: "no answer"}[wanted])
         if wanted is False and self.tuner.ready():
@@ -149,9 +155,7 @@ class Agent:
         if self.tuner.applier is None:  # an informer wakes the loop once the kinds are listed
             return self.resync if self.cluster.unsynced else _CLOSED_RETRY
         times = [self._looked + self.resync]
-        retry = self.reporter.retry_at()
-        if retry is not None:
-            times.append(retry)
+        times += [at for at in (self.reporter.retry_at(), self.scaler.retry_at()) if at is not None]
         if self.kubelet.waiting or self.kubelet.error:
             self._waiting_since = now if self._waiting_since is None else self._waiting_since
             waited = now - self._waiting_since

@@ -24,6 +24,7 @@ _VERBS = {
     "simulate": ("simulation", "Run a scenario on simulated machines and show them, CPU by CPU."),
     "agent": ("shells", "Run the node agent."),
     "operator": ("shells", "Run the operator."),
+    "scaler": ("shells", "Set frequencies by the telemetry of DPDK pods; the agent runs it."),
     "crds": ("resources", "Print the custom resource definitions."),
     "completion": ("shell", "Print the completion script of a shell."),
 }

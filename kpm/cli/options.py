@@ -11,6 +11,7 @@ from kpm.errors import one_line
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 DEFAULT_STATE_DIR = "/var/lib/kpm"
+DEFAULT_TELEMETRY_DIR = "/var/lib/power-node-agent/pods"
 
 
 def files_option(function: _Function) -> _Function:
@@ -27,6 +28,12 @@ def state_option(function: _Function) -> _Function:
     """--state-dir DIR"""
     text = "Where baselines and requests are kept, one file for each root."
     return click.option("--state-dir", envvar="KPM_STATE_DIR", default=DEFAULT_STATE_DIR, metavar="DIR", show_default=True, help=text)(function)
+
+
+def telemetry_option(function: _Function) -> _Function:
+    """--telemetry-dir DIR"""
+    text = "Folder with a folder for each pod's UID, in it dpdk/<file prefix>/dpdk_telemetry.v2."
+    return click.option("--telemetry-dir", default=DEFAULT_TELEMETRY_DIR, metavar="DIR", show_default=True, help=text)(function)
 
 
 def output_option(*formats: str) -> Callable[[_Function], _Function]:

@@ -2,7 +2,7 @@
 
 import click
 
-from kpm.cli.options import state_option, sysfs_option
+from kpm.cli.options import state_option, sysfs_option, telemetry_option
 from kpm.errors import InputError
 from kpm.wire import GROUPS
 
@@ -28,14 +28,15 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
     "--kubelet-socket", envvar="KPM_KUBELET_SOCKET", default="/var/lib/kubelet/pod-resources/kubelet.sock", show_default=True, help="The kubelet's PodResources socket."
 )
 @click.option("--claim-socket", help="A second PodResources socket, of a driver that hands out CPUs through resource claims.")
+@telemetry_option
 @click.option("--resync", callback=_seconds, default="60s", show_default=True, help="How often to look without being told to.")
 @click.option("--repair", type=click.Choice(["write", "report"]), default="write", show_default=True, help="What is done about values that somebody else wrote.")
 @click.option("--measure-only", is_flag=True, help="Plan and report, but write nothing.")
 @click.option("--port", type=click.IntRange(0, 65535), default=10258, show_default=True, help="Port of /metrics, /healthz and /readyz.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
 def agent(
-    node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, state_dir: str, kubelet_socket: str, claim_socket: str | None, resync: float,
-    repair: str, measure_only: bool, port: int, log_level: str,
+    node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, state_dir: str, kubelet_socket: str, claim_socket: str | None,
+    telemetry_dir: str, resync: float, repair: str, measure_only: bool, port: int, log_level: str,
 ) -> None:  # fmt: skip
     """Tune this node by the objects of the cluster, until told to stop.
 
@@ -50,7 +51,20 @@ def agent(
     from kpm_planner.intent import SYSTEM_NAMESPACE
 
     log = make_log("agent", log_level).bind(node=node)
-    settings = Settings(node, group, namespace or SYSTEM_NAMESPACE[group], sysfs, state_dir, kubelet_socket, claim_socket, resync, repair, measure_only)
+    settings = Settings(
+        node,
+        group,
+        namespace or SYSTEM_NAMESPACE[group],
+        sysfs,
+        state_dir,
+        kubelet_socket,
+        claim_socket,
+        resync,
+        repair,
+        measure_only,
+        telemetry_dir,
+        log_level,
+    )
     made = build_agent(settings, kubeconfig, log)
     on_signals(made.stop)
     listen(made.plugged, log)
@@ -60,6 +74,32 @@ def agent(
         raise InputError(f"--port {port}: {failure.strerror}") from None
     log.info("agent started", port=used, resync=resync, repair=repair, measure_only=measure_only)
     made.run()
+
+
+@click.command()
+@sysfs_option
+@telemetry_option
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
+def scaler(sysfs: str, telemetry_dir: str, log_level: str) -> None:
+    """Scale the domains that standard input names, a JSON line each time they change, until it ends.
+
+    \b
+    kpm scaler --sysfs /sys < domains.json
+    """
+    import gc
+    import sys
+
+    from kpm.logs import make_log
+    from kpm.scaler.loop import Scaler, monotonic_us
+    from kpm.scaler.peers import Peers
+    from kpm.scaler.run import serve as scale
+    from kpm_applier.speed import SpeedWriter
+    from kpm_applier.sysfs import SysfsHost
+
+    log = make_log("scaler", log_level)
+    made = Scaler(Peers(telemetry_dir, log, monotonic_us), SpeedWriter(SysfsHost(sysfs)), log)
+    gc.freeze()  # what start-up made lives as long as the process: not looked at again
+    scale(made, sys.stdin.fileno(), click.echo, log)
 
 
 @click.command()

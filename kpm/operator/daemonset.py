@@ -15,6 +15,8 @@ HASH = "power.kpm.dev/spec-hash"
 ACCOUNT = "power-manager-node-agent"
 _PORT = 10258
 _STATE = "/var/lib/kpm"
+#: Where pods put their telemetry sockets: examples/example-dpdk-testapp.yaml.
+_TELEMETRY = "/var/lib/power-node-agent/pods"
 _CPU = "/sys/devices/system/cpu"
 
 
@@ -75,7 +77,7 @@ def _pod(config: PowerConfig, settings: AgentSettings, image: Image) -> dict[str
             }
         ],
         "volumes": [
-            {"name": name, "hostPath": {"path": source, "type": "DirectoryOrCreate" if source == _STATE else "Directory"}}
+            {"name": name, "hostPath": {"path": source, "type": "DirectoryOrCreate" if source in (_STATE, _TELEMETRY) else "Directory"}}
             for name, source, _, _ in _mounts(settings)
         ],
     }  # fmt: skip
@@ -101,6 +103,7 @@ def _mounts(settings: AgentSettings) -> list[tuple[str, str, str, bool]]:
     found = [
         ("cpu", _CPU, f"/host{_CPU}", False),
         ("state", _STATE, _STATE, False),
+        ("telemetry", _TELEMETRY, _TELEMETRY, True),
         ("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources", True),
     ]
     folder = claim_socket(settings).rpartition("/")[0]

@@ -53,7 +53,7 @@ def test_the_agents_have_no_privilege_and_no_mount_in_sys(config: PowerConfig) -
     sources = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes"]}
     assert set(sources) == {mount["name"] for mount in container["volumeMounts"]}
     beside = {"/var/lib/kubelet/plugins/cpu"} if config is CONFIGS["all settings"] else set()
-    assert set(sources.values()) == {"/sys/devices/system/cpu", "/var/lib/kpm", "/var/lib/kubelet/pod-resources"} | beside
+    assert set(sources.values()) == {"/sys/devices/system/cpu", "/var/lib/kpm", "/var/lib/kubelet/pod-resources", "/var/lib/power-node-agent/pods"} | beside
 
 
 def test_only_the_operators_own_setting_makes_them_privileged() -> None:

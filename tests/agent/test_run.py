@@ -35,6 +35,8 @@ class Rig:
     seen: object = "first"
     applied: list[NodePlan] = field(factory=list)
     said: list[str] = field(factory=list)
+    left: list[Any] = field(factory=list)
+    scaled: list[Any] = field(factory=list)
     log: CapturingLog = field(factory=CapturingLog)
 
     def __attrs_post_init__(self) -> None:
@@ -53,6 +55,7 @@ class Rig:
         class Tuner:
             applier: Any = object()
             writes = 0
+            measure_only = False
             new_drift = staticmethod(lambda: 0)
             refused = "somebody else has the lock"
             seen = property(lambda _: rig.seen)
@@ -70,7 +73,8 @@ class Rig:
         says = {name: (lambda *_args, name=name, **_words: rig.said.append(name) or True) for name in ("state", "lines", "resources", "problems", "event", "hurry")}
         reporter = Outside(**says, retry_at=lambda: None)
         kubelet = Outside(look=lambda pods, _custom: Allocation(pods), error="", waiting=False)
-        self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, lambda: None)  # type: ignore[arg-type]
+        scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None)
+        self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, scaler, lambda: None)  # type: ignore[arg-type]
 
 
 def test_a_pass_applies_the_plan_and_says_so() -> None:

@@ -1,0 +1,161 @@
+"""The telemetry of every pod that is scaled: found, connected to, asked all at once, and tried again where it is lost."""
+
+import select
+from collections.abc import Callable, Iterable
+
+from attrs import define, field
+
+from kpm.errors import one_line
+from kpm.logs import Log
+from kpm.scaler import sockets
+from kpm.scaler.telemetry import Telemetry, TelemetryError
+
+#: µs between looks at a pod's folder, and before a connection that ended is tried again: at first, and at most.
+_LOOK_US = 1_000_000
+_RETRY_US, _RETRY_LONGEST_US = 100_000, 5_000_000
+#: A peer that says nothing for so long is left and connected to anew.
+_SILENT_US = 2_000_000
+
+
+@define(eq=False)
+class Peer:
+    """A socket of a pod, by its file prefix. telemetry: None while there is no connection."""
+
+    uid: str
+    prefix: str
+    telemetry: Telemetry | None = None
+    retry_us: int = 0
+    pause_us: int = _RETRY_US
+    said: str = ""
+
+
+@define(eq=False)
+class Peers:
+    """All of a node. root: the folder that has a folder for each pod's UID."""
+
+    root: str
+    log: Log
+    now_us: Callable[[], int]
+    _of: dict[str, dict[str, Peer]] = field(factory=dict)
+    _looked_us: dict[str, int] = field(factory=dict)
+
+    def of(self, uid: str) -> Iterable[Peer]:
+        """The sockets of a pod."""
+        return self._of[uid].values() if uid in self._of else ()
+
+    def only(self, uids: set[str]) -> None:
+        """Leave every pod but these."""
+        for uid in self._of.keys() - uids:
+            for peer in self._of.pop(uid).values():
+                self._close(peer)
+            self._looked_us.pop(uid, None)
+
+    def ask(self, uids: Iterable[str], wait_us: int) -> None:
+        """Ask every socket of these pods for its counters, and take the answers that come within a time; a later one is taken next time."""
+        now = self.now_us()
+        waiting: dict[int, Peer] = {}
+        poll = select.poll()
+        for uid in uids:
+            self._look(uid, now)
+            for peer in self.of(uid):
+                telemetry = self._asked(peer, now)
+                if telemetry is not None:
+                    waiting[telemetry.link.fileno()] = peer
+        for descriptor in waiting:
+            poll.register(descriptor, select.POLLIN)
+        self._take_answers(poll, waiting, now + wait_us)
+
+    def _asked(self, peer: Peer, now: int) -> Telemetry | None:
+        """The telemetry of a peer that has a question open now; None where there is no connection any more."""
+        if self._receive(peer) and peer.telemetry is not None:
+            telemetry = peer.telemetry
+            if telemetry.idle:
+                self._try(peer, lambda: telemetry.ask(now))
+            elif now - telemetry.since_us > _SILENT_US:
+                self._lost(peer, "silent", now)
+        return peer.telemetry
+
+    def _take_answers(self, poll: select.poll, waiting: dict[int, Peer], ends_us: int) -> None:
+        while waiting:
+            left_us = ends_us - self.now_us()
+            ready = poll.poll(left_us // 1000) if left_us > 0 else []
+            if not ready:
+                return
+            for descriptor, _ in ready:
+                peer = waiting[descriptor]
+                self._receive(peer)
+                if not self._has_more_to_say(peer):
+                    del waiting[descriptor]
+                    poll.unregister(descriptor)
+
+    def _has_more_to_say(self, peer: Peer) -> bool:
+        """Whether an answer is still to come; where lcores are new, the next question follows at once."""
+        telemetry = peer.telemetry
+        if telemetry is None:
+            return False
+        if telemetry.idle and (telemetry.answered_us is None or telemetry.unplaced is not None):
+            self._try(peer, lambda: telemetry.ask(self.now_us()))
+        return peer.telemetry is not None and not telemetry.idle
+
+    def _look(self, uid: str, now: int) -> None:
+        """New sockets of a pod, and connections to be tried again."""
+        peers = self._of.setdefault(uid, {})
+        if now - self._looked_us.get(uid, -_LOOK_US) >= _LOOK_US:
+            self._looked_us[uid] = now
+            found = sockets.prefixes(self.root, uid)
+            for prefix in peers.keys() - set(found):
+                self._close(peers.pop(prefix))
+            for prefix in found:
+                peers.setdefault(prefix, Peer(uid, prefix))
+        for peer in peers.values():
+            if peer.telemetry is None and now >= peer.retry_us:
+                self._connect(peer, now)
+
+    def _connect(self, peer: Peer, now: int) -> None:
+        try:
+            link = sockets.connect(self.root, peer.uid, peer.prefix)
+        except OSError as failure:
+            self._lost(peer, failure.strerror or str(failure), now)
+            return
+        if sockets.stranger(link, peer.uid):
+            link.close()
+            self._lost(peer, "the socket belongs to a process of another pod", now)
+            return
+        peer.telemetry = Telemetry(link, since_us=now)
+
+    def _receive(self, peer: Peer) -> bool:
+        """Take what has come; whether the connection still stands."""
+        telemetry = peer.telemetry
+        if telemetry is None:
+            return False
+
+        def take() -> None:
+            if telemetry.receive(self.now_us()) and telemetry.answered_us is not None:
+                peer.pause_us = _RETRY_US
+                self._say(peer, telemetry.status)
+
+        return self._try(peer, take)
+
+    def _try(self, peer: Peer, do: Callable[[], object]) -> bool:
+        try:
+            do()
+        except TelemetryError as failure:
+            self._lost(peer, str(failure), self.now_us())
+            return False
+        return True
+
+    def _lost(self, peer: Peer, why: str, now: int) -> None:
+        """No connection any more; it is tried again later and later."""
+        self._close(peer)
+        peer.retry_us, peer.pause_us = now + peer.pause_us, min(peer.pause_us * 2, _RETRY_LONGEST_US)
+        self._say(peer, why)
+
+    def _say(self, peer: Peer, what: str) -> None:
+        if what != peer.said:
+            peer.said = what
+            self.log.info("telemetry", pod=peer.uid, prefix=one_line(peer.prefix), state=what)
+
+    def _close(self, peer: Peer) -> None:
+        if peer.telemetry is not None:
+            peer.telemetry.link.close()
+            peer.telemetry = None

@@ -1,0 +1,81 @@
+"""The scaler's process: what it is told on standard input, a line of JSON each, and its loop; it ends with its input."""
+
+import json
+import os
+import select
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from attrs import asdict
+
+from kpm.errors import one_line
+from kpm.logs import Log
+from kpm.scaler.loop import Scaler
+from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
+
+#: Seconds between looks at standard input while domains are scaled.
+_LISTEN = 0.05
+_LONGEST_INPUT = 16 << 20
+
+
+def line_of(wanted: Iterable[ScaledDomain]) -> bytes:
+    """What the agent writes to the scaler: all domains that are to be scaled from now on."""
+    return json.dumps([asdict(item) for item in wanted], separators=(",", ":")).encode() + b"\n"
+
+
+def domains_of(line: bytes) -> tuple[ScaledDomain, ...]:
+    """The same, read. Errors: ValueError."""
+    try:
+        return tuple(_domain(item) for item in json.loads(line))
+    except (TypeError, KeyError) as failure:
+        raise ValueError(f"no list of domains: {failure}") from None
+
+
+def _domain(item: Any) -> ScaledDomain:
+    pods = tuple(PodCpus(str(pod["uid"]), tuple(int(cpu) for cpu in pod["cpus"])) for pod in item["pods"])
+    scaling = Scaling(**{name: int(value) for name, value in item["scaling"].items()})
+    return ScaledDomain(int(item["domain"]), pods, str(item["profile"]), scaling, bool(item["by_limits"]))
+
+
+def serve(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> None:
+    """Do what is told until the input ends; then every domain is left at its fall-back.
+
+    source: the descriptor to read. told: called when what was read is in force, so that whoever wrote it can wait for that.
+    """
+    rest, listened = b"", 0.0
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    while True:
+        due = scaler.next_us()
+        now = time.monotonic()
+        if due is None or now - listened >= _LISTEN:
+            listened = now
+            if poll.poll(None if due is None else 0):
+                data = os.read(source, 1 << 20)
+                if not data:
+                    break
+                *lines, rest = (rest + data).split(b"\n")
+                if lines:
+                    _configure(scaler, lines[-1], log)  # each line says all there is to say
+                    for _ in lines:
+                        told()
+                if len(rest) > _LONGEST_INPUT:
+                    raise ValueError("standard input has no lines")
+                continue
+        if due is not None:
+            wait = due / 1e6 - time.monotonic()
+            if wait > 0:
+                time.sleep(min(wait, _LISTEN))
+            scaler.tick()
+    scaler.close()
+
+
+def _configure(scaler: Scaler, line: bytes, log: Log) -> None:
+    try:
+        wanted = domains_of(line)
+    except ValueError as failure:
+        log.warning("not understood", error=one_line(failure))
+        return
+    scaler.configure(wanted)
+    log.info("scaling", domains=len(wanted), cpus=sum(len(item.cpus) for item in wanted))

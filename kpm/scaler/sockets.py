@@ -1,0 +1,87 @@
+"""Telemetry sockets below the folder of a pod, found and opened without trusting anything in it.
+
+The folder is mounted into the pod, which may put there what it likes: links are not followed, only sockets are connected to, and
+what is connected to is the very file that was looked at.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import socket
+import stat
+import struct
+from collections.abc import Iterator
+
+#: A pod's UID as the API server makes it; nothing else becomes part of a path.
+_UID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{0,63}")
+_NAME = "dpdk_telemetry.v2"
+#: File prefixes of one pod that are looked at.
+_MOST_PREFIXES = 16
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREDENTIALS = struct.Struct("3i")
+
+
+def prefixes(root: str, uid: str) -> tuple[str, ...]:
+    """File prefixes below <root>/<uid>/dpdk that have a telemetry socket, the first few by name."""
+    with contextlib.suppress(OSError), _closing(_dpdk_folder(root, uid)) as folder:
+        readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        with _closing(readable):
+            names = sorted(os.listdir(readable))[: 16 * _MOST_PREFIXES]
+        return tuple(name for name in names if _is_socket(folder, name))[:_MOST_PREFIXES]
+    return ()
+
+
+def connect(root: str, uid: str, prefix: str) -> socket.socket:
+    """A connection to a pod's telemetry, which does not block. Errors: OSError."""
+    with contextlib.ExitStack() as opened:
+        folder = opened.enter_context(_closing(_dpdk_folder(root, uid)))
+        home = opened.enter_context(_closing(os.open(prefix, _FOLDER, dir_fd=folder)))
+        file = opened.enter_context(_closing(os.open(_NAME, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=home)))
+        if not stat.S_ISSOCK(os.fstat(file).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), _NAME)
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            link.connect(f"/proc/self/fd/{file}")
+        except OSError:
+            link.close()
+            raise
+        return link
+
+
+def stranger(link: socket.socket, uid: str, proc: str = "/proc") -> bool:
+    """Whether the process at the other end is seen to belong to another pod; one that cannot be seen from here is none."""
+    pid, _, _ = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    if pid <= 0:
+        return False
+    try:
+        with open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
+            groups = file.read(65536)
+    except OSError:
+        return False
+    if "pod" not in groups:
+        return False
+    return uid not in groups and uid.replace("-", "_") not in groups
+
+
+def _dpdk_folder(root: str, uid: str) -> int:
+    """A descriptor of <root>/<uid>/dpdk. Errors: OSError."""
+    if not _UID.fullmatch(uid):
+        raise OSError(errno.EINVAL, "is no UID", uid[:64])
+    with _closing(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as top, _closing(os.open(uid, _FOLDER, dir_fd=top)) as pod:
+        return os.open("dpdk", _FOLDER, dir_fd=pod)
+
+
+def _is_socket(folder: int, prefix: str) -> bool:
+    with contextlib.suppress(OSError), _closing(os.open(prefix, _FOLDER, dir_fd=folder)) as home:
+        return stat.S_ISSOCK(os.stat(_NAME, dir_fd=home, follow_symlinks=False).st_mode)
+    return False
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    """Close a descriptor at the end."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,35 @@
+"""A scaler on a tree of files, with real telemetry sockets and a clock that a test moves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from dpdk_server import DpdkServer
+from rig import UID, Rig
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """Eight CPUs under acpi-cpufreq, each a domain of its own."""
+    made = Rig(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def dpdk(rig: Rig) -> Iterator[DpdkServer]:
+    """A process of the pod with two lcores, whose numbers are not those of their CPUs 4 and 5."""
+    server = DpdkServer(rig.root, UID, {0: [4], 1: [5]}).start()
+    yield server
+    server.stop()
+
+
+def wait_until(check: Callable[[], object]) -> None:
+    """Real threads answer in real time."""
+    ends = time.monotonic() + 5
+    while not check():
+        assert time.monotonic() < ends, "it does not come"
+        time.sleep(0.001)

@@ -1,0 +1,119 @@
+"""The scaler as a process, and the agent's hold on it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import wait_until
+from dpdk_server import DpdkServer
+from hypothesis import given
+from hypothesis import strategies as st
+from rig import HIGH, LOW, Rig, domain
+
+from kpm.agent.scaling import ScalerProcess
+from kpm.logs import Log
+from kpm.scaler.run import domains_of, line_of
+from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
+
+
+@pytest.fixture
+def process(rig: Rig) -> Iterator[ScalerProcess]:
+    """The real program, on the rig's files."""
+    command = [sys.executable, "-m", "kpm", "scaler", "--sysfs", str(rig.sys), "--telemetry-dir", str(rig.root)]
+    made = ScalerProcess(command, Log())
+    yield made
+    made.stop()
+
+
+def load(server: DpdkServer, share: int) -> None:
+    """Real time, and a share of it."""
+    started, base = time.monotonic_ns(), server.counters(0)
+
+    def counters(_lcore: int) -> tuple[int, int]:
+        passed = time.monotonic_ns() - started
+        return base[0] + passed, base[1] + passed * share // 100
+
+    server.counters = counters
+
+
+def test_it_follows_the_load_and_ends_at_the_fall_back(rig: Rig, dpdk: DpdkServer, process: ScalerProcess) -> None:
+    """Told on its standard input; what it is told no more it leaves at once, and at the end it leaves the fall-back."""
+    load(dpdk, 100)
+    process.scale((domain(4, fallback=50), domain(5, fallback=50)))
+    wait_until(lambda: rig.speed(4) == rig.speed(5) == HIGH)
+    load(dpdk, 0)
+    wait_until(lambda: rig.speed(4) == LOW)
+    process.leave((domain(5, fallback=50),))
+    before = rig.file(4).stat().st_mtime_ns
+    load(dpdk, 100)
+    wait_until(lambda: rig.speed(5) == HIGH)
+    assert rig.file(4).stat().st_mtime_ns == before
+    process.stop()
+    assert (rig.speed(4), rig.speed(5)) == (LOW, 2_000_000)
+
+
+def test_one_that_is_killed_is_started_again_later_and_later(rig: Rig, process: ScalerProcess) -> None:
+    """Not at once, so that a program that cannot run costs little."""
+    now = [100.0]
+    process.monotonic = lambda: now[0]
+    wanted = (domain(4),)
+    for pause in (1.0, 2.0, 4.0):
+        process.scale(wanted)
+        assert process._child is not None
+        wait_until(lambda: rig.speed(4) == LOW)
+        process._child.send_signal(signal.SIGKILL)
+        process._child.wait()
+        process.scale(wanted)
+        assert process._child is None
+        assert process.retry_at() == now[0] + pause
+        now[0] += pause
+
+
+def test_the_end_of_its_input_is_its_end(rig: Rig, process: ScalerProcess) -> None:
+    """So an agent that is killed leaves no scaler behind; domains have their fall-back."""
+    process.scale((domain(4, fallback=100),))
+    child = process._child
+    assert child is not None
+    assert child.stdin is not None
+    wait_until(lambda: rig.speed(4) == HIGH)
+    child.stdin.close()
+    assert child.wait(5) == 0
+
+
+_NUMBER = st.integers(0, 10**7)
+_SCALING = st.builds(Scaling, *[_NUMBER] * 9)
+_DOMAINS = st.builds(ScaledDomain, _NUMBER, st.lists(st.builds(PodCpus, st.text(), st.lists(_NUMBER).map(tuple))).map(tuple), st.text(), _SCALING, st.booleans())
+
+
+@given(st.lists(_DOMAINS).map(tuple))
+def test_what_is_written_is_what_is_read(wanted: tuple[ScaledDomain, ...]) -> None:
+    """One line, whatever names hold."""
+    line = line_of(wanted)
+    assert line.count(b"\n") == 1
+    assert domains_of(line) == wanted
+
+
+@pytest.mark.parametrize("line", [b"", b"{}x", b"1", b"[1]", b'[{"pods": 1}]', b'[{"domain": "x", "pods": [], "profile": "", "scaling": {}, "by_limits": 0}]', b"\xff"])
+def test_a_line_that_says_something_else_is_refused(line: bytes) -> None:
+    """As one kind of error."""
+    with pytest.raises(ValueError, match=r"."):
+        domains_of(line)
+
+
+def test_a_line_that_is_not_understood_changes_nothing(rig: Rig, process: ScalerProcess) -> None:
+    """What was in force stays so."""
+    process.scale((domain(4, fallback=100),))
+    child: Any = process._child
+    wait_until(lambda: rig.speed(4) == HIGH)
+    child.stdin.write(b"rubbish\n")
+    child.stdin.flush()
+    time.sleep(0.2)
+    assert child.poll() is None
+    rig.file(4).write_text("0\n")
+    process.stop()
+    assert rig.speed(4) == HIGH
