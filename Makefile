@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver bench bench-agent bench-scale pages crds clean
+.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-dpdk bench bench-agent bench-scale bench-scaling pages crds clean
 .PHONY: install uninstall deploy undeploy images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -56,6 +56,10 @@ envtest: ## kube-apiserver, etcd and kubectl for test-apiserver; builds them, ca
 test-apiserver: $(VENV)/.installed envtest ## operator and agents against a real API server
 	$(BIN)/python -m pytest -m apiserver tests/apiserver --durations=20
 
+test-dpdk: $(VENV)/.installed ## the telemetry client and the scaler against a real DPDK process; fetches and builds it, caches in ~/.cache
+	$(BIN)/python tests/dpdk/dpdk_root.py --prepare
+	$(BIN)/python -m pytest -m dpdk tests/dpdk
+
 bench: $(VENV)/.installed ## costs as ratios to a floor; writes bench-results/
 	$(BIN)/python tests/bench/bench.py
 
@@ -64,6 +68,9 @@ bench-agent: $(VENV)/.installed envtest ## what an agent costs on its node; writ
 
 bench-scale: $(VENV)/.installed envtest ## one API server under 1,000 nodes and 20 profiles; writes bench-results/
 	$(BIN)/python tests/bench/bench_scale.py
+
+bench-scaling: $(VENV)/.installed ## what the scaler's loop costs and how late it is; writes bench-results/
+	$(BIN)/python tests/bench/bench_scaling.py
 
 pages: $(VENV)/.installed ## the pictures and generated pages in docs/, out of the program itself
 	$(BIN)/python docs/make_pages.py

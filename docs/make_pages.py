@@ -12,11 +12,14 @@ from pathlib import Path
 from kpm.cli.simulation import EMBEDDED
 from kpm.crds import KINDS, crd
 from kpm.simulate.page import page_of
+from kpm.simulate.polling import bursts, follow, noise, ramp, square
 from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
 from kpm.simulate.terminal import print_head, print_step
 from kpm.tables import console
+from kpm_planner.intent import CpuScalingPolicy
 from kpm_planner.problems import REGISTRY
+from kpm_planner.scaling import scaling_of
 
 #: Steps of the quickstart that the README's picture shows.
 _SHOWN = (1, 3, 4)
@@ -142,7 +145,37 @@ def _type_name(schema: dict[str, object]) -> str:
     return str(schema.get("type"))
 
 
+_LOADS = {
+    "square wave": square(800_000, 2_400_000, 0.5),
+    "ramp": ramp(600_000, 2_600_000, 1.0),
+    "noise of 10%": noise(1_800_000, 0.1),
+    "packet bursts": bursts(400_000, 3_000_000, 0.25, 0.02),
+}
+
+
+def scaling_picture() -> str:
+    """The controller against four loads, with the defaults, as SVG: load in grey, frequency in blue, over two seconds."""
+    low, high, seconds, width, height = 800_000, 3_500_000, 2.0, 960, 150
+    policy = scaling_of(CpuScalingPolicy("polling-dpdk"), low, high)
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width + 90} {len(_LOADS) * (height + 40) + 20}" font-family="sans-serif" font-size="13">']
+    parts.append('<rect width="100%" height="100%" fill="#ffffff"/>')
+    for row, (name, load) in enumerate(_LOADS.items()):
+        top = 30 + row * (height + 40)
+        moments = follow(policy, load, seconds)
+
+        def line(values: list[float], colour: str, thick: float, top: int = top) -> str:
+            points = " ".join(f"{60 + index * width / len(values):.1f},{top + height * (1 - value / high):.1f}" for index, value in enumerate(values))
+            return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{thick}"/>'
+
+        parts.append(f'<text x="60" y="{top - 8}">{escape(name)}</text>')
+        parts += [f'<text x="4" y="{top + height * (1 - khz / high) + 4:.0f}">{khz / 1e6:.1f} GHz</text>' for khz in (low, high)]
+        parts.append(line([moment.load for moment in moments], "#9e9e9e", 1))
+        parts.append(line([float(moment.khz) for moment in moments], "#1565c0", 1.8))
+    return "\n".join([*parts, "</svg>", ""])
+
+
 PAGES = {
+    "scaling.svg": scaling_picture,
     "quickstart.svg": quickstart_picture,
     "quickstart.html": quickstart_page,
     "data-flow.svg": data_flow_picture,

@@ -19,7 +19,7 @@ from kpm_planner.status import stamped
 MANAGER = "power-node-agent"
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 #: Seconds after which a status is sent again although nothing changed: somebody may have deleted the object.
-SAID_ANEW = 900.0
+SAID_ANEW = 600.0
 
 
 @define
@@ -94,6 +94,11 @@ class Reporter:
     def event(self, reason: str, message: str, *, warning: bool = True) -> None:
         """An Event about this node's PowerNodeState."""
         self.events.say(About(f"{self.group}/v1", "PowerNodeState", state_name(self.node), self.namespace), reason, message, warning=warning)
+
+    def begin_anew(self) -> None:
+        """The node's objects are others than those that were reported to: say everything again."""
+        self._sent.clear()
+        self._conditions = None
 
     def hurry(self) -> None:
         """Wait for no back-off any more: the process is about to end."""

@@ -69,6 +69,7 @@ class Agent:
     _planned: _Planned = _Planned()
     _counters: "_Counters | None" = None
     _reported: tuple[object, ...] = ()
+    _uid: str | None = None
     _refused_since: float | None = None
 
     def run(self) -> None:
@@ -190,7 +191,9 @@ class Agent:
             and all(new is old or new == old for new, old in zip(basis, self._reported, strict=True))
         ):
             return
-        self._reported = basis
+        if self._uid not in (None, view.node.uid):  # the Node was deleted and made again, and its objects with it
+            self.reporter.begin_anew()
+        self._reported, self._uid = basis, view.node.uid
         shown = self.tuner.shown()
         workloads = {item.profile.meta.name: workload_name(item.profile.meta.name, self.node) for item in plan.profiles if item.valid and not item.profile.shared}
         supported = [(str(item["name"]), bool(item["supported"]), str(item["reason"])) for item in features(shown)]

@@ -86,7 +86,6 @@ def scaler(sysfs: str, telemetry_dir: str, log_level: str) -> None:
     \b
     kpm scaler --sysfs /sys < domains.json
     """
-    import gc
     import sys
 
     from kpm.logs import make_log
@@ -98,7 +97,6 @@ def scaler(sysfs: str, telemetry_dir: str, log_level: str) -> None:
 
     log = make_log("scaler", log_level)
     made = Scaler(Peers(telemetry_dir, log, monotonic_us), SpeedWriter(SysfsHost(sysfs)), log)
-    gc.freeze()  # what start-up made lives as long as the process: not looked at again
     scale(made, sys.stdin.fileno(), click.echo, log)
 
 

@@ -80,10 +80,11 @@ class Scaler:
         self.peers.ask(uids, min(shortest // _WAIT_SHARE, _WAIT_US))
         now = self.now_us()
         for domain in due:
-            self._step(domain, now)
-            late = max(0, now - domain.due_us)
             period = domain.wanted.scaling.sample_us
-            domain.due_us += period * (1 + late // period)
+            # Stepped by the clock of the ticks: a cool-down of one period must not last two because a tick was a little early.
+            at = domain.due_us + period * max(0, (now - domain.due_us) // period)
+            self._step(domain, at)
+            domain.due_us = at + period
 
     def close(self) -> None:
         """Nobody scales any more: leave every domain at its fall-back, and every connection."""
@@ -91,19 +92,19 @@ class Scaler:
             self._set(domain, domain.wanted.scaling.fallback_khz)
         self.configure(())
 
-    def _step(self, domain: _Domain, now: int) -> None:
+    def _step(self, domain: _Domain, at: int) -> None:
         """One step of one domain; a write that fails costs this step only."""
         scaling = domain.wanted.scaling
         busy, new = self._sample(domain)
         if new:
             domain.usage = busy
-        elif domain.sampled_us is not None and now - domain.sampled_us <= _STALE * scaling.sample_us and domain.speed.khz is not None:
+        elif domain.sampled_us is not None and at - domain.sampled_us <= _STALE * scaling.sample_us and domain.speed.khz is not None:
             return  # the answer is late: nothing new to go by, and not yet too old
         else:
             domain.usage = None
-        target = next_target(scaling, domain.speed, domain.usage, now)
+        target = next_target(scaling, domain.speed, domain.usage, at)
         if target is not None and self._set(domain, target):
-            domain.speed = domain.speed.taken(target, now)
+            domain.speed = domain.speed.taken(target, at)
 
     def _sample(self, domain: _Domain) -> tuple[float | None, bool]:
         """Usage of the busiest lcore on the domain's CPUs since its last sample, and whether there is a new one at all."""

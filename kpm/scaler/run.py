@@ -1,5 +1,6 @@
 """The scaler's process: what it is told on standard input, a line of JSON each, and its loop; it ends with its input."""
 
+import gc
 import json
 import os
 import select
@@ -43,6 +44,7 @@ def serve(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> No
 
     source: the descriptor to read. told: called when what was read is in force, so that whoever wrote it can wait for that.
     """
+    gc.freeze()  # what start-up made lives as long as the process: not looked at again
     rest, listened = b"", 0.0
     poll = select.poll()
     poll.register(source, select.POLLIN)

@@ -70,7 +70,10 @@ class Rig:
             machine = shown = staticmethod(lambda: MACHINE)
             look_anew = staticmethod(lambda: False)
 
-        says = {name: (lambda *_args, name=name, **_words: rig.said.append(name) or True) for name in ("state", "lines", "resources", "problems", "event", "hurry")}
+        says = {
+            name: (lambda *_args, name=name, **_words: rig.said.append(name) or True)
+            for name in ("state", "lines", "resources", "problems", "event", "hurry", "begin_anew")
+        }
         reporter = Outside(**says, retry_at=lambda: None)
         kubelet = Outside(look=lambda pods, _custom: Allocation(pods), error="", waiting=False)
         scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None)
@@ -112,6 +115,16 @@ def test_what_is_new_is_said(what: str) -> None:
             rig.view = evolve(VIEW, node=evolve(VIEW.node, resources={"power.openshift.io/x": ("1", "1")}))
     rig.agent.tick()
     assert rig.said.count("state") == 2
+
+
+def test_a_node_that_was_deleted_and_made_again_is_told_everything_again() -> None:
+    """Its objects are new and empty, and the agent may have lived through it."""
+    rig = Rig()
+    rig.agent.tick()
+    assert VIEW.node is not None
+    rig.view = evolve(VIEW, node=evolve(VIEW.node, uid="another"))
+    rig.agent.tick()
+    assert rig.said == ["state", "lines", "resources", "problems", "begin_anew", "state", "lines", "resources", "problems"]
 
 
 def test_nothing_is_done_before_every_kind_is_listed() -> None:

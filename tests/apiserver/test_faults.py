@@ -291,16 +291,25 @@ def test_the_definitions_come_late(server: ApiServer, world: World) -> None:
     wait_for("the plan is in force", lambda: in_force(made), 90)
 
 
-def test_a_node_object_goes_and_a_new_one_comes(server: ApiServer, node: SimNode) -> None:
+@pytest.mark.parametrize("agent", ["ends with it", "lives on"])
+def test_a_node_object_goes_and_a_new_one_comes(server: ApiServer, node: SimNode, world: World, agent: str) -> None:
     """Deleted and made again under its name: its objects too, and the plan is in force again (user-asks 44)."""
+    assert world.daemon_sets is not None
+    if agent == "lives on":
+        world.daemon_sets.pause()
     first = server.get("pns", "one-power-state", "-n", NAMESPACE)["metadata"]["uid"]
+    starts = node.starts
     server.kubectl("delete", "node", "one")
+    if agent == "ends with it":
+        wait_for("the agent has ended", lambda: node.agent is None, 60)
     wait_for("its objects are gone", lambda: server.get("pns", "one-power-state", "-n", NAMESPACE) is None, 60)
     labels = {"kubernetes.io/hostname": "one", "kubernetes.io/os": "linux", LABEL: "true"}
     server.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "one", "labels": labels}})
     server.status("node", "one", {"conditions": [{"type": "Ready", "status": "True"}]})
     wait_for("new objects", lambda: (server.get("pns", "one-power-state", "-n", NAMESPACE) or {"metadata": {"uid": first}})["metadata"]["uid"] != first, 60)
     wait_for("the plan is in force", lambda: in_force(node) and ready(server, "one"), 60)
+    assert (node.starts == starts) == (agent == "lives on")
+    world.daemon_sets.resume()
 
 
 def test_a_node_is_renamed(server: ApiServer, node: SimNode, world: World) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dpdk_server import DpdkServer
 from kubelet import Kubelet
-from nodes import LABEL, NAMESPACE, SimNode, pod
+from nodes import LABEL, NAMESPACE, SimNode, pod, text_of
 from server import ApiServer, wait_for
 from world import World
 
@@ -159,6 +161,43 @@ def test_cpus_that_a_driver_hands_out(server: ApiServer, world: World, tmp_path:
     until("the node lists the container", server, lambda: containers(server, "one") == [("default", "claimed", [4, 5], "performance")])
     assert node.cpufreqs("2-3") == baseline(node, "2-3")
     claims.stop()
+
+
+def test_a_polling_pod_sets_its_own_speed(server: ApiServer, world: World, tmp_path: Path) -> None:
+    """Through its telemetry socket, from the PowerProfile's policy to the file: the agent runs the scaler, and ends it with the policy."""
+    node = world.node("one", MachineSpec(cores=8, driver="acpi-cpufreq"))
+    node.options += ["--telemetry-dir", str(tmp_path / "pods")]
+    speeds = [node.folder / f"sys/devices/system/cpu/cpufreq/policy{cpu}/scaling_setspeed" for cpu in (4, 5)]
+    for speed in speeds:
+        speed.write_text("<unsupported>\n")
+    shown = lambda: [int(text) if text.isdigit() else 0 for text in map(text_of, speeds)]  # noqa: E731
+    server.kubectl("label", "node", "one", f"{LABEL}=true")
+    world.start()
+    for name in ("powerconfig", "powerprofile-dpdk"):
+        example(server, name)
+    server.apply(pod("poller", "one", 2, "dpdk"))
+    uid = server.get("pod", "poller", "-n", "default")["metadata"]["uid"]
+    dpdk = DpdkServer(tmp_path / "pods", uid, {0: [4], 1: [5]}).start()
+    dpdk.counters = lambda _lcore: (time.monotonic_ns(), time.monotonic_ns() // 100)
+    node.kubelet.cpus["default", "poller", "app"] = {4, 5}
+    until("governor userspace", server, lambda: {item[2] for item in node.cpufreqs("4-5")} == {"userspace"})
+    low, high, _, _ = node.cpufreq(4)
+    until("an idle poller is slow", server, lambda: 0 < max(shown()) < low + 25_000)
+    started, base = time.monotonic_ns(), dpdk.counters(0)
+
+    def full(_lcore: int) -> tuple[int, int]:
+        passed = time.monotonic_ns() - started
+        return base[0] + passed, base[1] + passed
+
+    dpdk.counters = full
+    until("a busy one is fast", server, lambda: min(shown()) > high - 25_000)
+    server.kubectl("patch", "powerprofile", "dpdk", "-n", NAMESPACE, "--type=merge", "-p", '{"spec":{"cpuScalingPolicy":null,"pstates":{"governor":"performance"}}}')
+    until("the policy is gone", server, lambda: {item[2] for item in node.cpufreqs("4-5")} == {"performance"})
+    time.sleep(1)
+    after = [path.stat().st_mtime_ns for path in speeds]
+    time.sleep(1)
+    assert [path.stat().st_mtime_ns for path in speeds] == after, "nobody scales any more"
+    dpdk.stop()
 
 
 def baseline(node: SimNode, cpus: str = "0-1") -> set[tuple[int, int, str, str]]:

@@ -34,25 +34,25 @@ def arm_packages() -> Path:
     return folder
 
 
-def python_path(machine: LabMachine) -> str:
-    """Return the PYTHONPATH inside: the checkout first, then the site-packages that this Python uses.
+def python_path(machine: LabMachine, path: Sequence[Path] = ()) -> str:
+    """Return the PYTHONPATH inside: the checkout first, then `path`, then the site-packages that this Python uses.
 
     They hold pure Python but for a few packages, which another architecture runs as well; where this checkout is installed beside them,
     the checkout wins.
     """
     compiled = [arm_packages()] if machine.traits.arch is Arch.ARM64 else []
-    return os.pathsep.join(machine.path(folder) for folder in (*compiled, CHECKOUT, sysconfig.get_path("purelib")))
+    return os.pathsep.join(machine.path(folder) for folder in (*compiled, CHECKOUT, *path, sysconfig.get_path("purelib")))
 
 
-def run_python(machine: LabMachine, script: str, arguments: Sequence[str], *, timeout: float, env: dict[str, str] | None = None) -> LabResult:
-    """Run a script of the folder `inside` in a machine."""
+def run_python(machine: LabMachine, script: str, arguments: Sequence[str], *, timeout: float, path: Sequence[Path] = ()) -> LabResult:
+    """Run a script of the folder `inside` in a machine. path: more folders that it imports from."""
     command = [machine.python, machine.path(INSIDE / script), *arguments]
-    return run(machine, command, timeout=timeout, env={"PYTHONPATH": python_path(machine), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})})
+    return run(machine, command, timeout=timeout, env={"PYTHONPATH": python_path(machine, path), "PYTHONDONTWRITEBYTECODE": "1"})
 
 
-def report_of(machine: LabMachine, script: str, *arguments: object, timeout: float) -> dict[str, Any]:
+def report_of(machine: LabMachine, script: str, *arguments: object, timeout: float, path: Sequence[Path] = ()) -> dict[str, Any]:
     """Return the report that a script prints as its last line; AssertionError with the end of what it said where it prints none."""
-    result = run_python(machine, script, [str(argument) for argument in arguments], timeout=timeout)
+    result = run_python(machine, script, [str(argument) for argument in arguments], timeout=timeout, path=path)
     lines = result.stdout.strip().splitlines()
     if result.returncode or not lines:
         raise AssertionError(f"{machine}: {script} ended with {result.returncode}\n{result.stdout[-TAIL:]}\n{result.stderr[-TAIL:]}")
