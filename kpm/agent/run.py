@@ -18,6 +18,7 @@ from kpm.kube.events import About
 from kpm.kube.kinds import workload_name
 from kpm.logs import Log
 from kpm.loops import Listing
+from kpm.scaler.telemetry import Status
 from kpm.views import features
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
@@ -134,6 +135,7 @@ class Agent:
         self.scaler.leave(scaled)  # first: what the plan takes back nobody else may write
         went = evolve(self.tuner.apply(plan), answered=not self.kubelet.error, owners=view.rivals)
         self.scaler.scale(() if went.refused else scaled)
+        self._tell_telemetry(view)
         self._measure(plan, time.monotonic() - started)
         self._report(view, plan, went)
         self.passed_once = True
@@ -208,6 +210,16 @@ class Agent:
         for write in went.drift[:3]:
             by = f", perhaps by {' or '.join(went.owners)}" if went.owners else ""
             self.reporter.event("ForeignValue", f"{write.path}: wanted {write.value}, somebody else wrote {write.old}{by}")
+
+    def _tell_telemetry(self, view: ClusterView) -> None:
+        """An Event about a pod whose telemetry is of no use: its CPUs have the fall-back frequency, which nobody else would say."""
+        news = self.scaler.news()
+        pods = {pod.meta.uid: pod.meta for pod in view.pods} if news else {}
+        for item in news:
+            meta = pods.get(item.uid)
+            if meta is not None and item.state != Status.CONNECTED:
+                about = About("v1", "Pod", meta.name, meta.namespace, meta.uid)
+                self.reporter.events.say(about, "NoTelemetry", f"DPDK telemetry {item.prefix}: {item.state}; its CPUs have the fall-back frequency")
 
     def _say_refused(self) -> None:
         """Report why the machine cannot be had, once that has lasted; while one agent follows another it is no news."""

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from attrs import define, field
 
 from kpm.logs import Log
-from kpm.scaler.run import line_of
+from kpm.scaler.peers import News
+from kpm.scaler.run import IN_FORCE, line_of, news_of
 from kpm_planner.scaling import ScaledDomain
 
 #: Seconds before a scaler that ended is started again, at first and at most.
@@ -27,8 +28,11 @@ class ScalerProcess:
     monotonic: Callable[[], float] = time.monotonic
     _child: "subprocess.Popen[bytes] | None" = None
     _told: tuple[ScaledDomain, ...] = ()
-    _retry_at: float = field(default=0.0)
+    _retry_at: float = 0.0
     _pause: float = _RETRY
+    _open: int = 0
+    _rest: bytes = b""
+    _news: list[News] = field(factory=list)
 
     def scale(self, wanted: tuple[ScaledDomain, ...]) -> None:
         """From now on scale these; none ends the process, which leaves every domain at its fall-back."""
@@ -52,6 +56,13 @@ class ScalerProcess:
         """When a scaler that ended is to be started again."""
         return self._retry_at if self._child is None and self._told else None
 
+    def news(self) -> list[News]:
+        """What it has said of telemetry since this was asked last."""
+        if self._child is not None:
+            self._listen(0.0)
+        found, self._news = self._news, []
+        return found
+
     def stop(self) -> None:
         """End it and wait until it has ended."""
         child, self._child, self._told = self._child, None, ()
@@ -70,12 +81,14 @@ class ScalerProcess:
         if self.monotonic() < self._retry_at:
             return
         self._child = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  # our own program, no word of it from outside
+        self._open, self._rest = 0, b""
         self.log.info("scaler started", pid=self._child.pid)
         self._tell(wanted)
 
     def _tell(self, wanted: tuple[ScaledDomain, ...]) -> None:
         assert self._child is not None
         assert self._child.stdin is not None
+        leaves = {item.domain for item in self._told} - {item.domain for item in wanted}
         self._told = wanted
         try:
             self._child.stdin.write(line_of(wanted))
@@ -83,15 +96,34 @@ class ScalerProcess:
         except OSError:
             self._ended()
             return
-        self._wait_until_in_force()
+        self._open += 1
+        if leaves:
+            self._wait_until_in_force()
 
     def _wait_until_in_force(self) -> None:
         """The scaler says when it has left what it is to leave: until then it might write there once more."""
+        ends = self.monotonic() + _PATIENCE
+        while self._open:
+            left = ends - self.monotonic()
+            if left <= 0 or not self._listen(left):
+                self.log.warning("scaler does not answer", after=_PATIENCE)
+                return
+
+    def _listen(self, seconds: float) -> bool:
+        """Take what it has said, waiting for it at most so long; whether there was anything."""
         assert self._child is not None
         assert self._child.stdout is not None
-        ready, _, _ = select.select([self._child.stdout], [], [], _PATIENCE)
-        if not ready or not os.read(self._child.stdout.fileno(), 4096):
-            self.log.warning("scaler does not answer", after=_PATIENCE)
+        descriptor = self._child.stdout.fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        data = os.read(descriptor, 1 << 16) if poll.poll(seconds * 1000) else b""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if line == IN_FORCE:
+                self._open -= 1
+            else:
+                self._news.append(news_of(line))
+        return bool(data)
 
     def _ended(self) -> None:
         assert self._child is not None

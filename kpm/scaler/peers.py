@@ -3,7 +3,7 @@
 import select
 from collections.abc import Callable, Iterable
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from kpm.errors import one_line
 from kpm.logs import Log
@@ -15,6 +15,15 @@ _LOOK_US = 1_000_000
 _RETRY_US, _RETRY_LONGEST_US = 100_000, 5_000_000
 #: A peer that says nothing for so long is left and connected to anew.
 _SILENT_US = 2_000_000
+
+
+@frozen
+class News:
+    """A pod's telemetry is in another state: what is known of the peer, or why there is no connection."""
+
+    uid: str
+    prefix: str
+    state: str
 
 
 @define(eq=False)
@@ -31,11 +40,12 @@ class Peer:
 
 @define(eq=False)
 class Peers:
-    """All of a node. root: the folder that has a folder for each pod's UID."""
+    """All of a node. root: the folder that has a folder for each pod's UID; tell: is told of every peer that changes its state."""
 
     root: str
     log: Log
     now_us: Callable[[], int]
+    tell: Callable[[News], None] = lambda _news: None
     _of: dict[str, dict[str, Peer]] = field(factory=dict)
     _looked_us: dict[str, int] = field(factory=dict)
 
@@ -154,6 +164,7 @@ class Peers:
         if what != peer.said:
             peer.said = what
             self.log.info("telemetry", pod=peer.uid, prefix=one_line(peer.prefix), state=what)
+            self.tell(News(peer.uid, one_line(peer.prefix), what))
 
     def _close(self, peer: Peer) -> None:
         if peer.telemetry is not None:

@@ -13,6 +13,7 @@ from attrs import asdict
 from kpm.errors import one_line
 from kpm.logs import Log
 from kpm.scaler.loop import Scaler
+from kpm.scaler.peers import News
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
 
 #: Seconds between looks at standard input while domains are scaled.
@@ -39,12 +40,34 @@ def _domain(item: Any) -> ScaledDomain:
     return ScaledDomain(int(item["domain"]), pods, str(item["profile"]), scaling, bool(item["by_limits"]))
 
 
-def serve(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> None:
-    """Do what is told until the input ends; then every domain is left at its fall-back.
+#: Answered for each line that was read, when it is in force, so that whoever wrote it can wait for that.
+IN_FORCE = b"{}"
 
-    source: the descriptor to read. told: called when what was read is in force, so that whoever wrote it can wait for that.
+
+def news_line(news: News) -> bytes:
+    """What the scaler writes to the agent of a pod's telemetry."""
+    return json.dumps([news.uid, news.prefix, news.state]).encode()
+
+
+def news_of(line: bytes) -> News:
+    """The same, read. Errors: ValueError."""
+    uid, prefix, state = json.loads(line)
+    return News(str(uid), str(prefix), str(state))
+
+
+def serve(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> None:
+    """Do what is told until the input ends; then, or however else this ends, every domain is left at its fall-back.
+
+    source: the descriptor to read. told: called for each line that is in force.
     """
     gc.freeze()  # what start-up made lives as long as the process: not looked at again
+    try:
+        _follow(scaler, source, told, log)
+    finally:
+        scaler.close()
+
+
+def _follow(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> None:
     rest, listened = b"", 0.0
     poll = select.poll()
     poll.register(source, select.POLLIN)
@@ -56,7 +79,7 @@ def serve(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> No
             if poll.poll(None if due is None else 0):
                 data = os.read(source, 1 << 20)
                 if not data:
-                    break
+                    return
                 *lines, rest = (rest + data).split(b"\n")
                 if lines:
                     _configure(scaler, lines[-1], log)  # each line says all there is to say
@@ -70,7 +93,6 @@ def serve(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> No
             if wait > 0:
                 time.sleep(min(wait, _LISTEN))
             scaler.tick()
-    scaler.close()
 
 
 def _configure(scaler: Scaler, line: bytes, log: Log) -> None:

@@ -13,8 +13,9 @@ from kpm.agent.cluster import ClusterView, NodeView
 from kpm.agent.run import Agent, still_wanted
 from kpm.kube.api import ApiError
 from kpm.machines import MachineSpec, build_machine
+from kpm.scaler.peers import News
 from kpm_planner.allocation import Allocation
-from kpm_planner.intent import Intent, Meta, Node, PowerProfile, PowerWorkload, PStates
+from kpm_planner.intent import Intent, Meta, Node, Pod, PowerProfile, PowerWorkload, PStates
 from kpm_planner.plan import NodePlan
 from kpm_planner.status import Pass
 
@@ -36,7 +37,9 @@ class Rig:
     applied: list[NodePlan] = field(factory=list)
     said: list[str] = field(factory=list)
     left: list[Any] = field(factory=list)
+    told: list[tuple[str, str, str]] = field(factory=list)
     scaled: list[Any] = field(factory=list)
+    news: list[Any] = field(factory=list)
     log: CapturingLog = field(factory=CapturingLog)
 
     def __attrs_post_init__(self) -> None:
@@ -74,9 +77,10 @@ class Rig:
             name: (lambda *_args, name=name, **_words: rig.said.append(name) or True)
             for name in ("state", "lines", "resources", "problems", "event", "hurry", "begin_anew")
         }
-        reporter = Outside(**says, retry_at=lambda: None)
+        events = Outside(say=lambda about, reason, message: self.told.append((about.name, reason, message)))
+        reporter = Outside(**says, retry_at=lambda: None, events=events)
         kubelet = Outside(look=lambda pods, _custom: Allocation(pods), error="", waiting=False)
-        scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None)
+        scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news)
         self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, scaler, lambda: None)  # type: ignore[arg-type]
 
 
@@ -125,6 +129,16 @@ def test_a_node_that_was_deleted_and_made_again_is_told_everything_again() -> No
     rig.view = evolve(VIEW, node=evolve(VIEW.node, uid="another"))
     rig.agent.tick()
     assert rig.said == ["state", "lines", "resources", "problems", "begin_anew", "state", "lines", "resources", "problems"]
+
+
+def test_a_pod_whose_telemetry_is_of_no_use_is_told_so() -> None:
+    """By an Event about it; one that works, and one that is gone, are no news."""
+    pod = Pod(Meta("poller", "default", uid="u"), (), "n", "Running")
+    rig = Rig(view=evolve(VIEW, pods=(pod,)))
+    rig.news = [News("u", "rte", "no-usage-callback"), News("u", "other", "connected"), News("gone", "rte", "too-old")]
+    rig.agent.tick()
+    assert [item[:2] for item in rig.told] == [("poller", "NoTelemetry")]
+    assert "no-usage-callback" in rig.told[0][2]
 
 
 def test_nothing_is_done_before_every_kind_is_listed() -> None:

@@ -13,10 +13,11 @@ from conftest import wait_until
 from dpdk_server import DpdkServer
 from hypothesis import given
 from hypothesis import strategies as st
-from rig import HIGH, LOW, Rig, domain
+from rig import HIGH, LOW, UID, Rig, domain
 
 from kpm.agent.scaling import ScalerProcess
 from kpm.logs import Log
+from kpm.scaler.peers import News
 from kpm.scaler.run import domains_of, line_of
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
 
@@ -72,6 +73,31 @@ def test_one_that_is_killed_is_started_again_later_and_later(rig: Rig, process: 
         assert process._child is None
         assert process.retry_at() == now[0] + pause
         now[0] += pause
+
+
+def test_it_says_what_becomes_of_telemetry(rig: Rig, dpdk: DpdkServer, process: ScalerProcess) -> None:
+    """Each state once, to the agent."""
+    dpdk.answer = lambda _question: b'{"/eal/lcore/usage": null}'
+    process.scale((domain(4),))
+    found: list[News] = []
+    wait_until(lambda: found.extend(process.news()) or found)
+    usual = dpdk.usual
+    dpdk.answer = usual
+    wait_until(lambda: found.extend(process.news()) or len(found) > 1)
+    assert [(item.uid, item.prefix, item.state) for item in found] == [(UID, "rte", "too-old"), (UID, "rte", "connected")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_its_end_too(rig: Rig, process: ScalerProcess, number: signal.Signals) -> None:
+    """With the fall-back left behind."""
+    process.scale((domain(4, fallback=100),))
+    child = process._child
+    assert child is not None
+    wait_until(lambda: rig.speed(4) == HIGH)
+    rig.file(4).write_text("0\n")
+    child.send_signal(number)
+    assert child.wait(5) == 0
+    assert rig.speed(4) == HIGH
 
 
 def test_the_end_of_its_input_is_its_end(rig: Rig, process: ScalerProcess) -> None:
