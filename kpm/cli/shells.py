@@ -86,22 +86,24 @@ def scaler(sysfs: str, telemetry_dir: str, log_level: str) -> None:
     \b
     kpm scaler --sysfs /sys < domains.json
     """
+    import os
     import signal
     import sys
 
     from kpm.logs import make_log
     from kpm.scaler.loop import Scaler, monotonic_us
     from kpm.scaler.peers import Peers
-    from kpm.scaler.run import IN_FORCE, news_line
+    from kpm.scaler.run import IN_FORCE, news_line, say
     from kpm.scaler.run import serve as scale
     from kpm_applier.speed import SpeedWriter
     from kpm_applier.sysfs import SysfsHost
 
     log = make_log("scaler", log_level)
-    peers = Peers(telemetry_dir, log, monotonic_us, lambda news: click.echo(news_line(news)))
+    os.set_blocking(sys.stdout.fileno(), False)
+    peers = Peers(telemetry_dir, log, monotonic_us, lambda news: say(news_line(news)))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    scale(Scaler(peers, SpeedWriter(SysfsHost(sysfs)), log), sys.stdin.fileno(), lambda: click.echo(IN_FORCE), log)
+    scale(Scaler(peers, SpeedWriter(SysfsHost(sysfs)), log), sys.stdin.fileno(), lambda: say(IN_FORCE), log)
 
 
 @click.command()

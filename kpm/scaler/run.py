@@ -1,5 +1,6 @@
 """The scaler's process: what it is told on standard input, a line of JSON each, and its loop; it ends with its input."""
 
+import contextlib
 import gc
 import json
 import os
@@ -53,6 +54,12 @@ def news_of(line: bytes) -> News:
     """The same, read. Errors: ValueError."""
     uid, prefix, state = json.loads(line)
     return News(str(uid), str(prefix), str(state))
+
+
+def say(line: bytes) -> None:
+    """Write a line to standard output; where nobody has read for long it is dropped, since nothing may hold up the loop."""
+    with contextlib.suppress(BlockingIOError):
+        os.write(1, line + b"\n")
 
 
 def serve(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> None:

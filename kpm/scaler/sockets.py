@@ -6,6 +6,7 @@ what is connected to is the very file that was looked at.
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import socket
@@ -16,8 +17,8 @@ from collections.abc import Iterator
 #: A pod's UID as the API server makes it; nothing else becomes part of a path.
 _UID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{0,63}")
 _NAME = "dpdk_telemetry.v2"
-#: File prefixes of one pod that are looked at.
-_MOST_PREFIXES = 16
+#: File prefixes of one pod that are looked at, and names among which they are looked for.
+_MOST_PREFIXES, _MOST_NAMES = 16, 256
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREDENTIALS = struct.Struct("3i")
 
@@ -26,8 +27,8 @@ def prefixes(root: str, uid: str) -> tuple[str, ...]:
     """File prefixes below <root>/<uid>/dpdk that have a telemetry socket, the first few by name."""
     with contextlib.suppress(OSError), _closing(_dpdk_folder(root, uid)) as folder:
         readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
-        with _closing(readable):
-            names = sorted(os.listdir(readable))[: 16 * _MOST_PREFIXES]
+        with _closing(readable), os.scandir(readable) as entries:
+            names = sorted(entry.name for entry in itertools.islice(entries, _MOST_NAMES))
         return tuple(name for name in names if _is_socket(folder, name))[:_MOST_PREFIXES]
     return ()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -85,6 +87,23 @@ def test_it_says_what_becomes_of_telemetry(rig: Rig, dpdk: DpdkServer, process: 
     dpdk.answer = usual
     wait_until(lambda: found.extend(process.news()) or len(found) > 1)
     assert [(item.uid, item.prefix, item.state) for item in found] == [(UID, "rte", "too-old"), (UID, "rte", "connected")]
+
+
+def test_nobody_who_reads_holds_up_nothing(rig: Rig, dpdk: DpdkServer) -> None:
+    """Its output is full: what it has to say is dropped, and the loop goes on."""
+    command = [sys.executable, "-m", "kpm", "scaler", "--sysfs", str(rig.sys), "--telemetry-dir", str(rig.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        fcntl.fcntl(child.stdout.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+        for _ in range(3000):  # each is answered
+            child.stdin.write(line_of((domain(4, fallback=100),)))
+            child.stdin.flush()
+        load(dpdk, 0)
+        wait_until(lambda: rig.speed(4) == LOW)
+        child.stdin.close()
+        assert child.wait(5) == 0
+        child.stdout.read()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

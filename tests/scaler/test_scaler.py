@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 
 import pytest
 from conftest import wait_until
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import HIGH, LOW, OTHER, PERIOD, UID, Rig, domain
 
+from kpm.scaler import sockets
 from kpm.scaler.telemetry import _LONGEST, Telemetry, TelemetryError
 
 
@@ -234,6 +236,16 @@ def test_links_out_of_the_folder_are_not_followed(rig: Rig, dpdk: DpdkServer) ->
     rig.tick(5, 1_000_000)
     assert dpdk.connections == 0
     assert rig.speed(6) == LOW
+
+
+def test_a_folder_with_very_many_names_costs_a_bounded_look(rig: Rig) -> None:
+    """A pod may fill its folder; what is looked at is a few."""
+    home = rig.root / UID / "dpdk"
+    for number in range(2000):
+        (home / f"f{number}").mkdir(parents=True)
+    started = time.monotonic()
+    assert sockets.prefixes(str(rig.root), UID) == ()
+    assert time.monotonic() - started < 0.5
 
 
 @pytest.mark.parametrize("uid", ["../../etc", "..", "", "a/b", "x\0y", "not-hex"])
