@@ -19,7 +19,7 @@ from kpm_planner.status import stamped
 MANAGER = "power-node-agent"
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 #: Seconds after which a status is sent again although nothing changed: somebody may have deleted the object.
-SAID_ANEW = 600.0
+SAID_ANEW = 900.0
 
 
 @define

@@ -21,9 +21,9 @@ _GONE = 410
 #: Seconds; a watch that ends sooner with nothing counts as a failure, so that it is not opened without end.
 _SHORTEST_WATCH = 1.0
 #: The server ends a watch after this many seconds; nothing is lost, it is resumed.
-_WATCH_SECONDS = 1800.0
+_WATCH_SECONDS = 3600.0
 #: A watch that brings nothing for so long may be dead: where etcd reports its progress, the server sends a bookmark a minute.
-_SILENCE = 90.0
+_SILENCE, _MORE_PATIENCE = 90.0, 8.0
 
 
 class Source(Protocol):
@@ -47,7 +47,7 @@ class ApiSource:
     """Objects of the API server. selectors: labelSelector, fieldSelector.
 
     Where etcd does not report its progress a kind on which nothing happens brings no bookmark either, and a watch cannot be
-    told from a dead one. So each silence doubles the patience, up to a watch's whole length; bookmarks win it back.
+    told from a dead one. So each silence makes it eight times as patient, up to a watch's whole length; bookmarks win it back.
     """
 
     api: Api
@@ -72,7 +72,7 @@ class ApiSource:
                 yield event
         except ApiError as failure:
             if failure.reason == SILENT:
-                self._silence = min(self._silence * 2, 2 * _WATCH_SECONDS)
+                self._silence = min(self._silence * _MORE_PATIENCE, 2 * _WATCH_SECONDS)
             raise
         if marked:
             self._silence = _SILENCE
