@@ -219,7 +219,8 @@ class Agent:
             meta = pods.get(item.uid)
             if meta is not None and item.state != Status.CONNECTED:
                 about = About("v1", "Pod", meta.name, meta.namespace, meta.uid)
-                self.reporter.events.say(about, "NoTelemetry", f"DPDK telemetry {item.prefix}: {item.state}; its CPUs have the fall-back frequency")
+                kind = item.state.partition(":")[0]  # what follows is the pod's own words, and would make every Event a new one
+                self.reporter.events.say(about, "NoTelemetry", f"DPDK telemetry: {kind}; its CPUs have the fall-back frequency")
 
     def _say_refused(self) -> None:
         """Report why the machine cannot be had, once that has lasted; while one agent follows another it is no news."""

@@ -4,13 +4,14 @@ One thread and one clock. All questions are sent first, and a fraction of the pe
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from attrs import define, field
 
 from kpm.errors import one_line
 from kpm.logs import Log
 from kpm.scaler.peers import Peers
+from kpm.scaler.telemetry import Telemetry
 from kpm_applier.speed import SpeedWriter
 from kpm_planner.scaling import Cycles, ScaledDomain, Speed, next_target, usage
 
@@ -109,25 +110,25 @@ class Scaler:
     def _sample(self, domain: _Domain) -> tuple[float | None, bool]:
         """Usage of the busiest lcore on the domain's CPUs since its last sample, and whether there is a new one at all."""
         best: float | None = None
-        seen, newest = domain.seen, domain.sampled_us
+        seen: dict[tuple[str, str, int], Cycles] = {}  # only of peers that are there now: names are the pods' to choose
+        newest = domain.sampled_us
         for pod in domain.wanted.pods:
             for peer in self.peers.of(pod.uid):
                 telemetry = peer.telemetry
-                answered = None if telemetry is None else telemetry.answered_us
-                if telemetry is None or answered is None or (domain.sampled_us is not None and answered <= domain.sampled_us):
+                if telemetry is None or telemetry.answered_us is None:
                     continue
-                for cpu in pod.cpus:
-                    for lcore in telemetry.lcores.get(cpu, ()):
-                        cycles = telemetry.cycles.get(lcore)
-                        if cycles is None:
-                            continue
-                        busy = usage(seen.get((pod.uid, peer.prefix, lcore)), cycles)
-                        seen[pod.uid, peer.prefix, lcore] = cycles
-                        newest = answered if newest is None or answered > newest else newest
-                        if busy is not None and (best is None or busy > best):
-                            best = busy
+                fresh = domain.sampled_us is None or telemetry.answered_us > domain.sampled_us
+                for key, cycles in _lcores_on(telemetry, pod.cpus, (pod.uid, peer.prefix)):
+                    before = domain.seen.get(key)
+                    if not fresh:
+                        seen[key] = before or cycles
+                        continue
+                    seen[key], busy = cycles, usage(before, cycles)
+                    newest = max(newest or 0, telemetry.answered_us)
+                    if busy is not None and (best is None or busy > best):
+                        best = busy
         new = newest != domain.sampled_us
-        domain.sampled_us = newest
+        domain.seen, domain.sampled_us = seen, newest
         return best, new
 
     def _set(self, domain: _Domain, khz: int) -> bool:
@@ -150,3 +151,12 @@ class Scaler:
         """Open the files anew: those of a CPU that came back are others."""
         self._reopen_us = None
         self.writer.keep({item.domain: item.by_limits for item in wanted})
+
+
+def _lcores_on(telemetry: Telemetry, cpus: Iterable[int], place: tuple[str, str]) -> Iterator[tuple[tuple[str, str, int], Cycles]]:
+    """The lcores that run on these CPUs, each with its counters."""
+    for cpu in cpus:
+        for lcore in telemetry.lcores.get(cpu, ()):
+            cycles = telemetry.cycles.get(lcore)
+            if cycles is not None:
+                yield (*place, lcore), cycles

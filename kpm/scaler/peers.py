@@ -15,6 +15,8 @@ _LOOK_US = 1_000_000
 _RETRY_US, _RETRY_LONGEST_US = 100_000, 5_000_000
 #: A peer that says nothing for so long is left and connected to anew.
 _SILENT_US = 2_000_000
+#: One word a second about a pod at most: what it says and how its sockets are called is its own choice.
+_SAY_US = 1_000_000
 
 
 @frozen
@@ -48,6 +50,7 @@ class Peers:
     tell: Callable[[News], None] = lambda _news: None
     _of: dict[str, dict[str, Peer]] = field(factory=dict)
     _looked_us: dict[str, int] = field(factory=dict)
+    _said_us: dict[str, int] = field(factory=dict)
 
     def of(self, uid: str) -> Iterable[Peer]:
         """The sockets of a pod."""
@@ -59,6 +62,7 @@ class Peers:
             for peer in self._of.pop(uid).values():
                 self._close(peer)
             self._looked_us.pop(uid, None)
+            self._said_us.pop(uid, None)
 
     def ask(self, uids: Iterable[str], wait_us: int) -> None:
         """Ask every socket of these pods for its counters, and take the answers that come within a time; a later one is taken next time."""
@@ -161,8 +165,9 @@ class Peers:
         self._say(peer, why)
 
     def _say(self, peer: Peer, what: str) -> None:
-        if what != peer.said:
-            peer.said = what
+        now = self.now_us()
+        if what != peer.said and now - self._said_us.get(peer.uid, -_SAY_US) >= _SAY_US:  # else it is said the next time it is so
+            peer.said, self._said_us[peer.uid] = what, now
             self.log.info("telemetry", pod=peer.uid, prefix=one_line(peer.prefix), state=what)
             self.tell(News(peer.uid, one_line(peer.prefix), what))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 
@@ -246,6 +247,21 @@ def test_a_folder_with_very_many_names_costs_a_bounded_look(rig: Rig) -> None:
     started = time.monotonic()
     assert sockets.prefixes(str(rig.root), UID) == ()
     assert time.monotonic() - started < 0.5
+
+
+def test_names_that_change_all_the_time_are_not_kept(rig: Rig) -> None:
+    """A pod may call its sockets as it likes, each second anew: neither memory nor the log grows with that."""
+    rig.scaler.configure([domain(4)])
+    for number in range(30):
+        server = DpdkServer(rig.root, UID, {0: [4], 1: [4]}, f"n{number}").start()
+        server.counters = lambda _lcore: (rig.time_us * 1000, rig.time_us * 10)
+        rig.tick(3, 400_000)
+        server.stop()
+        shutil.rmtree(server.path.parent)
+    rig.tick(3, 1_000_000)
+    assert len(rig.scaler.domains[4].seen) == 0
+    assert len(list(rig.scaler.peers.of(UID))) == 0
+    assert len([event for event, _ in rig.said if event == "telemetry"]) <= 40
 
 
 @pytest.mark.parametrize("uid", ["../../etc", "..", "", "a/b", "x\0y", "not-hex"])
