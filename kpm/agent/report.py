@@ -17,6 +17,7 @@ from kpm_planner.state_types import Condition, PowerNodeStateStatus, PowerNodeSt
 from kpm_planner.status import stamped
 
 MANAGER = "power-node-agent"
+_MISSING = 404
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 #: Seconds after which a status is sent again although nothing changed: somebody may have deleted the object.
 SAID_ANEW = 900.0
@@ -34,7 +35,7 @@ class _Sent:
 
 @define
 class Reporter:
-    """One node's reports."""
+    """One node's reports. gone: there was no object to report to when that was tried last."""
 
     api: Api
     group: str
@@ -43,6 +44,7 @@ class Reporter:
     events: Recorder
     log: Log
     monotonic: Callable[[], float]
+    gone: bool = False
     _conditions: tuple[Condition, ...] | None = None
     _sent: dict[str, _Sent] = field(factory=dict)
     _told: frozenset[Problem] = frozenset()
@@ -143,6 +145,7 @@ class Reporter:
         return True
 
     def _failed(self, sent: _Sent, what: str, failure: ApiError) -> None:
+        self.gone = failure.status == _MISSING
         self._pause(sent, min(sent.pause * 2, _LONGEST_RETRY) or _FIRST_RETRY)
         self.log.warning("report failed", what=what, error=str(failure), again_in=sent.pause)
 

@@ -240,8 +240,8 @@ class Agent:
             self.reporter.hurry()
             if view.node is not None:
                 self.reporter.resources(view.node, {})
-            if self.reporter.state(PowerNodeStateStatus(conditions=conditions)):
-                return
+            if self.reporter.state(PowerNodeStateStatus(conditions=conditions)) or self.reporter.gone:
+                return  # said, or the node is gone and its objects with it: there is nobody to tell
             time.sleep(_LAST_PAUSE)
         self.log.error("the API server did not take the last report")
 

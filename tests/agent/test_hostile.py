@@ -270,3 +270,20 @@ def test_a_node_that_is_left_says_so_even_if_the_first_try_fails() -> None:
     rig.api.before = once
     agent.leave()
     assert rig.conditions()["Released"][0] == "True"
+
+
+def test_a_node_whose_objects_are_gone_is_left_at_once() -> None:
+    """The Node was deleted and the operator has cleared up: there is nobody to tell, and half a minute of trying would outlast the process."""
+    rig = Rig()
+    tuner = SimpleNamespace(ready=lambda: True, restore=lambda: True, close=lambda: None)
+    cluster = SimpleNamespace(informers=(), view=lambda: SimpleNamespace(node=None))
+    agent = Agent("n", 60.0, cluster, None, tuner, rig.reporter, rig.log, SimpleNamespace(stop=lambda: None), lambda: False)
+    asked = []
+
+    def gone(verb: str) -> None:
+        asked.append(verb)
+        raise ApiError(404, "NotFound", "no such object")
+
+    rig.api.before = gone
+    agent.leave()
+    assert len(asked) == 1

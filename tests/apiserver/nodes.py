@@ -182,7 +182,7 @@ class DaemonSets:
 
     def _run(self) -> None:
         while not self._stop.wait(0.2):
-            with self._busy, contextlib.suppress(AssertionError):  # the API server may be away; the next look finds it
+            with self._busy, contextlib.suppress(AssertionError, subprocess.TimeoutExpired):  # the API server may be away; the next look finds it
                 if not self._paused.is_set():
                     self._step()
 
