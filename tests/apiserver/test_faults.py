@@ -100,6 +100,7 @@ def test_history_is_compacted_away(server: ApiServer, node: SimNode) -> None:
 def test_the_operator_is_killed_while_leading(server: ApiServer, world: World, node: SimNode) -> None:
     """Another one takes over when the lease has run out, and finds nothing to do twice."""
     before = server.get("daemonset", "power-node-agent", "-n", NAMESPACE)["metadata"]["uid"]
+    wait_for("the workload is there", lambda: server.get("powerworkload", "performance-one-workload", "-n", NAMESPACE))
     world.operator.end(signal.SIGKILL)
     world.operator.start()
     wait_for("another leads", lambda: world.operator.log.count('"leading"') >= 2, 60)
@@ -113,10 +114,10 @@ def test_the_agent_is_killed_at_random_moments(server: ApiServer, node: SimNode,
     """kill -9, two hundred times: the pod's CPUs never leave their values, and at the end the plan is in force (user-asks 2)."""
     assert world.daemon_sets is not None
     world.daemon_sets.pause()
+    node.keep_token = True  # and with it the pod that it is bound to
     node.end_agent(signal.SIGKILL)
     rng = random.Random(20260131)
     edits = [f'{{"spec":{{"pstates":{{"max":"{percent}%"}}}}}}' for percent in (20, 25, 30)]
-    node.keep_token = True
     for number in range(KILLS):
         node.start_agent()
         if number % 8 == 0:
@@ -126,6 +127,8 @@ def test_the_agent_is_killed_at_random_moments(server: ApiServer, node: SimNode,
         node.end_agent(signal.SIGKILL)
     server.kubectl("patch", "powerprofile", "shared", "-n", NAMESPACE, "--type=merge", "-p", edits[-1])
     node.keep_token = False
+    assert "Unauthorized" not in node.log
+    assert node.log.count('"written"') > KILLS // 8, "agents lived long enough to write"
     world.daemon_sets.resume()
     wait_for("the plan is in force", lambda: in_force(node), 60)
 
