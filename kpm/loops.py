@@ -1,4 +1,4 @@
-"""What the loops of agent and operator have in common: they end on a signal, and say which kinds they still wait for."""
+"""What loops have in common: they end on a signal, and those of agent and operator say which kinds they still wait for."""
 
 import signal
 from collections.abc import Callable
@@ -6,7 +6,6 @@ from types import FrameType
 
 from attrs import define
 
-from kpm.kube.api import ApiError
 from kpm.logs import Log
 
 
@@ -16,10 +15,10 @@ def on_signals(stop: Callable[[int, FrameType | None], None]) -> None:
         signal.signal(number, stop)
 
 
-def trouble_logger(log: Log) -> Callable[[str, ApiError], None]:
+def trouble_logger(log: Log) -> Callable[[str, Exception], None]:
     """What an informer calls when its source fails."""
 
-    def trouble(name: str, failure: ApiError) -> None:
+    def trouble(name: str, failure: Exception) -> None:
         log.warning("watch failed", kind=name, error=str(failure))
 
     return trouble

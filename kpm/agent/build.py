@@ -22,7 +22,6 @@ from kpm_applier.session import Applier
 from kpm_applier.state import StateStore
 from kpm_applier.sysfs import SysfsHost
 
-_MISSING = 404
 _PROGRAM = (sys.executable, "-m", "kpm")
 
 
@@ -79,7 +78,7 @@ def _configs(api: Api, settings: Settings) -> list[tuple[dict[str, str], bool]]:
     try:
         items = api.list(power(settings.group, "powerconfigs", settings.namespace), {}).get("items") or []
     except ApiError as failure:
-        if failure.status == _MISSING:  # the kind itself is gone
+        if failure.missing:  # the kind itself is gone
             return []
         raise
     items.sort(key=lambda item: (item["metadata"].get("creationTimestamp") or "", item["metadata"].get("name") or ""))
@@ -90,6 +89,6 @@ def _labels(api: Api, node: str) -> dict[str, str] | None:
     try:
         return dict((api.get(NODES, node).get("metadata") or {}).get("labels") or {})
     except ApiError as failure:
-        if failure.status == _MISSING:
+        if failure.missing:
             return None
         raise

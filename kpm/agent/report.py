@@ -17,7 +17,6 @@ from kpm_planner.state_types import Condition, PowerNodeStateStatus, PowerNodeSt
 from kpm_planner.status import stamped
 
 MANAGER = "power-node-agent"
-_MISSING = 404
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
 #: Seconds after which a status is sent again although nothing changed: somebody may have deleted the object.
 SAID_ANEW = 900.0
@@ -145,7 +144,7 @@ class Reporter:
         return True
 
     def _failed(self, sent: _Sent, what: str, failure: ApiError) -> None:
-        self.gone = failure.status == _MISSING
+        self.gone = failure.missing
         self._pause(sent, min(sent.pause * 2, _LONGEST_RETRY) or _FIRST_RETRY)
         self.log.warning("report failed", what=what, error=str(failure), again_in=sent.pause)
 

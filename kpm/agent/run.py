@@ -20,6 +20,7 @@ from kpm.logs import Log
 from kpm.loops import Listing
 from kpm.scaler.telemetry import Status
 from kpm.views import features
+from kpm_planner.intent import Meta
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
 from kpm_planner.state_types import Condition, PowerNodeStateStatus
@@ -203,7 +204,7 @@ class Agent:
         self.reporter.lines(power_node(plan, shown, view.config.custom_devices if view.config else (), workloads))
         if not went.refused:
             self.reporter.resources(view.node, plan.extended_resources)
-        pods = {f"Pod/{pod.meta.namespace}/{pod.meta.name}": About("v1", "Pod", pod.meta.name, pod.meta.namespace, pod.meta.uid) for pod in view.pods}
+        pods = {f"Pod/{pod.meta.namespace}/{pod.meta.name}": _about_pod(pod.meta) for pod in view.pods}
         self.reporter.problems(plan.problems, pods)
         if went.refused:
             self.reporter.event("Refused", went.refused)
@@ -218,9 +219,8 @@ class Agent:
         for item in news:
             meta = pods.get(item.uid)
             if meta is not None and item.state != Status.CONNECTED:
-                about = About("v1", "Pod", meta.name, meta.namespace, meta.uid)
                 kind = item.state.partition(":")[0]  # what follows is the pod's own words, and would make every Event a new one
-                self.reporter.events.say(about, "NoTelemetry", f"DPDK telemetry: {kind}; its CPUs have the fall-back frequency")
+                self.reporter.events.say(_about_pod(meta), "NoTelemetry", f"DPDK telemetry: {kind}; its CPUs have the fall-back frequency")
 
     def _say_refused(self) -> None:
         """Report why the machine cannot be had, once that has lasted; while one agent follows another it is no news."""
@@ -278,6 +278,10 @@ class _Counters:
         self.seconds.set(seconds)
         for severity in ("error", "warning"):
             self.problems.labels(severity).set(sum(problem.severity == severity for problem in plan.problems))
+
+
+def _about_pod(meta: Meta) -> About:
+    return About("v1", "Pod", meta.name, meta.namespace, meta.uid)
 
 
 def still_wanted(

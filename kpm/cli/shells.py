@@ -87,10 +87,10 @@ def scaler(sysfs: str, telemetry_dir: str, log_level: str) -> None:
     kpm scaler --sysfs /sys < domains.json
     """
     import os
-    import signal
     import sys
 
     from kpm.logs import make_log
+    from kpm.loops import on_signals
     from kpm.scaler.loop import Scaler, monotonic_us
     from kpm.scaler.peers import Peers
     from kpm.scaler.run import IN_FORCE, news_line, say
@@ -101,8 +101,7 @@ def scaler(sysfs: str, telemetry_dir: str, log_level: str) -> None:
     log = make_log("scaler", log_level)
     os.set_blocking(sys.stdout.fileno(), False)
     peers = Peers(telemetry_dir, log, monotonic_us, lambda news: say(news_line(news)))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
+    on_signals(lambda *_: sys.exit(0))
     scale(Scaler(peers, SpeedWriter(SysfsHost(sysfs)), log), sys.stdin.fileno(), lambda: say(IN_FORCE), log)
 
 

@@ -33,6 +33,11 @@ class ApiError(Exception):
         super().__init__(f"{status or 'no answer'} {reason}: {one_line(message, _MESSAGE)}")
         self.status, self.reason, self.retry_after = status, reason, retry_after
 
+    @property
+    def missing(self) -> bool:
+        """Whether there is no such object, or no such kind."""
+        return self.status == 404
+
 
 @frozen
 class Resource:

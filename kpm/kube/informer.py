@@ -72,7 +72,7 @@ class ApiSource:
                 yield event
         except ApiError as failure:
             if failure.reason == SILENT:
-                self._silence = min(self._silence * _MORE_PATIENCE, 2 * _WATCH_SECONDS)
+                self._silence *= _MORE_PATIENCE
             raise
         if marked:
             self._silence = _SILENCE

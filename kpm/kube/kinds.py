@@ -26,7 +26,7 @@ def namespace_ends(api: Api, namespace: str) -> bool:
     try:
         return bool((api.get(NAMESPACES, namespace).get("metadata") or {}).get("deletionTimestamp"))
     except ApiError as failure:
-        if failure.status == 404:
+        if failure.missing:
             return True
         raise
 

@@ -16,7 +16,7 @@ from kpm.kube.api import Api, ApiError, Object, Resource
 _DURATION = 15.0
 _RENEW_WITHIN = 10.0
 _PERIOD = 2.0
-_CONFLICT, _MISSING = 409, 404
+_CONFLICT = 409
 
 
 def _now() -> str:
@@ -80,7 +80,7 @@ class Lease:
         try:
             lease = self.api.get(self.resource, self.name)
         except ApiError as failure:
-            if failure.status != _MISSING:
+            if not failure.missing:
                 raise
             self._mine = self.api.create(self.resource, self._body(None))
             return True

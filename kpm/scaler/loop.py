@@ -24,14 +24,13 @@ _REOPEN_US = 1_000_000
 
 @define(eq=False)
 class _Domain:
-    """A domain that is scaled. seen: counters at its last sample, by file prefix, pod and lcore; usage: of its last window."""
+    """A domain that is scaled. seen: counters at its last sample, by pod, file prefix and lcore."""
 
     wanted: ScaledDomain
     due_us: int
     speed: Speed = Speed()
     seen: dict[tuple[str, str, int], Cycles] = field(factory=dict)
     sampled_us: int | None = None
-    usage: float | None = None
     failed: str = ""
 
 
@@ -97,13 +96,9 @@ class Scaler:
         """One step of one domain; a write that fails costs this step only."""
         scaling = domain.wanted.scaling
         busy, new = self._sample(domain)
-        if new:
-            domain.usage = busy
-        elif domain.sampled_us is not None and at - domain.sampled_us <= _STALE * scaling.sample_us and domain.speed.khz is not None:
+        if not new and domain.sampled_us is not None and at - domain.sampled_us <= _STALE * scaling.sample_us and domain.speed.khz is not None:
             return  # the answer is late: nothing new to go by, and not yet too old
-        else:
-            domain.usage = None
-        target = next_target(scaling, domain.speed, domain.usage, at)
+        target = next_target(scaling, domain.speed, busy, at)
         if target is not None and self._set(domain, target):
             domain.speed = domain.speed.taken(target, at)
 

@@ -230,3 +230,9 @@ def pod(name: str, node: str, cpus: int, profile: str | None, namespace: str = "
     amounts = {"cpu": str(cpus), "memory": "1Gi", **({f"{group}/{profile}": str(cpus)} if profile else {})}
     container = {"name": "app", "image": "app", "resources": {"requests": amounts, "limits": amounts}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": {"nodeName": node, "containers": [container]}}
+
+
+def running(name: str) -> dict[str, Any]:
+    """The status of such a pod while its container runs, as its kubelet reports it."""
+    container = {"name": "app", "image": "app", "imageID": "app", "ready": True, "restartCount": 0, "containerID": f"cri-o://{name}", "state": {"running": {}}}
+    return {"phase": "Running", "qosClass": "Guaranteed", "containerStatuses": [container], "startTime": "2026-01-01T00:00:00Z"}

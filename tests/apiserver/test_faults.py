@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import LABEL, NAMESPACE, SimNode, pod
+from nodes import LABEL, NAMESPACE, SimNode, pod, running
 from proxy import Proxy
 from server import ApiServer, wait_for
 from world import World
@@ -46,8 +46,7 @@ def ready(server: ApiServer, node: str) -> bool:
 def admit(server: ApiServer, node: SimNode, name: str = "web", cpus: Any = (2, 3)) -> None:
     server.apply(pod(name, node.name, len(cpus), "performance"))
     node.kubelet.cpus["default", name, "app"] = set(cpus)
-    container = {"name": "app", "image": "app", "imageID": "app", "ready": True, "restartCount": 0, "containerID": f"cri-o://{name}", "state": {"running": {}}}
-    server.status("pod", name, {"phase": "Running", "qosClass": "Guaranteed", "containerStatuses": [container]}, "default")
+    server.status("pod", name, running(name), "default")
 
 
 @pytest.fixture

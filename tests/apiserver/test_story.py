@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from dpdk_server import DpdkServer
 from kubelet import Kubelet
-from nodes import LABEL, NAMESPACE, SimNode, pod, text_of
+from nodes import LABEL, NAMESPACE, SimNode, pod, running, text_of
 from server import ApiServer, wait_for
 from world import World
 
@@ -178,18 +178,12 @@ def test_a_polling_pod_sets_its_own_speed(server: ApiServer, world: World, tmp_p
     server.apply(pod("poller", "one", 2, "dpdk"))
     uid = server.get("pod", "poller", "-n", "default")["metadata"]["uid"]
     dpdk = DpdkServer(tmp_path / "pods", uid, {0: [4], 1: [5]}).start()
-    dpdk.counters = lambda _lcore: (time.monotonic_ns(), time.monotonic_ns() // 100)
+    dpdk.load(1)
     node.kubelet.cpus["default", "poller", "app"] = {4, 5}
     until("governor userspace", server, lambda: {item[2] for item in node.cpufreqs("4-5")} == {"userspace"})
     low, high, _, _ = node.cpufreq(4)
     until("an idle poller is slow", server, lambda: 0 < max(shown()) < low + 25_000)
-    started, base = time.monotonic_ns(), dpdk.counters(0)
-
-    def full(_lcore: int) -> tuple[int, int]:
-        passed = time.monotonic_ns() - started
-        return base[0] + passed, base[1] + passed
-
-    dpdk.counters = full
+    dpdk.load(100)
     until("a busy one is fast", server, lambda: min(shown()) > high - 25_000)
     server.kubectl("patch", "powerprofile", "dpdk", "-n", NAMESPACE, "--type=merge", "-p", '{"spec":{"cpuScalingPolicy":null,"pstates":{"governor":"performance"}}}')
     until("the policy is gone", server, lambda: {item[2] for item in node.cpufreqs("4-5")} == {"performance"})
@@ -220,8 +214,3 @@ def containers(server: ApiServer, name: str) -> list[tuple[str, str, list[int], 
 
 def workload(server: ApiServer, name: str) -> dict[str, Any]:
     return ((server.get("powerworkload", f"performance-{name}-workload", "-n", NAMESPACE) or {}).get("status") or {}).get("workloadNodes") or {}
-
-
-def running(name: str) -> dict[str, Any]:
-    container = {"name": "app", "image": "app", "imageID": "app", "ready": True, "restartCount": 0, "containerID": f"cri-o://{name}", "state": {"running": {}}}
-    return {"phase": "Running", "qosClass": "Guaranteed", "containerStatuses": [container], "startTime": "2026-01-01T00:00:00Z"}

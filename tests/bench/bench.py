@@ -18,6 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 import yaml
+from report import report
 
 from kpm.machines import MODELS, MachineSpec, build_machine
 from kpm.simulate.run import run
@@ -34,7 +35,6 @@ from kpm_planner.plan import NodeInput, NodePlan, plan_cluster, plan_node
 from tests.trees import write_tree
 
 REPO = Path(__file__).resolve().parents[2]
-RESULTS = Path(os.environ.get("KPM_BENCH_RESULTS", REPO / "bench-results"))
 SPEC_256 = MachineSpec(packages=2, cores=64, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
 SPEC_128 = MachineSpec(packages=2, cores=32, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
 
@@ -290,12 +290,7 @@ def main() -> None:
     results: dict[str, float] = {}
     for name in BENCHES:
         results.update(run_in_child(name))
-    for key, value in results.items():
-        limit = LIMITS.get(key)
-        verdict = "" if limit is None else f"   at most {limit:g}: {'ok' if value <= limit else 'MISSED'}"
-        print(f"{key:28} {value:12.3f}{verdict}")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "core.json").write_text(json.dumps({"results": results, "limits": LIMITS}, indent=1) + "\n")
+    report("core", results, LIMITS)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ writes bench-results/agent.json.
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -19,11 +18,11 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO), str(REPO / "tests" / "apiserver")]
 
 from nodes import LABEL, NAMESPACE, SimNode, pod  # noqa: E402
+from report import report  # noqa: E402
 from server import ApiServer, wait_for  # noqa: E402
 
 from kpm.machines import MODELS, MachineSpec  # noqa: E402
 
-RESULTS = Path(os.environ.get("KPM_BENCH_RESULTS", REPO / "bench-results"))
 MACHINE = MachineSpec(packages=2, cores=16, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
 AGENT = f"system:serviceaccount:{NAMESPACE}:power-manager-node-agent"
 PODS, ADMISSIONS, IDLE_SECONDS = (110, *(int(os.environ.get(f"KPM_BENCH_{name}", usual)) for name, usual in (("ADMISSIONS", "500"), ("IDLE_SECONDS", "60"))))
@@ -163,12 +162,7 @@ def main() -> None:
     """Measure, print with what is asked, write."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         results = measure(Path(folder))
-    for key, value in results.items():
-        limit = LIMITS.get(key)
-        verdict = "" if limit is None else f"   at most {limit:g}: {'ok' if value <= limit else 'MISSED'}"
-        print(f"{key:32} {value:10.3f}{verdict}")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "agent.json").write_text(json.dumps({"results": results, "limits": LIMITS}, indent=1) + "\n")
+    report("agent", results, LIMITS)
 
 
 if __name__ == "__main__":

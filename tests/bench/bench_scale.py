@@ -25,6 +25,7 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO), str(REPO / "tests" / "apiserver")]
 
 from nodes import LABEL, NAMESPACE, OperatorProcess  # noqa: E402
+from report import keep  # noqa: E402
 from server import ADMIN_TOKEN, ApiServer, wait_for  # noqa: E402
 from world import install  # noqa: E402
 
@@ -38,7 +39,6 @@ from kpm_planner.plan import NodeInput, plan_node  # noqa: E402
 from kpm_planner.selection import accept  # noqa: E402
 from kpm_planner.status import Pass, node_state, power_node  # noqa: E402
 
-RESULTS = Path(os.environ.get("KPM_BENCH_RESULTS", REPO / "bench-results"))
 NODES, PROFILES = int(os.environ.get("KPM_BENCH_NODES", "1000")), 20
 GROUP, SPACE = "power.openshift.io", f"/apis/power.openshift.io/v1/namespaces/{NAMESPACE}"
 MACHINE = MachineSpec(packages=2, cores=16, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
@@ -336,8 +336,7 @@ def main() -> None:
         finally:
             operator.end(9)
             server.close()
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scale.json").write_text(json.dumps({"nodes": NODES, "profiles": PROFILES, "results": bench.results}, indent=1) + "\n")
+    keep("scale", {"nodes": NODES, "profiles": PROFILES, "results": bench.results})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ the same run. Prints a table and writes bench-results/scaling.json.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import random
@@ -22,6 +21,7 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO), str(REPO / "tests" / "scaler")]
 
 from dpdk_server import DpdkServer  # noqa: E402
+from report import report  # noqa: E402
 
 from kpm.logs import Log  # noqa: E402
 from kpm.scaler.loop import Scaler, monotonic_us  # noqa: E402
@@ -31,7 +31,6 @@ from kpm_applier.speed import SpeedWriter  # noqa: E402
 from kpm_applier.sysfs import SysfsHost  # noqa: E402
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling  # noqa: E402
 
-RESULTS = Path(os.environ.get("KPM_BENCH_RESULTS", REPO / "bench-results"))
 PODS, CPUS, PERIOD_US, SECONDS, STEPS = 4, 16, 10_000, int(os.environ.get("KPM_BENCH_SECONDS", "30")), 40
 LIMITS = {"lateness_p99_ratio": 1.5, "cpu_percent": 10.0}
 
@@ -181,12 +180,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         results = measure(Path(folder))
     limits = {**LIMITS, "step_after_a_tick_max_periods": 1 + results["step_lateness_periods"]}
-    for key, value in results.items():
-        limit = limits.get(key)
-        verdict = "" if limit is None else f"   at most {limit:g}: {'ok' if value <= limit else 'MISSED'}"
-        print(f"{key:32} {value:10.3f}{verdict}")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "scaling.json").write_text(json.dumps({"results": results, "limits": limits}, indent=1) + "\n")
+    report("scaling", results, limits)
 
 
 if __name__ == "__main__":

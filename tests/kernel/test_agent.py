@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from lab import LabMachine, prepare
 from lab_node import LabNode
-from nodes import LABEL, NAMESPACE, pod
+from nodes import LABEL, NAMESPACE, pod, running
 from server import ApiServer, wait_for
 from world import World, installed
 
@@ -135,8 +135,7 @@ def run_pods(server: ApiServer, nodes: dict[str, LabNode]) -> None:
         node.kubelet.cpus["default", f"web-{name}", "app"] = {2, 3}
     for name, node in nodes.items():
         until(f"the pod's CPUs on {name} are fast", lambda node=node: about(node.cpufreqs("2-3"), fast(node, 75, 95)))
-        container = {"name": "app", "image": "app", "imageID": "app", "ready": True, "restartCount": 0, "containerID": f"cri-o://{name}", "state": {"running": {}}}
-        server.status("pod", f"web-{name}", {"phase": "Running", "qosClass": "Guaranteed", "containerStatuses": [container]}, "default")
+        server.status("pod", f"web-{name}", running(name), "default")
         until(f"{name} lists the container", lambda name=name: pools(server, name) == [[2, 3]])
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,16 @@ class DpdkServer:
         self._listener.listen(10)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
         return self
+
+    def load(self, share: int) -> None:
+        """From now on every lcore is busy for a share of its time, in per cent; its counters go on from where they are."""
+        started, (total, busy) = time.monotonic_ns(), self.counters(0)
+
+        def counters(_lcore: int) -> tuple[int, int]:
+            passed = time.monotonic_ns() - started
+            return total + passed, busy + passed * share // 100
+
+        self.counters = counters
 
     def stop(self) -> None:
         """The process ends: the file stays, as it does after a crash."""

@@ -33,27 +33,16 @@ def process(rig: Rig) -> Iterator[ScalerProcess]:
     made.stop()
 
 
-def load(server: DpdkServer, share: int) -> None:
-    """Real time, and a share of it."""
-    started, base = time.monotonic_ns(), server.counters(0)
-
-    def counters(_lcore: int) -> tuple[int, int]:
-        passed = time.monotonic_ns() - started
-        return base[0] + passed, base[1] + passed * share // 100
-
-    server.counters = counters
-
-
 def test_it_follows_the_load_and_ends_at_the_fall_back(rig: Rig, dpdk: DpdkServer, process: ScalerProcess) -> None:
     """Told on its standard input; what it is told no more it leaves at once, and at the end it leaves the fall-back."""
-    load(dpdk, 100)
+    dpdk.load(100)
     process.scale((domain(4, fallback=50), domain(5, fallback=50)))
     wait_until(lambda: rig.speed(4) == rig.speed(5) == HIGH)
-    load(dpdk, 0)
+    dpdk.load(0)
     wait_until(lambda: rig.speed(4) == LOW)
     process.leave((domain(5, fallback=50),))
     before = rig.file(4).stat().st_mtime_ns
-    load(dpdk, 100)
+    dpdk.load(100)
     wait_until(lambda: rig.speed(5) == HIGH)
     assert rig.file(4).stat().st_mtime_ns == before
     process.stop()
@@ -99,7 +88,7 @@ def test_nobody_who_reads_holds_up_nothing(rig: Rig, dpdk: DpdkServer) -> None:
         for _ in range(3000):  # each is answered
             child.stdin.write(line_of((domain(4, fallback=100),)))
             child.stdin.flush()
-        load(dpdk, 0)
+        dpdk.load(0)
         wait_until(lambda: rig.speed(4) == LOW)
         child.stdin.close()
         assert child.wait(5) == 0

@@ -26,17 +26,6 @@ PODS = Path("/tmp/pods")
 PATIENCE = 60.0
 
 
-def load(server: DpdkServer, share: int) -> None:
-    """From now on every lcore is busy for a share of its time."""
-    started, base = time.monotonic_ns(), server.counters(0)
-
-    def counters(_lcore: int) -> tuple[int, int]:
-        passed = time.monotonic_ns() - started
-        return base[0] + passed, base[1] + passed * share // 100
-
-    server.counters = counters
-
-
 def until(check: Callable[[], bool]) -> bool:
     """Whether it comes in time; an emulated machine takes its time."""
     ends = time.monotonic() + PATIENCE
@@ -63,21 +52,21 @@ def main() -> None:
     process = ScalerProcess([sys.executable, "-m", "kpm", "scaler", "--telemetry-dir", str(PODS)], Log())
     report: dict[str, object] = {"low": low, "high": high}
     speeds = lambda: [int(text) if text.isdigit() else 0 for text in show()["setspeed"]]  # noqa: E731
-    load(server, 0)
+    server.load(0)
     process.scale(wanted)
     report["comes down"] = until(lambda: max(speeds()) == low)
     report["idle"] = show()
-    load(server, 100)
+    server.load(100)
     report["goes up"] = until(lambda: min(speeds()) > 0.95 * high)
     report["busy"] = show()
     real.write(f"{CPUS}/cpu3/online", b"0\n")
-    load(server, 0)
+    server.load(0)
     report["the other goes on"] = until(lambda: speeds()[0] == low)
     real.write(f"{CPUS}/cpu3/online", b"1\n")
     real.write(f"{CPUS}/cpu3/cpufreq/scaling_governor", b"userspace\n")
-    load(server, 100)
+    server.load(100)
     report["it comes back"] = until(lambda: min(speeds()) > 0.95 * high)
-    load(server, 0)
+    server.load(0)
     report["and follows"] = until(lambda: max(speeds()) == low)
     process.stop()
     report["at the end"] = show()
