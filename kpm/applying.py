@@ -1,28 +1,55 @@
-"""An Applier for the options of the command line."""
+"""An Applier for a tree, with the mailbox of an AMD machine where there is one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from kpm.asked import TreeOptions
 from kpm.errors import InputError, one_line
 from kpm_applier.diff import Repair
 from kpm_applier.discover import HostError
+from kpm_applier.hsmp import Hsmp
 from kpm_applier.session import Applier
-from kpm_applier.state import StateStore
+from kpm_applier.state import StateError, StateStore, asked_fabrics
 from kpm_applier.sysfs import SysfsHost
+
+_MAILBOX = "/dev/hsmp"
+
+
+def make_applier(tree: TreeOptions, repair: Repair = Repair.WRITE) -> Applier:
+    """The applier of one root, not yet open. Errors: OSError where the root is no folder."""
+    host = SysfsHost(tree.sysfs)
+    store = StateStore(tree.state_dir, host.root, live=host.live)
+
+    def known() -> Mapping[str, str]:
+        try:
+            return asked_fabrics(store.load())
+        except StateError:
+            return {}
+
+    return Applier(_with_mailbox(host, tree, known), store, repair)
+
+
+def make_host(tree: TreeOptions) -> SysfsHost:
+    """The tree alone, to look at. Errors: OSError where it is no folder."""
+    return _with_mailbox(SysfsHost(tree.sysfs), tree, dict)
+
+
+def _with_mailbox(host: SysfsHost, tree: TreeOptions, known: Callable[[], Mapping[str, str]]) -> SysfsHost:
+    device = tree.hsmp if tree.hsmp is not None else _MAILBOX if host.live else None
+    return host if device is None else SysfsHost(tree.sysfs, Hsmp(device, known))
 
 
 @contextmanager
-def open_applier(sysfs: str, state_dir: str, *, writing: bool = True, repair: Repair = Repair.WRITE) -> Iterator[Applier]:
+def open_applier(tree: TreeOptions, *, writing: bool = True, repair: Repair = Repair.WRITE) -> Iterator[Applier]:
     """The applier of one root. Errors: InputError where the tree cannot be used, StateError of its state."""
     try:
-        host = SysfsHost(sysfs)
-        applier = Applier(host, StateStore(state_dir, host.root, live=host.live), repair)
+        applier = make_applier(tree, repair)
         try:
             applier.open(writing=writing)
             yield applier
         finally:
             applier.close()
     except HostError as failure:
-        raise InputError(f"--sysfs {sysfs}: {one_line(failure)}") from None
+        raise InputError(f"--sysfs {tree.sysfs}: {one_line(failure)}") from None
     except OSError as failure:
-        raise InputError(f"--sysfs {sysfs}: {failure.strerror or one_line(failure)}") from None
+        raise InputError(f"--sysfs {tree.sysfs}: {failure.strerror or one_line(failure)}") from None

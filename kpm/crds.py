@@ -14,15 +14,24 @@ from kpm.wire import api_name
 from kpm_planner.intent import (
     OPENSHIFT_GROUP,
     AgentSettings,
+    AmdFabric,
+    CapEntry,
+    CapSource,
+    ConfigMapKey,
     CpuScalingPolicy,
     CStates,
     DieSelector,
+    ExternalCap,
+    MarketCap,
+    PowerCap,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,
     PowerWorkload,
     PStates,
     Requirement,
+    SolarCap,
+    StaticCap,
     Toleration,
     Uncore,
 )
@@ -109,6 +118,14 @@ KINDS = (
         (("Min", "integer", ".spec.sysMin", "Lowest uncore frequency, kHz."), ("Max", "integer", ".spec.sysMax", "Highest uncore frequency, kHz."), _ERRORS, _AGE),
     ),
     Kind(
+        "PowerCap", "powercaps", ("pcap",), PowerCap, ErrorsStatus,
+        "How much power the packages of the nodes that it selects may take, at which time.",
+        (
+            ("Per", "string", ".spec.per", "Whether node or package is meant."), ("Min", "integer", ".spec.minWatts", "Never lower, W."),
+            ("Max", "integer", ".spec.maxWatts", "Never higher, W."), _ERRORS, _AGE,
+        ),
+    ),
+    Kind(
         "PowerNode", "powernodes", ("pn",), None, PowerNodeStatus,
         "What runs on a node, in lines for people. Written by the node's agent.",
         (
@@ -143,6 +160,8 @@ _SAMPLE = "(has(self.samplePeriod) ? duration(self.samplePeriod) : duration('10m
 _COOLDOWN = "(has(self.cooldownPeriod) ? duration(self.cooldownPeriod) : duration('30ms'))"
 _FORMATS = f"(!has(self.samplePeriod) || self.samplePeriod.matches({_DURATION})) && (!has(self.cooldownPeriod) || self.cooldownPeriod.matches({_DURATION}))"
 _BOTH = "both of min and max are needed, min not above max"
+
+_NEEDS_WATTS = Rule("has(self.watts)", "watts is needed")
 
 #: Class → the rules of its schema.
 _RULES: Mapping[type, tuple[Rule, ...]] = {
@@ -179,6 +198,44 @@ _RULES: Mapping[type, tuple[Rule, ...]] = {
         Rule("has(self.min) && has(self.max) && self.min <= self.max", _BOTH),
     ),
     Uncore: (Rule("has(self.sysMin) == has(self.sysMax) && (!has(self.sysMin) || self.sysMin <= self.sysMax)", f"sysMin, sysMax: {_BOTH}"),),
+    AmdFabric: (
+        Rule(
+            "has(self.dfPstateMin) && has(self.dfPstateMax) && self.dfPstateMax <= self.dfPstateMin",
+            "both ends are needed, dfPstateMax not above dfPstateMin: 0 is the fastest",
+        ),
+    ),
+    StaticCap: (_NEEDS_WATTS,),
+    CapEntry: (
+        Rule("has(self.time)", "time is needed"),
+        Rule("has(self.watts) != has(self.percent)", "exactly one of watts and percent is needed"),
+    ),
+    SolarCap: (
+        Rule("has(self.peakWatts)", "peakWatts is needed"),
+        Rule("(has(self.sunrise) ? self.sunrise : '04:00') < (has(self.sunset) ? self.sunset : '20:00')", "sunset must be after sunrise"),
+    ),
+    MarketCap: (Rule("has(self.peakWatts) && has(self.volumes) && self.volumes.exists(volume, volume > 0)", "peakWatts and volumes, not all 0, are needed"),),
+    ConfigMapKey: (Rule("has(self.name) && has(self.key) && size(self.name) > 0 && size(self.key) > 0", "name and key are needed"),),
+    ExternalCap: (
+        Rule("has(self.configMap) != has(self.url)", "exactly one of configMap and url is needed"),
+        Rule("!has(self.url) || self.url.matches('^https?://.')", "url must begin with http:// or https://", "url"),
+        Rule("!has(self.maxAge) || self.maxAge.matches('^[0-9]{1,7}[smh]$')", "maxAge must be a duration such as 10m", "maxAge"),
+    ),
+    CapSource: (
+        Rule(
+            "(has(self.static) ? 1 : 0) + (has(self.schedule) && size(self.schedule) > 0 ? 1 : 0) + (has(self.solar) ? 1 : 0) "
+            "+ (has(self.market) ? 1 : 0) + (has(self.external) ? 1 : 0) == 1",
+            "exactly one of static, schedule, solar, market, external is needed",
+        ),
+    ),
+    PowerCap: (
+        Rule("has(self.source)", "source is needed"),
+        Rule("!has(self.minWatts) || !has(self.maxWatts) || self.minWatts <= self.maxWatts", "minWatts must not be above maxWatts", "minWatts"),
+        Rule(
+            "!has(self.period) || (self.period.matches('^[0-9]{1,7}[smh]$') && duration(self.period) >= duration('5s') && duration(self.period) <= duration('1h'))",
+            "period must be a duration from 5s to 1h",
+            "period",
+        ),
+    ),
     Requirement: (
         Rule("(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)", "In and NotIn need values, Exists and DoesNotExist take none"),
     ),
@@ -261,6 +318,8 @@ def _is_needed(item: "Attribute[Any]") -> bool:
 
 def _field(item: "Attribute[Any]", hint: Any) -> Schema:
     schema = {**_type(hint), **{key: value for key, value in item.metadata.items() if key in _BOUNDS}}
+    if "items" in item.metadata:
+        schema["items"] = {**schema["items"], **item.metadata["items"]}
     if "list_map_keys" in item.metadata:
         schema |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": item.metadata["list_map_keys"]}
     return {**schema, "description": item.metadata.get("description", "")} if item.metadata.get("description") else schema

@@ -10,7 +10,7 @@ from kpm.errors import InputError, one_line, show
 from kpm.pods import structure_node, structure_pod, structure_pod_resources
 from kpm.wire import GROUPS, KINDS, WireError, structure_object
 from kpm_planner.allocation import ContainerCpus
-from kpm_planner.intent import SYSTEM_NAMESPACE, Intent, Node, Pod, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+from kpm_planner.intent import SYSTEM_NAMESPACE, Intent, Node, Pod, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
 
 #: Kinds that are written by this system and only reported back; there is nothing in them to plan from.
 _STATUS_KINDS = frozenset({"PowerNode", "PowerNodeState"})
@@ -57,7 +57,7 @@ def cluster_of(documents: Iterable[Document]) -> Cluster:
         _note_twice(obj, str(content["apiVersion"]), str(kind), document.source, seen)
         found[type(obj)].append(obj)
         kept.append(content)
-    intent = Intent(*(tuple(found[kind]) for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig)))
+    intent = Intent(*(tuple(found[kind]) for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)))
     nodes = {node.name: node for node in found[Node]}
     return Cluster(intent, nodes, tuple(found[Pod]), tuple(warnings), tuple(kept))
 

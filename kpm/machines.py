@@ -9,10 +9,24 @@ from kpm.documents import parse_mapping, read_file
 from kpm.errors import InputError, one_line
 from kpm.views import machine_of
 from kpm.wire import WireError, structure_plain
+from kpm_planner.budget import UW
 from kpm_planner.cpuset import parse_cpulist
-from kpm_planner.machine import SCALING_POWERSAVE, Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+from kpm_planner.machine import (
+    SCALING_POWERSAVE,
+    Cpu,
+    CpufreqSettings,
+    Fabric,
+    FrequencyDomain,
+    IdleState,
+    Machine,
+    PowerLimit,
+    PowerZone,
+    UncoreEntry,
+)
 
 _MOST_CPUS = 4096
+_CONTROLS = ("intel-rapl", "amd_hsmp_hwmon", "hsmp")
+_MOST_WATTS = 4000
 _ALL_GOVERNORS = ("conservative", "ondemand", "userspace", "powersave", "performance", "schedutil")
 _EPP_WORDS = ("default", "performance", "balance_performance", "balance_power", "power")
 
@@ -46,8 +60,22 @@ class UncoreSpec:
 
 
 @frozen
+class PowerSpec:
+    """What caps the power of each package. Units: W. control: intel-rapl, amd_hsmp_hwmon or hsmp. short: the short-term limit of RAPL."""
+
+    control: str = "intel-rapl"
+    watts: int = 165
+    max_watts: int | None = None
+    short_watts: int | None = None
+    enabled: bool = True
+
+
+@frozen
 class MachineSpec:
-    """A machine as a scenario describes it. Units: MHz. domain_size: consecutive CPUs that share a frequency domain."""
+    """A machine as a scenario describes it. Units: MHz. domain_size: consecutive CPUs that share a frequency domain.
+
+    fabric_protocol: of the HSMP that sets each package's data fabric.
+    """
 
     model: str | None = None
     packages: int = 1
@@ -68,6 +96,8 @@ class MachineSpec:
     idle_states: tuple[IdleStateSpec, ...] = ()
     uncore: UncoreSpec | None = None
     boost: bool | None = None
+    power: PowerSpec | None = None
+    fabric_protocol: int | None = None
     offline: str = ""
     architecture: str = "x86_64"
     cpu_model: str | None = field(default=None)
@@ -82,11 +112,11 @@ _INTEL_IDLE = _states(POLL=0, C1=2, C1E=10, C6=133)
 MODELS: dict[str, MachineSpec] = {
     "xeon": MachineSpec(
         packages=2, cores=8, threads=2, max_mhz=3700, epp="balance_performance", idle_driver="intel_idle", idle_states=_INTEL_IDLE,
-        uncore=UncoreSpec(), boost=True, cpu_model="two-socket Xeon, intel_pstate",
+        uncore=UncoreSpec(), boost=True, power=PowerSpec(max_watts=165, short_watts=198), cpu_model="two-socket Xeon, intel_pstate",
     ),
     "epyc": MachineSpec(
         packages=1, cores=16, threads=2, driver="amd-pstate-epp", min_mhz=400, max_mhz=3990, epp="balance_performance", idle_driver="acpi_idle",
-        idle_states=_states(POLL=0, C1=1, C2=400), cpu_model="EPYC, amd-pstate-epp",
+        idle_states=_states(POLL=0, C1=1, C2=400), power=PowerSpec("amd_hsmp_hwmon", 280, 400), fabric_protocol=5, cpu_model="EPYC, amd-pstate-epp",
     ),
     "opteron": MachineSpec(
         packages=2, cores=8, driver="acpi-cpufreq", min_mhz=1200, max_mhz=2300, available_mhz=(1200, 1800, 2300), governor="ondemand",
@@ -144,6 +174,8 @@ def build_machine(spec: MachineSpec, source: str = "machine") -> Machine:
         idle_driver=spec.idle_driver if idle else None,
         uncore=tuple(_uncore(spec)),
         boost=spec.boost,
+        power_zones=tuple(_zone(spec.power, package) for package in range(spec.packages)) if spec.power else (),
+        fabrics=tuple(Fabric(package, spec.fabric_protocol) for package in range(spec.packages)) if spec.fabric_protocol else (),
         driver_status="active" if spec.driver in ("intel_pstate", "amd-pstate-epp") else None,
     )
 
@@ -181,9 +213,37 @@ def _check_rest(spec: MachineSpec, source: str) -> None:
         raise InputError(f"{source}.uncore.layout: {one_line(uncore.layout, 40)!r} is not allowed: package, tpmi")
     if not 0 < uncore.min_mhz <= uncore.max_mhz < 100_000:
         raise InputError(f"{source}.uncore: minMHz {uncore.min_mhz} and maxMHz {uncore.max_mhz} are not allowed: 0 < minMHz <= maxMHz < 100000")
+    _check_power(spec, source)
     for index, state in enumerate(spec.idle_states):
         if state.latency_us < 0:
             raise InputError(f"{source}.idleStates[{index}].latencyUs: {state.latency_us} is not allowed: microseconds from 0")
+
+
+def _check_power(spec: MachineSpec, source: str) -> None:
+    power = spec.power or PowerSpec()
+    if power.control not in _CONTROLS:
+        raise InputError(f"{source}.power.control: {one_line(power.control, 40)!r} is not allowed: {', '.join(_CONTROLS)}")
+    for name, watts in (("watts", power.watts), ("maxWatts", power.max_watts), ("shortWatts", power.short_watts)):
+        if watts is not None and not 1 <= watts <= _MOST_WATTS:
+            raise InputError(f"{source}.power.{name}: {watts} is not allowed: watts from 1 to {_MOST_WATTS}")
+    if spec.fabric_protocol is not None and not 1 <= spec.fabric_protocol <= 255:
+        raise InputError(f"{source}.fabricProtocol: {spec.fabric_protocol} is not allowed: 1 to 255")
+
+
+def _zone(power: PowerSpec, package: int) -> PowerZone:
+    """The zone of a package, with its limit where the kernel's driver has it."""
+    now, top = power.watts * UW, None if power.max_watts is None else power.max_watts * UW
+    match power.control:
+        case "intel-rapl":
+            limits = [PowerLimit("long_term", "constraint_0_power_limit_uw", now, top)]
+            if power.short_watts is not None:
+                limits.append(PowerLimit("short_term", "constraint_1_power_limit_uw", power.short_watts * UW))
+            folder = f"devices/virtual/powercap/intel-rapl/intel-rapl:{package}"
+            return PowerZone(folder, f"package-{package}", power.control, package, None, power.enabled, tuple(limits))
+        case "hsmp":
+            return PowerZone(f"hsmp/socket{package}", f"socket-{package}", power.control, package, limits=(PowerLimit("power_cap", "power_limit_mw", now, top),))
+    folder = f"devices/platform/amd_hsmp/hwmon/hwmon{package}"
+    return PowerZone(folder, f"socket-{package}", power.control, package, limits=(PowerLimit("power_cap", "power1_cap", now, top),))
 
 
 def _offline(spec: MachineSpec, source: str) -> frozenset[int]:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from attrs import frozen
 
 from kpm.applying import open_applier
+from kpm.asked import PlanOptions, TreeOptions
 from kpm.errors import InputError
 from kpm.hostinfo import with_cpu_model
 from kpm.inputs import Cluster
 from kpm.machines import read_machine
-from kpm.targets import AllocationOptions, Targets, node_named, targets_of
+from kpm.targets import AllocationOptions, Targets, node_named, targets_of, time_options
 from kpm_applier.state import StateError
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.machine import Machine
@@ -26,7 +27,7 @@ class Recipe:
 
     def plan(self) -> ClusterPlan:
         """The plan."""
-        return plan_cluster(self.cluster.intent, self.targets.inputs)
+        return plan_cluster(self.cluster.intent, self.targets.inputs, self.targets.instant)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -34,16 +35,17 @@ class Recipe:
         return self.targets.warnings
 
 
-def make_recipe(cluster: Cluster, node: str | None, pod_resources: Sequence[str], assign: bool, sysfs: str, machines: Sequence[str], state_dir: str) -> Recipe:
-    """Inputs out of options. Errors: InputError."""
-    found = _machines(cluster, node, sysfs, machines, state_dir)
-    return Recipe(cluster, targets_of(cluster, found, AllocationOptions(tuple(pod_resources), assign)))
+def make_recipe(cluster: Cluster, asked: PlanOptions, tree: TreeOptions, machines: Sequence[str]) -> Recipe:
+    """Inputs out of options. machines: files in place of the tree. Errors: InputError."""
+    found = _machines(cluster, asked.node, tree, machines)
+    allocation = AllocationOptions(asked.pod_resources, asked.assign_cpus)
+    return Recipe(cluster, targets_of(cluster, found, allocation, time_options(asked.at, asked.cap_reading)))
 
 
-def _machines(cluster: Cluster, node: str | None, sysfs: str, machines: Sequence[str], state_dir: str) -> Mapping[str, Machine]:
+def _machines(cluster: Cluster, node: str | None, tree: TreeOptions, machines: Sequence[str]) -> Mapping[str, Machine]:
     """Machines by node name: from files, or of one tree."""
     if not machines:
-        return {node_named(cluster, node).name: _tree_machine(sysfs, state_dir)}
+        return {node_named(cluster, node).name: _tree_machine(tree)}
     if len(machines) == 1 and not _names_node(machines[0]):
         return {node_named(cluster, node).name: read_machine(machines[0])}
     found = {}
@@ -64,10 +66,10 @@ def _names_node(text: str) -> bool:
     return "=" in text and not os.path.exists(text)
 
 
-def _tree_machine(sysfs: str, state_dir: str) -> Machine:
+def _tree_machine(tree: TreeOptions) -> Machine:
     """The machine of a tree with its baseline."""
     try:
-        with open_applier(sysfs, state_dir, writing=False) as applier:
+        with open_applier(tree, writing=False) as applier:
             host = applier.host
             return with_cpu_model(applier.machine, host) if isinstance(host, SysfsHost) else applier.machine
     except StateError as failure:

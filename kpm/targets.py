@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from attrs import evolve, field, frozen
 
 from kpm.cpu_manager import assign_cpus
 from kpm.errors import InputError
 from kpm.inputs import Cluster, read_pod_resources
+from kpm.signals import instant_of, readings_of, signals_of
 from kpm_planner.allocation import Allocation
+from kpm_planner.budget import CapState, Reading
 from kpm_planner.intent import Node, Pod, PowerNodeConfig, PowerWorkload
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput
@@ -26,11 +29,26 @@ class AllocationOptions:
 
 
 @frozen
+class TimeOptions:
+    """For when a plan is made, and what external sources are taken to answer."""
+
+    instant: datetime
+    readings: Mapping[str, Reading] = field(factory=dict, hash=False)
+
+
+def time_options(at: str | None, readings: Sequence[str]) -> TimeOptions:
+    """The options --at and --cap-reading. Errors: InputError."""
+    instant = instant_of(at, "--at")
+    return TimeOptions(instant, readings_of(readings, instant))
+
+
+@frozen
 class Targets:
-    """What to plan for, and what was left out."""
+    """What to plan for, at which instant, and what was left out."""
 
     inputs: tuple[NodeInput, ...] = ()
     warnings: tuple[str, ...] = field(factory=tuple)
+    instant: datetime | None = None
 
 
 def node_named(cluster: Cluster, name: str | None) -> Node:
@@ -45,14 +63,17 @@ def node_named(cluster: Cluster, name: str | None) -> Node:
     return cluster.nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
 
 
-def targets_of(cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions) -> Targets:
+def targets_of(cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions, when: TimeOptions) -> Targets:
     """The planner's inputs for these nodes. Errors: InputError."""
-    return targets_with(cluster, machines, options, read_reported(options, machines))
+    return targets_with(cluster, machines, options, read_reported(options, machines), when)
 
 
-def targets_with(cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions, reported: Mapping[str, Allocation]) -> Targets:
-    """The planner's inputs for these nodes, with what the kubelet reported."""
+def targets_with(
+    cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions, reported: Mapping[str, Allocation], when: TimeOptions, previous: CapState | None = None
+) -> Targets:
+    """The planner's inputs for these nodes, with what the kubelet reported. previous: the cap that is in force."""
     inputs, warnings = [], []
+    signals = signals_of(cluster.intent.caps, when.readings, previous=previous)
     for name, machine in machines.items():
         node = cluster.nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
         pods = tuple(pod for pod in cluster.pods if pod.node == name or (pod.node is None and len(machines) == 1))
@@ -63,12 +84,12 @@ def targets_with(cluster: Cluster, machines: Mapping[str, Machine], options: All
             allocation = evolve(reported[name], pods=pods)
         else:
             allocation = Allocation(pods=pods, answered=not any(pod.live for pod in pods))
-        inputs.append(NodeInput(node, machine, allocation))
+        inputs.append(NodeInput(node, machine, allocation, signals))
     known = {item.node.name for item in inputs}
     lost = sorted(f"{pod.meta.namespace or 'default'}/{pod.meta.name}" for pod in cluster.pods if pod.node not in known and not (pod.node is None and len(machines) == 1))
     if lost:
         warnings.append(f"pods on no node that is planned for (spec.nodeName): {', '.join(lost)}")
-    return Targets(tuple(inputs), tuple(warnings))
+    return Targets(tuple(inputs), tuple(warnings), when.instant)
 
 
 def _running(pods: Sequence[Pod]) -> tuple[Pod, ...]:

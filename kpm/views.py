@@ -6,10 +6,12 @@ from typing import Any
 from attrs import evolve
 
 from kpm.errors import InputError, show
+from kpm.signals import instant_of
 from kpm_planner.allocation import Allocation, ContainerCpus
+from kpm_planner.budget import Reading, Signals
 from kpm_planner.cpuset import LARGEST_CPU
 from kpm_planner.intent import Pod
-from kpm_planner.machine import MANAGED_DRIVERS, Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+from kpm_planner.machine import MANAGED_DRIVERS, Cpu, CpufreqSettings, Fabric, FrequencyDomain, IdleState, Machine, PowerLimit, PowerZone, UncoreEntry
 from kpm_planner.plan import ClusterPlan, CpuGroup, NodePlan
 from kpm_planner.problems import Problem
 
@@ -27,9 +29,17 @@ def features(machine: Machine) -> list[dict[str, Any]]:
         ("epp", epp, "energy_performance_preference exists" if epp else "the driver has no energy_performance_preference"),
         ("idle", bool(machine.idle_names), f"driver {machine.idle_driver}" if machine.idle_names else "no cpuidle states"),
         ("uncore", bool(machine.uncore), f"{len(machine.uncore)} entries" if machine.uncore else "no intel_uncore_frequency"),
+        ("cap", bool(machine.power_zones), _cap_reason(machine)),
+        ("fabric", bool(machine.fabrics), "HSMP answers" if machine.fabrics else machine.fabric_fault or "no HSMP device"),
         ("boost", machine.boost is not None, "a node-wide switch exists" if machine.boost is not None else "no node-wide switch"),
     ]
     return [{"name": name, "supported": supported, "reason": reason} for name, supported, reason in found]
+
+
+def _cap_reason(machine: Machine) -> str:
+    if not machine.power_zones:
+        return "no powercap zone of a package has limits, and no AMD driver offers one"
+    return f"{len(machine.power_zones)} zones, {', '.join(sorted({zone.control for zone in machine.power_zones}))}"
 
 
 def machine_view(machine: Machine) -> dict[str, Any]:
@@ -55,6 +65,9 @@ def machine_view(machine: Machine) -> dict[str, Any]:
             for entry in machine.uncore
         ],
         "boost": machine.boost,
+        "powerZones": [_zone_view(zone) for zone in machine.power_zones],
+        "fabrics": [{"package": fabric.package, "protocol": fabric.protocol, "pstates": fabric.pstates} for fabric in machine.fabrics],
+        "fabricFault": machine.fabric_fault or None,
         "driverStatus": machine.driver_status,
         "features": features(machine),
     }  # fmt: skip
@@ -67,6 +80,14 @@ def _domain_view(domain: FrequencyDomain) -> dict[str, Any]:
         "hardwareMinKHz": domain.hardware_min_khz, "hardwareMaxKHz": domain.hardware_max_khz, "limitMaxKHz": domain.limit_max_khz,
         "availableKHz": list(domain.available_khz), "governors": list(domain.governors), "epps": list(domain.epps),
         "minKHz": settings.min_khz, "maxKHz": settings.max_khz, "governor": settings.governor, "epp": settings.epp,
+    }  # fmt: skip
+
+
+def _zone_view(zone: PowerZone) -> dict[str, Any]:
+    limits = [{"name": limit.name, "file": limit.file, "limitUW": limit.limit_uw, "maxUW": limit.max_uw} for limit in zone.limits]
+    return {
+        "id": zone.id, "name": zone.name, "control": zone.control, "package": zone.package, "die": zone.die, "enabled": zone.enabled,
+        "limits": limits, "mirrorUW": zone.mirror_uw,
     }  # fmt: skip
 
 
@@ -130,6 +151,9 @@ def machine_of(content: Mapping[str, Any], source: str) -> Machine:
         uncore=tuple(top.each("uncore", _uncore_of)),
         boost=top.get("boost", bool),
         driver_status=top.get("driverStatus", str),
+        power_zones=tuple(top.each("powerZones", _zone_of)),
+        fabrics=tuple(top.each("fabrics", lambda item: Fabric(item.get("package", int, needed=True), item.get("protocol", int), item.get("pstates", str) or "auto"))),
+        fabric_fault=top.get("fabricFault", str) or "",
     )
 
 
@@ -182,6 +206,33 @@ def _uncore_of(item: _Fields) -> UncoreEntry:
     return UncoreEntry(item.get("name", str, needed=True), *numbers)
 
 
+def _zone_of(item: _Fields) -> PowerZone:
+    limits = item.each(
+        "limits",
+        lambda limit: PowerLimit(limit.get("name", str, needed=True), limit.get("file", str, needed=True), limit.get("limitUW", int), limit.get("maxUW", int)),
+    )
+    name, control, package = item.get("name", str, needed=True), item.get("control", str, needed=True), item.get("package", int, needed=True)
+    return PowerZone(item.get("id", str, needed=True), name, control, package, item.get("die", int), item.get("enabled", bool), tuple(limits), item.get("mirrorUW", int))
+
+
+def readings_view(signals: Signals) -> dict[str, Any]:
+    """What external sources had answered, as snapshots hold it."""
+    return {name: {"watts": reading.watts, "at": reading.at.isoformat()} for name, reading in signals.external.items()}
+
+
+def readings_from(content: Any, place: str) -> dict[str, Reading]:
+    """What `readings_view` gave. Errors: InputError."""
+    items = {} if content is None else _Fields(content, f"{place}.capReadings").content
+    found = {}
+    for name, value in items.items():
+        item = _Fields(value, f"{place}.capReadings.{show(name)}")
+        watts: Any = item.content.get("watts")
+        if type(watts) not in (int, float):
+            raise InputError(f"{item.path}.watts: {show(watts)} is not allowed: a number")
+        found[str(name)] = Reading(float(watts), instant_of(item.get("at", str, needed=True), f"{item.path}.at"))
+    return found
+
+
 def problem_view(problem: Problem) -> dict[str, str]:
     """A problem of a plan."""
     return {"severity": problem.severity, "code": problem.code, "object": problem.object, "field": problem.field, "message": problem.message}
@@ -203,6 +254,15 @@ def _node_view(plan: NodePlan) -> dict[str, Any]:
             }
             for target in plan.uncore
         ],
+        "turbo": plan.boost,
+        "powerCaps": [
+            {
+                "zone": target.zone.name, "package": target.zone.package, "die": target.zone.die,
+                "limitsUW": {limit.name: uw for limit, uw in zip(target.zone.limits, target.limits, strict=True)}, "because": list(target.because),
+            }
+            for target in plan.caps
+        ],
+        "fabrics": [{"package": target.fabric.package, "pstates": target.pstates, "because": list(target.because)} for target in plan.fabrics],
         "scaling": [
             {
                 "domain": item.domain, "cpus": list(item.cpus), "profile": item.profile,

@@ -14,11 +14,11 @@ from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, Ite
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from kpm.errors import show
-from kpm_planner.intent import INTEL_GROUP, OPENSHIFT_GROUP, Meta, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+from kpm_planner.intent import INTEL_GROUP, OPENSHIFT_GROUP, Meta, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
 from kpm_planner.problems import Code, Problem, error
 
 GROUPS = (OPENSHIFT_GROUP, INTEL_GROUP)
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig)}
+KINDS: dict[str, type] = {kind.__name__: kind for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)}
 
 _IRREGULAR = {
     "reserved_cpus": "reservedCPUs", "min_mhz": "minMHz", "max_mhz": "maxMHz", "available_mhz": "availableMHz", "pod_uid": "podUID",

@@ -15,6 +15,8 @@ class Kind(StrEnum):
     CPUFREQ = "cpufreq"
     IDLE = "idle"
     UNCORE = "uncore"
+    FABRIC = "fabric"
+    CAP = "cap"
 
 
 @frozen
@@ -46,10 +48,25 @@ UNCORE_MAX = Attribute(Kind.UNCORE, "max_freq_khz", 5, limit="max")
 #: Written many times a second by the scaler, which owns it; in no plan, diff or state, and so in none of the rows below.
 SETSPEED = Attribute(Kind.CPUFREQ, "scaling_setspeed", 3)
 
-ATTRIBUTES = (BOOST, NO_TURBO, GOVERNOR, EPP, MIN_FREQ, MAX_FREQ, IDLE_DISABLE, UNCORE_MIN, UNCORE_MAX)
+DF_PSTATE = Attribute(Kind.FABRIC, "df_pstate", 6)
+#: The short-term limit is never below the long-term one, also while both change: they are ordered as the ends of a range are.
+CAP_LONG = Attribute(Kind.CAP, "long_term", 7, limit="min")
+CAP_SHORT = Attribute(Kind.CAP, "short_term", 7, limit="max")
+CAP_ONLY = Attribute(Kind.CAP, "power_cap", 7)
+#: Turned on after the limits are set, turned off before they are put back: a limit from before may be nonsense.
+CAP_ENABLED = Attribute(Kind.CAP, "enabled", 7)
+
+ATTRIBUTES = (
+    BOOST, NO_TURBO, GOVERNOR, EPP, MIN_FREQ, MAX_FREQ, IDLE_DISABLE, UNCORE_MIN, UNCORE_MAX, DF_PSTATE, CAP_ENABLED, CAP_ONLY, CAP_LONG, CAP_SHORT,
+)  # fmt: skip
 
 CPU_ROOT = "devices/system/cpu"
 UNCORE_ROOT = f"{CPU_ROOT}/intel_uncore_frequency"
+#: Where zones of the powercap framework are: as they are, and by links to there, which some dumps have alone.
+POWERCAP_ROOTS = ("devices/virtual/powercap", "class/powercap")
+PLATFORM_ROOT = "devices/platform"
+#: Not a folder of sysfs: the mailbox of AMD's firmware, shown as files (hsmp.py).
+HSMP_ROOT = "hsmp"
 
 
 @frozen

@@ -66,13 +66,20 @@ def _pattern(want: Want, shown: Sequence[str | None]) -> _Pattern:
         if reason is not None:
             governor = reason if item.attribute is table.GOVERNOR else governor
             found.append((index, target, shows, reason))
-    return _limits_ordered(found, want)
+    return _switch_ordered(_limits_ordered(found, want), want)
+
+
+def _switch_ordered(found: _Pattern, want: Want) -> _Pattern:
+    """What turns a cap on comes after its limits."""
+    if found and want.group.files[found[0][0]].attribute is table.CAP_ENABLED and found[0][1] != "0":
+        return (*found[1:], found[0])
+    return found
 
 
 def _inside(shows: str | None, values: tuple[str | None, ...]) -> bool:
     """Whether a limit lies in the range of the last two values."""
     low, high = values[-2:]
-    return shows is not None and low is not None and high is not None and shows.isdigit() and int(low) <= int(shows) <= int(high)
+    return shows is not None and low is not None and high is not None and shows.isdecimal() and int(low) <= int(shows) <= int(high)
 
 
 def _reason(target: str, shows: str | None, requested: str | None, settled: str | None, plain: Reason) -> Reason | None:
@@ -99,7 +106,7 @@ def _raises(target: str, shown_min: str | None, shown_max: str | None, record: G
 
     A minimum above what is shown can only be registered where both ends show the same; then ours is the one known.
     """
-    if shown_min is None or shown_max is None or not (shown_min.isdigit() and shown_max.isdigit()):
+    if shown_min is None or shown_max is None or not (shown_min.isdecimal() and shown_max.isdecimal() and target.isdecimal()):
         return True
     registered = record.requested[-2] if shown_min == shown_max else None
     hidden = registered is not None and registered.isdigit() and int(registered) > int(target)

@@ -1,4 +1,4 @@
-"""Read a machine from a host: its CPUs, frequency domains, idle states, uncore entries, and the groups to manage.
+"""Read a machine from a host: its CPUs, frequency domains, idle states, uncore entries, power zones, and the groups to manage.
 
 What a file does not say is None; a file that is missing, empty or unreadable costs itself only (R6). Topology of an
 offline CPU is not there (kernel-facts K17).
@@ -12,13 +12,12 @@ from attrs import field, frozen
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT, Group, Kind, ManagedFile
-from kpm_applier.host import Host, read_text
+from kpm_applier.discover_power import discover_fabrics, discover_zones, fabric_fault
+from kpm_applier.host import Host
+from kpm_applier.reader import Reader, as_number
 from kpm_planner.changes import Observed
-from kpm_planner.cpuset import parse_cpulist
 from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
 
-#: Values of topology files that mean "not known" (kernel documentation, cputopology; -1 and 65535 are seen on ARM).
-_NO_ID = frozenset({-1, 65535})
 _SWITCHES = ((f"{CPU_ROOT}/cpufreq", table.BOOST), (f"{CPU_ROOT}/intel_pstate", table.NO_TURBO))
 _STATUS_FILES = (f"{CPU_ROOT}/intel_pstate/status", f"{CPU_ROOT}/amd_pstate/status")
 
@@ -37,56 +36,12 @@ class Discovery:
     sentinels: Mapping[str, bytes] = field(hash=False)
 
 
-@frozen
-class _Reader:
-    """Reads files of a host; what belongs to managed files is remembered."""
-
-    host: Host
-    values: dict[str, str]
-    errors: dict[str, int]
-
-    def text(self, path: str) -> str | None:
-        text = read_text(self.host, path)
-        return text or None
-
-    def number(self, path: str) -> int | None:
-        text = self.text(path)
-        return int(text) if text is not None and text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and len(text) < 19 else None
-
-    def identity(self, path: str) -> int | None:
-        number = self.number(path)
-        return None if number is None or number in _NO_ID else number
-
-    def cpus(self, path: str) -> frozenset[int] | None:
-        text = self.text(path)
-        try:
-            return None if text is None else parse_cpulist(text)
-        except ValueError:
-            return None
-
-    def managed(self, path: str) -> str | None:
-        """The text of a managed file, kept for the diff; its errno otherwise."""
-        try:
-            text = self.host.read(path).decode("ascii", "replace").strip()
-        except OSError as failure:
-            self.errors[path] = failure.errno or errno.EIO
-            return None
-        self.values[path] = text
-        return text
-
-    def names(self, path: str) -> tuple[str, ...]:
-        try:
-            return self.host.list(path)
-        except OSError:
-            return ()
-
-
 def discover(host: Host) -> Discovery:
     """Read the whole machine.
 
     Errors: HostError where not even the list of CPUs can be read.
     """
-    reader = _Reader(host, {}, {})
+    reader = Reader(host, {}, {})
     present, online = _cpu_lists(reader)
     groups: list[Group] = []
     boost = _discover_boost(reader, groups)
@@ -107,16 +62,19 @@ def discover(host: Host) -> Discovery:
         uncore=_discover_uncore(reader, groups),
         boost=boost,
         driver_status=next(filter(None, map(reader.text, _STATUS_FILES)), None),
+        power_zones=discover_zones(reader, groups),
+        fabrics=discover_fabrics(reader, groups),
+        fabric_fault=fabric_fault(reader),
     )
     return Discovery(machine, tuple(groups), Observed(reader.values, reader.errors), _sentinels(reader, domains))
 
 
 def check_tree(host: Host) -> None:
     """See that a tree lists its CPUs, before anything is made for it. Errors: HostError."""
-    _cpu_lists(_Reader(host, {}, {}))
+    _cpu_lists(Reader(host, {}, {}))
 
 
-def _cpu_lists(reader: _Reader) -> tuple[frozenset[int], frozenset[int]]:
+def _cpu_lists(reader: Reader) -> tuple[frozenset[int], frozenset[int]]:
     online = reader.cpus(f"{CPU_ROOT}/online")
     present = reader.cpus(f"{CPU_ROOT}/present")
     if online is None:
@@ -126,7 +84,7 @@ def _cpu_lists(reader: _Reader) -> tuple[frozenset[int], frozenset[int]]:
     return (present or online) | online, online
 
 
-def _architecture(reader: _Reader) -> str | None:
+def _architecture(reader: Reader) -> str | None:
     if reader.host.live:
         return os.uname().machine
     modalias = reader.text(f"{CPU_ROOT}/modalias") or ""
@@ -134,14 +92,15 @@ def _architecture(reader: _Reader) -> str | None:
     return {"x86": "x86_64", "aarch64": "aarch64"}.get(kind)
 
 
-def _discover_cpu(reader: _Reader, cpu: int, online: bool, domain: int | None, idle: tuple[IdleState, ...]) -> Cpu:
+def _discover_cpu(reader: Reader, cpu: int, online: bool, domain: int | None, idle: tuple[IdleState, ...]) -> Cpu:
     topology = f"{CPU_ROOT}/cpu{cpu}/topology"
     siblings = (reader.cpus(f"{topology}/thread_siblings_list") or reader.cpus(f"{topology}/core_cpus_list") or frozenset()) if online else frozenset()
     package, die, cluster, core = (reader.identity(f"{topology}/{name}") if online else None for name in ("physical_package_id", "die_id", "cluster_id", "core_id"))
     return Cpu(cpu, online, package, die, cluster, core, tuple(sorted(siblings)), domain, idle)
 
 
-def _discover_boost(reader: _Reader, groups: list[Group]) -> bool | None:
+def _discover_boost(reader: Reader, groups: list[Group]) -> bool | None:
+    """The node's switch, or where there is none those of all policies, which are then set alike."""
     for folder, attribute in _SWITCHES:
         path = f"{folder}/{attribute.file}"
         text = reader.managed(path)
@@ -149,10 +108,18 @@ def _discover_boost(reader: _Reader, groups: list[Group]) -> bool | None:
             groups.append(Group("boost", Kind.BOOST, "boost", attribute.file, (ManagedFile(attribute, path, attribute.file),)))
             return (text == "1") is (attribute is table.BOOST)
         reader.errors.pop(path, None)
-    return None
+    names = [name for name in reader.names(f"{CPU_ROOT}/cpufreq") if name.startswith("policy") and name[6:].isdigit()]
+    files = tuple(ManagedFile(table.BOOST, f"{CPU_ROOT}/cpufreq/{name}/boost", name) for name in names)
+    shown = [reader.managed(item.path) for item in files]
+    if not shown or any(text not in ("0", "1") for text in shown):
+        for item in files:
+            reader.errors.pop(item.path, None)
+        return None
+    groups.append(Group("boost", Kind.BOOST, "boost", "policies", files))
+    return "1" in shown
 
 
-def _discover_domains(reader: _Reader, present: frozenset[int], online: frozenset[int], boost_off: bool, groups: list[Group]) -> list[FrequencyDomain]:
+def _discover_domains(reader: Reader, present: frozenset[int], online: frozenset[int], boost_off: bool, groups: list[Group]) -> list[FrequencyDomain]:
     found: dict[int, FrequencyDomain] = {}
     covered: set[int] = set()
     policies = (name for name in reader.names(f"{CPU_ROOT}/cpufreq") if name.startswith("policy") and name[6:].isdigit())
@@ -166,7 +133,7 @@ def _discover_domains(reader: _Reader, present: frozenset[int], online: frozense
 
 
 def _add_domain(
-    reader: _Reader, folder: str, cpu: int | None, online: frozenset[int], boost_off: bool, found: dict[int, FrequencyDomain], covered: set[int], groups: list[Group]
+    reader: Reader, folder: str, cpu: int | None, online: frozenset[int], boost_off: bool, found: dict[int, FrequencyDomain], covered: set[int], groups: list[Group]
 ) -> None:
     related = reader.cpus(f"{folder}/related_cpus") or (frozenset() if cpu is None else frozenset({cpu}))
     if not related & online or related & covered or reader.text(f"{folder}/scaling_driver") is None:
@@ -178,7 +145,7 @@ def _add_domain(
     groups.append(_domain_group(domain, folder, online))
 
 
-def _read_domain(reader: _Reader, folder: str, number: int, cpus: tuple[int, ...], boost_off: bool) -> FrequencyDomain:
+def _read_domain(reader: Reader, folder: str, number: int, cpus: tuple[int, ...], boost_off: bool) -> FrequencyDomain:
     available = _numbers(reader.text(f"{folder}/scaling_available_frequencies"))
     top = reader.number(f"{folder}/cpuinfo_max_freq")
     named = reader.number(f"{folder}/amd_pstate_max_freq")
@@ -186,8 +153,8 @@ def _read_domain(reader: _Reader, folder: str, number: int, cpus: tuple[int, ...
     if boost_off and named is None:
         limits.append(_cppc_top(reader, cpus[0]))
     settings = CpufreqSettings(
-        min_khz=_as_number(reader.managed(f"{folder}/{table.MIN_FREQ.file}")),
-        max_khz=_as_number(reader.managed(f"{folder}/{table.MAX_FREQ.file}")),
+        min_khz=as_number(reader.managed(f"{folder}/{table.MIN_FREQ.file}")),
+        max_khz=as_number(reader.managed(f"{folder}/{table.MAX_FREQ.file}")),
         governor=reader.managed(f"{folder}/{table.GOVERNOR.file}"),
         epp=reader.managed(f"{folder}/{table.EPP.file}") or None,
     )
@@ -205,7 +172,7 @@ def _read_domain(reader: _Reader, folder: str, number: int, cpus: tuple[int, ...
     )
 
 
-def _cppc_top(reader: _Reader, cpu: int) -> int | None:
+def _cppc_top(reader: Reader, cpu: int) -> int | None:
     """The boosted maximum that firmware names, for when boost is off and no cpufreq file does (kernel, acpi/cppc_sysfs)."""
     highest, nominal, mhz = (reader.number(f"{CPU_ROOT}/cpu{cpu}/acpi_cppc/{name}") for name in ("highest_perf", "nominal_perf", "nominal_freq"))
     return mhz * 1000 * highest // nominal if highest and nominal and mhz else None
@@ -213,10 +180,6 @@ def _cppc_top(reader: _Reader, cpu: int) -> int | None:
 
 def _numbers(text: str | None) -> tuple[int, ...]:
     return tuple(sorted({int(word) for word in (text or "").split() if word.isascii() and word.isdigit()}))
-
-
-def _as_number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
 def _domain_group(domain: FrequencyDomain, folder: str, online: frozenset[int]) -> Group:
@@ -228,7 +191,7 @@ def _domain_group(domain: FrequencyDomain, folder: str, online: frozenset[int]) 
     return Group(f"cpufreq:{domain.id}", Kind.CPUFREQ, domain.id, domain.driver or "", files, tuple(sorted(online.intersection(domain.cpus))), hardware)
 
 
-def _discover_idle(reader: _Reader, cpu: int, online: bool, driver: str, groups: list[Group]) -> tuple[IdleState, ...]:
+def _discover_idle(reader: Reader, cpu: int, online: bool, driver: str, groups: list[Group]) -> tuple[IdleState, ...]:
     folder = f"{CPU_ROOT}/cpu{cpu}/cpuidle"
     numbers = sorted(int(name[5:]) for name in reader.names(folder) if name.startswith("state") and name[5:].isascii() and name[5:].isdigit())
     states, files = [], []
@@ -245,7 +208,7 @@ def _discover_idle(reader: _Reader, cpu: int, online: bool, driver: str, groups:
     return tuple(states)
 
 
-def _discover_uncore(reader: _Reader, groups: list[Group]) -> tuple[UncoreEntry, ...]:
+def _discover_uncore(reader: Reader, groups: list[Group]) -> tuple[UncoreEntry, ...]:
     """Entries of the TPMI layout where there are any, else of the older one; both at once describe the same hardware."""
     names = reader.names(UNCORE_ROOT)
     tpmi = [name for name in names if name.startswith("uncore") and _is_number(name[6:])]
@@ -262,9 +225,9 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _read_uncore(reader: _Reader, name: str) -> UncoreEntry | None:
+def _read_uncore(reader: Reader, name: str) -> UncoreEntry | None:
     folder = f"{UNCORE_ROOT}/{name}"
-    low, high = (_as_number(reader.managed(f"{folder}/{row.file}")) for row in (table.UNCORE_MIN, table.UNCORE_MAX))
+    low, high = (as_number(reader.managed(f"{folder}/{row.file}")) for row in (table.UNCORE_MIN, table.UNCORE_MAX))
     package, die = reader.identity(f"{folder}/package_id"), reader.identity(f"{folder}/die_id")
     words = name.split("_")
     if len(words) == 4 and _is_number(words[1]) and _is_number(words[3]):
@@ -291,7 +254,7 @@ def _uncore_group(entry: UncoreEntry) -> Group:
     return Group(f"uncore:{entry.name}", Kind.UNCORE, entry.name, "intel_uncore_frequency", files, (), hardware)
 
 
-def _sentinels(reader: _Reader, domains: Iterable[FrequencyDomain]) -> dict[str, bytes]:
+def _sentinels(reader: Reader, domains: Iterable[FrequencyDomain]) -> dict[str, bytes]:
     """Files whose change means that the machine is another one, with what they held (rule A2)."""
     folders = [f"{CPU_ROOT}/cpu{domain.cpus[0]}/cpufreq" for domain in domains]
     candidates = [

@@ -4,7 +4,7 @@ For tests and simulation. It is built from a machine and holds requests apart fr
 tests/kernel runs the same operations on it and on real drivers, and where they differ this module is wrong. Numbers in
 comments are the kernel facts that docs/kernel-facts.md lists.
 
-It cannot do: scaling_cur_freq and other measured values, powercap, driver modules coming and going, and the intervals in
+It cannot do: scaling_cur_freq and other measured values, energy counters, driver modules coming and going, and the intervals in
 which a real policy is half-way between two settings.
 """
 
@@ -18,6 +18,7 @@ from kpm_applier.host import write_one_by_one
 from kpm_applier.kernel_devices import read_idle, read_topology, read_uncore
 from kpm_applier.kernel_paths import parse_path
 from kpm_applier.kernel_policy import EPP_WORDS, Policy
+from kpm_applier.kernel_power import PowerFiles
 from kpm_applier.kernel_texts import UNLIMITED, fail, first_word, parse_integer, parse_request, parse_switch
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.machine import CpufreqSettings, FrequencyDomain, Machine, UncoreEntry
@@ -78,6 +79,7 @@ class KernelModel:
     clock: float = 0.0
     returns: dict[int, int] = field(factory=dict)
     default_epp: str = "performance"
+    power: PowerFiles = field(factory=PowerFiles)
     _disabled: dict[int, int] = field(factory=dict)
     _uncore: dict[str, UncoreEntry] = field(factory=dict)
     _policy_of: dict[int, int] = field(factory=dict)
@@ -88,6 +90,7 @@ class KernelModel:
     def __attrs_post_init__(self) -> None:
         self.boost, self.status = self.machine.boost, self.machine.driver_status
         self.offline = {cpu.id for cpu in self.machine.cpus if not cpu.online}
+        self.power = PowerFiles.of(self.machine)
         self._uncore = {entry.name: entry for entry in self.machine.uncore}
         for cpu in self.machine.cpus:
             self._disabled[cpu.id] = sum(1 << state.index for state in cpu.idle if not state.enabled)
@@ -130,6 +133,8 @@ class KernelModel:
             cpu = self.machine.by_id.get(int(words[0][3:]))
             if cpu is not None and cpu.idle:
                 return tuple(sorted(f"state{state.index}" for state in cpu.idle))
+        if names := self.power.names(path):
+            return names
         raise fail(errno.ENOENT, path)
 
     def read(self, path: str) -> bytes:
@@ -211,6 +216,8 @@ class KernelModel:
     # --- reading ---
 
     def _read(self, path: str) -> str:
+        if self.power.knows(path):
+            return self.power.read(path)
         area, number, state, name = parse_path(path)
         if area in ("policy", "cpu-cpufreq"):
             policy = self._policy_with(area, number, name, path)
@@ -258,6 +265,9 @@ class KernelModel:
 
     def _write(self, path: str, text: str) -> None:
         """A write; one to a file that cannot be opened fails whatever it says, an empty one does nothing else."""
+        if self.power.knows(path):
+            self.power.write(path, text)
+            return
         area, number, state, name = parse_path(path)
         if area in ("policy", "cpu-cpufreq"):
             policy = self._policy_with(area, number, name, path)

@@ -5,7 +5,7 @@ descriptors, compares bytes, and does nothing else (rules A1 to A7).
 """
 
 import errno
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from attrs import define, evolve, field, frozen
 
@@ -14,7 +14,8 @@ from kpm_applier.attributes import Group, Kind
 from kpm_applier.diff import Repair, diff
 from kpm_applier.discover import Discovery, check_tree, discover, merged, observe, observe_files
 from kpm_applier.host import Host, Watch
-from kpm_applier.state import IN_DOUBT, GroupState, State, StateError, Store, with_baseline, without_void
+from kpm_applier.records import adrift, after_pass, at_rest, in_doubt, outcomes_of
+from kpm_applier.state import GroupState, State, StateError, Store, new_group_state, with_baseline, without_void
 from kpm_applier.targets import Want, released, wanted
 from kpm_planner.changes import Observed, Outcome, Reason, Status, Write
 from kpm_planner.machine import Machine
@@ -165,6 +166,35 @@ class Applier:
             self._put_in_force(plan, wants)
         return report
 
+    def bring(self, planned: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Report]:
+        """Plan for this machine and apply it; where turbo changes, that first, and the rest by the limits that it leaves (rule A2)."""
+        plan = planned(self.machine)
+        if self._in_force is not None and self._in_force.plan == plan:
+            return plan, self.apply(plan)
+        switches = [want for want in self._compare(plan)[0] if want.group.kind is Kind.BOOST]
+        writes = diff(switches, self._found().observed)
+        if not writes:
+            return plan, self.apply(plan)
+        self._keep_limits()
+        before = self._carry_out(switches, writes, obey=True)
+        if not before.writes:
+            return plan, self.apply(plan)
+        self.discover()
+        domains = {group.key: group for group in self._found().groups if group.kind is Kind.CPUFREQ and group.key in self.state.groups}
+        moved = {key: adrift(group, self.state.groups[key]) for key, group in domains.items()}  # by the driver, because of us
+        self._save(evolve(self.state, groups={**self.state.groups, **moved}))
+        plan = planned(self.machine)
+        report = self.apply(plan)
+        return plan, evolve(before.followed_by(report), outcomes=report.outcomes)
+
+    def _keep_limits(self) -> None:
+        """Save what every domain holds: drivers overwrite its limits when turbo changes (kernel-facts K24)."""
+        found = self._found()
+        domains = [group for group in found.groups if group.kind is Kind.CPUFREQ and group.key not in self.state.groups]
+        self._take_in(observe(self.host, domains))
+        shown = self._found().observed.values
+        self._save(evolve(self.state, groups={**self.state.groups, **{group.key: new_group_state(group, shown) for group in domains}}))
+
     def restore(self) -> Report:
         """Put every owned group back to its baseline and drop it from the state. Errors: StateError."""
         self._look()
@@ -245,7 +275,7 @@ class Applier:
             late = tuple(write for write in diff(wants, applied.observed) if write.reason is Reason.DRIFT and write.old != write.value and write.path not in left)
             drift, left = (*drift, *late), left.union(write.path for write in late)
         self._count(drift)
-        outcomes = _outcomes(wants, writes, applied, left)
+        outcomes = outcomes_of(wants, writes, applied, left)
         self._pause({write.group for write in drift} | {item.group for item in outcomes if item.status is Status.FAILED})
         return Report(applied.writes, outcomes, drift, self._record(wants, applied, left, intended))
 
@@ -256,7 +286,7 @@ class Applier:
         for want in wants:
             key = (want.record, want.values)  # by value: from here on equal records are one object
             if key not in seen:
-                seen[key] = _intended(want)
+                seen[key] = in_doubt(want)
             groups[want.group.key] = seen[key]
         if groups != self.state.groups:
             self._save(evolve(self.state, groups=groups))
@@ -274,11 +304,11 @@ class Applier:
                 groups.pop(key, None)
                 dropped.append(key)
             elif applied.right:
-                groups[key] = _settled(want, groups[key], seen)
+                groups[key] = at_rest(want, groups[key], seen)
             else:
-                groups[key] = _recorded(want, applied, left, seen)
+                groups[key] = after_pass(want, applied, left, seen)
             if want.floating and key in groups:
-                groups[key] = _adrift(want, groups[key])
+                groups[key] = adrift(want.group, groups[key])
         if groups != self.state.groups:
             try:
                 self._save(evolve(self.state, groups=groups))
@@ -323,80 +353,3 @@ def _without(writes: Sequence[Write], left: Collection[str]) -> tuple[Write, ...
 def _leaves_unread(wants: Sequence[Want], writes: Sequence[Write]) -> bool:
     """Whether some file would go unread in a pass: groups that are written are read to verify them, all others not."""
     return len({write.group for write in writes}) < len(wants)
-
-
-def _intended(want: Want) -> GroupState:
-    """A group's record while its new requests are being written."""
-    record, values = want.record, want.values
-    if record.requested == values:
-        return record
-    settled = tuple(before if asked == value else IN_DOUBT for asked, before, value in zip(record.requested, record.settled, values, strict=True))
-    return GroupState(want.group.driver, record.labels, record.baseline, values, settled)
-
-
-def _settled(want: Want, intended: GroupState, seen: dict[tuple[object, ...], GroupState]) -> GroupState:
-    """A group's record when every written file shows what was asked; equal records are one value."""
-    if IN_DOUBT not in intended.settled:
-        return intended
-    key = (id(intended), want.values)
-    if key not in seen:
-        steps = zip(intended.settled, want.values, strict=True)
-        seen[key] = evolve(intended, settled=tuple(value if before == IN_DOUBT else before for before, value in steps))
-    return seen[key]
-
-
-def _recorded(want: Want, applied: Applied, left: Collection[str], seen: dict[tuple[object, ...], GroupState]) -> GroupState:
-    """A group's record after a pass; equal records are one value.
-
-    A write that failed leaves its file's request as it was; a foreign value that was left is not where ours settled.
-    """
-    record, values, failures = want.record, applied.observed.values, applied.failures
-    paths = want.group.paths
-    requested, settled = want.values, tuple([values.get(path) for path in paths])
-    if failures or left:
-        requested = tuple(before if path in failures else now for path, before, now in zip(paths, record.requested, requested, strict=True))
-        settled = tuple(before if path in failures or path in left else now for path, before, now in zip(paths, record.settled, settled, strict=True))
-    key = (id(record), requested, settled)
-    if key not in seen:
-        seen[key] = GroupState(want.group.driver, record.labels, record.baseline, requested, settled)
-    return seen[key]
-
-
-def _adrift(want: Want, record: GroupState) -> GroupState:
-    """The record of a group whose limits the scaler sets: nobody knows where they are, so the next plan without it writes them."""
-    steps = zip(want.group.files, record.settled, strict=True)
-    return evolve(record, settled=tuple(IN_DOUBT if item.attribute.limit else before for item, before in steps))
-
-
-def _outcomes(wants: Iterable[Want], writes: Sequence[Write], applied: Applied, left: Collection[str]) -> tuple[Outcome, ...]:
-    """Outcomes of the files that were touched and do not show what was asked of them, and of those that could not be."""
-    lost = tuple(_lost(want.group, path, text, applied) for want in wants for path, text in want.lost)
-    if applied.right and not left:
-        return lost
-    shown = applied.observed.values
-    touched = {write.path: write for write in (*writes, *applied.writes)}
-    odd = {path for path, write in touched.items() if shown.get(path) != write.value or path in applied.failures}.union(left)
-    found = (
-        _outcome(want.group, item.path, target or "", applied, item.path in left)
-        for want in wants
-        for item, target in zip(want.group.files, want.values, strict=True)
-        if item.path in odd
-    )
-    return (*found, *lost) if odd else lost
-
-
-def _lost(group: Group, path: str, wanted_text: str, applied: Applied) -> Outcome:
-    """A file that was not written because what it held could not be read, and so could not be given back."""
-    return Outcome(path, group.key, Status.FAILED, wanted_text, None, applied.observed.errors.get(path, errno.EIO))
-
-
-def _outcome(group: Group, path: str, target: str, applied: Applied, foreign: bool) -> Outcome:
-    shows = applied.observed.values.get(path)
-    number = applied.failures.get(path) or (applied.observed.errors.get(path, errno.EIO) if shows is None else None)
-    if foreign:
-        status = Status.DRIFTED
-    elif number is not None:
-        status = Status.OFFLINE if group.kind is Kind.CPUFREQ and number == errno.EBUSY and shows is None else Status.FAILED
-    else:
-        status = Status.UNSETTLED if path in applied.unsettled else Status.LIMITED
-    return Outcome(path, group.key, status, target, shows, number)

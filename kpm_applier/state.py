@@ -10,15 +10,17 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
 from attrs import evolve, field, frozen
 
-from kpm_applier.attributes import Group
+from kpm_applier.attributes import DF_PSTATE, HSMP_ROOT, Group, Kind
+from kpm_applier.discover_power import zone_uw
+from kpm_planner.budget import CapState
 from kpm_planner.cpuset import format_cpulist, parse_cpulist
-from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+from kpm_planner.machine import Cpu, CpufreqSettings, Fabric, FrequencyDomain, IdleState, Machine, PowerZone, UncoreEntry
 
 VERSION = 1
 #: Baseline of a limit that equalled the hardware's: restored as whatever the hardware's is then.
@@ -106,7 +108,10 @@ def with_baseline(machine: Machine, groups: Iterable[Group], state: State, shown
     uncore = tuple(_uncore(item, held[key]) if (key := f"uncore:{item.name}") in held else item for item in machine.uncore)
     idle: dict[tuple[object, ...], tuple[IdleState, ...]] = {}
     cpus = tuple(_cpu(item, held[key], idle) if (key := f"idle:{item.id}") in held else item for item in machine.cpus)
-    return machine if (domains, uncore, cpus) == (machine.domains, machine.uncore, machine.cpus) else evolve(machine, domains=domains, uncore=uncore, cpus=cpus)
+    zones = tuple(_zone(item, held[key]) if (key := f"cap:{item.name}") in held else item for item in machine.power_zones)
+    fabrics = tuple(_fabric(item, held[key]) if (key := f"fabric:{item.package}") in held else item for item in machine.fabrics)
+    without_us = evolve(machine, domains=domains, uncore=uncore, cpus=cpus, power_zones=zones, fabrics=fabrics)
+    return machine if without_us == machine else without_us
 
 
 def _held(group: Group, owned: GroupState | None, shown: Mapping[str, str]) -> dict[str, str | None]:
@@ -131,6 +136,15 @@ def _uncore(entry: UncoreEntry, held: Mapping[str, str | None]) -> UncoreEntry:
     return evolve(entry, min_khz=_number(held.get("min_freq_khz")), max_khz=_number(held.get("max_freq_khz")))
 
 
+def _zone(zone: PowerZone, held: Mapping[str, str | None]) -> PowerZone:
+    limits = tuple(evolve(limit, limit_uw=zone_uw(zone, held.get(limit.name))) for limit in zone.limits)
+    return evolve(zone, limits=limits, enabled=None if zone.enabled is None else held.get("enabled") == "1")
+
+
+def _fabric(fabric: Fabric, held: Mapping[str, str | None]) -> Fabric:
+    return evolve(fabric, pstates=held.get("df_pstate") or fabric.pstates)
+
+
 def _settings(found: CpufreqSettings, held: Mapping[str, str | None]) -> CpufreqSettings:
     return evolve(
         found,
@@ -143,6 +157,20 @@ def _settings(found: CpufreqSettings, held: Mapping[str, str | None]) -> Cpufreq
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdigit() else None
+
+
+def asked_fabrics(state: State) -> dict[str, str]:
+    """Path of each fabric's file → what it was last set to, which nothing reads back."""
+    label = DF_PSTATE.file
+    texts = {key: item.of(label)[2] or item.of(label)[1] for key, item in state.groups.items() if key.startswith(f"{Kind.FABRIC}:")}
+    return {f"{HSMP_ROOT}/socket{key.partition(':')[2]}/{label}": text for key, text in texts.items() if text is not None}
+
+
+def cap_in_force(shown: Machine, owned: Container[str]) -> CapState | None:
+    """The power that the packages are capped at by us, as their files show it; whose cap it was nobody knows any more."""
+    ours = [zone for zone in shown.power_zones if f"{Kind.CAP}:{zone.name}" in owned]
+    limits = [next((limit.limit_uw for limit in zone.limits if limit.limit_uw is not None), None) for zone in ours]
+    return None if not limits or None in limits else CapState("", sum(uw for uw in limits if uw is not None))
 
 
 def without_void(state: State, groups: Iterable[Group]) -> State:

@@ -6,7 +6,9 @@ from attrs import evolve, frozen
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Group, Kind
+from kpm_applier.discover_power import zone_text
 from kpm_applier.state import GroupState, State, aligned, baseline_text, completed, new_group_state
+from kpm_planner.caps import CapTarget
 from kpm_planner.changes import Observed
 from kpm_planner.machine import Machine
 from kpm_planner.plan import CpuGroup, NodePlan
@@ -40,6 +42,10 @@ def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: 
     """What a plan asks of every group it claims or we own; held and offline ones are left out."""
     cpu_groups = {cpu: group for group in plan.groups for cpu in group.cpus}
     uncore = {target.entry.name: target for target in plan.uncore}
+    caps = {target.zone.id: target for target in plan.caps}
+    fabrics = {target.fabric.package: target for target in plan.fabrics}
+    #: Drivers overwrite the limits of every domain when turbo changes, also of those that are to be left as they are (K24).
+    anything_held = any(item.held and item.pool is not Pool.OFFLINE for item in plan.groups)
     floating = {item.domain for item in plan.scaling if item.by_limits}
     wants = []
     seen: _Seen = {}
@@ -55,10 +61,15 @@ def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: 
             target = uncore.get(str(group.id))
             asked = None if target is None else (_text(target.min_khz), _text(target.max_khz))
             because = () if target is None else target.because
+        elif group.kind is Kind.CAP:
+            asked, because = _ask_cap(group, caps.get(str(group.id)))
+        elif group.kind is Kind.FABRIC:
+            fabric = fabrics.get(int(group.id))
+            asked, because = (None, ()) if fabric is None else ((fabric.pstates,), fabric.because)
         else:
-            asked, because = _ask_boost(group, plan.boost), ("boost switch of the node",)
+            asked, because = None if anything_held else _ask_boost(group, plan.boost), ("turbo of the node",)
         if asked is not None:
-            want = _want(group, asked, because, observed, state)
+            want = _want(group, asked, because, observed, state, kept=group.kind is Kind.CPUFREQ and plan.boost is not None)
             if want is not None:
                 wants.append(evolve(want, floating=True) if group.kind is Kind.CPUFREQ and group.id in floating else want)
     return tuple(wants)
@@ -70,9 +81,10 @@ def released(groups: Iterable[Group], observed: Observed, state: State) -> tuple
     return tuple(want for want in wants if want is not None)
 
 
-def _want(group: Group, asked: tuple[str | None, ...], because: tuple[str, ...], observed: Observed, state: State) -> Want | None:
+def _want(group: Group, asked: tuple[str | None, ...], because: tuple[str, ...], observed: Observed, state: State, *, kept: bool = False) -> Want | None:
+    """kept: the group stays ours, at baseline, though nothing is asked: turbo, which is ours, moves its limits."""
     record = state.groups.get(group.key)
-    claimed = asked.count(None) < len(asked)
+    claimed = kept or asked.count(None) < len(asked)
     if record is None:
         if not claimed:
             return None
@@ -134,6 +146,14 @@ def _disable(on: bool | None) -> str | None:
 
 
 def _ask_boost(group: Group, boost: bool | None) -> tuple[str | None, ...]:
-    if boost is None:
-        return (None,)
-    return ("1" if boost is (group.files[0].attribute is table.BOOST) else "0",)
+    text = None if boost is None else "1" if boost is (group.files[0].attribute is table.BOOST) else "0"
+    return (text,) * len(group.files)
+
+
+def _ask_cap(group: Group, target: CapTarget | None) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+    """The limits by name, and the switch with them: a limit works only where that is on."""
+    if target is None:
+        return None, ()
+    limits = {limit.name: None if uw is None else zone_text(target.zone, uw) for limit, uw in zip(target.zone.limits, target.limits, strict=True)}
+    capped = any(text is not None for text in limits.values())
+    return tuple(limits.get(item.label, "1" if capped else None) for item in group.files), target.because

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
+from kpm_planner.caps import CapTarget
 from kpm_planner.cpuset import format_cpulist
+from kpm_planner.fabric import FabricTarget
 from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.profiles import Target
 
@@ -36,6 +38,52 @@ def explain_pod(plan: NodePlan, namespace: str, name: str) -> tuple[str, ...]:
     head = "owns CPUs" if lines else "owns no CPUs"
     lines += [str(problem) for problem in plan.problems if problem.object == f"Pod/{namespace}/{name}"]
     return (f"pod {namespace}/{name} on node {plan.node}: {head}", *_indent(lines))
+
+
+def explain_cap(plan: NodePlan, name: str) -> tuple[str, ...]:
+    """Lines that say why the power of a package is limited as it is; empty where the plan has no such zone."""
+    target = next((item for item in plan.caps if item.zone.name == name), None)
+    if target is None:
+        return ()
+    until = f", which time does not change before {plan.valid_until:%Y-%m-%dT%H:%M:%SZ}" if plan.valid_until is not None else ""
+    related = [str(problem) for problem in plan.problems if problem.object.startswith("PowerCap/")]
+    return (f"power of {name} on node {plan.node}: {describe_cap(target)}{until}", *_indent(target.because), *_indent(related))
+
+
+def explain_uncore(plan: NodePlan, name: str) -> tuple[str, ...]:
+    """Lines that say why an uncore entry, or fabric-N of AMD's package N, is limited as it is; empty where the plan has none of this name."""
+    related = _indent(str(problem) for problem in plan.problems if problem.object.startswith("Uncore/"))
+    for target in plan.uncore:
+        if target.entry.name == name:
+            values = "baseline" if target.min_khz is None else f"{target.min_khz}..{target.max_khz} kHz"
+            return (f"uncore {name} on node {plan.node}: {values}", *_indent(target.because), *related)
+    for item in plan.fabrics:
+        if f"fabric-{item.fabric.package}" == name:
+            return (f"{name} on node {plan.node}: {describe_fabric(item)}", *_indent(item.because), *related)
+    return ()
+
+
+def describe_node(plan: NodePlan) -> tuple[str, ...]:
+    """What is asked of the node beside its CPUs, in lines: power, data fabric, turbo."""
+    lines = [f"power {target.zone.name}: {describe_cap(target)}" for target in plan.caps]
+    lines += [f"data fabric of package {target.fabric.package}: {describe_fabric(target)}" for target in plan.fabrics]
+    return (*lines, *(() if plan.boost is None else (f"turbo: {'on' if plan.boost else 'off'}",)))
+
+
+def describe_cap(target: CapTarget) -> str:
+    """The limits of a zone in one line."""
+    pairs = zip(target.zone.limits, target.limits, strict=True)
+    return ", ".join(f"{limit.name} {watts(uw)}" for limit, uw in pairs if uw is not None) or "baseline"
+
+
+def describe_fabric(target: FabricTarget) -> str:
+    """What is asked of a data fabric in one line."""
+    return "baseline" if target.pstates is None else f"P-state {target.pstates}" if " " not in target.pstates else f"slowest and fastest P-state {target.pstates}"
+
+
+def watts(uw: int | None) -> str:
+    """A power in watts."""
+    return "unknown" if uw is None else f"{uw / 1_000_000:g} W"
 
 
 def describe_target(group: CpuGroup) -> str:

@@ -1,4 +1,4 @@
-"""A machine as values: CPUs, frequency domains, idle states, uncore entries.
+"""A machine as values: CPUs, frequency domains, idle states, uncore entries, power zones, fabrics.
 
 A machine is discovered from sysfs, read from a file or described by hand. The settings in it are what the files hold;
 for planning, the applier puts the baseline of every owned group in their place.
@@ -91,6 +91,43 @@ class UncoreEntry:
 
 
 @frozen
+class PowerLimit:
+    """One limit of a zone. Units: µW. file: what sets it, below the zone's folder; max_uw: None where it is not known."""
+
+    name: str
+    file: str
+    limit_uw: int | None = None
+    max_uw: int | None = None
+
+
+@frozen
+class PowerZone:
+    """What caps the power of a package, or of one die of it.
+
+    id: its folder below /sys, or socketN of the HSMP device. control: intel-rapl, amd_hsmp_hwmon or hsmp. enabled: None
+    where there is no switch. mirror_uw: the long-term limit of the memory-mapped twin, in force where it is lower.
+    """
+
+    id: str
+    name: str
+    control: str
+    package: int
+    die: int | None = None
+    enabled: bool | None = None
+    limits: tuple[PowerLimit, ...] = ()
+    mirror_uw: int | None = None
+
+
+@frozen
+class Fabric:
+    """The data fabric of one AMD package. protocol: of its HSMP; pstates: what was last asked, "auto" for nothing."""
+
+    package: int
+    protocol: int | None = None
+    pstates: str = "auto"
+
+
+@frozen
 class CoreKind:
     """What decides a CPU's targets beside its profile: its domain's capability and settings, its idle states."""
 
@@ -100,7 +137,10 @@ class CoreKind:
 
 @frozen
 class Machine:
-    """A whole machine. driver_status: the mode of intel_pstate or amd_pstate; boost: None where there is no switch."""
+    """A whole machine. driver_status: the mode of intel_pstate or amd_pstate; boost: None where there is no switch.
+
+    fabric_fault: why an HSMP device that is there is of no use.
+    """
 
     architecture: str | None = None
     cpu_model: str | None = None
@@ -111,6 +151,9 @@ class Machine:
     boost: bool | None = None
     driver_status: str | None = None
     kernel: str | None = None
+    power_zones: tuple[PowerZone, ...] = ()
+    fabrics: tuple[Fabric, ...] = ()
+    fabric_fault: str = ""
 
     @cached_property
     def online(self) -> frozenset[int]:

@@ -10,9 +10,12 @@ from datetime import datetime
 from attrs import evolve, field, frozen
 
 from kpm_planner.allocation import Allocation, ContainerRef
+from kpm_planner.budget import CapState, Signals
 from kpm_planner.capacity import plan_capacity
+from kpm_planner.caps import CapTarget, baseline_caps, plan_caps
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.domains import combine, frequency_part, in_force
+from kpm_planner.fabric import FabricTarget
 from kpm_planner.intent import Intent, Node
 from kpm_planner.machine import FrequencyDomain, Machine
 from kpm_planner.ownership import resolve_ownership
@@ -21,7 +24,8 @@ from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import BASELINE, Resolved, ResolvedProfile, Target, resolve_profile
 from kpm_planner.scaling import ScaledCpu, ScaledDomain, scaled_domains
 from kpm_planner.selection import Accepted, accept, config_of, reference, selector_problems, selects
-from kpm_planner.uncore import UncoreTarget, plan_uncore
+from kpm_planner.turbo import plan_turbo
+from kpm_planner.uncore import UncoreTarget, baseline_uncore, plan_uncore
 
 _BASELINE = Resolved(BASELINE)
 
@@ -45,6 +49,8 @@ class NodePlan:
 
     profiles: those that are offered on the node, valid or not, by name, without the targets that they gave.
     scaling: frequency domains whose speed, within their limits, follows telemetry.
+    boost: whether turbo is to be on; None is baseline. cap_state: for the signals of the next plan. by_demand: whether the
+    division of a power budget follows measured power.
     valid_until: when time alone makes it another plan; None for never.
     """
 
@@ -57,6 +63,10 @@ class NodePlan:
     valid_until: datetime | None = None
     profiles: tuple[ResolvedProfile, ...] = ()
     scaling: tuple[ScaledDomain, ...] = ()
+    fabrics: tuple[FabricTarget, ...] = ()
+    caps: tuple[CapTarget, ...] = ()
+    cap_state: CapState | None = None
+    by_demand: bool = False
 
 
 @frozen
@@ -74,6 +84,7 @@ class NodeInput:
     node: Node
     machine: Machine
     allocation: Allocation = Allocation()
+    signals: Signals = Signals()
 
 
 @frozen
@@ -88,23 +99,21 @@ class _Part:
 def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | None = None) -> NodePlan:
     """The plan of one node.
 
-    item.machine holds the baseline of owned groups as its settings. instant: for rules that depend on time; none of
-    today's does, so valid_until is None. Never raises for what the objects say: that is in `problems`.
+    item.machine holds the baseline of owned groups as its settings. instant: aware; only caps depend on it, and left out,
+    1970 begins. Never raises for what the objects say: that is in `problems`.
     """
-    del instant
     accepted = intent if isinstance(intent, Accepted) else accept(intent)
     node, machine, allocation = item.node, item.machine, item.allocation
     config, problems = config_of(accepted, node)
     if problems:
-        pools = unmanaged(machine, "the PowerConfig does not select this node")
-        uncore = tuple(UncoreTarget(entry, because=("the PowerConfig does not select this node",)) for entry in machine.uncore)
-        return NodePlan(node.name, _groups(_cut(pools, machine)), uncore, {}, tuple(problems))
+        return _unmanaged(node, machine, problems)
     profiles = _profiles(node, accepted, machine)
     ownership = resolve_ownership(allocation, config.custom_devices if config else ())
     pools = assign_pools(node, accepted, profiles, allocation, ownership, machine)
     parts, domain_problems = _settle_domains(_cut(pools, machine), machine)
     resources, capacity_problems = plan_capacity(profiles.values(), allocation, machine)
-    uncore, uncore_problems = plan_uncore(node, accepted, machine)
+    uncore, turbo = plan_uncore(node, accepted, machine), plan_turbo(node, accepted, machine)
+    caps = plan_caps(node, accepted, machine, instant, item.signals)
     found = [
         *(problem for resolved in profiles.values() for problem in resolved.problems),
         *(problem for name, profile in accepted.profiles.items() if name not in profiles for problem in selector_problems(profile.node_selector, reference(profile))),
@@ -113,10 +122,24 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         *domain_problems,
         *_sibling_problems(parts, machine),
         *capacity_problems,
-        *uncore_problems,
+        *uncore.problems,
+        *turbo.problems,
+        *caps.problems,
     ]
-    offered = tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles))
-    return NodePlan(node.name, _groups(parts), uncore, resources, _named(found, node), profiles=offered, scaling=scaled_domains(_scaled(parts, machine)))
+    return NodePlan(
+        node.name, _groups(parts), uncore.entries, resources, _named(found, node), turbo.wanted, caps.until,
+        profiles=tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles)),
+        scaling=scaled_domains(_scaled(parts, machine)),
+        fabrics=uncore.fabrics, caps=caps.targets, cap_state=caps.state, by_demand=caps.demand,
+    )  # fmt: skip
+
+
+def _unmanaged(node: Node, machine: Machine, problems: tuple[Problem, ...]) -> NodePlan:
+    """The plan of a node that is none of ours: everything at baseline."""
+    reason = "the PowerConfig does not select this node"
+    uncore = baseline_uncore(machine, reason)
+    groups = _groups(_cut(unmanaged(machine, reason), machine))
+    return NodePlan(node.name, groups, uncore.entries, {}, problems, fabrics=uncore.fabrics, caps=baseline_caps(machine, reason))
 
 
 def plan_cluster(intent: Intent, items: Iterable[NodeInput], instant: datetime | None = None) -> ClusterPlan:

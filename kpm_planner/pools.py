@@ -92,7 +92,7 @@ def _matching(node: Node, accepted: Accepted, problems: list[Problem]) -> list[_
     found: list[_Definition] = [item for item in accepted.intent.workloads if selects_map(item.power_node_selector, node.labels)]
     for config in accepted.intent.node_configs:
         problems += selector_problems(config.node_selector, reference(config))
-        if selects(config.node_selector, node.labels):
+        if selects(config.node_selector, node.labels) and (config.shared_power_profile is not None or config.reserved_cpus):
             found.append(config)
     return sorted(found, key=lambda item: precedence_key(item, node))
 

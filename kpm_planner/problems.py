@@ -20,6 +20,14 @@ class Code(StrEnum):
     """The stable codes; a code is never renamed and never used for something else."""
 
     ALLOCATION_UNKNOWN = "allocation-unknown"
+    CAP_CONSTRAINT = "cap-constraint"
+    CAP_MIRROR = "cap-mirror"
+    CAP_RANGE = "cap-range"
+    CAP_SOURCE = "cap-source"
+    CAP_STALE = "cap-stale"
+    CAP_SUPERSEDED = "cap-superseded"
+    CAP_TIME_ZONE = "cap-time-zone"
+    CAP_UNSUPPORTED = "cap-unsupported"
     CAPACITY_CLAMPED = "capacity-clamped"
     CAPACITY_FORMAT = "capacity-format"
     CONFIG_SUPERSEDED = "config-superseded"
@@ -28,6 +36,8 @@ class Code(StrEnum):
     EPP_GOVERNOR = "epp-governor"
     EPP_UNSUPPORTED = "epp-unsupported"
     EPP_WORD = "epp-word"
+    FABRIC_RANGE = "fabric-range"
+    FABRIC_UNSUPPORTED = "fabric-unsupported"
     FREQUENCY_COLLAPSED = "frequency-collapsed"
     FREQUENCY_FORMAT = "frequency-format"
     FREQUENCY_ORDER = "frequency-order"
@@ -64,6 +74,8 @@ class Code(StrEnum):
     SELECTOR_INVALID = "selector-invalid"
     SHARED_SUPERSEDED = "shared-superseded"
     SIBLING_CONFLICT = "sibling-conflict"
+    TURBO_SUPERSEDED = "turbo-superseded"
+    TURBO_UNSUPPORTED = "turbo-unsupported"
     UNCORE_DIE = "uncore-die"
     UNCORE_ENDS = "uncore-ends"
     UNCORE_ORDER = "uncore-order"
@@ -116,6 +128,20 @@ REGISTRY: dict[Code, tuple[str, str]] = {
         "Which CPUs the containers own is not known.",
         "Nothing that could be allocated is written until it is. Offline: give --pod-resources or --assign-cpus.",
     ),
+    Code.CAP_CONSTRAINT: ("The package has no limit of the name that `constraint` asks for.", "Use long_term, or unselect the node."),
+    Code.CAP_MIRROR: (
+        "The memory-mapped twin of the package's limit is lower than the cap, and the hardware obeys the lower one.",
+        "Raise it in firmware, or stop what sets it (thermald); this system never writes it.",
+    ),
+    Code.CAP_RANGE: ("The bounds, the step or the period of the cap make no sense.", "See the message for what is allowed."),
+    Code.CAP_SOURCE: ("The source of the cap is not exactly one valid source.", "Give one of static, schedule, solar, market, external as the message says."),
+    Code.CAP_STALE: ("The external source has not answered lately.", "See to the source; fallbackWatts or no cap holds meanwhile."),
+    Code.CAP_SUPERSEDED: ("Two PowerCaps match one node; one holds.", "Keep one of them."),
+    Code.CAP_TIME_ZONE: ("The time zone does not exist.", "Write a name such as UTC or Europe/Paris."),
+    Code.CAP_UNSUPPORTED: (
+        "The node has nothing that caps the power of a package.",
+        "See `kpm discover`; in a cluster set spec.agent.powerCaps of the PowerConfig, on AMD load amd_hsmp.",
+    ),
     Code.CAPACITY_CLAMPED: ("cpuCapacity is more than the node has, or rounds down to no CPU.", "Lower or raise cpuCapacity."),
     Code.CAPACITY_FORMAT: ("cpuCapacity is neither a whole number from 1 nor a percentage.", 'Write 4 or "75%".'),
     Code.CONFIG_SUPERSEDED: ("More than one PowerConfig; the oldest holds.", "Delete the later one."),
@@ -130,6 +156,11 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.EPP_GOVERNOR: ("Under governor performance the kernel accepts no EPP but performance.", "Drop epp, or choose governor powersave."),
     Code.EPP_UNSUPPORTED: ("The node's driver has no EPP; the rest of the profile applies.", "Remove epp for these nodes, or switch the driver's mode."),
     Code.EPP_WORD: ("The EPP is not one of the four words.", "Write performance, balance_performance, balance_power or power."),
+    Code.FABRIC_RANGE: ("The data-fabric P-states are out of range, the wrong way round, or only one is given.", "0 is the fastest: dfPstateMax at most dfPstateMin."),
+    Code.FABRIC_UNSUPPORTED: (
+        "The node's data fabric cannot be set.",
+        "Load amd_hsmp, turn HSMP on in firmware, use the hsmp overlay; ranges need protocol 5 or 7.",
+    ),
     Code.FREQUENCY_COLLAPSED: ("Minimum and maximum meet at the maximum of one kind of core.", "Lower the minimum, or use percentages."),
     Code.FREQUENCY_FORMAT: ("The value is no frequency.", 'Write MHz (1500), kHz (1500000) or a percentage ("40%").'),
     Code.FREQUENCY_ORDER: ("The minimum lies above the maximum.", "Swap or correct them."),
@@ -166,6 +197,8 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.SELECTOR_INVALID: ("The label selector is not valid; it selects nothing.", "Use In, NotIn, Exists, DoesNotExist as the API has them."),
     Code.SHARED_SUPERSEDED: ("Two objects define the shared pool of one node; the older holds.", "Keep one of them."),
     Code.SIBLING_CONFLICT: ("Hyperthreads of one core have different targets; the hardware runs the higher.", "Give whole cores to one profile."),
+    Code.TURBO_SUPERSEDED: ("Two PowerNodeConfigs set turbo of one node differently; the older holds.", "Keep one of them, or give them the same value."),
+    Code.TURBO_UNSUPPORTED: ("The node has no node-wide switch of turbo.", "None; the rest of the object applies."),
     Code.UNCORE_DIE: ("The package or die does not exist on the node.", "Use one that the message lists."),
     Code.UNCORE_ENDS: ("Only one end of an uncore range is given.", "Give both ends."),
     Code.UNCORE_ORDER: ("The uncore minimum lies above the maximum.", "Swap or correct them."),

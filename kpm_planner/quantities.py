@@ -83,3 +83,28 @@ def duration_ms(text: str) -> int | None:
     number = text.rstrip("ms")
     unit = _DURATION_MS.get(text[len(number) :])
     return int(number) * unit if unit and number.isascii() and number.isdigit() and len(number) < 8 else None
+
+
+_DURATION_S = {"s": 1, "m": 60, "h": 3600}
+
+
+def duration_s(text: str) -> int | None:
+    """Parse a duration of whole seconds, minutes or hours, in seconds; None for any other text.
+
+    >>> duration_s("60s"), duration_s("10m"), duration_s("1h"), duration_s("10ms"), duration_s("")
+    (60, 600, 3600, None, None)
+    """
+    number, unit = text[:-1], _DURATION_S.get(text[-1:])
+    return int(number) * unit if unit and number.isascii() and number.isdigit() and len(number) < 8 else None
+
+
+def clock_minutes(text: str) -> int | None:
+    """Parse a time of day, HH:MM from 00:00 to 23:59, in minutes; None for any other text.
+
+    >>> clock_minutes("08:30"), clock_minutes("24:00"), clock_minutes("8:30"), clock_minutes("25:10:30")
+    (510, None, None, None)
+    """
+    hours, mark, minutes = text.partition(":")
+    if not mark or len(hours) != 2 or len(minutes) != 2 or not (text.isascii() and hours.isdigit() and minutes.isdigit()):
+        return None
+    return int(hours) * 60 + int(minutes) if int(hours) < 24 and int(minutes) < 60 else None

@@ -15,7 +15,7 @@ from kpm_planner.status import cut
 MOST_NODES = 10
 MOST_ERRORS = 32
 #: Warnings that the objects themselves must say: somebody else holds what they ask for.
-_SAID = frozenset({Code.CONFIG_SUPERSEDED, Code.SHARED_SUPERSEDED, Code.UNCORE_SUPERSEDED})
+_SAID = frozenset({Code.CONFIG_SUPERSEDED, Code.SHARED_SUPERSEDED, Code.UNCORE_SUPERSEDED, Code.CAP_SUPERSEDED, Code.TURBO_SUPERSEDED})
 
 
 def _text(description: str) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Which objects count, which nodes they select, and which of two wins: identity, selectors, precedence (design §4)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from attrs import frozen
 
@@ -12,6 +13,7 @@ from kpm_planner.intent import (
     Meta,
     Node,
     NodeSelector,
+    PowerCap,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,
@@ -21,7 +23,7 @@ from kpm_planner.intent import (
 )
 from kpm_planner.problems import Code, Problem, error, warning
 
-PowerObject = PowerProfile | PowerWorkload | PowerNodeConfig | Uncore | PowerConfig
+PowerObject = PowerProfile | PowerWorkload | PowerNodeConfig | Uncore | PowerConfig | PowerCap
 
 _NEWEST = datetime.max.replace(tzinfo=UTC)
 #: Longest name part of an extended resource (Kubernetes qualified names).
@@ -48,8 +50,8 @@ def accept(intent: Intent) -> Accepted:
     Source: design §4, identity, namespaces, selectors; R5 for the order.
     """
     problems: list[Problem] = []
-    kept: dict[type, list[PowerObject]] = {kind: [] for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig)}
-    objects: tuple[PowerObject, ...] = (*intent.profiles, *intent.workloads, *intent.node_configs, *intent.uncores, *intent.configs)
+    kept: dict[type, list[PowerObject]] = {kind: [] for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)}
+    objects: tuple[PowerObject, ...] = (*intent.profiles, *intent.workloads, *intent.node_configs, *intent.uncores, *intent.configs, *intent.caps)
     for obj in objects:
         if _in_system_namespace(obj, problems):
             kept[type(obj)].append(obj)
@@ -63,6 +65,7 @@ def accept(intent: Intent) -> Accepted:
         node_configs=tuple(obj for obj in kept[PowerNodeConfig] if isinstance(obj, PowerNodeConfig)),
         uncores=tuple(obj for obj in kept[Uncore] if isinstance(obj, Uncore)),
         configs=tuple(obj for obj in kept[PowerConfig] if isinstance(obj, PowerConfig)),
+        caps=tuple(obj for obj in kept[PowerCap] if isinstance(obj, PowerCap)),
     )
     problems += _config_problems(accepted.configs)
     return Accepted(accepted, profiles, tuple(sorted(set(problems))))
@@ -116,7 +119,25 @@ def age_key(obj: PowerObject) -> tuple[datetime, str, str]:
     return (obj.meta.created or _NEWEST, obj.meta.namespace or SYSTEM_NAMESPACE.get(obj.group, ""), obj.meta.name)
 
 
-def precedence_key(obj: PowerWorkload | PowerNodeConfig | Uncore, node: Node) -> tuple[datetime, str, int, int, str]:
+_Selecting = TypeVar("_Selecting", Uncore, PowerCap)
+
+
+def holder(objects: Iterable[_Selecting], node: Node, superseded: Code, problems: list[Problem]) -> _Selecting | None:
+    """The one object of a kind that holds on a node; the others that match get a problem. An Uncore without selector is for the node of its name."""
+    matching = []
+    for obj in objects:
+        problems += selector_problems(obj.node_selector, reference(obj))
+        by_selector = selects(obj.node_selector, node.labels)
+        if by_selector or (by_selector is None and isinstance(obj, Uncore) and obj.meta.name == node.name):
+            matching.append(obj)
+    matching.sort(key=lambda item: precedence_key(item, node))
+    for loser in matching[1:]:
+        mark = decided_without_age(matching[0].meta, loser.meta)
+        problems.append(warning(superseded, reference(loser), "", f"{reference(matching[0])} holds on this node already{mark}"))
+    return matching[0] if matching else None
+
+
+def precedence_key(obj: PowerWorkload | PowerNodeConfig | Uncore | PowerCap, node: Node) -> tuple[datetime, str, int, int, str]:
     """Sort key of two objects that claim one thing on a node; the first wins (R5)."""
     created, namespace, name = age_key(obj)
     by_kind = 0 if isinstance(obj, PowerNodeConfig) else 1

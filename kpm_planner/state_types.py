@@ -96,6 +96,24 @@ class UncoreState:
 
 
 @frozen
+class CapState:
+    """The power limit of a package or die. Units: mW."""
+
+    zone: str = field(metadata=_text("Zone by its name."))
+    limit: str = field(metadata=_text("Which of its limits."))
+    requested_milliwatts: int | None = field(default=None, metadata=_text("Asked; left out: baseline. mW."))
+    milliwatts: int | None = field(default=None, metadata=_text("Shown, mW."))
+
+
+@frozen
+class FabricState:
+    """The data fabric of an AMD package; 0 is the fastest P-state."""
+
+    package: int = field(metadata=_text("Package number."))
+    pstates: str = field(default="", metadata=_text("Asked: one P-state, or the slowest and the fastest; left out: automatic."))
+
+
+@frozen
 class PoolSizes:
     """How many CPUs each pool has."""
 
@@ -117,6 +135,9 @@ class PowerNodeStateStatus:
     profiles: tuple[ProfileState, ...] = field(default=(), metadata=_text("Profiles that are offered here."))
     values: tuple[CpuValues, ...] = field(default=(), metadata=_text("Requested and effective values, CPUs with equal ones together."))
     uncore: tuple[UncoreState, ...] = field(default=(), metadata=_text("Uncore entries."))
+    power_caps: tuple[CapState, ...] = field(default=(), metadata=_text("Power limits that are asked for, and what their files show."))
+    fabrics: tuple[FabricState, ...] = field(default=(), metadata=_text("AMD data fabrics that are set."))
+    turbo: bool | None = field(default=None, metadata=_text("Whether turbo is asked to be on; left out: baseline."))
     problems: tuple[ProblemState, ...] = field(default=(), metadata=_text("What could not be honoured."))
     conditions: tuple[Condition, ...] = field(default=(), metadata={"description": "Conditions of the node's agent.", "list_map_keys": ["type"], "maxItems": 32})
     omitted: int | None = field(default=None, metadata=_text("Entries that are left out above for lack of room."))

@@ -4,6 +4,7 @@ Pure functions of the plan, of what the machine shows, and of how the last pass 
 so nothing is sent while nothing changes.
 """
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -20,9 +21,11 @@ from kpm_planner.pools import Pool
 from kpm_planner.problems import Problem, Severity
 from kpm_planner.profiles import frequency_khz
 from kpm_planner.state_types import (
+    CapState,
     Condition,
     ContainerState,
     CpuValues,
+    FabricState,
     PoolSizes,
     PoolState,
     PowerNodeStateStatus,
@@ -34,10 +37,19 @@ from kpm_planner.state_types import (
 )
 
 #: Bytes that each list of a status may take, so that the whole stays below 16 KiB whatever a node is like.
-_CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE = 4800, 3800, 1800, 2200, 600
+_CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE, _CAPS, _FABRICS = 4500, 3500, 1700, 2100, 600, 600, 300
 _LINES_OF_CONTAINERS, _LINES_OF_PROFILES, _LINES_OF_WORKLOADS = 7000, 4500, 3000
 LONGEST_MESSAGE = 240
 _SEPARATOR = " || "
+#: errno of a write to a power limit → reason and what it means (kernel, powercap and amd/hsmp).
+_REFUSALS = {
+    errno.ENODATA: ("Locked", "the limit is locked by firmware"),
+    errno.ENOSYS: ("NoSwitch", "the zone cannot be switched on"),
+    errno.ETIMEDOUT: ("NoAnswer", "the firmware does not answer"),
+}
+_NOT_WRITTEN = ("NotWritten", "the limit could not be written")
+#: A limit that is off by less than one part in so many is rounded, not refused.
+_ROUNDING = 100
 #: Quotes, colons and commas around a key or an entry.
 _AROUND = 8
 _Entry = TypeVar("_Entry")
@@ -66,6 +78,8 @@ def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tu
     values, more_values = _fitted(_values(plan, shown), _VALUES)
     profiles, more_profiles = _fitted([_profile_state(item.profile.meta.name, item.problems) for item in plan.profiles], _PROFILES)
     uncore, more_uncore = _fitted(_uncore(plan, shown), _UNCORE)
+    caps, more_caps = _fitted(_caps(plan, shown), _CAPS)
+    fabrics, more_fabrics = _fitted(tuple(FabricState(item.fabric.package, item.pstates) for item in plan.fabrics if item.pstates is not None), _FABRICS)
     told, more_problems = _fitted(problems, _PROBLEMS)
     pools = {pool: [group for group in plan.groups if group.pool is pool] for pool in Pool}
     return PowerNodeStateStatus(
@@ -76,9 +90,12 @@ def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tu
         profiles=profiles,
         values=values,
         uncore=uncore,
+        power_caps=caps,
+        fabrics=fabrics,
+        turbo=plan.boost,
         problems=told,
         conditions=_conditions(plan, last, features),
-        omitted=(more_containers + more_values + more_profiles + more_uncore + more_problems) or None,
+        omitted=(more_containers + more_values + more_profiles + more_uncore + more_caps + more_fabrics + more_problems) or None,
     )
 
 
@@ -205,6 +222,42 @@ def _uncore(plan: NodePlan, shown: Machine) -> tuple[UncoreState, ...]:
     )
 
 
+def _caps(plan: NodePlan, shown: Machine) -> tuple[CapState, ...]:
+    """Limits that are asked for, with what their files show."""
+    showing = {(zone.id, limit.name): limit.limit_uw for zone in shown.power_zones for limit in zone.limits}
+    return tuple(
+        CapState(target.zone.name, limit.name, uw // 1000, None if (seen := showing.get((target.zone.id, limit.name))) is None else seen // 1000)
+        for target in plan.caps
+        for limit, uw in zip(target.zone.limits, target.limits, strict=True)
+        if uw is not None
+    )
+
+
+def _honoured(plan: NodePlan, last: Pass) -> tuple[Condition, ...]:
+    """Whether the power limits that are asked for are in force; nothing where none is (user-asks 35)."""
+    capped = [target for target in plan.caps if any(uw is not None for uw in target.limits)]
+    if not capped:
+        return ()
+    folders = tuple(f"{target.zone.id}/" for target in capped)
+    odd = [item for item in last.outcomes if item.path.startswith(folders)]
+    for item in odd:
+        reason = _REFUSALS.get(item.errno or 0, _NOT_WRITTEN) if item.status is Status.FAILED else _kept(item)
+        if reason is not None:
+            return (Condition("CapHonoured", "False", reason[0], cut(f"{item.path}: {reason[1]}; wanted {item.wanted}, shows {item.shows}")),)
+    lower = [target.zone for target in capped if target.zone.mirror_uw is not None and target.zone.mirror_uw < max(uw or 0 for uw in target.limits)]
+    if lower:
+        message = f"{lower[0].name}: the memory-mapped twin limits to {lower[0].mirror_uw} µW, and the lower one holds"
+        return (Condition("CapHonoured", "False", "LowerTwin", cut(message)),)
+    return (Condition("CapHonoured", "True", "InForce"),)
+
+
+def _kept(item: Outcome) -> tuple[str, str] | None:
+    """Why a limit that was taken shows another value by more than rounding."""
+    shows = item.shows or ""
+    close = shows.isdigit() and item.wanted.isdigit() and abs(int(shows) - int(item.wanted)) * _ROUNDING < int(item.wanted)
+    return None if close else ("Locked", "the value stays, so firmware has locked it")
+
+
 def _conditions(plan: NodePlan, last: Pass, features: Sequence[tuple[str, bool, str]]) -> tuple[Condition, ...]:
     known = (
         Condition("PodResources", "True", "Answered")
@@ -216,7 +269,7 @@ def _conditions(plan: NodePlan, last: Pass, features: Sequence[tuple[str, bool, 
     supported = [
         Condition(f"{name[0].upper()}{name[1:]}Supported", "True" if yes else "False", "Found" if yes else "Missing", cut(reason)) for name, yes, reason in features
     ]
-    return tuple(sorted((_ready(last), known, _drifted(last), intent, *supported), key=lambda item: item.type))
+    return tuple(sorted((_ready(last), known, _drifted(last), intent, *_honoured(plan, last), *supported), key=lambda item: item.type))
 
 
 def _ready(last: Pass) -> Condition:

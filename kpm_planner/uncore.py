@@ -1,11 +1,12 @@
-"""Uncore limits: system, package, die (design §4, uncore)."""
+"""Uncore limits: system, package, die (design §4, uncore), and with them the fabric of AMD packages."""
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from kpm_planner.fabric import FabricTarget, baseline_fabrics, fabric_faults, fabric_targets, validate_fabric
 from kpm_planner.intent import Node, Uncore
 from kpm_planner.machine import Machine, UncoreEntry
 from kpm_planner.problems import Code, Problem, error, has_errors, warning
-from kpm_planner.selection import Accepted, decided_without_age, precedence_key, reference, selector_problems, selects
+from kpm_planner.selection import Accepted, holder, reference, selector_problems
 
 _STEP_KHZ = 100_000
 
@@ -35,37 +36,40 @@ class _Limit:
         return (self.package is None or entry.package == self.package) and (self.die is None or die == self.die)
 
 
-def plan_uncore(node: Node, accepted: Accepted, machine: Machine) -> tuple[tuple[UncoreTarget, ...], tuple[Problem, ...]]:
-    """Targets for every uncore entry of the machine. An invalid object has no effect at all."""
+@frozen
+class UncorePlan:
+    """Targets of every uncore entry and every AMD fabric of a machine."""
+
+    entries: tuple[UncoreTarget, ...] = ()
+    fabrics: tuple[FabricTarget, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def plan_uncore(node: Node, accepted: Accepted, machine: Machine) -> UncorePlan:
+    """Targets for every uncore entry and fabric of the machine. An invalid object has no effect at all."""
     problems: list[Problem] = []
-    winner = _winner(node, accepted, problems)
+    winner = holder(accepted.intent.uncores, node, Code.UNCORE_SUPERSEDED, problems)
     if winner is None:
-        return tuple(UncoreTarget(entry, because=("no Uncore object covers it",)) for entry in machine.uncore), tuple(problems)
-    if not machine.uncore:
+        return evolve(baseline_uncore(machine, "no Uncore object covers it"), problems=tuple(problems))
+    if not machine.uncore and (winner.amd is None or _asks_limits(winner)):
         problems.append(warning(Code.UNCORE_UNSUPPORTED, reference(winner), "", f"node {node.name} has no uncore frequency control"))
-        return (), tuple(problems)
     faults = list(validate_uncore(winner))
-    limits = [] if has_errors(tuple(faults)) else _limits(winner)
+    limits = [] if has_errors(tuple(faults)) or not machine.uncore else _limits(winner)
     faults += _machine_faults(winner, limits, machine)
-    problems += faults
+    faults += [] if has_errors(tuple(faults)) else fabric_faults(winner, machine)
+    problems += faults if machine.uncore or winner.amd is not None else ()
     if has_errors(tuple(faults)):
-        because = (f"{reference(winner)} has errors, so baseline",)
-        return tuple(UncoreTarget(entry, because=because) for entry in machine.uncore), tuple(problems)
-    return tuple(_target(entry, limits, reference(winner)) for entry in machine.uncore), tuple(problems)
+        return evolve(baseline_uncore(machine, f"{reference(winner)} has errors, so baseline"), problems=tuple(problems))
+    return UncorePlan(tuple(_target(entry, limits, reference(winner)) for entry in machine.uncore), fabric_targets(winner, machine), tuple(problems))
 
 
-def _winner(node: Node, accepted: Accepted, problems: list[Problem]) -> Uncore | None:
-    matching = []
-    for uncore in accepted.intent.uncores:
-        problems += selector_problems(uncore.node_selector, reference(uncore))
-        by_selector = selects(uncore.node_selector, node.labels)
-        if by_selector or (by_selector is None and uncore.meta.name == node.name):
-            matching.append(uncore)
-    matching.sort(key=lambda item: precedence_key(item, node))
-    for loser in matching[1:]:
-        mark = decided_without_age(matching[0].meta, loser.meta)
-        problems.append(warning(Code.UNCORE_SUPERSEDED, reference(loser), "", f"{reference(matching[0])} holds on this node already{mark}"))
-    return matching[0] if matching else None
+def baseline_uncore(machine: Machine, reason: str) -> UncorePlan:
+    """Everything as it was."""
+    return UncorePlan(tuple(UncoreTarget(entry, because=(reason,)) for entry in machine.uncore), baseline_fabrics(machine, reason))
+
+
+def _asks_limits(uncore: Uncore) -> bool:
+    return uncore.sys_min is not None or uncore.sys_max is not None or bool(uncore.die_selector)
 
 
 def validate_uncore(uncore: Uncore) -> tuple[Problem, ...]:
@@ -79,7 +83,7 @@ def validate_uncore(uncore: Uncore) -> tuple[Problem, ...]:
         if item.min is None and item.max is None:
             problems.append(error(Code.UNCORE_ENDS, obj, field, "has neither min nor max; both are needed"))
         problems += _end_faults(obj, f"{field}.min", f"{field}.max", item.min, item.max)
-    return (*problems, *selector_problems(uncore.node_selector, obj))
+    return (*problems, *validate_fabric(uncore), *selector_problems(uncore.node_selector, obj))
 
 
 def _end_faults(obj: str, low_field: str, high_field: str, low: int | None, high: int | None) -> list[Problem]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from kpm_planner.cap_rules import validate_cap
 from kpm_planner.intent import Intent, PowerNodeConfig, PowerWorkload, ReservedCpus
 from kpm_planner.problems import Code, Problem, error, warning
 from kpm_planner.profiles import validate_profile
@@ -16,6 +17,8 @@ def validate_intent(intent: Intent) -> tuple[Problem, ...]:
         problems += validate_profile(profile)
     for uncore in intent.uncores:
         problems += validate_uncore(uncore)
+    for cap in intent.caps:
+        problems += validate_cap(cap)
     definitions: tuple[PowerWorkload | PowerNodeConfig, ...] = (*intent.workloads, *intent.node_configs)
     for item in definitions:
         problems += _definition_faults(item, intent)

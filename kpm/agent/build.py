@@ -6,21 +6,22 @@ import time
 
 from attrs import frozen
 
+from kpm.agent.caps import CapFollower
 from kpm.agent.cluster import Cluster
+from kpm.agent.external import External
 from kpm.agent.kubelet import Kubelet, Sockets
 from kpm.agent.machine import Tuner
 from kpm.agent.report import Reporter
 from kpm.agent.run import Agent, still_wanted
 from kpm.agent.scaling import ScalerProcess
+from kpm.applying import make_applier
+from kpm.asked import TreeOptions
 from kpm.kube.api import Api, ApiError, connect
 from kpm.kube.events import Recorder
 from kpm.kube.kinds import AGENT_NAME, NODES, namespace_ends, power
 from kpm.logs import Log
 from kpm.loops import trouble_logger
 from kpm_applier.diff import Repair
-from kpm_applier.session import Applier
-from kpm_applier.state import StateStore
-from kpm_applier.sysfs import SysfsHost
 
 _PROGRAM = (sys.executable, "-m", "kpm")
 
@@ -41,31 +42,31 @@ class Settings:
     measure_only: bool = False
     telemetry_dir: str = ""
     log_level: str = "info"
+    hsmp: str | None = None
 
 
 def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
     """An agent that is ready to run. Errors: InputError."""
     api = connect(kubeconfig)
 
-    def make() -> Applier:
-        host = SysfsHost(settings.sysfs)
-        return Applier(host, StateStore(settings.state_dir, host.root, live=host.live), Repair(settings.repair))
-
     def changed() -> None:
         agent.wake.set()
 
+    tree = TreeOptions(settings.sysfs, settings.state_dir, settings.hsmp)
+    tuner = Tuner(lambda: make_applier(tree, Repair(settings.repair)), log, settings.measure_only)
     agent = Agent(
         node=settings.node,
         resync=settings.resync,
         cluster=Cluster(api, settings.node, settings.group, settings.namespace, changed, trouble_logger(log)),
         kubelet=Kubelet(Sockets(settings.kubelet_socket, settings.claim_socket)),
-        tuner=Tuner(make, log, settings.measure_only),
+        tuner=tuner,
         reporter=Reporter(
             api, settings.group, settings.namespace, settings.node,
             Recorder(api, AGENT_NAME, os.uname().nodename, settings.namespace, log, time.monotonic), log, time.monotonic,
         ),
         log=log,
         scaler=ScalerProcess([*_PROGRAM, "scaler", "--sysfs", settings.sysfs, "--telemetry-dir", settings.telemetry_dir, "--log-level", settings.log_level], log),
+        caps=CapFollower(tuner, External(api, settings.namespace, log, changed)),
         wanted=lambda: still_wanted(
             lambda: _configs(api, settings), lambda: _labels(api, settings.node), lambda: not namespace_ends(api, settings.namespace)
         ),

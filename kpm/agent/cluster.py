@@ -10,7 +10,7 @@ from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
 from kpm.pods import structure_node, structure_pod
 from kpm.wire import WireError, read_object
-from kpm_planner.intent import Intent, Node, Pod, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+from kpm_planner.intent import Intent, Node, Pod, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
 from kpm_planner.problems import Problem
 
 USER_KINDS = {
@@ -19,6 +19,7 @@ USER_KINDS = {
     "powernodeconfigs": "PowerNodeConfig",
     "uncores": "Uncore",
     "powerconfigs": "PowerConfig",
+    "powercaps": "PowerCap",
 }
 _CRIO = ("cpu-freq-governor.crio.io", "cpu-c-states.crio.io")
 
@@ -129,7 +130,7 @@ class Cluster:
         """All that is known now."""
         found: list[Any] = [value for informer in self.objects.values() for value in informer.values()]
         pods: tuple[PodView, ...] = self.pods.values()
-        kinds = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig)
+        kinds = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
         sorted_out: list[tuple[Any, ...]] = [tuple(item for item in found if isinstance(item, kind)) for kind in kinds]
         intent = Intent(*sorted_out)
         return ClusterView(

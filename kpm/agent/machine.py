@@ -7,8 +7,10 @@ from attrs import define, evolve
 from kpm.agent.selftest import refusal
 from kpm.logs import Log
 from kpm_applier.discover import HostError
+from kpm_applier.meter import PowerMeter
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import StateError
+from kpm_applier.state import StateError, cap_in_force
+from kpm_planner.budget import CapState
 from kpm_planner.changes import Reason, Write
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodePlan
@@ -28,6 +30,7 @@ class Tuner:
     forbidden: str = ""
     writes: int = 0
     _counted: int = 0
+    _meter: PowerMeter | None = None
 
     def ready(self) -> bool:
         """Open the applier if it is not; False where it cannot be, which is tried again at the next pass."""
@@ -81,21 +84,32 @@ class Tuner:
         self.log.info("machine discovered again", online=len(self._open.machine.online))
         return True
 
-    def apply(self, plan: NodePlan) -> Pass:
-        """Bring the machine to the plan; how it went."""
+    def cap_in_force(self) -> CapState | None:
+        """The power that the packages are capped at by us."""
+        return cap_in_force(self._open.shown, self._open.state.groups)
+
+    def measure(self, seconds: float) -> dict[int, int]:
+        """Package → µW since this was asked last. seconds: monotonic."""
+        if self._meter is None or self._meter.host is not self._open.host:
+            self._meter = PowerMeter(self._open.host)
+        return self._meter.sample(self._open.machine.power_zones, seconds)
+
+    def apply(self, planned: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Pass]:
+        """Bring the machine to what is planned for it; the plan in the end, and how it went."""
+        plan = planned(self.machine())
         try:
-            report = Report() if self.measure_only else self._open.apply(plan)
+            plan, report = (plan, Report()) if self.measure_only else self._open.bring(planned)
         except (StateError, HostError, OSError) as failure:
             self._refuse(str(failure))
             self.last = Pass(settled=False, refused=str(failure), measure_only=self.measure_only)
-            return self.last
+            return plan, self.last
         self.refused = ""
         self._note(report)
         if report.writes or report.outcomes or report.drift or not self.last.settled:
             self.last = Pass(report.outcomes, report.drift, report.settled, self.forbidden, measure_only=self.measure_only)
         else:
             self.last = evolve(self.last, drift=(), refused=self.forbidden, measure_only=self.measure_only)
-        return self.last
+        return plan, self.last
 
     def restore(self) -> bool:
         """Put everything back; whether all of it could be."""

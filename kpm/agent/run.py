@@ -2,12 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from types import FrameType
 
 from attrs import Factory, define, evolve, field, frozen
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from kpm.agent.caps import CapFollower
 from kpm.agent.cluster import Cluster, ClusterView
 from kpm.agent.kubelet import Kubelet
 from kpm.agent.machine import Tuner
@@ -20,6 +22,7 @@ from kpm.logs import Log
 from kpm.loops import Listing
 from kpm.scaler.telemetry import Status
 from kpm.views import features
+from kpm_planner.budget import UW
 from kpm_planner.intent import Meta
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
@@ -58,6 +61,7 @@ class Agent:
     reporter: Reporter
     log: Log
     scaler: ScalerProcess
+    caps: CapFollower
     wanted: Callable[[], bool | None]
     registry: CollectorRegistry = field(factory=CollectorRegistry)
     wake: threading.Event = field(factory=threading.Event)
@@ -130,12 +134,12 @@ class Agent:
         view = self.cluster.view()
         if view.node is None:
             return  # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
-        plan = self._plan(view)
         started = time.monotonic()
-        scaled = () if self.tuner.measure_only else plan.scaling
-        self.scaler.leave(scaled)  # first: what the plan takes back nobody else may write
-        went = evolve(self.tuner.apply(plan), answered=not self.kubelet.error, owners=view.rivals)
-        self.scaler.scale(() if went.refused else scaled)
+        plan = self._plan(view)
+        self.scaler.leave(() if self.tuner.measure_only else plan.scaling)  # first: what the plan takes back nobody else may write
+        plan, went = self.tuner.apply(lambda _: self._plan(view))
+        went = evolve(went, answered=not self.kubelet.error, owners=view.rivals)
+        self.scaler.scale(() if went.refused or self.tuner.measure_only else plan.scaling)
         self._tell_telemetry(view)
         self._measure(plan, time.monotonic() - started)
         self._report(view, plan, went)
@@ -146,6 +150,7 @@ class Agent:
         for informer in self.cluster.informers:
             informer.stop()
         self.scaler.stop()
+        self.caps.stop()
         wanted = self.wanted()
         self.log.info("leaving", wanted={True: "yes", False: "no", None: "no answer"}[wanted])
         if wanted is False and self.tuner.ready():
@@ -160,6 +165,8 @@ class Agent:
             return self.resync if self.cluster.unsynced else _CLOSED_RETRY
         times = [self._looked + self.resync]
         times += [at for at in (self.reporter.retry_at(), self.scaler.retry_at()) if at is not None]
+        until = self.caps.wait(self._planned.plan)
+        times += [] if until is None else [now + until]
         if self.kubelet.waiting or self.kubelet.error:
             self._waiting_since = now if self._waiting_since is None else self._waiting_since
             waited = now - self._waiting_since
@@ -173,11 +180,13 @@ class Agent:
         config = view.config
         allocation = self.kubelet.look(view.pods, config.custom_devices if config else ())
         assert view.node is not None
-        item = NodeInput(view.node.node, self.tuner.machine(), allocation)
-        if before.item == item and before.view is not None and (before.view.intent, before.view.faults) == (view.intent, view.faults):
+        item = NodeInput(view.node.node, self.tuner.machine(), allocation, self.caps.signals(view.intent))
+        same = before.item == item and before.view is not None and (before.view.intent, before.view.faults) == (view.intent, view.faults)
+        if same and not self.caps.due(before.plan):
             return before.plan
         accepted = before.accepted if before.accepted is not None and before.view is not None and before.view.intent == view.intent else accept(view.intent)
-        plan = plan_node(accepted, item)
+        plan = plan_node(accepted, item, datetime.now(UTC))
+        self.caps.planned(plan)
         plan = evolve(plan, problems=tuple(sorted({*plan.problems, *accepted.problems, *view.faults})))
         if plan == before.plan:
             plan = before.plan  # the same value again, so that it compares at once
@@ -248,6 +257,8 @@ class Agent:
     def _measure(self, plan: NodePlan, seconds: float) -> None:
         if self._counters is not None:
             self._counters.note(self.tuner, plan, seconds)
+            self._counters.note_power(plan)
+            self._counters.note_speeds(self.scaler.speeds() if plan.scaling else {})
 
 
 @frozen
@@ -259,6 +270,9 @@ class _Counters:
     drift: Counter
     problems: Gauge
     seconds: Gauge
+    caps: Gauge
+    speeds: Gauge
+    busy: Gauge
 
     @classmethod
     def on(cls, registry: CollectorRegistry) -> "_Counters":
@@ -268,6 +282,9 @@ class _Counters:
             Counter("kpm_agent_foreign_values", "Values that somebody else wrote.", registry=registry),
             Gauge("kpm_agent_problems", "Problems of the plan in force.", ["severity"], registry=registry),
             Gauge("kpm_agent_apply_seconds", "How long the last pass took to compare, write and verify.", registry=registry),
+            Gauge("kpm_agent_power_cap_watts", "Power limits that are asked for.", ["zone", "limit"], registry=registry),
+            Gauge("kpm_agent_scaled_khz", "Frequency that telemetry of a polling workload has led to.", ["domain"], registry=registry),
+            Gauge("kpm_agent_scaled_busy_percent", "Busy share of the polling loop in its last sample.", ["domain"], registry=registry),
         )
 
     def note(self, tuner: Tuner, plan: NodePlan, seconds: float) -> None:
@@ -278,6 +295,23 @@ class _Counters:
         self.seconds.set(seconds)
         for severity in ("error", "warning"):
             self.problems.labels(severity).set(sum(problem.severity == severity for problem in plan.problems))
+
+    def note_power(self, plan: NodePlan) -> None:
+        """The power limits of a plan."""
+        asked = ((target.zone.name, limit.name, uw) for target in plan.caps for limit, uw in zip(target.zone.limits, target.limits, strict=True))
+        _set_all(self.caps, {(zone, limit): uw / UW for zone, limit, uw in asked if uw is not None})
+
+    def note_speeds(self, speeds: Mapping[int, tuple[int | None, float | None]]) -> None:
+        """What the scaler said last."""
+        _set_all(self.speeds, {(str(number),): khz for number, (khz, _) in speeds.items() if khz is not None})
+        _set_all(self.busy, {(str(number),): busy for number, (_, busy) in speeds.items() if busy is not None})
+
+
+def _set_all(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
+    """Make a gauge show these and nothing else."""
+    gauge.clear()
+    for labels, value in values.items():
+        gauge.labels(*labels).set(value)
 
 
 def _about_pod(meta: Meta) -> About:

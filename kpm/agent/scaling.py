@@ -11,7 +11,7 @@ from attrs import define, field
 
 from kpm.logs import Log
 from kpm.scaler.peers import News
-from kpm.scaler.run import IN_FORCE, line_of, news_of
+from kpm.scaler.run import IN_FORCE, SPEEDS, line_of, news_of, speeds_of
 from kpm_planner.scaling import ScaledDomain
 
 #: Seconds before a scaler that ended is started again, at first and at most.
@@ -33,6 +33,7 @@ class ScalerProcess:
     _open: int = 0
     _rest: bytes = b""
     _news: list[News] = field(factory=list)
+    _speeds: dict[int, tuple[int | None, float | None]] = field(factory=dict)
 
     def scale(self, wanted: tuple[ScaledDomain, ...]) -> None:
         """From now on scale these; none ends the process, which leaves every domain at its fall-back."""
@@ -63,6 +64,18 @@ class ScalerProcess:
         found, self._news = self._news, []
         return found
 
+    def speeds(self) -> dict[int, tuple[int | None, float | None]]:
+        """Domain → the target, kHz, and the busy share, per cent, that it said last; asks for those of now, which come later."""
+        if self._child is None:
+            return {}
+        self._listen(0.0)
+        assert self._child.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended, which the next pass finds
+            self._child.stdin.write(SPEEDS + b"\n")
+            self._child.stdin.flush()
+        told = {item.domain for item in self._told}
+        return {number: speed for number, speed in self._speeds.items() if number in told}
+
     def stop(self) -> None:
         """End it and wait until it has ended."""
         child, self._child, self._told = self._child, None, ()
@@ -82,6 +95,7 @@ class ScalerProcess:
             return
         self._child = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  # our own program, no word of it from outside
         self._open, self._rest = 0, b""
+        self._speeds.clear()
         self.log.info("scaler started", pid=self._child.pid)
         self._tell(wanted)
 
@@ -121,6 +135,8 @@ class ScalerProcess:
         for line in lines:
             if line == IN_FORCE:
                 self._open -= 1
+            elif (speeds := speeds_of(line)) is not None:
+                self._speeds.update(speeds)
             else:
                 self._news.append(news_of(line))
         return bool(data)

@@ -6,7 +6,7 @@ from kpm_applier.session import Applier
 from kpm_applier.sysfs import SysfsHost
 
 _REMEDY = {
-    errno.EROFS: "mount the host's /sys/devices/system/cpu read-write",
+    errno.EROFS: "mount the host's folder of it read-write, as the operator's DaemonSet does",
     errno.EACCES: "run as root; on SELinux or AppArmor nodes use the privileged overlay of deploy/",
     errno.EPERM: "run as root; on SELinux or AppArmor nodes use the privileged overlay of deploy/",
 }

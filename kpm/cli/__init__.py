@@ -25,6 +25,7 @@ _VERBS = {
     "agent": ("shells", "Run the node agent."),
     "operator": ("shells", "Run the operator."),
     "scaler": ("shells", "Set frequencies by the telemetry of DPDK pods; the agent runs it."),
+    "powercap": ("powercap", "Cap this node's power by the earlier capping tool's environment."),
     "crds": ("resources", "Print the custom resource definitions."),
     "completion": ("shell", "Print the completion script of a shell."),
 }

@@ -10,19 +10,23 @@ import click
 from attrs import frozen
 
 from kpm.applying import open_applier
-from kpm.cli.options import allocation_options, files_option, output_option, print_lines, print_structured, say, state_option, sysfs_option
+from kpm.asked import PlanOptions, TreeOptions
+from kpm.cli.options import files_option, output_option, planning_options, print_lines, print_structured, say, tree_options
 from kpm.cli.planning import all_problems, need_files
 from kpm.inputs import Cluster
-from kpm.targets import AllocationOptions, node_named, read_reported, targets_with
+from kpm.targets import AllocationOptions, TimeOptions, node_named, read_reported, targets_with, time_options
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import StateError
+from kpm_applier.state import StateError, cap_in_force
 from kpm_planner.allocation import Allocation
 from kpm_planner.changes import Outcome, Status, Write
-from kpm_planner.plan import ClusterPlan, plan_cluster
+from kpm_planner.machine import Machine
+from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
 from kpm_planner.problems import has_errors
 
 #: How the reason of a file begins, among those of its group.
 _REASON_OF = {"scaling_min_freq": "min ", "scaling_max_freq": "max ", "scaling_governor": "governor ", "energy_performance_preference": "epp "}
+#: Groups whose reasons are those of each of their files.
+_WHOLE = ("cap:", "fabric:", "boost")
 _BAD = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
 
 
@@ -34,37 +38,48 @@ class _Request:
     node: str
     allocation: AllocationOptions
     reported: Mapping[str, Allocation]
-    sysfs: str
-    state_dir: str
+    tree: TreeOptions
+    when: TimeOptions
 
     def open(self, *, writing: bool) -> AbstractContextManager[Applier]:
-        return open_applier(self.sysfs, self.state_dir, writing=writing)
+        return open_applier(self.tree, writing=writing)
 
-    def plan(self, applier: Applier) -> ClusterPlan:
-        targets = targets_with(self.cluster, {self.node: applier.machine}, self.allocation, self.reported)
-        print_lines(f"warning: {text}" for text in targets.warnings)
-        return plan_cluster(self.cluster.intent, targets.inputs)
+    def plan(self, applier: Applier, *, quiet: bool = False) -> ClusterPlan:
+        previous = cap_in_force(applier.shown, applier.state.groups)
+        targets = targets_with(self.cluster, {self.node: applier.machine}, self.allocation, self.reported, self.when, previous)
+        if not quiet:
+            print_lines(f"warning: {text}" for text in targets.warnings)
+        return plan_cluster(self.cluster.intent, targets.inputs, targets.instant)
+
+    def carry_out(self, applier: Applier) -> tuple[ClusterPlan, Report]:
+        plans: list[ClusterPlan] = []
+
+        def planned(_: Machine) -> NodePlan:
+            plans.append(self.plan(applier, quiet=bool(plans)))
+            return plans[-1].nodes[0]
+
+        report = applier.bring(planned)[1]
+        return plans[-1], report
 
 
-def _request(filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, sysfs: str, state_dir: str) -> _Request:
-    cluster, allocation = need_files(filenames), AllocationOptions(pod_resources, assign_cpus)
-    name = node_named(cluster, node).name
-    return _Request(cluster, name, allocation, read_reported(allocation, {name: None}), sysfs, state_dir)
+def _request(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions) -> _Request:
+    cluster, allocation = need_files(filenames), AllocationOptions(asked.pod_resources, asked.assign_cpus)
+    name = node_named(cluster, asked.node).name
+    return _Request(cluster, name, allocation, read_reported(allocation, {name: None}), tree, time_options(asked.at, asked.cap_reading))
 
 
 @click.command()
 @files_option
-@allocation_options
-@sysfs_option
-@state_option
+@planning_options
+@tree_options
 @output_option("table", "json", "yaml")
-def diff(filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, sysfs: str, state_dir: str, output: str) -> None:
+def diff(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, output: str) -> None:
     """Show the writes that apply would make, in order, with reasons. Exit 0 for none, 1 for some.
 
     \b
     kpm diff -f policy.yaml
     """
-    request = _request(filenames, node, pod_resources, assign_cpus, sysfs, state_dir)
+    request = _request(filenames, asked, tree)
     sys.exit(1 if _preview(request, output)[0] else 0)
 
 
@@ -97,6 +112,8 @@ def _write_line(write: Write) -> str:
 
 def _why(write: Write) -> str:
     """The reasons of one file out of those of its whole group."""
+    if write.group.startswith(_WHOLE):
+        return "; ".join(["changed by somebody else", *write.because] if write.reason == "drift" else write.because)
     key = _REASON_OF.get(write.path.rpartition("/")[2])
     own = [line for line in write.because[1:] if line.startswith(("profile ", key or "profile "))]
     first = {"drift": "changed by somebody else; ", "restore": "", "plan": ""}[write.reason]
@@ -109,14 +126,11 @@ def _write_view(write: Write) -> dict[str, Any]:
 
 @click.command()
 @files_option
-@allocation_options
-@sysfs_option
-@state_option
+@planning_options
+@tree_options
 @click.option("--dry-run", is_flag=True, help="Only show the writes, as diff does; nothing is written.")
 @output_option("table", "json", "yaml")
-def apply(
-    filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, sysfs: str, state_dir: str, dry_run: bool, output: str
-) -> None:
+def apply(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, dry_run: bool, output: str) -> None:
     """Write the plan to the machine, read back until it has settled, and report.
 
     Exit 0 settled (what the kernel rounds or somebody else limits is reported, not an error); 1 a write failed, a value
@@ -126,13 +140,12 @@ def apply(
     kpm apply -f policy.yaml --dry-run
     kpm apply -f policy.yaml
     """
-    request = _request(filenames, node, pod_resources, assign_cpus, sysfs, state_dir)
+    request = _request(filenames, asked, tree)
     if dry_run:
         sys.exit(1 if _preview(request, output)[1] else 0)
     try:
         with request.open(writing=True) as applier:
-            result = request.plan(applier)
-            report = applier.apply(result.nodes[0])
+            result, report = request.carry_out(applier)
     except StateError as failure:
         _refuse(failure)
     _print_report(report, output)
@@ -142,17 +155,16 @@ def apply(
 
 
 @click.command()
-@sysfs_option
-@state_option
+@tree_options
 @output_option("table", "json", "yaml")
-def restore(sysfs: str, state_dir: str, output: str) -> None:
+def restore(tree: TreeOptions, output: str) -> None:
     """Put every owned group back to its baseline: what was there before the first write. Exit 1 where something could not be.
 
     \b
     kpm restore
     """
     try:
-        with open_applier(sysfs, state_dir) as applier:
+        with open_applier(tree) as applier:
             report = applier.restore()
     except StateError as failure:
         _refuse(failure)

@@ -2,43 +2,46 @@
 
 import click
 
-from kpm.cli.options import output_option, print_structured, sysfs_option
+from kpm.applying import make_host
+from kpm.asked import TreeOptions
+from kpm.cli.options import hsmp_option, output_option, print_structured, sysfs_option
 from kpm.errors import InputError, one_line
 from kpm.hostinfo import with_cpu_model
 from kpm.views import features, machine_view
 from kpm_applier.discover import HostError
 from kpm_applier.discover import discover as discover_machine
-from kpm_applier.sysfs import SysfsHost
 from kpm_planner.cpuset import format_cpulist
+from kpm_planner.explain import watts
 from kpm_planner.machine import Machine
 
 
 @click.command(short_help="Show the machine.")
 @sysfs_option
+@hsmp_option
 @output_option("table", "json", "yaml")
-def discover(sysfs: str, output: str) -> None:
-    """Show the machine: CPUs, cores, dies, packages, frequency domains, idle states, uncore, what is supported and why not.
+def discover(sysfs: str, hsmp: str | None, output: str) -> None:
+    """Show the machine: CPUs, cores, dies, packages, frequency domains, idle states, uncore, power limits, what is supported and why not.
 
     \b
     kpm discover
     kpm discover --sysfs ./dump/sys -o json > machine.json
     """
-    machine = read_tree(sysfs)
+    machine = read_tree(TreeOptions(sysfs, hsmp=hsmp))
     if output == "table":
         _print_table(machine)
     else:
         print_structured(machine_view(machine), output)
 
 
-def read_tree(sysfs: str) -> Machine:
+def read_tree(tree: TreeOptions) -> Machine:
     """The machine of a tree as it is now. Errors: InputError."""
     try:
-        host = SysfsHost(sysfs)
+        host = make_host(tree)
         return with_cpu_model(discover_machine(host).machine, host)
     except HostError as failure:
-        raise InputError(f"--sysfs {sysfs}: {one_line(failure)}") from None
+        raise InputError(f"--sysfs {tree.sysfs}: {one_line(failure)}") from None
     except OSError as failure:
-        raise InputError(f"--sysfs {sysfs}: {failure.strerror or one_line(failure)}") from None
+        raise InputError(f"--sysfs {tree.sysfs}: {failure.strerror or one_line(failure)}") from None
 
 
 def _print_table(machine: Machine) -> None:
@@ -67,5 +70,11 @@ def _print_table(machine: Machine) -> None:
     out.print(cell(f"{len(machine.domains)} frequency domains of {', '.join(map(str, sizes)) or 'no'} CPUs"))
     for entry in machine.uncore:
         out.print(cell(f"uncore {entry.name}: {entry.min_khz}..{entry.max_khz} kHz of {entry.hardware_min_khz}..{entry.hardware_max_khz}"))
+    for zone in machine.power_zones:
+        limits = ", ".join(f"{limit.name} {watts(limit.limit_uw)}{f' of {watts(limit.max_uw)}' if limit.max_uw else ''}" for limit in zone.limits)
+        off = " (switched off)" if zone.enabled is False else ""
+        out.print(cell(f"power {zone.name}: {limits}{off}, {zone.control}"))
+    for fabric in machine.fabrics:
+        out.print(cell(f"data fabric of package {fabric.package}: P-states {fabric.pstates}, HSMP protocol {fabric.protocol}"))
     for feature in features(machine):
         out.print(cell(f"{feature['name']}: {'yes' if feature['supported'] else 'no'}, {feature['reason']}"))

@@ -3,10 +3,12 @@
 import json
 import os
 from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
+from kpm.asked import PlanOptions, TreeOptions
 from kpm.errors import one_line
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -22,6 +24,22 @@ def files_option(function: _Function) -> _Function:
 def sysfs_option(function: _Function) -> _Function:
     """--sysfs ROOT"""
     return click.option("--sysfs", default="/sys", metavar="ROOT", show_default=True, help="The tree that /sys is; a copy or a dump works too.")(function)
+
+
+def hsmp_option(function: _Function) -> _Function:
+    """--hsmp DEVICE"""
+    text = "Mailbox of an AMD machine's firmware; by default /dev/hsmp where the tree is the running kernel's."
+    return click.option("--hsmp", metavar="DEVICE", help=text)(function)
+
+
+def tree_options(function: _Function) -> _Function:
+    """--sysfs, --hsmp, --state-dir, as one argument `tree`."""
+
+    @wraps(function)
+    def gathered(sysfs: str, hsmp: str | None, state_dir: str, **rest: Any) -> Any:
+        return function(tree=TreeOptions(sysfs, state_dir, hsmp), **rest)
+
+    return sysfs_option(hsmp_option(state_option(gathered)))  # type: ignore[return-value]
 
 
 def state_option(function: _Function) -> _Function:
@@ -41,16 +59,24 @@ def output_option(*formats: str) -> Callable[[_Function], _Function]:
     return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="How to print.")
 
 
-def allocation_options(function: _Function) -> _Function:
-    """--node, --pod-resources, --assign-cpus"""
+def planning_options(function: _Function) -> _Function:
+    """--node, --pod-resources, --assign-cpus, --at, --cap-reading, as one argument `asked`."""
+
+    @wraps(function)
+    def gathered(node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, at: str | None, cap_reading: tuple[str, ...], **rest: Any) -> Any:
+        return function(asked=PlanOptions(node, pod_resources, assign_cpus, at, cap_reading), **rest)
+
     options = (
         click.option("--node", metavar="NAME", help="The node to plan for; by default the only Node given, else this machine's name."),
         click.option("--pod-resources", multiple=True, metavar="[NODE=]FILE", help="Exclusive CPUs: JSON of the kubelet's PodResources List answer."),
         click.option("--assign-cpus", is_flag=True, help="Let a model of the static CPU manager choose the exclusive CPUs."),
+        click.option("--at", metavar="TIME", help="Plan for this instant, such as 2026-01-31T08:00:00Z; by default for now."),
+        click.option("--cap-reading", multiple=True, metavar="NAME=WATTS", help="What the external source of a PowerCap is taken to answer."),
     )
+    made: Any = gathered
     for option in reversed(options):
-        function = option(function)
-    return function
+        made = option(made)
+    return made  # type: ignore[no-any-return]
 
 
 def print_structured(content: Any, output: str) -> None:

@@ -4,12 +4,13 @@ import sys
 
 import click
 
-from kpm.cli.options import allocation_options, files_option, output_option, print_lines, print_structured, say, state_option, sysfs_option
+from kpm.asked import PlanOptions, TreeOptions
+from kpm.cli.options import files_option, output_option, planning_options, print_lines, print_structured, say, tree_options
 from kpm.errors import InputError
 from kpm.inputs import Cluster, read_cluster
 from kpm.recipe import Recipe, make_recipe
 from kpm.views import plan_view, problem_view
-from kpm_planner.explain import explain_cpu, explain_pod, explain_profile
+from kpm_planner.explain import describe_node, explain_cap, explain_cpu, explain_pod, explain_profile, explain_uncore
 from kpm_planner.plan import ClusterPlan, NodePlan
 from kpm_planner.problems import Problem, has_errors
 from kpm_planner.validate import validate_intent
@@ -47,21 +48,18 @@ def validate(filenames: tuple[str, ...], output: str) -> None:
 
 @click.command()
 @files_option
-@allocation_options
-@sysfs_option
+@planning_options
+@tree_options
 @machine_option
-@state_option
 @output_option("table", "json", "yaml")
-def plan(
-    filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, sysfs: str, machines: tuple[str, ...], state_dir: str, output: str
-) -> None:
+def plan(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, machines: tuple[str, ...], output: str) -> None:
     """Show what every CPU would be asked to do, and why. Nothing is written. Exit 1 where an object has errors.
 
     \b
     kpm plan -f policy.yaml
     kpm plan -f cluster.yaml --machine a=a.json --machine b=b.json -o json
     """
-    recipe = make_recipe(need_files(filenames), node, pod_resources, assign_cpus, sysfs, machines, state_dir)
+    recipe = make_recipe(need_files(filenames), asked, tree, machines)
     print_plan(recipe.plan(), output)
     finish(recipe, recipe.plan())
 
@@ -81,6 +79,8 @@ def print_plan(result: ClusterPlan, output: str) -> None:
         for target in item.uncore:
             values = describe_values_of(target.min_khz, target.max_khz)
             out.print(cell(f"uncore {target.entry.name}: {values}"))
+        for line in describe_node(item):
+            out.print(cell(line))
         if item.extended_resources:
             out.print(cell("extended resources: " + ", ".join(f"{name}={amount}" for name, amount in item.extended_resources.items())))
     _print_problems(all_problems(result))
@@ -109,36 +109,39 @@ def _print_problems(problems: tuple[Problem, ...]) -> None:
 
 @click.command()
 @files_option
-@allocation_options
-@sysfs_option
+@planning_options
+@tree_options
 @machine_option
-@state_option
-@click.argument("what", type=click.Choice(["cpu", "profile", "pod"]))
+@click.argument("what", type=click.Choice(["cpu", "profile", "pod", "cap", "uncore"]))
 @click.argument("name")
-def explain(
-    filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, sysfs: str, machines: tuple[str, ...], state_dir: str,
-    what: str, name: str,
-) -> None:  # fmt: skip
-    """Say why a CPU, a profile or a pod has what it has.
+def explain(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, machines: tuple[str, ...], what: str, name: str) -> None:
+    """Say why a CPU, a profile, a pod, a package's power cap or an uncore entry has what it has.
 
     \b
     kpm explain -f policy.yaml cpu 3
     kpm explain -f policy.yaml profile performance
     kpm explain -f policy.yaml --assign-cpus pod default/web
+    kpm explain -f policy.yaml --at 2026-01-31T08:00:00Z cap package-0
     """
-    recipe = make_recipe(need_files(filenames), node, pod_resources, assign_cpus, sysfs, machines, state_dir)
+    recipe = make_recipe(need_files(filenames), asked, tree, machines)
     result = recipe.plan()
     for item in result.nodes:
         lines = _explain(item, what, name)
         if not lines:
-            raise InputError(f"cpu: {name!r} is not allowed: a CPU of node {item.node}, {min(_cpus(item))} to {max(_cpus(item))}")
+            raise InputError(f"{what}: {name!r} is not allowed: {_known(item, what)}")
         for line in lines:
             say(line)
     print_lines(f"warning: {text}" for text in recipe.warnings)
 
 
-def _cpus(item: NodePlan) -> list[int]:
-    return [cpu for group in item.groups for cpu in group.cpus]
+def _known(item: NodePlan, what: str) -> str:
+    """What may be asked about."""
+    if what == "cpu":
+        cpus = [cpu for group in item.groups for cpu in group.cpus]
+        return f"a CPU of node {item.node}, {min(cpus)} to {max(cpus)}"
+    names = [target.zone.name for target in item.caps] if what == "cap" else [target.entry.name for target in item.uncore]
+    names += [f"fabric-{target.fabric.package}" for target in item.fabrics] if what == "uncore" else []
+    return f"one of node {item.node}, {', '.join(names) or 'which has none'}"
 
 
 def _explain(item: NodePlan, what: str, name: str) -> tuple[str, ...]:
@@ -146,5 +149,9 @@ def _explain(item: NodePlan, what: str, name: str) -> tuple[str, ...]:
         return explain_cpu(item, int(name)) if name.isascii() and name.isdigit() and len(name) < 6 else ()
     if what == "profile":
         return explain_profile(item, name)
+    if what == "cap":
+        return explain_cap(item, name)
+    if what == "uncore":
+        return explain_uncore(item, name)
     namespace, mark, pod = name.rpartition("/")
     return explain_pod(item, namespace if mark else "default", pod)

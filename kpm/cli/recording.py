@@ -4,18 +4,21 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import click
 
-from kpm.cli.options import allocation_options, files_option, output_option, print_lines, say, state_option, sysfs_option
+from kpm.asked import PlanOptions, TreeOptions
+from kpm.cli.options import files_option, output_option, planning_options, print_lines, say, tree_options
 from kpm.cli.planning import finish, machine_option, need_files, print_plan
 from kpm.documents import parse_mapping, read_documents, read_file
-from kpm.errors import InputError
+from kpm.errors import InputError, show
 from kpm.inputs import cluster_of
 from kpm.recipe import Recipe, make_recipe
+from kpm.signals import instant_of, signals_of
 from kpm.targets import Targets
-from kpm.views import VERSION, allocation_of, allocation_view, machine_of, machine_view, plan_view
+from kpm.views import VERSION, allocation_of, allocation_view, machine_of, machine_view, plan_view, readings_from, readings_view
 from kpm.wire import WireError, structure_meta
 from kpm_planner.intent import Node
 from kpm_planner.plan import NodeInput
@@ -24,22 +27,23 @@ from kpm_planner.plan import NodeInput
 @click.command()
 @click.argument("folder", metavar="DIR")
 @files_option
-@allocation_options
-@sysfs_option
+@planning_options
+@tree_options
 @machine_option
-@state_option
-def snapshot(
-    folder: str, filenames: tuple[str, ...], node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, sysfs: str, machines: tuple[str, ...], state_dir: str
-) -> None:
+def snapshot(folder: str, filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, machines: tuple[str, ...]) -> None:
     """Record all inputs of a plan, and the plan, in the folder DIR.
 
     \b
     kpm snapshot ./case -f policy.yaml --pod-resources pods.json
     """
-    recipe = make_recipe(need_files(filenames), node, pod_resources, assign_cpus, sysfs, machines, state_dir)
+    recipe = make_recipe(need_files(filenames), asked, tree, machines)
     items = recipe.targets.inputs
     contents: dict[str, Any] = {
-        "snapshot.json": {"version": VERSION, "nodes": [{"name": item.node.name, "labels": dict(item.node.labels)} for item in items]},
+        "snapshot.json": {
+            "version": VERSION,
+            "instant": recipe.targets.instant.isoformat() if recipe.targets.instant else None,
+            "nodes": [{"name": item.node.name, "labels": dict(item.node.labels), "capReadings": readings_view(item.signals)} for item in items],
+        },
         "objects.json": {"apiVersion": "v1", "kind": "List", "items": list(recipe.cluster.documents)},
         "plan.json": plan_view(recipe.plan()),
     }
@@ -99,9 +103,21 @@ def _read_folder(folder: str) -> Recipe:
     if head.get("version") != VERSION or not isinstance(head.get("nodes"), list):
         raise InputError(f"{folder}/snapshot.json: version: {head.get('version')!r} is not allowed: {VERSION}, with a list of nodes")
     cluster = cluster_of(read_documents([os.path.join(folder, "objects.json")]))
+    instant = _instant_of(head.get("instant"), f"{folder}/snapshot.json")
     inputs = []
     for index, item in enumerate(head["nodes"]):
         machine = machine_of(_read(folder, f"machine-{index}.json"), f"{folder}/machine-{index}.json")
         allocation = allocation_of(_read(folder, f"allocation-{index}.json"), cluster.pods, f"{folder}/allocation-{index}.json")
-        inputs.append(NodeInput(_node_of(item, f"{folder}/snapshot.json.nodes[{index}]"), machine, allocation))
-    return Recipe(cluster, Targets(tuple(inputs)))
+        place = f"{folder}/snapshot.json.nodes[{index}]"
+        readings = readings_from(item.get("capReadings") if isinstance(item, dict) else None, place)
+        inputs.append(NodeInput(_node_of(item, place), machine, allocation, signals_of(cluster.intent.caps, readings)))
+    return Recipe(cluster, Targets(tuple(inputs), instant=instant))
+
+
+def _instant_of(text: object, place: str) -> datetime | None:
+    """The instant of a recording; those of earlier versions have none."""
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise InputError(f"{place}.instant: {show(text)} is not allowed: a time such as 2026-01-31T08:00:00Z")
+    return instant_of(text, f"{place}.instant")

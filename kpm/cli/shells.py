@@ -2,7 +2,7 @@
 
 import click
 
-from kpm.cli.options import state_option, sysfs_option, telemetry_option
+from kpm.cli.options import hsmp_option, state_option, sysfs_option, telemetry_option
 from kpm.errors import InputError
 from kpm.wire import GROUPS
 
@@ -23,6 +23,7 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
 @click.option("--namespace", envvar="KPM_NAMESPACE", help="Namespace of the objects; by default the group's own.")
 @click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
 @sysfs_option
+@hsmp_option
 @state_option
 @click.option(
     "--kubelet-socket", envvar="KPM_KUBELET_SOCKET", default="/var/lib/kubelet/pod-resources/kubelet.sock", show_default=True, help="The kubelet's PodResources socket."
@@ -35,7 +36,7 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
 @click.option("--port", type=click.IntRange(0, 65535), default=10258, show_default=True, help="Port of /metrics, /healthz and /readyz.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
 def agent(
-    node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, state_dir: str, kubelet_socket: str, claim_socket: str | None,
+    node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, hsmp: str | None, state_dir: str, kubelet_socket: str, claim_socket: str | None,
     telemetry_dir: str, resync: float, repair: str, measure_only: bool, port: int, log_level: str,
 ) -> None:  # fmt: skip
     """Tune this node by the objects of the cluster, until told to stop.
@@ -64,6 +65,7 @@ def agent(
         measure_only,
         telemetry_dir,
         log_level,
+        hsmp,
     )
     made = build_agent(settings, kubeconfig, log)
     on_signals(made.stop)
@@ -108,12 +110,13 @@ def scaler(sysfs: str, telemetry_dir: str, log_level: str) -> None:
 @click.command()
 @click.option("--image", envvar="AGENT_IMAGE", required=True, help="Container image of the agents, where the PowerConfig names none.")
 @click.option("--privileged", is_flag=True, envvar="AGENT_PRIVILEGED", help="Run the agents privileged, on nodes whose security modules refuse less.")
+@click.option("--hsmp", is_flag=True, envvar="AGENT_HSMP", help="Give the agents /dev/hsmp of AMD machines; they are privileged then.")
 @click.option("--group", type=click.Choice(GROUPS), default=GROUPS[0], show_default=True, envvar="KPM_GROUP", help="API group of the kinds.")
 @click.option("--namespace", envvar="KPM_NAMESPACE", help="Namespace of the objects; by default the group's own.")
 @click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="Port of /metrics, /healthz and /readyz.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
-def operator(image: str, privileged: bool, group: str, namespace: str | None, kubeconfig: str | None, port: int, log_level: str) -> None:
+def operator(image: str, privileged: bool, hsmp: bool, group: str, namespace: str | None, kubeconfig: str | None, port: int, log_level: str) -> None:
     """Deploy the agents by the PowerConfig, make the objects of each node, and roll up what the agents report.
 
     \b
@@ -134,7 +137,7 @@ def operator(image: str, privileged: bool, group: str, namespace: str | None, ku
 
     log = make_log("operator", log_level)
     place = Place(group, namespace or SYSTEM_NAMESPACE[group])
-    made = build_operator(connect(kubeconfig), place, Image(image, privileged), f"{os.uname().nodename}_{uuid.uuid4()}", log)
+    made = build_operator(connect(kubeconfig), place, Image(image, privileged or hsmp, hsmp), f"{os.uname().nodename}_{uuid.uuid4()}", log)
     on_signals(made.stop)
     try:
         used = serve(port, CollectorRegistry(), made.healthy, made.ready)

@@ -18,14 +18,19 @@ _STATE = "/var/lib/kpm"
 #: Where pods put their telemetry sockets: examples/example-dpdk-testapp.yaml.
 _TELEMETRY = "/var/lib/power-node-agent/pods"
 _CPU = "/sys/devices/system/cpu"
+#: What PowerConfig.spec.agent.powerCaps mounts.
+_CAPS = {"rapl": ("powercap", "/sys/devices/virtual/powercap"), "amd": ("platform", "/sys/devices/platform")}
+_MAILBOX = "/dev/hsmp"
+_HOST_PATHS = {_STATE: "DirectoryOrCreate", _TELEMETRY: "DirectoryOrCreate", _MAILBOX: "CharDevice"}
 
 
 @frozen
 class Image:
-    """What the agents run where the PowerConfig names nothing else."""
+    """What the agents run where the PowerConfig names nothing else. hsmp: with the mailbox of AMD machines, which only a privileged pod may open."""
 
     name: str
     privileged: bool = False
+    hsmp: bool = False
 
 
 def daemon_set(config: PowerConfig, namespace: str, image: Image) -> dict[str, Any]:
@@ -73,12 +78,11 @@ def _pod(config: PowerConfig, settings: AgentSettings, image: Image) -> dict[str
                 "readinessProbe": _probe("/readyz", port, 5),
                 "resources": {"requests": {"cpu": "10m", "memory": "80Mi"}, "limits": {"memory": "160Mi"}},
                 "securityContext": _security(image),
-                "volumeMounts": [{"name": name, "mountPath": target, "readOnly": read_only} for name, _, target, read_only in _mounts(settings)],
+                "volumeMounts": [{"name": name, "mountPath": target, "readOnly": read_only} for name, _, target, read_only in _mounts(settings, image)],
             }
         ],
         "volumes": [
-            {"name": name, "hostPath": {"path": source, "type": "DirectoryOrCreate" if source in (_STATE, _TELEMETRY) else "Directory"}}
-            for name, source, _, _ in _mounts(settings)
+            {"name": name, "hostPath": {"path": source, "type": _HOST_PATHS.get(source, "Directory")}} for name, source, _, _ in _mounts(settings, image)
         ],
     }  # fmt: skip
 
@@ -98,7 +102,7 @@ def claim_socket(settings: AgentSettings) -> str:
     return path if re.fullmatch(CLAIM_SOCKET, path) and "/.." not in path else ""
 
 
-def _mounts(settings: AgentSettings) -> list[tuple[str, str, str, bool]]:
+def _mounts(settings: AgentSettings, image: Image) -> list[tuple[str, str, str, bool]]:
     """Name, folder of the host, place in the container, whether it is read-only."""
     found = [
         ("cpu", _CPU, f"/host{_CPU}", False),
@@ -106,6 +110,8 @@ def _mounts(settings: AgentSettings) -> list[tuple[str, str, str, bool]]:
         ("telemetry", _TELEMETRY, _TELEMETRY, True),
         ("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources", True),
     ]
+    found += [(_CAPS[word][0], _CAPS[word][1], f"/host{_CAPS[word][1]}", False) for word in sorted(set(settings.power_caps) & _CAPS.keys())]
+    found += [("hsmp", _MAILBOX, _MAILBOX, False)] if image.hsmp else []
     folder = claim_socket(settings).rpartition("/")[0]
     if folder and folder != "/var/lib/kubelet/pod-resources":
         found.append(("claim-resources", folder, folder, True))

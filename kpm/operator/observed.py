@@ -51,6 +51,7 @@ class Observed:
     workloads: tuple[Held[Any], ...] = ()
     node_configs: tuple[Held[Any], ...] = ()
     uncores: tuple[Held[Any], ...] = ()
+    caps: tuple[Held[Any], ...] = ()
     power_nodes: tuple[Held[Any], ...] = ()
     states: tuple[Held[PowerNodeStateStatus], ...] = ()
     nodes: Mapping[str, NodeSeen] = field(factory=dict, hash=False)

@@ -226,16 +226,16 @@ def _statuses(
 ) -> Iterator[Apply]:
     """The statuses that differ from what the objects hold."""
     user_workloads = [item for item in seen.workloads if item.labels.get(GENERATED) != "true"]
-    held = (*seen.configs, *seen.profiles, *user_workloads, *seen.node_configs, *seen.uncores)
-    intent = Intent(
-        *(tuple(item.value for item in group if item.value is not None) for group in (seen.profiles, user_workloads, seen.node_configs, seen.uncores, seen.configs))
-    )
+    held = (*seen.configs, *seen.profiles, *user_workloads, *seen.node_configs, *seen.uncores, *seen.caps)
+    groups = (seen.profiles, user_workloads, seen.node_configs, seen.uncores, seen.configs, seen.caps)
+    intent = Intent(*(tuple(item.value for item in group if item.value is not None) for group in groups))
     faults = [item.fault for item in held if item.fault is not None]
     errors = errors_by_object((*validate_intent(intent), *faults), {node: states[node] for node in nodes if node in states})
     for kind, plural, items in (
         ("PowerProfile", "powerprofiles", seen.profiles),
         ("PowerNodeConfig", "powernodeconfigs", seen.node_configs),
         ("Uncore", "uncores", seen.uncores),
+        ("PowerCap", "powercaps", seen.caps),
     ):
         for item in items:
             yield from _status(seen, kind, plural, item, ErrorsStatus(errors.get(f"{kind}/{item.name}", ())))

@@ -54,7 +54,7 @@ class World:
 
         self.configs, self.profiles = ours("powerconfigs", "PowerConfig"), ours("powerprofiles", "PowerProfile")
         self.workloads, self.node_configs = ours("powerworkloads", "PowerWorkload"), ours("powernodeconfigs", "PowerNodeConfig")
-        self.uncores = ours("uncores", "Uncore")
+        self.uncores, self.caps = ours("uncores", "Uncore"), ours("powercaps", "PowerCap")
         self.power_nodes = informer("powernodes", power(place.group, "powernodes", place.namespace), held_plain)
         self.states = informer("powernodestates", power(place.group, "powernodestates", place.namespace), held_state)
         self.nodes = informer("nodes", NODES, node_seen)
@@ -63,7 +63,7 @@ class World:
     @property
     def informers(self) -> tuple[Informer, ...]:
         """All of them."""
-        own = (self.configs, self.profiles, self.workloads, self.node_configs, self.uncores, self.power_nodes, self.states)
+        own = (self.configs, self.profiles, self.workloads, self.node_configs, self.uncores, self.caps, self.power_nodes, self.states)
         return (*own, self.nodes, self.daemon_sets)
 
     @property
@@ -78,7 +78,7 @@ class World:
             configs = tuple(evolve(item, deleting=True) for item in configs)
         return Observed(
             self.place.namespace, self.place.group, configs, self.profiles.values(), self.workloads.values(), self.node_configs.values(),
-            self.uncores.values(), self.power_nodes.values(), self.states.values(), {item.node.name: item for item in self.nodes.values()},
+            self.uncores.values(), self.caps.values(), self.power_nodes.values(), self.states.values(), {item.node.name: item for item in self.nodes.values()},
             self.daemon_sets.get(AGENT_NAME, self.place.namespace),
         )  # fmt: skip
 

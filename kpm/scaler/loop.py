@@ -31,6 +31,7 @@ class _Domain:
     speed: Speed = Speed()
     seen: dict[tuple[str, str, int], Cycles] = field(factory=dict)
     sampled_us: int | None = None
+    busy: float | None = None
     failed: str = ""
 
 
@@ -86,6 +87,10 @@ class Scaler:
             self._step(domain, at)
             domain.due_us = at + period
 
+    def speeds(self) -> list[tuple[int, int | None, float | None]]:
+        """Domain, its last target in kHz, and the busy share of its last sample in per cent."""
+        return [(number, domain.speed.khz, domain.busy) for number, domain in sorted(self.domains.items())]
+
     def close(self) -> None:
         """Nobody scales any more: leave every domain at its fall-back, and every connection."""
         for domain in self.domains.values():
@@ -98,6 +103,7 @@ class Scaler:
         busy, new = self._sample(domain)
         if not new and domain.sampled_us is not None and at - domain.sampled_us <= _STALE * scaling.sample_us and domain.speed.khz is not None:
             return  # the answer is late: nothing new to go by, and not yet too old
+        domain.busy = busy
         target = next_target(scaling, domain.speed, busy, at)
         if target is not None and self._set(domain, target):
             domain.speed = domain.speed.taken(target, at)

@@ -6,7 +6,7 @@ import json
 import os
 import select
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import asdict
@@ -43,6 +43,26 @@ def _domain(item: Any) -> ScaledDomain:
 
 #: Answered for each line that was read, when it is in force, so that whoever wrote it can wait for that.
 IN_FORCE = b"{}"
+
+
+#: Asks for the speeds of now; answered in lines that each fit in a pipe whole.
+SPEEDS = b'"speeds"'
+_DOMAINS_A_LINE = 100
+_SPEEDS_HEAD = b'{"speeds":'
+
+
+def speed_lines(speeds: Sequence[tuple[int, int | None, float | None]]) -> list[bytes]:
+    """What the scaler answers: domain, kHz, busy per cent."""
+    parts = [speeds[start : start + _DOMAINS_A_LINE] for start in range(0, len(speeds), _DOMAINS_A_LINE)]
+    rounded = ([(number, khz, None if busy is None else round(busy, 1)) for number, khz, busy in part] for part in parts)
+    return [_SPEEDS_HEAD + json.dumps(part, separators=(",", ":")).encode() + b"}" for part in rounded]
+
+
+def speeds_of(line: bytes) -> dict[int, tuple[int | None, float | None]] | None:
+    """The same, read; None for a line that says something else. Errors: ValueError."""
+    if not line.startswith(_SPEEDS_HEAD):
+        return None
+    return {int(number): (khz, busy) for number, khz, busy in json.loads(line)["speeds"]}
 
 
 def news_line(news: News) -> bytes:
@@ -88,18 +108,27 @@ def _follow(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> 
                 if not data:
                     return
                 *lines, rest = (rest + data).split(b"\n")
-                if lines:
-                    _configure(scaler, lines[-1], log)  # each line says all there is to say
-                    for _ in lines:
-                        told()
                 if len(rest) > _LONGEST_INPUT:
                     raise ValueError("standard input has no lines")
+                _obey(scaler, lines, told, log)
                 continue
         if due is not None:
             wait = due / 1e6 - time.monotonic()
             if wait > 0:
                 time.sleep(min(wait, _LISTEN))
             scaler.tick()
+
+
+def _obey(scaler: Scaler, lines: Sequence[bytes], told: Callable[[], None], log: Log) -> None:
+    """Do what lines say; each that names domains says all there is to say, so the last one counts."""
+    orders = [line for line in lines if line != SPEEDS]
+    if orders:
+        _configure(scaler, orders[-1], log)
+    for _ in orders:
+        told()
+    if len(orders) < len(lines):
+        for line in speed_lines(scaler.speeds()):
+            say(line)
 
 
 def _configure(scaler: Scaler, line: bytes, log: Log) -> None:

@@ -18,6 +18,9 @@ _SHORT = {
     "energy_performance_preference": "epp",
     "min_freq_khz": "uncore min",
     "max_freq_khz": "uncore max",
+    "df_pstate": "fabric P-state",
+    "power1_cap": "power cap µW",
+    "power_limit_mw": "power cap mW",
 }
 
 

@@ -5,9 +5,12 @@ from typing import Any
 
 from kpm.errors import InputError, one_line, show
 from kpm.simulate.world import NodeView, StepView
+from kpm_planner.budget import UW
 from kpm_planner.cpuset import format_cpulist, parse_cpulist
 from kpm_planner.plan import CpuGroup
 
+#: What is expected of a file that nothing is asked of.
+BASELINE = "baseline"
 _Checks = Mapping[str, Callable[[NodeView, Any, str], Iterator[str]]]
 
 
@@ -99,11 +102,32 @@ def _check_problems(node: NodeView, expect: Any, _: str) -> Iterator[str]:
         yield f": expected {sorted(expect)}, is {codes}"
 
 
-def _check_uncore(node: NodeView, expect: Any, _: str) -> Iterator[str]:
-    limits = {target.entry.name: None if target.min_khz is None else [target.min_khz, target.max_khz] for target in node.plan.uncore}
-    for name, value in expect.items():
-        if limits.get(name) != value:
-            yield f" {name}: expected {value}, is {limits.get(name)}"
+def _named(of: Callable[[NodeView], Mapping[str, Any]], what: str) -> Callable[[NodeView, Any, str], Iterator[str]]:
+    """Compares values by name; those that are not expected may be anything, and what is not asked for is the word baseline."""
+
+    def check(node: NodeView, expect: Any, place: str) -> Iterator[str]:
+        if not isinstance(expect, Mapping):
+            raise InputError(f"{place}: {show(expect)} is not allowed: a mapping of {what}, or to {BASELINE}")
+        found = of(node)
+        for name, value in expect.items():
+            if name not in found:
+                yield f" {one_line(name, 60)}: expected {show(value)}, does not exist; there are {', '.join(found) or 'none'}"
+            elif (BASELINE if found[name] is None else found[name]) != value:
+                yield f" {name}: expected {show(value)}, is {show(found[name] or BASELINE)}"
+
+    return check
+
+
+def _uncore(node: NodeView) -> dict[str, Any]:
+    return {target.entry.name: None if target.min_khz is None else [target.min_khz, target.max_khz] for target in node.plan.uncore}
+
+
+def _caps(node: NodeView) -> dict[str, Any]:
+    return {target.zone.name: next((uw / UW for uw in target.limits if uw is not None), None) for target in node.plan.caps}
+
+
+def _fabrics(node: NodeView) -> dict[str, Any]:
+    return {str(target.fabric.package): target.pstates for target in node.plan.fabrics}
 
 
 def _equals(of: Callable[[NodeView], Any]) -> Callable[[NodeView, Any, str], Iterator[str]]:
@@ -118,7 +142,10 @@ _CHECKS: _Checks = {
     "cpus": _check_cpus,
     "resources": _check_resources,
     "problems": _check_problems,
-    "uncore": _check_uncore,
+    "uncore": _named(_uncore, "entries to limits"),
+    "caps": _named(_caps, "zones to watts"),
+    "fabrics": _named(_fabrics, "packages to P-states"),
+    "turbo": _equals(lambda node: BASELINE if node.plan.boost is None else node.plan.boost),
     "writes": _equals(lambda node: len(node.report.writes) if node.report else None),
     "drift": _equals(lambda node: len(node.report.drift) if node.report else None),
     "settled": _equals(lambda node: node.report.settled if node.report else None),

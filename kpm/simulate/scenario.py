@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from attrs import evolve, frozen
@@ -9,6 +10,7 @@ from attrs import evolve, frozen
 from kpm.documents import Document, parse_mapping, read_documents, read_file
 from kpm.errors import InputError, one_line
 from kpm.machines import described_machine, read_machine
+from kpm.signals import instant_of
 from kpm.wire import WireError, structure_plain
 from kpm_applier.discover import HostError, discover
 from kpm_applier.sysfs import SysfsHost
@@ -38,7 +40,10 @@ class ForeignLimit:
 
 @frozen
 class Step:
-    """What happens at one moment, in the order of the fields, and what must hold after it. at: seconds."""
+    """What happens at one moment, in the order of the fields, and what must hold after it. at: seconds.
+
+    readings: what external sources of PowerCaps answer, W; power: what each package of a node takes, W.
+    """
 
     name: str = ""
     at: int | None = None
@@ -55,6 +60,8 @@ class Step:
     crash: Mapping[str, object] | None = None
     kill: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
+    readings: Mapping[str, object] | None = None
+    power: Mapping[str, tuple[int, ...]] | None = None
     resync: bool = False
     expect: Mapping[str, object] | None = None
 
@@ -72,7 +79,7 @@ class NodeSpec:
 
 @frozen
 class ScenarioSpec:
-    """A scenario file."""
+    """A scenario file. start: the time on the clock at second 0; left out, 2026 begins."""
 
     version: int
     nodes: tuple[NodeSpec, ...]
@@ -81,6 +88,7 @@ class ScenarioSpec:
     objects: tuple[Mapping[str, object], ...] = ()
     files: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
+    start: str | None = None
 
 
 @frozen
@@ -101,6 +109,7 @@ class Scenario:
     nodes: tuple[SimulatedNode, ...]
     objects: tuple[Document, ...]
     source: str
+    start: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def read_scenario(path: str) -> Scenario:
@@ -114,8 +123,9 @@ def read_scenario(path: str) -> Scenario:
         raise InputError(f"{path}.version: {spec.version} is not allowed: 1")
     folder = "" if path == "-" else os.path.dirname(path)
     objects = [*_documents(spec.objects, f"{path}: objects"), *_files(spec.files, folder)]
-    steps = tuple(_with_files(step, folder) for step in spec.steps)
-    return Scenario(evolve(spec, steps=steps), _nodes(spec, path, folder), tuple(objects), path)
+    steps = tuple(_with_files(evolve(step, expect=raw.get("expect")), folder) for step, raw in zip(spec.steps, content.get("steps") or (), strict=True))
+    made = Scenario(evolve(spec, steps=steps), _nodes(spec, path, folder), tuple(objects), path)
+    return made if spec.start is None else evolve(made, start=instant_of(spec.start, f"{path}.start"))
 
 
 def _documents(items: tuple[Mapping[str, object], ...], source: str) -> list[Document]:

@@ -10,7 +10,7 @@ from kpm.simulate.scenario import Scenario
 from kpm.simulate.world import NodeView, StepView
 from kpm.tables import POOL_STYLES
 from kpm_planner.cpuset import format_cpulist
-from kpm_planner.explain import describe_target
+from kpm_planner.explain import describe_node, describe_target
 from kpm_planner.machine import Machine
 from kpm_planner.plan import CpuGroup
 
@@ -62,6 +62,7 @@ def _print_node(out: Console, node: NodeView) -> None:
         owner = f"{group.container.namespace}/{group.container.pod}: " if group.container else ""
         out.print(Text.assemble("    ", (f" {format_cpulist(group.cpus)} ", POOL_STYLES[group.pool]), f" {owner}{describe_target(group)}"))
     _print_some(out, [f"uncore {item.entry.name}: {item.min_khz}..{item.max_khz} kHz" for item in node.plan.uncore if item.min_khz is not None], "    ")
+    _print_some(out, [line for line in describe_node(node.plan) if not line.endswith("baseline")], "    ")
     if node.report is not None:
         lines = describe_report(node.report, node.machine)
         _print_some(out, lines, "      ")

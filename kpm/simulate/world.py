@@ -1,6 +1,7 @@
 """A simulated cluster: every node a kernel model with an agent, every step planned and applied by the real code."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import define, evolve, field, frozen
@@ -9,14 +10,16 @@ from kpm.cpu_manager import assign_cpus
 from kpm.documents import Document
 from kpm.errors import InputError, one_line
 from kpm.inputs import Cluster, cluster_of
+from kpm.signals import signals_of, watts_of
 from kpm.simulate.scenario import Scenario, SimulatedNode, Step, cpus_of
 from kpm.targets import reserved_cpus
 from kpm_applier.discover import Discovery
 from kpm_applier.host import Watch, write_one_by_one
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import State
+from kpm_applier.state import State, cap_in_force
 from kpm_planner.allocation import Allocation
+from kpm_planner.budget import UW, CapState, Reading
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.intent import Node, Pod
 from kpm_planner.machine import Machine
@@ -144,6 +147,9 @@ class SimNode:
     allocation: Allocation = Allocation()
     plan: NodePlan | None = None
     touched: bool = True
+    readings: Mapping[str, Reading] = field(factory=dict)
+    power_uw: Mapping[int, int] = field(factory=dict)
+    previous: CapState | None = None
 
     def start_agent(self) -> None:
         """A new agent process."""
@@ -152,6 +158,7 @@ class SimNode:
         self.agent.open(known=self.discovery)
         self.discovery = None
         self.touched = True
+        self.previous = cap_in_force(self.agent.shown, self.store.state.groups)
 
 
 @define
@@ -192,6 +199,7 @@ class World:
         events += self._change_pods(step, place)
         events += self._change_machines(step, place)
         events += self._change_agents(step, place)
+        events += self._change_signals(step, place)
         self._settle()
         wanted = step.expect or {}
         views = [self._pass(name, node, step.resync, name in wanted) for name, node in self.nodes.items()]
@@ -348,6 +356,28 @@ class World:
             events.append(f"the agent of {name} will be killed after {count} writes")
         return events
 
+    def _change_signals(self, step: Step, place: str) -> list[str]:
+        events = []
+        readings = {}
+        for name, value in (step.readings or {}).items():
+            watts = watts_of(str(value))
+            if watts is None:
+                raise InputError(f"{place}: readings.{one_line(name, 60)}: {one_line(repr(value), 40)} is not allowed: a number of watts")
+            readings[name] = Reading(watts, self.instant)
+            events.append(f"the source of PowerCap {name} answers {watts:g} W")
+        for node in self.nodes.values() if readings else ():
+            node.readings, node.touched = {**node.readings, **readings}, True
+        for name, packages in (step.power or {}).items():
+            node = self._node(name, f"{place}: power")
+            node.power_uw, node.touched = {package: watts * UW for package, watts in enumerate(packages)}, True
+            events.append(f"the packages of {name} take {', '.join(map(str, packages))} W")
+        return events
+
+    @property
+    def instant(self) -> datetime:
+        """The time on the clock."""
+        return self.scenario.start + timedelta(seconds=self.clock)
+
     def _node(self, name: str, place: str) -> SimNode:
         if name not in self.nodes:
             raise InputError(f"{place}: {one_line(name, 60)!r} is not allowed: a node, {', '.join(list(self.nodes)[:10])}")
@@ -357,7 +387,8 @@ class World:
         """What an agent does when something has happened; nothing where nothing has."""
         report = Report() if node.agent is not None else None
         changed = False
-        if node.agent is not None and (node.touched or resync):
+        due = node.plan is not None and node.plan.valid_until is not None and self.instant >= node.plan.valid_until
+        if node.agent is not None and (node.touched or resync or due):
             try:
                 changed, report = self._reconcile(node, node.agent)
             except Killed:
@@ -371,11 +402,16 @@ class World:
         if agent.changed():
             agent.discover()
             self._allocate(node)
-        plan = plan_node(self.accepted, NodeInput(node.node, agent.machine, node.allocation))
-        same = plan == node.plan
-        node.plan = plan
-        report = agent.apply(plan)
-        return not same or bool(report.writes or report.outcomes), report
+        before = node.plan
+        signals = signals_of(self.accepted.intent.caps, node.readings, node.power_uw, node.previous)
+
+        def planned(machine: Machine) -> NodePlan:
+            node.plan = plan_node(self.accepted, NodeInput(node.node, machine, node.allocation, signals), self.instant)
+            return node.plan
+
+        plan, report = agent.bring(planned)
+        node.previous = plan.cap_state
+        return plan != before or bool(report.writes or report.outcomes), report
 
 
 def _inverted(model: KernelModel) -> bool:

@@ -17,6 +17,7 @@ USER_KINDS = {
     "powerworkloads": "PowerWorkload",
     "powernodeconfigs": "PowerNodeConfig",
     "uncores": "Uncore",
+    "powercaps": "PowerCap",
 }
 IMAGE = Image("kpm:1")
 Document = dict[str, Any]
@@ -86,7 +87,7 @@ class World:
         view = {plural: [document for (kind, _), document in sorted(documents.items()) if kind == plural] for plural in {kind for kind, _ in documents}}
         own = {plural: tuple(held_object(item, kind, GROUP) for item in view.get(plural, ())) for plural, kind in USER_KINDS.items()}
         return Observed(
-            NAMESPACE, GROUP, own["powerconfigs"], own["powerprofiles"], own["powerworkloads"], own["powernodeconfigs"], own["uncores"],
+            NAMESPACE, GROUP, own["powerconfigs"], own["powerprofiles"], own["powerworkloads"], own["powernodeconfigs"], own["uncores"], own["powercaps"],
             tuple(map(held_plain, view.get("powernodes", ()))), tuple(map(held_state, view.get("powernodestates", ()))),
             {item["metadata"]["name"]: node_seen(item) for item in view.get("nodes", ())},
             next((held_plain(item) for item in view.get("daemonsets", ()) if item["metadata"]["name"] == AGENT_NAME), None),

@@ -15,11 +15,12 @@ from kpm_planner.intent import AgentSettings, Meta, PowerConfig, Toleration
 
 SETTINGS = AgentSettings(
     image="other:2", image_pull_policy="Always", tolerations=(Toleration("a", "Exists", None, "NoExecute", 0),), resync_period="30s", repair="report",
-    log_level="debug", claim_socket="/var/lib/kubelet/plugins/cpu/pod-resources.sock", measure_only=True, metrics_port=9999,
+    log_level="debug", claim_socket="/var/lib/kubelet/plugins/cpu/pod-resources.sock", measure_only=True, metrics_port=9999, power_caps=("rapl",),
 )  # fmt: skip
 CONFIGS = {
     "default": PowerConfig(Meta("c")),
     "all settings": PowerConfig(Meta("c"), power_node_selector={"power": "yes"}, agent=SETTINGS),
+    "both caps": PowerConfig(Meta("c"), agent=AgentSettings(power_caps=("amd", "rapl", "../../etc"))),
     "claims beside": PowerConfig(Meta("c"), agent=AgentSettings(claim_socket="/var/lib/kubelet/pod-resources/claims.sock")),
 }
 
@@ -49,17 +50,27 @@ def test_the_agents_have_no_privilege_and_no_mount_in_sys(config: PowerConfig) -
     targets = {mount["mountPath"]: mount["readOnly"] for mount in container["volumeMounts"]}
     assert len(targets) == len(container["volumeMounts"])
     assert not [target for target in targets if f"{target}/".startswith(("/sys/", "/proc/", "/dev/"))]
-    assert {target for target, read_only in targets.items() if not read_only} == {"/host/sys/devices/system/cpu", "/var/lib/kpm"}
+    caps = {"rapl": "/sys/devices/virtual/powercap", "amd": "/sys/devices/platform"}
+    capping = {caps[word] for word in config.agent.power_caps if word in caps}
+    assert {target for target, read_only in targets.items() if not read_only} == {"/host/sys/devices/system/cpu", "/var/lib/kpm", *(f"/host{path}" for path in capping)}
     sources = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes"]}
     assert set(sources) == {mount["name"] for mount in container["volumeMounts"]}
     beside = {"/var/lib/kubelet/plugins/cpu"} if config is CONFIGS["all settings"] else set()
-    assert set(sources.values()) == {"/sys/devices/system/cpu", "/var/lib/kpm", "/var/lib/kubelet/pod-resources", "/var/lib/power-node-agent/pods"} | beside
+    assert set(sources.values()) == {"/sys/devices/system/cpu", "/var/lib/kpm", "/var/lib/kubelet/pod-resources", "/var/lib/power-node-agent/pods"} | beside | capping
 
 
 def test_only_the_operators_own_setting_makes_them_privileged() -> None:
     """No PowerConfig can."""
     pod = daemon_set(CONFIGS["all settings"], NAMESPACE, evolve(IMAGE, privileged=True))["spec"]["template"]["spec"]
     assert ("privileged", True) in everything(pod)
+
+
+def test_the_mailbox_of_amd_machines_comes_with_the_operators_setting_alone() -> None:
+    """An unprivileged pod may not open a device, so that setting makes them privileged; no PowerConfig can (user-asks 39)."""
+    pod = daemon_set(CONFIGS["both caps"], NAMESPACE, evolve(IMAGE, privileged=True, hsmp=True))["spec"]["template"]["spec"]
+    assert {"name": "hsmp", "hostPath": {"path": "/dev/hsmp", "type": "CharDevice"}} in pod["volumes"]
+    assert {"name": "hsmp", "mountPath": "/dev/hsmp", "readOnly": False} in pod["containers"][0]["volumeMounts"]
+    assert "hsmp" not in [volume["name"] for config in CONFIGS.values() for volume in daemon_set(config, NAMESPACE, IMAGE)["spec"]["template"]["spec"]["volumes"]]
 
 
 def test_every_setting_changes_the_hash() -> None:

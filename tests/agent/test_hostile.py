@@ -259,7 +259,7 @@ def test_a_node_that_is_left_says_so_even_if_the_first_try_fails() -> None:
     rig = Rig()
     tuner = SimpleNamespace(ready=lambda: True, restore=lambda: True, close=lambda: None)
     cluster = SimpleNamespace(informers=(), view=lambda: SimpleNamespace(node=None))
-    agent = Agent("n", 60.0, cluster, None, tuner, rig.reporter, rig.log, SimpleNamespace(stop=lambda: None), lambda: False)
+    agent = Agent("n", 60.0, cluster, None, tuner, rig.reporter, rig.log, SimpleNamespace(stop=lambda: None), SimpleNamespace(stop=lambda: None), lambda: False)
     failures = [1]
 
     def once(_verb: str) -> None:
@@ -277,7 +277,7 @@ def test_a_node_whose_objects_are_gone_is_left_at_once() -> None:
     rig = Rig()
     tuner = SimpleNamespace(ready=lambda: True, restore=lambda: True, close=lambda: None)
     cluster = SimpleNamespace(informers=(), view=lambda: SimpleNamespace(node=None))
-    agent = Agent("n", 60.0, cluster, None, tuner, rig.reporter, rig.log, SimpleNamespace(stop=lambda: None), lambda: False)
+    agent = Agent("n", 60.0, cluster, None, tuner, rig.reporter, rig.log, SimpleNamespace(stop=lambda: None), SimpleNamespace(stop=lambda: None), lambda: False)
     asked = []
 
     def gone(verb: str) -> None:

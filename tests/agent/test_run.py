@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attrs import define, evolve, field
+from prometheus_client import generate_latest
 from test_report import CapturingLog
 
 from kpm.agent.cluster import ClusterView, NodeView
-from kpm.agent.run import Agent, still_wanted
+from kpm.agent.run import Agent, _Counters, still_wanted
 from kpm.kube.api import ApiError
 from kpm.machines import MachineSpec, build_machine
 from kpm.scaler.peers import News
 from kpm_planner.allocation import Allocation
+from kpm_planner.budget import Signals
+from kpm_planner.caps import CapTarget
 from kpm_planner.intent import Intent, Meta, Node, Pod, PowerProfile, PowerWorkload, PStates
+from kpm_planner.machine import Machine, PowerLimit, PowerZone
 from kpm_planner.plan import NodePlan
 from kpm_planner.status import Pass
 
@@ -40,6 +45,7 @@ class Rig:
     told: list[tuple[str, str, str]] = field(factory=list)
     scaled: list[Any] = field(factory=list)
     news: list[Any] = field(factory=list)
+    speeds: dict[int, Any] = field(factory=dict)
     log: CapturingLog = field(factory=CapturingLog)
 
     def __attrs_post_init__(self) -> None:
@@ -66,9 +72,10 @@ class Rig:
             def ready(self) -> bool:
                 return rig.opens
 
-            def apply(self, plan: NodePlan) -> Pass:
+            def apply(self, planned: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Pass]:
+                plan = planned(MACHINE)
                 rig.applied.append(plan)
-                return rig.went
+                return plan, rig.went
 
             machine = shown = staticmethod(lambda: MACHINE)
             look_anew = staticmethod(lambda: False)
@@ -80,8 +87,9 @@ class Rig:
         events = Outside(say=lambda about, reason, message: self.told.append((about.name, reason, message)))
         reporter = Outside(**says, retry_at=lambda: None, events=events)
         kubelet = Outside(look=lambda pods, _custom: Allocation(pods), error="", waiting=False)
-        scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news)
-        self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, scaler, lambda: None)  # type: ignore[arg-type]
+        scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news, speeds=lambda: rig.speeds)
+        caps = Outside(signals=lambda _intent: Signals(), planned=lambda _plan: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
+        self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, scaler, caps, lambda: None)  # type: ignore[arg-type]
 
 
 def test_a_pass_applies_the_plan_and_says_so() -> None:
@@ -195,6 +203,23 @@ def test_a_node_that_is_gone_is_left_as_it_is() -> None:
     rig = Rig(view=evolve(VIEW, node=None))
     rig.agent.tick()
     assert rig.applied == []
+
+
+def test_caps_and_speeds_are_metrics() -> None:
+    """What is asked of packages, and where telemetry has led each domain; what is gone is gone."""
+    rig = Rig()
+    counters = _Counters.on(rig.agent.registry)
+    zone = PowerZone("z", "package-0", "intel-rapl", 0, limits=(PowerLimit("long_term", "a"), PowerLimit("short_term", "b")))
+    counters.note_power(NodePlan("n", caps=(CapTarget(zone, (125_500_000, None)),)))
+    counters.note_speeds({4: (1_500_000, 80.5), 5: (None, None)})
+    text = generate_latest(rig.agent.registry).decode()
+    assert 'kpm_agent_power_cap_watts{limit="long_term",zone="package-0"} 125.5' in text
+    assert 'kpm_agent_scaled_khz{domain="4"} 1.5e+06' in text
+    assert 'kpm_agent_scaled_busy_percent{domain="4"} 80.5' in text
+    assert 'domain="5"' not in text
+    counters.note_power(NodePlan("n"))
+    counters.note_speeds({})
+    assert "zone=" not in generate_latest(rig.agent.registry).decode()
 
 
 def _down() -> Any:

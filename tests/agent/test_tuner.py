@@ -14,6 +14,7 @@ from kpm_applier.session import Applier
 from kpm_applier.state import StateStore
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.intent import Intent, Meta, Node, PowerProfile, PowerWorkload, PStates
+from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.trees import write_tree
 
@@ -21,11 +22,16 @@ MACHINE = build_machine(MachineSpec(cores=4))
 FILE = "devices/system/cpu/cpufreq/policy2/scaling_max_freq"
 
 
-def plan() -> NodePlan:
+def planned(_: Machine) -> NodePlan:
     """All CPUs shared."""
     shared = PowerProfile(Meta("shared"), shared=True, pstates=PStates(max="30%"))
     workload = PowerWorkload(Meta("w"), all_cores=True, power_node_selector={"a": "b"}, power_profile="shared")
     return plan_node(Intent((shared,), (workload,)), NodeInput(Node("n", {"a": "b"}), MACHINE))
+
+
+def nothing(_: Machine) -> NodePlan:
+    """Nothing is managed."""
+    return NodePlan("n")
 
 
 def tuner(folder: Path, repair: Repair = Repair.WRITE) -> Tuner:
@@ -44,13 +50,13 @@ def test_a_foreign_value_counts_once_however_often_it_is_seen(tmp_path: Path, re
     """Also where it is only reported, and so found again by every pass (user-asks 49)."""
     made = tuner(tmp_path, repair)
     assert made.ready()
-    assert made.apply(plan()).settled
+    assert made.apply(planned)[1].settled
     assert made.new_drift() == 0
     for number, text in enumerate(("1500000\n", "1600000\n")):
         (tmp_path / "sys" / FILE).write_text(text)
         found = []
         for _ in range(4):
-            made.apply(plan())
+            made.apply(planned)
             found.append(made.new_drift())
         assert found == [1, 0, 0, 0], number
     made.close()
@@ -64,7 +70,7 @@ def test_files_that_may_not_be_written_are_said_at_the_start(tmp_path: Path, mon
     assert made.ready()
     assert errno.errorcode[number] in made.forbidden
     assert remedy in made.forbidden
-    assert made.apply(NodePlan("n")).refused == made.forbidden
+    assert made.apply(nothing)[1].refused == made.forbidden
     made.close()
 
 
@@ -73,6 +79,6 @@ def test_files_that_can_be_written_are_no_news(tmp_path: Path) -> None:
     made = tuner(tmp_path)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "sys").rglob("*") if path.is_file()}
     assert made.ready()
-    assert (made.forbidden, made.apply(NodePlan("n")).refused) == ("", "")
+    assert (made.forbidden, made.apply(nothing)[1].refused) == ("", "")
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
     made.close()

@@ -23,7 +23,7 @@ from kpm.kube.kinds import PART_OF
 from kpm.machines import MachineSpec, build_machine
 from kpm_applier.kernel_model import KernelModel
 from kpm_planner.cpuset import parse_cpulist
-from tests.managed import managed_files, text_of
+from tests.managed import managed_files, power_files, text_of
 from tests.trees import write_tree
 
 REPO = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ class SimNode:
 
     def shown(self) -> dict[str, str]:
         """What every managed file holds."""
-        return managed_files(self.folder / "sys" / _CPU)
+        return {**managed_files(self.folder / "sys" / _CPU), **power_files(self.folder / "sys")}
 
     def cpufreq(self, cpu: int) -> tuple[int, int, str, str]:
         """Minimum, maximum, governor, EPP of a CPU; as its domain has them."""

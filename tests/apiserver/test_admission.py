@@ -50,6 +50,22 @@ WRONG = {
     "an uncore range upside down": ("Uncore", {"sysMin": 2200000, "sysMax": 1200000}, "both of min and max"),
     "a die without package": ("Uncore", {"dieSelector": [{"die": 0, "min": 1200000, "max": 1300000}]}, "package is needed"),
     "a die with one end": ("Uncore", {"dieSelector": [{"package": 0, "min": 1200000}]}, "both of min and max"),
+    "a fabric with one end": ("Uncore", {"amd": {"dfPstateMin": 1}}, "both ends are needed"),
+    "a fabric the wrong way round": ("Uncore", {"amd": {"dfPstateMin": 0, "dfPstateMax": 2}}, "0 is the fastest"),
+    "a cap from nowhere": ("PowerCap", {"source": {}}, "exactly one of"),
+    "a cap without source": ("PowerCap", {}, "source is needed"),
+    "a cap from two sources": ("PowerCap", {"source": {"static": {"watts": 100}, "solar": {"peakWatts": 100}}}, "exactly one of"),
+    "a cap of nothing": ("PowerCap", {"source": {"static": {"watts": 0}}}, "greater than or equal to 1"),
+    "a cap without watts": ("PowerCap", {"source": {"static": {}}}, "watts is needed"),
+    "a schedule at no time": ("PowerCap", {"source": {"schedule": [{"time": "25:10", "watts": 1}]}}, "should match"),
+    "a schedule of both": ("PowerCap", {"source": {"schedule": [{"time": "08:00", "watts": 100, "percent": 5}]}}, "exactly one of watts and percent"),
+    "a schedule on no day": ("PowerCap", {"source": {"schedule": [{"time": "08:00", "watts": 100, "days": ["Monday"]}]}}, "Unsupported value"),
+    "a sun that sets before it rises": ("PowerCap", {"source": {"solar": {"peakWatts": 100, "sunrise": "20:30"}}}, "sunset must be after sunrise"),
+    "a market without trade": ("PowerCap", {"source": {"market": {"peakWatts": 100, "volumes": [0, 0]}}}, "not all 0"),
+    "an address of a file": ("PowerCap", {"source": {"external": {"url": "file:///etc/shadow"}}}, "http://"),
+    "a map without key": ("PowerCap", {"source": {"external": {"configMap": {"name": "a"}}}}, "name and key are needed"),
+    "a floor above the roof": ("PowerCap", {"source": {"static": {"watts": 100}}, "minWatts": 300, "maxWatts": 200}, "minWatts must not be above"),
+    "a period too short": ("PowerCap", {"source": {"static": {"watts": 100}}, "period": "1s"}, "from 5s to 1h"),
     "a resync too often": ("PowerConfig", {"agent": {"resyncPeriod": "1s"}}, "at least 5s"),
     "a socket somewhere else": ("PowerConfig", {"agent": {"claimSocket": "/etc/../run/x.sock"}}, "/var/lib/kubelet/plugins/DRIVER/NAME"),
     "an unknown repair": ("PowerConfig", {"agent": {"repair": "maybe"}}, "Unsupported value"),
@@ -150,7 +166,15 @@ def test_manifests_of_the_earlier_systems_apply_unchanged(server: ApiServer, ite
 
 
 @pytest.mark.parametrize(
-    "field", ["powerprofile.spec.pstates.min", "powerworkload.spec.reservedCPUs.cores", "powerconfig.spec.agent.repair", "pns.status.sizes", "uncore.spec.dieSelector"]
+    "field",
+    [
+        "powerprofile.spec.pstates.min",
+        "powerworkload.spec.reservedCPUs.cores",
+        "powerconfig.spec.agent.repair",
+        "pns.status.sizes",
+        "uncore.spec.dieSelector",
+        "powercap.spec.source.schedule",
+    ],
 )
 def test_kubectl_explain_tells_every_field(server: ApiServer, field: str) -> None:
     """A description, not a blank."""
@@ -168,10 +192,10 @@ def test_the_other_group_can_be_installed_beside(server: ApiServer) -> None:
     server.kubectl("apply", "--dry-run=server", "-f", "-", given=shown)
 
 
-@pytest.mark.parametrize("overlay", ["default", "privileged"])
+@pytest.mark.parametrize("overlay", ["overlays/default", "overlays/privileged", "overlays/hsmp", "powercap"])
 def test_the_manifests_are_valid(server: ApiServer, overlay: str) -> None:
     """The API server's own dry run; OpenShift's SCC is a kind that it does not have."""
-    server.kubectl("apply", "--dry-run=server", "-k", str(REPO / "deploy/overlays" / overlay))
+    server.kubectl("apply", "--dry-run=server", "-k", str(REPO / "deploy" / overlay))
 
 
 def test_a_status_cannot_be_written_with_the_object(server: ApiServer) -> None:

@@ -52,13 +52,16 @@ def test_every_right_is_needed_and_none_is_missing(server: ApiServer, world: Wor
     world.start()
     for node in nodes:
         server.kubectl("label", "node", node.name, f"{LABEL}=true")
-    for name in ("powerconfig", "shared-profile", "shared-workload", "powerprofile", "uncore"):
+    for name in ("powerconfig", "shared-profile", "shared-workload", "powerprofile", "uncore", "powercap"):
         server.kubectl("apply", "-f", str(REPO / f"examples/example-{name}.yaml"))
     selector = {"labelSelector": {"matchLabels": {LABEL: "true"}}}
     server.apply(
         {"apiVersion": "power.openshift.io/v1", "kind": "PowerNodeConfig", "metadata": {"name": "all", "namespace": NAMESPACE},
          "spec": {"nodeSelector": selector, "sharedPowerProfile": "shared"}},
         {"apiVersion": "power.openshift.io/v1", "kind": "PowerConfig", "metadata": {"name": "second", "namespace": NAMESPACE}, "spec": {}},
+        {"apiVersion": "power.openshift.io/v1", "kind": "PowerCap", "metadata": {"name": "metered", "namespace": NAMESPACE},
+         "spec": {"nodeSelector": selector, "source": {"external": {"configMap": {"name": "meter", "key": "watts"}}}}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "meter", "namespace": NAMESPACE}, "data": {"watts": "200"}},
         pod("greedy", "one", 2, "nothing"),
     )  # fmt: skip
     server.status("pod", "greedy", {"phase": "Running", "qosClass": "Guaranteed"}, "default")
@@ -68,7 +71,7 @@ def test_every_right_is_needed_and_none_is_missing(server: ApiServer, world: Wor
     wait_for("the pod is told", lambda: [item for item in server.get("events", "-n", "default")["items"] if item["reason"] == "PodProfile"])
     wait_for(
         "each user object has a status",
-        lambda: [item["metadata"]["name"] for item in server.get("pp,pw,pnc,uncores,pcfg", "-n", NAMESPACE)["items"] if "status" not in item] == [],
+        lambda: [item["metadata"]["name"] for item in server.get("pp,pw,pnc,uncores,pcfg,pcap", "-n", NAMESPACE)["items"] if "status" not in item] == [],
     )
     server.kubectl("label", "node", "two", f"{LABEL}-")
     wait_for("node two is released", lambda: server.get("pns", "two-power-state", "-n", NAMESPACE) is None)

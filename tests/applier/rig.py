@@ -15,6 +15,8 @@ from kpm_applier.host import Host, Watch
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier, Report
 from kpm_applier.state import StateStore
+from kpm_planner.caps import CapTarget
+from kpm_planner.fabric import FabricTarget
 from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
 from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.pools import Pool
@@ -166,8 +168,17 @@ def package_entry(package: int = 0, die: int = 0, low: int = 800_000, high: int 
 # --- plans ---
 
 
-def plan(found: Machine, targets: Mapping[int, Target], *, uncore: Iterable[UncoreTarget] = (), boost: bool | None = None, held: Iterable[int] = ()) -> NodePlan:
-    """A plan by hand: CPU → target; the other online CPUs are unmanaged."""
+def plan(
+    found: Machine,
+    targets: Mapping[int, Target],
+    *,
+    uncore: Iterable[UncoreTarget] = (),
+    caps: Iterable[CapTarget] = (),
+    fabrics: Iterable[FabricTarget] = (),
+    boost: bool | None = None,
+    held: Iterable[int] = (),
+) -> NodePlan:
+    """A plan by hand: CPU → target; the other online CPUs are unmanaged, and what is not named else is at baseline."""
     kept = frozenset(held)
     groups = []
     for cpu in found.cpus:
@@ -179,7 +190,10 @@ def plan(found: Machine, targets: Mapping[int, Target], *, uncore: Iterable[Unco
             groups.append(CpuGroup((cpu.id,), Pool.UNMANAGED, None, None, BASELINE, ("nobody asked",), cpu.id in kept))
     asked = {item.entry.name: item for item in uncore}
     entries = tuple(asked.get(entry.name, UncoreTarget(entry)) for entry in found.uncore)
-    return NodePlan("node", tuple(groups), entries, boost=boost)
+    capped, fixed = {item.zone: item for item in caps}, {item.fabric: item for item in fabrics}
+    zones = tuple(capped.get(zone, CapTarget(zone, (None,) * len(zone.limits))) for zone in found.power_zones)
+    pstates = tuple(fixed.get(fabric, FabricTarget(fabric)) for fabric in found.fabrics)
+    return NodePlan("node", tuple(groups), entries, boost=boost, caps=zones, fabrics=pstates)
 
 
 def everywhere(found: Machine, target: Target, **more: object) -> NodePlan:
@@ -370,7 +384,17 @@ def texts(wanted: NodePlan, found: Machine) -> dict[str, str]:
     for item in wanted.uncore:
         if item.min_khz is not None and item.max_khz is not None:
             values |= {uncore_path(item.entry.name, "min"): str(item.min_khz), uncore_path(item.entry.name, "max"): str(item.max_khz)}
+    values |= {f"hsmp/socket{item.fabric.package}/df_pstate": item.pstates for item in wanted.fabrics if item.pstates is not None}
+    for cap in wanted.caps:
+        values |= _cap_texts(cap)
     return values
+
+
+def _cap_texts(cap: CapTarget) -> dict[str, str]:
+    """The limits that are asked for, mW through the mailbox, and the switch with them."""
+    per = 1000 if cap.zone.control == "hsmp" else 1
+    limits = {f"{cap.zone.id}/{limit.file}": str(uw // per) for limit, uw in zip(cap.zone.limits, cap.limits, strict=True) if uw is not None}
+    return limits | ({f"{cap.zone.id}/enabled": "1"} if limits and cap.zone.enabled is not None else {})
 
 
 def without_epp(found: FrequencyDomain) -> FrequencyDomain:

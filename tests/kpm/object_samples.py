@@ -25,6 +25,11 @@ def _meta(name: str, namespace: str | None = "power-manager") -> dict[str, Any]:
     return found if namespace is None else {**found, "namespace": namespace}
 
 
+def _cap(name: str, source: dict[str, Any]) -> dict[str, Any]:
+    bounds = {"minWatts": 100, "maxWatts": 400, "maxStepWatts": 25, "divide": "demand", "per": "node", "constraint": "all", "period": "30s"}
+    return {"apiVersion": GROUP, "kind": "PowerCap", "metadata": _meta(name), "spec": {"nodeSelector": _SELECTOR, "source": source, **bounds}}
+
+
 #: One object of each kind with all its fields.
 OBJECTS: dict[str, dict[str, Any]] = {
     "PowerProfile": {
@@ -48,22 +53,29 @@ OBJECTS: dict[str, dict[str, Any]] = {
     },
     "PowerNodeConfig": {
         "apiVersion": GROUP, "kind": "PowerNodeConfig", "metadata": _meta("workers"),
-        "spec": {"nodeSelector": _SELECTOR, "sharedPowerProfile": "slow", "reservedCPUs": _RESERVED},
+        "spec": {"nodeSelector": _SELECTOR, "sharedPowerProfile": "slow", "reservedCPUs": _RESERVED, "turbo": False},
     },
     "Uncore": {
         "apiVersion": GROUP, "kind": "Uncore", "metadata": _meta("n"),
         "spec": {
             "sysMin": 1200000, "sysMax": 2000000, "nodeSelector": _SELECTOR,
             "dieSelector": [{"package": 0, "die": 0, "min": 1000000, "max": 1500000}, {"package": 0, "min": 1000000, "max": 1600000}],
+            "amd": {"dfPstateMin": 2, "dfPstateMax": 0, "package": 0},
         },
     },
+    "PowerCap": _cap("by-schedule", {"schedule": [{"time": "08:00", "days": ["Mon"], "watts": 300}, {"time": "20:00", "percent": 50}], "timeZone": "Europe/Paris"}),
+    "PowerCap static": _cap("static", {"static": {"watts": 250}}),
+    "PowerCap solar": _cap("by-sun", {"solar": {"peakWatts": 400, "sunrise": "06:30", "sunset": "21:15", "exponent": 2}}),
+    "PowerCap market": _cap("by-market", {"market": {"peakWatts": 400, "volumes": [10, 30, 20, 5]}}),
+    "PowerCap of a ConfigMap": _cap("by-config-map", {"external": {"configMap": {"name": "grid", "key": "watts"}, "maxAge": "5m", "fallbackWatts": 200}}),
+    "PowerCap of an address": _cap("by-address", {"external": {"url": "https://grid.example.com/watts", "maxAge": "5m", "fallbackWatts": 200}}),
     "PowerConfig": {
         "apiVersion": GROUP, "kind": "PowerConfig", "metadata": _meta("power-config"),
         "spec": {
             "powerNodeSelector": {"kubernetes.io/hostname": "n"}, "customDevices": ["example.com/device"], "duplicatePowerConfig": "reject",
             "agent": {
                 "image": "quay.io/me/kpm:1", "imagePullPolicy": "Always", "resyncPeriod": "30s", "repair": "report", "logLevel": "debug",
-                "claimSocket": "/var/lib/kubelet/plugins/cpu/pod-resources.sock", "measureOnly": True, "metricsPort": 9100,
+                "claimSocket": "/var/lib/kubelet/plugins/cpu/pod-resources.sock", "measureOnly": True, "metricsPort": 9100, "powerCaps": ["rapl"],
                 "tolerations": [{"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 60}],
             },
         },

@@ -10,6 +10,7 @@ import pytest
 from cli_rig import Ran, assert_names, kpm
 from object_samples import as_yaml, node, profile, workload
 
+from kpm.asked import TreeOptions
 from kpm.machines import MODELS, build_machine
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier
@@ -26,8 +27,8 @@ def on_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Kern
 
     def use(model: KernelModel) -> Run:
         @contextmanager
-        def opened(_: str, state_dir: str, *, writing: bool = True) -> Iterator[Applier]:
-            applier = Applier(model, StateStore(state_dir, "/model", live=False))
+        def opened(tree: TreeOptions, *, writing: bool = True) -> Iterator[Applier]:
+            applier = Applier(model, StateStore(tree.state_dir, "/model", live=False))
             try:
                 applier.open(writing=writing)
                 yield applier

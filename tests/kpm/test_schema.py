@@ -1,6 +1,7 @@
 """The JSON of `plan`, `discover` and the state file has the documented keys, and no value of another type."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tree_samples import TREES, build_tree
 from kpm.documents import Document
 from kpm.inputs import cluster_of
 from kpm.machines import MODELS, build_machine
-from kpm.targets import AllocationOptions, targets_of
+from kpm.targets import AllocationOptions, TimeOptions, targets_of
 from kpm.views import machine_view, plan_view
 from kpm_planner.plan import ClusterPlan, plan_cluster
 from tests.strategies.scenarios import Scenario, scenarios
@@ -40,6 +41,7 @@ DISCOVER_KEYS = {
     "uncore": {"name", "package", "die", "domain", "cluster", "hardwareMinKHz", "hardwareMaxKHz", "minKHz", "maxKHz"},
     "features": {"name", "supported", "reason"},
 }
+NOW = TimeOptions(datetime(2026, 1, 31, 8, tzinfo=UTC))
 #: A policy under which every key of a plan has a value on a Xeon: containers, idle states, uncore, problems at both levels.
 FULL_POLICY = [*POLICY, pod("web", 2), profile("other", name="odd"), profile("broken", pstates={"min": "90%", "max": "10%"}), workload("second", "slow")]
 
@@ -140,8 +142,8 @@ def test_any_machine_has_the_documented_form(machine: Any) -> None:
 @examples(100)
 def test_any_plan_has_the_documented_form(machine: Any, documents: list[dict[str, Any]]) -> None:
     cluster = cluster_of([Document(item, "generated") for item in documents])
-    targets = targets_of(cluster, {"n": machine}, AllocationOptions(assign=True))
-    content = json.loads(json.dumps(plan_view(plan_cluster(cluster.intent, targets.inputs))))
+    targets = targets_of(cluster, {"n": machine}, AllocationOptions(assign=True), NOW)
+    content = json.loads(json.dumps(plan_view(plan_cluster(cluster.intent, targets.inputs, targets.instant))))
     assert_valid(PLAN, content)
     assert_sane_plan(content)
     assert [cpu["cpu"] for cpu in content["nodes"][0]["cpus"]] == [cpu.id for cpu in machine.cpus]
@@ -202,10 +204,10 @@ def test_the_schema_holds_every_type(validator: Draft202012Validator, name: str,
         (tmp_path / "o.yaml").write_text(as_yaml(*FULL_POLICY))
         (tmp_path / "m.json").write_text(as_json({"model": "vm"}))
         text = kpm("plan", "-f", tmp_path / "o.yaml", "--machine", tmp_path / "m.json", "--assign-cpus", "-o", "json").out
-        undocumented = {"held", "validUntil"}
+        undocumented = {"held", "validUntil", "turbo", "powerCaps", "fabrics"}
     else:
         text = kpm("discover", "--sysfs", build_tree(tmp_path / "sys"), "-o", "json").out
-        undocumented = {"limitMaxKHz", "driverStatus"}
+        undocumented = {"limitMaxKHz", "driverStatus", "powerZones", "fabrics", "fabricFault"}
     content = json.loads(text)
     for path in paths_of(content):
         if undocumented.intersection(path):

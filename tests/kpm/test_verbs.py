@@ -186,12 +186,12 @@ def test_discover_says_what_the_tree_says(tmp_path: Path) -> None:
     assert found["idle"]["cpus"][0]["states"][3] == {"index": 3, "name": "C6", "latencyUs": 133, "enabled": True, "default": "enabled"}
     assert [item["name"] for item in found["uncore"]] == ["package_00_die_00", "package_01_die_00"]
     assert found["boost"] is True
-    assert all(item["supported"] for item in found["features"])
+    assert {item["name"] for item in found["features"] if not item["supported"]} == {"cap", "fabric"}
 
 
 def test_discover_says_why_something_is_missing(tmp_path: Path) -> None:
     found = json.loads(kpm("discover", "--sysfs", build_tree(tmp_path / "sys", TREES["vm"]), "-o", "json").out)
-    assert {item["name"]: item["supported"] for item in found["features"]} == dict.fromkeys(("frequency", "epp", "idle", "uncore", "boost"), False)
+    assert {item["name"]: item["supported"] for item in found["features"]} == dict.fromkeys(("frequency", "epp", "idle", "uncore", "cap", "fabric", "boost"), False)
     assert all(len(item["reason"]) > 5 for item in found["features"])
     assert found["boost"] is None
     assert found["frequencyDomains"] == []

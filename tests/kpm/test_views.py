@@ -123,6 +123,8 @@ def test_features_say_what_there_is(machine: Machine) -> None:
         "epp": any(domain.settings.epp is not None for domain in machine.domains),
         "idle": any(cpu.idle for cpu in machine.cpus),
         "uncore": bool(machine.uncore),
+        "cap": bool(machine.power_zones),
+        "fabric": bool(machine.fabrics),
         "boost": machine.boost is not None,
     }
     assert all(item["reason"] for item in features(machine))

@@ -7,9 +7,11 @@ from typing import Any
 from attrs import evolve
 
 from kpm_planner.allocation import Allocation, ContainerCpus
+from kpm_planner.budget import UW, Signals
 from kpm_planner.cpuset import parse_cpulist
 from kpm_planner.intent import (
     OPENSHIFT_GROUP,
+    CapSource,
     Container,
     CStates,
     Intent,
@@ -18,15 +20,17 @@ from kpm_planner.intent import (
     Node,
     NodeSelector,
     Pod,
+    PowerCap,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,
     PowerWorkload,
     PStates,
     ReservedCpus,
+    StaticCap,
     Uncore,
 )
-from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, PowerLimit, PowerZone, UncoreEntry
 from kpm_planner.plan import CpuGroup, NodeInput, NodePlan, plan_node
 from kpm_planner.quantities import Quantity
 from tests.planner.reading import group_of
@@ -96,6 +100,28 @@ def die(package: int = 0, number: int = 0, low: int = 800_000, high: int = 2_400
     return UncoreEntry(f"package_{package:02}_die_{number:02}", package, number, None, None, low, high, low, high)
 
 
+def rapl(package: int = 0, die: int | None = None, *, long: int | None = 205, top: int | None = 205, short: int | None = 246, **fields: Any) -> PowerZone:
+    """A RAPL zone of a package, or of one die of it. Units: W. top: the firmware's maximum of the long-term limit; short: None where there is none."""
+    limits = [PowerLimit("long_term", "constraint_0_power_limit_uw", _uw(long), _uw(top))]
+    limits += [PowerLimit("short_term", "constraint_1_power_limit_uw", _uw(short))] if short is not None else []
+    name = f"package-{package}" if die is None else f"package-{package}-die-{die}"
+    return PowerZone(f"powercap/intel-rapl:{package}:{die}", name, "intel-rapl", package, die, **{"enabled": True, "limits": tuple(limits), **fields})
+
+
+def socket(package: int = 0, now: int | None = 240, top: int | None = 280, control: str = "amd_hsmp_hwmon") -> PowerZone:
+    """The one power limit of an AMD socket, W."""
+    return PowerZone(f"{control}/{package}", f"socket-{package}", control, package, limits=(PowerLimit("power_cap", "power1_cap", _uw(now), _uw(top)),))
+
+
+def _uw(watts: int | None) -> int | None:
+    return None if watts is None else watts * UW
+
+
+def with_zones(*zones: PowerZone) -> Machine:
+    """A machine that caps power."""
+    return evolve(machine(), power_zones=zones)
+
+
 def profile(name: str = "performance", *, shared: bool = False, group: str = OPENSHIFT_GROUP, **fields: Any) -> PowerProfile:
     """A profile. Fields of pstates stand for themselves; names and max_latency_us make cstates; meta_… make metadata."""
     pstates = PStates(**{key: fields.pop(key) for key in ("min", "max", "governor", "epp") if key in fields})
@@ -118,6 +144,13 @@ def node_config(name: str = "pools", uses: str | None = None, *, reserved: Itera
 def uncore(name: str = "node-1", **fields: Any) -> Uncore:
     """Uncore limits; named like NODE, so without a selector."""
     return Uncore(_meta(name, fields), **fields)
+
+
+def power_cap(watts: int | None = 150, name: str = "budget", **fields: Any) -> PowerCap:
+    """A PowerCap for every node: as many watts at all times, unless a source is given."""
+    fields.setdefault("node_selector", EVERYWHERE)
+    fields.setdefault("source", CapSource(static=StaticCap(watts)))
+    return PowerCap(_meta(name, fields), **fields)
 
 
 def config(name: str = "power-config", **fields: Any) -> PowerConfig:
@@ -165,13 +198,15 @@ def allocation(pods: Iterable[Pod] = (), reported: Iterable[ContainerCpus] = (),
 
 def intent(*objects: Any) -> Intent:
     """Objects of any kinds."""
-    kinds: tuple[Any, ...] = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig)
+    kinds: tuple[Any, ...] = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
     return Intent(*(tuple(obj for obj in objects if isinstance(obj, kind)) for kind in kinds))
 
 
-def plan(*objects: Any, on: Machine | None = None, with_: Allocation | None = None, node: Node = NODE) -> NodePlan:
+def plan(
+    *objects: Any, on: Machine | None = None, with_: Allocation | None = None, node: Node = NODE, at: datetime | None = None, signals: Signals | None = None
+) -> NodePlan:
     """The plan of a node from these objects."""
-    return plan_node(intent(*objects), NodeInput(node, on or machine(), with_ or Allocation()))
+    return plan_node(intent(*objects), NodeInput(node, on or machine(), with_ or Allocation(), signals or Signals()), at)
 
 
 def on_cpu(found: NodePlan, cpu: int) -> CpuGroup:

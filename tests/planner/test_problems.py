@@ -6,7 +6,21 @@ import pytest
 from attrs import evolve, frozen
 
 from kpm.agent.cluster import object_view
-from kpm_planner.intent import INTEL_GROUP, CpuScalingPolicy, DieSelector, LabelSelector, NodeSelector, Requirement
+from kpm_planner.intent import (
+    INTEL_GROUP,
+    AmdFabric,
+    CapEntry,
+    CapSource,
+    ConfigMapKey,
+    CpuScalingPolicy,
+    DieSelector,
+    ExternalCap,
+    LabelSelector,
+    NodeSelector,
+    Requirement,
+    SolarCap,
+)
+from kpm_planner.machine import Fabric
 from kpm_planner.plan import NodeInput, plan_cluster
 from kpm_planner.problems import REGISTRY, Code, Problem, Severity, error, has_errors, warning
 from kpm_planner.validate import validate_intent
@@ -24,15 +38,21 @@ from tests.planner.build import (
     owns,
     plan,
     pod,
+    power_cap,
     profile,
+    rapl,
     reserved,
     uncore,
+    with_zones,
     workload,
 )
 
 ACPI = machine(driver="acpi-cpufreq")
 HYBRID = machine("0-3", ranges={2: (800_000, 2_000_000), 3: (800_000, 2_000_000)})
 WITH_UNCORE = machine(uncore=(die(),))
+TURBO = evolve(ACPI, boost=True)
+CAPPED = with_zones(rapl())
+AMD = evolve(machine(), fabrics=(Fabric(0, 2),))
 BAD_SELECTOR = NodeSelector(LabelSelector({}, (Requirement("zone", "Gt", ("a",)),)))
 
 
@@ -52,8 +72,9 @@ class Case:
     problems: Callable[[], Iterable[Problem]]
 
 
-PROFILE, NODE_CONFIG, WORKLOAD, UNCORE, POD, HERE = (
+PROFILE, CAP, NODE_CONFIG, WORKLOAD, UNCORE, POD, HERE = (
     "PowerProfile/performance",
+    "PowerCap/budget",
     "PowerNodeConfig/pools",
     "PowerWorkload/shared-pool",
     "Uncore/node-1",
@@ -64,6 +85,48 @@ RESOURCES = "spec.containers[app].resources"
 
 CASES: dict[Code, Case] = {
     Code.ALLOCATION_UNKNOWN: Case(Severity.WARNING, HERE, "", "ns1/web/app", lambda: plan(profile(), with_=allocation([pod()])).problems),
+    Code.CAP_CONSTRAINT: Case(
+        Severity.WARNING,
+        CAP,
+        "spec.constraint",
+        "package-0 has no limit short_term; it has long_term",
+        lambda: plan(power_cap(constraint="short_term"), on=with_zones(rapl(short=None))).problems,
+    ),
+    Code.CAP_MIRROR: Case(
+        Severity.WARNING, CAP, "", "twin limits to 40 W, below the 150 W", lambda: plan(power_cap(150), on=with_zones(rapl(mirror_uw=40_000_000))).problems
+    ),
+    Code.CAP_RANGE: Case(
+        Severity.ERROR, CAP, "spec.minWatts", "200 W is above maxWatts 100 W", lambda: plan(power_cap(min_watts=200, max_watts=100), on=CAPPED).problems
+    ),
+    Code.CAP_SOURCE: Case(
+        Severity.ERROR,
+        CAP,
+        "spec.source.schedule[0].time",
+        "'25:10:30' is not allowed: HH:MM",
+        lambda: plan(power_cap(source=CapSource(schedule=(CapEntry("25:10:30", watts=100),))), on=CAPPED).problems,
+    ),
+    Code.CAP_STALE: Case(
+        Severity.WARNING,
+        CAP,
+        "spec.source.external",
+        "has not answered yet; fallbackWatts 90 holds",
+        lambda: plan(power_cap(source=CapSource(external=ExternalCap(ConfigMapKey("grid", "watts"), fallback_watts=90))), on=CAPPED).problems,
+    ),
+    Code.CAP_SUPERSEDED: Case(
+        Severity.WARNING,
+        CAP,
+        "",
+        "PowerCap/older holds",
+        lambda: plan(power_cap(meta_created=moment(9)), power_cap(200, "older", meta_created=moment(8)), on=CAPPED).problems,
+    ),
+    Code.CAP_TIME_ZONE: Case(
+        Severity.ERROR,
+        CAP,
+        "spec.source.timeZone",
+        "'Mars/Olympus_Mons'",
+        lambda: plan(power_cap(source=CapSource(solar=SolarCap(100), time_zone="Mars/Olympus_Mons")), on=CAPPED).problems,
+    ),
+    Code.CAP_UNSUPPORTED: Case(Severity.WARNING, CAP, "", "node node-1 has nothing that caps power", lambda: plan(power_cap()).problems),
     Code.CAPACITY_CLAMPED: Case(Severity.WARNING, PROFILE, "spec.cpuCapacity", "5", lambda: plan(profile(cpu_capacity=5)).problems),
     Code.CAPACITY_FORMAT: Case(Severity.ERROR, PROFILE, "spec.cpuCapacity", "'many'", lambda: plan(profile(cpu_capacity="many")).problems),
     Code.CONFIG_SUPERSEDED: Case(
@@ -80,6 +143,10 @@ CASES: dict[Code, Case] = {
     Code.EPP_GOVERNOR: Case(Severity.ERROR, PROFILE, "spec.pstates.epp", "'power'", lambda: plan(profile(governor="performance", epp="power")).problems),
     Code.EPP_UNSUPPORTED: Case(Severity.WARNING, PROFILE, "spec.pstates.epp", "acpi-cpufreq", lambda: plan(profile(epp="power"), on=ACPI).problems),
     Code.EPP_WORD: Case(Severity.ERROR, PROFILE, "spec.pstates.epp", "'turbo'", lambda: plan(profile(epp="turbo")).problems),
+    Code.FABRIC_RANGE: Case(Severity.ERROR, UNCORE, "spec.amd.dfPstateMax", "2 is slower than dfPstateMin 0", lambda: plan(uncore(amd=AmdFabric(0, 2)), on=AMD).problems),
+    Code.FABRIC_UNSUPPORTED: Case(
+        Severity.ERROR, UNCORE, "spec.amd", "a range needs HSMP protocol 5 or 7, this node has 2", lambda: plan(uncore(amd=AmdFabric(2, 0)), on=AMD).problems
+    ),
     Code.FREQUENCY_COLLAPSED: Case(Severity.WARNING, PROFILE, "spec.pstates.min", "2000 MHz", lambda: plan(profile(min=3000, max="100%"), on=HYBRID).problems),
     Code.FREQUENCY_FORMAT: Case(Severity.ERROR, PROFILE, "spec.pstates.min", "'fast'", lambda: plan(profile(min="fast")).problems),
     Code.FREQUENCY_ORDER: Case(Severity.ERROR, PROFILE, "spec.pstates.min", "spec.pstates.max 1000", lambda: plan(profile(min=2000, max=1000)).problems),
@@ -182,6 +249,14 @@ CASES: dict[Code, Case] = {
         "CPUs 0,2",
         lambda: plan(profile(min=2000), node_config(reserved=[reserved("2", "performance")]), on=machine(siblings=[(0, 2)])).problems,
     ),
+    Code.TURBO_SUPERSEDED: Case(
+        Severity.WARNING,
+        NODE_CONFIG,
+        "spec.turbo",
+        "PowerNodeConfig/the-older has set turbo off",
+        lambda: plan(node_config(turbo=True, meta_created=moment(9)), node_config("the-older", turbo=False, meta_created=moment(8)), on=TURBO).problems,
+    ),
+    Code.TURBO_UNSUPPORTED: Case(Severity.WARNING, NODE_CONFIG, "spec.turbo", "node node-1 has no switch of turbo", lambda: plan(node_config(turbo=False)).problems),
     Code.UNCORE_DIE: Case(
         Severity.ERROR, UNCORE, "spec.dieSelector[0]", "package 7", lambda: plan(uncore(die_selector=(DieSelector(7, 0, 900_000, 900_000),)), on=WITH_UNCORE).problems
     ),
@@ -257,10 +332,15 @@ ODD_SELECTOR = NodeSelector(LabelSelector({}, (Requirement("zone", ODD),)))
         [node_config(reserved=[reserved("0", ODD)])],
         [node_config(reserved=[reserved("0", ODD), reserved("0", "other")])],
         [node_config(node_selector=ODD_SELECTOR)],
+        [power_cap(divide=ODD, per=ODD, constraint=ODD, period=ODD)],
+        [power_cap(source=CapSource(schedule=(CapEntry(ODD, (ODD,), watts=1),)))],
+        [power_cap(source=CapSource(solar=SolarCap(1, ODD, ODD)))],
+        [power_cap(source=CapSource(external=ExternalCap(url=ODD, max_age=ODD)))],
+        [power_cap(source=CapSource(solar=SolarCap(1), time_zone=ODD))],
     ],
 )
 def test_what_users_write_freely_cannot_break_a_line_or_colour_it(objects: list[object]) -> None:
     """A problem is one printable line, whatever stands in an object."""
-    problems = [*plan(*objects, on=ACPI).problems, *of_cluster(*objects), *validate_intent(intent(*objects))]
+    problems = [*plan(*objects, on=evolve(ACPI, power_zones=CAPPED.power_zones)).problems, *of_cluster(*objects), *validate_intent(intent(*objects))]
     assert problems
     assert [str(problem) for problem in problems if not str(problem).isprintable()] == []

@@ -14,7 +14,7 @@ from tests.planner.build import config, machine, moment, plan, profile, workload
 
 OBJECT = "PowerProfile/fast"
 OUT_OF_RANGE = error(Code.FREQUENCY_RANGE, OBJECT, "spec.pstates.min", "9000000 is outside")
-SUPERSEDED = (Code.CONFIG_SUPERSEDED, Code.SHARED_SUPERSEDED, Code.UNCORE_SUPERSEDED)
+SUPERSEDED = (Code.CONFIG_SUPERSEDED, Code.SHARED_SUPERSEDED, Code.UNCORE_SUPERSEDED, Code.CAP_SUPERSEDED, Code.TURBO_SUPERSEDED)
 
 
 def reports(*problems: Problem) -> PowerNodeStateStatus:

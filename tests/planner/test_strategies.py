@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from attrs import evolve
 from hypothesis import given, settings
 
 from kpm_applier.discover import discover
@@ -50,6 +51,8 @@ def test_what_a_kernel_of_a_machine_shows_is_discovered_as_that_machine(machine:
         (domain.id, domain.cpus, domain.driver, domain.settings, domain.governors) for domain in machine.domains
     ]
     assert found.uncore == machine.uncore
+    assert found.power_zones == tuple(evolve(zone, mirror_uw=None) for zone in machine.power_zones)  # the model has no memory-mapped twins
+    assert found.fabrics == machine.fabrics
     assert found.online == machine.online
 
 
@@ -57,7 +60,7 @@ def test_what_a_kernel_of_a_machine_shows_is_discovered_as_that_machine(machine:
 def test_identities_are_unique_as_an_api_server_keeps_them(scenario: Scenario) -> None:
     """One object for a kind, group, namespace and name; of a pod's name, uids differ."""
     intent = scenario.intent
-    for objects in (intent.profiles, intent.workloads, intent.node_configs, intent.uncores, intent.configs):
+    for objects in (intent.profiles, intent.workloads, intent.node_configs, intent.uncores, intent.configs, intent.caps):
         names = [(obj.group, obj.meta.namespace or SYSTEM_NAMESPACE[obj.group], obj.meta.name) for obj in objects]
         assert len(set(names)) == len(names)
     uids = Counter(pod.meta.uid for pod in scenario.item.allocation.pods)
@@ -65,7 +68,7 @@ def test_identities_are_unique_as_an_api_server_keeps_them(scenario: Scenario) -
 
 
 def test_generated_machines_have_what_real_ones_have() -> None:
-    """Unlike cores, hyperthreads, dies, gaps, offline CPUs, shared domains, tables, no cpufreq, foreign drivers, uncore of both layouts."""
+    """Unlike cores, hyperthreads, dies, gaps, offline CPUs, shared domains, tables, no cpufreq, foreign drivers, uncore of both layouts, power zones, fabrics."""
     seen: list[Machine] = []
 
     @settings(max_examples=1500, derandomize=True, database=None)
@@ -83,20 +86,31 @@ def test_generated_machines_have_what_real_ones_have() -> None:
     assert any(len({cpu.idle for cpu in machine.cpus}) > 2 for machine in seen)
     assert any(entry.name.startswith("uncore") for machine in seen for entry in machine.uncore)
     assert any(domain.settings.epp == "128" for machine in seen for domain in machine.domains)
+    zones = [machine.power_zones for machine in seen]
+    assert {zone.control for found in zones for zone in found} == {"intel-rapl", "amd_hsmp_hwmon", "hsmp"}
+    assert {len({zone.package for zone in found}) for found in zones} == {0, 1, 2}
+    assert any(found and found[0].die is not None and found[0].mirror_uw is not None for found in zones)
+    assert {tuple(limit.name for limit in zone.limits) for found in zones for zone in found} == {("long_term",), ("long_term", "short_term"), ("power_cap",)}
+    assert {(limit.name, limit.max_uw is None) for found in zones for zone in found for limit in zone.limits} >= {("long_term", True), ("long_term", False)}
+    assert {fabric.protocol for machine in seen for fabric in machine.fabrics} == {2, 5, 6, 7}
+    assert any(machine.fabric_fault for machine in seen)
 
 
 def test_generated_scenarios_reach_most_of_what_can_go_wrong() -> None:
     """A law that only ever sees plain plans proves little."""
     seen: set[Code] = set()
     pools: Counter[tuple[Pool, bool]] = Counter()
+    asked: Counter[str] = Counter()
 
-    @settings(max_examples=400, derandomize=True, database=None)
+    @settings(max_examples=1500, derandomize=True, database=None)
     @given(scenarios())
     def collect(scenario: Scenario) -> None:
         plan = scenario.plan()
         seen.update(problem.code for problem in (*plan.problems, *accept(scenario.intent).problems))
         pools.update((group.pool, group.profile is not None) for group in plan.groups)
+        asked.update(capped=any(any(target.limits) for target in plan.caps), fabric=any(target.pstates for target in plan.fabrics), turbo=plan.boost is not None)
 
     collect()
     assert len(seen) >= len(Code) - 10, sorted(set(Code) - seen)
     assert all(pools[pool, True] >= 40 for pool in (Pool.EXCLUSIVE, Pool.RESERVED, Pool.SHARED))
+    assert all(asked[what] >= 20 for what in ("capped", "fabric", "turbo")), asked

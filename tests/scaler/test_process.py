@@ -20,7 +20,7 @@ from rig import HIGH, LOW, UID, Rig, domain
 from kpm.agent.scaling import ScalerProcess
 from kpm.logs import Log
 from kpm.scaler.peers import News
-from kpm.scaler.run import domains_of, line_of
+from kpm.scaler.run import domains_of, line_of, speed_lines, speeds_of
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
 
 
@@ -76,6 +76,36 @@ def test_it_says_what_becomes_of_telemetry(rig: Rig, dpdk: DpdkServer, process: 
     dpdk.answer = usual
     wait_until(lambda: found.extend(process.news()) or len(found) > 1)
     assert [(item.uid, item.prefix, item.state) for item in found] == [(UID, "rte", "too-old"), (UID, "rte", "connected")]
+
+
+def test_it_says_how_fast_each_domain_is_when_it_is_asked(rig: Rig, dpdk: DpdkServer, process: ScalerProcess) -> None:
+    """Target and busy share, for the agent's metrics; of a domain that is not scaled any more nothing."""
+    assert process.speeds() == {}
+    dpdk.load(100)
+    process.scale((domain(4), domain(5)))
+    wait_until(lambda: process.speeds().get(4) == (HIGH, 100.0) == process.speeds().get(5))
+    dpdk.load(0)
+    wait_until(lambda: process.speeds().get(4) == (LOW, 0.0))
+    process.scale((domain(5),))
+    assert process.speeds().keys() == {5}
+    assert rig.speed(5) == LOW
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 65535), st.one_of(st.none(), st.integers(0, 10**7)), st.one_of(st.none(), st.floats(0, 100))),
+        max_size=500,
+        unique_by=lambda item: item[0],
+    )
+)
+def test_speeds_there_and_back(speeds: list[tuple[int, int | None, float | None]]) -> None:
+    """In lines that a pipe takes whole."""
+    lines = speed_lines(speeds)
+    assert all(len(line) < 4096 for line in lines)
+    found: dict[int, Any] = {}
+    for line in lines:
+        found |= speeds_of(line) or {}
+    assert found == {number: (khz, None if busy is None else round(busy, 1)) for number, khz, busy in speeds}
 
 
 def test_nobody_who_reads_holds_up_nothing(rig: Rig, dpdk: DpdkServer) -> None:

@@ -1,4 +1,4 @@
-"""Generated machines: unlike cores, hyperthreads, dies, gaps in the numbering, offline CPUs, shared frequency domains.
+"""Generated machines: unlike cores, hyperthreads, dies, gaps in the numbering, offline CPUs, shared frequency domains, power zones, fabrics.
 
 A machine is consistent in itself, so that `KernelModel(machine)` can stand for its kernel: settings lie in the hardware's
 range (and on the frequency table where there is one), the governor is one of those offered, there is an EPP only where
@@ -9,11 +9,12 @@ Choices that are made for every CPU or domain are bits of one number: fewer draw
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from attrs import frozen
 from hypothesis import strategies as st
 
-from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+from kpm_planner.machine import Cpu, CpufreqSettings, Fabric, FrequencyDomain, IdleState, Machine, PowerLimit, PowerZone, UncoreEntry
 from tests.strategies.choices import mask, often, pick
 
 MOST_CPUS = 16
@@ -23,6 +24,7 @@ _TWO_GOVERNORS = ("performance", "powersave")
 #: Every range contains it, so that the ranges of unlike cores leave no gap between them.
 _COMMON_KHZ = 1_200_000
 _UNCORE_STEP_KHZ = 100_000
+_WATT = 1_000_000
 
 
 @frozen
@@ -92,6 +94,7 @@ def draw_machine(draw: st.DrawFn, *, drivers: Sequence[Driver | None] = (*MANAGE
     kinds = [_draw_kind(draw, driver, has_epp, boost is False, idle_set) for _ in range(kind_count)]
     places, siblings = _places(kinds, packages, dies, most_cpus, pick(draw, *_NUMBERINGS))
     count = len(places)
+    packages_of, dies_of = max(place.package for place in places) + 1, max(place.die for place in places) + 1
     offline = {place.id for place, gone in zip(places, mask(draw, count, rare=True), strict=True) if gone and place.id}
     domains = _domains(driver, kinds, places, size, mask(draw, count), offline)
     domain_of = {cpu: domain.id for domain in domains for cpu in domain.cpus}
@@ -104,9 +107,10 @@ def draw_machine(draw: st.DrawFn, *, drivers: Sequence[Driver | None] = (*MANAGE
         cpus=tuple(cpus),
         domains=tuple(domains),
         idle_driver=idle_driver,
-        uncore=_draw_uncore(draw, max(place.package for place in places) + 1, max(place.die for place in places) + 1),
+        uncore=_draw_uncore(draw, packages_of, dies_of),
         boost=boost if driver else None,
         driver_status=driver.status if driver else None,
+        **_draw_power(draw, packages_of, dies_of),
     )
 
 
@@ -211,3 +215,49 @@ def _draw_uncore(draw: st.DrawFn, packages: int, dies: int) -> tuple[UncoreEntry
         return tuple(UncoreEntry(f"package_{package:02}_die_{die:02}", package, die, None, None, low, high, *shown) for package, die in places)
     parts = [(package, die, cluster) for package, die in places for cluster in range(clusters)]
     return tuple(UncoreEntry(f"uncore{index:02}", package, None, die, cluster, low, high, *shown) for index, (package, die, cluster) in enumerate(parts))
+
+
+#: What caps power. RAPL has a zone a package, or a die where the package has several; AMD's have one a socket.
+_CONTROLS = ("none", *often("rapl", "rapl by die", "hwmon", "hsmp"))
+#: Limits of a RAPL zone, W: long-term now and at most, short-term now (None: it has none) and at most.
+_RAPL_WATTS = ((205, 205, 246, None), (205, None, None, None), (150, 165, 180, 320), (60, 205, 60, None), (400, None, 480, 764))
+#: Limit of a socket, W: now and at most.
+_SOCKET_WATTS = ((240, 240), (280, 400), (200, None))
+_MAILBOX_FAULT = "the firmware does not answer (ETIMEDOUT)"
+
+
+def _draw_power(draw: st.DrawFn, packages: int, dies: int) -> dict[str, Any]:
+    """Power zones, data fabrics of AMD packages, and why these are of no use, as discovery finds them."""
+    control, watts, socket, enabled, mirror = pick(draw, _CONTROLS, _RAPL_WATTS, _SOCKET_WATTS, (True, False, None), (None, 40, 1000))
+    protocol, pstates = pick(draw, (None, 5, 7, 2, 6, "silent"), often("auto", "1", "2 0"))
+    fabrics = tuple(Fabric(package, protocol, pstates) for package in range(packages)) if isinstance(protocol, int) else ()
+    fault = _MAILBOX_FAULT if protocol == "silent" else ""
+    places: list[tuple[int, int | None]] = [(package, None) for package in range(packages)]
+    if control.startswith("rapl"):
+        if control.endswith("die") and dies > 1:
+            places = [(package, die) for package in range(packages) for die in range(dies)]
+        lower = None if mirror is None else mirror * _WATT
+        numbers = reversed(range(len(places)))
+        zones = tuple(_rapl_zone(number, *place, watts, enabled, lower) for number, place in zip(numbers, places, strict=True))
+        return {"power_zones": zones, "fabrics": fabrics, "fabric_fault": fault}
+    zones = tuple(_socket_zone(package, control, socket) for package in range(packages)) if control != "none" else ()
+    return {"power_zones": zones, "fabrics": fabrics, "fabric_fault": fault}
+
+
+def _rapl_zone(number: int, package: int, die: int | None, watts: Sequence[int | None], enabled: bool | None, mirror_uw: int | None) -> PowerZone:
+    """A zone of powercap; its number says nothing of its package."""
+    long, long_top, short, short_top = (None if value is None else value * _WATT for value in watts)
+    limits = [PowerLimit("long_term", "constraint_0_power_limit_uw", long, long_top)]
+    if short is not None:
+        limits.append(PowerLimit("short_term", "constraint_1_power_limit_uw", short, short_top))
+    name = f"package-{package}" if die is None else f"package-{package}-die-{die}"
+    return PowerZone(f"devices/virtual/powercap/intel-rapl/intel-rapl:{number}", name, "intel-rapl", package, die, enabled, tuple(limits), mirror_uw)
+
+
+def _socket_zone(package: int, control: str, watts: Sequence[int | None]) -> PowerZone:
+    """The one limit of a socket: a file of amd_hsmp_hwmon, or a message of the mailbox."""
+    now, top = (None if value is None else value * _WATT for value in watts)
+    if control == "hwmon":
+        limit = PowerLimit("power_cap", "power1_cap", now, top)
+        return PowerZone(f"devices/platform/amd_hsmp/hwmon/hwmon{package}", f"socket-{package}", "amd_hsmp_hwmon", package, limits=(limit,))
+    return PowerZone(f"hsmp/socket{package}", f"socket-{package}", "hsmp", package, limits=(PowerLimit("power_cap", "power_limit_mw", now, top),))

@@ -16,14 +16,21 @@ from kpm_planner.intent import (
     INTEL_GROUP,
     OPENSHIFT_GROUP,
     SYSTEM_NAMESPACE,
+    AmdFabric,
+    CapEntry,
+    CapSource,
+    ConfigMapKey,
     CpuScalingPolicy,
     CStates,
     DieSelector,
+    ExternalCap,
     Intent,
     LabelSelector,
+    MarketCap,
     Meta,
     Node,
     NodeSelector,
+    PowerCap,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,
@@ -31,6 +38,8 @@ from kpm_planner.intent import (
     PStates,
     Requirement,
     ReservedCpus,
+    SolarCap,
+    StaticCap,
     Uncore,
 )
 from kpm_planner.machine import Machine
@@ -192,27 +201,38 @@ def draw_workload(draw: st.DrawFn, machine: Machine, name: str, group: str = OPE
 
 
 def draw_node_config(draw: st.DrawFn, machine: Machine, name: str, group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> PowerNodeConfig:
-    """A PowerNodeConfig: a shared pool, reserved CPUs, or both."""
+    """A PowerNodeConfig: a shared pool, reserved CPUs, turbo, or some of these."""
     selectors = (*NODE_SELECTORS, *NODE_SELECTORS[:3], *(_BAD_NODE_SELECTORS if awkward else ()))
     wanted = often("shared", None, *PROFILE_NAMES, *((GHOST,) if awkward else ()))
-    meta, selector, profile = pick(draw, metas(name, group, awkward=awkward), selectors, wanted)
-    return PowerNodeConfig(meta, group, selector, profile, _draw_reserved(draw, machine, awkward=awkward))
+    meta, selector, profile, turbo = pick(draw, metas(name, group, awkward=awkward), selectors, wanted, often(None, True, False, times=2))
+    return PowerNodeConfig(meta, group, selector, profile, _draw_reserved(draw, machine, awkward=awkward), turbo)
 
 
 def draw_uncore(draw: st.DrawFn, machine: Machine, name: str = NODE.name, group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> Uncore:
-    """Uncore limits, for the dies that the machine has; awkward: other dies, one end, ends the wrong way round or out of range."""
+    """Uncore limits, for the dies and fabrics that the machine has; awkward: others, one end, ends the wrong way round or out of range."""
     low = min((entry.hardware_min_khz or 0 for entry in machine.uncore), default=800_000)
     high = max((entry.hardware_max_khz or 0 for entry in machine.uncore), default=2_400_000)
     pairs = _uncore_ends(low, high, awkward=awkward)
     places = sorted({(entry.package or 0, entry.domain if entry.die is None else entry.die) for entry in machine.uncore}, key=str)
     chosen = [*places, *((package, None) for package in sorted({package for package, _ in places})), *(((None, None), (7, 0)) if awkward else ())]
     selectors = (None, *NODE_SELECTORS, *(_BAD_NODE_SELECTORS if awkward else ()))
-    meta, selector, system, dies = pick(draw, metas(name, group, awkward=awkward), selectors, ((None, None), *pairs), (0, 1, 2))
+    fabrics = _fabrics(machine, awkward=awkward)
+    meta, selector, system, dies, amd = pick(draw, metas(name, group, awkward=awkward), selectors, ((None, None), *pairs), (0, 1, 2), fabrics)
     named = [pick(draw, chosen, pairs) for _ in range(dies if chosen else 0)]
     if not awkward:
         named = list(dict(named).items())
     dies_of = tuple(DieSelector(package, die, *ends) for (package, die), ends in named)
-    return Uncore(meta, group, sys_min=system[0], sys_max=system[1], die_selector=dies_of, node_selector=selector)
+    return Uncore(meta, group, sys_min=system[0], sys_max=system[1], die_selector=dies_of, node_selector=selector, amd=amd)
+
+
+def _fabrics(machine: Machine, *, awkward: bool) -> tuple[AmdFabric | None, ...]:
+    """Nothing, or P-states of fabrics that the machine has: fixed ones, and ranges where its firmware knows them."""
+    odd = (AmdFabric(3, None), AmdFabric(None, 0), AmdFabric(0, 2), AmdFabric(4, 0), AmdFabric(2, -1), AmdFabric(1, 1, 7), AmdFabric(2, 0), AmdFabric(1, 1))
+    packages = (None, *(fabric.package for fabric in machine.fabrics))
+    ranges = all(fabric.protocol in (5, 7) for fabric in machine.fabrics)
+    pairs = [(slow, fast) for slow in range(4) for fast in range(slow + 1) if ranges or slow == fast]
+    right = tuple(AmdFabric(*pair, package) for pair in pairs for package in packages) if machine.fabrics else ()
+    return (*[None] * max(len(right) // 2, 3), *right, *(odd if awkward else ()))
 
 
 def _uncore_ends(low: int, high: int, *, awkward: bool) -> tuple[tuple[int | None, int | None], ...]:
@@ -220,6 +240,62 @@ def _uncore_ends(low: int, high: int, *, awkward: bool) -> tuple[tuple[int | Non
     pairs: list[tuple[int | None, int | None]] = [(first, last) for first in inside for last in inside if first <= last]
     odd: Sequence[tuple[int | None, int | None]] = ((None, high), (low, None), (high, low - 1), (low - 1, high), (low, high + 100_000), (-100_000, 0), (None, None))
     return (*pairs, *odd) if awkward else tuple(pairs)
+
+
+#: Time zones whose clocks are turned: by an hour, by half an hour, in the other half of the year, around Ramadan, by a whole day once.
+TIME_ZONES = ("Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Pacific/Apia")
+_ZONES = (None, "UTC", *TIME_ZONES)
+_OFFICE = (CapEntry("07:30", ("Mon", "Tue", "Wed", "Thu", "Fri"), watts=300), CapEntry("19:00", watts=120), CapEntry("00:00", ("Sun",), watts=90))
+_NIGHT = (CapEntry("01:45", watts=80), CapEntry("02:30", watts=150), CapEntry("03:00", watts=200), CapEntry("23:59", watts=250))
+_CONFIG_MAP = ExternalCap(ConfigMapKey("grid", "watts"))
+#: Kind → sources.
+CAP_SOURCES: dict[str, tuple[CapSource, ...]] = {
+    "static": tuple(CapSource(static=StaticCap(watts)) for watts in (150, 1, 95, 5000)),
+    "schedule": tuple(CapSource(schedule=entries, time_zone=zone) for entries in (_OFFICE, _NIGHT, (CapEntry("12:00", ("Wed",), watts=100),)) for zone in _ZONES),
+    "percent": tuple(
+        CapSource(schedule=(CapEntry("06:00", percent=100), CapEntry("22:00", percent=40), CapEntry("02:15", percent=1)), time_zone=zone) for zone in _ZONES
+    ),
+    "solar": tuple(CapSource(solar=solar, time_zone=zone) for solar in (SolarCap(400), SolarCap(350, "06:00", "18:30", 1)) for zone in _ZONES),
+    "market": tuple(CapSource(market=MarketCap(300, volumes), time_zone=zone) for volumes in ((7,), (184, 1206, 0, 655), tuple(range(96))) for zone in _ZONES),
+    "external": (CapSource(external=_CONFIG_MAP), CapSource(external=ExternalCap(url="https://grid.example.com/watts", max_age="1m", fallback_watts=110))),
+}
+#: Kind → sources of which each is refused for one reason.
+BAD_CAP_SOURCES: dict[str, tuple[CapSource, ...]] = {
+    "number": (CapSource(), CapSource(static=StaticCap(100), solar=SolarCap(100))),
+    "static": tuple(CapSource(static=StaticCap(watts)) for watts in (None, 0)),
+    "time": tuple(CapSource(schedule=(CapEntry(time, watts=100),)) for time in ("25:10:30", "24:00", "8:30", "12:60", "")),
+    "schedule": (
+        CapSource(schedule=(CapEntry("08:00", ("Someday",), watts=100),)),
+        CapSource(schedule=(CapEntry("08:00", watts=100), CapEntry("08:00", ("Tue",), watts=90))),
+        *(CapSource(schedule=(CapEntry("08:00", watts=watts, percent=percent),)) for watts, percent in ((None, None), (100, 50), (0, None), (None, 0), (None, 101))),
+    ),
+    "solar": tuple(CapSource(solar=solar) for solar in (SolarCap(), SolarCap(100, "25:00"), SolarCap(100, "20:00", "04:00"), SolarCap(100, exponent=0))),
+    "market": tuple(CapSource(market=market) for market in (MarketCap(None, (1,)), MarketCap(100), MarketCap(100, (0, 0)), MarketCap(100, (1, -1)))),
+    "external": tuple(
+        CapSource(external=source)
+        for source in (ExternalCap(), ExternalCap(ConfigMapKey("grid"), max_age="soon"), ExternalCap(url="file:///etc/passwd", fallback_watts=0))
+    ),
+    "zone": tuple(CapSource(solar=SolarCap(200), time_zone=zone) for zone in ("Mars/Olympus_Mons", "", "../../etc/passwd")),
+}
+#: minWatts, maxWatts, maxStepWatts; the first ones are in order.
+_BOUNDS = ((None, None, None), (40, 400, 25), (None, 250, None), (90, None, 1), (None, 300, 100))
+_BAD_BOUNDS = ((200, 100, None), (0, None, None), (None, -5, None), (None, None, 0))
+#: divide, per, constraint, period.
+_CAP_WORDS = ((None, "equal", "demand"), (None, "node", "package"), (None, "long_term", "short_term", "all"), (None, "60s", "5s", "1h", "10m"))
+_BAD_CAP_WORDS = (("fair",), (None, "rack"), (None, "peak_power"), (None, "1s", "2h", "60", "500ms"))
+
+
+def draw_power_cap(draw: st.DrawFn, machine: Machine, name: str, group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> PowerCap:
+    """A PowerCap of any source; percentages where something says what 100% is. awkward: a source, bounds or words that are refused."""
+    selectors = (*often(*NODE_SELECTORS, times=8), *(_BAD_NODE_SELECTORS if awkward else ()))
+    meta, selector, odd = pick(draw, metas(name, group, awkward=awkward), selectors, often("", "source", "bounds", "words", times=4) if awkward else ("",))
+    sources, bounds = (BAD_CAP_SOURCES if odd == "source" else CAP_SOURCES), (_BAD_BOUNDS if odd == "bounds" else _BOUNDS)
+    kind, number, (least, most, step), *words = pick(draw, tuple(sources), range(24), bounds, *(_BAD_CAP_WORDS if odd == "words" else _CAP_WORDS))
+    source = sources[kind][number % len(sources[kind])]
+    known = all(any(limit.max_uw and limit.name != "short_term" for limit in zone.limits) for zone in machine.power_zones)
+    if not awkward and not known and most is None and any(entry.percent is not None for entry in source.schedule):
+        most = 350
+    return PowerCap(meta, group, selector, source, least, most, step, *words)
 
 
 def draw_config(draw: st.DrawFn, name: str = "power-config", group: str = OPENSHIFT_GROUP, *, awkward: bool = False) -> PowerConfig:
@@ -239,7 +315,7 @@ def draw_intent(draw: st.DrawFn, machine: Machine, *, awkward: bool = False) -> 
     if awkward and twice:
         found.append(draw_profile(draw, machine, "power", next(item for item in GROUPS if item != group)))
     identities = tuple((name, item) for item in (GROUPS if awkward else (group,)) for name in _NAMES)
-    numbers = pick(draw, (1, 1, 2, 0), (0, 1, 1, 2), (1, 0, 2))
+    numbers = pick(draw, (1, 1, 2, 0), (0, 1, 2), (1, 0, 2), (1, 0, 2))
     chosen = [pick(draw, identities, identities) for _ in numbers]
     several = [tuple(dict.fromkeys(pair))[:number] for pair, number in zip(chosen, numbers, strict=True)]
     return Intent(
@@ -248,6 +324,7 @@ def draw_intent(draw: st.DrawFn, machine: Machine, *, awkward: bool = False) -> 
         node_configs=tuple(draw_node_config(draw, machine, *identity, awkward=awkward) for identity in several[1]),
         uncores=tuple(draw_uncore(draw, machine, *identity, awkward=awkward) for identity in several[2]),
         configs=tuple(draw_config(draw, name, group, awkward=awkward) for name in ("power-config", "a")[:configured]),
+        caps=tuple(draw_power_cap(draw, machine, *identity, awkward=awkward and bool(wrong)) for identity in several[3]),
     )
 
 
@@ -257,5 +334,6 @@ profiles = st.composite(draw_profile)
 workloads = st.composite(draw_workload)
 node_configs = st.composite(draw_node_config)
 uncores = st.composite(draw_uncore)
+power_caps = st.composite(draw_power_cap)
 configs = st.composite(draw_config)
 intents = st.composite(draw_intent)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from attrs import evolve, frozen
 from hypothesis import strategies as st
 
-from kpm_planner.machine import FrequencyDomain, Machine, UncoreEntry
+from kpm_planner.caps import CapTarget
+from kpm_planner.fabric import FabricTarget
+from kpm_planner.machine import Fabric, FrequencyDomain, Machine, PowerZone, UncoreEntry
 from kpm_planner.plan import NodePlan
 from kpm_planner.profiles import BASELINE, Target
 from kpm_planner.uncore import UncoreTarget
@@ -15,6 +17,8 @@ from tests.strategies.machines import MANAGED, machines
 EPP_WORDS = rig.EPP_WORDS
 #: Scaling drivers under which governor performance leaves room for no other EPP (kernel fact K9).
 _EPP_FOLLOWS = ("intel_pstate", "amd-pstate-epp")
+_WATT, _EIGHTH = 1_000_000, 125_000
+_PSTATES = (None, "0", "2", "2 0", "1 0")
 
 
 @frozen
@@ -47,7 +51,8 @@ def small_machines(*, most_cpus: int = 5) -> st.SearchStrategy[Machine]:
 def _as_read(machine: Machine) -> Machine:
     """The machine less what no file of it says."""
     domains = tuple(evolve(item, limit_max_khz=_limit(item), epps=_epps(item)) for item in machine.domains)
-    return evolve(machine, architecture=None, domains=domains)
+    zones = tuple(evolve(zone, mirror_uw=None) for zone in machine.power_zones)
+    return evolve(machine, architecture=None, domains=domains, power_zones=zones, fabric_fault="")
 
 
 def _limit(domain: FrequencyDomain) -> int | None:
@@ -75,7 +80,9 @@ def plans(draw: st.DrawFn, machine: Machine, *, whole: bool = False) -> NodePlan
         names = [state.name for state in cpu.idle]
         targets[cpu.id] = evolve(base, idle=() if ask is None else tuple((name, way == 1) for name, way in _ways(names, ask.idle) if way))
     uncore = [_uncore(entry, asks[draw(st.integers(0, len(asks) - 1))]) for entry in machine.uncore]
-    return rig.plan(machine, targets, uncore=uncore)
+    caps = [_cap(zone, asks[draw(st.integers(0, len(asks) - 1))], whole=whole) for zone in machine.power_zones]
+    fabrics = [_fabric(fabric, asks[draw(st.integers(0, len(asks) - 1))]) for fabric in machine.fabrics]
+    return rig.plan(machine, targets, uncore=uncore, caps=caps, fabrics=fabrics)
 
 
 def _ways(names: Sequence[str], code: int) -> list[tuple[str, int]]:
@@ -111,6 +118,23 @@ def _uncore(entry: UncoreEntry, ask: _Ask | None) -> UncoreTarget:
     low, high = entry.hardware_min_khz or 0, entry.hardware_max_khz or 0
     ends = [(low + (high - low) * percent // 100) // 100_000 * 100_000 for percent in ask.ends]
     return UncoreTarget(entry, max(ends[0], low), max(ends[1], low))
+
+
+def _cap(zone: PowerZone, ask: _Ask | None, *, whole: bool) -> CapTarget:
+    """Limits between 10 W and what the zone has, in the register's eighths of a watt; short not below long, whichever is asked for."""
+    if ask is None:
+        return CapTarget(zone, (None,) * len(zone.limits))
+    long = zone.limits[0].limit_uw or 0
+    ends = [(10 * _WATT + (long - 10 * _WATT) * percent // 100) // _EIGHTH * _EIGHTH for percent in ask.ends]
+    if len(zone.limits) == 1:
+        return CapTarget(zone, (ends[1],))
+    has_long, has_short = (any(ask.has_ends),) * 2 if whole else ask.has_ends
+    short = ends[1] if has_long else long + ends[1]
+    return CapTarget(zone, (ends[0] if has_long else None, short if has_short else None))
+
+
+def _fabric(fabric: Fabric, ask: _Ask | None) -> FabricTarget:
+    return FabricTarget(fabric, None if ask is None else _PSTATES[ask.epp])
 
 
 @st.composite

@@ -125,6 +125,12 @@ def foreign_values(draw: st.DrawFn, machine: Machine, paths: Collection[str]) ->
         return path, draw(st.sampled_from("01"))
     if "uncore" in path:
         return path, str(draw(st.integers(8, 24)) * 100_000)
+    if path.endswith("enabled"):
+        return path, draw(st.sampled_from("01"))
+    if path.endswith("df_pstate"):
+        return path, draw(st.sampled_from(("auto", "0", "2 1")))
+    if "power" in path:
+        return path, str(draw(st.integers(80, 1600)) * (125 if path.endswith("mw") else 125_000))
     domain = domains[int(path.split("policy")[1].split("/")[0])]
     if path.endswith("governor"):
         return path, draw(st.sampled_from(domain.governors))
@@ -419,7 +425,7 @@ def _lost(broken: Collection[str]) -> set[str]:
 
 
 def _dependent(broken: Collection[str]) -> set[str]:
-    """Files whose kernel value hangs on a broken one: the EPP on the governor (K9), one end of a range on the other (K1; of an uncore entry both are needed)."""
+    """Files that hang on a broken one: the EPP on the governor (K9), an end of a range on the other (K1; of an uncore entry both are needed), a switch on its limits."""
     found = set()
     for path in broken:
         folder = path.rpartition("/")[0]
@@ -429,6 +435,8 @@ def _dependent(broken: Collection[str]) -> set[str]:
             found |= {f"{folder}/scaling_min_freq", f"{folder}/scaling_max_freq"}
         if "uncore" in path:
             found |= {f"{folder}/min_freq_khz", f"{folder}/max_freq_khz"}
+        if "power_limit_uw" in path:
+            found |= {f"{folder}/constraint_{number}_power_limit_uw" for number in (0, 1)} | {f"{folder}/enabled"}
     return found
 
 

@@ -26,6 +26,11 @@ def outcome(plan: NodePlan, cpus: frozenset[int]) -> dict[int, tuple[object, ...
     return {cpu: (group.pool, group.profile, group.container, group.target, group.held) for cpu, group in group_of(plan).items() if cpu in cpus}
 
 
+def beside_cpus(plan: NodePlan) -> tuple[object, ...]:
+    """What is asked of the node beside its CPUs."""
+    return plan.uncore, plan.fabrics, plan.caps, plan.boost
+
+
 def using(plan: NodePlan, name: str) -> frozenset[int]:
     """CPUs on which a profile is in force."""
     return frozenset(cpu for group in plan.groups if group.profile == name for cpu in group.cpus)
@@ -33,7 +38,7 @@ def using(plan: NodePlan, name: str) -> frozenset[int]:
 
 @given(scenarios(), st.sampled_from(PROFILE_NAMES), st.sampled_from(sorted(FAULTS)))
 def test_a_profile_that_becomes_invalid_changes_only_the_cpus_that_use_it(scenario: Scenario, name: str, fault: str) -> None:
-    """And those that share a frequency domain with them. Other profiles are advertised, uncore is asked for, as before."""
+    """And those that share a frequency domain with them. Other profiles are advertised, uncore, fabrics, caps and turbo are asked for, as before."""
     plan = scenario.plan()
     names = [profile.meta.name for profile in scenario.intent.profiles]
     assume(names.count(name) == 1)
@@ -41,7 +46,7 @@ def test_a_profile_that_becomes_invalid_changes_only_the_cpus_that_use_it(scenar
     after = evolve(scenario, intent=evolve(scenario.intent, profiles=broken)).plan()
     others = frozenset(scenario.machine.by_id) - mates(scenario.machine, using(plan, name))
     assert outcome(after, others) == outcome(plan, others)
-    assert after.uncore == plan.uncore
+    assert beside_cpus(after) == beside_cpus(plan)
     assert after.extended_resources == {key: amount for key, amount in plan.extended_resources.items() if not key.endswith(f"/{name}")}
 
 
@@ -63,7 +68,7 @@ def test_a_bad_pod_changes_only_its_own_cpus(scenario: Scenario, index: int, fau
     mine = {cpu for entry in (*allocation.reported, *(allocation.last_known or ())) if (entry.namespace, entry.pod) == key for cpu in entry.cpus}
     others = frozenset(scenario.machine.by_id) - mates(scenario.machine, mine)
     assert outcome(after, others) == outcome(plan, others)
-    assert after.uncore == plan.uncore
+    assert beside_cpus(after) == beside_cpus(plan)
 
 
 @given(scenarios())
@@ -78,7 +83,7 @@ def test_a_cpu_of_which_nothing_can_be_read_changes_no_other(scenario: Scenario)
     assert (target.min_khz, target.max_khz, target.governor, target.epp, target.idle) == (None, None, None, None, ())
 
 
-@given(scenarios(awkward=True), st.sampled_from(("workloads", "node_configs", "uncores", "configs")))
+@given(scenarios(awkward=True), st.sampled_from(("workloads", "node_configs", "uncores", "configs", "caps")))
 def test_objects_outside_the_systems_namespace_have_no_effect(scenario: Scenario, kind: str) -> None:
     """Taking them away gives the same plan (user-asks 43)."""
     objects = getattr(scenario.intent, kind)

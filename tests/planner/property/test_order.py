@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm_planner.allocation import Allocation
-from kpm_planner.intent import Intent, NodeSelector, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+from kpm_planner.caps import CapTarget
+from kpm_planner.intent import Intent, NodeSelector, PowerCap, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
 from kpm_planner.plan import NodePlan, plan_cluster
 from kpm_planner.selection import accept
 from kpm_planner.validate import validate_intent
@@ -24,7 +25,12 @@ def shuffled(values: Any, rng: random.Random) -> Any:
 
 def shuffled_intent(intent: Intent, rng: random.Random) -> Intent:
     """The same objects in another order."""
-    return Intent(*(shuffled(objects, rng) for objects in (intent.profiles, intent.workloads, intent.node_configs, intent.uncores, intent.configs)))
+    return Intent(*(shuffled(objects, rng) for objects in _kinds(intent)))
+
+
+def _kinds(intent: Intent) -> tuple[tuple[Any, ...], ...]:
+    """The objects of each kind, as Intent takes them."""
+    return (intent.profiles, intent.workloads, intent.node_configs, intent.uncores, intent.configs, intent.caps)
 
 
 def shuffled_allocation(allocation: Allocation, rng: random.Random) -> Allocation:
@@ -40,7 +46,7 @@ def shuffled_allocation(allocation: Allocation, rng: random.Random) -> Allocatio
 def test_the_order_of_objects_pods_and_answers_changes_nothing(scenario: Scenario, seed: int) -> None:
     """Not a value, a reason, a problem or a word of a message; also where timestamps are equal or missing."""
     rng = random.Random(seed)
-    other = Scenario(shuffled_intent(scenario.intent, rng), evolve(scenario.item, allocation=shuffled_allocation(scenario.item.allocation, rng)))
+    other = evolve(scenario, intent=shuffled_intent(scenario.intent, rng)).with_item(allocation=shuffled_allocation(scenario.item.allocation, rng))
     assert other.plan() == scenario.plan()
     assert accept(other.intent).problems == accept(scenario.intent).problems
     assert validate_intent(other.intent) == validate_intent(scenario.intent)
@@ -57,6 +63,9 @@ def _relisted(obj: Any, rng: random.Random) -> Any:
         return evolve(obj, reserved_cpus=shuffled(entries, rng))
     if isinstance(obj, Uncore):
         return evolve(obj, die_selector=shuffled(obj.die_selector, rng))
+    if isinstance(obj, PowerCap):
+        entries = tuple(evolve(entry, days=shuffled(entry.days, rng)) for entry in obj.source.schedule)
+        return evolve(obj, source=evolve(obj.source, schedule=shuffled(entries, rng)))
     if isinstance(obj, PowerProfile) and obj.cstates.names is not None:
         return evolve(obj, cstates=evolve(obj.cstates, names=dict(shuffled(tuple(obj.cstates.names.items()), rng))))
     return obj
@@ -67,25 +76,37 @@ def _without_places(plan: NodePlan) -> tuple[object, ...]:
     cpus = {cpu: (group.pool, group.profile, group.container, group.target, group.held) for cpu, group in group_of(plan).items()}
     uncore = {target.entry: (target.min_khz, target.max_khz) for target in plan.uncore}
     problems = sorted({(problem.severity, problem.code, problem.object, re.sub(r"\[\d+]", "[]", problem.field)) for problem in plan.problems})
-    return cpus, uncore, dict(plan.extended_resources), problems
+    fabrics, caps = {target.fabric: target.pstates for target in plan.fabrics}, {target.zone.name: dict(_named_limits(target)) for target in plan.caps}
+    return cpus, uncore, fabrics, caps, plan.boost, plan.cap_state, plan.valid_until, dict(plan.extended_resources), problems
+
+
+def _named_limits(target: CapTarget) -> list[tuple[str, int | None]]:
+    return [(limit.name, uw) for limit, uw in zip(target.zone.limits, target.limits, strict=True)]
 
 
 @given(scenarios(), st.integers(0, 2**32))
 def test_the_order_in_which_a_machine_is_listed_changes_no_decision(scenario: Scenario, seed: int) -> None:
-    """CPUs, frequency domains and uncore entries as discovery happened to find them."""
+    """CPUs, frequency domains, uncore entries, power zones, their limits and fabrics as discovery happened to find them (user-asks 34)."""
     rng = random.Random(seed)
     machine = scenario.machine
-    other = evolve(machine, cpus=shuffled(machine.cpus, rng), domains=shuffled(machine.domains, rng), uncore=shuffled(machine.uncore, rng))
+    zones = tuple(evolve(zone, limits=shuffled(zone.limits, rng)) for zone in machine.power_zones)
+    other = evolve(
+        machine,
+        cpus=shuffled(machine.cpus, rng),
+        domains=shuffled(machine.domains, rng),
+        uncore=shuffled(machine.uncore, rng),
+        power_zones=shuffled(zones, rng),
+        fabrics=shuffled(machine.fabrics, rng),
+    )
     assert _without_places(scenario.with_item(machine=other).plan()) == _without_places(scenario.plan())
 
 
 @given(scenarios(), st.integers(0, 2**32))
 def test_the_order_of_lists_inside_an_object_changes_no_decision(scenario: Scenario, seed: int) -> None:
-    """Reserved CPUs, dies, expressions and idle states: only the indices in messages follow the list."""
+    """Reserved CPUs, dies, expressions, idle states, times and days of a schedule: only the indices in messages follow the list."""
     rng = random.Random(seed)
     intent = scenario.intent
-    kinds = (intent.profiles, intent.workloads, intent.node_configs, intent.uncores, intent.configs)
-    other = evolve(scenario, intent=Intent(*(tuple(_relisted(obj, rng) for obj in objects) for objects in kinds)))
+    other = evolve(scenario, intent=Intent(*(tuple(_relisted(obj, rng) for obj in objects) for objects in _kinds(intent))))
     assert _without_places(other.plan()) == _without_places(scenario.plan())
 
 

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from attrs import evolve
 from hypothesis import given
 
+from kpm_planner.cap_rules import validate_cap
+from kpm_planner.intent import Intent, LabelSelector, Meta, NodeSelector
 from kpm_planner.plan import plan_cluster
 from kpm_planner.problems import REGISTRY, Code, Severity
 from kpm_planner.profiles import resolve_profile, validate_profile
@@ -26,7 +29,7 @@ def test_problems_are_sorted_told_once_and_of_the_registry(scenario: Scenario) -
 def test_a_problem_names_an_object_of_the_input_and_says_something(scenario: Scenario) -> None:
     """Kind/name, Pod/namespace/name or Node/name; a message of one line without stray blanks."""
     intent, allocation = scenario.intent, scenario.item.allocation
-    objects: list[Any] = [*intent.profiles, *intent.workloads, *intent.node_configs, *intent.uncores, *intent.configs]
+    objects: list[Any] = [*intent.profiles, *intent.workloads, *intent.node_configs, *intent.uncores, *intent.configs, *intent.caps]
     known = {f"{type(obj).__name__}/{obj.meta.name}" for obj in objects} | {f"Node/{scenario.item.node.name}"}
     known |= {f"Pod/{pod.meta.namespace or 'default'}/{pod.meta.name}" for pod in allocation.pods}
     known |= {f"Pod/{entry.namespace}/{entry.pod}" for entry in (*allocation.reported, *(allocation.last_known or ()))}
@@ -39,12 +42,16 @@ def test_a_problem_names_an_object_of_the_input_and_says_something(scenario: Sce
 
 @given(scenarios())
 def test_what_is_wrong_without_a_machine_is_wrong_on_every_machine(scenario: Scenario) -> None:
-    """validate finds what a plan would find: each error of a profile or an Uncore object is in both."""
+    """validate finds what a plan would find: each error of a profile, an Uncore object or a PowerCap is in both."""
     for profile in scenario.intent.profiles:
         assert set(validate_profile(profile)) <= set(resolve_profile(profile, scenario.machine).problems)
         assert set(validate_profile(profile)) <= set(validate_intent(scenario.intent))
     for uncore in scenario.intent.uncores:
         assert set(validate_uncore(uncore)) <= set(validate_intent(scenario.intent))
+    for cap in scenario.intent.caps:
+        assert set(validate_cap(cap)) <= set(validate_intent(scenario.intent))
+        alone = evolve(cap, meta=Meta(cap.meta.name), node_selector=NodeSelector(LabelSelector()))
+        assert set(validate_cap(alone)) <= set(evolve(scenario, intent=Intent(caps=(alone,))).plan().problems)
 
 
 @given(scenarios(awkward=False))

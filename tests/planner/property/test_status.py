@@ -146,7 +146,8 @@ def shows(machine: Machine, cpu: int) -> Values:
 
 @given(views())
 def test_uncore_entries_show_what_is_asked_and_what_is_there(view: View) -> None:
-    """Every entry of the machine once."""
+    """Every entry of the machine once, unless there is no room."""
+    assume(view.state().omitted is None)
     shown = {entry.name: entry for entry in view.shown.uncore}
     asked = {item.entry.name: item for item in view.plan.uncore}
     assert {item.name: (item.requested_min_khz, item.requested_max_khz, item.min_khz, item.max_khz) for item in view.state().uncore} == {
@@ -155,10 +156,26 @@ def test_uncore_entries_show_what_is_asked_and_what_is_there(view: View) -> None
 
 
 @given(views())
+def test_power_limits_and_fabrics_that_are_asked_for_show_what_is_there(view: View) -> None:
+    """Each limit of a zone by its name, in mW; none that stays at baseline. Turbo stands as it is asked."""
+    state = view.state()
+    assume(state.omitted is None)
+    shown = {(zone.name, limit.name): limit.limit_uw for zone in view.shown.power_zones for limit in zone.limits}
+    asked = [(target.zone.name, limit.name, uw) for target in view.plan.caps for limit, uw in zip(target.zone.limits, target.limits, strict=True) if uw is not None]
+    assert [(item.zone, item.limit, item.requested_milliwatts, item.milliwatts) for item in state.power_caps] == [
+        (zone, limit, uw // 1000, (shown[zone, limit] or 0) // 1000) for zone, limit, uw in asked
+    ]
+    assert [(item.package, item.pstates) for item in state.fabrics] == [(item.fabric.package, item.pstates) for item in view.plan.fabrics if item.pstates]
+    assert state.turbo is view.plan.boost
+
+
+@given(views())
 def test_problems_and_profiles_are_those_of_the_plan(view: View) -> None:
     """Errors first, what has no room is counted; a profile is valid where the plan has no error of it, else says why."""
     state = view.state()
-    assert len(state.problems) + (state.omitted or 0) == len(view.plan.problems)
+    missing = len(view.plan.problems) - len(state.problems), len(view.shown.uncore) - len(state.uncore)
+    assert min(missing) >= 0
+    assert sum(missing) <= (state.omitted or 0)
     severities = [item.severity for item in state.problems]
     assert severities == sorted(severities)
     assert all(len(item.message) <= LONGEST_MESSAGE for item in state.problems)
@@ -168,11 +185,14 @@ def test_problems_and_profiles_are_those_of_the_plan(view: View) -> None:
 
 @given(views(), passes)
 def test_conditions_are_true_of_plan_and_pass(view: View, last: Pass) -> None:
-    """Each type once, in order; messages are short."""
+    """Each type once, in order; messages are short. A cap is honoured unless a memory-mapped twin is lower (user-asks 35)."""
     conditions = view.state(last).conditions
     found = {item.type: item.status == "True" for item in conditions}
     failed = any(item.status in (Status.FAILED, Status.UNSETTLED, Status.OFFLINE) for item in last.outcomes)
+    capped = [(target.zone.mirror_uw, max(filter(None, target.limits))) for target in view.plan.caps if any(target.limits)]
+    honoured = {"CapHonoured": all(mirror is None or mirror >= uw for mirror, uw in capped)} if capped else {}
     assert found == {
+        **honoured,
         "CpufreqSupported": True,
         "Drifted": bool(last.drift),
         "IntentValid": all(problem.severity is not Severity.ERROR for problem in view.plan.problems),

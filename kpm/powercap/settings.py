@@ -1,0 +1,99 @@
+"""Settings out of the environment, by the names that the earlier tool's manifests use."""
+
+import json
+from collections.abc import Mapping
+from datetime import tzinfo
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from attrs import field, frozen
+
+from kpm.errors import InputError, one_line
+from kpm.signals import time_zone
+from kpm_planner.powercap import CalcMode, CapSettings, PmaxFunc
+
+_LARGEST_UW = 4_000_000_000
+_LONGEST = 2048
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+class Provider(StrEnum):
+    """Where the power of a source comes from."""
+
+    SOLAR = "solar"
+    STATIC = "static"
+    MOCK = "mock"
+    CSV = "csv"
+    EPEX = "epex"
+
+
+@frozen
+class Environment:
+    """All settings. stabilisation: seconds between two looks. url: folder of csv files, or address of the epex provider."""
+
+    node: str
+    settings: CapSettings
+    stabilisation: int = 300
+    provider: Provider = Provider.SOLAR
+    url: str = ""
+    params: Mapping[str, str] = field(factory=dict, hash=False)
+    zone: tzinfo = field(kw_only=True)
+
+
+def read_environment(values: Mapping[str, str]) -> Environment:
+    """The settings. Errors: InputError that names the variable, the value and what is allowed."""
+    node = values.get("NODE_NAME", "")
+    if not node:
+        raise InputError("NODE_NAME: is missing; the name of this node is needed")
+    zone_name = values.get("TIMEZONE") or "Europe/Paris"
+    zone = time_zone(zone_name)
+    if zone is None:
+        raise InputError(f"TIMEZONE: {one_line(zone_name, 60)!r} is not allowed: a time zone such as Europe/Paris")
+    settings = CapSettings(
+        _number(values, "MAX_SOURCE", 40_000_000, 1, _LARGEST_UW),
+        _number(values, "ALPHA", 4, 1, 16),
+        _number(values, "RAPL_MIN_POWER", 10_000_000, 1, _LARGEST_UW),
+        _number(values, "RAPL_LIMIT", 60, 0, 100) if values.get("RAPL_LIMIT") else None,
+        _word(values, "PMAX_FUNC", PmaxFunc.MAX),
+        _word(values, "POWER_CALC_MODE", CalcMode.MAX),
+    )
+    made = Environment(
+        node,
+        settings,
+        _number(values, "STABILISATION_TIME", 300, 1, 86_400),
+        _word(values, "DATA_PROVIDER", Provider.SOLAR),
+        values.get("PROVIDER_URL", "")[:_LONGEST],
+        _params(values.get("PROVIDER_PARAMS", "")),
+        zone=zone,
+    )
+    if made.provider is Provider.EPEX and not made.url.startswith(("http://", "https://")):
+        raise InputError(f"PROVIDER_URL: {one_line(made.url, 60)!r} is not allowed: the epex provider needs an address that begins with http:// or https://")
+    if made.provider is Provider.CSV and not made.url:
+        raise InputError("PROVIDER_URL: is missing; the csv provider needs the folder of its files")
+    return made
+
+
+def _number(values: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = values.get(name) or str(default)
+    if not (text.isascii() and text.isdigit()) or len(text) > 12 or not low <= int(text) <= high:
+        raise InputError(f"{name}: {one_line(text, 60)!r} is not allowed: a whole number from {low} to {high}")
+    return int(text)
+
+
+def _word(values: Mapping[str, str], name: str, default: _Word) -> _Word:
+    text = values.get(name) or default.value
+    kind = type(default)
+    if text not in [item.value for item in kind]:
+        raise InputError(f"{name}: {one_line(text, 60)!r} is not allowed: {', '.join(item.value for item in kind)}")
+    return kind(text)
+
+
+def _params(text: str) -> dict[str, str]:
+    """Parameters of the provider's address, a JSON object of texts and numbers."""
+    try:
+        content: Any = json.loads(text[: _LONGEST + 1]) if text else {}
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or len(text) > _LONGEST or not all(isinstance(value, str | int | float) for value in content.values()):
+        raise InputError(f"PROVIDER_PARAMS: {one_line(text, 60)!r} is not allowed: a JSON object of texts and numbers")
+    return {str(key): str(value) for key, value in content.items()}

@@ -1,0 +1,65 @@
+"""Files of a host as values. What a file does not say is None; one that is missing, empty or unreadable costs itself only (R6)."""
+
+import errno
+
+from attrs import frozen
+
+from kpm_applier.host import Host, read_text
+from kpm_planner.cpuset import parse_cpulist
+
+#: Values of topology files that mean "not known" (kernel documentation, cputopology; -1 and 65535 are seen on ARM).
+_NO_ID = frozenset({-1, 65535})
+
+
+@frozen
+class Reader:
+    """Reads files of a host; what belongs to managed files is remembered."""
+
+    host: Host
+    values: dict[str, str]
+    errors: dict[str, int]
+
+    def text(self, path: str) -> str | None:
+        """The text of a file without surrounding blanks."""
+        text = read_text(self.host, path)
+        return text or None
+
+    def number(self, path: str) -> int | None:
+        """A whole number, which may be negative."""
+        text = self.text(path)
+        return int(text) if text is not None and text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and len(text) < 19 else None
+
+    def identity(self, path: str) -> int | None:
+        """A number of the topology."""
+        number = self.number(path)
+        return None if number is None or number in _NO_ID else number
+
+    def cpus(self, path: str) -> frozenset[int] | None:
+        """A CPU list."""
+        text = self.text(path)
+        try:
+            return None if text is None else parse_cpulist(text)
+        except ValueError:
+            return None
+
+    def managed(self, path: str) -> str | None:
+        """The text of a managed file, kept for the diff; its errno otherwise."""
+        try:
+            text = self.host.read(path).decode("ascii", "replace").strip()
+        except OSError as failure:
+            self.errors[path] = failure.errno or errno.EIO
+            return None
+        self.values[path] = text
+        return text
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """Names in a folder, none where it cannot be read."""
+        try:
+            return self.host.list(path)
+        except OSError:
+            return ()
+
+
+def as_number(text: str | None) -> int | None:
+    """A text as a number from 0; None for any other text."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 19 else None

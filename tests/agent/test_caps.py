@@ -1,0 +1,258 @@
+"""What the agent's plans follow beside the objects: answers from outside, measured power, the time, the cap that is in force."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from http_server import Server, serving
+from memory_api import DOWN, MemoryApi
+from test_report import CapturingLog
+
+from kpm.agent.caps import CapFollower
+from kpm.agent.external import External
+from kpm.agent.machine import Tuner
+from kpm.kube.api import Resource
+from kpm.machines import MachineSpec, PowerSpec, build_machine
+from kpm.signals import readings_of, time_zone, watts_of
+from kpm_applier.kernel_model import KernelModel
+from kpm_applier.session import Applier
+from kpm_applier.state import StateStore
+from kpm_planner.budget import UW, CapState, Signals
+from kpm_planner.intent import CapSource, ConfigMapKey, ExternalCap, Intent, LabelSelector, Meta, Node, NodeSelector, PowerCap, StaticCap
+from kpm_planner.machine import Machine
+from kpm_planner.plan import NodeInput, NodePlan, plan_node
+
+NAMESPACE = "power-manager"
+EVERY = NodeSelector(LabelSelector())
+MAPS = Resource("", "v1", "configmaps", NAMESPACE)
+MACHINE = build_machine(MachineSpec(packages=2, cores=2, power=PowerSpec(max_watts=165, short_watts=198)))
+
+
+def cap(source: CapSource, **fields: Any) -> PowerCap:
+    return PowerCap(Meta("budget"), node_selector=EVERY, source=source, **fields)
+
+
+def of_map(key: str = "watts") -> PowerCap:
+    return cap(CapSource(external=ExternalCap(ConfigMapKey("meter", key))), period="5s")
+
+
+def of_address(url: str) -> PowerCap:
+    return cap(CapSource(external=ExternalCap(url=url)), period="5s")
+
+
+@pytest.fixture
+def external() -> Iterator[Callable[[Any], External]]:
+    made: list[External] = []
+
+    def make(api: Any) -> External:
+        made.append(External(api, NAMESPACE, CapturingLog(), lambda: changes.append(time.monotonic())))
+        return made[-1]
+
+    changes: list[float] = []
+    yield make
+    for item in made:
+        item.stop()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as found:
+        yield found
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+    """What a condition gives as soon as it is true."""
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.01)
+    return found
+
+
+def answer(made: External, wanted: PowerCap) -> float | None:
+    """What one question gives, without the thread."""
+    made._wanted = {wanted.meta.name: wanted}
+    made._ask(wanted.meta.name, wanted)
+    reading = made.readings().get(wanted.meta.name)
+    return None if reading is None else reading.watts
+
+
+# --- sources that name a number ---
+
+
+def test_a_key_of_a_config_map_is_read(external: Callable[[Any], External]) -> None:
+    """In the system's own namespace; the answer is as old as the question."""
+    api = MemoryApi()
+    api.put(MAPS, {"metadata": {"name": "meter"}, "data": {"watts": " 240.5\n"}})
+    made = external(api)
+    before = datetime.now(UTC)
+    assert answer(made, of_map()) == 240.5
+    assert before <= made.readings()["budget"].at <= datetime.now(UTC)
+    assert {(verb, plural) for verb, plural, _, _ in api.calls} == {("get", "configmaps")}
+
+
+@pytest.mark.parametrize("text", ["", "many", "-5", "nan", "inf", "1e400", "2 40", "0x10", "१२", "9" * 50, None, 7])
+def test_what_is_no_number_of_watts_is_no_answer(external: Callable[[Any], External], text: Any) -> None:
+    """And what was read before stays, until it is too old."""
+    api = MemoryApi()
+    made = external(api)
+    api.put(MAPS, {"metadata": {"name": "meter"}, "data": {"watts": "100"}})
+    assert answer(made, of_map()) == 100
+    at = made.readings()["budget"].at
+    api.put(MAPS, {"metadata": {"name": "meter"}, "data": {"watts": text}})
+    assert answer(made, of_map()) == 100
+    assert made.readings()["budget"].at == at
+
+
+def test_a_source_that_fails_is_said_once(external: Callable[[Any], External]) -> None:
+    api = MemoryApi()
+    made = external(api)
+    with api.failing(DOWN):
+        for _ in range(3):
+            assert answer(made, of_map()) is None
+    api.put(MAPS, {"metadata": {"name": "meter"}, "data": {"watts": "100"}})
+    assert answer(made, of_map("other")) is None
+    assert answer(made, of_map()) == 100
+    assert [event for _, event, _ in made.log.calls] == ["external source", "external source", "external source answers again"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["../secrets/x", "..", "a/b", "meter?x=y"])
+def test_a_name_from_an_object_never_becomes_a_path(external: Callable[[Any], External], server: Server, name: str) -> None:
+    made = external(server.api())
+    wanted = cap(CapSource(external=ExternalCap(ConfigMapKey(name, "watts"))))
+    assert answer(made, wanted) is None
+    assert [item.target for item in server.requests if "/configmaps/" not in item.target or item.target.rpartition("/configmaps/")[2].count("/")] == []
+    assert not [item.target for item in server.requests if "?" in item.target]
+
+
+def test_a_server_is_asked_without_credentials(external: Callable[[Any], External], server: Server) -> None:
+    made = external(MemoryApi())
+    server.say(200, b"240\n")
+    assert answer(made, of_address(f"http://127.0.0.1:{server.port}/watts")) == 240
+    (request,) = server.requests
+    assert not {"authorization", "cookie"} & {key.lower() for key in request.headers}
+
+
+def test_a_redirect_is_not_followed(external: Callable[[Any], External], server: Server) -> None:
+    """Else the server would choose what a root process on the node's network asks next."""
+    made = external(MemoryApi())
+    server.say(302, b"", Location=f"http://127.0.0.1:{server.port}/other")
+    assert answer(made, of_address(f"http://127.0.0.1:{server.port}/watts")) is None
+    assert [item.target for item in server.requests] == ["/watts"]
+
+
+@pytest.mark.parametrize("body", [b"9" * (1 << 20), b"\xff\xfe", b"<html>240</html>", b"240; drop", b""])
+def test_an_answer_is_cut_and_must_be_a_number(external: Callable[[Any], External], server: Server, body: bytes) -> None:
+    made = external(MemoryApi())
+    server.say(200, body)
+    assert answer(made, of_address(f"http://127.0.0.1:{server.port}/")) is None
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,240", "http://[", "http://127.0.0.1:1/", "HTTP:240", ""])
+def test_any_other_address_is_no_answer(external: Callable[[Any], External], url: str) -> None:
+    assert answer(external(MemoryApi()), of_address(url)) is None
+
+
+def test_only_the_sources_of_now_are_asked(external: Callable[[Any], External]) -> None:
+    """A cap that goes takes its number along; there is no thread before the first external source."""
+    api = MemoryApi()
+    api.put(MAPS, {"metadata": {"name": "meter"}, "data": {"watts": "100", "other": "200"}})
+    made = external(api)
+    made.follow([cap(CapSource(static=StaticCap(100)))])
+    assert made._thread is None
+    made.follow([of_map()])
+    assert wait_for(made.readings)["budget"].watts == 100
+    made.follow([of_map("other")])
+    assert wait_for(lambda: made.readings().get("budget") and made.readings()["budget"].watts == 200)
+    made.follow([])
+    assert made.readings() == {}
+
+
+def test_numbers_as_people_write_them() -> None:
+    assert [watts_of(text) for text in ("240", "240.5", ".5", "1e3", " 7 ")] == [240, 240.5, 0.5, 1000, 7]
+    assert readings_of(["a=240"], datetime(2026, 1, 1, tzinfo=UTC))["a"].watts == 240
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/localtime", "Europe", "Europe/Nowhere", "", "UTC\0", "a" * 300, "posixrules/../UTC"])
+def test_a_time_zone_is_a_name_of_the_database(name: str) -> None:
+    """Anything else is none, and reaches no path (user-asks 57)."""
+    assert time_zone(name) is None
+
+
+# --- the agent's side ---
+
+
+@pytest.fixture
+def tuner(tmp_path: Path) -> Iterator[tuple[Tuner, KernelModel]]:
+    model = KernelModel(MACHINE)
+    made = Tuner(lambda: Applier(model, StateStore(str(tmp_path / "state"), "/model", live=False)), CapturingLog())
+    assert made.ready()
+    yield made, model
+    made.close()
+
+
+def planned(intent: Intent, signals: Signals, instant: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)) -> Callable[[Machine], NodePlan]:
+    return lambda machine: plan_node(intent, NodeInput(Node("n"), machine, signals=signals), instant)
+
+
+def limits(machine: Machine) -> list[int | None]:
+    return [zone.limits[0].limit_uw for zone in machine.power_zones]
+
+
+def test_without_caps_nothing_is_measured_or_asked(tuner: tuple[Tuner, KernelModel], external: Callable[[Any], External], monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = tuner
+    reads: list[str] = []
+    monkeypatch.setattr(KernelModel, "read", lambda _self, path: reads.append(path))
+    follower = CapFollower(made, external(MemoryApi()))
+    assert follower.signals(Intent()) == Signals()
+    assert follower.external._thread is None
+    assert reads == []
+
+
+def test_a_new_agent_goes_on_from_the_limits_in_force(tuner: tuple[Tuner, KernelModel], external: Callable[[Any], External]) -> None:
+    """The ramp neither begins anew nor jumps (user-asks 8)."""
+    made, _ = tuner
+    low, high = (Intent(caps=(cap(CapSource(static=StaticCap(watts)), max_step_watts=20),)) for watts in (100, 300))
+    follower = CapFollower(made, external(MemoryApi()))
+    plan, went = made.apply(planned(low, follower.signals(low)))
+    assert went.settled
+    follower.planned(plan)
+    assert limits(made.shown()) == [50 * UW, 50 * UW]
+    again = CapFollower(made, external(MemoryApi()))
+    assert again.signals(high).previous == CapState("", 100 * UW)
+    plan, _ = made.apply(planned(high, again.signals(high)))
+    again.planned(plan)
+    assert limits(made.shown()) == [60 * UW, 60 * UW]
+    assert again.due(plan)  # the plan of January is over
+    assert again.wait(plan) == 0
+
+
+def test_a_plan_that_time_ends_is_waited_for() -> None:
+    follower = CapFollower(None, None)  # type: ignore[arg-type]
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    plan = NodePlan("n", valid_until=soon)
+    assert not follower.due(plan)
+    assert 25 < (follower.wait(plan) or 0) <= 30
+    assert follower.wait(NodePlan("n")) is None
+    assert not follower.due(NodePlan("n"))
+
+
+def test_power_is_measured_only_to_be_divided_by(tuner: tuple[Tuner, KernelModel], external: Callable[[Any], External], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A1: reading the counter runs on a CPU of the package."""
+    made, _ = tuner
+    asked: list[float] = []
+    monkeypatch.setattr(Tuner, "measure", lambda _self, seconds: asked.append(seconds) or {0: 90 * UW, 1: 30 * UW})
+    static = cap(CapSource(static=StaticCap(200)))
+    follower = CapFollower(made, external(MemoryApi()))
+    assert follower.signals(Intent(caps=(static,))).power_uw == {}
+    assert asked == []
+    dividing = Intent(caps=(evolve(static, divide="demand", period="1h"),))
+    for _ in range(5):
+        assert follower.signals(dividing).power_uw == {0: 90 * UW, 1: 30 * UW}
+    assert len(asked) == 1
+    made.apply(planned(dividing, follower.signals(dividing)))
+    assert limits(made.shown()) == [150 * UW, 50 * UW]
