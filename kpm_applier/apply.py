@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 
-from kpm_applier.attributes import CAP_ENABLED, EPP, GOVERNOR
+from kpm_applier.attributes import CAP_ENABLED, EPP, GOVERNOR, Kind
 from kpm_applier.diff import diff
 from kpm_applier.discover import merged, observe_expected, observe_files
 from kpm_applier.host import Host
@@ -49,6 +49,7 @@ def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: 
     left: paths whose foreign values are not to be touched; repair: False for none of any that is met later.
     """
     by_group = {want.group.key: want for want in wants}
+    caps = frozenset([want.group.key for want in wants if want.group.kind is Kind.CAP])
     taken: dict[str, Write] = {}
     failures: dict[str, int] = {}
     given_up: set[str] = set()
@@ -56,7 +57,7 @@ def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: 
     for _ in range(_ROUNDS):
         if not writes:
             break
-        made = _write_all(host, writes, failures)
+        made = _write_all(host, writes, failures, caps)
         touched = [by_group[key] for key in dict.fromkeys([write.group for write in writes])]
         looked, moving, right = _settle(host, touched, observed, left)
         observed = merged(observed, looked)
@@ -79,13 +80,13 @@ def _further(writes: Sequence[Write], taken: Collection[str], given_up: Collecti
     return [write for write in writes if write in wanted or (write.group in late and write.path.endswith(EPP.file))] if late else wanted
 
 
-def _write_all(host: Host, writes: Sequence[Write], failures: dict[str, int]) -> Sequence[Write]:
+def _write_all(host: Host, writes: Sequence[Write], failures: dict[str, int], caps: Collection[str]) -> Sequence[Write]:
     """Write one by one; a failure costs that file only. Returns the writes that the kernel took.
 
     What turns a cap on is written last, and not where a limit of its zone was refused: an unknown one would come in force.
     """
     encoded = {value: f"{value}\n".encode() for value in {write.value for write in writes}}
-    switches = [write for write in writes if write.path.endswith(_SWITCH) and write.value != "0"]
+    switches = [write for write in writes if write.group in caps and write.path.endswith(_SWITCH) and write.value != "0"] if caps else []
     first = writes if not switches else [write for write in writes if write not in switches]
     failed = host.write_all([(write.path, encoded[write.value]) for write in first])
     if switches:

@@ -171,7 +171,7 @@ class Applier:
         plan = planned(self.machine)
         if self._in_force is not None and self._in_force.plan == plan:
             return plan, self.apply(plan)
-        switches = [want for want in self._compare(plan)[0] if want.group.kind is Kind.BOOST]
+        switches = self._switches(plan)
         writes = diff(switches, self._found().observed)
         if not writes:
             return plan, self.apply(plan)
@@ -186,6 +186,12 @@ class Applier:
         plan = planned(self.machine)
         report = self.apply(plan)
         return plan, evolve(before.followed_by(report), outcomes=report.outcomes)
+
+    def _switches(self, plan: NodePlan) -> Sequence[Want]:
+        """What the plan wants of turbo."""
+        found = self._found()
+        groups = [group for group in found.groups if group.kind is Kind.BOOST and (plan.boost is not None or group.key in self.state.groups)]
+        return wanted(plan, found.machine, groups, found.observed, self.state) if groups else ()
 
     def _keep_limits(self) -> None:
         """Save what every domain holds: drivers overwrite its limits when turbo changes (kernel-facts K24)."""

@@ -47,6 +47,7 @@ def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: 
     #: Drivers overwrite the limits of every domain when turbo changes, also of those that are to be left as they are (K24).
     anything_held = any(item.held and item.pool is not Pool.OFFLINE for item in plan.groups)
     floating = {item.domain for item in plan.scaling if item.by_limits}
+    keeps = plan.boost is not None
     wants = []
     seen: _Seen = {}
     seen_idle: _Seen = {}
@@ -69,7 +70,7 @@ def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: 
         else:
             asked, because = None if anything_held else _ask_boost(group, plan.boost), ("turbo of the node",)
         if asked is not None:
-            want = _want(group, asked, because, observed, state, kept=group.kind is Kind.CPUFREQ and plan.boost is not None)
+            want = _want(group, asked, because, observed, state, keeps and group.kind is Kind.CPUFREQ)
             if want is not None:
                 wants.append(evolve(want, floating=True) if group.kind is Kind.CPUFREQ and group.id in floating else want)
     return tuple(wants)
@@ -81,7 +82,7 @@ def released(groups: Iterable[Group], observed: Observed, state: State) -> tuple
     return tuple(want for want in wants if want is not None)
 
 
-def _want(group: Group, asked: tuple[str | None, ...], because: tuple[str, ...], observed: Observed, state: State, *, kept: bool = False) -> Want | None:
+def _want(group: Group, asked: tuple[str | None, ...], because: tuple[str, ...], observed: Observed, state: State, kept: bool = False) -> Want | None:
     """kept: the group stays ours, at baseline, though nothing is asked: turbo, which is ours, moves its limits."""
     record = state.groups.get(group.key)
     claimed = kept or asked.count(None) < len(asked)

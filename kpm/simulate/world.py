@@ -158,7 +158,8 @@ class SimNode:
         self.agent.open(known=self.discovery)
         self.discovery = None
         self.touched = True
-        self.previous = cap_in_force(self.agent.shown, self.store.state.groups)
+        owned = self.store.state.groups
+        self.previous = cap_in_force(self.agent.shown, owned) if owned else None
 
 
 @define

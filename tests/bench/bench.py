@@ -32,9 +32,12 @@ from kpm_planner.allocation import Allocation, ContainerCpus
 from kpm_planner.intent import Container, CStates, Intent, Meta, Node, Pod, PowerProfile, PowerWorkload, PStates, ReservedCpus
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_cluster, plan_node
-from tests.trees import write_tree
 
 REPO = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPO)]
+
+from tests.trees import write_tree  # noqa: E402  # beside the scripts, not installed
+
 SPEC_256 = MachineSpec(packages=2, cores=64, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
 SPEC_128 = MachineSpec(packages=2, cores=32, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
 
