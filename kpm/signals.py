@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
-from functools import cache
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from kpm.errors import InputError, one_line
@@ -19,14 +19,18 @@ _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 
 
 def signals_of(
-    caps: Iterable[PowerCap], external: Mapping[str, Reading] | None = None, power_uw: Mapping[int, int] | None = None, previous: CapState | None = None
+    caps: Iterable[PowerCap],
+    external: Mapping[str, Reading] | None = None,
+    power_uw: Mapping[int, int] | None = None,
+    previous: CapState | None = None,
+    parts_uw: Mapping[int, int] | None = None,
 ) -> Signals:
-    """The signals of a node. external: readings by PowerCap name; power_uw: measured by package."""
+    """The signals of a node. external: readings by PowerCap name; power_uw: measured, parts_uw: in force, by package."""
     zones = {cap.source.time_zone: zone for cap in caps if cap.source.time_zone and (zone := time_zone(cap.source.time_zone)) is not None}
-    return Signals(zones, dict(external or {}), dict(power_uw or {}), previous)
+    return Signals(zones, dict(external or {}), dict(power_uw or {}), previous, dict(parts_uw or {}))
 
 
-@cache
+@lru_cache(maxsize=256)
 def time_zone(name: str) -> tzinfo | None:
     """The rules of a time zone; None where there is none of this name."""
     if not _ZONE.fullmatch(name):

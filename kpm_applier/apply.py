@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 
-from kpm_applier.attributes import CAP_ENABLED, EPP, GOVERNOR, Kind
-from kpm_applier.diff import diff
+from kpm_applier.attributes import EPP, GOVERNOR, Kind
+from kpm_applier.diff import diff, turns_on
 from kpm_applier.discover import merged, observe_expected, observe_files
 from kpm_applier.host import Host
 from kpm_applier.targets import Want
@@ -22,7 +22,6 @@ _LOOKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3)
 #: A value that has moved since the write and stood still for so many looks is where the kernel wants it.
 _STILL_LOOKS = 4
 _ROUNDS = 4
-_SWITCH = f"/{CAP_ENABLED.file}"
 #: Failures that a further round may cure, once another file of the group has been written.
 _PASSING = frozenset({errno.EBUSY, errno.EINVAL})
 
@@ -83,11 +82,11 @@ def _further(writes: Sequence[Write], taken: Collection[str], given_up: Collecti
 def _write_all(host: Host, writes: Sequence[Write], failures: dict[str, int], caps: Collection[str]) -> Sequence[Write]:
     """Write one by one; a failure costs that file only. Returns the writes that the kernel took.
 
-    What turns a cap on is written last, and not where a limit of its zone was refused: an unknown one would come in force.
+    What turns a cap on stands last, and is not written where a limit of its zone was refused: an unknown one would come in force.
     """
     encoded = {value: f"{value}\n".encode() for value in {write.value for write in writes}}
-    switches = [write for write in writes if write.group in caps and write.path.endswith(_SWITCH) and write.value != "0"] if caps else []
-    first = writes if not switches else [write for write in writes if write not in switches]
+    switches = [write for write in writes if write.group in caps and turns_on(write)] if caps else []
+    first = writes[: len(writes) - len(switches)]
     failed = host.write_all([(write.path, encoded[write.value]) for write in first])
     if switches:
         refused = {write.group: failed[write.path] for write in first if write.path in failed}

@@ -16,12 +16,13 @@ class Repair(StrEnum):
     REPORT = "report"
 
 
+_SWITCH = f"/{table.CAP_ENABLED.file}"
 #: Writes of a group without its paths: index of the file, value, what it shows, reason. Many groups share one.
 _Pattern = tuple[tuple[int, str, str | None, Reason], ...]
 
 
 def diff(wants: Sequence[Want], observed: Observed) -> tuple[Write, ...]:
-    """The writes that bring every wanted file to its value, boost first, then group by group.
+    """The writes that bring every wanted file to its value, boost first, then group by group, and last what turns caps on.
 
     A file is written when its request changes, or when it shows neither what we want nor where that settled (drift).
     One that has never been written and shows what we want is left alone; one whose last write a crash may have cut off is
@@ -29,6 +30,7 @@ def diff(wants: Sequence[Want], observed: Observed) -> tuple[Write, ...]:
     """
     show = observed.values.get
     writes: list[Write] = []
+    switches: list[Write] = []
     last: dict[int, tuple[GroupState, object, list[str | None], _Pattern]] = {}
     for want in _boost_first(wants):
         group, record, values = want.group, want.record, want.values
@@ -42,8 +44,16 @@ def diff(wants: Sequence[Want], observed: Observed) -> tuple[Write, ...]:
             last[len(paths)] = (record, values, shown, pattern)
         if pattern:
             key, because = group.key, want.because
-            writes += [Write(paths[index], value, old, key, reason, because) for index, value, old, reason in pattern]
-    return tuple(writes)
+            made = [Write(paths[index], value, old, key, reason, because) for index, value, old, reason in pattern]
+            if group.kind is table.Kind.CAP and turns_on(made[0]):
+                switches.append(made.pop(0))
+            writes += made
+    return (*writes, *switches)
+
+
+def turns_on(write: Write) -> bool:
+    """Whether a write puts limits of power in force, which comes after all of them."""
+    return write.value != "0" and write.path.endswith(_SWITCH)
 
 
 def _boost_first(wants: Sequence[Want]) -> Sequence[Want]:
@@ -66,14 +76,7 @@ def _pattern(want: Want, shown: Sequence[str | None]) -> _Pattern:
         if reason is not None:
             governor = reason if item.attribute is table.GOVERNOR else governor
             found.append((index, target, shows, reason))
-    return _switch_ordered(_limits_ordered(found, want), want)
-
-
-def _switch_ordered(found: _Pattern, want: Want) -> _Pattern:
-    """What turns a cap on comes after its limits."""
-    if found and want.group.files[found[0][0]].attribute is table.CAP_ENABLED and found[0][1] != "0":
-        return (*found[1:], found[0])
-    return found
+    return _limits_ordered(found, want)
 
 
 def _inside(shows: str | None, values: tuple[str | None, ...]) -> bool:

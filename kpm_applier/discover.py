@@ -108,15 +108,20 @@ def _discover_boost(reader: Reader, groups: list[Group]) -> bool | None:
             groups.append(Group("boost", Kind.BOOST, "boost", attribute.file, (ManagedFile(attribute, path, attribute.file),)))
             return (text == "1") is (attribute is table.BOOST)
         reader.errors.pop(path, None)
-    names = [name for name in reader.names(f"{CPU_ROOT}/cpufreq") if name.startswith("policy") and name[6:].isdigit()]
-    files = tuple(ManagedFile(table.BOOST, f"{CPU_ROOT}/cpufreq/{name}/boost", name) for name in names)
-    shown = [reader.managed(item.path) for item in files]
-    if not shown or any(text not in ("0", "1") for text in shown):
-        for item in files:
-            reader.errors.pop(item.path, None)
-        return None
-    groups.append(Group("boost", Kind.BOOST, "boost", "policies", files))
-    return "1" in shown
+    numbers = sorted(int(name[6:]) for name in reader.names(f"{CPU_ROOT}/cpufreq") if name.startswith("policy") and name[6:].isdecimal())
+    shown = [text for number in numbers if (text := _policy_boost(reader, number, groups)) is not None]
+    return "1" in shown if shown else None
+
+
+def _policy_boost(reader: Reader, number: int, groups: list[Group]) -> str | None:
+    """The switch of one policy, a group of its own: one that cannot be read now costs no other."""
+    path = f"{CPU_ROOT}/cpufreq/policy{number}/{table.BOOST.file}"
+    text = reader.managed(path)
+    if text in ("0", "1"):
+        groups.append(Group(f"boost:{number}", Kind.BOOST, number, table.BOOST.file, (ManagedFile(table.BOOST, path, table.BOOST.file),)))
+        return text
+    reader.errors.pop(path, None)
+    return None
 
 
 def _discover_domains(reader: Reader, present: frozenset[int], online: frozenset[int], boost_off: bool, groups: list[Group]) -> list[FrequencyDomain]:

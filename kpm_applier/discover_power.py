@@ -10,6 +10,7 @@ import re
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import HSMP_ROOT, PLATFORM_ROOT, POWERCAP_ROOTS, Group, Kind, ManagedFile
+from kpm_applier.host import Host
 from kpm_applier.reader import Reader, as_number
 from kpm_planner.caps import MOST_UW
 from kpm_planner.machine import Fabric, PowerLimit, PowerZone
@@ -124,6 +125,14 @@ def _hsmp_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
             zones.append(PowerZone(folder, f"socket-{number}", _HSMP, number, limits=(known,)))
             groups.append(_zone_group(zones[-1], switch=False))
     return zones
+
+
+def power_marks(host: Host) -> tuple[object, ...]:
+    """What changes when a driver of power limits comes or goes, or the memory-mapped twin of one limits otherwise."""
+    reader = Reader(host, {}, {})
+    mirrors = tuple(_mirror(reader, folder) for folder in _zone_folders(reader, _MMIO).values())
+    devices = tuple(filter(_HSMP_DEVICE.fullmatch, reader.names(PLATFORM_ROOT)))
+    return (tuple(_zone_folders(reader, _RAPL).items()), mirrors, devices, reader.names(HSMP_ROOT))
 
 
 def _zone_group(zone: PowerZone, *, switch: bool) -> Group:

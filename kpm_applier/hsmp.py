@@ -1,7 +1,7 @@
 """The mailbox of AMD's system management firmware (HSMP), shown as files, so that it has the same diff, verify and restore as sysfs.
 
-One ioctl of 44 bytes a message (kernel, asm/amd/hsmp.h). socketN/protocol, power_limit_mw, power_limit_max_mw are read by
-message. df_pstate holds "auto", one P-state, or the slowest and the fastest that are allowed; no message reads it back,
+One ioctl of 44 bytes a message (kernel, asm/amd/hsmp.h). socketN/protocol, power_mw, power_limit_mw, power_limit_max_mw are
+read by message. df_pstate holds "auto", one P-state, or the slowest and the fastest that are allowed; no message reads it back,
 so it shows what was last taken, by this process or, as the state file has it, by the one before. No other module opens the device.
 """
 
@@ -19,9 +19,9 @@ from kpm_planner.fabric import AUTOMATIC
 REQUEST = 0xC02CF800
 #: msg_id, num_args, response_sz, args[8], sock_ind, padding.
 MESSAGE = struct.Struct("<IHH8IH2x")
-GET_PROTOCOL, SET_LIMIT, GET_LIMIT, GET_LIMIT_MAX, SET_DF, AUTO_DF, SET_DF_RANGE = 0x03, 0x05, 0x06, 0x07, 0x0D, 0x0E, 0x22
+GET_PROTOCOL, GET_POWER, SET_LIMIT, GET_LIMIT, GET_LIMIT_MAX, SET_DF, AUTO_DF, SET_DF_RANGE = 0x03, 0x04, 0x05, 0x06, 0x07, 0x0D, 0x0E, 0x22
 _MOST_SOCKETS = 8
-_READS = {"protocol": GET_PROTOCOL, "power_limit_mw": GET_LIMIT, "power_limit_max_mw": GET_LIMIT_MAX}
+_READS = {"protocol": GET_PROTOCOL, "power_mw": GET_POWER, "power_limit_mw": GET_LIMIT, "power_limit_max_mw": GET_LIMIT_MAX}
 _FAULTS = {
     errno.ETIMEDOUT: "the firmware does not answer (ETIMEDOUT): HSMP is turned off in its settings",
     errno.EACCES: "may not be opened (EACCES): use the hsmp overlay of deploy/",
@@ -45,14 +45,13 @@ class Hsmp:
         self._device, self._known, self._ioctl = device, known, ioctl
         self._asked: dict[str, str] = {}
         self._descriptors: dict[int, int] = {}
-        self._sockets: int | None = None
-        self._fault = ""
+        self._sockets, self._fault = 0, ""
 
     def list(self, path: str) -> tuple[str, ...]:
         """Names in a folder. Errors: OSError where there is no mailbox to be used."""
         self._look()
         if path == HSMP_ROOT and (self._sockets or self._fault):
-            return (*(f"socket{number}" for number in range(self._sockets or 0)), *(["fault"] if self._fault else []))
+            return (*(f"socket{number}" for number in range(self._sockets)), *(["fault"] if self._fault else []))
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
     def read(self, path: str) -> bytes:
@@ -105,20 +104,19 @@ class Hsmp:
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
-        self._sockets, self._fault = None, ""
+        self._sockets, self._fault = 0, ""
 
     def _place(self, path: str) -> tuple[int, str]:
         words = path.split("/")
         number = words[1].removeprefix("socket") if len(words) == 3 else ""
-        if not (number.isascii() and number.isdigit()) or len(number) > 2 or int(number) >= (self._sockets or 0):
+        if not (number.isascii() and number.isdigit()) or len(number) > 2 or int(number) >= self._sockets:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return int(number), words[2]
 
     def _look(self) -> None:
-        """Count the sockets, once: each answers for its protocol until one does not exist."""
-        if self._sockets is not None:
+        """Count the sockets: each answers for its protocol until one does not exist. Only while there is no device this is done again."""
+        if self._sockets or self._fault:
             return
-        self._sockets = 0
         self._asked = {**self._known(), **self._asked}
         try:
             for number in range(_MOST_SOCKETS):

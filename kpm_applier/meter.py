@@ -59,4 +59,7 @@ class PowerMeter:
 
 def _input(reader: Reader, zone: PowerZone) -> int | None:
     """What the firmware of an AMD socket says it takes, µW."""
+    if zone.control == "hsmp":
+        milli = reader.number(f"{zone.id}/power_mw")
+        return None if milli is None else milli * 1000
     return reader.number(f"{zone.id}/power1_input") if zone.control == "amd_hsmp_hwmon" else None

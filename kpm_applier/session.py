@@ -13,9 +13,10 @@ from kpm_applier.apply import Applied, apply
 from kpm_applier.attributes import Group, Kind
 from kpm_applier.diff import Repair, diff
 from kpm_applier.discover import Discovery, check_tree, discover, merged, observe, observe_files
+from kpm_applier.discover_power import power_marks
 from kpm_applier.host import Host, Watch
 from kpm_applier.records import adrift, after_pass, at_rest, in_doubt, outcomes_of
-from kpm_applier.state import GroupState, State, StateError, Store, new_group_state, with_baseline, without_void
+from kpm_applier.state import GroupState, State, StateError, Store, aligned, new_group_state, with_baseline, without_void
 from kpm_applier.targets import Want, released, wanted
 from kpm_planner.changes import Observed, Outcome, Reason, Status, Write
 from kpm_planner.machine import Machine
@@ -78,6 +79,7 @@ class Applier:
     _kept_groups: tuple[Group, ...] = ()
     _quiet: tuple[str, ...] = ()
     _sentinels: Watch | None = None
+    _marks: tuple[object, ...] = ()
     _pauses: dict[str, _Pause] = field(factory=dict)
 
     def open(self, *, writing: bool = True, known: Discovery | None = None) -> None:
@@ -90,7 +92,7 @@ class Applier:
         if known is None:
             self.discover()
         else:
-            self.discovery = known
+            self.discovery, self._marks = known, power_marks(self.host)
             self.state = without_void(self.state, known.groups)
 
     def close(self) -> None:
@@ -103,7 +105,7 @@ class Applier:
         self.host.forget()
         self._in_force = self._watch = self._sentinels = None
         self._kept_groups = ()
-        self.discovery = discover(self.host)
+        self.discovery, self._marks = discover(self.host), power_marks(self.host)
         current = without_void(self.state, self.discovery.groups)
         if current is not self.state and self._writing:
             self._save(current)
@@ -130,6 +132,8 @@ class Applier:
     def changed(self) -> bool:
         """Whether the machine itself has changed since it was discovered (rule A2)."""
         found = self._found()
+        if power_marks(self.host) != self._marks:
+            return True
         try:
             if self._sentinels is None:
                 if self.host.differing(tuple(found.sentinels), tuple(found.sentinels.values())):
@@ -166,9 +170,12 @@ class Applier:
             self._put_in_force(plan, wants)
         return report
 
-    def bring(self, planned: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Report]:
-        """Plan for this machine and apply it; where turbo changes, that first, and the rest by the limits that it leaves (rule A2)."""
-        plan = planned(self.machine)
+    def bring(self, planned: Callable[[Machine], NodePlan], plan: NodePlan | None = None) -> tuple[NodePlan, Report]:
+        """Plan for this machine and apply it; where turbo changes, that first, and the rest by the limits that it leaves (rule A2).
+
+        plan: what is planned for the machine as it is, where that is known.
+        """
+        plan = plan if plan is not None else planned(self.machine)
         if self._in_force is not None and self._in_force.plan == plan:
             return plan, self.apply(plan)
         switches = self._switches(plan)
@@ -181,7 +188,7 @@ class Applier:
             return plan, self.apply(plan)
         self.discover()
         domains = {group.key: group for group in self._found().groups if group.kind is Kind.CPUFREQ and group.key in self.state.groups}
-        moved = {key: adrift(group, self.state.groups[key]) for key, group in domains.items()}  # by the driver, because of us
+        moved = {key: adrift(group, aligned(group, self.state.groups[key])) for key, group in domains.items()}  # by the driver, because of us
         self._save(evolve(self.state, groups={**self.state.groups, **moved}))
         plan = planned(self.machine)
         report = self.apply(plan)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -166,11 +166,21 @@ def asked_fabrics(state: State) -> dict[str, str]:
     return {f"{HSMP_ROOT}/socket{key.partition(':')[2]}/{label}": text for key, text in texts.items() if text is not None}
 
 
-def cap_in_force(shown: Machine, owned: Container[str]) -> CapState | None:
-    """The power that the packages are capped at by us, as their files show it; whose cap it was nobody knows any more."""
-    ours = [zone for zone in shown.power_zones if f"{Kind.CAP}:{zone.name}" in owned]
-    limits = [next((limit.limit_uw for limit in zone.limits if limit.limit_uw is not None), None) for zone in ours]
-    return None if not limits or None in limits else CapState("", sum(uw for uw in limits if uw is not None))
+def cap_in_force(shown: Machine, owned: Mapping[str, GroupState]) -> tuple[CapState | None, dict[int, int]]:
+    """The power that the packages are capped at by us, as their files show it, and its parts by package.
+
+    Whose cap it was nobody knows any more. Of a zone the limit counts that was asked for, not one that is at baseline.
+    """
+    parts: dict[int, int] = {}
+    for zone in shown.power_zones:
+        record = owned.get(f"{Kind.CAP}:{zone.name}")
+        if record is not None:
+            known = {limit.name: limit.limit_uw for limit in zone.limits if limit.limit_uw is not None}
+            asked = [uw for name, uw in known.items() if record.of(name)[1] not in (None, record.of(name)[0])]
+            uw = next(iter(asked or known.values()), None)
+            if uw is not None:
+                parts[zone.package] = parts.get(zone.package, 0) + uw
+    return (CapState("", sum(parts.values())) if parts else None), parts
 
 
 def without_void(state: State, groups: Iterable[Group]) -> State:

@@ -98,6 +98,8 @@ def _want(group: Group, asked: tuple[str | None, ...], because: tuple[str, ...],
         known = [base is not None for base in record.baseline]
         lost = tuple((item.path, text) for item, text, right in zip(group.files, asked, known, strict=True) if text is not None and not right)
         asked = tuple(text if right else None for text, right in zip(asked, known, strict=True))
+        if lost and group.kind is Kind.CAP:  # an unknown limit must not be put in force
+            asked = tuple(None if item.attribute is table.CAP_ENABLED else text for item, text in zip(group.files, asked, strict=True))
     if None not in asked:
         return Want(group, asked, record, False, because)
     values = tuple(baseline_text(group, record, item.label) if text is None else text for item, text in zip(group.files, asked, strict=True))

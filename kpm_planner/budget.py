@@ -18,8 +18,8 @@ UW = 1_000_000
 _MINUTES = 24 * 60
 _WEEK = 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SUNRISE, _SUNSET, _EXPONENT = "04:00", "20:00", 4
-_MAX_AGE = "10m"
+SUNRISE, SUNSET, _EXPONENT = "04:00", "20:00", 4
+MAX_AGE = "10m"
 PERIOD, SHORTEST_PERIOD_S, LONGEST_PERIOD_S = "60s", 5, 3600
 
 
@@ -45,13 +45,14 @@ class Signals:
     """What caps follow beside the objects and the machine.
 
     zones: time zone by name; one that is missing does not exist. external: by PowerCap name. power_uw: measured by
-    package. previous: what the node was capped at last.
+    package. parts_uw: limits in force by package, where they are ours. previous: what the node was capped at last.
     """
 
     zones: Mapping[str, tzinfo] = field(factory=dict, hash=False)
     external: Mapping[str, Reading] = field(factory=dict, hash=False)
     power_uw: Mapping[int, int] = field(factory=dict, hash=False)
     previous: CapState | None = None
+    parts_uw: Mapping[int, int] = field(factory=dict, hash=False)
 
 
 @frozen
@@ -77,6 +78,11 @@ class _Point:
 def period_of(cap: PowerCap) -> timedelta:
     """How often the cap is looked at anew."""
     return timedelta(seconds=duration_s(cap.period or PERIOD) or 60)
+
+
+def age_of(source: ExternalCap) -> timedelta:
+    """How old the last answer of an external source may be."""
+    return timedelta(seconds=duration_s(source.max_age or MAX_AGE) or 0)
 
 
 def tick(instant: datetime, period: timedelta) -> datetime:
@@ -117,7 +123,7 @@ def _no_zone(obj: str, source: CapSource) -> Problem:
 
 def _external(cap: PowerCap, source: ExternalCap, instant: datetime, signals: Signals) -> Asked:
     obj, reading = reference(cap), signals.external.get(cap.meta.name)
-    age = timedelta(seconds=duration_s(source.max_age or _MAX_AGE) or 0)
+    age = age_of(source)
     until = None if reading is None or instant - reading.at > age else reading.at + age + timedelta(microseconds=1)
     if reading is not None and until is not None and math.isfinite(reading.watts) and reading.watts >= 0:
         return Asked(int(min(reading.watts, 1e6) * UW), f"{obj} external: {reading.watts:g} W", until)
@@ -126,7 +132,7 @@ def _external(cap: PowerCap, source: ExternalCap, instant: datetime, signals: Si
     elif until is not None:
         said = f"answers {reading.watts:g}, which is no number of watts"
     else:
-        said = f"answered last at {reading.at:%Y-%m-%dT%H:%M:%SZ}, which is older than {source.max_age or _MAX_AGE}"
+        said = f"answered last at {reading.at:%Y-%m-%dT%H:%M:%SZ}, which is older than {source.max_age or MAX_AGE}"
     fallback = source.fallback_watts
     instead = "no cap is set" if fallback is None else f"fallbackWatts {fallback} holds"
     problem = warning(Code.CAP_STALE, obj, "spec.source.external", f"{said}; {instead}")
@@ -134,7 +140,7 @@ def _external(cap: PowerCap, source: ExternalCap, instant: datetime, signals: Si
 
 
 def _solar_uw(solar: SolarCap, minute: float) -> int:
-    rise, sets = clock_minutes(solar.sunrise or _SUNRISE) or 0, clock_minutes(solar.sunset or _SUNSET) or 0
+    rise, sets = clock_minutes(solar.sunrise or SUNRISE) or 0, clock_minutes(solar.sunset or SUNSET) or 0
     return int((solar.peak_watts or 0) * UW * sun(minute, rise, sets, solar.exponent or _EXPONENT))
 
 

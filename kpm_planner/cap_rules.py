@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from kpm_planner.budget import LONGEST_PERIOD_S, PERIOD, SHORTEST_PERIOD_S, days_of
+from kpm_planner.budget import LONGEST_PERIOD_S, MAX_AGE, PERIOD, SHORTEST_PERIOD_S, SUNRISE, SUNSET, days_of
 from kpm_planner.intent import DAYS, CapEntry, CapSource, ExternalCap, MarketCap, PowerCap, SolarCap
 from kpm_planner.problems import Code, Problem, error
 from kpm_planner.quantities import clock_minutes, duration_s
@@ -85,12 +85,12 @@ def _schedule_faults(entries: tuple[CapEntry, ...]) -> _Faults:
 def _solar_faults(solar: SolarCap) -> _Faults:
     if not _right(solar.peak_watts):
         yield ".solar.peakWatts", _watts_text(solar.peak_watts)
-    rise, sets = clock_minutes(solar.sunrise or "04:00"), clock_minutes(solar.sunset or "20:00")
+    rise, sets = clock_minutes(solar.sunrise or SUNRISE), clock_minutes(solar.sunset or SUNSET)
     for name, text, minute in (("sunrise", solar.sunrise, rise), ("sunset", solar.sunset, sets)):
         if minute is None:
             yield f".solar.{name}", f"{text!r} is not allowed: HH:MM from 00:00 to 23:59"
     if rise is not None and sets is not None and rise >= sets:
-        yield ".solar.sunset", "is not after sunrise"
+        yield ".solar.sunset", f"{solar.sunset or SUNSET} is not after sunrise {solar.sunrise or SUNRISE}"
     if solar.exponent is not None and not 1 <= solar.exponent <= 16:
         yield ".solar.exponent", f"{solar.exponent} is not allowed: 1 to 16"
 
@@ -99,7 +99,7 @@ def _market_faults(market: MarketCap) -> _Faults:
     if not _right(market.peak_watts):
         yield ".market.peakWatts", _watts_text(market.peak_watts)
     if not 1 <= len(market.volumes) <= 1440 or min(market.volumes) < 0 or max(market.volumes) == 0:
-        yield ".market.volumes", "is not allowed: 1 to 1440 numbers from 0, not all of them 0"
+        yield ".market.volumes", f"{len(market.volumes)} numbers from {min(market.volumes, default=0)} are not allowed: 1 to 1440 from 0, not all of them 0"
 
 
 def _external_faults(external: ExternalCap) -> _Faults:
@@ -109,8 +109,8 @@ def _external_faults(external: ExternalCap) -> _Faults:
     if key is not None and not (key.name and key.key):
         yield ".external.configMap", "needs name and key"
     if external.url is not None and not external.url.startswith(("http://", "https://")):
-        yield ".external.url", "is not allowed: an address that begins with http:// or https://"
-    seconds = duration_s(external.max_age or "10m")
+        yield ".external.url", f"{external.url[:60]!r} is not allowed: an address that begins with http:// or https://"
+    seconds = duration_s(external.max_age or MAX_AGE)
     if seconds is None or seconds < 1:
         yield ".external.maxAge", f"{external.max_age!r} is not allowed: a duration such as 10m"
     if external.fallback_watts is not None and external.fallback_watts < 1:

@@ -19,8 +19,9 @@ from kpm_planner.selection import Accepted, holder, reference
 LEAST_UW = 10 * UW
 #: Largest limit that a register of 15 bits in units of 1/8 W holds; more would be cut off silently (kernel, intel_rapl).
 MOST_UW = 32_767 * UW // 8
+_MANY = 1_000_000
 #: Caps are rounded down to the usual unit of the registers, so that what is read back is what was written.
-_UNIT_UW = UW // 8
+UNIT_UW = UW // 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: From here on the arithmetic of dates would leave the calendar.
 _LAST = datetime(9000, 1, 1, tzinfo=UTC)
@@ -59,6 +60,12 @@ class CapPlan:
     until: datetime | None = None
     problems: tuple[Problem, ...] = ()
     demand: bool = False
+
+
+def holding_cap(node: Node, accepted: Accepted) -> PowerCap | None:
+    """The cap that holds on a node, where it is valid: whose source is to be asked."""
+    found = holder(accepted.intent.caps, node, Code.CAP_SUPERSEDED, [])
+    return None if found is None or has_errors(validate_cap(found)) else found
 
 
 def plan_caps(node: Node, accepted: Accepted, machine: Machine, instant: datetime | None, signals: Signals) -> CapPlan:
@@ -110,7 +117,7 @@ def _zone_parts(zones: Sequence[PowerZone], shares: Mapping[int, int]) -> dict[s
     for package, share in shares.items():
         own = [zone for zone in zones if zone.package == package]
         parts = divided(share, [1] * len(own), 0, [min(_top(zone) or MOST_UW, MOST_UW) for zone in own])
-        found |= {zone.id: part // _UNIT_UW * _UNIT_UW for zone, part in zip(own, parts, strict=True)}
+        found |= {zone.id: part // UNIT_UW * UNIT_UW for zone, part in zip(own, parts, strict=True)}
     return found
 
 
@@ -123,7 +130,7 @@ def cap_at(cap: PowerCap, ceilings: Mapping[int, int | None], instant: datetime,
     asked = asked_at(cap, instant, signals, hundred)
     if asked.uw is None:
         return Decision({}, None, (asked.because,), asked.until, asked.problems)
-    least = cap.min_watts * UW if cap.min_watts is not None else LEAST_UW * (count if units == 1 else 1)
+    least = cap.min_watts * UW if cap.min_watts is not None else min(LEAST_UW * (count if units == 1 else 1), (cap.max_watts or _MANY) * UW)
     bounded, because = _bounded(cap, asked, least)
     state = _ramped(cap, bounded * units, least * units, units, instant, signals.previous)
     climbing = state.uw < bounded * units
@@ -161,7 +168,7 @@ def _ramped(cap: PowerCap, wanted: int, least: int, units: int, instant: datetim
     if wanted <= previous.uw:
         return CapState(cap.meta.name, wanted, previous.rose)
     began = tick(instant, period_of(cap))
-    if previous.rose is not None and began <= previous.rose:
+    if began == previous.rose:
         return CapState(cap.meta.name, max(previous.uw, least), previous.rose)
     step = cap.max_step_watts * UW * units
     return CapState(cap.meta.name, min(wanted, max(previous.uw + step, least)), began)
@@ -176,14 +183,23 @@ def _shares(cap: PowerCap, budget: int, least: int, ceilings: Mapping[int, int |
     else:
         measured = [signals.power_uw.get(package) for package in packages]
         by_demand = cap.divide == "demand" and all(power is not None for power in measured)
-        weights = [max(power or 0, UW) for power in measured] if by_demand else [1] * len(packages)
-        if cap.divide == "demand":
-            because.append(f"divided by demand, measured {', '.join(map(_watts, weights))}" if by_demand else "divided equally: no measurement yet")
+        weights = [max(power or 0, UW) for power in measured] if by_demand else _weights(cap, packages, signals, because)
+        if by_demand:
+            because.append(f"divided by demand, measured {', '.join(map(_watts, weights))}")
         shares = divided(budget, weights, least, tops)
     for package, share, top in zip(packages, shares, tops, strict=True):
         if share == top and ceilings[package] is not None:
             because.append(f"package {package}: at most max_power_uw {_watts(top)}")
-    return {package: share // _UNIT_UW * _UNIT_UW for package, share in zip(packages, shares, strict=True)}
+    return {package: share // UNIT_UW * UNIT_UW for package, share in zip(packages, shares, strict=True)}
+
+
+def _weights(cap: PowerCap, packages: Sequence[int], signals: Signals, because: list[str]) -> list[int]:
+    """What to divide by without measurements: for demand what is in force, so that a new agent changes nothing."""
+    in_force = [signals.parts_uw.get(package) or 0 for package in packages]
+    known = cap.divide == "demand" and all(in_force)
+    if cap.divide == "demand":
+        because.append(f"divided {'as it was' if known else 'equally'}: no measurement yet")
+    return in_force if known else [1] * len(packages)
 
 
 def divided(budget: int, weights: Sequence[int], least: int, tops: Sequence[int]) -> list[int]:

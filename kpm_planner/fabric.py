@@ -4,7 +4,7 @@ from attrs import frozen
 
 from kpm_planner.intent import AmdFabric, Uncore
 from kpm_planner.machine import Fabric, Machine
-from kpm_planner.problems import Code, Problem, error
+from kpm_planner.problems import Code, Problem, error, warning
 from kpm_planner.selection import reference
 
 #: Values of the fabric's one file: automatic, one P-state, or the slowest and the fastest.
@@ -52,7 +52,8 @@ def fabric_faults(uncore: Uncore, machine: Machine) -> tuple[Problem, ...]:
         return ()
     if not machine.fabrics:
         reason = machine.fabric_fault or "there is no HSMP device; the driver is amd_hsmp"
-        return (error(Code.FABRIC_UNSUPPORTED, obj, "spec.amd", f"the data fabric cannot be set: {reason}"),)
+        say = warning if machine.uncore else error  # an Intel node takes its own part of an object for both
+        return (say(Code.FABRIC_UNSUPPORTED, obj, "spec.amd", f"the data fabric cannot be set: {reason}"),)
     if not _covered(amd, machine):
         has = ", ".join(str(fabric.package) for fabric in machine.fabrics)
         return (error(Code.FABRIC_RANGE, obj, "spec.amd.package", f"package {amd.package} does not exist here; the node has {has}"),)

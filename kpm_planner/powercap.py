@@ -9,11 +9,10 @@ from enum import StrEnum
 from attrs import field, frozen
 
 from kpm_planner.budget import sun
-from kpm_planner.caps import LEAST_UW, MOST_UW, CapTarget, divided
+from kpm_planner.caps import MOST_UW, UNIT_UW, CapTarget, divided
 from kpm_planner.machine import PowerZone
 
 _SUNRISE, _SUNSET = 4 * 60, 20 * 60
-_UNIT_UW = 125_000
 
 
 class PmaxFunc(StrEnum):
@@ -127,11 +126,11 @@ def _scaled(settings: CapSettings, zones: Sequence[PowerZone], source_uw: int) -
     """Each limit of the start by the ratio of source and pmax, not below RAPL_LIMIT per cent and not above 1."""
     pmax = pmax_uw(zones, settings.pmax_func)
     ratio = min(max(source_uw / pmax if pmax else 1.0, (settings.ratio_floor or 0) / 100), 1.0)
-    limits = [[None if not limit.limit_uw else max(int(limit.limit_uw * ratio), min(LEAST_UW, limit.limit_uw)) for limit in zone.limits] for zone in zones]
+    limits = [[None if not limit.limit_uw else max(int(limit.limit_uw * ratio), min(settings.min_uw, limit.limit_uw)) for limit in zone.limits] for zone in zones]
     return _made(zones, limits, f"limits of the start x {ratio:.3f}")
 
 
 def _made(zones: Sequence[PowerZone], limits: Sequence[Sequence[int | None]], why: str) -> Capped:
-    rounded = [tuple(None if uw is None else uw // _UNIT_UW * _UNIT_UW for uw in wanted) for wanted in limits]
+    rounded = [tuple(None if uw is None else uw // UNIT_UW * UNIT_UW for uw in wanted) for wanted in limits]
     targets = tuple(CapTarget(zone, wanted, (why,)) for zone, wanted in zip(zones, rounded, strict=True))
     return Capped(sum(wanted[0] or 0 for wanted in rounded if wanted), targets)

@@ -198,7 +198,7 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.SHARED_SUPERSEDED: ("Two objects define the shared pool of one node; the older holds.", "Keep one of them."),
     Code.SIBLING_CONFLICT: ("Hyperthreads of one core have different targets; the hardware runs the higher.", "Give whole cores to one profile."),
     Code.TURBO_SUPERSEDED: ("Two PowerNodeConfigs set turbo of one node differently; the older holds.", "Keep one of them, or give them the same value."),
-    Code.TURBO_UNSUPPORTED: ("The node has no node-wide switch of turbo.", "None; the rest of the object applies."),
+    Code.TURBO_UNSUPPORTED: ("The node has no switch of turbo.", "None; the rest of the object applies."),
     Code.UNCORE_DIE: ("The package or die does not exist on the node.", "Use one that the message lists."),
     Code.UNCORE_ENDS: ("Only one end of an uncore range is given.", "Give both ends."),
     Code.UNCORE_ORDER: ("The uncore minimum lies above the maximum.", "Swap or correct them."),

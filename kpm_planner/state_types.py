@@ -96,7 +96,7 @@ class UncoreState:
 
 
 @frozen
-class CapState:
+class PowerCapState:
     """The power limit of a package or die. Units: mW."""
 
     zone: str = field(metadata=_text("Zone by its name."))
@@ -135,7 +135,7 @@ class PowerNodeStateStatus:
     profiles: tuple[ProfileState, ...] = field(default=(), metadata=_text("Profiles that are offered here."))
     values: tuple[CpuValues, ...] = field(default=(), metadata=_text("Requested and effective values, CPUs with equal ones together."))
     uncore: tuple[UncoreState, ...] = field(default=(), metadata=_text("Uncore entries."))
-    power_caps: tuple[CapState, ...] = field(default=(), metadata=_text("Power limits that are asked for, and what their files show."))
+    power_caps: tuple[PowerCapState, ...] = field(default=(), metadata=_text("Power limits that are asked for, and what their files show."))
     fabrics: tuple[FabricState, ...] = field(default=(), metadata=_text("AMD data fabrics that are set."))
     turbo: bool | None = field(default=None, metadata=_text("Whether turbo is asked to be on; left out: baseline."))
     problems: tuple[ProblemState, ...] = field(default=(), metadata=_text("What could not be honoured."))

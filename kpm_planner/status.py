@@ -12,22 +12,23 @@ from typing import Any, TypeVar
 from attrs import evolve, fields, frozen, has
 
 from kpm_planner.allocation import ContainerRef
+from kpm_planner.caps import CapTarget
 from kpm_planner.changes import Outcome, Status, Write
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.intent import PowerProfile
-from kpm_planner.machine import Cpu, FrequencyDomain, Machine
+from kpm_planner.machine import Cpu, FrequencyDomain, Machine, PowerZone
 from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.pools import Pool
 from kpm_planner.problems import Problem, Severity
 from kpm_planner.profiles import frequency_khz
 from kpm_planner.state_types import (
-    CapState,
     Condition,
     ContainerState,
     CpuValues,
     FabricState,
     PoolSizes,
     PoolState,
+    PowerCapState,
     PowerNodeStateStatus,
     PowerNodeStatus,
     ProblemState,
@@ -44,9 +45,9 @@ _SEPARATOR = " || "
 #: errno of a write to a power limit → reason and what it means (kernel, powercap and amd/hsmp).
 _REFUSALS = {
     errno.ENODATA: ("Locked", "the limit is locked by firmware"),
-    errno.ENOSYS: ("NoSwitch", "the zone cannot be switched on"),
     errno.ETIMEDOUT: ("NoAnswer", "the firmware does not answer"),
 }
+_KEPT = ("Locked", "the value does not become what is asked, so firmware has locked it")
 _NOT_WRITTEN = ("NotWritten", "the limit could not be written")
 #: A limit that is off by less than one part in so many is rounded, not refused.
 _ROUNDING = 100
@@ -94,7 +95,7 @@ def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tu
         fabrics=fabrics,
         turbo=plan.boost,
         problems=told,
-        conditions=_conditions(plan, last, features),
+        conditions=_conditions(plan, shown, last, features),
         omitted=(more_containers + more_values + more_profiles + more_uncore + more_caps + more_fabrics + more_problems) or None,
     )
 
@@ -222,43 +223,49 @@ def _uncore(plan: NodePlan, shown: Machine) -> tuple[UncoreState, ...]:
     )
 
 
-def _caps(plan: NodePlan, shown: Machine) -> tuple[CapState, ...]:
+def _caps(plan: NodePlan, shown: Machine) -> tuple[PowerCapState, ...]:
     """Limits that are asked for, with what their files show."""
     showing = {(zone.id, limit.name): limit.limit_uw for zone in shown.power_zones for limit in zone.limits}
     return tuple(
-        CapState(target.zone.name, limit.name, uw // 1000, None if (seen := showing.get((target.zone.id, limit.name))) is None else seen // 1000)
+        PowerCapState(target.zone.name, limit.name, uw // 1000, None if (seen := showing.get((target.zone.id, limit.name))) is None else seen // 1000)
         for target in plan.caps
         for limit, uw in zip(target.zone.limits, target.limits, strict=True)
         if uw is not None
     )
 
 
-def _honoured(plan: NodePlan, last: Pass) -> tuple[Condition, ...]:
-    """Whether the power limits that are asked for are in force; nothing where none is (user-asks 35)."""
+def _honoured(plan: NodePlan, shown: Machine, last: Pass) -> tuple[Condition, ...]:
+    """Whether the power limits that are asked for are in force, by what their files show; nothing where none is (user-asks 35)."""
     capped = [target for target in plan.caps if any(uw is not None for uw in target.limits)]
-    if not capped:
+    if not capped or last.measure_only or last.refused:
         return ()
-    folders = tuple(f"{target.zone.id}/" for target in capped)
-    odd = [item for item in last.outcomes if item.path.startswith(folders)]
-    for item in odd:
-        reason = _REFUSALS.get(item.errno or 0, _NOT_WRITTEN) if item.status is Status.FAILED else _kept(item)
-        if reason is not None:
-            return (Condition("CapHonoured", "False", reason[0], cut(f"{item.path}: {reason[1]}; wanted {item.wanted}, shows {item.shows}")),)
-    lower = [target.zone for target in capped if target.zone.mirror_uw is not None and target.zone.mirror_uw < max(uw or 0 for uw in target.limits)]
-    if lower:
-        message = f"{lower[0].name}: the memory-mapped twin limits to {lower[0].mirror_uw} µW, and the lower one holds"
-        return (Condition("CapHonoured", "False", "LowerTwin", cut(message)),)
+    failed = {item.path: item for item in last.outcomes if item.status is Status.FAILED}
+    zones = {zone.id: zone for zone in shown.power_zones}
+    for target in capped:
+        reason, message = _hindrance(target, zones.get(target.zone.id), failed)
+        if reason:
+            return (Condition("CapHonoured", "False", reason, cut(message)),)
     return (Condition("CapHonoured", "True", "InForce"),)
 
 
-def _kept(item: Outcome) -> tuple[str, str] | None:
-    """Why a limit that was taken shows another value by more than rounding."""
-    shows = item.shows or ""
-    close = shows.isdigit() and item.wanted.isdigit() and abs(int(shows) - int(item.wanted)) * _ROUNDING < int(item.wanted)
-    return None if close else ("Locked", "the value stays, so firmware has locked it")
+def _hindrance(target: CapTarget, zone: PowerZone | None, failed: Mapping[str, Outcome]) -> tuple[str, str]:
+    """Why the limits of a zone are not in force: one word and a sentence; empty where they are."""
+    showing = {limit.name: limit.limit_uw for limit in zone.limits} if zone is not None else {}
+    for limit, uw in zip(target.zone.limits, target.limits, strict=True):
+        path, shows = f"{target.zone.id}/{limit.file}", showing.get(limit.name)
+        if uw is not None and (shows is None or abs(shows - uw) * _ROUNDING >= uw):
+            outcome = failed.get(path)
+            reason, meaning = _KEPT if outcome is None else _REFUSALS.get(outcome.errno or 0, _NOT_WRITTEN)
+            return reason, f"{path}: {meaning}; wanted {uw} µW, shows {shows}"
+    if zone is not None and zone.enabled is False:
+        return "NoSwitch", f"{target.zone.id}/enabled: the zone is not switched on"
+    lower, most = target.zone.mirror_uw, max(uw or 0 for uw in target.limits)
+    if lower is not None and lower < most:
+        return "LowerTwin", f"{target.zone.name}: the memory-mapped twin limits to {lower} µW, and the lower one holds"
+    return "", ""
 
 
-def _conditions(plan: NodePlan, last: Pass, features: Sequence[tuple[str, bool, str]]) -> tuple[Condition, ...]:
+def _conditions(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tuple[str, bool, str]]) -> tuple[Condition, ...]:
     known = (
         Condition("PodResources", "True", "Answered")
         if last.answered
@@ -269,7 +276,7 @@ def _conditions(plan: NodePlan, last: Pass, features: Sequence[tuple[str, bool, 
     supported = [
         Condition(f"{name[0].upper()}{name[1:]}Supported", "True" if yes else "False", "Found" if yes else "Missing", cut(reason)) for name, yes, reason in features
     ]
-    return tuple(sorted((_ready(last), known, _drifted(last), intent, *_honoured(plan, last), *supported), key=lambda item: item.type))
+    return tuple(sorted((_ready(last), known, _drifted(last), intent, *_honoured(plan, shown, last), *supported), key=lambda item: item.type))
 
 
 def _ready(last: Pass) -> Condition:

@@ -1,13 +1,12 @@
 """Numbers that somebody else names for power caps: keys of ConfigMaps, and answers of HTTP servers.
 
-One thread, and only while a cap has an external source: the loop never waits for a server. An answer is hostile: it is
-cut, and anything but a number of watts is none. No redirect is followed, no proxy and no credential is used.
+One thread, and only once the cap that holds here has an external source: the loop never waits for a server. An answer is
+hostile: it is cut, and anything but a number of watts is none. No redirect is followed, no proxy and no credential is used.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from http.client import HTTPException
 
 from attrs import define, field
 
@@ -15,7 +14,7 @@ from kpm.fetching import fetch
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.logs import Log
 from kpm.signals import watts_of
-from kpm_planner.budget import Reading, period_of
+from kpm_planner.budget import LONGEST_PERIOD_S, Reading, age_of, period_of
 from kpm_planner.intent import ExternalCap, PowerCap
 
 _LONGEST_ANSWER = 128
@@ -23,38 +22,38 @@ _LONGEST_ANSWER = 128
 
 @define(eq=False)
 class External:
-    """The readings of one agent. namespace: of the ConfigMaps. changed: called when a reading is another one."""
+    """The source of one agent's cap. namespace: of the ConfigMaps. changed: called when the number is another one, or young again."""
 
     api: Api
     namespace: str
     log: Log
     changed: Callable[[], None]
-    _wanted: dict[str, PowerCap] = field(factory=dict)
-    _readings: dict[str, Reading] = field(factory=dict)
-    _said: dict[str, str] = field(factory=dict)
+    _wanted: PowerCap | None = None
+    _reading: Reading | None = None
+    _said: tuple[str, str] = ("", "")
     _lock: threading.Lock = field(factory=threading.Lock)
     _wake: threading.Event = field(factory=threading.Event)
     _thread: threading.Thread | None = None
     _stop: bool = False
 
-    def follow(self, caps: Iterable[PowerCap]) -> None:
-        """Ask the sources of these caps from now on, and no others."""
-        wanted = {cap.meta.name: cap for cap in caps if cap.source.external is not None}
+    def follow(self, cap: PowerCap | None) -> None:
+        """Ask the source of this cap from now on, and no other."""
+        wanted = cap if cap is not None and cap.source.external is not None else None
         with self._lock:
             if wanted == self._wanted:
                 return
-            gone = {name for name, cap in self._wanted.items() if name not in wanted or wanted[name].source != cap.source}
+            if wanted is None or self._wanted is None or (wanted.meta.name, wanted.source) != (self._wanted.meta.name, self._wanted.source):
+                self._reading = None
             self._wanted = wanted
-            self._readings = {name: reading for name, reading in self._readings.items() if name not in gone and name in wanted}
         self._wake.set()
-        if wanted and self._thread is None:
+        if wanted is not None and (self._thread is None or not self._thread.is_alive()):
             self._thread = threading.Thread(target=self._run, name="external", daemon=True)
             self._thread.start()
 
     def readings(self) -> Mapping[str, Reading]:
-        """The last answer of each source, by PowerCap name."""
+        """The last answer, by PowerCap name."""
         with self._lock:
-            return dict(self._readings)
+            return {} if self._wanted is None or self._reading is None else {self._wanted.meta.name: self._reading}
 
     def stop(self) -> None:
         """Ask nobody any more."""
@@ -64,29 +63,30 @@ class External:
     def _run(self) -> None:
         while not self._stop:
             with self._lock:
-                wanted = dict(self._wanted)
-            for name, cap in wanted.items():
-                self._ask(name, cap)
-            pause = min((period_of(cap).total_seconds() for cap in wanted.values()), default=None)
-            self._wake.wait(pause)
+                wanted = self._wanted
+            if wanted is not None:
+                self._ask(wanted)
+            self._wake.wait(None if wanted is None else min(period_of(wanted).total_seconds(), LONGEST_PERIOD_S))
             self._wake.clear()
 
-    def _ask(self, name: str, cap: PowerCap) -> None:
+    def _ask(self, cap: PowerCap) -> None:
         source = cap.source.external
         assert source is not None
         try:
             watts, why = watts_of(self._answer(source)), "is no number of watts"
-        except (OSError, ValueError, HTTPException, ApiError) as failure:
-            watts, why = None, str(failure) or type(failure).__name__
-        self._say(name, "" if watts is not None else why)
+        except ApiError as failure:
+            watts, why = None, failure.reason or f"status {failure.status}"
+        except Exception as failure:  # noqa: BLE001  # whatever a server does costs one answer, never the thread
+            watts, why = None, f"{type(failure).__name__}: {failure}"
+        self._say(cap.meta.name, "" if watts is not None else why)
         if watts is None:
             return
+        now = datetime.now(UTC)
         with self._lock:
-            if self._wanted.get(name) is not cap:
+            if self._wanted is not cap:
                 return
-            before = self._readings.get(name)
-            self._readings[name] = Reading(watts, datetime.now(UTC))
-        if before is None or before.watts != watts:
+            before, self._reading = self._reading, Reading(watts, now)
+        if before is None or before.watts != watts or now - before.at > age_of(source):
             self.changed()
 
     def _answer(self, source: ExternalCap) -> str:
@@ -100,10 +100,9 @@ class External:
         return fetch(source.url or "", _LONGEST_ANSWER).decode("ascii", "replace")
 
     def _say(self, name: str, trouble: str) -> None:
-        """One log line when a source begins or ceases to fail."""
-        if self._said.get(name, "") != trouble:
-            self._said[name] = trouble
-            if trouble:
-                self.log.warning("external source", cap=name, error=trouble[:200])
-            else:
-                self.log.info("external source answers again", cap=name)
+        """One log line when the source begins to fail, fails otherwise, or answers again."""
+        before, self._said = self._said, (name, trouble)
+        if trouble and before != self._said:
+            self.log.warning("external source", cap=name, error=trouble[:200])
+        elif not trouble and before[0] == name and before[1]:
+            self.log.info("external source answers again", cap=name)

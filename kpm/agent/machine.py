@@ -84,8 +84,8 @@ class Tuner:
         self.log.info("machine discovered again", online=len(self._open.machine.online))
         return True
 
-    def cap_in_force(self) -> CapState | None:
-        """The power that the packages are capped at by us."""
+    def cap_in_force(self) -> tuple[CapState | None, dict[int, int]]:
+        """The power that the packages are capped at by us, and its parts by package."""
         return cap_in_force(self._open.shown, self._open.state.groups)
 
     def measure(self, seconds: float) -> dict[int, int]:
@@ -94,11 +94,10 @@ class Tuner:
             self._meter = PowerMeter(self._open.host)
         return self._meter.sample(self._open.machine.power_zones, seconds)
 
-    def apply(self, planned: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Pass]:
-        """Bring the machine to what is planned for it; the plan in the end, and how it went."""
-        plan = planned(self.machine())
+    def apply(self, plan: NodePlan, planned: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Pass]:
+        """Bring the machine to a plan, or to another one of the same wishes where turbo has moved its limits; the plan in the end, and how it went."""
         try:
-            plan, report = (plan, Report()) if self.measure_only else self._open.bring(planned)
+            plan, report = (plan, Report()) if self.measure_only else self._open.bring(planned, plan)
         except (StateError, HostError, OSError) as failure:
             self._refuse(str(failure))
             self.last = Pass(settled=False, refused=str(failure), measure_only=self.measure_only)

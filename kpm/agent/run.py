@@ -10,7 +10,7 @@ from attrs import Factory, define, evolve, field, frozen
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kpm.agent.caps import CapFollower
-from kpm.agent.cluster import Cluster, ClusterView
+from kpm.agent.cluster import Cluster, ClusterView, NodeView
 from kpm.agent.kubelet import Kubelet
 from kpm.agent.machine import Tuner
 from kpm.agent.report import SAID_ANEW, Reporter
@@ -22,8 +22,11 @@ from kpm.logs import Log
 from kpm.loops import Listing
 from kpm.scaler.telemetry import Status
 from kpm.views import features
-from kpm_planner.budget import UW
-from kpm_planner.intent import Meta
+from kpm_planner.allocation import Allocation
+from kpm_planner.budget import UW, Signals
+from kpm_planner.caps import holding_cap
+from kpm_planner.intent import Meta, Node
+from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
 from kpm_planner.state_types import Condition, PowerNodeStateStatus
@@ -40,12 +43,22 @@ REFUSAL_LASTS = 15.0
 
 
 @frozen
+class _Inputs:
+    """What a pass plans from beside the machine."""
+
+    accepted: Accepted
+    node: Node
+    allocation: Allocation
+    signals: Signals
+
+
+@frozen
 class _Planned:
     """The last input and the plan that came of it; equal input is not planned again."""
 
     item: NodeInput | None = None
     view: ClusterView | None = None
-    accepted: Accepted | None = None
+    inputs: _Inputs | None = None
     plan: NodePlan = NodePlan("")
 
 
@@ -133,11 +146,13 @@ class Agent:
                 return
         view = self.cluster.view()
         if view.node is None:
+            self._planned = _Planned()
             return  # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
         started = time.monotonic()
-        plan = self._plan(view)
+        inputs = self._inputs(view, view.node)
+        plan = self._plan(view, inputs, self.tuner.machine())
         self.scaler.leave(() if self.tuner.measure_only else plan.scaling)  # first: what the plan takes back nobody else may write
-        plan, went = self.tuner.apply(lambda _: self._plan(view))
+        plan, went = self.tuner.apply(plan, lambda machine: self._plan(view, inputs, machine))
         went = evolve(went, answered=not self.kubelet.error, owners=view.rivals)
         self.scaler.scale(() if went.refused or self.tuner.measure_only else plan.scaling)
         self._tell_telemetry(view)
@@ -175,22 +190,27 @@ class Agent:
             self._waiting_since = None
         return max(0.0, min(times) - now)
 
-    def _plan(self, view: ClusterView) -> NodePlan:
+    def _inputs(self, view: ClusterView, node: NodeView) -> "_Inputs":
+        """What a pass plans from beside the machine, asked for once."""
         before = self._planned
-        config = view.config
-        allocation = self.kubelet.look(view.pods, config.custom_devices if config else ())
-        assert view.node is not None
-        item = NodeInput(view.node.node, self.tuner.machine(), allocation, self.caps.signals(view.intent))
+        same = before.inputs is not None and before.view is not None and before.view.intent == view.intent
+        accepted = before.inputs.accepted if same and before.inputs is not None else accept(view.intent)
+        allocation = self.kubelet.look(view.pods, view.config.custom_devices if view.config else ())
+        return _Inputs(accepted, node.node, allocation, self.caps.signals(holding_cap(node.node, accepted)))
+
+    def _plan(self, view: ClusterView, inputs: "_Inputs", machine: Machine) -> NodePlan:
+        before = self._planned
+        item = NodeInput(inputs.node, machine, inputs.allocation, inputs.signals)
         same = before.item == item and before.view is not None and (before.view.intent, before.view.faults) == (view.intent, view.faults)
         if same and not self.caps.due(before.plan):
             return before.plan
-        accepted = before.accepted if before.accepted is not None and before.view is not None and before.view.intent == view.intent else accept(view.intent)
-        plan = plan_node(accepted, item, datetime.now(UTC))
-        self.caps.planned(plan)
-        plan = evolve(plan, problems=tuple(sorted({*plan.problems, *accepted.problems, *view.faults})))
+        instant = datetime.now(UTC)
+        plan = plan_node(inputs.accepted, item, instant)
+        self.caps.planned(plan, instant)
+        plan = evolve(plan, problems=tuple(sorted({*plan.problems, *inputs.accepted.problems, *view.faults})))
         if plan == before.plan:
             plan = before.plan  # the same value again, so that it compares at once
-        self._planned = _Planned(item, view, accepted, plan)
+        self._planned = _Planned(item, view, inputs, plan)
         return plan
 
     def _report(self, view: ClusterView, plan: NodePlan, went: Pass) -> None:

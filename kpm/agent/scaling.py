@@ -34,6 +34,7 @@ class ScalerProcess:
     _rest: bytes = b""
     _news: list[News] = field(factory=list)
     _speeds: dict[int, tuple[int | None, float | None]] = field(factory=dict)
+    _asked: bool = False
 
     def scale(self, wanted: tuple[ScaledDomain, ...]) -> None:
         """From now on scale these; none ends the process, which leaves every domain at its fall-back."""
@@ -70,9 +71,11 @@ class ScalerProcess:
             return {}
         self._listen(0.0)
         assert self._child.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended, which the next pass finds
-            self._child.stdin.write(SPEEDS + b"\n")
-            self._child.stdin.flush()
+        if not self._asked:  # one that does not answer is not asked again, for its pipe would fill
+            self._asked = True
+            with contextlib.suppress(OSError):  # it has ended, which the next pass finds
+                self._child.stdin.write(SPEEDS + b"\n")
+                self._child.stdin.flush()
         told = {item.domain for item in self._told}
         return {number: speed for number, speed in self._speeds.items() if number in told}
 
@@ -96,6 +99,7 @@ class ScalerProcess:
         self._child = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  # our own program, no word of it from outside
         self._open, self._rest = 0, b""
         self._speeds.clear()
+        self._asked = False
         self.log.info("scaler started", pid=self._child.pid)
         self._tell(wanted)
 
@@ -137,6 +141,7 @@ class ScalerProcess:
                 self._open -= 1
             elif (speeds := speeds_of(line)) is not None:
                 self._speeds.update(speeds)
+                self._asked = False
             else:
                 self._news.append(news_of(line))
         return bool(data)

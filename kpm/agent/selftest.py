@@ -2,6 +2,7 @@
 
 import errno
 
+from kpm_applier.attributes import HSMP_ROOT
 from kpm_applier.session import Applier
 from kpm_applier.sysfs import SysfsHost
 
@@ -19,6 +20,8 @@ def refusal(applier: Applier) -> str:
     for group in applier.discovery.groups:
         for path in group.paths:
             number = applier.host.refuses_writing(path)
+            if number and path.startswith(f"{HSMP_ROOT}/"):
+                return f"{path}: {errno.errorcode.get(number, number)}: use the hsmp overlay of deploy/"
             if number in _REMEDY:
                 return f"{path}: {errno.errorcode[number]}: {_REMEDY[number]}"
     return ""

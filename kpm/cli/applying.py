@@ -45,7 +45,7 @@ class _Request:
         return open_applier(self.tree, writing=writing)
 
     def plan(self, applier: Applier, *, quiet: bool = False) -> ClusterPlan:
-        previous = cap_in_force(applier.shown, applier.state.groups)
+        previous, _ = cap_in_force(applier.shown, applier.state.groups)
         targets = targets_with(self.cluster, {self.node: applier.machine}, self.allocation, self.reported, self.when, previous)
         if not quiet:
             print_lines(f"warning: {text}" for text in targets.warnings)

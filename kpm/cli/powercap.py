@@ -40,7 +40,7 @@ def powercap(tree: TreeOptions, kubeconfig: str | None, no_annotations: bool, on
         with open_applier(tree) as applier:
             capper = Capper(environment, applier, sources_of(environment, log), annotator(api, environment.node, log), log)
             if once:
-                sys.exit(0 if capper.once(datetime.now(UTC)).settled else 1)
+                sys.exit(0 if capper.once(datetime.now(UTC)).settled and applier.machine.power_zones else 1)
             on_signals(lambda *_: capper.stopped.set())
             log.info("powercap started", provider=environment.provider.value, every=environment.stabilisation)
             capper.run()

@@ -24,12 +24,12 @@ Annotations = Mapping[str, str | None]
 
 @define(eq=False)
 class Capper:
-    """One node. annotate: changes annotations of the Node; None removes one."""
+    """One node. annotate: changes annotations of the Node, None removes one; whether it did."""
 
     environment: Environment
     applier: Applier
     sources: Sources
-    annotate: Callable[[Annotations], None]
+    annotate: Callable[[Annotations], bool]
     log: Log
     stopped: threading.Event = field(factory=threading.Event)
     _said: Annotations = field(factory=dict)
@@ -70,7 +70,7 @@ class Capper:
 
     def _tell(self, instant: datetime, source: Source, maximum: int | None) -> None:
         """What is in force by the files themselves, where it is another than was said; a write that failed is not told as done."""
-        in_force = cap_in_force(self.applier.shown, self.applier.state.groups)
+        in_force, _ = cap_in_force(self.applier.shown, self.applier.state.groups)
         trade = source.trade
         values = (
             str(in_force.uw) if in_force is not None else None,
@@ -82,20 +82,20 @@ class Capper:
             f"{trade.price:.2f}" if trade else None,
         )
         said = {f"{_PREFIX}/{key}": value for key, value in zip(_KEYS, values, strict=True)}
-        if said != self._said:
-            self.annotate({**said, f"{_PREFIX}/last-update": instant.strftime("%Y-%m-%dT%H:%M:%SZ")})
+        if said != self._said and self.annotate({**said, f"{_PREFIX}/last-update": instant.strftime("%Y-%m-%dT%H:%M:%SZ")}):
             self._said = said
 
 
-def annotator(api: Api | None, node: str, log: Log) -> Callable[[Annotations], None]:
+def annotator(api: Api | None, node: str, log: Log) -> Callable[[Annotations], bool]:
     """Changes annotations of a Node by a merge patch of just these keys; without an API server nothing is said."""
 
-    def annotate(changes: Annotations) -> None:
-        if api is None:
-            return
+    def annotate(changes: Annotations) -> bool:
         try:
-            api.patch(NODES, node, {"metadata": {"annotations": dict(changes)}})
+            if api is not None:
+                api.patch(NODES, node, {"metadata": {"annotations": dict(changes)}})
         except ApiError as failure:
             log.warning("annotations failed", error=str(failure)[:200])
+            return False
+        return True
 
     return annotate

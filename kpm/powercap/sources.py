@@ -22,11 +22,10 @@ _PREFIXES = ("csv", "epex", "mock", "static")
 
 @frozen
 class Source:
-    """What there is to spend, µW. trade: where it comes from a market; missing: whether a market gave nothing."""
+    """What there is to spend, µW. trade: where it comes from a market."""
 
     uw: int
     trade: Trade | None = None
-    missing: bool = False
 
 
 @define
@@ -50,7 +49,7 @@ class Sources:
         trades = mock_trades() if provider is Provider.MOCK else self._day(local.date())
         trade = trade_at(trades, minute)
         if trade is None:
-            return Source(settings.min_uw, missing=True)
+            return Source(settings.min_uw)
         return Source(market_uw(trades, trade, maximum_uw, settings.mode), trade)
 
     def _day(self, day: date) -> tuple[Trade, ...]:

@@ -150,6 +150,7 @@ class SimNode:
     readings: Mapping[str, Reading] = field(factory=dict)
     power_uw: Mapping[int, int] = field(factory=dict)
     previous: CapState | None = None
+    parts_uw: Mapping[int, int] = field(factory=dict)
 
     def start_agent(self) -> None:
         """A new agent process."""
@@ -159,7 +160,7 @@ class SimNode:
         self.discovery = None
         self.touched = True
         owned = self.store.state.groups
-        self.previous = cap_in_force(self.agent.shown, owned) if owned else None
+        self.previous, self.parts_uw = cap_in_force(self.agent.shown, owned) if owned else (None, {})
 
 
 @define
@@ -404,7 +405,7 @@ class World:
             agent.discover()
             self._allocate(node)
         before = node.plan
-        signals = signals_of(self.accepted.intent.caps, node.readings, node.power_uw, node.previous)
+        signals = signals_of(self.accepted.intent.caps, node.readings, node.power_uw, node.previous, node.parts_uw)
 
         def planned(machine: Machine) -> NodePlan:
             node.plan = plan_node(self.accepted, NodeInput(node.node, machine, node.allocation, signals), self.instant)

@@ -1,7 +1,11 @@
 """What the agent's plans follow beside the objects: answers from outside, measured power, the time, the cap that is in force."""
 
+import itertools
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,12 +25,14 @@ from kpm.signals import readings_of, time_zone, watts_of
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.state import StateStore
-from kpm_planner.budget import UW, CapState, Signals
+from kpm_planner.budget import UW, CapState, Reading, Signals
 from kpm_planner.intent import CapSource, ConfigMapKey, ExternalCap, Intent, LabelSelector, Meta, Node, NodeSelector, PowerCap, StaticCap
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from kpm_planner.status import Pass
 
 NAMESPACE = "power-manager"
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 EVERY = NodeSelector(LabelSelector())
 MAPS = Resource("", "v1", "configmaps", NAMESPACE)
 MACHINE = build_machine(MachineSpec(packages=2, cores=2, power=PowerSpec(max_watts=165, short_watts=198)))
@@ -75,8 +81,8 @@ def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
 
 def answer(made: External, wanted: PowerCap) -> float | None:
     """What one question gives, without the thread."""
-    made._wanted = {wanted.meta.name: wanted}
-    made._ask(wanted.meta.name, wanted)
+    made._wanted = wanted
+    made._ask(wanted)
     reading = made.readings().get(wanted.meta.name)
     return None if reading is None else reading.watts
 
@@ -162,14 +168,74 @@ def test_only_the_sources_of_now_are_asked(external: Callable[[Any], External]) 
     api = MemoryApi()
     api.put(MAPS, {"metadata": {"name": "meter"}, "data": {"watts": "100", "other": "200"}})
     made = external(api)
-    made.follow([cap(CapSource(static=StaticCap(100)))])
+    made.follow(cap(CapSource(static=StaticCap(100))))
     assert made._thread is None
-    made.follow([of_map()])
+    made.follow(of_map())
     assert wait_for(made.readings)["budget"].watts == 100
-    made.follow([of_map("other")])
+    made.follow(of_map("other"))
     assert wait_for(lambda: made.readings().get("budget") and made.readings()["budget"].watts == 200)
-    made.follow([])
+    made.follow(None)
     assert made.readings() == {}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:99999999999999999999/", "http://a b/", "http://[::1", "http://\x00/", "http://127.0.0.1:1/\r\nX: y", "https://127.0.0.1:1/"]
+)
+def test_no_address_ends_the_thread(external: Callable[[Any], External], url: str) -> None:
+    """The next cap is followed as if there had been no other."""
+    api = MemoryApi()
+    api.put(MAPS, {"metadata": {"name": "meter"}, "data": {"watts": "100"}})
+    made = external(api)
+    made.follow(of_address(url))
+    wait_for(lambda: made.log.calls)  # type: ignore[attr-defined]
+    made.follow(of_map())
+    assert wait_for(made.readings)["budget"].watts == 100
+
+
+def test_a_number_that_is_young_again_is_news(external: Callable[[Any], External]) -> None:
+    """The fall-back held meanwhile, and nothing else would wake the loop."""
+    api, heard = MemoryApi(), []
+    api.put(MAPS, {"metadata": {"name": "meter"}, "data": {"watts": "100"}})
+    made = external(api)
+    made.changed = lambda: heard.append(1)
+    for _ in range(3):
+        answer(made, of_map())
+    assert len(heard) == 1
+    made._reading = Reading(100.0, datetime.now(UTC) - timedelta(hours=1))
+    answer(made, of_map())
+    assert len(heard) == 2
+
+
+def test_an_answer_that_is_cut_short_is_none(external: Callable[[Any], External], server: Server) -> None:
+    """Else twelve thousand watts would become twelve."""
+
+    def short(link: Any) -> None:
+        link.send_response(200)
+        link.send_header("Content-Length", "5")
+        link.end_headers()
+        link.wfile.write(b"12")
+        link.close_connection = True
+
+    server.write = short
+    assert answer(external(MemoryApi()), of_address(f"http://127.0.0.1:{server.port}/")) is None
+
+
+def test_a_server_that_drips_is_left(external: Callable[[Any], External], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers and all: one source must not hold up what comes after it."""
+    monkeypatch.setattr("kpm.fetching._LONGEST_WAIT", 0.5)
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+
+        def drip() -> None:
+            link, _ = listener.accept()
+            with link, suppress(OSError):
+                for byte in itertools.cycle(b"HTTP/1.1 200 OK\r\nX: y"):
+                    link.send(bytes([byte]))
+                    time.sleep(0.02)
+
+        threading.Thread(target=drip, daemon=True).start()
+        began = time.monotonic()
+        assert answer(external(MemoryApi()), of_address(f"http://127.0.0.1:{listener.getsockname()[1]}/")) is None
+        assert time.monotonic() - began < 3
 
 
 def test_numbers_as_people_write_them() -> None:
@@ -195,8 +261,12 @@ def tuner(tmp_path: Path) -> Iterator[tuple[Tuner, KernelModel]]:
     made.close()
 
 
-def planned(intent: Intent, signals: Signals, instant: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC)) -> Callable[[Machine], NodePlan]:
+def planned(intent: Intent, signals: Signals, instant: datetime = NOON) -> Callable[[Machine], NodePlan]:
     return lambda machine: plan_node(intent, NodeInput(Node("n"), machine, signals=signals), instant)
+
+
+def applied(tuner: Tuner, made: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Pass]:
+    return tuner.apply(made(tuner.machine()), made)
 
 
 def limits(machine: Machine) -> list[int | None]:
@@ -208,7 +278,7 @@ def test_without_caps_nothing_is_measured_or_asked(tuner: tuple[Tuner, KernelMod
     reads: list[str] = []
     monkeypatch.setattr(KernelModel, "read", lambda _self, path: reads.append(path))
     follower = CapFollower(made, external(MemoryApi()))
-    assert follower.signals(Intent()) == Signals()
+    assert follower.signals(None) == Signals()
     assert follower.external._thread is None
     assert reads == []
 
@@ -218,17 +288,18 @@ def test_a_new_agent_goes_on_from_the_limits_in_force(tuner: tuple[Tuner, Kernel
     made, _ = tuner
     low, high = (Intent(caps=(cap(CapSource(static=StaticCap(watts)), max_step_watts=20),)) for watts in (100, 300))
     follower = CapFollower(made, external(MemoryApi()))
-    plan, went = made.apply(planned(low, follower.signals(low)))
+    plan, went = applied(made, planned(low, follower.signals(low.caps[0])))
     assert went.settled
-    follower.planned(plan)
+    follower.planned(plan, NOON)
     assert limits(made.shown()) == [50 * UW, 50 * UW]
     again = CapFollower(made, external(MemoryApi()))
-    assert again.signals(high).previous == CapState("", 100 * UW)
-    plan, _ = made.apply(planned(high, again.signals(high)))
-    again.planned(plan)
+    signals = again.signals(high.caps[0])
+    assert (signals.previous, signals.parts_uw) == (CapState("", 100 * UW), {0: 50 * UW, 1: 50 * UW})
+    plan, _ = applied(made, planned(high, signals))
+    again.planned(plan, NOON)
     assert limits(made.shown()) == [60 * UW, 60 * UW]
     assert again.due(plan)  # the plan of January is over
-    assert again.wait(plan) == 0
+    assert again.wait(plan) == pytest.approx(0.05)  # never at once, or the loop would spin
 
 
 def test_a_plan_that_time_ends_is_waited_for() -> None:
@@ -239,6 +310,23 @@ def test_a_plan_that_time_ends_is_waited_for() -> None:
     assert 25 < (follower.wait(plan) or 0) <= 30
     assert follower.wait(NodePlan("n")) is None
     assert not follower.due(NodePlan("n"))
+    follower.planned(plan, datetime.now(UTC) + timedelta(hours=1))
+    assert follower.due(plan)  # the clock was set back: what was to come is not yet
+
+
+def test_a_new_agent_divides_by_demand_as_it_was(tuner: tuple[Tuner, KernelModel], external: Callable[[Any], External], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it has measured: a restart writes nothing."""
+    made, model = tuner
+    dividing = cap(CapSource(static=StaticCap(200)), divide="demand")
+    intent = Intent(caps=(dividing,))
+    first = CapFollower(made, external(MemoryApi()))
+    applied(made, planned(intent, evolve(first.signals(dividing), power_uw={0: 90 * UW, 1: 30 * UW})))
+    model.log.clear()
+    monkeypatch.setattr(Tuner, "measure", lambda _self, _seconds: {})
+    again = CapFollower(made, external(MemoryApi()))
+    applied(made, planned(intent, again.signals(dividing)))
+    assert model.log == []
+    assert limits(made.shown()) == [150 * UW, 50 * UW]
 
 
 def test_power_is_measured_only_to_be_divided_by(tuner: tuple[Tuner, KernelModel], external: Callable[[Any], External], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,11 +336,11 @@ def test_power_is_measured_only_to_be_divided_by(tuner: tuple[Tuner, KernelModel
     monkeypatch.setattr(Tuner, "measure", lambda _self, seconds: asked.append(seconds) or {0: 90 * UW, 1: 30 * UW})
     static = cap(CapSource(static=StaticCap(200)))
     follower = CapFollower(made, external(MemoryApi()))
-    assert follower.signals(Intent(caps=(static,))).power_uw == {}
+    assert follower.signals(static).power_uw == {}
     assert asked == []
-    dividing = Intent(caps=(evolve(static, divide="demand", period="1h"),))
+    dividing = evolve(static, divide="demand", period="1h")
     for _ in range(5):
         assert follower.signals(dividing).power_uw == {0: 90 * UW, 1: 30 * UW}
     assert len(asked) == 1
-    made.apply(planned(dividing, follower.signals(dividing)))
+    applied(made, planned(Intent(caps=(dividing,)), follower.signals(dividing)))
     assert limits(made.shown()) == [150 * UW, 50 * UW]

@@ -72,8 +72,7 @@ class Rig:
             def ready(self) -> bool:
                 return rig.opens
 
-            def apply(self, planned: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Pass]:
-                plan = planned(MACHINE)
+            def apply(self, plan: NodePlan, _: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Pass]:
                 rig.applied.append(plan)
                 return plan, rig.went
 
@@ -88,7 +87,7 @@ class Rig:
         reporter = Outside(**says, retry_at=lambda: None, events=events)
         kubelet = Outside(look=lambda pods, _custom: Allocation(pods), error="", waiting=False)
         scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news, speeds=lambda: rig.speeds)
-        caps = Outside(signals=lambda _intent: Signals(), planned=lambda _plan: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
+        caps = Outside(signals=lambda _intent: Signals(), planned=lambda _plan, _instant: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
         self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, scaler, caps, lambda: None)  # type: ignore[arg-type]
 
 
@@ -203,6 +202,29 @@ def test_a_node_that_is_gone_is_left_as_it_is() -> None:
     rig = Rig(view=evolve(VIEW, node=None))
     rig.agent.tick()
     assert rig.applied == []
+
+
+def test_a_node_that_is_gone_does_not_make_the_loop_spin() -> None:
+    """Though a plan that time has ended was in force."""
+    rig = Rig()
+    asked: list[str] = []
+    rig.agent.caps.wait = lambda plan: asked.append(plan.node)  # type: ignore[method-assign,func-returns-value]
+    rig.agent.tick()
+    rig.agent._pause()
+    rig.view = evolve(VIEW, node=None)
+    rig.agent.tick()
+    rig.agent._pause()
+    assert asked == ["n", ""]
+
+
+def test_the_kubelet_is_asked_once_a_pass() -> None:
+    """Its answers may differ, and what the scaler leaves must be what the applier takes."""
+    rig, asked = Rig(), []
+    look = rig.agent.kubelet.look
+    rig.agent.kubelet.look = lambda pods, custom: asked.append(1) or look(pods, custom)  # type: ignore[method-assign,func-returns-value]
+    for _ in range(3):
+        rig.agent.tick()
+    assert len(asked) == 3
 
 
 def test_caps_and_speeds_are_metrics() -> None:

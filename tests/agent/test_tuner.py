@@ -50,13 +50,13 @@ def test_a_foreign_value_counts_once_however_often_it_is_seen(tmp_path: Path, re
     """Also where it is only reported, and so found again by every pass (user-asks 49)."""
     made = tuner(tmp_path, repair)
     assert made.ready()
-    assert made.apply(planned)[1].settled
+    assert made.apply(planned(MACHINE), planned)[1].settled
     assert made.new_drift() == 0
     for number, text in enumerate(("1500000\n", "1600000\n")):
         (tmp_path / "sys" / FILE).write_text(text)
         found = []
         for _ in range(4):
-            made.apply(planned)
+            made.apply(planned(MACHINE), planned)
             found.append(made.new_drift())
         assert found == [1, 0, 0, 0], number
     made.close()
@@ -70,7 +70,7 @@ def test_files_that_may_not_be_written_are_said_at_the_start(tmp_path: Path, mon
     assert made.ready()
     assert errno.errorcode[number] in made.forbidden
     assert remedy in made.forbidden
-    assert made.apply(nothing)[1].refused == made.forbidden
+    assert made.apply(nothing(MACHINE), nothing)[1].refused == made.forbidden
     made.close()
 
 
@@ -79,6 +79,6 @@ def test_files_that_can_be_written_are_no_news(tmp_path: Path) -> None:
     made = tuner(tmp_path)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "sys").rglob("*") if path.is_file()}
     assert made.ready()
-    assert (made.forbidden, made.apply(nothing)[1].refused) == ("", "")
+    assert (made.forbidden, made.apply(nothing(MACHINE), nothing)[1].refused) == ("", "")
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
     made.close()

@@ -147,4 +147,5 @@ def test_the_earlier_tools_account_may_annotate_its_own_node_and_nothing_else(se
     assert patched("one", '{"metadata":{"annotations":{"other":"1"}}}') in (403, 422)
     assert patched("one", '{"metadata":{"labels":{"a":"b"}}}') in (403, 422)
     assert patched("one", '{"spec":{"unschedulable":true}}') in (403, 422)
+    assert patched("one", '{"metadata":{"finalizers":["a.example.com/b"]}}') in (403, 422)
     assert patched("one/status", '{"status":{"capacity":{"cpu":"99"}}}') in (403, 422)

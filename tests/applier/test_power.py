@@ -20,6 +20,7 @@ from kpm_applier.kernel_power import shown_limits
 from kpm_applier.session import Report
 from kpm_applier.state import StateStore, cap_in_force
 from kpm_applier.sysfs import SysfsHost
+from kpm_planner.budget import CapState
 from kpm_planner.changes import Outcome, Status
 from kpm_planner.intent import CapSource, Intent, LabelSelector, Meta, Node, NodeSelector, PowerCap, StaticCap
 from kpm_planner.machine import Machine, PowerLimit, PowerZone
@@ -640,22 +641,49 @@ def test_the_machine_of_the_planner_shows_baselines(tmp_path: Path) -> None:
         assert [(zone.enabled, zone.limits[0].limit_uw) for zone in handle.shown.power_zones] == [(True, 100 * UW)] * 2
     with rig.applier(model, str(tmp_path)) as handle:
         assert handle.machine.power_zones == model.machine.power_zones
-        state = cap_in_force(handle.shown, handle.state.groups)
-        assert state is not None
-        assert (state.name, state.uw) == ("", 200 * UW)
+        assert cap_in_force(handle.shown, handle.state.groups) == (CapState("", 200 * UW), {0: 100 * UW, 1: 100 * UW})
         handle.restore()
-        assert cap_in_force(handle.shown, handle.state.groups) is None
+        assert cap_in_force(handle.shown, handle.state.groups) == (None, {})
 
 
 def test_a_package_that_is_not_capped_does_not_count(tmp_path: Path) -> None:
     """Nor does a machine that nobody caps have a cap."""
     model = KernelModel(xeon(2))
     with rig.applier(model, str(tmp_path)) as handle:
-        assert cap_in_force(handle.shown, handle.state.groups) is None
+        assert cap_in_force(handle.shown, handle.state.groups) == (None, {})
         handle.apply(capped(model.machine, {"package-1": {"long_term": 70 * UW}}))
-        state = cap_in_force(handle.shown, handle.state.groups)
-        assert state is not None
-        assert state.uw == 70 * UW
+        assert cap_in_force(handle.shown, handle.state.groups) == (CapState("", 70 * UW), {1: 70 * UW})
+
+
+def test_the_cap_in_force_is_the_limit_that_was_asked_for(tmp_path: Path) -> None:
+    """Not one that is at its baseline beside it: a restart would pull a short-term cap down."""
+    model = KernelModel(xeon(1))
+    with rig.applier(model, str(tmp_path)) as handle:
+        handle.apply(all_capped(model.machine, short_term=190))
+        assert cap_in_force(handle.shown, handle.state.groups) == (CapState("", 190 * UW), {0: 190 * UW})
+
+
+def test_a_limit_that_cannot_be_read_is_not_turned_on(tmp_path: Path) -> None:
+    """It could not be given back, so it is not written, and what it holds must not come in force."""
+    model = KernelModel(xeon(1, enabled=False))
+    (zone,) = model.machine.power_zones
+    model.faults[file_of(zone, "long_term")] = errno.EIO
+    with rig.applier(model, str(tmp_path)) as handle:
+        report = handle.apply(all_capped(model.machine, long_term=100))
+        assert not report.settled
+    assert model.log == []
+
+
+def test_a_driver_that_comes_later_is_found(tmp_path: Path) -> None:
+    """The remedy of what is missing must need no restart."""
+    machine = xeon(1)
+    model = KernelModel(evolve(machine, power_zones=()))
+    with rig.applier(model, str(tmp_path)) as handle:
+        assert not handle.changed()
+        model.power = KernelModel(machine).power
+        assert handle.changed()
+        assert handle.discover().machine.power_zones == machine.power_zones
+        assert not handle.changed()
 
 
 # --- zones that are numbered anew ---

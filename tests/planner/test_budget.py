@@ -136,6 +136,21 @@ def test_a_time_zone_that_does_not_exist_is_an_error_beside_any_source() -> None
     assert totals(found) == [None, None]
 
 
+def test_a_clock_that_was_set_back_does_not_stop_the_ramp() -> None:
+    """A period in which the cap last rose may lie in the future then."""
+    before = Signals(previous=CapState("budget", 50 * UW, NOON + timedelta(hours=3)))
+    found = plan(power_cap(200, max_step_watts=10), on=with_zones(rapl(top=None)), at=NOON, signals=before)
+    assert totals(found) == [60]
+
+
+def test_without_measurements_the_parts_in_force_stay() -> None:
+    """A new agent has measured nothing yet, and writes nothing (user-asks 2)."""
+    known = Signals(parts_uw={0: 150 * UW, 1: 50 * UW})
+    assert totals(plan(power_cap(200, divide="demand"), on=TWO_SOCKETS, signals=known)) == [150, 50]
+    assert totals(plan(power_cap(200, divide="equal"), on=TWO_SOCKETS, signals=known)) == [100, 100]
+    assert totals(plan(power_cap(200, divide="demand"), on=TWO_SOCKETS)) == [100, 100]
+
+
 # --- limits by name ---
 
 LONG, SHORT, PEAK = (PowerLimit(name, f"constraint_{index}", 205 * UW) for index, name in enumerate(("long_term", "short_term", "peak_power")))

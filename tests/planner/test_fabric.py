@@ -165,3 +165,10 @@ def test_fabric_targets_have_reasons() -> None:
     assert asked(1, 1).fabrics[0].because == ("P-state 1: Uncore/node-1 spec.amd",)
     assert asked(2, 0).fabrics[0].because == ("P-states 0 to 2: Uncore/node-1 spec.amd",)
     assert asked(1, 1, 1).fabrics[0].because == ("Uncore/node-1 does not cover it",)
+
+
+def test_an_object_for_both_makers_limits_intel_nodes_too() -> None:
+    """What such a node cannot do is a warning there; its own part applies."""
+    found = plan(uncore(sys_min=1_200_000, sys_max=2_000_000, amd=AmdFabric(2, 0)), on=machine(uncore=(die(),)))
+    assert [(target.min_khz, target.max_khz) for target in found.uncore] == [(1_200_000, 2_000_000)]
+    assert [(problem.severity, problem.code) for problem in found.problems] == [(Severity.WARNING, Code.FABRIC_UNSUPPORTED)]

@@ -57,7 +57,7 @@ def capper(model: KernelModel, folder: Path, read: Callable[[str, date], bytes] 
     applier.open()
     settings, log = environment(**values), Log()
     sources = sources_of(settings, log) if read is None else Sources(settings, log, read)  # type: ignore[arg-type]
-    yield Capper(settings, applier, sources, said.append, log), said  # type: ignore[arg-type]
+    yield Capper(settings, applier, sources, lambda changes: said.append(changes) or True, log), said  # type: ignore[arg-type]
     applier.close()
 
 
@@ -243,6 +243,22 @@ def test_a_locked_limit_is_not_told_as_done(tmp_path: Path) -> None:
         assert [level for level, event, _ in made.log.lines if event == "limit"].count("warning") >= 2  # type: ignore[attr-defined]
 
 
+def test_annotations_that_failed_are_tried_again(tmp_path: Path) -> None:
+    """At the next look, until they are there."""
+    with capper(KernelModel(MACHINE), tmp_path, DATA_PROVIDER="static", MAX_SOURCE="200000000") as (made, _):
+        answers, asked = [False, False, True], []
+        made.annotate = lambda changes: asked.append(changes) or answers[len(asked) - 1]
+        for _ in range(5):
+            made.once(NOON)
+        assert len(asked) == 3
+
+
+def test_the_least_power_holds_for_scaled_limits_too() -> None:
+    """RAPL_MIN_POWER is the least of a package whether or not RAPL_LIMIT is set."""
+    found = capped(CapSettings(ratio_floor=40, min_uw=120 * UW), MACHINE.power_zones, 0)
+    assert [target.limits[0] for target in found.targets] == [120 * UW, 120 * UW]
+
+
 def test_a_machine_without_limits_is_no_error(tmp_path: Path) -> None:
     """User-asks 37."""
     with capper(KernelModel(build_machine(MachineSpec())), tmp_path) as (made, said):
@@ -261,8 +277,8 @@ def test_annotations_are_a_patch_of_just_these_keys() -> None:
             raise ApiError(403, "Forbidden", "no")
 
     log = Log()
-    annotator(Refusing(), "n", log)({"rapl/pmax": "1"})  # type: ignore[arg-type]
-    annotator(None, "n", log)({"rapl/pmax": "1"})  # type: ignore[arg-type]
+    assert not annotator(Refusing(), "n", log)({"rapl/pmax": "1"})  # type: ignore[arg-type]
+    assert annotator(None, "n", log)({"rapl/pmax": "1"})  # type: ignore[arg-type]
     assert calls == [("nodes", "n", {"metadata": {"annotations": {"rapl/pmax": "1"}}})]
     assert [event for _, event, _ in log.lines] == ["annotations failed"]
 

@@ -138,6 +138,8 @@ class World:
         """What minWatts, or its default, is for the whole node. Units: µW."""
         count = len(self.packages)
         least = LEAST_UW * (1 if self.cap.per == "package" else count) if self.cap.min_watts is None else self.cap.min_watts * UW
+        if self.cap.min_watts is None and self.cap.max_watts is not None:
+            least = min(least, self.cap.max_watts * UW)
         return least * (count if self.cap.per == "package" else 1)
 
     def top(self, package: int) -> int:
