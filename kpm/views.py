@@ -84,7 +84,7 @@ def _domain_view(domain: FrequencyDomain) -> dict[str, Any]:
 
 
 def _zone_view(zone: PowerZone) -> dict[str, Any]:
-    limits = [{"name": limit.name, "file": limit.file, "limitUW": limit.limit_uw, "maxUW": limit.max_uw} for limit in zone.limits]
+    limits = [{"name": limit.name, "file": limit.file, "limitUW": limit.limit_uw, "maxUW": limit.max_uw, "windowUs": limit.window_us} for limit in zone.limits]
     return {
         "id": zone.id, "name": zone.name, "control": zone.control, "package": zone.package, "die": zone.die, "enabled": zone.enabled,
         "limits": limits, "mirrorUW": zone.mirror_uw,
@@ -209,7 +209,9 @@ def _uncore_of(item: _Fields) -> UncoreEntry:
 def _zone_of(item: _Fields) -> PowerZone:
     limits = item.each(
         "limits",
-        lambda limit: PowerLimit(limit.get("name", str, needed=True), limit.get("file", str, needed=True), limit.get("limitUW", int), limit.get("maxUW", int)),
+        lambda limit: PowerLimit(
+            limit.get("name", str, needed=True), limit.get("file", str, needed=True), *(limit.get(key, int) for key in ("limitUW", "maxUW", "windowUs"))
+        ),
     )
     name, control, package = item.get("name", str, needed=True), item.get("control", str, needed=True), item.get("package", int, needed=True)
     return PowerZone(item.get("id", str, needed=True), name, control, package, item.get("die", int), item.get("enabled", bool), tuple(limits), item.get("mirrorUW", int))

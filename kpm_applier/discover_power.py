@@ -73,7 +73,8 @@ def _constraints(reader: Reader, folder: str) -> tuple[PowerLimit, ...]:
         if reader.errors.get(path) == errno.ENOENT:
             del reader.errors[path]
         else:
-            found[name] = PowerLimit(name, f"constraint_{number}_power_limit_uw", as_number(text), _sane(top))
+            window = reader.number(f"{folder}/constraint_{number}_time_window_us") or None
+            found[name] = PowerLimit(name, f"constraint_{number}_power_limit_uw", as_number(text), _sane(top), window)
     return tuple(found[name] for name in _ROWS if name in found)
 
 

@@ -81,6 +81,9 @@ class PowerFiles:
 
     def _read_limit(self, zone: PowerZone, name: str, path: str) -> str:
         tops = {_top_file(limit): limit.max_uw for limit in zone.limits}
+        windows = {limit.file.replace("power_limit_uw", "time_window_us"): limit.window_us for limit in zone.limits}
+        if name != "power1_cap" and windows.get(name):
+            return str(windows[name])
         names = {limit.file.replace("power_limit_uw", "name"): limit.name for limit in zone.limits}
         if name in names:
             return names[name]

@@ -17,7 +17,7 @@ from kpm_planner.selection import reference
 UW = 1_000_000
 _MINUTES = 24 * 60
 _WEEK = 8
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SUNRISE, SUNSET, _EXPONENT = "04:00", "20:00", 4
 MAX_AGE = "10m"
 PERIOD, SHORTEST_PERIOD_S, LONGEST_PERIOD_S = "60s", 5, 3600
@@ -87,7 +87,7 @@ def age_of(source: ExternalCap) -> timedelta:
 
 def tick(instant: datetime, period: timedelta) -> datetime:
     """The beginning of the period that an instant lies in; periods are counted from 1970 on, so that all nodes agree."""
-    return instant - (instant - _EPOCH) % period
+    return instant - (instant - EPOCH) % period
 
 
 def asked_at(cap: PowerCap, instant: datetime, signals: Signals, ceiling_uw: int | None) -> Asked:
@@ -197,7 +197,7 @@ def _start(point: _Point, day: date) -> datetime | None:
 
 def local_time(instant: datetime, zone: tzinfo) -> datetime:
     """An instant as the clocks of a time zone show it."""
-    return zone.fromutc((_EPOCH + (instant - _EPOCH)).replace(tzinfo=zone))
+    return zone.fromutc((EPOCH + (instant - EPOCH)).replace(tzinfo=zone))
 
 
 def _instant(wall: datetime, zone: tzinfo) -> datetime:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
-from kpm_planner.budget import UW, Asked, CapState, Signals, asked_at, period_of, tick
+from kpm_planner.budget import EPOCH, UW, Asked, CapState, Signals, asked_at, period_of, tick
 from kpm_planner.cap_rules import validate_cap
 from kpm_planner.intent import Node, PowerCap
 from kpm_planner.machine import Machine, PowerLimit, PowerZone
@@ -22,7 +22,6 @@ MOST_UW = 32_767 * UW // 8
 _MANY = 1_000_000
 #: Caps are rounded down to the usual unit of the registers, so that what is read back is what was written.
 UNIT_UW = UW // 8
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: From here on the arithmetic of dates would leave the calendar.
 _LAST = datetime(9000, 1, 1, tzinfo=UTC)
 _LONG, _SHORT, _ONLY = "long_term", "short_term", "power_cap"
@@ -81,7 +80,7 @@ def plan_caps(node: Node, accepted: Accepted, machine: Machine, instant: datetim
     if not machine.power_zones:
         problems.append(warning(Code.CAP_UNSUPPORTED, reference(winner), "", f"node {node.name} has nothing that caps power{_why(machine)}"))
         return CapPlan(problems=tuple(problems))
-    decision = cap_at(winner, _ceilings(machine), min(max(instant or _EPOCH, _EPOCH), _LAST), signals)
+    decision = cap_at(winner, _ceilings(machine), min(max(instant or EPOCH, EPOCH), _LAST), signals)
     problems += decision.problems
     parts = _zone_parts(machine.power_zones, decision.shares)
     targets = tuple(_target(winner, zone, parts.get(zone.id), decision, problems) for zone in machine.power_zones)

@@ -92,12 +92,16 @@ class UncoreEntry:
 
 @frozen
 class PowerLimit:
-    """One limit of a zone. Units: µW. file: what sets it, below the zone's folder; max_uw: None where it is not known."""
+    """One limit of a zone. Units: µW, µs. file: what sets it, below the zone's folder; max_uw, window_us: None where not known.
+
+    window_us: over which time the power is averaged; it is shown and never set.
+    """
 
     name: str
     file: str
     limit_uw: int | None = None
     max_uw: int | None = None
+    window_us: int | None = None
 
 
 @frozen

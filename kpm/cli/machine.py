@@ -12,7 +12,7 @@ from kpm_applier.discover import HostError
 from kpm_applier.discover import discover as discover_machine
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.explain import watts
-from kpm_planner.machine import Machine
+from kpm_planner.machine import Machine, PowerLimit
 
 
 @click.command(short_help="Show the machine.")
@@ -44,6 +44,10 @@ def read_tree(tree: TreeOptions) -> Machine:
         raise InputError(f"--sysfs {tree.sysfs}: {failure.strerror or one_line(failure)}") from None
 
 
+def _window(limit: PowerLimit) -> str:
+    return f" over {limit.window_us / 1_000_000:g} s" if limit.window_us else ""
+
+
 def _print_table(machine: Machine) -> None:
     from kpm.tables import cell, console, plain_table
 
@@ -71,7 +75,7 @@ def _print_table(machine: Machine) -> None:
     for entry in machine.uncore:
         out.print(cell(f"uncore {entry.name}: {entry.min_khz}..{entry.max_khz} kHz of {entry.hardware_min_khz}..{entry.hardware_max_khz}"))
     for zone in machine.power_zones:
-        limits = ", ".join(f"{limit.name} {watts(limit.limit_uw)}{f' of {watts(limit.max_uw)}' if limit.max_uw else ''}" for limit in zone.limits)
+        limits = ", ".join(f"{limit.name} {watts(limit.limit_uw)}{f' of {watts(limit.max_uw)}' if limit.max_uw else ''}{_window(limit)}" for limit in zone.limits)
         off = " (switched off)" if zone.enabled is False else ""
         out.print(cell(f"power {zone.name}: {limits}{off}, {zone.control}"))
     for fabric in machine.fabrics:

@@ -52,7 +52,7 @@ def test_every_right_is_needed_and_none_is_missing(server: ApiServer, world: Wor
     world.start()
     for node in nodes:
         server.kubectl("label", "node", node.name, f"{LABEL}=true")
-    for name in ("powerconfig", "shared-profile", "shared-workload", "powerprofile", "uncore", "powercap"):
+    for name in ("powerconfig", "shared-profile", "shared-workload", "powerprofile", "uncore"):
         server.kubectl("apply", "-f", str(REPO / f"examples/example-{name}.yaml"))
     selector = {"labelSelector": {"matchLabels": {LABEL: "true"}}}
     server.apply(

@@ -71,8 +71,8 @@ def root(tmp_path: Path) -> Path:
 def test_one_socket(root: Path) -> None:
     """Folder, name, package, switch and both limits, each with its file."""
     folder = put_zone(root, f"{RAPL}/intel-rapl:0", "package-0")
-    long = PowerLimit("long_term", "constraint_0_power_limit_uw", 165 * UW, 165 * UW)
-    short = PowerLimit("short_term", "constraint_1_power_limit_uw", 198 * UW, None)
+    long = PowerLimit("long_term", "constraint_0_power_limit_uw", 165 * UW, 165 * UW, 999_424)
+    short = PowerLimit("short_term", "constraint_1_power_limit_uw", 198 * UW, None, 999_424)
     assert zones_of(root) == (PowerZone(folder, "package-0", "intel-rapl", 0, None, True, (long, short)),)
 
 

@@ -77,6 +77,15 @@ def test_profiles_follow_the_limits_that_the_switch_leaves(report: Report) -> No
         assert max(report["off"]["tops"]) < max(report["tops"])
 
 
+def test_a_cpu_that_was_away_while_turbo_changed(report: Report) -> None:
+    """It is brought to the plan by the hardware maximum that its driver shows then: cppc_cpufreq has forgotten the boosted one (K18)."""
+    if report["taken"]:
+        assert report["on with a CPU away"]["status"] == 0, brief(report["on with a CPU away"])
+        back = report["on with it back"]
+        assert (back["status"], json.loads(back["out"])["settled"]) == (0, True), brief(back)
+        assert [int(back["look"][f"cpu{cpu}/scaling_max_freq"]) for cpu in (2, 3)] == back["tops"][2:]
+
+
 def test_what_a_person_had_set_comes_back(report: Report) -> None:
     """Also the limit above the base frequency of a CPU that nobody claims, which the driver overwrites when turbo goes (K24)."""
     assert report["restore"]["status"] == 0, brief(report["restore"])

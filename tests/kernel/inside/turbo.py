@@ -70,6 +70,12 @@ def main() -> None:
         step(report, name, "apply", *files, "-o", "json")
         step(report, f"{name}, twice", "apply", *files, "-o", "json")
     step(report, "restore", "restore")
+    commands.kpm("apply", *files)  # off, as the policy says still
+    real.attempt(real.write, f"{CPUS}/cpu3/online", b"0")
+    POLICY.write_text(OBJECTS.format(turbo="true", rest=POOLS))
+    report["on with a CPU away"] = commands.kpm("apply", *files, "-o", "json")
+    real.attempt(real.write, f"{CPUS}/cpu3/online", b"1")
+    step(report, "on with it back", "apply", *files, "-o", "json")
     print(json.dumps(report))
 
 
