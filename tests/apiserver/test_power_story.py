@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,9 @@ def test_the_earlier_tools_account_may_annotate_its_own_node_and_nothing_else(se
     def patched(path: str, body: str) -> int:
         return server.patch(token, f"/api/v1/nodes/{path}", body)[0]
 
+    turns = count()
     wait_for("its own annotations", lambda: patched("one", '{"metadata":{"annotations":{"rapl/pmax":"1"}}}') == 200)
+    wait_for("the policy is in force", lambda: patched("one", f'{{"metadata":{{"annotations":{{"try-{next(turns)}":"1"}}}}}}') in (403, 422))
     assert patched("two", '{"metadata":{"annotations":{"rapl/pmax":"1"}}}') in (403, 422)
     assert patched("one", '{"metadata":{"annotations":{"other":"1"}}}') in (403, 422)
     assert patched("one", '{"metadata":{"labels":{"a":"b"}}}') in (403, 422)
