@@ -26,17 +26,20 @@ def make_applier(tree: TreeOptions, repair: Repair = Repair.WRITE) -> Applier:
         except StateError:
             return {}
 
-    return Applier(_with_mailbox(host, tree, known), store, repair)
+    _add_mailbox(host, tree, known)
+    return Applier(host, store, repair)
 
 
 def make_host(tree: TreeOptions) -> SysfsHost:
     """The tree alone, to look at. Errors: OSError where it is no folder."""
-    return _with_mailbox(SysfsHost(tree.sysfs), tree, dict)
+    host = SysfsHost(tree.sysfs)
+    _add_mailbox(host, tree, dict)
+    return host
 
 
-def _with_mailbox(host: SysfsHost, tree: TreeOptions, known: Callable[[], Mapping[str, str]]) -> SysfsHost:
+def _add_mailbox(host: SysfsHost, tree: TreeOptions, known: Callable[[], Mapping[str, str]]) -> None:
     device = tree.hsmp if tree.hsmp is not None else _MAILBOX if host.live else None
-    return host if device is None else SysfsHost(tree.sysfs, Hsmp(device, known))
+    host.mailbox = None if device is None else Hsmp(device, known)
 
 
 @contextmanager

@@ -7,10 +7,11 @@ written in a further round.
 
 import errno
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import takewhile
 
 from attrs import field, frozen
 
-from kpm_applier.attributes import EPP, GOVERNOR, Kind
+from kpm_applier.attributes import EPP, GOVERNOR
 from kpm_applier.diff import diff, turns_on
 from kpm_applier.discover import merged, observe_expected, observe_files
 from kpm_applier.host import Host
@@ -48,7 +49,6 @@ def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: 
     left: paths whose foreign values are not to be touched; repair: False for none of any that is met later.
     """
     by_group = {want.group.key: want for want in wants}
-    caps = frozenset([want.group.key for want in wants if want.group.kind is Kind.CAP])
     taken: dict[str, Write] = {}
     failures: dict[str, int] = {}
     given_up: set[str] = set()
@@ -56,7 +56,7 @@ def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: 
     for _ in range(_ROUNDS):
         if not writes:
             break
-        made = _write_all(host, writes, failures, caps)
+        made = _write_all(host, writes, failures)
         touched = [by_group[key] for key in dict.fromkeys([write.group for write in writes])]
         looked, moving, right = _settle(host, touched, observed, left)
         observed = merged(observed, looked)
@@ -79,14 +79,14 @@ def _further(writes: Sequence[Write], taken: Collection[str], given_up: Collecti
     return [write for write in writes if write in wanted or (write.group in late and write.path.endswith(EPP.file))] if late else wanted
 
 
-def _write_all(host: Host, writes: Sequence[Write], failures: dict[str, int], caps: Collection[str]) -> Sequence[Write]:
+def _write_all(host: Host, writes: Sequence[Write], failures: dict[str, int]) -> Sequence[Write]:
     """Write one by one; a failure costs that file only. Returns the writes that the kernel took.
 
     What turns a cap on stands last, and is not written where a limit of its zone was refused: an unknown one would come in force.
     """
     encoded = {value: f"{value}\n".encode() for value in {write.value for write in writes}}
-    switches = [write for write in writes if write.group in caps and turns_on(write)] if caps else []
-    first = writes[: len(writes) - len(switches)]
+    begins = len(writes) - sum(1 for _ in takewhile(turns_on, reversed(writes)))
+    first, switches = writes[:begins], writes[begins:]
     failed = host.write_all([(write.path, encoded[write.value]) for write in first])
     if switches:
         refused = {write.group: failed[write.path] for write in first if write.path in failed}

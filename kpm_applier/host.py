@@ -77,6 +77,23 @@ def read_text(host: Host, path: str) -> str | None:
         return None
 
 
+def read_one_by_one(host: Host, paths: Iterable[str]) -> list[bytes | OSError]:
+    """The contents of many files through `read`, or why they cannot be read."""
+    found: list[bytes | OSError] = []
+    for path in paths:
+        try:
+            found.append(host.read(path))
+        except OSError as failure:
+            found.append(failure)
+    return found
+
+
+def differing_one_by_one(host: Host, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
+    """Of many files, through `read_all`, the contents of those that do not hold what is expected, or why they cannot be read."""
+    found = zip(paths, host.read_all(paths), expected, strict=True)
+    return {path: content for path, content, wanted in found if content != wanted}
+
+
 def write_one_by_one(host: Host, writes: Iterable[tuple[str, bytes]]) -> dict[str, OSError]:
     """Hand data to many files through `write`; the failures by path."""
     failures = {}

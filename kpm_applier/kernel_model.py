@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from attrs import define, evolve, field
 
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT
-from kpm_applier.host import write_one_by_one
+from kpm_applier.host import differing_one_by_one, read_one_by_one, write_one_by_one
 from kpm_applier.kernel_devices import read_idle, read_topology, read_uncore
 from kpm_applier.kernel_paths import parse_path
 from kpm_applier.kernel_policy import EPP_WORDS, Policy
@@ -145,18 +145,11 @@ class KernelModel:
 
     def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
         """The contents of many files, or why they cannot be read."""
-        found: list[bytes | OSError] = []
-        for path in paths:
-            try:
-                found.append(self.read(path))
-            except OSError as failure:
-                found.append(failure)
-        return found
+        return read_one_by_one(self, paths)
 
     def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
         """Of many files, the contents of those that do not hold what is expected, or why they cannot be read."""
-        found = zip(paths, self.read_all(paths), expected, strict=True)
-        return {path: content for path, content, wanted in found if content != wanted}
+        return differing_one_by_one(self, paths, expected)
 
     def keep(self, paths: Iterable[str]) -> None:
         """There is nothing to open."""

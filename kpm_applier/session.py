@@ -187,9 +187,7 @@ class Applier:
         if not before.writes:
             return plan, self.apply(plan)
         self.discover()
-        domains = {group.key: group for group in self._found().groups if group.kind is Kind.CPUFREQ and group.key in self.state.groups}
-        moved = {key: adrift(group, aligned(group, self.state.groups[key])) for key, group in domains.items()}  # by the driver, because of us
-        self._save(evolve(self.state, groups={**self.state.groups, **moved}))
+        self._doubt_limits()
         plan = planned(self.machine)
         report = self.apply(plan)
         return plan, evolve(before.followed_by(report), outcomes=report.outcomes)
@@ -207,6 +205,13 @@ class Applier:
         self._take_in(observe(self.host, domains))
         shown = self._found().observed.values
         self._save(evolve(self.state, groups={**self.state.groups, **{group.key: new_group_state(group, shown) for group in domains}}))
+
+    def _doubt_limits(self) -> None:
+        """Take note that the limits of every domain may be others now: their driver moved them, because of us, and nobody else did."""
+        owned = self.state.groups
+        domains = (group for group in self._found().groups if group.kind is Kind.CPUFREQ and group.key in owned)
+        moved = {group.key: adrift(group, aligned(group, owned[group.key])) for group in domains}
+        self._save(evolve(self.state, groups={**owned, **moved}))
 
     def restore(self) -> Report:
         """Put every owned group back to its baseline and drop it from the state. Errors: StateError."""

@@ -73,7 +73,7 @@ class SysfsHost:
         self._kept: dict[str, int] = {}
         self._plain: set[int] = set()
         self._writable: dict[str, int] = {}
-        self._hsmp = hsmp
+        self.mailbox = hsmp
 
     @property
     def live(self) -> bool:
@@ -85,8 +85,8 @@ class SysfsHost:
         kept = self._kept.get(path)
         if kept is not None:
             return os.pread(kept, _PAGE, 0)
-        if self._hsmp is not None and path.startswith(_MAILBOX):
-            return self._hsmp.read(path)
+        if self.mailbox is not None and path.startswith(_MAILBOX):
+            return self.mailbox.read(path)
         descriptor = self._open(path, os.O_RDONLY)
         try:
             return os.read(descriptor, _PAGE)
@@ -132,8 +132,8 @@ class SysfsHost:
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file in one write; a plain file is cut to it, as a sysfs file is by itself."""
         kept = self._writable.get(path)
-        if self._hsmp is not None and path.startswith(_MAILBOX):
-            self._hsmp.write(path, data)
+        if self.mailbox is not None and path.startswith(_MAILBOX):
+            self.mailbox.write(path, data)
             return
         if kept is not None:
             written = os.pwrite(kept, data, 0)
@@ -165,8 +165,8 @@ class SysfsHost:
 
     def refuses_writing(self, path: str) -> int:
         """The errno of opening a file for writing, 0 where it can be; nothing is written."""
-        if self._hsmp is not None and path.startswith(_MAILBOX):
-            return self._hsmp.refuses_writing()
+        if self.mailbox is not None and path.startswith(_MAILBOX):
+            return self.mailbox.refuses_writing()
         try:
             os.close(self._open(path, os.O_WRONLY))
         except OSError as failure:
@@ -175,8 +175,8 @@ class SysfsHost:
 
     def list(self, path: str) -> tuple[str, ...]:
         """Names in a folder, sorted."""
-        if self._hsmp is not None and path == HSMP_ROOT:
-            return self._hsmp.list(path)
+        if self.mailbox is not None and path == HSMP_ROOT:
+            return self.mailbox.list(path)
         return tuple(sorted(os.listdir(self._folder(path))))
 
     def wait(self, seconds: float) -> None:
@@ -189,7 +189,7 @@ class SysfsHost:
 
     def watch(self, files: Mapping[str, bytes]) -> Watch:
         """Keep the files open and compare them cheaply from now on: the files, not what may take their names later."""
-        plain = {path: content for path, content in files.items() if self._hsmp is None or not path.startswith(_MAILBOX)}
+        plain = {path: content for path, content in files.items() if self.mailbox is None or not path.startswith(_MAILBOX)}
         others = _PathWatch(self, {path: content for path, content in files.items() if path not in plain})
         try:
             kept = {path: self._descriptor(path) for path in plain}
@@ -203,7 +203,7 @@ class SysfsHost:
     def keep(self, paths: Iterable[str]) -> None:
         """Keep files open, for writing too where that is allowed; one that cannot be opened is left to its next use."""
         for path in paths:
-            if path not in self._kept and (self._hsmp is None or not path.startswith(_MAILBOX)):
+            if path not in self._kept and (self.mailbox is None or not path.startswith(_MAILBOX)):
                 with contextlib.suppress(OSError):
                     self._keep(path)
 
@@ -235,8 +235,8 @@ class SysfsHost:
         self._plain.clear()
         self._writable.clear()
         self._folders = {"": self.root}
-        if self._hsmp is not None:
-            self._hsmp.close()
+        if self.mailbox is not None:
+            self.mailbox.close()
 
     def _open_raising_limit(self, path: str, flags: int) -> int:
         """Open; the soft limit of descriptors is raised to the hard one the first time it is met."""

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from kpm_planner.intent import DAYS, CapEntry, CapSource, ExternalCap, MarketCap, PowerCap, SolarCap
 from kpm_planner.problems import Code, Problem, error, warning
-from kpm_planner.quantities import clock_minutes, duration_s
+from kpm_planner.quantities import clock_minutes, duration_s, format_watts
 from kpm_planner.selection import reference
 
 UW = 1_000_000
@@ -104,17 +104,13 @@ def asked_at(cap: PowerCap, instant: datetime, signals: Signals, ceiling_uw: int
         began = tick(instant, period_of(cap))
         local = local_time(began, zone)
         uw = _solar_uw(source.solar, local.hour * 60 + local.minute + local.second / 60)
-        return Asked(uw, f"{obj} solar at {local:%H:%M} {source.time_zone or 'UTC'}: {_watts(uw)}", began + period_of(cap))
+        return Asked(uw, f"{obj} solar at {local:%H:%M} {source.time_zone or 'UTC'}: {format_watts(uw)}", began + period_of(cap))
     if source.market is not None:
         return _by_clock(_market_points(source.market), instant, zone, f"{obj} market", source)
     if ceiling_uw is None and any(entry.percent is not None for entry in source.schedule):
         message = "percent is given, but neither spec.maxWatts nor any package's firmware says what 100% is"
         return Asked(None, f"{obj} has errors", problems=(error(Code.CAP_SOURCE, obj, "spec.source.schedule", message),))
     return _by_clock(_schedule_points(source.schedule, ceiling_uw or 0), instant, zone, f"{obj} schedule", source)
-
-
-def _watts(uw: int) -> str:
-    return f"{uw / UW:g} W"
 
 
 def _no_zone(obj: str, source: CapSource) -> Problem:
@@ -188,7 +184,7 @@ def _by_clock(points: Sequence[_Point], instant: datetime, zone: tzinfo, what: s
     later = [start for ahead in range(_WEEK) for point in points if (start := _start(point, day + timedelta(days=ahead))) is not None and start > wall]
     following = _instant(min(later), zone)
     until = following if following > instant else instant + timedelta(minutes=1)
-    return Asked(began.uw, f"{what} {began.text} {source.time_zone or 'UTC'}: {_watts(began.uw)}", until)
+    return Asked(began.uw, f"{what} {began.text} {source.time_zone or 'UTC'}: {format_watts(began.uw)}", until)
 
 
 def _start(point: _Point, day: date) -> datetime | None:

@@ -13,6 +13,7 @@ from kpm_planner.cap_rules import validate_cap
 from kpm_planner.intent import Node, PowerCap
 from kpm_planner.machine import Machine, PowerLimit, PowerZone
 from kpm_planner.problems import Code, Problem, has_errors, warning
+from kpm_planner.quantities import format_watts
 from kpm_planner.selection import Accepted, holder, reference
 
 #: Least power of a package where minWatts is left out: less and its firmware may not keep it, nor the node answer.
@@ -134,7 +135,7 @@ def cap_at(cap: PowerCap, ceilings: Mapping[int, int | None], instant: datetime,
     state = _ramped(cap, bounded * units, least * units, units, instant, signals.previous)
     climbing = state.uw < bounded * units
     if climbing:
-        because.append(f"ramp: {_watts(state.uw // units)}, up by at most {cap.max_step_watts} W each {period_of(cap)}")
+        because.append(f"ramp: {format_watts(state.uw // units)}, up by at most {cap.max_step_watts} W each {period_of(cap)}")
     until = [at for at in (asked.until, _next_tick(cap, instant) if climbing or cap.divide == "demand" else None) if at is not None]
     shares = _shares(cap, state.uw, least * units // count, ceilings, signals, because)
     return Decision(shares, state, tuple(because), min(until, default=None), asked.problems)
@@ -142,10 +143,6 @@ def cap_at(cap: PowerCap, ceilings: Mapping[int, int | None], instant: datetime,
 
 def _next_tick(cap: PowerCap, instant: datetime) -> datetime:
     return tick(instant, period_of(cap)) + period_of(cap)
-
-
-def _watts(uw: int) -> str:
-    return f"{uw / UW:g} W"
 
 
 def _bounded(cap: PowerCap, asked: Asked, least: int) -> tuple[int, list[str]]:
@@ -156,7 +153,7 @@ def _bounded(cap: PowerCap, asked: Asked, least: int) -> tuple[int, list[str]]:
         uw = cap.max_watts * UW
         because.append(f"at most maxWatts {cap.max_watts} W")
     if uw < least:
-        because.append(f"at least {'minWatts ' if cap.min_watts is not None else ''}{_watts(least)}")
+        because.append(f"at least {'minWatts ' if cap.min_watts is not None else ''}{format_watts(least)}")
     return max(uw, least), because
 
 
@@ -184,11 +181,11 @@ def _shares(cap: PowerCap, budget: int, least: int, ceilings: Mapping[int, int |
         by_demand = cap.divide == "demand" and all(power is not None for power in measured)
         weights = [max(power or 0, UW) for power in measured] if by_demand else _weights(cap, packages, signals, because)
         if by_demand:
-            because.append(f"divided by demand, measured {', '.join(map(_watts, weights))}")
+            because.append(f"divided by demand, measured {', '.join(map(format_watts, weights))}")
         shares = divided(budget, weights, least, tops)
     for package, share, top in zip(packages, shares, tops, strict=True):
         if share == top and ceilings[package] is not None:
-            because.append(f"package {package}: at most max_power_uw {_watts(top)}")
+            because.append(f"package {package}: at most max_power_uw {format_watts(top)}")
     return {package: share // UNIT_UW * UNIT_UW for package, share in zip(packages, shares, strict=True)}
 
 
@@ -228,12 +225,12 @@ def _target(cap: PowerCap, zone: PowerZone, uw: int | None, decision: Decision, 
     if uw is None:
         return CapTarget(zone, (None,) * len(zone.limits), decision.because)
     wanted = _limits(cap.constraint or _LONG, zone.limits, uw)
-    reason = f"{zone.name}: {_watts(uw)}"
+    reason = f"{zone.name}: {format_watts(uw)}"
     if all(limit is None for limit in wanted):
         has = ", ".join(limit.name for limit in zone.limits) or "none"
         problems.append(warning(Code.CAP_CONSTRAINT, reference(cap), "spec.constraint", f"{zone.name} has no limit {cap.constraint or _LONG}; it has {has}"))
     elif zone.mirror_uw is not None and zone.mirror_uw < uw:
-        message = f"{zone.name}: the memory-mapped twin limits to {_watts(zone.mirror_uw)}, below the {_watts(uw)} that are asked"
+        message = f"{zone.name}: the memory-mapped twin limits to {format_watts(zone.mirror_uw)}, below the {format_watts(uw)} that are asked"
         problems.append(warning(Code.CAP_MIRROR, reference(cap), "", message))
     return CapTarget(zone, wanted, (*decision.because, reason))
 

@@ -7,6 +7,7 @@ from kpm_planner.cpuset import format_cpulist
 from kpm_planner.fabric import FabricTarget
 from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.profiles import Target
+from kpm_planner.quantities import format_watts
 
 
 def explain_cpu(plan: NodePlan, cpu: int) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ def describe_fabric(target: FabricTarget) -> str:
 
 def watts(uw: int | None) -> str:
     """A power in watts."""
-    return "unknown" if uw is None else f"{uw / 1_000_000:g} W"
+    return "unknown" if uw is None else format_watts(uw)
 
 
 def describe_target(group: CpuGroup) -> str:

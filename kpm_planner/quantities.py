@@ -3,6 +3,7 @@
 Frequencies are kHz everywhere behind this module; MHz exists only in what users write.
 """
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 #: A Kubernetes quantity: a whole number as int, anything else exact.
@@ -71,7 +72,17 @@ def format_khz(khz: int) -> str:
     return f"{whole}.{rest:03d}".rstrip("0").rstrip(".") + " MHz" if rest else f"{whole} MHz"
 
 
+def format_watts(uw: int) -> str:
+    """Format a power for people, in watts without needless digits.
+
+    >>> format_watts(82500000), format_watts(150000000)
+    ('82.5 W', '150 W')
+    """
+    return f"{uw / 1_000_000:g} W"
+
+
 _DURATION_MS = {"ms": 1, "s": 1000}
+_DURATION_S = {"s": 1, "m": 60, "h": 3600}
 
 
 def duration_ms(text: str) -> int | None:
@@ -80,12 +91,7 @@ def duration_ms(text: str) -> int | None:
     >>> duration_ms("10ms"), duration_ms("1s"), duration_ms("10"), duration_ms("1m")
     (10, 1000, None, None)
     """
-    number = text.rstrip("ms")
-    unit = _DURATION_MS.get(text[len(number) :])
-    return int(number) * unit if unit and number.isascii() and number.isdigit() and len(number) < 8 else None
-
-
-_DURATION_S = {"s": 1, "m": 60, "h": 3600}
+    return _duration(text, _DURATION_MS)
 
 
 def duration_s(text: str) -> int | None:
@@ -94,7 +100,12 @@ def duration_s(text: str) -> int | None:
     >>> duration_s("60s"), duration_s("10m"), duration_s("1h"), duration_s("10ms"), duration_s("")
     (60, 600, 3600, None, None)
     """
-    number, unit = text[:-1], _DURATION_S.get(text[-1:])
+    return _duration(text, _DURATION_S)
+
+
+def _duration(text: str, units: Mapping[str, int]) -> int | None:
+    number = text.rstrip("hms")
+    unit = units.get(text[len(number) :])
     return int(number) * unit if unit and number.isascii() and number.isdigit() and len(number) < 8 else None
 
 

@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT
 from kpm_applier.diff import Repair
 from kpm_applier.discover import discover
-from kpm_applier.host import Host, Watch
+from kpm_applier.host import Host, Watch, differing_one_by_one, read_one_by_one, write_one_by_one
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier, Report
 from kpm_applier.state import StateStore
@@ -231,17 +231,10 @@ class Probe:
         return self.inner.read(path)
 
     def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
-        found: list[bytes | OSError] = []
-        for path in paths:
-            try:
-                found.append(self.read(path))
-            except OSError as failure:
-                found.append(failure)
-        return found
+        return read_one_by_one(self, paths)
 
     def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
-        found = zip(paths, self.read_all(paths), expected, strict=True)
-        return {path: content for path, content, wanted in found if content != wanted}
+        return differing_one_by_one(self, paths, expected)
 
     def write(self, path: str, data: bytes) -> None:
         if self.crash_at is not None and len(self.writes) >= self.crash_at:
@@ -254,13 +247,7 @@ class Probe:
         self.after_write(path, text)
 
     def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
-        failures: dict[str, OSError] = {}
-        for path, data in writes:
-            try:
-                self.write(path, data)
-            except OSError as failure:
-                failures[path] = failure
-        return failures
+        return write_one_by_one(self, writes)
 
     def list(self, path: str) -> tuple[str, ...]:
         self.listed.append(path)

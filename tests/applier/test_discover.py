@@ -13,7 +13,7 @@ from attrs import define, field
 
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT, Kind
 from kpm_applier.discover import HostError, discover
-from kpm_applier.host import Watch
+from kpm_applier.host import Watch, differing_one_by_one, read_one_by_one
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.machine import Machine, UncoreEntry
 from tests.applier import rig
@@ -51,17 +51,10 @@ class TreeHost:
         return path
 
     def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
-        found: list[bytes | OSError] = []
-        for path in paths:
-            try:
-                found.append(self.read(path))
-            except OSError as failure:
-                found.append(failure)
-        return found
+        return read_one_by_one(self, paths)
 
     def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
-        found = zip(paths, self.read_all(paths), expected, strict=True)
-        return {path: content for path, content, wanted in found if content != wanted}
+        return differing_one_by_one(self, paths, expected)
 
     def write(self, path: str, data: bytes) -> None:
         raise NotImplementedError("discovery writes nothing")

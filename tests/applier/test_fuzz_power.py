@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pytest
 from attrs import define, field
 
-from kpm_applier.host import Watch, write_one_by_one
+from kpm_applier.host import Watch, differing_one_by_one, read_one_by_one, write_one_by_one
 from kpm_applier.session import Applier
 from kpm_applier.state import State
 from kpm_planner.caps import MOST_UW
@@ -63,17 +63,10 @@ class Memory:
         return content[:PAGE]
 
     def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
-        found: list[bytes | OSError] = []
-        for path in paths:
-            try:
-                found.append(self.read(path))
-            except OSError as failure:
-                found.append(failure)
-        return found
+        return read_one_by_one(self, paths)
 
     def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
-        found = zip(paths, self.read_all(paths), expected, strict=True)
-        return {path: content for path, content, wanted in found if content != wanted}
+        return differing_one_by_one(self, paths, expected)
 
     def write(self, path: str, data: bytes) -> None:
         self.writes.append((path, data))
