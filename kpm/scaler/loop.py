@@ -105,6 +105,8 @@ class Scaler:
             return  # the answer is late: nothing new to go by, and not yet too old
         domain.busy = busy
         target = next_target(scaling, domain.speed, busy, at)
+        if target is None and domain.failed:
+            target = domain.speed.khz  # a write was refused: what the kernel holds now, of a CPU that came back say, is not known
         if target is not None and self._set(domain, target):
             domain.speed = domain.speed.taken(target, at)
 

@@ -197,6 +197,30 @@ def test_a_file_that_cannot_be_written_costs_its_own_domain_only(rig: Rig, dpdk:
     assert "speed set again" in [event for event, _ in rig.said]
 
 
+def test_a_speed_that_was_held_while_its_cpu_was_away_is_set_again(rig: Rig, dpdk: DpdkServer) -> None:
+    """The load fell and rose again meanwhile, so the target is the old one; the kernel's file is not."""
+    worked_us = 0
+
+    def tick(share: int, period: int = PERIOD) -> None:
+        nonlocal worked_us
+        worked_us += period * share // 100
+        counters = (rig.time_us + period, worked_us)
+        dpdk.counters = lambda _lcore: counters
+        rig.tick(1, period)
+
+    rig.scaler.configure([domain(4)])
+    while rig.speed(4) != HIGH:
+        tick(100)
+    rig.file(4).rename(rig.file(4).with_name("gone"))
+    rig.scaler.configure([domain(4)])
+    for _ in range(3):
+        tick(0)
+    rig.file(4).write_text(f"{LOW}\n")
+    for period in (PERIOD, PERIOD, PERIOD, 2_000_000, PERIOD):
+        tick(100, period)
+    assert rig.speed(4) == HIGH
+
+
 def test_without_governor_userspace_both_limits_are_the_speed(rig: Rig, dpdk: DpdkServer) -> None:
     """And they never cross on the way."""
     rig.scaler.configure([domain(4, by_limits=True)])
