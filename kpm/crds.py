@@ -11,9 +11,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from attrs import Attribute, fields, frozen, has
 
 from kpm.wire import api_name
+from kpm_planner.agent_settings import AgentSettings, MetricSettings, Toleration
 from kpm_planner.intent import (
     OPENSHIFT_GROUP,
-    AgentSettings,
     AmdFabric,
     CapEntry,
     CapSource,
@@ -32,7 +32,6 @@ from kpm_planner.intent import (
     Requirement,
     SolarCap,
     StaticCap,
-    Toleration,
     Uncore,
 )
 from kpm_planner.rollup import ErrorsStatus, PowerConfigStatus, PowerWorkloadStatus
@@ -249,6 +248,13 @@ _RULES: Mapping[type, tuple[Rule, ...]] = {
             f"!has(self.claimSocket) || (self.claimSocket.matches('^{CLAIM_SOCKET}$') && !self.claimSocket.contains('/..'))",
             "claimSocket must be a socket in a folder of its own, /var/lib/kubelet/plugins/DRIVER/NAME, or in /var/lib/kubelet/pod-resources",
             "claimSocket",
+        ),
+    ),
+    MetricSettings: (
+        Rule(
+            "!has(self.interval) || (self.interval.matches('^[0-9]{1,2}s$') && duration(self.interval) >= duration('1s') && duration(self.interval) <= duration('60s'))",
+            "interval must be from 1s to 60s, such as 10s",
+            "interval",
         ),
     ),
     Toleration: (Rule("!has(self.operator) || self.operator != 'Exists' || !has(self.value)", "operator Exists takes no value"),),

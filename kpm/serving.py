@@ -15,8 +15,15 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_address = True
 
 
-def serve(port: int, registry: CollectorRegistry, healthy: Callable[[], bool], ready: Callable[[], bool]) -> int:
-    """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. Errors: OSError."""
+def _nothing(_reader: str) -> bytes:
+    return b""
+
+
+def serve(port: int, registry: CollectorRegistry, healthy: Callable[[], bool], ready: Callable[[], bool], more: Callable[[str], bytes] = _nothing) -> int:
+    """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. Errors: OSError.
+
+    more: further metrics, as text, for the reader at an address.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         timeout = _SECONDS
@@ -28,7 +35,7 @@ def serve(port: int, registry: CollectorRegistry, healthy: Callable[[], bool], r
                 case "/readyz":
                     self._answer(200 if ready() else 503, b"ok\n" if ready() else b"not ready\n")
                 case "/metrics":
-                    self._answer(200, generate_latest(registry))
+                    self._answer(200, generate_latest(registry) + more(str(self.client_address[0])))
                 case _:
                     self._answer(404, b"not found\n")
 

@@ -10,6 +10,10 @@ from attrs import define, field
 from kpm_applier.host import Host
 from kpm_applier.reader import Reader
 from kpm_planner.machine import PowerZone
+from kpm_planner.meters import Meter, energy_between
+from kpm_planner.problems import Code
+
+_US = 1_000_000
 
 
 @define
@@ -23,7 +27,7 @@ class PowerMeter:
     def sample(self, zones: Iterable[PowerZone], seconds: float) -> dict[int, int]:
         """Package → µW since the last sample; packages of which that is not known are left out. seconds: monotonic.
 
-        A counter that fell has wrapped once where its range is known, else the sample is dropped (user-asks 33).
+        A counter that fell has wrapped once where that makes a possible power, else the sample is dropped (user-asks 33).
         """
         reader = Reader(self.host, {}, {})
         counters: dict[str, int] = {}
@@ -49,12 +53,10 @@ class PowerMeter:
         before = self._counters.get(zone.id)
         if before is None or not took or took <= 0:
             return None
-        if now < before:
-            reach = reader.number(f"{zone.id}/max_energy_range_uj")
-            if not reach or reach < before:
-                return None
-            now += reach
-        return int((now - before) / took)
+        reach = reader.number(f"{zone.id}/max_energy_range_uj") if now < before else None
+        meter = Meter(zone.id, "package", range_uj=reach or None)
+        passed = energy_between(meter, before, now, round(took * _US))
+        return None if passed.fault not in (None, Code.ENERGY_WRAPPED) else int(passed.uj / took)
 
 
 def _input(reader: Reader, zone: PowerZone) -> int | None:

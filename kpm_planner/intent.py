@@ -9,6 +9,8 @@ from datetime import datetime
 
 from attrs import field, frozen
 
+from kpm_planner.agent_settings import AgentSettings
+from kpm_planner.fields import described as _text
 from kpm_planner.quantities import Quantity
 
 OPENSHIFT_GROUP = "power.openshift.io"
@@ -17,11 +19,6 @@ INTEL_GROUP = "power.intel.com"
 SYSTEM_NAMESPACE = {OPENSHIFT_GROUP: "power-manager", INTEL_GROUP: "intel-power"}
 
 EPP_WORDS = ("performance", "balance_performance", "balance_power", "power")
-
-
-def _text(description: str, **bounds: object) -> dict[str, object]:
-    """Metadata of a field: what it is, and the bounds that a schema can state, by their JSON Schema names."""
-    return {"description": description, **bounds}
 
 
 @frozen
@@ -281,44 +278,6 @@ class Uncore:
     die_selector: tuple[DieSelector, ...] = field(default=(), metadata=_text("Limits of single packages or dies; they beat sysMin and sysMax.", maxItems=128))
     node_selector: NodeSelector | None = field(default=None, metadata=_text("Nodes that are meant; left out: the node with this object's name."))
     amd: AmdFabric | None = field(default=None, metadata=_text("Data-fabric P-states of AMD packages; needs the HSMP driver and the agents' access to it."))
-
-
-@frozen
-class Toleration:
-    """A taint that the agent's pods tolerate, as in a pod's specification."""
-
-    key: str | None = field(default=None, metadata=_text("The taint's key; left out with operator Exists: every taint.", maxLength=316))
-    operator: str | None = field(default=None, metadata=_text("How key and value are compared. Default Equal.", enum=["Exists", "Equal"]))
-    value: str | None = field(default=None, metadata=_text("The taint's value.", maxLength=63))
-    effect: str | None = field(default=None, metadata=_text("The effect that is tolerated; left out: all.", enum=["NoSchedule", "PreferNoSchedule", "NoExecute"]))
-    toleration_seconds: int | None = field(default=None, metadata=_text("How long NoExecute is tolerated; left out: for ever."))
-
-
-@frozen
-class AgentSettings:
-    """Settings of the node agents."""
-
-    image: str | None = field(default=None, metadata=_text("Container image; left out: the operator's.", maxLength=512))
-    image_pull_policy: str | None = field(default=None, metadata=_text("When the image is pulled.", enum=["Always", "IfNotPresent", "Never"]))
-    tolerations: tuple[Toleration, ...] = field(default=(), metadata=_text("Taints that the agents tolerate.", maxItems=64))
-    resync_period: str | None = field(
-        default=None, metadata=_text('How often an agent looks without being told to, such as "60s". Default 60s, at least 5s.', maxLength=16)
-    )
-    repair: str | None = field(default=None, metadata=_text("What is done about values that somebody else wrote. Default write.", enum=["write", "report"]))
-    log_level: str | None = field(default=None, metadata=_text("Least severity that is logged. Default info.", enum=["debug", "info", "warning", "error"]))
-    claim_socket: str | None = field(
-        default=None, metadata=_text("Second PodResources socket below /var/lib/kubelet, of a driver that hands out CPUs through resource claims.", maxLength=255)
-    )
-    measure_only: bool = field(default=False, metadata=_text("Plan and report, but write nothing."))
-    power_caps: tuple[str, ...] = field(
-        default=(),
-        metadata=_text(
-            "What the agents may cap power with: rapl mounts /sys/devices/virtual/powercap, amd /sys/devices/platform; every node must have the folder.",
-            maxItems=2,
-            items={"enum": ["rapl", "amd"]},
-        ),
-    )
-    metrics_port: int | None = field(default=None, metadata=_text("Port of /metrics, /healthz and /readyz. Default 10258.", minimum=1024, maximum=65535))
 
 
 @frozen

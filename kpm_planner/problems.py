@@ -33,6 +33,14 @@ class Code(StrEnum):
     CONFIG_SUPERSEDED = "config-superseded"
     CPU_MANAGER_INACTIVE = "cpu-manager-inactive"
     DOMAIN_CONFLICT = "domain-conflict"
+    ENERGY_CGROUPS = "energy-cgroups"
+    ENERGY_IMPLAUSIBLE = "energy-implausible"
+    ENERGY_NO_METER = "energy-no-meter"
+    ENERGY_RESET = "energy-reset"
+    ENERGY_SERIES = "energy-series"
+    ENERGY_STATE = "energy-state"
+    ENERGY_UNREADABLE = "energy-unreadable"
+    ENERGY_WRAPPED = "energy-wrapped"
     EPP_GOVERNOR = "epp-governor"
     EPP_UNSUPPORTED = "epp-unsupported"
     EPP_WORD = "epp-word"
@@ -153,6 +161,23 @@ REGISTRY: dict[Code, tuple[str, str]] = {
         "CPUs of one frequency domain have different targets; the highest holds.",
         "Give the CPUs of a domain to one profile, or accept the higher one.",
     ),
+    Code.ENERGY_CGROUPS: (
+        "The node has more cgroups than are measured one by one.",
+        "The CPU time of the rest counts as system; find what makes cgroups without end.",
+    ),
+    Code.ENERGY_IMPLAUSIBLE: ("A meter shows more than can have passed through it; the interval is not counted.", "See to the sensor; other meters go on."),
+    Code.ENERGY_NO_METER: (
+        "The node has nothing that measures energy.",
+        "Normal in virtual machines; set estimate: true to have an estimate, which is labelled as one.",
+    ),
+    Code.ENERGY_RESET: ("A counter began anew; the energy of that interval is not known and not counted.", "None, if a driver was loaded again or the machine slept."),
+    Code.ENERGY_SERIES: ("There are more time series than maxSeries; the levels named last are left out.", "Raise maxSeries, or choose fewer levels."),
+    Code.ENERGY_STATE: ("The totals of energy cannot be kept over a restart of the agent.", "See the message; counters begin at 0 when the agent starts."),
+    Code.ENERGY_UNREADABLE: (
+        "A meter cannot be read, or shows what is no number; its energy counts with the next reading.",
+        "RAPL counters need root; see the message for the file.",
+    ),
+    Code.ENERGY_WRAPPED: ("The time between two readings allows for more than one wrap of the counter; the least is counted.", "Sample more often."),
     Code.EPP_GOVERNOR: ("Under governor performance the kernel accepts no EPP but performance.", "Drop epp, or choose governor powersave."),
     Code.EPP_UNSUPPORTED: ("The node's driver has no EPP; the rest of the profile applies.", "Remove epp for these nodes, or switch the driver's mode."),
     Code.EPP_WORD: ("The EPP is not one of the four words.", "Write performance, balance_performance, balance_power or power."),

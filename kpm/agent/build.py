@@ -16,6 +16,10 @@ from kpm.agent.run import Agent, still_wanted
 from kpm.agent.scaling import ScalerProcess
 from kpm.applying import make_applier
 from kpm.asked import TreeOptions
+from kpm.energy.coefficients import coefficients_for
+from kpm.energy.exposition import build_labels
+from kpm.energy.meter import EnergyMeter, EnergySettings
+from kpm.energy.sampler import Roots, Sampler
 from kpm.kube.api import Api, ApiError, connect
 from kpm.kube.events import Recorder
 from kpm.kube.kinds import AGENT_NAME, NODES, namespace_ends, power
@@ -43,6 +47,9 @@ class Settings:
     telemetry_dir: str = ""
     log_level: str = "info"
     hsmp: str | None = None
+    energy: EnergySettings | None = None
+    cgroup: str = "/sys/fs/cgroup"
+    estimate: bool = False
 
 
 def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
@@ -67,11 +74,17 @@ def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
         log=log,
         scaler=ScalerProcess([*_PROGRAM, "scaler", "--sysfs", settings.sysfs, "--telemetry-dir", settings.telemetry_dir, "--log-level", settings.log_level], log),
         caps=CapFollower(tuner, External(api, settings.namespace, log, changed)),
+        energy=None if settings.energy is None else _energy(settings, settings.energy, log),
         wanted=lambda: still_wanted(
             lambda: _configs(api, settings), lambda: _labels(api, settings.node), lambda: not namespace_ends(api, settings.namespace)
         ),
     )  # fmt: skip
     return agent
+
+
+def _energy(settings: Settings, energy: EnergySettings, log: Log) -> EnergyMeter:
+    sampler = Sampler(Roots(settings.sysfs, energy.proc, settings.cgroup), coefficients=coefficients_for(energy.proc) if settings.estimate else None)
+    return EnergyMeter(settings.node, energy, sampler, log, build_labels())
 
 
 def _configs(api: Api, settings: Settings) -> list[tuple[dict[str, str], bool]]:

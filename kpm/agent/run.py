@@ -15,6 +15,8 @@ from kpm.agent.kubelet import Kubelet
 from kpm.agent.machine import Tuner
 from kpm.agent.report import SAID_ANEW, Reporter
 from kpm.agent.scaling import ScalerProcess
+from kpm.energy.meter import EnergyMeter
+from kpm.energy.names import known_containers
 from kpm.kube.api import ApiError
 from kpm.kube.events import About
 from kpm.kube.kinds import workload_name
@@ -76,6 +78,7 @@ class Agent:
     scaler: ScalerProcess
     caps: CapFollower
     wanted: Callable[[], bool | None]
+    energy: EnergyMeter | None = None
     registry: CollectorRegistry = field(factory=CollectorRegistry)
     wake: threading.Event = field(factory=threading.Event)
     listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
@@ -88,6 +91,7 @@ class Agent:
     _planned: _Planned = _Planned()
     _counters: "_Counters | None" = None
     _reported: tuple[object, ...] = ()
+    _metered: tuple[object, ...] = ()
     _uid: str | None = None
     _refused_since: float | None = None
 
@@ -96,6 +100,8 @@ class Agent:
         self._counters = _Counters.on(self.registry)
         for informer in self.cluster.informers:
             informer.start()
+        if self.energy is not None:
+            self.energy.start()
         self.last_tick = time.monotonic()
         while not self._stop:
             self.wake.wait(self._pause())
@@ -156,6 +162,7 @@ class Agent:
         went = evolve(went, answered=not self.kubelet.error, owners=view.rivals)
         self.scaler.scale(() if went.refused or self.tuner.measure_only else plan.scaling)
         self._tell_telemetry(view)
+        self._tell_meter(view, inputs, plan)
         self._measure(plan, time.monotonic() - started)
         self._report(view, plan, went)
         self.passed_once = True
@@ -166,6 +173,8 @@ class Agent:
             informer.stop()
         self.scaler.stop()
         self.caps.stop()
+        if self.energy is not None:
+            self.energy.stop()
         wanted = self.wanted()
         self.log.info("leaving", wanted={True: "yes", False: "no", None: "no answer"}[wanted])
         if wanted is False and self.tuner.ready():
@@ -250,6 +259,16 @@ class Agent:
             if meta is not None and item.state != Status.CONNECTED:
                 kind = item.state.partition(":")[0]  # what follows is the pod's own words, and would make every Event a new one
                 self.reporter.events.say(_about_pod(meta), "NoTelemetry", f"DPDK telemetry: {kind}; its CPUs have the fall-back frequency")
+
+    def _tell_meter(self, view: ClusterView, inputs: "_Inputs", plan: NodePlan) -> None:
+        """Who the containers are whose energy is measured, where that may have changed."""
+        basis = (view.pods, inputs.allocation, plan.groups, self.tuner.seen)
+        if self.energy is None or (len(self._metered) == len(basis) and all(new is old or new == old for new, old in zip(basis, self._metered, strict=True))):
+            return
+        self._metered = basis
+        allocation = inputs.allocation
+        reported = allocation.reported if allocation.answered else allocation.last_known or ()
+        self.energy.follow(self.tuner.shown(), *known_containers(view.pods, reported, plan.groups))
 
     def _say_refused(self) -> None:
         """Report why the machine cannot be had, once that has lasted; while one agent follows another it is no news."""

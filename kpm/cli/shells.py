@@ -2,6 +2,7 @@
 
 import click
 
+from kpm.cli.energy_options import EnergyOptions, energy_options
 from kpm.cli.options import hsmp_option, state_option, sysfs_option, telemetry_option
 from kpm.errors import InputError
 from kpm.wire import GROUPS
@@ -33,11 +34,12 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
 @click.option("--resync", callback=_seconds, default="60s", show_default=True, help="How often to look without being told to.")
 @click.option("--repair", type=click.Choice(["write", "report"]), default="write", show_default=True, help="What is done about values that somebody else wrote.")
 @click.option("--measure-only", is_flag=True, help="Plan and report, but write nothing.")
+@energy_options
 @click.option("--port", type=click.IntRange(0, 65535), default=10258, show_default=True, help="Port of /metrics, /healthz and /readyz.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
 def agent(
     node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, hsmp: str | None, state_dir: str, kubelet_socket: str, claim_socket: str | None,
-    telemetry_dir: str, resync: float, repair: str, measure_only: bool, port: int, log_level: str,
+    telemetry_dir: str, resync: float, repair: str, measure_only: bool, port: int, log_level: str, energy: EnergyOptions,
 ) -> None:  # fmt: skip
     """Tune this node by the objects of the cluster, until told to stop.
 
@@ -66,12 +68,15 @@ def agent(
         telemetry_dir,
         log_level,
         hsmp,
+        energy.settings(state_dir),
+        energy.cgroup,
+        energy.estimate,
     )
     made = build_agent(settings, kubeconfig, log)
     on_signals(made.stop)
     listen(made.plugged, log)
     try:
-        used = serve(port, made.registry, made.healthy, made.ready)
+        used = serve(port, made.registry, made.healthy, made.ready, *([] if made.energy is None else [made.energy.metrics]))
     except OSError as failure:
         raise InputError(f"--port {port}: {failure.strerror}") from None
     log.info("agent started", port=used, resync=resync, repair=repair, measure_only=measure_only)

@@ -9,7 +9,8 @@ from attrs import frozen
 
 from kpm.crds import CLAIM_SOCKET
 from kpm.kube.kinds import AGENT_NAME, GENERATED, PART_OF
-from kpm_planner.intent import AgentSettings, PowerConfig, Toleration
+from kpm_planner.agent_settings import AgentSettings, MetricSettings, Toleration
+from kpm_planner.intent import PowerConfig
 
 HASH = "power.kpm.dev/spec-hash"
 ACCOUNT = "power-manager-node-agent"
@@ -93,7 +94,18 @@ def _arguments(settings: AgentSettings, port: int) -> list[str]:
     words += ["--repair", settings.repair] if settings.repair else []
     words += ["--log-level", settings.log_level] if settings.log_level else []
     words += ["--claim-socket", claim_socket(settings)] if claim_socket(settings) else []
+    words += _energy_arguments(settings.metrics) if settings.metrics else []
     return [*words, "--measure-only"] if settings.measure_only else words
+
+
+def _energy_arguments(metrics: MetricSettings) -> list[str]:
+    words = ["--energy", "--proc", "/host/proc", "--cgroup", "/host/sys/fs/cgroup"]
+    words += [word for level in metrics.levels for word in ("--energy-level", level)]
+    words += [word for name in metrics.names for word in ("--energy-name", name)]
+    words += ["--energy-idle", metrics.idle] if metrics.idle else []
+    words += ["--energy-interval", metrics.interval] if metrics.interval else []
+    words += ["--energy-series", str(metrics.max_series)] if metrics.max_series else []
+    return [*words, "--energy-estimate"] if metrics.estimate else words
 
 
 def claim_socket(settings: AgentSettings) -> str:
@@ -104,7 +116,8 @@ def claim_socket(settings: AgentSettings) -> str:
 
 def _mounts(settings: AgentSettings, image: Image) -> list[tuple[str, str, str, bool]]:
     """Name, folder of the host, place in the container, whether it is read-only."""
-    found = [
+    found = [("sys", "/sys", "/host/sys", True), ("proc", "/proc", "/host/proc", True)] if settings.metrics else []
+    found += [
         ("cpu", _CPU, f"/host{_CPU}", False),
         ("state", _STATE, _STATE, False),
         ("telemetry", _TELEMETRY, _TELEMETRY, True),

@@ -9,7 +9,8 @@ from clusters import IMAGE, NAMESPACE, Released, World, kept_by_operator, runnin
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name, workload_name
 from kpm.operator.daemonset import HASH, Image, daemon_set
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Tell
-from kpm_planner.intent import AgentSettings, Meta, PowerConfig, Toleration
+from kpm_planner.agent_settings import AgentSettings, Toleration
+from kpm_planner.intent import Meta, PowerConfig
 
 # --- the agents' DaemonSet ---
 

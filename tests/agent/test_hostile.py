@@ -24,7 +24,8 @@ from kpm.kube.kinds import AGENT_NAME, state_name
 from kpm.kube.lease import Lease
 from kpm.operator.daemonset import daemon_set
 from kpm.operator.reconcile import Delete
-from kpm_planner.intent import AgentSettings, Meta, PowerConfig
+from kpm_planner.agent_settings import AgentSettings
+from kpm_planner.intent import Meta, PowerConfig
 
 NODES = Resource("", "v1", "nodes")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "power-manager")

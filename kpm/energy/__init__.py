@@ -1,0 +1,1 @@
+"""Measuring energy on a node: containers, samples, totals, and how they are told."""

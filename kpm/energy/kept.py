@@ -1,0 +1,88 @@
+"""Totals of energy over a restart of the agent: one file, good for one boot.
+
+It is written at every look, by a rename and without a sync: a process that is killed loses nothing of it, and what a crash
+of the machine loses belongs to a boot that is over.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from kpm.energy.ledger import Ledger
+from kpm_planner.energy import Sample
+from kpm_planner.energy_standing import Standing
+
+_VERSION = 1
+_LONGEST = 64 << 20
+
+
+@frozen
+class Kept:
+    """What goes on: the totals, the sample that the next interval begins at, and what was learned of standing power."""
+
+    ledger: Ledger = field(factory=Ledger)
+    sample: Sample | None = None
+    standing: Mapping[str, Standing] = field(factory=dict)
+
+
+def dump(kept: Kept, boot: str) -> bytes:
+    """The file's content."""
+    standing = {name: [item.count, item.load, item.watts, item.load_load, item.load_watts, item.lowest_w] for name, item in kept.standing.items()}
+    sample = None if kept.sample is None else _document_of(kept.sample)
+    document = {"version": _VERSION, "boot": boot, "sample": sample, "standing": standing, "ledger": kept.ledger.as_document()}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def load(path: str, boot: str, now: float) -> Kept:
+    """What the file keeps of this boot; nothing where there is no file, or one of another boot or version.
+
+    Errors: OSError; ValueError for a file that is damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            document = json.loads(file.read(_LONGEST))
+    except FileNotFoundError:
+        return Kept()
+    try:
+        if not boot or document["boot"] != boot or document["version"] != _VERSION:
+            return Kept()
+        standing = {str(name): Standing(*(float(number) for number in numbers)) for name, numbers in document["standing"].items()}
+        sample = None if document["sample"] is None else _sample_of(document["sample"])
+        return Kept(Ledger.of_document(document["ledger"], now), sample, standing)
+    except (TypeError, KeyError, AttributeError) as failure:
+        raise ValueError(f"is damaged: {failure}") from None
+
+
+def write(path: str, content: bytes) -> None:
+    """Put the content in place of the file. Errors: OSError."""
+    descriptor, new = tempfile.mkstemp(prefix=".energy-", dir=os.path.dirname(path) or ".")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(new, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+def _document_of(sample: Sample) -> list[Any]:
+    return [sample.at_us, sample.readings, sample.busy_us, sample.idle_us, sample.usage_us, sample.slept_us]
+
+
+def _sample_of(fields: Any) -> Sample:
+    """A sample as it was kept. Errors: ValueError, TypeError, AttributeError for what is none."""
+    at_us, readings, busy, idle, usage, slept = fields
+    return Sample(
+        int(at_us),
+        {str(name): None if value is None else int(value) for name, value in readings.items()},
+        {int(cpu): int(us) for cpu, us in busy.items()},
+        {int(cpu): int(us) for cpu, us in idle.items()},
+        {str(name): int(us) for name, us in usage.items()},
+        slept_us=int(slept),
+    )

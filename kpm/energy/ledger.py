@@ -1,0 +1,224 @@
+"""Energy since the beginning, by meter, container, pod and pool: numbers that only grow, until what they belong to is gone and told.
+
+Units: µJ, µs. The totals outlive a restart of the agent on the same boot; on another boot everything begins at 0, which
+is what a counter's reader expects.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import asdict, define, field
+
+from kpm.energy.names import Identity
+from kpm_planner.energy import EnergyReport, MeterEnergy
+
+#: Zones whose energy is told together as "other" by the older names: what the platform uses beside its packages and memory.
+_WHOLE, _PARTS = ("psys", "platform"), ("package", "dram")
+#: Of those who are gone, no more than these are kept.
+MOST_ENDED = 1000
+
+
+@define(eq=False)
+class Account:
+    """Of one container, pod or pool: zone → [busy µJ, idle µJ], and power over the last interval, zone → [busy µW, idle µW].
+
+    ended: when it was gone; told: who has seen that. texts: how it is named to those who read, made once (exposition.py).
+    """
+
+    identity: Identity
+    zones: dict[str, list[int]] = field(factory=dict)
+    power_uw: dict[str, list[int]] = field(factory=dict)
+    usage_us: int = 0
+    ended: float | None = None
+    told: set[str] = field(factory=set)
+    texts: dict[str, str] = field(factory=dict)
+
+    def add(self, zone: str, busy_uj: int, idle_uj: int, elapsed_us: int) -> None:
+        """Energy of an interval."""
+        both = self.zones.get(zone)
+        if both is None:
+            self.zones[zone] = [busy_uj, idle_uj]
+        else:
+            both[0] += busy_uj
+            both[1] += idle_uj
+        power = self.power_uw.setdefault(zone, [0, 0])
+        power[0] += busy_uj * 1_000_000 // elapsed_us
+        power[1] += idle_uj * 1_000_000 // elapsed_us
+
+
+@define(eq=False)
+class MeterAccount:
+    """Of one meter. power_uw: over the last interval; busy_uw: the busy part of it. faults: how often, by code."""
+
+    uj: int = 0
+    busy_uj: int = 0
+    system_uj: int = 0
+    unattributed_uj: int = 0
+    power_uw: int | None = None
+    busy_uw: int = 0
+    up: bool = False
+    faults: dict[str, int] = field(factory=dict)
+
+    def add(self, part: MeterEnergy, elapsed_us: int, *, read: bool) -> None:
+        """An interval."""
+        busy = part.busy_uj
+        self.uj += part.uj
+        self.busy_uj += busy
+        self.system_uj += part.system_uj
+        self.unattributed_uj += part.unattributed_uj
+        self.up = read
+        self.power_uw = part.uj * 1_000_000 // elapsed_us if read else None
+        self.busy_uw = busy * 1_000_000 // elapsed_us
+        if part.fault is not None:
+            self.faults[part.fault.value] = self.faults.get(part.fault.value, 0) + 1
+
+
+@define(eq=False)
+class Ledger:
+    """All accounts of a node. pods: by UID; pools: by pool and profile."""
+
+    meters: dict[str, MeterAccount] = field(factory=dict)
+    containers: dict[str, Account] = field(factory=dict)
+    pods: dict[str, Account] = field(factory=dict)
+    pools: dict[tuple[str, str], Account] = field(factory=dict)
+
+    def add(self, report: EnergyReport, identities: Mapping[str, Identity], readings: Mapping[str, int | None], now: float) -> None:
+        """Book an interval. identities: of the containers that are there; now: monotonic seconds."""
+        self._meet(identities, now)
+        if report.elapsed_us <= 0:
+            return
+        for accounts in (self.containers.values(), self.pods.values(), self.pools.values()):
+            for account in accounts:
+                account.power_uw = {}
+        self._book_time(report.usage_us)
+        for part in report.meters:
+            self.meters.setdefault(part.meter.id, MeterAccount()).add(part, report.elapsed_us, read=readings.get(part.meter.id) is not None)
+            self._book(part.meter.zone, part.busy, part.idle, report.elapsed_us)
+        self._book("other", _other_part(report.meters), {}, report.elapsed_us)
+        for name in self.meters.keys() - {part.meter.id for part in report.meters}:
+            meter = self.meters[name]
+            meter.up, meter.power_uw, meter.busy_uw = False, None, 0
+
+    def forget_told(self, readers: Iterable[str], now: float, *, keep_s: float) -> None:
+        """Let go of those who are gone once every reader has seen that, or so many seconds have passed, or they are too many."""
+        wanted = set(readers)
+        for accounts in (self.containers, self.pods):
+            ended = [(account.ended, name) for name, account in accounts.items() if account.ended is not None]
+            too_many = {name for _, name in sorted(ended)[: max(0, len(ended) - MOST_ENDED)]}
+            for since, name in ended:
+                told = bool(wanted) and wanted <= accounts[name].told
+                if told or now - since >= keep_s or name in too_many:
+                    del accounts[name]
+
+    def _meet(self, identities: Mapping[str, Identity], now: float) -> None:
+        """Accounts for those who are new; those who are gone are marked."""
+        pods = set()
+        for name, identity in identities.items():
+            account = self.containers.get(name)
+            if account is None:
+                self.containers[name] = Account(identity)
+            else:
+                _rename(account, identity)
+            uid = identity.pod_uid
+            if uid:
+                pods.add(uid)
+                pod = self.pods.get(uid)
+                if pod is None:
+                    self.pods[uid] = Account(_pod_of(identity))
+                elif identity.pod and (pod.identity.pod != identity.pod or pod.ended is not None):
+                    _rename(pod, _pod_of(identity))
+        _mark_ended(self.containers, identities.keys(), now)
+        _mark_ended(self.pods, pods, now)
+
+    def _book_time(self, used_us: Mapping[str, int]) -> None:
+        for name, used in used_us.items():
+            account = self.containers.get(name)
+            if account is not None:
+                account.usage_us += used
+                pod = self.pods.get(account.identity.pod_uid)
+                if pod is not None:
+                    pod.usage_us += used
+
+    def _book(self, zone: str, busy: Mapping[str, int], idle: Mapping[str, int], elapsed_us: int) -> None:
+        for name in busy.keys() | idle.keys():
+            account = self.containers.get(name)
+            if account is None:
+                continue
+            identity, amounts = account.identity, (busy.get(name, 0), idle.get(name, 0))
+            account.add(zone, *amounts, elapsed_us)
+            pod = self.pods.get(identity.pod_uid)
+            if pod is not None:
+                pod.add(zone, *amounts, elapsed_us)
+            pool = self.pools.get((identity.pool, identity.profile))
+            if pool is None:
+                pool = self.pools[identity.pool, identity.profile] = Account(Identity("", pool=identity.pool, profile=identity.profile))
+            pool.add(zone, *amounts, elapsed_us)
+
+    def as_document(self) -> dict[str, Any]:
+        """All of it as a mapping."""
+        return {
+            "meters": {name: asdict(item) for name, item in self.meters.items()},
+            "containers": [_document(item) for item in self.containers.values()],
+            "pods": [_document(item) for item in self.pods.values()],
+            "pools": [_document(item) for item in self.pools.values()],
+        }
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any], now: float) -> "Ledger":
+        """The same, read. Errors: ValueError, TypeError, KeyError for what is none."""
+        made = cls({str(name): MeterAccount(**item) for name, item in document["meters"].items()})
+        for item in document["containers"]:
+            account = _account(item, now)
+            made.containers[account.identity.id] = account
+        for item in document["pods"]:
+            account = _account(item, now)
+            made.pods[account.identity.pod_uid] = account
+        for item in document["pools"]:
+            account = _account(item, None)
+            made.pools[account.identity.pool, account.identity.profile] = account
+        return made
+
+
+def _rename(account: Account, identity: Identity) -> None:
+    """It is there, under this name."""
+    if account.ended is not None or (account.identity is not identity and account.identity != identity):
+        account.identity, account.ended = identity, None
+        account.texts.clear()
+
+
+def _pod_of(identity: Identity) -> Identity:
+    return Identity("", "", identity.namespace, identity.pod, identity.pod_uid, "", identity.pool, identity.profile)
+
+
+def _mark_ended(accounts: Mapping[str, Account], there: Iterable[str], now: float) -> None:
+    for name in accounts.keys() - set(there):
+        account = accounts[name]
+        if account.ended is None:
+            account.ended, account.power_uw = now, {}
+            account.told.clear()
+            account.texts.clear()
+
+
+def _other_part(parts: Iterable[MeterEnergy]) -> dict[str, int]:
+    """Consumer → energy of the platform beside packages and memory; empty where nothing measures the platform."""
+    whole: dict[str, int] = {}
+    inner: dict[str, int] = {}
+    known = tuple(parts)
+    platform = next((zone for zone in _WHOLE if any(part.meter.zone == zone for part in known)), "")
+    for part in known:
+        into = whole if part.meter.zone == platform else inner if part.meter.zone in _PARTS else None
+        if into is not None:
+            for name, uj in part.busy.items():
+                into[name] = into.get(name, 0) + uj
+    return {name: uj - inner.get(name, 0) for name, uj in whole.items() if uj > inner.get(name, 0)}
+
+
+def _document(account: Account) -> list[Any]:
+    return [account.identity.fields(), account.zones, account.usage_us]
+
+
+def _account(document: Sequence[Any], now: float | None) -> Account:
+    """An account, as of one that is gone until it is met again."""
+    fields, zones, used = document
+    kept = {str(zone): [int(busy), int(idle)] for zone, (busy, idle) in zones.items()}
+    return Account(Identity(*(str(text) for text in fields)), kept, usage_us=int(used), ended=now)

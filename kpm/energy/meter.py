@@ -1,0 +1,257 @@
+"""The measuring of a node: a look every few seconds, divided and booked; what a scrape gets; the totals kept over a restart.
+
+One thread measures; scrapes read under a lock. Monotonic clock throughout.
+"""
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from attrs import define, evolve, field, frozen
+
+from kpm.energy.exposition import Exposed, Family, expose, labels, render
+from kpm.energy.kept import Kept, dump, load, write
+from kpm.energy.ledger import Ledger
+from kpm.energy.names import Identity, Known, identify
+from kpm.energy.processes import MOST_PROCESSES, Processes
+from kpm.energy.sampler import Sampler, boot_id, energy_cpus
+from kpm.energy.scrapers import Scrapers
+from kpm.errors import one_line
+from kpm.logs import Log
+from kpm_applier.counters import CounterFiles
+from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute, carry_readings
+from kpm_planner.energy_shares import EnergyCpu
+from kpm_planner.energy_standing import Standing, learn
+from kpm_planner.machine import Machine
+from kpm_planner.meters import Meter
+from kpm_planner.problems import Code
+
+#: Seconds for which the totals of containers and pods that are gone are told at most.
+KEEP_S = 600.0
+
+
+@frozen
+class EnergySettings:
+    """What is measured and told. interval: seconds; state: file of the totals, "" for none."""
+
+    levels: tuple[str, ...] = ("node", "pod", "container")
+    names: tuple[str, ...] = ("kpm", "kepler")
+    idle: str = "owner"
+    interval: float = 10.0
+    most_series: int = 20_000
+    state: str = ""
+    proc: str = "/proc"
+
+
+@frozen
+class View:
+    """What is known of the node beside the meters: its machine, and its containers by id and pods by UID."""
+
+    machine: Machine = Machine()
+    cpus: tuple[EnergyCpu, ...] = ()
+    containers: Mapping[str, Known] = field(factory=dict)
+    pods: Mapping[str, Identity] = field(factory=dict)
+
+
+@define(eq=False)
+class EnergyMeter:
+    """Measures one node. node: its name."""
+
+    node: str
+    settings: EnergySettings
+    sampler: Sampler
+    log: Log
+    build: str = ""
+    ledger: Ledger = field(factory=Ledger)
+    scrapers: Scrapers = field(factory=Scrapers)
+    last: EnergyReport = EnergyReport(0)
+    _view: View = View()
+    _before: Sample | None = None
+    _standing: dict[str, Standing] = field(factory=dict)
+    _identities: dict[str, Known] = field(factory=dict)
+    _processes: Processes | None = None
+    _lock: threading.Lock = field(factory=threading.Lock)
+    _stop: threading.Event = field(factory=threading.Event)
+    _thread: threading.Thread | None = None
+    _boot: str = ""
+    _problems: frozenset[tuple[str, str]] = frozenset()
+    _samples: int = 0
+    _seconds: float = 0.0
+    _restored: bool = False
+    _told: tuple[str, ...] = ()
+
+    def start(self) -> None:
+        """Measure from a thread of its own until `stop`."""
+        self._thread = threading.Thread(target=self._run, name="energy", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon, with the totals kept."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+
+    def follow(self, machine: Machine, containers: Mapping[str, Known], pods: Mapping[str, Identity]) -> None:
+        """What is known of the node from now on."""
+        cpus = self._view.cpus if self._view.machine is machine else energy_cpus(machine)
+        self._view = View(machine, cpus, containers, pods)
+
+    def sample(self) -> EnergyReport:
+        """One look: read, divide, book, keep."""
+        started = time.monotonic()
+        if not self._restored:
+            self._restore()
+        view = self._view
+        current = self.sampler.take(view.machine, view.cpus)
+        meters = self.sampler.meters
+        known = self._known(view)
+        used = None if self._processes is None else self._processes.sample()
+        report = EnergyReport(0)
+        with self._lock:
+            before = self._before
+            if before is not None:
+                allocation = EnergyAllocation(meters, view.cpus, {name: item.consumer for name, item in known.items()})
+                standing = {meter.id: uw for meter in meters if (uw := self._standing.get(meter.id, Standing()).uw()) is not None}
+                policy = EnergyPolicy(self.settings.idle, self.sampler.weights, standing)
+                report = attribute(before, current, allocation, policy)
+            if report.elapsed_us or before is None:
+                self._book(report, current, {name: item.identity for name, item in known.items()})
+                if used is not None and self._processes is not None:
+                    self._processes.book(report, used)
+                self._before = current if before is None else evolve(current, readings=carry_readings(before, current))
+            self._samples += 1
+        self._say_problems(meters, report)
+        self._keep()
+        self._seconds = time.monotonic() - started
+        return report
+
+    def metrics(self, reader: str) -> bytes:
+        """What a scrape from an address gets."""
+        with self._lock:
+            now = time.monotonic()
+            self.scrapers.came(reader, now)
+            families, left_out = expose(self._exposed())
+            self._told = left_out
+            count = sum(len(family.lines) for family in families)
+            text = render([*families, *self._own(count, left_out)])
+            for accounts in (self.ledger.containers, self.ledger.pods):
+                for account in accounts.values():
+                    if account.ended is not None:
+                        account.told.add(reader)
+            self.ledger.forget_told(self.scrapers.active(now), now, keep_s=KEEP_S)
+        return text
+
+    @property
+    def problems(self) -> frozenset[tuple[str, str]]:
+        """Code and text of what keeps energy from being measured."""
+        return self._problems
+
+    def _run(self) -> None:
+        while not self._stop.wait(0 if self._before is None and self._view.cpus else self.settings.interval if self._view.cpus else 0.5):
+            if not self._view.cpus:
+                continue
+            try:
+                self.sample()
+            except Exception:  # a sample that fails in a way nobody thought of costs only itself
+                self.log.exception("energy not measured")
+                self._stop.wait(self.settings.interval)
+        self._keep()
+        self.sampler.close()
+
+    def _known(self, view: View) -> dict[str, Known]:
+        """The containers that are there, and who they are."""
+        return {found.id: identify(found, view.containers, view.pods) for found in self.sampler.containers.values()}
+
+    def _book(self, report: EnergyReport, current: Sample, identities: Mapping[str, Identity]) -> None:
+        now = time.monotonic()
+        self.last = report
+        self.ledger.add(report, identities, current.readings, now)
+        self.ledger.forget_told((), now, keep_s=KEEP_S)
+        for part in report.meters:
+            if part.fault is None and part.uj:
+                self._standing[part.meter.id] = learn(self._standing.get(part.meter.id, Standing()), part.uj, part.load, report.elapsed_us)
+
+    def _exposed(self) -> Exposed:
+        busy, idle = sum(self.last.busy_us.values()), sum(self.last.idle_us.values())
+        processes = {} if self._processes is None else self._processes.accounts
+        return Exposed(
+            self.node, self.settings.levels, self.settings.names, self.settings.most_series, self.ledger, self.sampler.meters, processes,
+            busy / (busy + idle) if busy + idle else None, _cpu_info(self._view), self.build,
+        )  # fmt: skip
+
+    def _own(self, series: int, left_out: Iterable[str]) -> list[Family]:
+        """What the measuring tells of itself."""
+        absent = [(source, why) for source, why in self.sampler.found.absent]
+        present = sorted({meter.source for meter in self.sampler.meters})
+        return [
+            Family("kpm_energy_source_present", "gauge", "Whether a source of energy readings is there, and why not.",
+                   [f"kpm_energy_source_present{{{labels(source=source, reason='')}}} 1\n" for source in present]
+                   + [f"kpm_energy_source_present{{{labels(source=source, reason=why)}}} 0\n" for source, why in absent if source not in present]),
+            Family("kpm_energy_problems", "gauge", "Problems that keep energy from being measured, by code.",
+                   [f"kpm_energy_problems{{{labels(code=code)}}} {count}\n" for code, count in sorted(Counter(code for code, _ in self._problems).items())]),
+            Family("kpm_energy_samples_total", "counter", "Looks at the meters.", [f"kpm_energy_samples_total {self._samples}\n"]),
+            Family("kpm_energy_sample_seconds", "gauge", "How long the last look took.", [f"kpm_energy_sample_seconds {self._seconds!r}\n"]),
+            Family("kpm_energy_series", "gauge", "Energy series that are told.", [f"kpm_energy_series {series}\n"]),
+            Family("kpm_energy_level_left_out", "gauge", "Levels that are left out because there would be more than maxSeries.",
+                   [f"kpm_energy_level_left_out{{{labels(level=level)}}} 1\n" for level in left_out]),
+        ]  # fmt: skip
+
+    def _say_problems(self, meters: Iterable[Meter], report: EnergyReport) -> None:
+        """One log line for each problem that is new."""
+        found = {(part.fault.value, f"{part.meter.id}: {part.meter.zone} of {part.meter.place}") for part in report.meters if part.fault is not None}
+        if not tuple(meters):
+            found.add((Code.ENERGY_NO_METER.value, "; ".join(f"{source}: {why}" for source, why in self.sampler.found.absent)))
+        if self.sampler.dropped_cgroups:
+            found.add((Code.ENERGY_CGROUPS.value, f"{self.sampler.dropped_cgroups} containers are not measured one by one"))
+        if self._processes is not None and self._processes.dropped:
+            found.add((Code.ENERGY_CGROUPS.value, f"{self._processes.dropped} processes beyond {MOST_PROCESSES} are not told one by one"))
+        found |= {(Code.ENERGY_UNREADABLE.value, f"{source}: {why}") for source, why in self.sampler.faults.items()}
+        found |= {(Code.ENERGY_SERIES.value, f"level {level} is left out") for level in self._told}
+        found |= {item for item in self._problems if item[0] == Code.ENERGY_STATE.value}
+        for code, text in sorted(found - self._problems):
+            self.log.warning("energy", code=code, reason=one_line(text))
+        self._problems = frozenset(found)
+
+    def _restore(self) -> None:
+        """Go on from the totals of this boot; whatever is wrong with them, begin at 0."""
+        self._restored = True
+        self._boot = boot_id(self.settings.proc)
+        if "process" in self.settings.levels:
+            with contextlib.suppress(OSError):
+                self._processes = Processes(CounterFiles(self.settings.proc))
+        self.log.info("measuring energy", interval=self.settings.interval, state=self.settings.state)
+        if self.settings.state:
+            try:
+                kept = load(self.settings.state, self._boot, time.monotonic())
+            except (OSError, ValueError) as failure:
+                self._state_fails(failure)
+            else:
+                self.ledger, self._before, self._standing = kept.ledger, kept.sample, dict(kept.standing)
+
+    def _keep(self) -> None:
+        """Write the totals."""
+        if not self.settings.state or self._before is None:
+            return
+        with self._lock:
+            content = dump(Kept(self.ledger, self._before, self._standing), self._boot)
+        try:
+            write(self.settings.state, content)
+        except OSError as failure:
+            self._state_fails(failure)
+
+    def _state_fails(self, failure: Exception) -> None:
+        item = (Code.ENERGY_STATE.value, f"{self.settings.state}: {one_line(failure)}")
+        if item not in self._problems:
+            self._problems |= {item}
+            self.log.warning("energy", code=item[0], reason=item[1])
+
+
+def _cpu_info(view: View) -> tuple[str, ...]:
+    model = view.machine.cpu_model or ""
+    return tuple(
+        labels(processor=str(cpu.id), vendor_id="", model_name=model, physical_id=str(cpu.package or 0), core_id="" if cpu.core is None else str(cpu.core))
+        for cpu in view.machine.cpus
+        if cpu.online
+    )

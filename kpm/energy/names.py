@@ -1,0 +1,75 @@
+"""Who a container is, in the words of Kubernetes, and what the plan gives it."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from attrs import evolve, frozen
+
+from kpm.energy.containers import ContainerPath
+from kpm_planner.allocation import ContainerCpus
+from kpm_planner.energy_shares import Consumer
+from kpm_planner.intent import Pod
+from kpm_planner.plan import CpuGroup
+from kpm_planner.pools import Pool
+
+
+@frozen
+class Identity:
+    """A container. Empty texts where nothing is known: a container outside of pods has a runtime and an id only."""
+
+    id: str
+    runtime: str = ""
+    namespace: str = ""
+    pod: str = ""
+    pod_uid: str = ""
+    name: str = ""
+    pool: str = ""
+    profile: str = ""
+
+    def fields(self) -> tuple[str, ...]:
+        """All of it, in order."""
+        return (self.id, self.runtime, self.namespace, self.pod, self.pod_uid, self.name, self.pool, self.profile)
+
+
+@frozen
+class Known:
+    """What the cluster says of a container. consumer: the CPUs that it owns, and its request."""
+
+    identity: Identity
+    consumer: Consumer = Consumer()
+
+
+def known_containers(pods: Iterable[Pod], reported: Iterable[ContainerCpus], groups: Collection[CpuGroup]) -> tuple[dict[str, Known], dict[str, Identity]]:
+    """Container id → what is known of it, and pod UID → the pod, for those of its containers that are not in its status yet.
+
+    reported: the CPUs that the kubelet has given to containers, exclusively. groups: of the plan, for the profiles.
+    """
+    owned = {(item.namespace, item.pod, item.container): item.cpus for item in reported if item.cpus}
+    profiles = {(group.container.uid, group.container.name): group.profile or "" for group in groups if group.container is not None}
+    shared = next((group.profile or "" for group in groups if group.pool is Pool.SHARED), "")
+    containers: dict[str, Known] = {}
+    by_uid: dict[str, Identity] = {}
+    for pod in pods:
+        namespace = pod.meta.namespace or "default"
+        base = Identity("", "", namespace, pod.meta.name, pod.meta.uid, "", Pool.SHARED.value, shared)
+        by_uid[pod.meta.uid] = base
+        for container in pod.containers:
+            runtime, _, number = container.id.partition("://")
+            cpus = owned.get((namespace, pod.meta.name, container.name), frozenset())
+            identity = evolve(base, id=number, runtime=runtime, name=container.name)
+            if cpus:
+                identity = evolve(identity, pool=Pool.EXCLUSIVE.value, profile=profiles.get((pod.meta.uid, container.name), ""))
+            request = container.cpu[0]
+            containers[number] = Known(identity, Consumer(cpus, 0 if request is None else round(request * 1000)))
+    containers.pop("", None)
+    return containers, by_uid
+
+
+def identify(found: ContainerPath, containers: Mapping[str, Known], pods: Mapping[str, Identity]) -> Known:
+    """Who a cgroup's container is: by its id, else by its pod; else the id alone."""
+    known = containers.get(found.id)
+    if known is not None:
+        return known
+    base = pods.get(found.pod_uid)
+    if base is not None:
+        return Known(evolve(base, id=found.id, runtime=found.runtime))
+    return Known(Identity(found.id, found.runtime, pod_uid=found.pod_uid))

@@ -1,0 +1,119 @@
+"""CPU time of cgroups: the tree of version 2, of version 1, and of both side by side.
+
+A cgroup's own counter holds the time of every process that was ever in it, however short its life, to the µs
+(kernel documentation, cgroup-v2 cpu.stat and cgroup-v1 cpuacct).
+"""
+
+from collections.abc import Callable
+
+from attrs import define, field, frozen
+
+from kpm_applier.counters import CounterFiles
+
+#: More cgroups than these are not looked at, and none below so many others.
+MOST_CGROUPS, _DEEPEST = 10_000, 24
+_V1 = ("cpu,cpuacct", "cpuacct", "cpuacct,cpu")
+
+
+@frozen
+class Layout:
+    """Where CPU time is. base: folder of the tree below the root, "" for the root itself; file: of each cgroup."""
+
+    version: int
+    base: str
+    file: str
+
+
+def layout_of(files: CounterFiles) -> Layout | None:
+    """The layout of a cgroup file system. Where both versions are mounted, version 1 has the containers."""
+    names = set(files.names(""))
+    if "cgroup.controllers" in names:
+        return Layout(2, "", "cpu.stat")
+    for name in _V1:
+        if "cpuacct.usage" in files.names(name):
+            return Layout(1, name, "cpuacct.usage")
+    return Layout(2, "unified", "cpu.stat") if "cgroup.controllers" in files.names("unified") else None
+
+
+@define
+class Cgroups:
+    """The cgroups of a machine that are wanted. wanted: whether a path, below the tree's base, is one whose time counts."""
+
+    files: CounterFiles
+    layout: Layout
+    wanted: Callable[[str], bool]
+    paths: tuple[str, ...] = ()
+    dropped: int = 0
+    _links: dict[str, int | None] = field(factory=dict)
+    _lost: bool = True
+
+    def look(self, *, anew: bool = False) -> bool:
+        """Find them again where a folder has got or lost others, or one of them is gone; whether that was so."""
+        if not anew and not self._lost and all(count is not None and self.files.links(folder) == count for folder, count in self._links.items()):
+            return False
+        found, above = self._walk()
+        self.dropped = max(0, len(found) - MOST_CGROUPS)
+        self.paths = tuple(sorted(found)[:MOST_CGROUPS])
+        self.files.keep_only((self._file(path) for path in self.paths), ())
+        self._links = {folder: self.files.links(folder) for folder in above}
+        self._lost = False
+        return True
+
+    def usage_us(self) -> dict[str, int]:
+        """Path → CPU time since the cgroup was made, µs; without those that are gone or say no number."""
+        found = {}
+        read, version = self.files.read_all, self.layout.version
+        for path, content in zip(self.paths, read([self._file(path) for path in self.paths], 64), strict=True):
+            if isinstance(content, OSError):
+                self._lost = True
+                continue
+            used = parse_usage(content, version)
+            if used is not None:
+                found[path] = used
+        return found
+
+    def _file(self, path: str) -> str:
+        return f"{_joined(self.layout.base, path)}/{self.layout.file}"
+
+    def _walk(self) -> tuple[list[str], list[str]]:
+        """The wanted ones that hold no other wanted one, and the folders to watch: those above wanted ones."""
+        found: dict[str, None] = {}
+        watched: dict[str, None] = {"": None}
+        waiting = [("", "", 0)]
+        seen = 0
+        while waiting and seen <= 2 * MOST_CGROUPS:
+            path, holder, depth = waiting.pop()
+            for name in self.files.folders(_joined(self.layout.base, path)) if depth < _DEEPEST else ():
+                seen += 1
+                child = _joined(path, name)
+                inside = holder
+                if self.wanted(child):
+                    found.pop(holder, None)  # a node in a container: its containers count, not it
+                    found[child] = None
+                    inside = child
+                    _watch_above(path, watched)
+                waiting.append((child, inside, depth + 1))
+        return list(found), [_joined(self.layout.base, folder) for folder in watched]
+
+
+def _watch_above(path: str, watched: dict[str, None]) -> None:
+    while path and path not in watched:
+        watched[path] = None
+        path = path.rpartition("/")[0]
+
+
+def parse_usage(content: bytes, version: int) -> int | None:
+    """CPU time in µs out of cpu.stat (version 2) or cpuacct.usage (version 1, ns); None for what is no number.
+
+    >>> parse_usage(b"usage_usec 1500\\nuser_usec 1000\\n", 2), parse_usage(b"1500999\\n", 1), parse_usage(b"usage_usec -1\\n", 2)
+    (1500, 1500, None)
+    """
+    if version == 1:
+        digits = content.strip()
+        return int(digits) // 1000 if digits.isdigit() else None
+    name, _, digits = content.partition(b"\n")[0].partition(b" ")
+    return int(digits) if name == b"usage_usec" and digits.isdigit() else None
+
+
+def _joined(*parts: str) -> str:
+    return "/".join(part for part in parts if part)

@@ -1,0 +1,133 @@
+"""Files of procfs and cgroupfs, read again and again through kept descriptors; folders, and whether one has got others below it.
+
+Beside sysfs.py the only module that opens what counts. Paths come from listings of the root itself; a link at their end is
+not followed. Nothing is ever written.
+"""
+
+import contextlib
+import errno
+import os
+import resource
+from collections.abc import Iterable, Sequence
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FOLDER = _READ | os.O_DIRECTORY
+_PAGE = 4096
+#: Descriptors left to the rest of the process.
+_SPARE = 512
+
+
+class CounterFiles:
+    """A tree below `root`. Errors: NotADirectoryError where it is none."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.realpath(root)
+        if not root or not os.path.isdir(self.root):
+            raise NotADirectoryError(errno.ENOTDIR, "is not a folder", root)
+        self._files: dict[str, int] = {}
+        self._folders: dict[str, int] = {}
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft < hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._most = hard - _SPARE
+
+    def read(self, path: str, size: int = _PAGE) -> bytes:
+        """The beginning of a file. Errors: OSError, with ENODEV or ESRCH for one whose cgroup or process is gone."""
+        descriptor = self._files.get(path)
+        if descriptor is None:
+            descriptor = os.open(f"{self.root}/{path}", _READ)
+            if len(self._files) + len(self._folders) >= self._most:
+                try:
+                    return os.read(descriptor, size)
+                finally:
+                    os.close(descriptor)
+            self._files[path] = descriptor
+        return os.pread(descriptor, size, 0)
+
+    def read_whole(self, path: str) -> bytes:
+        """A file however long it is, up to a megabyte."""
+        content = self.read(path, 1 << 16)
+        return content if len(content) < _PAGE else self._rest(path, content)
+
+    def _rest(self, path: str, content: bytes) -> bytes:
+        descriptor = self._files.get(path)
+        while descriptor is not None and len(content) < 1 << 20:
+            more = os.pread(descriptor, 1 << 16, len(content))
+            if not more:
+                break
+            content += more
+        return content
+
+    def read_all(self, paths: Sequence[str], size: int = _PAGE) -> list[bytes | OSError]:
+        """The beginnings of many files, or why they cannot be read."""
+        found: list[bytes | OSError] = []
+        kept, pread = self._files, os.pread
+        for path in paths:
+            try:
+                descriptor = kept.get(path)
+                found.append(self.read(path, size) if descriptor is None else pread(descriptor, size, 0))
+            except OSError as failure:
+                found.append(failure)
+        return found
+
+    def read_once(self, path: str, size: int = _PAGE) -> bytes:
+        """The beginning of a file that is not kept open. Errors: OSError."""
+        descriptor = os.open(f"{self.root}/{path}", _READ)
+        try:
+            return os.read(descriptor, size)
+        finally:
+            os.close(descriptor)
+
+    def link(self, path: str) -> str:
+        """Where a link leads, as text; "" where it cannot be read. It is not followed."""
+        try:
+            return os.readlink(f"{self.root}/{path}")
+        except OSError:
+            return ""
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """Names in a folder, none where it cannot be read."""
+        try:
+            return tuple(os.listdir(f"{self.root}/{path}"))
+        except OSError:
+            return ()
+
+    def folders(self, path: str) -> tuple[str, ...]:
+        """Names of the folders in a folder; links are none."""
+        try:
+            with os.scandir(f"{self.root}/{path}") as entries:
+                return tuple(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        except OSError:
+            return ()
+
+    def links(self, path: str) -> int | None:
+        """How many folders a folder has, as its link count tells; None where the file system does not count, or the folder is gone."""
+        try:
+            descriptor = self._folders.get(path)
+            if descriptor is None:
+                descriptor = self._folders[path] = os.open(f"{self.root}/{path}", _FOLDER)
+            count = os.fstat(descriptor).st_nlink
+        except OSError:
+            return None
+        return count if count > 1 else None
+
+    def keep_only(self, files: Iterable[str], folders: Iterable[str]) -> None:
+        """Close every descriptor but these."""
+        _close(self._files, files)
+        _close(self._folders, folders)
+
+    def drop(self, path: str) -> None:
+        """Close one file."""
+        descriptor = self._files.pop(path, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Close all."""
+        self.keep_only((), ())
+
+
+def _close(kept: dict[str, int], wanted: Iterable[str]) -> None:
+    for path in kept.keys() - set(wanted):
+        with contextlib.suppress(OSError):
+            os.close(kept.pop(path))

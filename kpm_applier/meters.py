@@ -1,0 +1,216 @@
+"""The energy meters of a machine: found by name, told once where two show the same energy, and read.
+
+RAPL zones of the powercap framework; amd_energy and amd_hsmp_hwmon by socket where RAPL has no packages; other power and
+energy inputs of hwmon; a battery that is being emptied. Graphics processors are left out. Read only.
+Sources: kernel documentation of powercap, hwmon and power_supply; user-asks 33 to 38.
+"""
+
+import re
+from collections.abc import Iterable
+
+from attrs import define, evolve, field, frozen
+
+from kpm_applier.attributes import POWERCAP_ROOTS
+from kpm_applier.host import Host
+from kpm_applier.reader import Reader
+from kpm_planner.meters import Meter
+
+_TOP = re.compile(r"package-([0-9]{1,5})(?:-die-([0-9]{1,5}))?")
+_PSYS = re.compile(r"psys(?:-[0-9]{1,5})?")
+_SUB = frozenset({"core", "uncore", "dram"})
+_SOCKET = re.compile(r"Esocket([0-9]{1,5})")
+_HWMON, _SUPPLY = "class/hwmon", "class/power_supply"
+#: Chips whose power is no CPU's or machine's: graphics processors, disks, USB-C ports.
+_OTHERS = frozenset({"amdgpu", "nouveau", "i915", "xe", "nvme", "drivetemp", "ucsi_source_psy"})
+_INPUT = re.compile(r"power([0-9]{1,3})_(average|input)|energy([0-9]{1,3})_input")
+#: Where each source is asked for, in the order of preference for what a package uses.
+SOURCES = ("rapl", "amd_energy", "amd_hsmp_hwmon", "hwmon", "battery")
+
+
+@frozen
+class FoundMeters:
+    """What was found. absent: source → why there is none of it."""
+
+    meters: tuple[Meter, ...] = ()
+    absent: tuple[tuple[str, str], ...] = ()
+
+
+def discover_meters(host: Host) -> FoundMeters:
+    """All meters of a host."""
+    reader = Reader(host, {}, {})
+    rapl, why = _rapl(host, reader)
+    chips = [(f"{_HWMON}/{entry}", reader.text(f"{_HWMON}/{entry}/name") or "") for entry in sorted(reader.names(_HWMON), key=lambda name: (len(name), name))]
+    found = list(rapl)
+    absent = [] if rapl else [("rapl", why)]
+    for source, meters in (("amd_energy", _amd_energy(reader, chips)), ("amd_hsmp_hwmon", _amd_sockets(reader, chips))):
+        if not meters:
+            absent.append((source, f"no hwmon chip {source}"))
+        elif any(meter.zone == "package" for meter in found):
+            absent.append((source, "the packages are measured already"))
+        else:
+            found += meters
+    others = _others(reader, chips)
+    absent += [] if others else [("hwmon", "no other power or energy input")]
+    battery = _battery(reader)
+    absent += [] if battery else [("battery", "no battery that tells its power")]
+    return FoundMeters((*found, *others, *battery), tuple(absent))
+
+
+def _rapl(host: Host, reader: Reader) -> tuple[tuple[Meter, ...], str]:
+    zones = _zones(reader, "intel-rapl")
+    found = [meter for folder in zones for meter in _zone_meters(reader, folder)]
+    if not any(meter.zone == "package" for meter in found):  # the memory-mapped twin shows the same energy: only where it is alone
+        found += [meter for folder in _zones(reader, "intel-rapl-mmio") for meter in _zone_meters(reader, folder)]
+    if not found:
+        return (), "no energy counter below /sys/class/powercap" if not zones else f"{zones[0]}/energy_uj cannot be read"
+    return tuple(sorted(_without_mirrors(host, found), key=lambda meter: (meter.zone, meter.place, meter.id))), ""
+
+
+def _zones(reader: Reader, control: str) -> list[str]:
+    """The folders of a control type's top-level zones."""
+    pattern = re.compile(rf"{control}:[0-9]{{1,5}}")
+    for root in (f"{POWERCAP_ROOTS[0]}/{control}", POWERCAP_ROOTS[1]):
+        folders = [f"{root}/{entry}" for entry in reader.names(root) if pattern.fullmatch(entry)]
+        if folders:
+            return folders
+    return []
+
+
+def _zone_meters(reader: Reader, folder: str) -> list[Meter]:
+    """A zone's own meter and those of its parts."""
+    name = reader.text(f"{folder}/name") or ""
+    named = _TOP.fullmatch(name)
+    if named is None:
+        top = _counter(reader, folder, "psys") if _PSYS.fullmatch(name) else None
+        return [] if top is None else [top]
+    package, die = int(named[1]), None if named[2] is None else int(named[2])
+    own = _counter(reader, folder, "package", package, die)
+    found = [] if own is None else [own]
+    for part in _parts(reader, folder):
+        zone = reader.text(f"{part}/name") or ""
+        meter = _counter(reader, part, zone, package, die) if zone in _SUB else None
+        found += [] if meter is None else [meter]
+    return found
+
+
+def _parts(reader: Reader, folder: str) -> list[str]:
+    """Folders of a zone's parts: in it, or beside it where a dump has links alone."""
+    parent, _, entry = folder.rpartition("/")
+    pattern = re.compile(rf"{re.escape(entry)}:[0-9]{{1,5}}")
+    inside = [f"{folder}/{name}" for name in reader.names(folder) if pattern.fullmatch(name)]
+    return inside or [f"{parent}/{name}" for name in reader.names(parent) if pattern.fullmatch(name)]
+
+
+def _counter(reader: Reader, folder: str, zone: str, package: int | None = None, die: int | None = None) -> Meter | None:
+    """A RAPL counter; None where there is no such file. One that cannot be read now, or holds no number, is a meter all the same."""
+    path = f"{folder}/energy_uj"
+    reader.managed(path)
+    if reader.errors.get(path) is not None and "energy_uj" not in reader.names(folder):
+        return None
+    reach = reader.number(f"{folder}/max_energy_range_uj")
+    return Meter(path, zone, "rapl", package, die, reach if reach and reach > 0 else None)
+
+
+def _without_mirrors(host: Host, meters: Iterable[Meter]) -> list[Meter]:
+    """Without dies that show their package's one counter again (Zen and Zen 2); a package of which one is left is measured as a whole."""
+    groups: dict[tuple[str, int | None], list[Meter]] = {}
+    for meter in meters:
+        groups.setdefault((meter.zone, meter.package), []).append(meter)
+    found = []
+    for first, *others in groups.values():
+        kept = [other for other in others if first.die is None or not _same_counter(host, first, other)]
+        found += [first, *kept] if kept or not others else [evolve(first, die=None)]
+    return found
+
+
+def _same_counter(host: Host, first: Meter, other: Meter) -> bool:
+    """Read between two looks at the first, the other lies between them: no two counters that are not one do that."""
+    before, between, after = read_meters(host, (first, other, first))
+    return before is not None and between is not None and after is not None and 0 < before <= between <= after
+
+
+def _amd_energy(reader: Reader, chips: Iterable[tuple[str, str]]) -> list[Meter]:
+    """Counters of the sockets; those of single cores are no zone of their own."""
+    found = []
+    for folder, name in chips:
+        for entry in reader.names(folder) if name == "amd_energy" else ():
+            number = re.fullmatch(r"energy([0-9]{1,4})_input", entry)
+            label = _SOCKET.fullmatch(reader.text(f"{folder}/energy{number[1]}_label") or "") if number else None
+            if label:
+                found.append(Meter(f"{folder}/{entry}", "package", "amd_energy", int(label[1])))
+    return sorted(found, key=lambda meter: (meter.package or 0, meter.id))
+
+
+def _amd_sockets(reader: Reader, chips: Iterable[tuple[str, str]]) -> list[Meter]:
+    """One sensor a socket, in the order of the sockets."""
+    folders = [folder for folder, name in chips if name == "amd_hsmp_hwmon" and "power1_input" in reader.names(folder)]
+    return [Meter(f"{folder}/power1_input", "package", "amd_hsmp_hwmon", number, power=True) for number, folder in enumerate(folders)]
+
+
+def _others(reader: Reader, chips: Iterable[tuple[str, str]]) -> list[Meter]:
+    """Sensors of boards and power supplies. Of a sensor with average and input, the average."""
+    found: dict[tuple[str, str], Meter] = {}
+    for folder, name in chips:
+        if name in _OTHERS or name in ("amd_energy", "amd_hsmp_hwmon"):
+            continue
+        for entry in reader.names(folder):
+            match = _INPUT.fullmatch(entry)
+            if match:
+                found.setdefault((folder, f"power{match[1]}" if match[1] else entry), Meter(f"{folder}/{entry}", "platform", "hwmon", power=match[1] is not None))
+    return list(found.values())
+
+
+def _battery(reader: Reader) -> list[Meter]:
+    """The first battery that tells its power."""
+    for entry in reader.names(_SUPPLY):
+        folder = f"{_SUPPLY}/{entry}"
+        names = reader.names(folder)
+        if reader.text(f"{folder}/type") == "Battery" and ("power_now" in names or {"current_now", "voltage_now"} <= set(names)):
+            return [Meter(folder, "platform", "battery", power=True)]
+    return []
+
+
+def read_meters(host: Host, meters: Iterable[Meter]) -> list[int | None]:
+    """What each shows now, µJ or µW; None for one that cannot be read or shows no number from 0."""
+    known = tuple(meters)
+    plain = [meter.id for meter in known if meter.source != "battery"]
+    contents = dict(zip(plain, host.read_all(plain), strict=True)) if plain else {}
+    return [_emptied(Reader(host, {}, {}), meter.id) if meter.source == "battery" else _number(contents[meter.id]) for meter in known]
+
+
+def _number(content: bytes | OSError) -> int | None:
+    if isinstance(content, OSError):
+        return None
+    digits = content.strip()
+    return int(digits) if digits.isdigit() and len(digits) < 19 else None
+
+
+def _emptied(reader: Reader, folder: str) -> int | None:
+    """What a battery gives; None while it is charged, as it does not tell what the machine uses then."""
+    if reader.text(f"{folder}/status") != "Discharging":
+        return None
+    power = reader.number(f"{folder}/power_now")
+    if power is not None:
+        return abs(power)
+    current, voltage = reader.number(f"{folder}/current_now"), reader.number(f"{folder}/voltage_now")
+    return None if current is None or voltage is None else abs(current) * abs(voltage) // 1_000_000
+
+
+@define
+class MeterReader:
+    """Reads meters again and again through kept descriptors; one whose file has gone is looked for anew."""
+
+    host: Host
+    meters: tuple[Meter, ...] = ()
+    _kept: bool = field(default=False)
+
+    def read(self) -> dict[str, int | None]:
+        """Meter id → what it shows."""
+        if not self._kept:
+            self.host.keep([meter.id for meter in self.meters if meter.source != "battery"])
+            self._kept = True
+        values = dict(zip((meter.id for meter in self.meters), read_meters(self.host, self.meters), strict=True))
+        if any(values[meter.id] is None for meter in self.meters if meter.source != "battery"):
+            self.host.forget()
+            self._kept = False
+        return values

@@ -1,0 +1,79 @@
+"""Settings of the node agents, as they stand in a PowerConfig."""
+
+from attrs import field, frozen
+
+from kpm_planner.fields import described as _text
+
+
+@frozen
+class Toleration:
+    """A taint that the agent's pods tolerate, as in a pod's specification."""
+
+    key: str | None = field(default=None, metadata=_text("The taint's key; left out with operator Exists: every taint.", maxLength=316))
+    operator: str | None = field(default=None, metadata=_text("How key and value are compared. Default Equal.", enum=["Exists", "Equal"]))
+    value: str | None = field(default=None, metadata=_text("The taint's value.", maxLength=63))
+    effect: str | None = field(default=None, metadata=_text("The effect that is tolerated; left out: all.", enum=["NoSchedule", "PreferNoSchedule", "NoExecute"]))
+    toleration_seconds: int | None = field(default=None, metadata=_text("How long NoExecute is tolerated; left out: for ever."))
+
+
+METRIC_LEVELS = ("node", "pod", "container", "process")
+METRIC_NAMES = ("kpm", "kepler", "kepler-0.7")
+
+
+@frozen
+class MetricSettings:
+    """What the agents measure and tell; left out altogether, no energy is measured."""
+
+    levels: tuple[str, ...] = field(
+        default=(),
+        metadata=_text(
+            "What energy is told of; process needs /proc. Where there are more series than maxSeries, those named last are left out. Default node, pod, container.",
+            maxItems=4,
+            items={"enum": list(METRIC_LEVELS)},
+        ),
+    )
+    names: tuple[str, ...] = field(
+        default=(),
+        metadata=_text(
+            "Names of the energy metrics: our own, Kepler's present ones, those of its 0.7 line. Default kpm, kepler.", maxItems=3, items={"enum": list(METRIC_NAMES)}
+        ),
+    )
+    idle: str | None = field(
+        default=None,
+        metadata=_text(
+            "Whose idle energy is: owner, of exclusive CPUs (default); requests, beside that by CPU request; node, nobody's.", enum=["owner", "requests", "node"]
+        ),
+    )
+    interval: str | None = field(default=None, metadata=_text("How often the meters are read, 1s to 60s. Default 10s.", maxLength=16))
+    estimate: bool = field(default=False, metadata=_text("Estimate the energy of nodes that have no meter; what is estimated is labelled so."))
+    max_series: int | None = field(default=None, metadata=_text("Most energy series that a node tells. Default 20000.", minimum=100, maximum=1_000_000))
+
+
+@frozen
+class AgentSettings:
+    """Settings of the node agents."""
+
+    image: str | None = field(default=None, metadata=_text("Container image; left out: the operator's.", maxLength=512))
+    image_pull_policy: str | None = field(default=None, metadata=_text("When the image is pulled.", enum=["Always", "IfNotPresent", "Never"]))
+    tolerations: tuple[Toleration, ...] = field(default=(), metadata=_text("Taints that the agents tolerate.", maxItems=64))
+    resync_period: str | None = field(
+        default=None, metadata=_text('How often an agent looks without being told to, such as "60s". Default 60s, at least 5s.', maxLength=16)
+    )
+    repair: str | None = field(default=None, metadata=_text("What is done about values that somebody else wrote. Default write.", enum=["write", "report"]))
+    log_level: str | None = field(default=None, metadata=_text("Least severity that is logged. Default info.", enum=["debug", "info", "warning", "error"]))
+    claim_socket: str | None = field(
+        default=None, metadata=_text("Second PodResources socket below /var/lib/kubelet, of a driver that hands out CPUs through resource claims.", maxLength=255)
+    )
+    measure_only: bool = field(default=False, metadata=_text("Plan and report, but write nothing."))
+    power_caps: tuple[str, ...] = field(
+        default=(),
+        metadata=_text(
+            "What the agents may cap power with: rapl mounts /sys/devices/virtual/powercap, amd /sys/devices/platform; every node must have the folder.",
+            maxItems=2,
+            items={"enum": ["rapl", "amd"]},
+        ),
+    )
+    metrics: MetricSettings | None = field(
+        default=None, metadata=_text("Energy of node, pods and containers in /metrics; the agents then read /sys, /proc and cgroups of their node.")
+    )
+    metrics_port: int | None = field(default=None, metadata=_text("Port of /metrics, /healthz and /readyz. Default 10258.", minimum=1024, maximum=65535))

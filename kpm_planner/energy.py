@@ -1,0 +1,188 @@
+"""Who used the energy that the meters measured.
+
+Every interval and every meter adds up to the µJ: busy energy of consumers and of the system, idle energy of owners, and
+idle energy that is nobody's are together what was measured. Pure; rules and sources in docs/energy.md.
+"""
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from kpm_planner.energy_shares import UNIT, Consumer, EnergyCpu, Shares, Usage, WeightPolicy, classify, cpu_weights, shares_of
+from kpm_planner.meters import Meter, Passed, energy_between
+from kpm_planner.problems import Code
+
+IDLE_POLICIES = ("owner", "requests", "node")
+_US = 1_000_000
+
+
+@frozen
+class Sample:
+    """All that is read at one moment. Units: µs, kHz; readings: meter id → µJ or µW, None where it could not be read.
+
+    at_us: monotonic, without sleep; slept_us: how long the machine has slept since boot. busy_us, idle_us: by CPU, since
+    boot. khz: mean effective frequency of each CPU since the sample before. usage_us: CPU time of each consumer since it began.
+    """
+
+    at_us: int
+    readings: Mapping[str, int | None] = field(factory=dict, hash=False)
+    busy_us: Mapping[int, int] = field(factory=dict, hash=False)
+    idle_us: Mapping[int, int] = field(factory=dict, hash=False)
+    usage_us: Mapping[str, int] = field(factory=dict, hash=False)
+    khz: Mapping[int, int] = field(factory=dict, hash=False)
+    slept_us: int = 0
+
+
+@frozen
+class EnergyAllocation:
+    """Meters and online CPUs of a machine, and what is known of consumers: which CPUs they own, how much they ask for."""
+
+    meters: tuple[Meter, ...]
+    cpus: tuple[EnergyCpu, ...]
+    consumers: Mapping[str, Consumer] = field(factory=dict, hash=False)
+
+
+@frozen
+class EnergyPolicy:
+    """idle: who bears idle energy: owner (of exclusive CPUs, the rest nobody), requests (owners, then by CPU request), node (nobody).
+
+    standing_uw: meter id → what the meter shows with nothing running, µW; without it idle energy is the idle share of CPU time.
+    """
+
+    idle: str = "owner"
+    weights: WeightPolicy = WeightPolicy()
+    standing_uw: Mapping[str, int] = field(factory=dict, hash=False)
+
+
+@frozen
+class MeterEnergy:
+    """The energy of one meter in an interval, µJ: uj = Σ busy + system + Σ idle + unattributed.
+
+    busy, idle: by consumer, those with none left out. load: weighted busy CPUs, on average.
+    """
+
+    meter: Meter
+    uj: int = 0
+    busy: Mapping[str, int] = field(factory=dict, hash=False)
+    system_uj: int = 0
+    idle: Mapping[str, int] = field(factory=dict, hash=False)
+    unattributed_uj: int = 0
+    load: float = 0.0
+    fault: Code | None = None
+
+    @property
+    def busy_uj(self) -> int:
+        """Energy of what ran."""
+        return sum(self.busy.values()) + self.system_uj
+
+
+@frozen
+class EnergyReport:
+    """An interval. elapsed_us: 0 where nothing can be said. usage_us: CPU time by consumer in it."""
+
+    elapsed_us: int
+    meters: tuple[MeterEnergy, ...] = ()
+    usage_us: Mapping[str, int] = field(factory=dict, hash=False)
+    busy_us: Mapping[int, int] = field(factory=dict, hash=False)
+    idle_us: Mapping[int, int] = field(factory=dict, hash=False)
+
+
+def attribute(previous: Sample, current: Sample, allocation: EnergyAllocation, policy: EnergyPolicy) -> EnergyReport:
+    """Divide the energy between two samples.
+
+    Args:     previous, current: of one boot. policy: whose idle energy is, and how CPU time weighs.
+    Rules:    a meter that cannot be read costs itself only, and its energy counts when it is read again (see carry_readings);
+              a consumer that used no CPU gets no busy energy; a clock that stands still or goes back gives an empty report.
+    Laws:     tests/planner/property/test_energy.py.
+    """
+    elapsed = current.at_us - previous.at_us
+    if elapsed <= 0:
+        return EnergyReport(0)
+    ran = _usage(previous, current, allocation, policy.weights, elapsed)
+    classes = classify(allocation.consumers, frozenset(cpu.id for cpu in allocation.cpus))
+    scopes: dict[tuple[int | None, int | None], Shares] = {}
+    found = []
+    for meter in allocation.meters:
+        place = (meter.package, meter.die)
+        if place not in scopes:
+            scopes[place] = shares_of(ran, _scope(allocation.cpus, meter), classes, allocation.consumers)
+        slept = current.slept_us != previous.slept_us
+        passed = energy_between(meter, previous.readings.get(meter.id), current.readings.get(meter.id), elapsed, suspended=slept)
+        found.append(_divide(meter, passed, scopes[place], ran.consumers, policy, elapsed))
+    return EnergyReport(elapsed, tuple(found), ran.consumers, ran.busy_us, ran.idle_us)
+
+
+def carry_readings(previous: Sample, current: Sample) -> Mapping[str, int | None]:
+    """The readings to go on from: a meter that could not be read keeps its last one, so that its energy is not lost."""
+    return {name: previous.readings.get(name) if value is None or value < 0 else value for name, value in current.readings.items()}
+
+
+def _usage(previous: Sample, current: Sample, allocation: EnergyAllocation, weights: WeightPolicy, elapsed: int) -> Usage:
+    online = [cpu.id for cpu in allocation.cpus]
+    busy = {cpu: _grown(previous.busy_us.get(cpu), current.busy_us.get(cpu), elapsed) for cpu in online}
+    idle = {cpu: _grown(previous.idle_us.get(cpu), current.idle_us.get(cpu), elapsed) for cpu in online}
+    most = elapsed * max(len(online), 1)
+    used = {name: _used(previous.usage_us.get(name), current.usage_us.get(name), most) for name in allocation.consumers}
+    return Usage(allocation.cpus, used, busy, idle, cpu_weights(allocation.cpus, busy, current.khz, elapsed, weights))
+
+
+def _grown(before: int | None, after: int | None, most: int) -> int:
+    """How much a CPU's time grew; a counter that fell, as after hotplug, says nothing, and none grows by more than time does."""
+    return 0 if before is None or after is None else min(max(after - before, 0), most)
+
+
+def _used(before: int | None, after: int | None, most: int) -> int:
+    """CPU time of a consumer: all of it where it is new; one that fell is a new one of the same name; more than fits is older than it seems."""
+    if after is None:
+        return 0
+    used = after if before is None or after < before else after - before
+    return used if used <= most else 0 if before is None else most
+
+
+def _scope(cpus: tuple[EnergyCpu, ...], meter: Meter) -> frozenset[int]:
+    return frozenset(cpu.id for cpu in cpus if meter.package in (None, cpu.package) and meter.die in (None, cpu.die))
+
+
+def _divide(meter: Meter, passed: Passed, shares: Shares, used: Mapping[str, int], policy: EnergyPolicy, elapsed_us: int) -> MeterEnergy:
+    """One meter's energy: first into busy and idle, then over those who ran and those who own."""
+    from_idle = _idle_part(meter, passed.uj, shares, policy, elapsed_us)
+    from_busy = passed.uj - from_idle
+    busy = _busy_of(from_busy, shares, used)
+    idle = _idle_of(from_idle, shares, policy)
+    load = shares.weight / (UNIT * elapsed_us)
+    return MeterEnergy(meter, passed.uj, busy, from_busy - sum(busy.values()), idle, from_idle - sum(idle.values()), load, passed.fault)
+
+
+def _idle_part(meter: Meter, uj: int, shares: Shares, policy: EnergyPolicy, elapsed_us: int) -> int:
+    """What would have been used with nothing running."""
+    if not shares.weight:
+        return uj
+    standing = policy.standing_uw.get(meter.id)
+    if standing is not None:
+        return min(uj, standing * elapsed_us // _US)
+    time = shares.busy_us + shares.idle_us
+    return uj * shares.idle_us // time if time else 0
+
+
+def _busy_of(uj: int, shares: Shares, used: Mapping[str, int]) -> dict[str, int]:
+    """By consumer; what rounding leaves over is the system's."""
+    found = {}
+    for item in shares.classes:
+        part, whole = uj * item.weight, shares.weight * item.usage_us
+        if part:
+            for name in item.members:
+                share = part * used[name] // whole
+                if share:
+                    found[name] = share
+    return found
+
+
+def _idle_of(uj: int, shares: Shares, policy: EnergyPolicy) -> dict[str, int]:
+    """To owners for their own CPUs, and by request for the others, as the policy says."""
+    if not uj or not shares.cpus or policy.idle == "node":
+        return {}
+    found = {name: uj * item.cpus // (shares.cpus * len(item.members)) for item in shares.classes if item.cpus for name in item.members}
+    if policy.idle == "requests":
+        part, whole = uj * shares.shared_cpus, shares.cpus * shares.requested
+        found.update({name: part * request // whole for name, request in shares.requests.items() if whole})
+    return {name: share for name, share in found.items() if share}

@@ -1,0 +1,88 @@
+"""Meters of energy as values, and how much passed through one between two readings.
+
+Units: µJ, µW, µs. Source: kernel documentation of powercap and hwmon; user-asks 33 and 34.
+"""
+
+from attrs import frozen
+
+from kpm_planner.problems import Code
+
+_US = 1_000_000
+
+#: The most that can pass through a meter, µW; above that a reading is wrong. No package of today comes near.
+MOST_UW = {"package": 2_000 * _US, "core": 2_000 * _US, "uncore": 1_000 * _US, "dram": 1_000 * _US, "psys": 20_000 * _US, "platform": 20_000 * _US}
+
+
+@frozen
+class Meter:
+    """A source of energy readings.
+
+    id: its file below /sys, or another name that stays. zone: package, core, uncore, dram, psys, platform. source: rapl,
+    amd_energy, amd_hsmp_hwmon, hwmon, battery, estimated. package, die: None where it measures the whole machine.
+    range_uj: where the counter begins again at 0; None where that is not known. power: whether it shows power and not energy.
+    """
+
+    id: str
+    zone: str
+    source: str = "rapl"
+    package: int | None = None
+    die: int | None = None
+    range_uj: int | None = None
+    power: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where in the machine it measures: package-0, package-0-die-1, or node."""
+        if self.package is None:
+            return "node"
+        return f"package-{self.package}" if self.die is None else f"package-{self.package}-die-{self.die}"
+
+    @property
+    def most_uw(self) -> int:
+        """The most that can pass through it."""
+        return MOST_UW.get(self.zone, MOST_UW["platform"])
+
+
+@frozen
+class Passed:
+    """What passed through a meter. uj: never negative; fault: why it is not known, or not known for sure."""
+
+    uj: int = 0
+    fault: Code | None = None
+
+
+def energy_between(meter: Meter, before: int | None, after: int | None, elapsed_us: int, *, suspended: bool = False) -> Passed:
+    """The energy between two readings (µJ, or µW of a meter that shows power).
+
+    A counter that fell has wrapped once where that makes a possible power, else it has begun anew and the interval is
+    lost. Where the interval is long enough for more than one wrap the energy is the least that it can be, and marked.
+    """
+    if after is None or after < 0:
+        return Passed(fault=Code.ENERGY_UNREADABLE)
+    if before is None or elapsed_us <= 0:
+        return Passed()
+    most_uj = meter.most_uw * elapsed_us // _US
+    if meter.power:
+        return _integrated(meter, before, after, elapsed_us)
+    if after < before:
+        return _fallen(meter, before, after, most_uj, suspended=suspended)
+    if after - before > most_uj:
+        return Passed(fault=Code.ENERGY_IMPLAUSIBLE)
+    return Passed(after - before, _long(meter, most_uj))
+
+
+def _integrated(meter: Meter, before: int, after: int, elapsed_us: int) -> Passed:
+    if max(before, after) > meter.most_uw:
+        return Passed(fault=Code.ENERGY_IMPLAUSIBLE)
+    return Passed((before + after) * elapsed_us // (2 * _US))
+
+
+def _fallen(meter: Meter, before: int, after: int, most_uj: int, *, suspended: bool) -> Passed:
+    if meter.range_uj is None or before > meter.range_uj or suspended:
+        return Passed(fault=Code.ENERGY_RESET)
+    wrapped = meter.range_uj - before + after
+    return Passed(fault=Code.ENERGY_RESET) if wrapped > most_uj else Passed(wrapped, _long(meter, most_uj))
+
+
+def _long(meter: Meter, most_uj: int) -> Code | None:
+    return Code.ENERGY_WRAPPED if meter.range_uj is not None and most_uj > meter.range_uj else None
