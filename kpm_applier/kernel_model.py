@@ -4,24 +4,25 @@ For tests and simulation. It is built from a machine and holds requests apart fr
 tests/kernel runs the same operations on it and on real drivers, and where they differ this module is wrong. Numbers in
 comments are the kernel facts that docs/kernel-facts.md lists.
 
-It cannot do: scaling_cur_freq and other measured values, energy counters, driver modules coming and going, and the intervals in
-which a real policy is half-way between two settings.
+Energy counters go on where `energy.loads` says what runs (kernel_energy.py). It cannot do: scaling_cur_freq and other measured
+values, driver modules coming and going, and the intervals in which a real policy is half-way between two settings.
 """
 
 import errno
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from attrs import define, evolve, field
+from attrs import Factory, define, evolve, field
 
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT
 from kpm_applier.host import differing_one_by_one, read_one_by_one, write_one_by_one
 from kpm_applier.kernel_devices import read_idle, read_topology, read_uncore
+from kpm_applier.kernel_energy import EnergyFiles
 from kpm_applier.kernel_paths import parse_path
 from kpm_applier.kernel_policy import EPP_WORDS, Policy
 from kpm_applier.kernel_power import PowerFiles
 from kpm_applier.kernel_texts import UNLIMITED, fail, first_word, parse_integer, parse_request, parse_switch
 from kpm_planner.cpuset import format_cpulist
-from kpm_planner.machine import CpufreqSettings, FrequencyDomain, Machine, UncoreEntry
+from kpm_planner.machine import CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
 
 _LONGEST_WRITE = 4096
 _UNCORE_STEP_KHZ = 100_000
@@ -80,6 +81,7 @@ class KernelModel:
     returns: dict[int, int] = field(factory=dict)
     default_epp: str = "performance"
     power: PowerFiles = field(factory=PowerFiles)
+    energy: EnergyFiles = field(default=Factory(lambda self: EnergyFiles(self.machine), takes_self=True))
     _disabled: dict[int, int] = field(factory=dict)
     _uncore: dict[str, UncoreEntry] = field(factory=dict)
     _policy_of: dict[int, int] = field(factory=dict)
@@ -111,6 +113,26 @@ class KernelModel:
     def wait(self, seconds: float) -> None:
         """Let its own time pass."""
         self.clock += seconds
+        if self.energy.loads:
+            self.energy.pass_time(seconds, {cpu: float(khz) for cpu, khz in self.frequencies().items()}, self.allowed_states(), self.offline)
+
+    def allowed_states(self) -> dict[int, list[IdleState]]:
+        """CPU → the idle states that are not disabled."""
+        return {cpu.id: [state for state in cpu.idle if not self._disabled[cpu.id] >> state.index & 1] for cpu in self.machine.cpus}
+
+    def frequencies(self) -> dict[int, int]:
+        """CPU → kHz at its load: governor userspace and performance know one frequency, the others go with the busiest CPU of the domain."""
+        found = {}
+        for policy in self.policies.values():
+            low, high = policy.shown
+            if policy.governor == "userspace":
+                khz = policy.speed()
+            elif policy.governor == "performance":
+                khz = high
+            else:
+                khz = round(low + (high - low) * max(min(self.energy.loads.get(cpu, 0.0), 1.0) for cpu in policy.spec.cpus))
+            found.update(dict.fromkeys(policy.spec.cpus, khz))
+        return found
 
     def watch(self, files: Mapping[str, bytes]) -> _ModelWatch:
         """Keep files; policies that are created anew are gone for it."""
@@ -133,8 +155,8 @@ class KernelModel:
             cpu = self.machine.by_id.get(int(words[0][3:]))
             if cpu is not None and cpu.idle:
                 return tuple(sorted(f"state{state.index}" for state in cpu.idle))
-        if names := self.power.names(path):
-            return names
+        if names := {*self.power.names(path), *self.energy.names(path)}:
+            return tuple(sorted(names))
         raise fail(errno.ENOENT, path)
 
     def read(self, path: str) -> bytes:
@@ -209,6 +231,8 @@ class KernelModel:
     # --- reading ---
 
     def _read(self, path: str) -> str:
+        if self.energy.knows(path):
+            return self.energy.read(path)
         if self.power.knows(path):
             return self.power.read(path)
         area, number, state, name = parse_path(path)

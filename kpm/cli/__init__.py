@@ -22,6 +22,7 @@ _VERBS = {
     "snapshot": ("recording", "Record all inputs of a plan in a folder."),
     "replay": ("recording", "Plan again from a recorded folder, on any machine."),
     "simulate": ("simulation", "Run a scenario on simulated machines and show them, CPU by CPU."),
+    "energy": ("energy", "Joules of pods now, of a measured run, of a profile; what a change saved."),
     "agent": ("shells", "Run the node agent."),
     "operator": ("shells", "Run the operator."),
     "scaler": ("shells", "Set frequencies by the telemetry of DPDK pods; the agent runs it."),

@@ -48,7 +48,10 @@ class Account:
 
 @define(eq=False)
 class MeterAccount:
-    """Of one meter. power_uw: over the last interval; busy_uw: the busy part of it. faults: how often, by code."""
+    """Of one meter. power_uw: over the last interval, None where it could not be read; busy_uw, system_uw, unattributed_uw: parts of it.
+
+    faults: how often, by code.
+    """
 
     uj: int = 0
     busy_uj: int = 0
@@ -56,6 +59,8 @@ class MeterAccount:
     unattributed_uj: int = 0
     power_uw: int | None = None
     busy_uw: int = 0
+    system_uw: int = 0
+    unattributed_uw: int = 0
     up: bool = False
     faults: dict[str, int] = field(factory=dict)
 
@@ -69,6 +74,8 @@ class MeterAccount:
         self.up = read
         self.power_uw = part.uj * 1_000_000 // elapsed_us if read else None
         self.busy_uw = busy * 1_000_000 // elapsed_us
+        self.system_uw = part.system_uj * 1_000_000 // elapsed_us
+        self.unattributed_uw = part.unattributed_uj * 1_000_000 // elapsed_us
         if part.fault is not None:
             self.faults[part.fault.value] = self.faults.get(part.fault.value, 0) + 1
 
@@ -97,7 +104,7 @@ class Ledger:
         self._book("other", _other_part(report.meters), {}, report.elapsed_us)
         for name in self.meters.keys() - {part.meter.id for part in report.meters}:
             meter = self.meters[name]
-            meter.up, meter.power_uw, meter.busy_uw = False, None, 0
+            meter.up, meter.power_uw, meter.busy_uw, meter.system_uw, meter.unattributed_uw = False, None, 0, 0, 0
 
     def forget_told(self, readers: Iterable[str], now: float, *, keep_s: float) -> None:
         """Let go of those who are gone once every reader has seen that, or so many seconds have passed, or they are too many."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from kpm.simulate.describe import describe_report
+from kpm.simulate.energy import energy_line
 from kpm.simulate.scenario import Scenario
 from kpm.simulate.terminal import machine_range
 from kpm.simulate.world import NodeView, StepView
@@ -68,6 +69,7 @@ def _step(view: StepView) -> str:
         parts.append(f'<p class="small">… and {len(changed) - _MOST_NODES} more nodes; {writes} files written on {len(changed)} nodes</p>')
     if not changed:
         parts.append('<p class="small">nothing to do</p>')
+    parts.append(_list((f"{node.name}: {energy_line(node.energy)}" for node in view.nodes[:_MOST_NODES] if node.energy is not None), "changes"))
     parts.append(_list((str(problem) for problem in view.problems), "problem"))
     parts.append(_list(view.differences, "difference"))
     return "\n".join([*(part for part in parts if part), "</section>"])

@@ -42,7 +42,8 @@ class ForeignLimit:
 class Step:
     """What happens at one moment, in the order of the fields, and what must hold after it. at: seconds.
 
-    readings: what external sources of PowerCaps answer, W; power: what each package of a node takes, W.
+    readings: what external sources of PowerCaps answer, W; power: what each package of a node takes, W; load: from now on,
+    pod → per cent of the CPUs that it owns, or of its request.
     """
 
     name: str = ""
@@ -62,6 +63,7 @@ class Step:
     restart: tuple[str, ...] = ()
     readings: Mapping[str, object] | None = None
     power: Mapping[str, tuple[int, ...]] | None = None
+    load: Mapping[str, int] | None = None
     resync: bool = False
     expect: Mapping[str, object] | None = None
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kpm.simulate.describe import describe_report
+from kpm.simulate.energy import energy_line
 from kpm.simulate.scenario import Scenario
 from kpm.simulate.world import NodeView, StepView
 from kpm.tables import POOL_STYLES
@@ -47,6 +48,9 @@ def print_step(out: Console, view: StepView) -> None:
         out.print(Text(f"  … and {len(changed) - _MOST_NODES} more nodes like these; {writes} files written on {len(changed)} nodes", style="dim"))
     if not changed:
         out.print(Text("  nothing to do", style="dim"))
+    for node in [node for node in view.nodes if node.energy is not None][:_MOST_NODES]:
+        assert node.energy is not None
+        out.print(Text.assemble("  ", (node.name, "bold cyan"), f"  {energy_line(node.energy)}"))
     for problem in view.problems:
         out.print(Text(f"  ! {problem}", style="yellow"))
     for line in view.differences:

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from kpm.cpu_manager import assign_cpus
 from kpm.documents import Document
 from kpm.errors import InputError, one_line
 from kpm.inputs import Cluster, cluster_of
 from kpm.signals import signals_of, watts_of
+from kpm.simulate.energy import EnergyView, SimMeter, works
 from kpm.simulate.scenario import Scenario, SimulatedNode, Step, cpus_of
 from kpm.targets import reserved_cpus
 from kpm_applier.discover import Discovery
@@ -33,7 +34,10 @@ _LATENCY = 0.002
 
 @frozen
 class NodeView:
-    """A node after a step. changed: whether anything was written or planned anew; report: None while the agent is dead."""
+    """A node after a step. changed: whether anything was written or planned anew; report: None while the agent is dead.
+
+    energy: of the time before the step, where something ran.
+    """
 
     name: str
     plan: NodePlan
@@ -42,6 +46,7 @@ class NodeView:
     report: Report | None
     alive: bool
     changed: bool
+    energy: EnergyView | None = None
 
 
 @frozen
@@ -151,6 +156,8 @@ class SimNode:
     power_uw: Mapping[int, int] = field(factory=dict)
     previous: CapState | None = None
     parts_uw: Mapping[int, int] = field(factory=dict)
+    meter: SimMeter = field(default=Factory(lambda self: SimMeter(self.model), takes_self=True))
+    energy: EnergyView | None = None
 
     def start_agent(self) -> None:
         """A new agent process."""
@@ -175,6 +182,7 @@ class World:
     clock: int = 0
     pending: dict[tuple[str, str], Pod] = field(factory=dict)
     selectors: dict[tuple[str, str], Mapping[str, str]] = field(factory=dict)
+    loads: dict[str, float] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self._change_objects(self.scenario.objects, ())
@@ -212,7 +220,12 @@ class World:
         seconds = 1 if step.at is None else max(step.at - self.clock, 0)
         self.clock += seconds
         for node in self.nodes.values():
-            node.model.wait(seconds)
+            if not self.loads:
+                node.model.wait(seconds)
+                continue
+            online = frozenset(cpu.id for cpu in node.model.machine.cpus if cpu.id not in node.model.offline)
+            named = [("/".join(key), pod) for key, pod in node.pods.items()]
+            node.energy = node.meter.pass_time(seconds, works(named, node.allocation.reported, self.loads, online)) if seconds else None
 
     def _settle(self) -> None:
         """Let what others did take effect before the agents look."""
@@ -373,6 +386,12 @@ class World:
             node = self._node(name, f"{place}: power")
             node.power_uw, node.touched = {package: watts * UW for package, watts in enumerate(packages)}, True
             events.append(f"the packages of {name} take {', '.join(map(str, packages))} W")
+        for name, percent in (step.load or {}).items():
+            key = name if "/" in name else f"default/{name}"
+            if not 0 <= percent <= 100 or not any(key == "/".join(pod) for node in self.nodes.values() for pod in node.pods):
+                raise InputError(f"{place}: load.{one_line(name, 60)}: {percent} is not allowed: 0 to 100 of a pod that runs")
+            self.loads[key] = percent / 100
+            events.append(f"pod {key} uses {percent} % of its CPUs")
         return events
 
     @property
@@ -398,7 +417,7 @@ class World:
         node.touched = node.touched and node.agent is None
         plan = node.plan or NodePlan(name)
         shown = shown_settings(node.model) if changed or looked_at else {}
-        return NodeView(name, plan, node.model.machine, shown, report, node.agent is not None, changed)
+        return NodeView(name, plan, node.model.machine, shown, report, node.agent is not None, changed, node.energy)
 
     def _reconcile(self, node: SimNode, agent: Applier) -> tuple[bool, Report]:
         if agent.changed():

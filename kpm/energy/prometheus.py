@@ -1,0 +1,54 @@
+"""Energy of profiles and pods over a time, asked of a Prometheus (HTTP API v1, query)."""
+
+import json
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlencode
+
+from attrs import frozen
+
+from kpm.errors import InputError, one_line
+from kpm.fetching import fetch
+
+_MOST = 16 << 20
+#: Zones that do not contain each other.
+_ZONES = 'zone=~"package|dram"'
+
+
+@frozen
+class Line:
+    """One row of a report. joules: busy, idle."""
+
+    profile: str
+    pool: str
+    pod: str
+    busy: float
+    idle: float
+
+
+def report(url: str, profile: str | None, seconds: int, end: float) -> tuple[Line, ...]:
+    """Energy of the pods of a profile (all where None) over the seconds before an instant. Errors: InputError."""
+    chosen = f',profile="{_quoted(profile)}"' if profile is not None else ""
+    query = f"sum by (profile, pool, namespace, pod, mode) (increase(kpm_pod_joules_total{{{_ZONES}{chosen}}}[{seconds}s]))"
+    rows: dict[tuple[str, str, str], dict[str, float]] = {}
+    for labels, value in ask(url, query, end):
+        key = (labels.get("profile", ""), labels.get("pool", ""), f"{labels.get('namespace', '')}/{labels.get('pod', '')}")
+        rows.setdefault(key, {})[labels.get("mode", "busy")] = value
+    return tuple(Line(*key, amounts.get("busy", 0.0), amounts.get("idle", 0.0)) for key, amounts in sorted(rows.items()))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def ask(url: str, query: str, instant: float) -> list[tuple[Mapping[str, str], float]]:
+    """The vector that a query gives. Errors: InputError."""
+    address = f"{url.rstrip('/')}/api/v1/query?{urlencode({'query': query, 'time': f'{instant:.3f}'})}"
+    try:
+        answer: Any = json.loads(fetch(address, _MOST))
+        if answer["status"] != "success" or answer["data"]["resultType"] != "vector":
+            raise ValueError(f"answers {answer.get('status')}")
+        return [({str(name): str(text) for name, text in item["metric"].items()}, float(item["value"][1])) for item in answer["data"]["result"]]
+    except (OSError, ValueError, HTTPException, KeyError, TypeError, AttributeError) as failure:
+        raise InputError(f"--prometheus {one_line(url, 80)}: {one_line(failure) or type(failure).__name__}") from None

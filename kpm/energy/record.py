@@ -1,0 +1,167 @@
+"""Measured runs: a command is run some times over, and the energy that passed through the machine's meters meanwhile is kept.
+
+Units: J, s. A file of records carries a version and grows only by addition.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import field, frozen
+
+from kpm.errors import InputError, one_line, show
+from kpm_applier.meters import FoundMeters, discover_meters, read_meters
+from kpm_applier.sysfs import SysfsHost
+from kpm_planner.meters import Meter, energy_between
+from kpm_planner.problems import Code
+
+VERSION = 1
+#: Seconds between readings while a command runs, well below the time in which a counter wraps.
+_EVERY = 10.0
+_TRIES = 5
+#: Zones whose sum is the machine's energy as far as it is measured: they do not contain each other.
+_OWN = ("package", "dram")
+
+
+@frozen
+class Run:
+    """One run. joules: by zone and place, such as package-0; status: of the command; began: wall clock, seconds."""
+
+    seconds: float
+    joules: Mapping[str, float] = field(hash=False)
+    total: float
+    status: int
+    began: float
+
+
+@frozen
+class Recording:
+    """Runs of one command."""
+
+    command: tuple[str, ...]
+    runs: tuple[Run, ...]
+
+
+class Watcher:
+    """The meters of a machine while something runs."""
+
+    def __init__(self, host: SysfsHost, found: FoundMeters) -> None:
+        self.host, self.meters = host, found.meters
+        self.joules: dict[str, int] = dict.fromkeys((meter.id for meter in found.meters), 0)
+        self.faults: dict[str, str] = {}
+        self._before = read_meters(host, found.meters)
+        self._at = time.monotonic_ns()
+
+    def look(self) -> None:
+        """Add what has passed since the last look."""
+        now, at = self._read(), time.monotonic_ns()
+        for index, meter in enumerate(self.meters):
+            passed = energy_between(meter, self._before[index], now[index], (at - self._at) // 1000)
+            self.joules[meter.id] += passed.uj
+            if passed.fault is not None:
+                self.faults[meter.id] = passed.fault.value
+            elif self.faults.get(meter.id) == Code.ENERGY_UNREADABLE.value:
+                del self.faults[meter.id]  # its energy is in this reading
+        self._before = [new if new is not None else old for new, old in zip(now, self._before, strict=True)]
+        self._at = at
+
+    def _read(self) -> list[int | None]:
+        """The readings; a meter that fails once is asked again."""
+        found = read_meters(self.host, self.meters)
+        for _ in range(_TRIES):
+            if None not in found:
+                break
+            time.sleep(0.01)
+            found = [value if value is not None else new for value, new in zip(found, read_meters(self.host, self.meters), strict=True)]
+        return found
+
+
+def record(sysfs: str, command: Sequence[str], repeats: int, settle: float) -> Recording:
+    """Run a command so many times. settle: seconds of rest before each run. Errors: InputError where nothing can be measured or run."""
+    try:
+        host = SysfsHost(sysfs)
+    except OSError as failure:
+        raise InputError(f"--sysfs {sysfs}: {failure.strerror}") from None
+    found = discover_meters(host)
+    if not found.meters:
+        raise InputError(f"--sysfs {sysfs}: nothing measures energy here: {'; '.join(f'{source}: {why}' for source, why in found.absent)}")
+    readings = read_meters(host, found.meters)
+    if all(value is None for value in readings):
+        raise InputError(f"--sysfs {sysfs}: {found.meters[0].id} cannot be read: energy counters are root's own")
+    runs = []
+    for _ in range(repeats):
+        time.sleep(settle)
+        runs.append(_run(host, found, command))
+    return Recording(tuple(command), tuple(runs))
+
+
+def _run(host: SysfsHost, found: FoundMeters, command: Sequence[str]) -> Run:
+    watcher, began = Watcher(host, found), time.time()
+    started = time.monotonic()
+    try:
+        process = subprocess.Popen(list(command))  # noqa: S603  # the user's own command, without a shell
+    except OSError as failure:
+        raise InputError(f"{one_line(command[0], 80)}: cannot be run: {failure.strerror}") from None
+    while True:
+        try:
+            process.wait(_EVERY)
+            break
+        except subprocess.TimeoutExpired:
+            watcher.look()
+    seconds = time.monotonic() - started
+    watcher.look()
+    if watcher.faults:
+        raise InputError(f"{next(iter(watcher.faults))}: the energy of the run is not known ({next(iter(watcher.faults.values()))})")
+    joules = _by_place(found.meters, watcher.joules)
+    return Run(seconds, joules, _total(found.meters, watcher.joules), process.returncode, began)
+
+
+def _by_place(meters: Sequence[Meter], joules: Mapping[str, int]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for meter in meters:
+        name = f"{meter.zone} {meter.place}"
+        found[name] = found.get(name, 0.0) + joules[meter.id] / 1_000_000
+    return found
+
+
+def _total(meters: Sequence[Meter], joules: Mapping[str, int]) -> float:
+    """Packages and memory; where neither is measured, the platform."""
+    own = [meter for meter in meters if meter.zone in _OWN] or list(meters)
+    return sum(joules[meter.id] for meter in own) / 1_000_000
+
+
+def recording_document(recording: Recording) -> dict[str, Any]:
+    """What a file holds."""
+    runs = [
+        {"seconds": run.seconds, "joules": dict(run.joules), "total": run.total, "status": run.status, "began": datetime.fromtimestamp(run.began, UTC).isoformat()}
+        for run in recording.runs
+    ]
+    return {"version": VERSION, "kind": "EnergyRecording", "command": list(recording.command), "runs": runs}
+
+
+def read_recording(path: str) -> Recording:
+    """A recording from a file. Errors: InputError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except OSError as failure:
+        raise InputError(f"{path}: {failure.strerror}") from None
+    except ValueError as failure:
+        raise InputError(f"{path}: is no JSON: {one_line(failure)}") from None
+    if not isinstance(document, dict) or document.get("kind") != "EnergyRecording" or document.get("version") != VERSION:
+        raise InputError(f"{path}: is no recording of kpm energy record, version {VERSION}")
+    runs = document.get("runs")
+    if not isinstance(runs, list) or not runs:
+        raise InputError(f"{path}: runs: {show(runs)} is not allowed: at least one run")
+    return Recording(tuple(map(str, document.get("command") or ())), tuple(_read_run(item, f"{path}: runs[{index}]") for index, item in enumerate(runs)))
+
+
+def _read_run(item: Any, place: str) -> Run:
+    try:
+        joules = {str(name): float(value) for name, value in item["joules"].items()}
+        return Run(float(item["seconds"]), joules, float(item["total"]), int(item["status"]), datetime.fromisoformat(item["began"]).timestamp())
+    except (TypeError, KeyError, ValueError, AttributeError) as failure:
+        raise InputError(f"{place}: {show(item)} is not allowed: seconds, joules, total, status, began ({one_line(failure, 80)})") from None
