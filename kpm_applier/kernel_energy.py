@@ -56,13 +56,14 @@ class PowerModel:
 
 @define
 class EnergyFiles:
-    """Energy of one machine. loads: CPU → busy share, nothing runs on the others. busy_uj: CPU → what running on it took, the truth.
+    """Energy of one machine. on: whether it has counters. loads: CPU → busy share, nothing runs on the others.
 
-    busy_us, idle_us: by CPU, what /proc/stat would show.
+    busy_uj: CPU → what running on it took, the truth. busy_us, idle_us: by CPU, what /proc/stat would show.
     """
 
     machine: Machine
     model: PowerModel = PowerModel()
+    on: bool = False
     loads: dict[int, float] = field(factory=dict)
     busy_uj: dict[int, float] = field(factory=dict)
     busy_us: dict[int, float] = field(factory=dict)
@@ -92,13 +93,15 @@ class EnergyFiles:
 
     def names(self, path: str) -> tuple[str, ...]:
         """Names in a folder; none where there is no such folder."""
+        if not self.on:
+            return ()
         files = ("energy_uj", "max_energy_range_uj", "name") if path in self._counters else ()
         return tuple(sorted((*self._folders.get(path, ()), *files)))
 
     def knows(self, path: str) -> bool:
         """Whether a path is a file of a counter."""
         folder, _, name = path.rpartition("/")
-        return folder in self._counters and name in ("energy_uj", "max_energy_range_uj", "name")
+        return self.on and folder in self._counters and name in ("energy_uj", "max_energy_range_uj", "name")
 
     def read(self, path: str) -> str:
         """A file. Errors: OSError."""
@@ -132,8 +135,10 @@ class EnergyFiles:
         for cpu in threads:
             others = [shares[other.id] for other in threads if other is not cpu]
             speed = khz.get(cpu.id, high)
-            together = sum(others) / len(others) if others else 0.0
-            share = 1 - together * (1 - (1 + len(others) * self.model.sibling) / (1 + len(others)))
+            share = 1.0
+            if any(others):  # k of n others run as well, each for its own: a thread bears sibling + (1 - sibling) / (1 + k) of a core
+                mean, count = sum(others) / len(others), len(others) + 1
+                share = self.model.sibling + (1 - self.model.sibling) * (1 - (1 - mean) ** count) / (count * mean)
             taken = self.model.running(speed, low, high) * shares[cpu.id] * share
             power += taken
             nobody *= 1 - shares[cpu.id]

@@ -4,7 +4,7 @@ For tests and simulation. It is built from a machine and holds requests apart fr
 tests/kernel runs the same operations on it and on real drivers, and where they differ this module is wrong. Numbers in
 comments are the kernel facts that docs/kernel-facts.md lists.
 
-Energy counters go on where `energy.loads` says what runs (kernel_energy.py). It cannot do: scaling_cur_freq and other measured
+Energy counters are there, and go on, where `energy.on` says so (kernel_energy.py). It cannot do: scaling_cur_freq and other measured
 values, driver modules coming and going, and the intervals in which a real policy is half-way between two settings.
 """
 
@@ -113,7 +113,7 @@ class KernelModel:
     def wait(self, seconds: float) -> None:
         """Let its own time pass."""
         self.clock += seconds
-        if self.energy.loads:
+        if self.energy.on:
             self.energy.pass_time(seconds, {cpu: float(khz) for cpu, khz in self.frequencies().items()}, self.allowed_states(), self.offline)
 
     def allowed_states(self) -> dict[int, list[IdleState]]:

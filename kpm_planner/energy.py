@@ -6,7 +6,7 @@ idle energy that is nobody's are together what was measured. Pure; rules and sou
 
 from collections.abc import Mapping
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from kpm_planner.energy_shares import UNIT, Consumer, EnergyCpu, Shares, Usage, WeightPolicy, classify, cpu_weights, shares_of
 from kpm_planner.meters import Meter, Passed, energy_between
@@ -22,6 +22,7 @@ class Sample:
 
     at_us: monotonic, without sleep; slept_us: how long the machine has slept since boot. busy_us, idle_us: by CPU, since
     boot. khz: mean effective frequency of each CPU since the sample before. usage_us: CPU time of each consumer since it began.
+    carried: of readings that are older than the sample, meter id → at_us and slept_us of then (see carry).
     """
 
     at_us: int
@@ -31,6 +32,7 @@ class Sample:
     usage_us: Mapping[str, int] = field(factory=dict, hash=False)
     khz: Mapping[int, int] = field(factory=dict, hash=False)
     slept_us: int = 0
+    carried: Mapping[str, tuple[int, int]] = field(factory=dict, hash=False)
 
 
 @frozen
@@ -58,7 +60,8 @@ class EnergyPolicy:
 class MeterEnergy:
     """The energy of one meter in an interval, µJ: uj = Σ busy + system + Σ idle + unattributed.
 
-    busy, idle: by consumer, those with none left out. load: weighted busy CPUs, on average.
+    busy, idle: by consumer, those with none left out. load: weighted busy CPUs of the interval, on average. elapsed_us: since
+    the meter was last read, which may be longer ago than the interval's beginning.
     """
 
     meter: Meter
@@ -68,6 +71,7 @@ class MeterEnergy:
     idle: Mapping[str, int] = field(factory=dict, hash=False)
     unattributed_uj: int = 0
     load: float = 0.0
+    elapsed_us: int = 1
     fault: Code | None = None
 
     @property
@@ -91,7 +95,7 @@ def attribute(previous: Sample, current: Sample, allocation: EnergyAllocation, p
     """Divide the energy between two samples.
 
     Args:     previous, current: of one boot. policy: whose idle energy is, and how CPU time weighs.
-    Rules:    a meter that cannot be read costs itself only, and its energy counts when it is read again (see carry_readings);
+    Rules:    a meter that cannot be read costs itself only, and its energy counts when it is read again (see carry);
               a consumer that used no CPU gets no busy energy; a clock that stands still or goes back gives an empty report.
     Laws:     tests/planner/property/test_energy.py.
     """
@@ -106,15 +110,24 @@ def attribute(previous: Sample, current: Sample, allocation: EnergyAllocation, p
         place = (meter.package, meter.die)
         if place not in scopes:
             scopes[place] = shares_of(ran, _scope(allocation.cpus, meter), classes, allocation.consumers)
-        slept = current.slept_us != previous.slept_us
-        passed = energy_between(meter, previous.readings.get(meter.id), current.readings.get(meter.id), elapsed, suspended=slept)
-        found.append(_divide(meter, passed, scopes[place], ran.consumers, policy, elapsed))
+        since_us, slept_us = previous.carried.get(meter.id, (previous.at_us, previous.slept_us))
+        took, slept = current.at_us - since_us, current.slept_us != slept_us
+        passed = energy_between(meter, previous.readings.get(meter.id), current.readings.get(meter.id), took, suspended=slept)
+        part = _divide(meter, passed, scopes[place], ran.consumers, policy, took)
+        found.append(evolve(part, load=scopes[place].weight / (UNIT * elapsed), elapsed_us=took))
     return EnergyReport(elapsed, tuple(found), ran.consumers, ran.busy_us, ran.idle_us)
 
 
-def carry_readings(previous: Sample, current: Sample) -> Mapping[str, int | None]:
-    """The readings to go on from: a meter that could not be read keeps its last one, so that its energy is not lost."""
-    return {name: previous.readings.get(name) if value is None or value < 0 else value for name, value in current.readings.items()}
+def carry(previous: Sample, current: Sample) -> Sample:
+    """The sample to go on from: a meter that could not be read keeps its last reading and its time, so that its energy is not lost."""
+    readings = dict(current.readings)
+    carried = {}
+    for name, value in previous.readings.items():
+        now = readings.get(name)
+        if value is not None and value >= 0 and (now is None or now < 0):
+            readings[name] = value
+            carried[name] = previous.carried.get(name, (previous.at_us, previous.slept_us))
+    return evolve(current, readings=readings, carried=carried)
 
 
 def _usage(previous: Sample, current: Sample, allocation: EnergyAllocation, weights: WeightPolicy, elapsed: int) -> Usage:
@@ -149,8 +162,7 @@ def _divide(meter: Meter, passed: Passed, shares: Shares, used: Mapping[str, int
     from_busy = passed.uj - from_idle
     busy = _busy_of(from_busy, shares, used)
     idle = _idle_of(from_idle, shares, policy)
-    load = shares.weight / (UNIT * elapsed_us)
-    return MeterEnergy(meter, passed.uj, busy, from_busy - sum(busy.values()), idle, from_idle - sum(idle.values()), load, passed.fault)
+    return MeterEnergy(meter, passed.uj, busy, from_busy - sum(busy.values()), idle, from_idle - sum(idle.values()), fault=passed.fault)
 
 
 def _idle_part(meter: Meter, uj: int, shares: Shares, policy: EnergyPolicy, elapsed_us: int) -> int:
@@ -181,8 +193,13 @@ def _idle_of(uj: int, shares: Shares, policy: EnergyPolicy) -> dict[str, int]:
     """To owners for their own CPUs, and by request for the others, as the policy says."""
     if not uj or not shares.cpus or policy.idle == "node":
         return {}
-    found = {name: uj * item.cpus // (shares.cpus * len(item.members)) for item in shares.classes if item.cpus for name in item.members}
+    found = {}
+    for item in shares.classes:
+        asked = sum(shares.requests[name] for name in item.members)
+        for name in item.members if item.cpus else ():
+            part, whole = (shares.requests[name], asked) if asked else (1, len(item.members))
+            found[name] = uj * item.cpus * part // (shares.cpus * whole)
     if policy.idle == "requests":
         part, whole = uj * shares.shared_cpus, shares.cpus * shares.requested
-        found.update({name: part * request // whole for name, request in shares.requests.items() if whole})
+        found.update({name: part * shares.requests[name] // whole for item in shares.classes if not item.owns for name in item.members if whole})
     return {name: share for name, share in found.items() if share}

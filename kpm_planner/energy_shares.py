@@ -47,17 +47,21 @@ class WeightPolicy:
 
 @frozen
 class ClassShare:
-    """A class of consumers in one scope. weight: of its CPU time; usage_us: of all of it; cpus: how many it owns there."""
+    """A class of consumers in one scope. weight: of its CPU time; usage_us: of all of it; cpus: how many it owns there; owns: any at all."""
 
     members: tuple[str, ...]
     weight: int
     usage_us: int
     cpus: int
+    owns: bool
 
 
 @frozen
 class Shares:
-    """One scope (a package, or the node). weight: of all that ran; busy_us, cpus: of its CPUs; shared_cpus: those that nobody owns."""
+    """One scope (a package, or the node). weight: of all that ran; busy_us, cpus: of its CPUs; shared_cpus: those that nobody owns.
+
+    requests: of each consumer, in 1/1000 CPU; requested: by those that own none, or all the CPUs that nobody owns where that is more.
+    """
 
     classes: tuple[ClassShare, ...]
     weight: int
@@ -81,11 +85,17 @@ def frequency_weight(khz: int, highest_khz: int, policy: WeightPolicy) -> int:
 
 
 def sibling_weight(weight: int, others_busy: float, others: int, policy: WeightPolicy) -> int:
-    """The same where other hyperthreads are busy for such a share of the time: together n + 1 cost 1 + n x sibling."""
-    if not others:
+    """The same where other hyperthreads are each busy for such a share of the time.
+
+    Where k of them run too, the core costs 1 + k x sibling and each thread bears an equal part: sibling + (1 - sibling) /
+    (1 + k). Threads run independently of each other, so k is binomial, and the mean of 1 / (1 + k) is as below.
+    """
+    share = min(max(others_busy, 0.0), 1.0)
+    if not others or not share:
         return weight
-    together = (1 + others * policy.sibling / 100) / (1 + others)
-    return max(1, round(weight * (1 - min(others_busy, 1.0) * (1 - together))))
+    sibling = policy.sibling / 100
+    mean = (1 - (1 - share) ** (others + 1)) / ((others + 1) * share)
+    return max(1, round(weight * (sibling + (1 - sibling) * mean)))
 
 
 def cpu_weights(cpus: Iterable[EnergyCpu], busy_us: Mapping[int, int], khz: Mapping[int, int], elapsed_us: int, policy: WeightPolicy) -> dict[int, int]:
@@ -146,11 +156,11 @@ def shares_of(usage: Usage, scope: frozenset[int], classes: Classes, consumers: 
     for cpus, members in classes.members.items():
         where = cpus or (online - classes.owned) or online
         used = sum(usage.consumers.get(name, 0) for name in members)
-        found.append(ClassShare(members, _weight(usage, used, where, scope), used, len(cpus & scope)))
+        found.append(ClassShare(members, _weight(usage, used, where, scope), used, len(cpus & scope), bool(cpus)))
     busy = sum(usage.busy_us.get(cpu, 0) for cpu in scope)
     ran = sum(usage.busy_us.get(cpu, 0) * usage.weights[cpu] for cpu in scope)
     shared = classes.members.get(frozenset(), ())
-    requests = {name: consumers[name].request for name in shared if consumers[name].request > 0}
+    requests = {name: max(item.request, 0) for name, item in consumers.items()}
     return Shares(
         classes=tuple(found),
         weight=max(ran, sum(item.weight for item in found)),
@@ -158,15 +168,15 @@ def shares_of(usage: Usage, scope: frozenset[int], classes: Classes, consumers: 
         idle_us=sum(usage.idle_us.get(cpu, 0) for cpu in scope),
         cpus=len(scope),
         shared_cpus=len(scope - classes.owned),
-        requested=max(sum(requests.values()), 1000 * len(online - classes.owned)),
+        requested=max(sum(requests[name] for name in shared), 1000 * len(online - classes.owned)),
         requests=requests,
     )
 
 
 def _weight(usage: Usage, used: int, where: frozenset[int], scope: frozenset[int]) -> int:
     """Weight in a scope of CPU time that was used on these CPUs: over them as their busy time says, evenly where it says nothing."""
-    if not used:
-        return 0
+    if not used or not where:
+        return used * UNIT  # no CPU is known: CPU time alone counts
     busy = {cpu: usage.busy_us.get(cpu, 0) for cpu in where}
     total = sum(busy.values())
     if not total:

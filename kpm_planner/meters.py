@@ -55,17 +55,20 @@ def energy_between(meter: Meter, before: int | None, after: int | None, elapsed_
     """The energy between two readings (µJ, or µW of a meter that shows power).
 
     A counter that fell has wrapped once where that makes a possible power, else it has begun anew and the interval is
-    lost. Where the interval is long enough for more than one wrap the energy is the least that it can be, and marked.
+    lost; so it is where the machine slept, as counters may begin anew then. Where the interval is long enough for more
+    than one wrap the energy is the least that it can be, and marked. A reading below 0 is none.
     """
     if after is None or after < 0:
         return Passed(fault=Code.ENERGY_UNREADABLE)
-    if before is None or elapsed_us <= 0:
+    if before is None or before < 0 or elapsed_us <= 0:
         return Passed()
-    most_uj = meter.most_uw * elapsed_us // _US
     if meter.power:
         return _integrated(meter, before, after, elapsed_us)
+    if suspended:
+        return Passed(fault=Code.ENERGY_RESET)
+    most_uj = meter.most_uw * elapsed_us // _US
     if after < before:
-        return _fallen(meter, before, after, most_uj, suspended=suspended)
+        return _fallen(meter, before, after, most_uj)
     if after - before > most_uj:
         return Passed(fault=Code.ENERGY_IMPLAUSIBLE)
     return Passed(after - before, _long(meter, most_uj))
@@ -77,12 +80,12 @@ def _integrated(meter: Meter, before: int, after: int, elapsed_us: int) -> Passe
     return Passed((before + after) * elapsed_us // (2 * _US))
 
 
-def _fallen(meter: Meter, before: int, after: int, most_uj: int, *, suspended: bool) -> Passed:
-    if meter.range_uj is None or before > meter.range_uj or suspended:
+def _fallen(meter: Meter, before: int, after: int, most_uj: int) -> Passed:
+    if not meter.range_uj or before > meter.range_uj:
         return Passed(fault=Code.ENERGY_RESET)
     wrapped = meter.range_uj - before + after
     return Passed(fault=Code.ENERGY_RESET) if wrapped > most_uj else Passed(wrapped, _long(meter, most_uj))
 
 
 def _long(meter: Meter, most_uj: int) -> Code | None:
-    return Code.ENERGY_WRAPPED if meter.range_uj is not None and most_uj > meter.range_uj else None
+    return Code.ENERGY_WRAPPED if meter.range_uj and most_uj > meter.range_uj else None

@@ -72,12 +72,12 @@ def write(path: str, content: bytes) -> None:
 
 
 def _document_of(sample: Sample) -> list[Any]:
-    return [sample.at_us, sample.readings, sample.busy_us, sample.idle_us, sample.usage_us, sample.slept_us]
+    return [sample.at_us, sample.readings, sample.busy_us, sample.idle_us, sample.usage_us, sample.slept_us, sample.carried]
 
 
 def _sample_of(fields: Any) -> Sample:
     """A sample as it was kept. Errors: ValueError, TypeError, AttributeError for what is none."""
-    at_us, readings, busy, idle, usage, slept = fields
+    at_us, readings, busy, idle, usage, slept, carried = fields
     return Sample(
         int(at_us),
         {str(name): None if value is None else int(value) for name, value in readings.items()},
@@ -85,4 +85,5 @@ def _sample_of(fields: Any) -> Sample:
         {int(cpu): int(us) for cpu, us in idle.items()},
         {str(name): int(us) for name, us in usage.items()},
         slept_us=int(slept),
+        carried={str(name): (int(since), int(then)) for name, (since, then) in carried.items()},
     )

@@ -64,9 +64,9 @@ class MeterAccount:
     up: bool = False
     faults: dict[str, int] = field(factory=dict)
 
-    def add(self, part: MeterEnergy, elapsed_us: int, *, read: bool) -> None:
+    def add(self, part: MeterEnergy, *, read: bool) -> None:
         """An interval."""
-        busy = part.busy_uj
+        busy, elapsed_us = part.busy_uj, part.elapsed_us
         self.uj += part.uj
         self.busy_uj += busy
         self.system_uj += part.system_uj
@@ -99,8 +99,8 @@ class Ledger:
                 account.power_uw = {}
         self._book_time(report.usage_us)
         for part in report.meters:
-            self.meters.setdefault(part.meter.id, MeterAccount()).add(part, report.elapsed_us, read=readings.get(part.meter.id) is not None)
-            self._book(part.meter.zone, part.busy, part.idle, report.elapsed_us)
+            self.meters.setdefault(part.meter.id, MeterAccount()).add(part, read=readings.get(part.meter.id) is not None)
+            self._book(part.meter.zone, part.busy, part.idle, part.elapsed_us)
         self._book("other", _other_part(report.meters), {}, report.elapsed_us)
         for name in self.meters.keys() - {part.meter.id for part in report.meters}:
             meter = self.meters[name]

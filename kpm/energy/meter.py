@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from kpm.energy.exposition import Exposed, Family, expose, labels, render
 from kpm.energy.kept import Kept, dump, load, write
@@ -21,7 +21,7 @@ from kpm.energy.scrapers import Scrapers
 from kpm.errors import one_line
 from kpm.logs import Log
 from kpm_applier.counters import CounterFiles
-from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute, carry_readings
+from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute, carry
 from kpm_planner.energy_shares import EnergyCpu
 from kpm_planner.energy_standing import Standing, learn
 from kpm_planner.machine import Machine
@@ -120,7 +120,7 @@ class EnergyMeter:
                 self._book(report, current, {name: item.identity for name, item in known.items()})
                 if used is not None and self._processes is not None:
                     self._processes.book(report, used)
-                self._before = current if before is None else evolve(current, readings=carry_readings(before, current))
+                self._before = current if before is None else carry(before, current)
             self._samples += 1
         self._say_problems(meters, report)
         self._keep()
@@ -170,8 +170,8 @@ class EnergyMeter:
         self.ledger.add(report, identities, current.readings, now)
         self.ledger.forget_told((), now, keep_s=KEEP_S)
         for part in report.meters:
-            if part.fault is None and part.uj:
-                self._standing[part.meter.id] = learn(self._standing.get(part.meter.id, Standing()), part.uj, part.load, report.elapsed_us)
+            if part.fault is None and part.uj and part.elapsed_us == report.elapsed_us:
+                self._standing[part.meter.id] = learn(self._standing.get(part.meter.id, Standing()), part.uj, part.load, part.elapsed_us)
 
     def _exposed(self) -> Exposed:
         busy, idle = sum(self.last.busy_us.values()), sum(self.last.idle_us.values())

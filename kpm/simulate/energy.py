@@ -79,9 +79,9 @@ class SimMeter:
             for cpu, share in work.spread.items():
                 energy.loads[cpu] = min(1.0, energy.loads.get(cpu, 0.0) + share)
         if not any(energy.loads.values()):
-            energy.loads.clear()
             self.model.wait(seconds)
             return None
+        energy.on = True
         self.meters = self.meters or tuple(meter for meter in discover_meters(self.model).meters if meter.zone == "package")
         known = {str(index): work for index, work in enumerate(found)}
         before, was = self._sample(dict.fromkeys(known, 0)), dict(energy.busy_uj)

@@ -43,6 +43,7 @@ class Box:
         draw = self.chance
         machine = build_machine(evolve(MODELS[draw.choice(["xeon", "epyc"])], packages=draw.choice([1, 2]), cores=draw.choice([4, 8, 16]), threads=draw.choice([1, 2])))
         self.model = KernelModel(machine)
+        self.model.energy.on = True
         self.model.energy.model = PowerModel(
             standing=draw.uniform(10, 60), dynamic=draw.uniform(2, 6), leak=draw.uniform(0.3, 1.8), sibling=draw.uniform(0.12, 0.38),
             voltage=draw.uniform(0.55, 0.8), curve=draw.uniform(0.7, 1.6),
