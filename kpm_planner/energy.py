@@ -123,8 +123,8 @@ def carry(previous: Sample, current: Sample) -> Sample:
     readings = dict(current.readings)
     carried = {}
     for name, value in previous.readings.items():
-        now = readings.get(name)
-        if value is not None and value >= 0 and (now is None or now < 0):
+        fresh = readings.get(name)
+        if value is not None and value >= 0 and (fresh is None or fresh < 0):
             readings[name] = value
             carried[name] = previous.carried.get(name, (previous.at_us, previous.slept_us))
     return evolve(current, readings=readings, carried=carried)

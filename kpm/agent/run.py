@@ -225,7 +225,8 @@ class Agent:
     def _report(self, view: ClusterView, plan: NodePlan, went: Pass) -> None:
         """Report what is new; while nothing is, not even the statuses are made."""
         assert view.node is not None
-        basis = (plan, went, self.tuner.seen, view.node, self.last_tick // SAID_ANEW)
+        measured = () if self.energy is None else (self.energy.condition(),)
+        basis = (plan, went, self.tuner.seen, view.node, self.last_tick // SAID_ANEW, measured)
         if (
             self.reporter.retry_at() is None
             and len(self._reported) == len(basis)
@@ -238,7 +239,8 @@ class Agent:
         shown = self.tuner.shown()
         workloads = {item.profile.meta.name: workload_name(item.profile.meta.name, self.node) for item in plan.profiles if item.valid and not item.profile.shared}
         supported = [(str(item["name"]), bool(item["supported"]), str(item["reason"])) for item in features(shown)]
-        self.reporter.state(node_state(plan, shown, went, supported, workloads))
+        state = node_state(plan, shown, went, supported, workloads)
+        self.reporter.state(evolve(state, conditions=tuple(sorted((*state.conditions, *measured), key=lambda item: item.type))))
         self.reporter.lines(power_node(plan, shown, view.config.custom_devices if view.config else (), workloads))
         if not went.refused:
             self.reporter.resources(view.node, plan.extended_resources)

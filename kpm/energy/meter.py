@@ -24,9 +24,11 @@ from kpm_applier.counters import CounterFiles
 from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute, carry
 from kpm_planner.energy_shares import EnergyCpu
 from kpm_planner.energy_standing import Standing, learn
+from kpm_planner.energy_status import energy_condition
 from kpm_planner.machine import Machine
 from kpm_planner.meters import Meter
 from kpm_planner.problems import Code
+from kpm_planner.state_types import Condition
 
 #: Seconds for which the totals of containers and pods that are gone are told at most.
 KEEP_S = 600.0
@@ -147,6 +149,10 @@ class EnergyMeter:
     def problems(self) -> frozenset[tuple[str, str]]:
         """Code and text of what keeps energy from being measured."""
         return self._problems
+
+    def condition(self) -> Condition:
+        """What the node's state says of it."""
+        return energy_condition(self.sampler.meters, self.sampler.found.absent, self._problems)
 
     def _run(self) -> None:
         while not self._stop.wait(0 if self._before is None and self._view.cpus else self.settings.interval if self._view.cpus else 0.5):

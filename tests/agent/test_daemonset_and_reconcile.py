@@ -9,7 +9,7 @@ from clusters import IMAGE, NAMESPACE, Released, World, kept_by_operator, runnin
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name, workload_name
 from kpm.operator.daemonset import HASH, Image, daemon_set
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Tell
-from kpm_planner.agent_settings import AgentSettings, Toleration
+from kpm_planner.agent_settings import AgentSettings, MetricSettings, Toleration
 from kpm_planner.intent import Meta, PowerConfig
 
 # --- the agents' DaemonSet ---
@@ -17,6 +17,7 @@ from kpm_planner.intent import Meta, PowerConfig
 SETTINGS = AgentSettings(
     image="other:2", image_pull_policy="Always", tolerations=(Toleration("a", "Exists", None, "NoExecute", 0),), resync_period="30s", repair="report",
     log_level="debug", claim_socket="/var/lib/kubelet/plugins/cpu/pod-resources.sock", measure_only=True, metrics_port=9999, power_caps=("rapl",),
+    metrics=MetricSettings(("node", "process"), ("kepler",), "node", "5s", estimate=True, max_series=500),
 )  # fmt: skip
 CONFIGS = {
     "default": PowerConfig(Meta("c")),
@@ -52,12 +53,15 @@ def test_the_agents_have_no_privilege_and_no_mount_in_sys(config: PowerConfig) -
     assert len(targets) == len(container["volumeMounts"])
     assert not [target for target in targets if f"{target}/".startswith(("/sys/", "/proc/", "/dev/"))]
     caps = {"rapl": "/sys/devices/virtual/powercap", "amd": "/sys/devices/platform"}
+    measuring = {"/sys", "/proc"} if config.agent.metrics else set()
+    assert {target for target, read_only in targets.items() if read_only} >= {f"/host{path}" for path in measuring}
     capping = {caps[word] for word in config.agent.power_caps if word in caps}
     assert {target for target, read_only in targets.items() if not read_only} == {"/host/sys/devices/system/cpu", "/var/lib/kpm", *(f"/host{path}" for path in capping)}
     sources = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes"]}
     assert set(sources) == {mount["name"] for mount in container["volumeMounts"]}
     beside = {"/var/lib/kubelet/plugins/cpu"} if config is CONFIGS["all settings"] else set()
-    assert set(sources.values()) == {"/sys/devices/system/cpu", "/var/lib/kpm", "/var/lib/kubelet/pod-resources", "/var/lib/power-node-agent/pods"} | beside | capping
+    usual = {"/sys/devices/system/cpu", "/var/lib/kpm", "/var/lib/kubelet/pod-resources", "/var/lib/power-node-agent/pods"}
+    assert set(sources.values()) == usual | beside | capping | measuring
 
 
 def test_only_the_operators_own_setting_makes_them_privileged() -> None:

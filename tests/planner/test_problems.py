@@ -274,6 +274,10 @@ CASES: dict[Code, Case] = {
 }
 
 
+#: What goes wrong with measuring energy stands in no plan; tests/energy and tests/planner/test_meters.py have the examples.
+MEASURED = {code for code in Code if code.value.startswith("energy-")}
+
+
 @pytest.mark.parametrize("code", CASES)
 def test_the_smallest_input_of_a_code_gives_one_problem_of_it_at_its_place(code: Code) -> None:
     """Severity, object and field as documented; the message names the value or what is allowed."""
@@ -286,7 +290,8 @@ def test_the_smallest_input_of_a_code_gives_one_problem_of_it_at_its_place(code:
 
 def test_every_code_has_an_example_and_an_entry_in_the_registry() -> None:
     """Nothing in the registry is dead, and nothing is told that the registry does not explain."""
-    assert set(CASES) == set(Code) == set(REGISTRY)
+    assert set(CASES) | MEASURED == set(Code) == set(REGISTRY)
+    assert not set(CASES) & MEASURED
 
 
 @pytest.mark.parametrize("code", Code)

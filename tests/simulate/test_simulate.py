@@ -55,11 +55,11 @@ def test_every_example_holds_what_it_expects(path: Path) -> None:
 
 
 def test_there_is_an_example_of_every_kind() -> None:
-    """A quickstart, mixed use, hybrid cores, shared domains on ARM, an Uncore, a fabric, power caps, turbo, and mistakes."""
-    assert [path.parent.name for path in EXAMPLES] == ["arm", "fabric", "hybrid", "mistakes", "mixed-use", "power-caps", "quickstart", "turbo", "uncore"]
+    """A quickstart, mixed use, hybrid cores, shared domains on ARM, an Uncore, a fabric, power caps, turbo, energy, and mistakes."""
+    assert [path.parent.name for path in EXAMPLES] == ["arm", "energy", "fabric", "hybrid", "mistakes", "mixed-use", "power-caps", "quickstart", "turbo", "uncore"]
 
 
-@pytest.mark.parametrize("folder", ["mixed-use", "hybrid", "arm", "uncore", "fabric", "power-caps", "turbo", "mistakes"])
+@pytest.mark.parametrize("folder", ["mixed-use", "hybrid", "arm", "uncore", "fabric", "power-caps", "turbo", "energy", "mistakes"])
 def test_the_objects_of_an_example_are_read_on_their_own(folder: str) -> None:
     """What a scenario applies is a policy file for kpm plan and apply too (user-asks 55)."""
     result = CliRunner().invoke(cli, ["validate", "-f", str(REPO / "examples" / folder / "objects.yaml")])
