@@ -2,17 +2,18 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
 
 from attrs import Factory, define, evolve, field, frozen
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from kpm.agent.caps import CapFollower
 from kpm.agent.cluster import Cluster, ClusterView, NodeView
 from kpm.agent.kubelet import Kubelet
 from kpm.agent.machine import Tuner
+from kpm.agent.metrics import AgentMetrics
 from kpm.agent.report import SAID_ANEW, Reporter
 from kpm.agent.scaling import ScalerProcess
 from kpm.energy.meter import EnergyMeter
@@ -25,7 +26,7 @@ from kpm.loops import Listing
 from kpm.scaler.telemetry import Status
 from kpm.views import features
 from kpm_planner.allocation import Allocation
-from kpm_planner.budget import UW, Signals
+from kpm_planner.budget import Signals
 from kpm_planner.caps import holding_cap
 from kpm_planner.intent import Meta, Node
 from kpm_planner.machine import Machine
@@ -89,7 +90,7 @@ class Agent:
     _looked: float = 0.0
     _waiting_since: float | None = None
     _planned: _Planned = _Planned()
-    _counters: "_Counters | None" = None
+    _metrics: AgentMetrics | None = None
     _reported: tuple[object, ...] = ()
     _metered: tuple[object, ...] = ()
     _uid: str | None = None
@@ -97,7 +98,7 @@ class Agent:
 
     def run(self) -> None:
         """Until SIGTERM: pass after pass. Then leave."""
-        self._counters = _Counters.on(self.registry)
+        self._metrics = AgentMetrics.on(self.registry)
         for informer in self.cluster.informers:
             informer.start()
         if self.energy is not None:
@@ -240,7 +241,10 @@ class Agent:
         workloads = {item.profile.meta.name: workload_name(item.profile.meta.name, self.node) for item in plan.profiles if item.valid and not item.profile.shared}
         supported = [(str(item["name"]), bool(item["supported"]), str(item["reason"])) for item in features(shown)]
         state = node_state(plan, shown, went, supported, workloads)
-        self.reporter.state(evolve(state, conditions=tuple(sorted((*state.conditions, *measured), key=lambda item: item.type))))
+        state = evolve(state, conditions=tuple(sorted((*state.conditions, *measured), key=lambda item: item.type)))
+        self.reporter.state(state)
+        if self._metrics is not None:
+            self._metrics.note_conditions(state.conditions)
         self.reporter.lines(power_node(plan, shown, view.config.custom_devices if view.config else (), workloads))
         if not went.refused:
             self.reporter.resources(view.node, plan.extended_resources)
@@ -270,7 +274,8 @@ class Agent:
         self._metered = basis
         allocation = inputs.allocation
         reported = allocation.reported if allocation.answered else allocation.last_known or ()
-        self.energy.follow(self.tuner.shown(), *known_containers(view.pods, reported, plan.groups))
+        pools = {cpu: group.pool.value for group in plan.groups for cpu in group.cpus}
+        self.energy.follow(self.tuner.shown(), *known_containers(view.pods, reported, plan.groups), pools)
 
     def _say_refused(self) -> None:
         """Report why the machine cannot be had, once that has lasted; while one agent follows another it is no news."""
@@ -296,63 +301,10 @@ class Agent:
         self.log.error("the API server did not take the last report")
 
     def _measure(self, plan: NodePlan, seconds: float) -> None:
-        if self._counters is not None:
-            self._counters.note(self.tuner, plan, seconds)
-            self._counters.note_power(plan)
-            self._counters.note_speeds(self.scaler.speeds() if plan.scaling else {})
-
-
-@frozen
-class _Counters:
-    """The agent's own metrics."""
-
-    passes: Counter
-    written: Counter
-    drift: Counter
-    problems: Gauge
-    seconds: Gauge
-    caps: Gauge
-    speeds: Gauge
-    busy: Gauge
-
-    @classmethod
-    def on(cls, registry: CollectorRegistry) -> "_Counters":
-        return cls(
-            Counter("kpm_agent_passes", "Passes made.", registry=registry),
-            Counter("kpm_agent_files_written", "Files of sysfs written.", registry=registry),
-            Counter("kpm_agent_foreign_values", "Values that somebody else wrote.", registry=registry),
-            Gauge("kpm_agent_problems", "Problems of the plan in force.", ["severity"], registry=registry),
-            Gauge("kpm_agent_apply_seconds", "How long the last pass took to compare, write and verify.", registry=registry),
-            Gauge("kpm_agent_power_cap_watts", "Power limits that are asked for.", ["zone", "limit"], registry=registry),
-            Gauge("kpm_agent_scaled_khz", "Frequency that telemetry of a polling workload has led to.", ["domain"], registry=registry),
-            Gauge("kpm_agent_scaled_busy_percent", "Busy share of the polling loop in its last sample.", ["domain"], registry=registry),
-        )
-
-    def note(self, tuner: Tuner, plan: NodePlan, seconds: float) -> None:
-        self.passes.inc()
-        written, tuner.writes = tuner.writes, 0
-        self.written.inc(written)
-        self.drift.inc(tuner.new_drift())
-        self.seconds.set(seconds)
-        for severity in ("error", "warning"):
-            self.problems.labels(severity).set(sum(problem.severity == severity for problem in plan.problems))
-
-    def note_power(self, plan: NodePlan) -> None:
-        """The power limits of a plan."""
-        asked = ((target.zone.name, limit.name, uw) for target in plan.caps for limit, uw in zip(target.zone.limits, target.limits, strict=True))
-        _set_all(self.caps, {(zone, limit): uw / UW for zone, limit, uw in asked if uw is not None})
-
-    def note_speeds(self, speeds: Mapping[int, tuple[int | None, float | None]]) -> None:
-        """What the scaler said last."""
-        _set_all(self.speeds, {(str(number),): khz for number, (khz, _) in speeds.items() if khz is not None})
-        _set_all(self.busy, {(str(number),): busy for number, (_, busy) in speeds.items() if busy is not None})
-
-
-def _set_all(gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
-    """Make a gauge show these and nothing else."""
-    gauge.clear()
-    for labels, value in values.items():
-        gauge.labels(*labels).set(value)
+        if self._metrics is not None:
+            self._metrics.note(self.tuner, plan, seconds)
+            self._metrics.note_power(plan)
+            self._metrics.note_speeds(self.scaler.speeds() if plan.scaling else {})
 
 
 def _about_pod(meta: Meta) -> About:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import define, field, frozen
 
+from kpm.energy.cpus import CpuTotals
 from kpm.energy.exposition import Exposed, Family, expose, labels, render
 from kpm.energy.kept import Kept, dump, load, write
 from kpm.energy.ledger import Ledger
@@ -49,12 +50,13 @@ class EnergySettings:
 
 @frozen
 class View:
-    """What is known of the node beside the meters: its machine, and its containers by id and pods by UID."""
+    """What is known of the node beside the meters: its machine, its containers by id and pods by UID, and CPU → pool."""
 
     machine: Machine = Machine()
     cpus: tuple[EnergyCpu, ...] = ()
     containers: Mapping[str, Known] = field(factory=dict)
     pods: Mapping[str, Identity] = field(factory=dict)
+    pools: Mapping[int, str] = field(factory=dict)
 
 
 @define(eq=False)
@@ -74,6 +76,7 @@ class EnergyMeter:
     _standing: dict[str, Standing] = field(factory=dict)
     _identities: dict[str, Known] = field(factory=dict)
     _processes: Processes | None = None
+    _cpus: CpuTotals = field(factory=CpuTotals)
     _lock: threading.Lock = field(factory=threading.Lock)
     _stop: threading.Event = field(factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -95,10 +98,10 @@ class EnergyMeter:
         if self._thread is not None:
             self._thread.join(5.0)
 
-    def follow(self, machine: Machine, containers: Mapping[str, Known], pods: Mapping[str, Identity]) -> None:
+    def follow(self, machine: Machine, containers: Mapping[str, Known], pods: Mapping[str, Identity], pools: Mapping[int, str] | None = None) -> None:
         """What is known of the node from now on."""
         cpus = self._view.cpus if self._view.machine is machine else energy_cpus(machine)
-        self._view = View(machine, cpus, containers, pods)
+        self._view = View(machine, cpus, containers, pods, pools or {})
 
     def sample(self) -> EnergyReport:
         """One look: read, divide, book, keep."""
@@ -122,6 +125,8 @@ class EnergyMeter:
                 self._book(report, current, {name: item.identity for name, item in known.items()})
                 if used is not None and self._processes is not None:
                     self._processes.book(report, used)
+                if self.sampler.host is not None and "kpm" in self.settings.names:
+                    self._cpus.look(self.sampler.host, view.machine, view.pools, started)
                 self._before = current if before is None else carry(before, current)
             self._samples += 1
         self._say_problems(meters, report)
@@ -137,7 +142,7 @@ class EnergyMeter:
             families, left_out = expose(self._exposed())
             self._told = left_out
             count = sum(len(family.lines) for family in families)
-            text = render([*families, *self._own(count, left_out)])
+            text = render([*families, *self._of_cpus(), *self._own(count, left_out)])
             for accounts in (self.ledger.containers, self.ledger.pods):
                 for account in accounts.values():
                     if account.ended is not None:
@@ -186,6 +191,12 @@ class EnergyMeter:
             self.node, self.settings.levels, self.settings.names, self.settings.most_series, self.ledger, self.sampler.meters, processes,
             busy / (busy + idle) if busy + idle else None, _cpu_info(self._view), self.build,
         )  # fmt: skip
+
+    def _of_cpus(self) -> list[Family]:
+        if "kpm" not in self.settings.names or "node" not in self.settings.levels or self._before is None:
+            return []
+        view = self._view
+        return [family for family in self._cpus.families(view.machine, view.pools, self._before.khz, self.last) if family.lines]
 
     def _own(self, series: int, left_out: Iterable[str]) -> list[Family]:
         """What the measuring tells of itself."""

@@ -83,6 +83,11 @@ class Sampler:
         return sample
 
     @property
+    def host(self) -> SysfsHost | None:
+        """The tree of sysfs, once it is open."""
+        return self._sys
+
+    @property
     def estimating(self) -> bool:
         """Whether there is no meter, and an estimate is wanted."""
         return self.coefficients is not None and not self.found.meters

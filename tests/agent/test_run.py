@@ -12,7 +12,8 @@ from prometheus_client import generate_latest
 from test_report import CapturingLog
 
 from kpm.agent.cluster import ClusterView, NodeView
-from kpm.agent.run import Agent, _Counters, still_wanted
+from kpm.agent.metrics import AgentMetrics
+from kpm.agent.run import Agent, still_wanted
 from kpm.kube.api import ApiError
 from kpm.machines import MachineSpec, build_machine
 from kpm.scaler.peers import News
@@ -230,7 +231,7 @@ def test_the_kubelet_is_asked_once_a_pass() -> None:
 def test_caps_and_speeds_are_metrics() -> None:
     """What is asked of packages, and where telemetry has led each domain; what is gone is gone."""
     rig = Rig()
-    counters = _Counters.on(rig.agent.registry)
+    counters = AgentMetrics.on(rig.agent.registry)
     zone = PowerZone("z", "package-0", "intel-rapl", 0, limits=(PowerLimit("long_term", "a"), PowerLimit("short_term", "b")))
     counters.note_power(NodePlan("n", caps=(CapTarget(zone, (125_500_000, None)),)))
     counters.note_speeds({4: (1_500_000, 80.5), 5: (None, None)})
