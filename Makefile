@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-dpdk bench bench-agent bench-scale bench-scaling pages crds clean
+.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-dpdk bench bench-agent bench-scale bench-scaling bench-energy pages crds monitoring test-monitoring clean
 .PHONY: install uninstall deploy undeploy images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -74,6 +74,16 @@ bench-scaling: $(VENV)/.installed ## what the scaler's loop costs and how late i
 
 pages: $(VENV)/.installed ## the pictures and generated pages in docs/, out of the program itself
 	$(BIN)/python docs/make_pages.py
+
+monitoring: $(VENV)/.installed ## write the dashboards and rules in deploy/monitoring/ out of their sources
+	$(BIN)/python deploy/monitoring/make.py
+
+test-monitoring: $(VENV)/.installed ## the real agent, a real Prometheus and its tools; installs them from Debian
+	$(PYTHON) tests/monitoring/prometheus_server.py --prepare
+	$(BIN)/python -m pytest -m monitoring tests/monitoring
+
+bench-energy: $(VENV)/.installed ## what measuring costs; writes bench-results/
+	$(BIN)/python tests/bench/bench_energy.py
 
 crds: $(VENV)/.installed ## write crds/ out of the code
 	$(BIN)/kpm crds --dir crds
