@@ -111,6 +111,9 @@ class EnergyMeter:
         view = self._view
         current = self.sampler.take(view.machine, view.cpus)
         meters = self.sampler.meters
+        if not self._samples:
+            sources, absent = sorted({meter.source for meter in meters}), [f"{source}: {why}" for source, why in self.sampler.found.absent]
+            self.log.info("measuring energy", interval=self.settings.interval, sources=sources, absent=absent)
         known = self._known(view)
         used = None if self._processes is None else self._processes.sample()
         report = EnergyReport(0)
@@ -238,7 +241,6 @@ class EnergyMeter:
         if "process" in self.settings.levels:
             with contextlib.suppress(OSError):
                 self._processes = Processes(CounterFiles(self.settings.proc))
-        self.log.info("measuring energy", interval=self.settings.interval, state=self.settings.state)
         if self.settings.state:
             try:
                 kept = load(self.settings.state, self._boot, time.monotonic())
