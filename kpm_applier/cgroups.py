@@ -10,8 +10,10 @@ from attrs import define, field, frozen
 
 from kpm_applier.counters import CounterFiles
 
-#: More cgroups than these are not looked at, and none below so many others.
-MOST_CGROUPS, _DEEPEST = 10_000, 24
+#: More cgroups than these are not looked at, none below so many others, and the walk ends after so many folders.
+MOST_CGROUPS, _DEEPEST, _MOST_FOLDERS = 10_000, 24, 40_000
+#: Of so many folders at most it is noticed at once that they get others; in more, at the next look at everything.
+_MOST_WATCHED = 2_000
 _V1 = ("cpu,cpuacct", "cpuacct", "cpuacct,cpu")
 
 
@@ -37,7 +39,10 @@ def layout_of(files: CounterFiles) -> Layout | None:
 
 @define
 class Cgroups:
-    """The cgroups of a machine that are wanted. wanted: whether a path, below the tree's base, is one whose time counts."""
+    """The cgroups of a machine that are wanted. wanted: whether a path, below the tree's base, is one whose time counts.
+
+    dropped: how many are not looked at because there are too many; 1 or more where that is not known.
+    """
 
     files: CounterFiles
     layout: Layout
@@ -51,11 +56,11 @@ class Cgroups:
         """Find them again where a folder has got or lost others, or one of them is gone; whether that was so."""
         if not anew and not self._lost and all(count is not None and self.files.links(folder) == count for folder, count in self._links.items()):
             return False
-        found, above = self._walk()
-        self.dropped = max(0, len(found) - MOST_CGROUPS)
+        found, watched, whole = self._walk()
+        self.dropped = max(0 if whole else 1, len(found) - MOST_CGROUPS)
         self.paths = tuple(sorted(found)[:MOST_CGROUPS])
-        self.files.keep_only((self._file(path) for path in self.paths), ())
-        self._links = {folder: self.files.links(folder) for folder in above}
+        self.files.keep_only((self._file(path) for path in self.paths), watched)
+        self._links = {folder: self.files.links(folder) for folder in watched}
         self._lost = False
         return True
 
@@ -66,6 +71,7 @@ class Cgroups:
         for path, content in zip(self.paths, read([self._file(path) for path in self.paths], 64), strict=True):
             if isinstance(content, OSError):
                 self._lost = True
+                self.files.drop(self._file(path))  # one of the same name is another one
                 continue
             used = parse_usage(content, version)
             if used is not None:
@@ -75,28 +81,31 @@ class Cgroups:
     def _file(self, path: str) -> str:
         return f"{_joined(self.layout.base, path)}/{self.layout.file}"
 
-    def _walk(self) -> tuple[list[str], list[str]]:
-        """The wanted ones that hold no other wanted one, and the folders to watch: those above wanted ones."""
+    def _walk(self) -> tuple[list[str], list[str], bool]:
+        """The wanted ones that hold no other wanted one, the folders in which others may come, and whether that was all of the tree."""
         found: dict[str, None] = {}
-        watched: dict[str, None] = {"": None}
+        watched: dict[str, None] = {}
         waiting = [("", "", 0)]
         seen = 0
-        while waiting and seen <= 2 * MOST_CGROUPS:
+        while waiting and seen <= _MOST_FOLDERS:
             path, holder, depth = waiting.pop()
+            if not holder and len(watched) < _MOST_WATCHED:
+                watched[path] = None
             for name in self.files.folders(_joined(self.layout.base, path)) if depth < _DEEPEST else ():
                 seen += 1
-                child = _joined(path, name)
-                inside = holder
+                child, inside = _joined(path, name), holder
                 if self.wanted(child):
                     found.pop(holder, None)  # a node in a container: its containers count, not it
                     found[child] = None
                     inside = child
-                    _watch_above(path, watched)
+                    if holder:
+                        _watch_above(path, watched)
                 waiting.append((child, inside, depth + 1))
-        return list(found), [_joined(self.layout.base, folder) for folder in watched]
+        return list(found), [_joined(self.layout.base, folder) for folder in watched], not waiting
 
 
 def _watch_above(path: str, watched: dict[str, None]) -> None:
+    """Watch a folder in a container in which another one is, and those above it."""
     while path and path not in watched:
         watched[path] = None
         path = path.rpartition("/")[0]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = _READ | os.O_DIRECTORY
-_PAGE = 4096
+_PAGE, _WHOLE = 4096, 1 << 20
 #: Descriptors left to the rest of the process.
 _SPARE = 512
 
@@ -45,18 +45,18 @@ class CounterFiles:
         return os.pread(descriptor, size, 0)
 
     def read_whole(self, path: str) -> bytes:
-        """A file however long it is, up to a megabyte."""
-        content = self.read(path, 1 << 16)
-        return content if len(content) < _PAGE else self._rest(path, content)
-
-    def _rest(self, path: str, content: bytes) -> bytes:
-        descriptor = self._files.get(path)
-        while descriptor is not None and len(content) < 1 << 20:
-            more = os.pread(descriptor, 1 << 16, len(content))
-            if not more:
-                break
-            content += more
-        return content
+        """A file however long it is, up to a megabyte; not kept open."""
+        descriptor = os.open(f"{self.root}/{path}", _READ)
+        try:
+            parts: list[bytes] = []
+            while sum(map(len, parts)) < _WHOLE:
+                part = os.read(descriptor, 1 << 16)
+                if not part:
+                    break
+                parts.append(part)
+            return b"".join(parts)
+        finally:
+            os.close(descriptor)
 
     def read_all(self, paths: Sequence[str], size: int = _PAGE) -> list[bytes | OSError]:
         """The beginnings of many files, or why they cannot be read."""
@@ -104,12 +104,19 @@ class CounterFiles:
         """How many folders a folder has, as its link count tells; None where the file system does not count, or the folder is gone."""
         try:
             descriptor = self._folders.get(path)
-            if descriptor is None:
-                descriptor = self._folders[path] = os.open(f"{self.root}/{path}", _FOLDER)
-            count = os.fstat(descriptor).st_nlink
+            count = self._count(path) if descriptor is None else os.fstat(descriptor).st_nlink
         except OSError:
             return None
         return count if count > 1 else None
+
+    def _count(self, path: str) -> int:
+        descriptor = os.open(f"{self.root}/{path}", _FOLDER)
+        count = os.fstat(descriptor).st_nlink
+        if len(self._files) + len(self._folders) < self._most:
+            self._folders[path] = descriptor
+        else:
+            os.close(descriptor)
+        return count
 
     def keep_only(self, files: Iterable[str], folders: Iterable[str]) -> None:
         """Close every descriptor but these."""

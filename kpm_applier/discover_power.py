@@ -91,18 +91,18 @@ def _mirror(reader: Reader, folder: str) -> int | None:
     return next((reader.number(f"{folder}/constraint_{number}_power_limit_uw") or None for number in numbers), None)
 
 
-def _hwmon_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
-    """One sensor a socket, in the order of the sockets (kernel, amd/hsmp/hwmon.c)."""
-    zones: list[PowerZone] = []
-    socket = 0
+def hwmon_sockets(reader: Reader) -> list[str]:
+    """Folders of amd_hsmp_hwmon, one sensor a socket, in the order of the sockets (kernel, amd/hsmp/hwmon.c)."""
+    found = []
     for device in filter(_HSMP_DEVICE.fullmatch, reader.names(PLATFORM_ROOT)):
         base = f"{PLATFORM_ROOT}/{device}/hwmon"
-        for entry in sorted(reader.names(base), key=lambda name: (len(name), name)):
-            folder = f"{base}/{entry}"
-            if reader.text(f"{folder}/name") == _HWMON:
-                zone = _hwmon_zone(reader, folder, socket)
-                socket += 1  # also one whose cap cannot be read now: it keeps its number
-                zones += [] if zone is None else [zone]
+        found += [f"{base}/{entry}" for entry in sorted(reader.names(base), key=lambda name: (len(name), name)) if reader.text(f"{base}/{entry}/name") == _HWMON]
+    return found
+
+
+def _hwmon_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
+    """One that cannot be read now keeps its number from the others."""
+    zones = [zone for socket, folder in enumerate(hwmon_sockets(reader)) if (zone := _hwmon_zone(reader, folder, socket)) is not None]
     groups += [_zone_group(zone, switch=False) for zone in zones]
     return zones
 

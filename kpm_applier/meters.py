@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from attrs import define, evolve, field, frozen
 
 from kpm_applier.attributes import POWERCAP_ROOTS
+from kpm_applier.discover_power import hwmon_sockets
 from kpm_applier.host import Host
 from kpm_applier.reader import Reader
 from kpm_planner.meters import Meter
@@ -21,7 +22,7 @@ _SUB = frozenset({"core", "uncore", "dram"})
 _SOCKET = re.compile(r"Esocket([0-9]{1,5})")
 _HWMON, _SUPPLY = "class/hwmon", "class/power_supply"
 #: Chips whose power is no CPU's or machine's: graphics processors, disks, USB-C ports.
-_OTHERS = frozenset({"amdgpu", "nouveau", "i915", "xe", "nvme", "drivetemp", "ucsi_source_psy"})
+_OTHERS = re.compile(r"(?:amdgpu|nouveau|i915|xe|nvme|drivetemp|ucsi_source_psy)(?:_.*)?", re.DOTALL)
 _INPUT = re.compile(r"power([0-9]{1,3})_(average|input)|energy([0-9]{1,3})_input")
 #: Where each source is asked for, in the order of preference for what a package uses.
 SOURCES = ("rapl", "amd_energy", "amd_hsmp_hwmon", "hwmon", "battery")
@@ -116,16 +117,24 @@ def _without_mirrors(host: Host, meters: Iterable[Meter]) -> list[Meter]:
     groups: dict[tuple[str, int | None], list[Meter]] = {}
     for meter in meters:
         groups.setdefault((meter.zone, meter.package), []).append(meter)
-    found = []
-    for first, *others in groups.values():
-        kept = [other for other in others if first.die is None or not _same_counter(host, first, other)]
-        found += [first, *kept] if kept or not others else [evolve(first, die=None)]
-    return found
+    return [meter for group in groups.values() for meter in _once(host, group)]
+
+
+def _once(host: Host, dies: list[Meter]) -> list[Meter]:
+    """Those of one package; where any two are one counter, those that cannot be read are taken for it too."""
+    kept: list[Meter] = []
+    for meter in dies:
+        if meter.die is None or not any(_same_counter(host, other, meter) for other in kept):
+            kept.append(meter)
+    if len(kept) == len(dies):
+        return kept
+    readable = [meter for meter in kept if read_meters(host, (meter,))[0] is not None]
+    return [evolve(readable[0], die=None)] if len(readable) == 1 else readable
 
 
 def _same_counter(host: Host, first: Meter, other: Meter) -> bool:
     """Read between two looks at the first, the other lies between them: no two counters that are not one do that."""
-    before, between, after = read_meters(host, (first, other, first))
+    before, between, after = (read_meters(host, (meter,))[0] for meter in (first, other, first))
     return before is not None and between is not None and after is not None and 0 < before <= between <= after
 
 
@@ -142,22 +151,27 @@ def _amd_energy(reader: Reader, chips: Iterable[tuple[str, str]]) -> list[Meter]
 
 
 def _amd_sockets(reader: Reader, chips: Iterable[tuple[str, str]]) -> list[Meter]:
-    """One sensor a socket, in the order of the sockets."""
-    folders = [folder for folder, name in chips if name == "amd_hsmp_hwmon" and "power1_input" in reader.names(folder)]
-    return [Meter(f"{folder}/power1_input", "package", "amd_hsmp_hwmon", number, power=True) for number, folder in enumerate(folders)]
+    """One sensor a socket, numbered as the caps are; in dumps without devices, in the order of the chips."""
+    folders = hwmon_sockets(reader) or [folder for folder, name in chips if name == "amd_hsmp_hwmon"]
+    known = [f"{folder}/power1_input" for folder in folders]
+    return [Meter(path, "package", "amd_hsmp_hwmon", number, power=True) for number, path in enumerate(known) if "power1_input" in reader.names(path.rpartition("/")[0])]
 
 
 def _others(reader: Reader, chips: Iterable[tuple[str, str]]) -> list[Meter]:
-    """Sensors of boards and power supplies. Of a sensor with average and input, the average."""
-    found: dict[tuple[str, str], Meter] = {}
-    for folder, name in chips:
-        if name in _OTHERS or name in ("amd_energy", "amd_hsmp_hwmon"):
-            continue
-        for entry in reader.names(folder):
-            match = _INPUT.fullmatch(entry)
-            if match:
-                found.setdefault((folder, f"power{match[1]}" if match[1] else entry), Meter(f"{folder}/{entry}", "platform", "hwmon", power=match[1] is not None))
-    return list(found.values())
+    """Sensors of boards and of machines; not the chips that the kernel makes of power supplies (power_supply_hwmon.c)."""
+    beside = {"amd_energy", "amd_hsmp_hwmon", *reader.names(_SUPPLY)}
+    return [meter for folder, name in chips if name not in beside and not _OTHERS.fullmatch(name) for meter in _chip_meters(reader, folder)]
+
+
+def _chip_meters(reader: Reader, folder: str) -> list[Meter]:
+    """Its energy counters; where it has none, its power inputs, and of a sensor with average and input the average."""
+    matches = [match for entry in reader.names(folder) if (match := _INPUT.fullmatch(entry))]
+    energies = [Meter(f"{folder}/{match[0]}", "platform", "hwmon") for match in matches if match[3]]
+    powers: dict[str, Meter] = {}
+    for match in matches:
+        if match[1]:
+            powers.setdefault(match[1], Meter(f"{folder}/{match[0]}", "platform", "hwmon", power=True))
+    return energies or list(powers.values())
 
 
 def _battery(reader: Reader) -> list[Meter]:

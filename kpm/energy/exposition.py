@@ -181,18 +181,20 @@ def _kpm_container(what: Exposed) -> list[Family]:
     return _kpm_consumers("container", _accounts(what.ledger.containers, "kpm", _kpm_container_labels))
 
 
-def _process_families(what: Exposed, prefix: str, make: Callable[[ProcessAccount], str]) -> list[Family]:
+def _process_families(what: Exposed, prefix: str, make: Callable[[ProcessAccount], str], watts: str = "watts") -> list[Family]:
     known = [(make(item), item) for item in what.processes.values()]
     energy, time = f"{prefix}_joules_total", f"{prefix.removesuffix('_cpu')}_cpu_seconds_total"
     return [
         Family(energy, "counter", "Busy energy of a process.",
                [f'{energy}{{{at},zone="{zone}"}} {uj / 1_000_000!r}\n' for at, item in known for zone, uj in item.zones.items()]),
+        Family(f"{prefix}_{watts}", "gauge", "Busy power of a process over the last interval.",
+               [f'{prefix}_{watts}{{{at},zone="{zone}"}} {uw / 1_000_000!r}\n' for at, item in known for zone, uw in item.power_uw.items()]),
         Family(time, "counter", "CPU time of a process.", [f"{time}{{{at}}} {item.usage_us / 1_000_000!r}\n" for at, item in known]),
     ]  # fmt: skip
 
 
 def _kpm_process(what: Exposed) -> list[Family]:
-    return _process_families(what, "kpm_process", lambda item: labels(pid=str(item.pid), comm=item.comm, container_id=item.container_id))
+    return _process_families(what, "kpm_process", lambda item: labels(pid=str(item.pid), comm=item.comm, container_id=item.container_id), "power_watts")
 
 
 # --- Kepler's names of 0.10 and later ---
@@ -201,7 +203,7 @@ def _kpm_process(what: Exposed) -> list[Family]:
 def _kepler_node(what: Exposed) -> list[Family]:
     node = what.node
     known = [(meter, what.ledger.meters[meter.id]) for meter in what.meters if meter.id in what.ledger.meters]
-    texts = [(labels(zone=meter.zone, path=f"/sys/{meter.id}", node_name=node), account) for meter, account in known]
+    texts = [(labels(zone=meter.zone, path=f"/sys/{meter.id}" if meter.source != "estimated" else "", node_name=node), account) for meter, account in known]
     parts: list[tuple[str, str, Callable[[MeterAccount], int], Callable[[MeterAccount], int]]] = [
         ("cpu", "Energy", lambda item: item.uj, lambda item: item.power_uw or 0),
         ("cpu_active", "Energy of what ran", lambda item: item.busy_uj, lambda item: item.busy_uw),
@@ -265,27 +267,38 @@ def _kepler_process(what: Exposed) -> list[Family]:
 
 
 def _old_node(what: Exposed) -> list[Family]:
-    lines: dict[str, list[str]] = {}
+    """Dies of a package, and power supplies of a machine, are one series together: these names tell them not apart."""
+    sums: dict[tuple[str, str], list[int]] = {}
     for meter in what.meters:
         account = what.ledger.meters.get(meter.id)
-        if account is None:
-            continue
-        zone = "platform" if meter.zone in ("psys", "platform") else meter.zone
+        if account is not None:
+            zone = "platform" if meter.zone in ("psys", "platform") else meter.zone
+            at = labels(instance=what.node, package="" if meter.package is None else str(meter.package), source=meter.source)
+            both = sums.setdefault((zone, at), [0, 0])
+            both[0] += account.busy_uj
+            both[1] += account.uj - account.busy_uj
+    if any(what.ledger.other_uj):
+        sums["other", labels(instance=what.node, package="", source=_sources(what))] = what.ledger.other_uj
+    lines: dict[str, list[str]] = {}
+    for (zone, at), both in sums.items():
         name = f"kepler_node_{zone}_joules_total"
-        at = labels(instance=what.node, package="" if meter.package is None else str(meter.package), source=meter.source)
-        lines.setdefault(name, []).append(f'{name}{{{at},mode="dynamic"}} {_joules(account.busy_uj)}\n')
-        lines[name].append(f'{name}{{{at},mode="idle"}} {_joules(account.uj - account.busy_uj)}\n')
+        lines.setdefault(name, []).extend(f'{name}{{{at},mode="{mode}"}} {_joules(uj)}\n' for mode, uj in zip(("dynamic", "idle"), both, strict=True))
     return [Family(name, "counter", "Energy of the node.", found) for name, found in lines.items()]
 
 
+def _sources(what: Exposed) -> str:
+    """The source that the older names have room for."""
+    return what.meters[0].source if what.meters else ""
+
+
 def _old_container(what: Exposed) -> list[Family]:
-    source = what.meters[0].source if what.meters else ""
+    source = _sources(what)
 
     def make(item: Account) -> str:
         who = item.identity
         return labels(container_id=who.id, container_name=who.name, container_namespace=who.namespace, pod_name=who.pod, source=source)
 
-    accounts = _accounts(what.ledger.containers, "kepler-0.7", make)
+    accounts = _accounts(what.ledger.containers, f"kepler-0.7 {source}", make)
     families = [_old_family("kepler_container_joules_total", "Energy of a container.", accounts, _SUM)]
     return [*families, *(_old_family(f"kepler_container_{zone}_joules_total", "Energy of a container in a zone.", accounts, (zone,)) for zone in _OLD_ZONES)]
 

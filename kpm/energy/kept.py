@@ -7,13 +7,13 @@ of the machine loses belongs to a boot that is over.
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from attrs import field, frozen
 
-from kpm.energy.ledger import Ledger
+from kpm.energy.ledger import Ledger, whole_number
 from kpm_planner.energy import Sample
 from kpm_planner.energy_standing import Standing
 
@@ -45,24 +45,25 @@ def load(path: str, boot: str, now: float) -> Kept:
     """
     try:
         with open(path, "rb") as file:
-            document = json.loads(file.read(_LONGEST))
+            content = file.read(_LONGEST)
     except FileNotFoundError:
         return Kept()
     try:
+        document = json.loads(content)
         if not boot or document["boot"] != boot or document["version"] != _VERSION:
             return Kept()
-        standing = {str(name): Standing(*(float(number) for number in numbers)) for name, numbers in document["standing"].items()}
+        standing = {str(name): Standing(*map(_number, numbers)) for name, numbers in document["standing"].items()}
         sample = None if document["sample"] is None else _sample_of(document["sample"])
         return Kept(Ledger.of_document(document["ledger"], now), sample, standing)
-    except (TypeError, KeyError, AttributeError) as failure:
+    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as failure:
         raise ValueError(f"is damaged: {failure}") from None
 
 
 def write(path: str, content: bytes) -> None:
     """Put the content in place of the file. Errors: OSError."""
-    descriptor, new = tempfile.mkstemp(prefix=".energy-", dir=os.path.dirname(path) or ".")
+    new = f"{path}.new"
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as file:
             file.write(content)
         os.replace(new, path)
     except OSError:
@@ -79,11 +80,18 @@ def _sample_of(fields: Any) -> Sample:
     """A sample as it was kept. Errors: ValueError, TypeError, AttributeError for what is none."""
     at_us, readings, busy, idle, usage, slept, carried = fields
     return Sample(
-        int(at_us),
-        {str(name): None if value is None else int(value) for name, value in readings.items()},
-        {int(cpu): int(us) for cpu, us in busy.items()},
-        {int(cpu): int(us) for cpu, us in idle.items()},
-        {str(name): int(us) for name, us in usage.items()},
-        slept_us=int(slept),
-        carried={str(name): (int(since), int(then)) for name, (since, then) in carried.items()},
+        whole_number(at_us),
+        {str(name): None if value is None else whole_number(value) for name, value in readings.items()},
+        {int(cpu): whole_number(us) for cpu, us in busy.items()},
+        {int(cpu): whole_number(us) for cpu, us in idle.items()},
+        {str(name): whole_number(us) for name, us in usage.items()},
+        slept_us=whole_number(slept),
+        carried={str(name): (whole_number(since), whole_number(then)) for name, (since, then) in carried.items()},
     )
+
+
+def _number(value: Any) -> float:
+    """A number that can be reckoned with. Errors: ValueError."""
+    if type(value) not in (int, float) or not isfinite(value):
+        raise ValueError(f"{str(value)[:40]!r} is no number")
+    return float(value)

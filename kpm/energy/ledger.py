@@ -7,10 +7,11 @@ is what a counter's reader expects.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import asdict, define, field
+from attrs import define, field
 
 from kpm.energy.names import Identity
 from kpm_planner.energy import EnergyReport, MeterEnergy
+from kpm_planner.pools import Pool
 
 #: Zones whose energy is told together as "other" by the older names: what the platform uses beside its packages and memory.
 _WHOLE, _PARTS = ("psys", "platform"), ("package", "dram")
@@ -82,12 +83,13 @@ class MeterAccount:
 
 @define(eq=False)
 class Ledger:
-    """All accounts of a node. pods: by UID; pools: by pool and profile."""
+    """All accounts of a node. pods: by UID; pools: by pool and profile; other_uj: of the platform beside packages and memory, busy and idle."""
 
     meters: dict[str, MeterAccount] = field(factory=dict)
     containers: dict[str, Account] = field(factory=dict)
     pods: dict[str, Account] = field(factory=dict)
     pools: dict[tuple[str, str], Account] = field(factory=dict)
+    other_uj: list[int] = field(factory=lambda: [0, 0])
 
     def add(self, report: EnergyReport, identities: Mapping[str, Identity], readings: Mapping[str, int | None], now: float) -> None:
         """Book an interval. identities: of the containers that are there; now: monotonic seconds."""
@@ -101,7 +103,7 @@ class Ledger:
         for part in report.meters:
             self.meters.setdefault(part.meter.id, MeterAccount()).add(part, read=readings.get(part.meter.id) is not None)
             self._book(part.meter.zone, part.busy, part.idle, part.elapsed_us)
-        self._book("other", _other_part(report.meters), {}, report.elapsed_us)
+        self._book_other(report)
         for name in self.meters.keys() - {part.meter.id for part in report.meters}:
             meter = self.meters[name]
             meter.up, meter.power_uw, meter.busy_uw, meter.system_uw, meter.unattributed_uw = False, None, 0, 0, 0
@@ -119,7 +121,7 @@ class Ledger:
 
     def _meet(self, identities: Mapping[str, Identity], now: float) -> None:
         """Accounts for those who are new; those who are gone are marked."""
-        pods = set()
+        pods: dict[str, Identity] = {}
         for name, identity in identities.items():
             account = self.containers.get(name)
             if account is None:
@@ -127,13 +129,14 @@ class Ledger:
             else:
                 _rename(account, identity)
             uid = identity.pod_uid
-            if uid:
-                pods.add(uid)
-                pod = self.pods.get(uid)
-                if pod is None:
-                    self.pods[uid] = Account(_pod_of(identity))
-                elif identity.pod and (pod.identity.pod != identity.pod or pod.ended is not None):
-                    _rename(pod, _pod_of(identity))
+            if uid and (uid not in pods or _says_more(identity, pods[uid])):
+                pods[uid] = identity
+        for uid, identity in pods.items():
+            pod = self.pods.get(uid)
+            if pod is None:
+                self.pods[uid] = Account(_pod_of(identity))
+            else:
+                _rename(pod, _pod_of(identity) if identity.pod or not pod.identity.pod else pod.identity)
         _mark_ended(self.containers, identities.keys(), now)
         _mark_ended(self.pods, pods, now)
 
@@ -161,19 +164,43 @@ class Ledger:
                 pool = self.pools[identity.pool, identity.profile] = Account(Identity("", pool=identity.pool, profile=identity.profile))
             pool.add(zone, *amounts, elapsed_us)
 
+    def _book_other(self, report: EnergyReport) -> None:
+        """What the platform uses beside its packages and memory; left out where one of the meters was not read or catches up, as it would not fit."""
+        platform = next((zone for zone in _WHOLE if any(part.meter.zone == zone for part in report.meters)), "")
+        whole = [part for part in report.meters if part.meter.zone == platform]
+        inner = [part for part in report.meters if part.meter.zone in _PARTS]
+        if not whole or any(part.elapsed_us != report.elapsed_us or not part.uj for part in (*whole, *inner)):
+            return
+        busy: dict[str, int] = {}
+        for sign, parts in ((1, whole), (-1, inner)):
+            for part in parts:
+                for name, uj in part.busy.items():
+                    busy[name] = busy.get(name, 0) + sign * uj
+        self._book("other", {name: uj for name, uj in busy.items() if uj > 0}, {}, report.elapsed_us)
+        ran = sum(part.busy_uj for part in whole) - sum(part.busy_uj for part in inner)
+        total = sum(part.uj for part in whole) - sum(part.uj for part in inner)
+        self.other_uj[0] += max(0, ran)
+        self.other_uj[1] += max(0, total - max(0, ran))
+
     def as_document(self) -> dict[str, Any]:
         """All of it as a mapping."""
         return {
-            "meters": {name: asdict(item) for name, item in self.meters.items()},
+            "meters": {name: [item.uj, item.busy_uj, item.system_uj, item.unattributed_uj, item.faults] for name, item in self.meters.items()},
+            "other": self.other_uj,
             "containers": [_document(item) for item in self.containers.values()],
             "pods": [_document(item) for item in self.pods.values()],
             "pools": [_document(item) for item in self.pools.values()],
         }
 
     @classmethod
-    def of_document(cls, document: Mapping[str, Any], now: float) -> "Ledger":
-        """The same, read. Errors: ValueError, TypeError, KeyError for what is none."""
-        made = cls({str(name): MeterAccount(**item) for name, item in document["meters"].items()})
+    def of_document(cls, document: Any, now: float) -> "Ledger":
+        """The same, read. Errors: ValueError, TypeError, KeyError, AttributeError for what is none."""
+        made = cls()
+        for name, (uj, busy, system, nobody, faults) in document["meters"].items():
+            known = {_text(code): whole_number(times) for code, times in faults.items()}
+            made.meters[_text(name)] = MeterAccount(whole_number(uj), whole_number(busy), whole_number(system), whole_number(nobody), faults=known)
+        busy, idle = document["other"]
+        made.other_uj = [whole_number(busy), whole_number(idle)]
         for item in document["containers"]:
             account = _account(item, now)
             made.containers[account.identity.id] = account
@@ -184,6 +211,28 @@ class Ledger:
             account = _account(item, None)
             made.pools[account.identity.pool, account.identity.profile] = account
         return made
+
+
+def whole_number(value: Any) -> int:
+    """A number from 0 as it was written. Errors: ValueError."""
+    if type(value) is not int or not 0 <= value < 1 << 80:
+        raise ValueError(f"{str(value)[:40]!r} is no number from 0")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError(f"{str(value)[:40]!r} is no text")
+    return value
+
+
+def _says_more(one: Identity, other: Identity) -> bool:
+    """Of two containers of a pod, the one that says what the pod is: named, with a name of its own (the sandbox has none), with CPUs of its own."""
+    return _rank(one) > _rank(other)
+
+
+def _rank(identity: Identity) -> tuple[bool, bool, bool]:
+    return (bool(identity.pod), bool(identity.name), identity.pool == Pool.EXCLUSIVE)
 
 
 def _rename(account: Account, identity: Identity) -> None:
@@ -206,20 +255,6 @@ def _mark_ended(accounts: Mapping[str, Account], there: Iterable[str], now: floa
             account.texts.clear()
 
 
-def _other_part(parts: Iterable[MeterEnergy]) -> dict[str, int]:
-    """Consumer → energy of the platform beside packages and memory; empty where nothing measures the platform."""
-    whole: dict[str, int] = {}
-    inner: dict[str, int] = {}
-    known = tuple(parts)
-    platform = next((zone for zone in _WHOLE if any(part.meter.zone == zone for part in known)), "")
-    for part in known:
-        into = whole if part.meter.zone == platform else inner if part.meter.zone in _PARTS else None
-        if into is not None:
-            for name, uj in part.busy.items():
-                into[name] = into.get(name, 0) + uj
-    return {name: uj - inner.get(name, 0) for name, uj in whole.items() if uj > inner.get(name, 0)}
-
-
 def _document(account: Account) -> list[Any]:
     return [account.identity.fields(), account.zones, account.usage_us]
 
@@ -227,5 +262,5 @@ def _document(account: Account) -> list[Any]:
 def _account(document: Sequence[Any], now: float | None) -> Account:
     """An account, as of one that is gone until it is met again."""
     fields, zones, used = document
-    kept = {str(zone): [int(busy), int(idle)] for zone, (busy, idle) in zones.items()}
-    return Account(Identity(*(str(text) for text in fields)), kept, usage_us=int(used), ended=now)
+    kept = {_text(zone): [whole_number(busy), whole_number(idle)] for zone, (busy, idle) in zones.items()}
+    return Account(Identity(*map(_text, fields)), kept, usage_us=whole_number(used), ended=now)

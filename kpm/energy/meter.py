@@ -85,6 +85,7 @@ class EnergyMeter:
     _samples: int = 0
     _seconds: float = 0.0
     _restored: bool = False
+    _unkept: str = ""
     _told: tuple[str, ...] = ()
 
     def start(self) -> None:
@@ -115,10 +116,12 @@ class EnergyMeter:
             sources, absent = sorted({meter.source for meter in meters}), [f"{source}: {why}" for source, why in self.sampler.found.absent]
             self.log.info("measuring energy", interval=self.settings.interval, sources=sources, absent=absent)
         known = self._known(view)
-        used = None if self._processes is None else self._processes.sample()
         report = EnergyReport(0)
         with self._lock:
+            used = None if self._processes is None else self._processes.sample()
             before = self._before
+            if before is not None and not self._samples and before.at_us > current.at_us:
+                before = None  # kept by somebody whose clock ran otherwise
             if before is not None:
                 allocation = EnergyAllocation(meters, view.cpus, {name: item.consumer for name, item in known.items()})
                 standing = {meter.id: uw for meter in meters if (uw := self._standing.get(meter.id, Standing()).uw()) is not None}
@@ -132,8 +135,8 @@ class EnergyMeter:
                     self._cpus.look(self.sampler.host, view.machine, view.pools, started)
                 self._before = current if before is None else carry(before, current)
             self._samples += 1
-        self._say_problems(meters, report)
         self._keep()
+        self._say_problems(meters, report)
         self._seconds = time.monotonic() - started
         return report
 
@@ -144,8 +147,9 @@ class EnergyMeter:
             self.scrapers.came(reader, now)
             families, left_out = expose(self._exposed())
             self._told = left_out
+            families += self._of_cpus()
             count = sum(len(family.lines) for family in families)
-            text = render([*families, *self._of_cpus(), *self._own(count, left_out)])
+            text = render([*families, *self._own(count, left_out)])
             for accounts in (self.ledger.containers, self.ledger.pods):
                 for account in accounts.values():
                     if account.ended is not None:
@@ -229,7 +233,7 @@ class EnergyMeter:
             found.add((Code.ENERGY_CGROUPS.value, f"{self._processes.dropped} processes beyond {MOST_PROCESSES} are not told one by one"))
         found |= {(Code.ENERGY_UNREADABLE.value, f"{source}: {why}") for source, why in self.sampler.faults.items()}
         found |= {(Code.ENERGY_SERIES.value, f"level {level} is left out") for level in self._told}
-        found |= {item for item in self._problems if item[0] == Code.ENERGY_STATE.value}
+        found |= {(Code.ENERGY_STATE.value, self._unkept)} if self._unkept else set()
         for code, text in sorted(found - self._problems):
             self.log.warning("energy", code=code, reason=one_line(text))
         self._problems = frozenset(found)
@@ -245,9 +249,11 @@ class EnergyMeter:
             try:
                 kept = load(self.settings.state, self._boot, time.monotonic())
             except (OSError, ValueError) as failure:
-                self._state_fails(failure)
+                self.log.warning("energy", code=Code.ENERGY_STATE.value, reason=f"{self.settings.state}: {one_line(failure)}")
             else:
                 self.ledger, self._before, self._standing = kept.ledger, kept.sample, dict(kept.standing)
+                if kept.sample is not None:
+                    self.sampler.resume(kept.sample)
 
     def _keep(self) -> None:
         """Write the totals."""
@@ -258,13 +264,9 @@ class EnergyMeter:
         try:
             write(self.settings.state, content)
         except OSError as failure:
-            self._state_fails(failure)
-
-    def _state_fails(self, failure: Exception) -> None:
-        item = (Code.ENERGY_STATE.value, f"{self.settings.state}: {one_line(failure)}")
-        if item not in self._problems:
-            self._problems |= {item}
-            self.log.warning("energy", code=item[0], reason=item[1])
+            self._unkept = f"{self.settings.state}: {failure.strerror or one_line(failure)}"
+        else:
+            self._unkept = ""
 
 
 def _cpu_info(view: View) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ _LONGEST_EXE = 200
 
 @define(eq=False)
 class ProcessAccount:
-    """A process. zones: zone → busy µJ since it was first seen."""
+    """A process. zones: zone → busy µJ since it was first seen; power_uw: over the last interval."""
 
     pid: int
     comm: str
@@ -29,6 +29,7 @@ class ProcessAccount:
     ticks: int
     usage_us: int = 0
     zones: dict[str, int] = field(factory=dict)
+    power_uw: dict[str, int] = field(factory=dict)
 
 
 @frozen
@@ -84,6 +85,8 @@ class Processes:
             account = self.accounts.get(key)
             if account is None:
                 account = self.accounts[key] = self._meet(name, stat, seen_from_start=not first)
+            elif stat.comm != account.comm:  # it runs another program, as a container's first process does once it is in its cgroup
+                account.exe, account.container_id = self._exe(name), self._container(name)
             used[key] = max(0, stat.ticks - account.ticks) * _TICK_US
             account.ticks, account.comm = stat.ticks, stat.comm
             starts[name] = stat.start
@@ -97,6 +100,8 @@ class Processes:
             account = self.accounts[key]
             account.usage_us += us
             whole[account.container_id] = whole.get(account.container_id, 0) + us
+        for account in self.accounts.values():
+            account.power_uw = {}
         totals = {name: max(us, report.usage_us.get(name, 0)) for name, us in whole.items()}
         for part in report.meters:
             zone, busy = part.meter.zone, part.busy
@@ -107,6 +112,7 @@ class Processes:
                     uj = busy.get(owner, 0) if owner else part.system_uj
                     share = uj * us // totals[owner]
                     account.zones[zone] = account.zones.get(zone, 0) + share
+                    account.power_uw[zone] = account.power_uw.get(zone, 0) + share * 1_000_000 // part.elapsed_us
 
     def _meet(self, name: str, stat: Stat, *, seen_from_start: bool) -> ProcessAccount:
         return ProcessAccount(int(name), stat.comm, self._exe(name), self._container(name), 0 if seen_from_start else stat.ticks)

@@ -20,6 +20,7 @@ from kpm_planner.meters import Meter
 
 #: Seconds after which meters and cgroups are looked for again, whatever seems to have changed.
 _LOOK_ANEW = 60.0
+_MOST_PACKAGES = 256
 
 
 @frozen
@@ -98,6 +99,12 @@ class Sampler:
         if not self.estimating:
             return self.found.meters
         return tuple(Meter(f"estimated/package-{package}", "package", "estimated", package) for package in sorted(self._estimated))
+
+    def resume(self, sample: Sample) -> None:
+        """Go on from a sample that was kept: what is estimated of the time since then has its counters to go on from."""
+        known = {f"estimated/package-{package}": package for package in range(_MOST_PACKAGES)}
+        self._estimated = {known[name]: uj for name, uj in sample.readings.items() if name in known and uj is not None}
+        self._before = sample
 
     def close(self) -> None:
         """Close everything."""
