@@ -913,7 +913,9 @@ def texts_of(name: str) -> list[tuple[tuple[str | int, ...], bool]]:
     """The texts of a sample: each value that is one, and (True) each key that the user chose."""
     values = [(path, False) for path in paths_of(OBJECTS[name]) if isinstance(get_at(OBJECTS[name], path), str)]
     keys = [
-        (path, True) for path in paths_of(OBJECTS[name]) if len(path) > 1 and path[-2] in ("labels", "matchLabels", "powerNodeSelector", "names", "limits", "requests")
+        (path, True)
+        for path in paths_of(OBJECTS[name])
+        if len(path) > 1 and isinstance(path[-1], str) and path[-2] in ("labels", "matchLabels", "powerNodeSelector", "names", "limits", "requests")
     ]
     return [*values, *keys]
 
