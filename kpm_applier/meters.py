@@ -159,7 +159,7 @@ def _amd_sockets(reader: Reader, chips: Iterable[tuple[str, str]]) -> list[Meter
 
 def _others(reader: Reader, chips: Iterable[tuple[str, str]]) -> list[Meter]:
     """Sensors of boards and of machines; not the chips that the kernel makes of power supplies (power_supply_hwmon.c)."""
-    beside = {"amd_energy", "amd_hsmp_hwmon", *reader.names(_SUPPLY)}
+    beside = {"amd_energy", "amd_hsmp_hwmon", *(name.replace("-", "_") for name in reader.names(_SUPPLY))}
     return [meter for folder, name in chips if name not in beside and not _OTHERS.fullmatch(name) for meter in _chip_meters(reader, folder)]
 
 

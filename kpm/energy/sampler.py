@@ -154,11 +154,15 @@ class Sampler:
             return None
 
     def _cpu_time(self) -> tuple[dict[int, int], dict[int, int]]:
+        if self._proc is None:
+            return {}, {}
         try:
-            return ({}, {}) if self._proc is None else parse_stat(self._proc.read_whole("stat"))
+            times = parse_stat(self._proc.read_whole("stat"))
         except OSError as failure:
             self.faults["cpu-time"] = f"{self.roots.proc}/stat: {failure.strerror}"
             return {}, {}
+        self.faults.pop("cpu-time", None)
+        return times
 
     def _usage(self, *, anew: bool) -> dict[str, int]:
         """Container id → CPU time."""

@@ -439,11 +439,12 @@ def test_a_chip_that_tells_power_and_energy_is_one_meter(tmp_path: Path) -> None
     assert len(discover_meters(host_of(tmp_path)).meters) == 1
 
 
-def test_a_battery_is_not_told_again_as_a_chip(tmp_path: Path) -> None:
-    """User-asks 34: the kernel shows power_now of a battery as power1_input of a chip of its name, too (power_supply_hwmon.c), also while it charges."""
-    battery(tmp_path, "BAT0", power_now=9_500_000)
-    chip(tmp_path, 2, "BAT0", power1_input=9_500_000, in0_input=12_000)
-    assert discover_meters(host_of(tmp_path)).meters == (Meter(f"{SUPPLY}/BAT0", "platform", "battery", power=True),)
+@pytest.mark.parametrize(("name", "called"), [("BAT0", "BAT0"), ("qcom-battmgr-bat", "qcom_battmgr_bat")])
+def test_a_battery_is_not_told_again_as_a_chip(tmp_path: Path, name: str, called: str) -> None:
+    """User-asks 34: the kernel shows power_now also as a chip of the battery's name, with a low line for each hyphen (power_supply_hwmon.c)."""
+    battery(tmp_path, name, power_now=9_500_000)
+    chip(tmp_path, 2, called, power1_input=9_500_000, in0_input=12_000)
+    assert discover_meters(host_of(tmp_path)).meters == (Meter(f"{SUPPLY}/{name}", "platform", "battery", power=True),)
 
 
 def test_sensors_of_sockets_are_numbered_as_their_caps_are(tmp_path: Path) -> None:

@@ -242,6 +242,18 @@ def test_a_meter_that_comes_later_is_found(box: Box) -> None:
     assert box.take_anew().readings == READINGS
 
 
+def test_meters_that_are_gone_keep_no_descriptor(box: Box) -> None:
+    """However often drivers come and go."""
+    box.take()
+    held = len(os.listdir("/proc/self/fd"))
+    for number in range(2, 6):
+        box.zone(f"{RAPL}/intel-rapl:{number}", "psys", 9)
+        box.take_anew()
+        shutil.rmtree(box.sysfs / RAPL / f"intel-rapl:{number}")
+        assert box.take_anew().readings == READINGS
+        assert len(os.listdir("/proc/self/fd")) == held
+
+
 def test_a_meter_that_cannot_be_read_costs_itself_only(box: Box) -> None:
     """User-asks 37: None, which is not 0."""
     put(box.sysfs, f"{RAPL}/intel-rapl:0/energy_uj", "")
