@@ -68,6 +68,11 @@ WRONG = {
     "a period too short": ("PowerCap", {"source": {"static": {"watts": 100}}, "period": "1s"}, "from 5s to 1h"),
     "a resync too often": ("PowerConfig", {"agent": {"resyncPeriod": "1s"}}, "at least 5s"),
     "a socket somewhere else": ("PowerConfig", {"agent": {"claimSocket": "/etc/../run/x.sock"}}, "/var/lib/kubelet/plugins/DRIVER/NAME"),
+    "meters read too seldom": ("PowerConfig", {"agent": {"metrics": {"interval": "61s"}}}, "from 1s to 60s"),
+    "meters read all the time": ("PowerConfig", {"agent": {"metrics": {"interval": "0s"}}}, "from 1s to 60s"),
+    "an interval in words": ("PowerConfig", {"agent": {"metrics": {"interval": "often"}}}, "from 1s to 60s"),
+    "an unknown level": ("PowerConfig", {"agent": {"metrics": {"levels": ["vm"]}}}, "Unsupported value"),
+    "an unknown owner of idle energy": ("PowerConfig", {"agent": {"metrics": {"idle": "everybody"}}}, "Unsupported value"),
     "an unknown repair": ("PowerConfig", {"agent": {"repair": "maybe"}}, "Unsupported value"),
     "a toleration of everything with a value": ("PowerConfig", {"agent": {"tolerations": [{"operator": "Exists", "value": "x"}]}}, "takes no value"),
 }  # fmt: skip
