@@ -74,7 +74,6 @@ class EnergyMeter:
     _view: View = View()
     _before: Sample | None = None
     _standing: dict[str, Standing] = field(factory=dict)
-    _identities: dict[str, Known] = field(factory=dict)
     _processes: Processes | None = None
     _cpus: CpuTotals = field(factory=CpuTotals)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -150,11 +149,12 @@ class EnergyMeter:
             families += self._of_cpus()
             count = sum(len(family.lines) for family in families)
             text = render([*families, *self._own(count, left_out)])
+            readers = set(self.scrapers.active(now))
             for accounts in (self.ledger.containers, self.ledger.pods):
                 for account in accounts.values():
                     if account.ended is not None:
-                        account.told.add(reader)
-            self.ledger.forget_told(self.scrapers.active(now), now, keep_s=KEEP_S)
+                        account.told = account.told & readers | {reader}
+            self.ledger.forget_told(readers, now, keep_s=KEEP_S)
         return text
 
     @property
