@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import define, field, frozen
 
+from kpm_applier.kernel_paths import add_folder
 from kpm_applier.kernel_texts import fail
 from kpm_planner.machine import Cpu, IdleState, Machine
 
@@ -78,18 +79,12 @@ class EnergyFiles:
             own = next((zone.name for zone in self.machine.power_zones if zone.id == folder), f"package-{package}")
             for path, name in ((folder, own), (f"{folder}/{folder.rpartition('/')[2]}:0", "dram")):
                 self._counters[path], self._names[path] = 0.0, name
-                self._add_folder(path)
+                add_folder(self._folders, path)
 
     def _zone(self, package: int) -> str:
         """The folder of a package: that of its power limits where it has some."""
         known = next((zone.id for zone in self.machine.power_zones if zone.package == package and zone.control == "intel-rapl"), None)
         return known or f"{_ROOT}/intel-rapl:{package}"
-
-    def _add_folder(self, path: str) -> None:
-        while path:
-            parent, _, name = path.rpartition("/")
-            self._folders.setdefault(parent, set()).add(name)
-            path = parent
 
     def names(self, path: str) -> tuple[str, ...]:
         """Names in a folder; none where there is no such folder."""

@@ -35,3 +35,11 @@ def _parse_cpu(words: list[str], path: str) -> tuple[str, int, int, str]:
         case ["cpuidle", state, name] if state.startswith("state") and state[5:].isdigit():
             return "cpu-idle", number, int(state[5:]), name
     return "", 0, 0, path
+
+
+def add_folder(folders: dict[str, set[str]], path: str) -> None:
+    """Let a folder be in those above it. folders: path → names in it."""
+    while path:
+        parent, _, name = path.rpartition("/")
+        folders.setdefault(parent, set()).add(name)
+        path = parent

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from attrs import define, field
 
 from kpm_applier.attributes import DF_PSTATE, HSMP_ROOT
+from kpm_applier.kernel_paths import add_folder
 from kpm_applier.kernel_texts import fail, parse_integer, parse_switch
 from kpm_planner.machine import Fabric, Machine, PowerLimit, PowerZone
 
@@ -35,22 +36,16 @@ class PowerFiles:
         made = cls()
         for zone in machine.power_zones:
             made._zones[zone.id] = zone
-            made._add_folder(zone.id)
+            add_folder(made._folders, zone.id)
             made.limits.update({f"{zone.id}/{limit.file}": limit.limit_uw or 0 for limit in zone.limits})
             if zone.enabled is not None:
                 made.switches[f"{zone.id}/enabled"] = zone.enabled
         for fabric in machine.fabrics:
             folder = f"{HSMP_ROOT}/socket{fabric.package}"
             made._fabrics[folder] = fabric
-            made._add_folder(folder)
+            add_folder(made._folders, folder)
             made.pstates[f"{folder}/{DF_PSTATE.file}"] = fabric.pstates
         return made
-
-    def _add_folder(self, path: str) -> None:
-        while path:
-            parent, _, name = path.rpartition("/")
-            self._folders.setdefault(parent, set()).add(name)
-            path = parent
 
     def names(self, path: str) -> tuple[str, ...]:
         """Names in a folder; none where there is no such folder."""
