@@ -12,7 +12,7 @@ from kpm_planner.allocation import ContainerCpus
 from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute
 from kpm_planner.energy_shares import Consumer, EnergyCpu
 from kpm_planner.intent import Pod
-from kpm_planner.meters import Meter
+from kpm_planner.meters import Meter, energy_between
 
 _UW = 1_000_000
 
@@ -29,13 +29,22 @@ class PodPower:
 
 @frozen
 class EnergyView:
-    """The packages of a node over an interval. Units: s, W. nobody: idle power that is nobody's."""
+    """The packages of a node over an interval. Units: s, W. nobody: idle power that is nobody's.
+
+    unmanaged: what the same loads, in per cent of CPUs, take with the settings that the machine came with.
+    """
 
     seconds: float
     watts: float
     pods: tuple[PodPower, ...]
     system: float
     nobody: float
+    unmanaged: float = 0.0
+
+    @property
+    def saved(self) -> float:
+        """W less than without power management."""
+        return self.unmanaged - self.watts
 
 
 @frozen
@@ -64,12 +73,13 @@ def works(pods: Iterable[tuple[str, Pod]], reported: Iterable[ContainerCpus], lo
 
 @define
 class SimMeter:
-    """The meters of one simulated node."""
+    """The meters of one simulated node. plain: the same machine, never tuned."""
 
     model: KernelModel
     used: dict[str, float] = field(factory=dict)
     at_us: int = 0
     meters: tuple[Meter, ...] = ()
+    plain: KernelModel | None = None
 
     def pass_time(self, seconds: float, found: list[Work]) -> EnergyView | None:
         """Let time pass under these loads; nothing is said of a node without any."""
@@ -90,7 +100,18 @@ class SimMeter:
         after = self._sample({name: round(sum(work.spread.values()) * seconds * _UW) for name, work in known.items()})
         allocation = EnergyAllocation(self.meters, self._cpus(), {name: work.consumer for name, work in known.items()})
         report = attribute(before, after, allocation, EnergyPolicy(standing_uw=self._standing()))
-        return _view(report, known, {name: self._truth(work, was) for name, work in known.items()})
+        view = _view(report, known, {name: self._truth(work, was) for name, work in known.items()})
+        return evolve(view, unmanaged=self._unmanaged(seconds))
+
+    def _unmanaged(self, seconds: float) -> float:
+        """Power of the machine as it came, under these loads."""
+        plain = self.plain = self.plain or KernelModel(self.model.machine)
+        plain.energy.on, plain.energy.model, plain.offline = True, self.model.energy.model, set(self.model.offline)
+        plain.energy.loads = dict(self.model.energy.loads)
+        before = read_meters(plain, self.meters)
+        plain.wait(seconds)
+        passed = [energy_between(meter, was, now, round(seconds * _UW)).uj for meter, was, now in zip(self.meters, before, read_meters(plain, self.meters), strict=True)]
+        return sum(passed) / seconds / _UW
 
     def _truth(self, work: Work, was: Mapping[int, float]) -> float:
         """What a load really took, µJ."""
@@ -135,4 +156,8 @@ def _view(report: EnergyReport, known: Mapping[str, Work], truth: Mapping[str, f
 def energy_line(view: EnergyView) -> str:
     """What is shown of an interval."""
     pods = "".join(f"; {item.name} {item.busy:.1f} W" + (f" + {item.idle:.1f} W idle" if item.idle else "") + f" (true {item.truth:.1f})" for item in view.pods)
-    return f"power over {view.seconds:g} s: {view.watts:.1f} W{pods}; system {view.system:.1f} W; idle of nobody {view.nobody:.1f} W"
+    return f"power over {view.seconds:g} s: {view.watts:.1f} W{pods}; system {view.system:.1f} W; idle of nobody {view.nobody:.1f} W; {_saved(view.saved)}"
+
+
+def _saved(watts: float) -> str:
+    return f"{abs(watts):.1f} W {'less' if watts >= 0 else 'more'} than without power management"

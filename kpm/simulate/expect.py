@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kpm.errors import InputError, one_line, show
+from kpm.simulate.energy import EnergyView
 from kpm.simulate.world import NodeView, StepView
 from kpm_planner.budget import UW
 from kpm_planner.cpuset import format_cpulist, parse_cpulist
@@ -138,12 +139,17 @@ def _equals(of: Callable[[NodeView], Any]) -> Callable[[NodeView, Any, str], Ite
     return check
 
 
-def _check_watts(node: NodeView, expect: Any, place: str) -> Iterator[str]:
-    if not isinstance(expect, list) or len(expect) != 2 or not all(isinstance(item, int | float) for item in expect):
-        raise InputError(f"{place}: {show(expect)} is not allowed: least and most watts, such as [40, 60]")
-    watts = None if node.energy is None else round(node.energy.watts, 1)
-    if watts is None or not expect[0] <= watts <= expect[1]:
-        yield f": expected {expect[0]} to {expect[1]}, is {watts}"
+def _between(of: Callable[[EnergyView], float]) -> Callable[[NodeView, Any, str], Iterator[str]]:
+    """Compares watts with the least and the most that they may be."""
+
+    def check(node: NodeView, expect: Any, place: str) -> Iterator[str]:
+        if not isinstance(expect, list) or len(expect) != 2 or not all(isinstance(item, int | float) for item in expect):
+            raise InputError(f"{place}: {show(expect)} is not allowed: least and most watts, such as [40, 60]")
+        watts = None if node.energy is None else round(of(node.energy), 1)
+        if watts is None or not expect[0] <= watts <= expect[1]:
+            yield f": expected {expect[0]} to {expect[1]}, is {watts}"
+
+    return check
 
 
 _CHECKS: _Checks = {
@@ -153,7 +159,8 @@ _CHECKS: _Checks = {
     "uncore": _named(_uncore, "entries to limits"),
     "caps": _named(_caps, "zones to watts"),
     "fabrics": _named(_fabrics, "packages to P-states"),
-    "watts": _check_watts,
+    "watts": _between(lambda energy: energy.watts),
+    "savedWatts": _between(lambda energy: energy.saved),
     "turbo": _equals(lambda node: BASELINE if node.plan.boost is None else node.plan.boost),
     "writes": _equals(lambda node: len(node.report.writes) if node.report else None),
     "drift": _equals(lambda node: len(node.report.drift) if node.report else None),

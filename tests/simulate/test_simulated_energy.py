@@ -56,6 +56,8 @@ def test_the_example_shows_what_a_profile_saves() -> None:
     fast, slow, alone = views
     router = [next(item for item in view.pods if item.name == "net/router") for view in views]
     assert slow.watts < fast.watts - 4
+    assert fast.saved < 0 < slow.saved
+    assert slow.unmanaged == pytest.approx(fast.unmanaged, rel=0.01)
     assert router[1].busy < 0.7 * router[0].busy
     assert all(item.busy == pytest.approx(item.truth, rel=0.15) for item in router)
     assert [item.busy for item in alone.pods if item.name == "jobs/batch"] == [0.0]
