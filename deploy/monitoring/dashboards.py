@@ -7,9 +7,9 @@ from typing import Any
 
 from attrs import frozen
 from grafana_foundation_sdk.builders import bargauge, dashboard, prometheus, stat, table, timeseries
-from grafana_foundation_sdk.builders.common import ReduceDataOptions
-from grafana_foundation_sdk.models.common import BigValueColorMode, BigValueGraphMode
-from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
+from grafana_foundation_sdk.builders.common import ReduceDataOptions, VizLegendOptions
+from grafana_foundation_sdk.models.common import BigValueColorMode, BigValueGraphMode, LegendDisplayMode, LegendPlacement
+from grafana_foundation_sdk.models.dashboard import DataSourceRef, DataTransformerConfig, VariableRefresh
 from rules import OWN
 
 _SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -49,6 +49,10 @@ def dashboards() -> dict[str, Any]:
     }
 
 
+#: Drifted is the one condition that should be False.
+_BAD_CONDITIONS = 'max by (node, type, reason) (kpm_agent_condition{type!="Drifted"} == 0 or kpm_agent_condition{type="Drifted"} == 1)'
+
+
 def _cluster() -> tuple[Panel, ...]:
     return (
         Panel("Power of all nodes", "stat", "watt", (("sum(kpm:node_power:watts)", "watts"),), 6, 5),
@@ -60,7 +64,7 @@ def _cluster() -> tuple[Panel, ...]:
         Panel("Power by profile", "timeseries", "watt", (("sum by (pool, profile) (kpm:profile_power:watts)", "{{pool}} {{profile}}"),)),
         Panel("The ten pods that take most", "bargauge", "watt", (("topk(10, sum by (namespace, pod) (kpm:pod_power:watts))", "{{namespace}}/{{pod}}"),)),
         Panel("What is wrong", "table", "short", (("sum by (node, severity, code) (kpm_agent_problems)", ""), ("sum by (node, code) (kpm_energy_problems)", ""))),
-        Panel("Conditions that are not so", "table", "short", (("kpm_agent_condition == 0", ""),)),
+        Panel("Conditions that are not as they should be", "table", "short", ((_BAD_CONDITIONS, ""),)),
     )
 
 
@@ -85,7 +89,9 @@ def _node() -> tuple[Panel, ...]:
         Panel("Files written and foreign values", "timeseries", "short", (
             (f"increase(kpm_agent_files_written_total{{{at}}}[5m])", "written"), (f"increase(kpm_agent_foreign_values_total{{{at}}}[5m])", "foreign"),
         )),
-        Panel("Meters", "table", "short", ((f"kpm_meter_up{{{at}}}", ""), (f"kpm_energy_source_present{{{at}}}", ""))),
+        Panel("Meters", "table", "short", (
+            (f"max by (node, zone, place, source, path) (kpm_meter_up{{{at}}})", ""), (f"max by (node, source, reason) (kpm_energy_source_present{{{at}}})", ""),
+        )),
     )  # fmt: skip
 
 
@@ -106,7 +112,8 @@ def _savings() -> tuple[Panel, ...]:
     chosen = f'{OWN},profile=~"$profile"'
     energy = f"sum by (profile) (increase(kpm_pool_joules_total{{{chosen}}}[$__range]))"
     earlier = f"sum by (profile) (increase(kpm_pool_joules_total{{{chosen}}}[$__range] offset $earlier))"
-    busy = "sum by (profile) (rate(kpm_pod_cpu_seconds_total{profile=~\"$profile\"}[5m]) > 0)"
+    spent = f'sum by (profile) (rate(kpm_pool_joules_total{{{chosen},mode="busy"}}[5m]))'
+    busy = 'sum by (profile) (rate(kpm_pod_cpu_seconds_total{profile=~"$profile"}[5m]) > 0)'
     return (
         Panel("Energy", "stat", "joule", ((energy, "{{profile}}"),), 8, 6),
         Panel("Money", "stat", "short", ((f"{energy} / 3.6e6 * $price", "{{profile}}"),), 8, 6, "At the price above, a kWh."),
@@ -115,18 +122,18 @@ def _savings() -> tuple[Panel, ...]:
         Panel("Saved against the same time earlier, share", "stat", "percentunit", ((f"1 - {energy} / {earlier}", "{{profile}}"),), 12, 6,
               "Loads differ from time to time: kpm energy compare tells what is certain."),
         Panel("Power by profile", "timeseries", "watt", ((f"sum by (profile) (rate(kpm_pool_joules_total{{{chosen}}}[5m]))", "{{profile}}"),)),
-        Panel("Joules a second of CPU time", "timeseries", "joule", ((f"sum by (profile) (rate(kpm_pool_joules_total{{{chosen},mode=\"busy\"}}[5m])) / {busy}", "{{profile}}"),)),
+        Panel("Joules a second of CPU time", "timeseries", "joule", ((f"{spent} / {busy}", "{{profile}}"),)),
     )  # fmt: skip
 
 
 def _dashboard(uid: str, title: str, panels: Iterable[Panel], choices: Iterable[tuple[str, str]], *, price: bool = False) -> Any:
     made = dashboard.Dashboard(title).uid(uid).tags(["kubernetes-power-manager"]).refresh("30s").time("now-1h", "now").editable()
-    made = made.with_variable(dashboard.DatasourceVariable("datasource").type("prometheus"))
+    made = made.with_variable(dashboard.DatasourceVariable("datasource").id("datasource").type("prometheus"))
     for name, query in choices:
-        choice = dashboard.QueryVariable(name).datasource(_SOURCE).query(query).refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        choice = dashboard.QueryVariable(name).id(name).datasource(_SOURCE).query(query).refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         made = made.with_variable(choice.multi(True).include_all(True).all_value(".*"))
     for name, value in (("price", "0.30"), ("carbon", "380"), ("earlier", "1d")) if price else ():
-        made = made.with_variable(dashboard.TextBoxVariable(name).default_value(value))
+        made = made.with_variable(dashboard.TextBoxVariable(name).id(name).default_value(value))
     for panel in panels:
         made = made.with_panel(_panel(panel))
     return made.build()
@@ -137,6 +144,12 @@ def _panel(panel: Panel) -> Any:
     made = _KINDS[panel.kind]().title(panel.title).datasource(_SOURCE).span(panel.span).height(panel.height).unit(panel.unit)
     if panel.description:
         made = made.description(panel.description)
+    if panel.kind == "timeseries":
+        legend = VizLegendOptions().display_mode(LegendDisplayMode.LIST).placement(LegendPlacement.BOTTOM).show_legend(True)
+        made = made.legend(legend)
+    if panel.kind == "table":
+        made = made.show_header(True)
+        made = made.with_transformation(DataTransformerConfig(id_val="merge", options={})) if len(panel.queries) > 1 else made
     if panel.kind in ("stat", "bargauge"):
         made = made.reduce_options(ReduceDataOptions().calcs(["lastNotNull"]))
     if panel.kind == "stat":
