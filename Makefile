@@ -78,7 +78,7 @@ pages: $(VENV)/.installed ## the pictures and generated pages in docs/, out of t
 monitoring: $(VENV)/.installed ## write the dashboards and rules in deploy/monitoring/ out of their sources
 	$(BIN)/python deploy/monitoring/make.py
 
-test-monitoring: $(VENV)/.installed ## the real agent, a real Prometheus and its tools; installs them from Debian
+test-monitoring: $(VENV)/.installed envtest ## the real agent, a real Prometheus and its tools; installs them from Debian
 	$(PYTHON) tests/monitoring/prometheus_server.py --prepare
 	$(BIN)/python -m pytest -m monitoring tests/monitoring
 
