@@ -29,6 +29,10 @@ def _duration(_context: object, parameter: click.Parameter, text: str) -> int:
     return seconds
 
 
+def _rest(context: object, parameter: click.Parameter, text: str) -> int:
+    return 0 if text == "0s" else _duration(context, parameter, text)
+
+
 @click.group(invoke_without_command=True, short_help="Joules of pods, runs and profiles.")
 @sysfs_option
 @click.option("--proc", default="/proc", show_default=True, metavar="ROOT", help="Where procfs is.")
@@ -131,7 +135,7 @@ def _table(shown: "Shown", history: "History") -> Any:
 @energy.command("record", context_settings={"ignore_unknown_options": True})
 @sysfs_option
 @click.option("-n", "--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="How often the command is run.")
-@click.option("--settle", callback=_duration, default="1s", show_default=True, help="Rest before each run.")
+@click.option("--settle", callback=_rest, default="1s", show_default=True, help="Rest before each run.")
 @click.option("-w", "--write", "path", metavar="FILE", help="Keep the measurements, for compare.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def record_verb(sysfs: str, repeats: int, settle: int, path: str | None, command: tuple[str, ...]) -> None:

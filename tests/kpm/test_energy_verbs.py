@@ -119,7 +119,7 @@ def test_the_picture_of_watts_remembers_a_while_and_forgets_who_is_gone() -> Non
 def test_a_run_is_measured_and_kept(burning: Path, tmp_path: Path) -> None:
     """Energy is power times time; the result is on standard error, the measurements in the file."""
     path = tmp_path / "a.json"
-    result = run("record", "--sysfs", burning, "-n", 3, "--settle", "1s", "-w", path, "--", "sleep", "0.4")
+    result = run("record", "--sysfs", burning, "-n", 3, "--settle", "0s", "-w", path, "--", "sleep", "0.4")
     assert result.exit_code == 0, result.output
     assert "standard error of 3" in result.stderr
     found = read_recording(str(path))
@@ -131,7 +131,7 @@ def test_a_run_is_measured_and_kept(burning: Path, tmp_path: Path) -> None:
 
 def test_a_command_that_fails_is_told(burning: Path) -> None:
     """Its energy is measured all the same; exit 1."""
-    result = run("record", "--sysfs", burning, "-n", 1, "--settle", "1s", "--", "false")
+    result = run("record", "--sysfs", burning, "-n", 1, "--settle", "0s", "--", "false")
     assert result.exit_code == 1
     assert "status 1" in result.stderr
 
@@ -139,7 +139,7 @@ def test_a_command_that_fails_is_told(burning: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("record", "--", "no-such-command-here"), "cannot be run"),
+        (("record", "--settle", "0s", "--", "no-such-command-here"), "cannot be run"),
         (("record", "-n", "0", "--", "true"), "0 is not in the range"),
         (("--interval", "soon"), "soon"),
         (("compare", "/nonexistent", "/nonexistent"), "/nonexistent"),

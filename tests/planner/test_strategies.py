@@ -111,6 +111,7 @@ def test_generated_scenarios_reach_most_of_what_can_go_wrong() -> None:
         asked.update(capped=any(any(target.limits) for target in plan.caps), fabric=any(target.pstates for target in plan.fabrics), turbo=plan.boost is not None)
 
     collect()
-    assert len(seen) >= len(Code) - 10, sorted(set(Code) - seen)
+    planned = {code for code in Code if not code.value.startswith("energy-")}  # what goes wrong with measuring stands in no plan
+    assert len(seen) >= len(planned) - 10, sorted(planned - seen)
     assert all(pools[pool, True] >= 40 for pool in (Pool.EXCLUSIVE, Pool.RESERVED, Pool.SHARED))
     assert all(asked[what] >= 20 for what in ("capped", "fabric", "turbo")), asked
