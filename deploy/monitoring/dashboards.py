@@ -96,15 +96,18 @@ def _node() -> tuple[Panel, ...]:
 
 
 def _pod() -> tuple[Panel, ...]:
-    at = 'namespace=~"$namespace",pod=~"$pod"'
+    at, who = 'namespace=~"$namespace",pod=~"$pod"', "{{namespace}}/{{pod}}"
+    energy = f"sum by (namespace, pod, mode) (increase(kpm_pod_joules_total{{{OWN},{at}}}[$__range]))"
+    containers = f"sum by (namespace, pod, container) (rate(kpm_container_joules_total{{{OWN},{at}}}[5m]))"
+    busy = f'sum by (namespace, pod) (rate(kpm_pod_joules_total{{{OWN},mode="busy",{at}}}[5m]))'
+    time = f"sum by (namespace, pod) (rate(kpm_pod_cpu_seconds_total{{{at}}}[5m]))"
     return (
-        Panel("Power", "timeseries", "watt", ((f"sum by (pod) (kpm:pod_power:watts{{{at}}})", "{{pod}}"),)),
-        Panel("Energy over the time shown", "bargauge", "joule", ((f"sum by (pod, mode) (increase(kpm_pod_joules_total{{{OWN},{at}}}[$__range]))", "{{pod}} {{mode}}"),)),
-        Panel("Power by container", "timeseries", "watt", ((f"sum by (pod, container) (rate(kpm_container_joules_total{{{OWN},{at}}}[5m]))", "{{pod}} {{container}}"),)),
-        Panel("CPU time", "timeseries", "short", ((f"sum by (pod) (rate(kpm_pod_cpu_seconds_total{{{at}}}[5m]))", "{{pod}}"),)),
-        Panel("Joules a second of CPU time", "timeseries", "joule", (
-            (f'sum by (pod) (rate(kpm_pod_joules_total{{{OWN},mode="busy",{at}}}[5m])) / sum by (pod) (rate(kpm_pod_cpu_seconds_total{{{at}}}[5m]) > 0)', "{{pod}}"),
-        ), 24, 8, "What a second of work costs: it falls with the frequency, and with a neighbour on the same core."),
+        Panel("Power", "timeseries", "watt", ((f"sum by (namespace, pod) (kpm:pod_power:watts{{{at}}})", who),)),
+        Panel("Energy over the time shown", "bargauge", "joule", ((energy, f"{who} {{{{mode}}}}"),)),
+        Panel("Power by container", "timeseries", "watt", ((containers, f"{who} {{{{container}}}}"),)),
+        Panel("CPU time", "timeseries", "short", ((time, who),)),
+        Panel("Joules a second of CPU time", "timeseries", "joule", ((f"{busy} / ({time} > 0)", who),), 24, 8,
+              "What a second of work costs: it falls with the frequency, and with a neighbour on the same core."),
     )  # fmt: skip
 
 

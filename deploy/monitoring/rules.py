@@ -6,6 +6,11 @@ from typing import Any
 
 #: Zones that do not contain each other.
 OWN = 'zone=~"package|dram"'
+#: Where neither is measured, what the platform shows.
+_INSTEAD = ('zone="psys"', 'zone="platform"')
+_METER = "node, zone, place, path"
+#: One that was there within the hour, on a node that still measures; by the meter and not by the agent's pod, which may be another one.
+_GONE = f"max by ({_METER}) (present_over_time(kpm_meter_up[1h])) unless max by ({_METER}) (kpm_meter_up) and on (node) kpm_energy_samples_total"
 
 
 def rules() -> dict[str, Any]:
@@ -15,18 +20,23 @@ def rules() -> dict[str, Any]:
 
 def _records() -> list[dict[str, Any]]:
     expressions = {
-        "kpm:node_power:watts": f"sum by (node) (rate(kpm_node_energy_joules_total{{{OWN}}}[5m]))",
-        "kpm:node_system_power:watts": f"sum by (node) (rate(kpm_node_system_joules_total{{{OWN}}}[5m]))",
-        "kpm:node_unattributed_power:watts": f"sum by (node) (rate(kpm_node_unattributed_joules_total{{{OWN}}}[5m]))",
-        "kpm:pod_power:watts": f"sum by (node, namespace, pod, pool, profile) (rate(kpm_pod_joules_total{{{OWN}}}[5m]))",
+        "kpm:node_power:watts": _power("kpm_node_energy_joules_total", "node"),
+        "kpm:node_system_power:watts": _power("kpm_node_system_joules_total", "node"),
+        "kpm:node_unattributed_power:watts": _power("kpm_node_unattributed_joules_total", "node"),
+        "kpm:pod_power:watts": _power("kpm_pod_joules_total", "node, namespace, pod, pool, profile"),
         "kpm:namespace_power:watts": "sum by (namespace) (kpm:pod_power:watts)",
-        "kpm:profile_power:watts": f"sum by (node, pool, profile) (rate(kpm_pool_joules_total{{{OWN}}}[5m]))",
+        "kpm:profile_power:watts": _power("kpm_pool_joules_total", "node, pool, profile"),
         "kpm:attribution_gap:ratio": (
             "abs(kpm:node_power:watts - kpm:node_system_power:watts - kpm:node_unattributed_power:watts"
             " - (sum by (node) (kpm:profile_power:watts) or kpm:node_power:watts * 0)) / (kpm:node_power:watts > 0)"
         ),
     }
     return [{"record": name, "expr": text} for name, text in expressions.items()]
+
+
+def _power(metric: str, by: str) -> str:
+    """Power of what a metric tells, of packages and memory, or of the platform on nodes that measure nothing else."""
+    return " or ".join(f"sum by ({by}) (rate({metric}{{{zone}}}[5m]))" for zone in (OWN, *_INSTEAD))
 
 
 def _alerts() -> list[dict[str, Any]]:
@@ -36,7 +46,7 @@ def _alerts() -> list[dict[str, Any]]:
         _alert("KPMMeterLost", "kpm_meter_up == 0", "5m", "warning",
                "{{ $labels.node }} cannot read its meter {{ $labels.zone }} of {{ $labels.place }}.",
                "Its energy counts when it can be read again. See {{ $labels.path }} and the agent's log."),
-        _alert("KPMMeterGone", "present_over_time(kpm_meter_up[1h]) unless kpm_meter_up and on (node) kpm_energy_samples_total", "5m", "warning",
+        _alert("KPMMeterGone", _GONE, "5m", "warning",
                "{{ $labels.node }} has lost its meter {{ $labels.zone }} of {{ $labels.place }}.", "A driver was unloaded, or all CPUs of a package went offline."),
         _alert("KPMDrift", "sum by (node) (increase(kpm_agent_foreign_values_total[15m])) > 3", "0m", "warning",
                "Somebody else keeps changing the power settings of {{ $labels.node }}.", "See its Events ForeignValue: tuned, thermald, another power manager?"),

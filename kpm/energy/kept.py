@@ -19,22 +19,24 @@ from kpm_planner.energy_standing import Standing
 
 _VERSION = 1
 _LONGEST = 64 << 20
+_LONGEST_ADDRESS, _MOST_READERS = 64, 16
 
 
 @frozen
 class Kept:
-    """What goes on: the totals, the sample that the next interval begins at, and what was learned of standing power."""
+    """What goes on: the totals, the sample that the next interval begins at, what was learned of standing power, and who reads the metrics."""
 
     ledger: Ledger = field(factory=Ledger)
     sample: Sample | None = None
     standing: Mapping[str, Standing] = field(factory=dict)
+    readers: tuple[str, ...] = ()
 
 
 def dump(kept: Kept, boot: str) -> bytes:
     """The file's content."""
     standing = {name: [item.count, item.load, item.watts, item.load_load, item.load_watts, item.lowest_w] for name, item in kept.standing.items()}
     sample = None if kept.sample is None else _document_of(kept.sample)
-    document = {"version": _VERSION, "boot": boot, "sample": sample, "standing": standing, "ledger": kept.ledger.as_document()}
+    document = {"version": _VERSION, "boot": boot, "sample": sample, "standing": standing, "readers": kept.readers, "ledger": kept.ledger.as_document()}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -54,7 +56,8 @@ def load(path: str, boot: str, now: float) -> Kept:
             return Kept()
         standing = {str(name): Standing(*map(_number, numbers)) for name, numbers in document["standing"].items()}
         sample = None if document["sample"] is None else _sample_of(document["sample"])
-        return Kept(Ledger.of_document(document["ledger"], now), sample, standing)
+        readers = tuple(str(reader)[:_LONGEST_ADDRESS] for reader in list(document.get("readers", ()))[:_MOST_READERS])
+        return Kept(Ledger.of_document(document["ledger"], now), sample, standing, readers)
     except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as failure:
         raise ValueError(f"is damaged: {failure}") from None
 

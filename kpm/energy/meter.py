@@ -84,6 +84,7 @@ class EnergyMeter:
     _samples: int = 0
     _seconds: float = 0.0
     _restored: bool = False
+    _kept: Kept | None = None
     _unkept: str = ""
     _told: tuple[str, ...] = ()
 
@@ -117,6 +118,7 @@ class EnergyMeter:
         known = self._known(view)
         report = EnergyReport(0)
         with self._lock:
+            self._go_on(started)
             used = None if self._processes is None else self._processes.sample()
             before = self._before
             if before is not None and not self._samples and before.at_us > current.at_us:
@@ -239,7 +241,7 @@ class EnergyMeter:
         self._problems = frozenset(found)
 
     def _restore(self) -> None:
-        """Go on from the totals of this boot; whatever is wrong with them, begin at 0."""
+        """Find the totals of this boot; whatever is wrong with them, begin at 0."""
         self._restored = True
         self._boot = boot_id(self.settings.proc)
         if "process" in self.settings.levels:
@@ -251,16 +253,24 @@ class EnergyMeter:
             except (OSError, ValueError) as failure:
                 self.log.warning("energy", code=Code.ENERGY_STATE.value, reason=f"{self.settings.state}: {one_line(failure)}")
             else:
-                self.ledger, self._before, self._standing = kept.ledger, kept.sample, dict(kept.standing)
+                self._kept = kept
                 if kept.sample is not None:
                     self.sampler.resume(kept.sample)
+
+    def _go_on(self, now: float) -> None:
+        """Take over what was kept, not before its containers are met: until then nobody is to be told that they have ended."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            self.ledger, self._before, self._standing = kept.ledger, kept.sample, dict(kept.standing)
+            for reader in kept.readers:
+                self.scrapers.came(reader, now)
 
     def _keep(self) -> None:
         """Write the totals."""
         if not self.settings.state or self._before is None:
             return
         with self._lock:
-            content = dump(Kept(self.ledger, self._before, self._standing), self._boot)
+            content = dump(Kept(self.ledger, self._before, self._standing, self.scrapers.active(time.monotonic())), self._boot)
         try:
             write(self.settings.state, content)
         except OSError as failure:
