@@ -12,8 +12,8 @@ from kpm.errors import InputError, one_line
 from kpm.fetching import fetch
 
 _MOST = 16 << 20
-#: Zones that do not contain each other.
-_ZONES = 'zone=~"package|dram"'
+#: Zones that do not contain each other; on nodes that measure neither, what the platform shows.
+_ZONES = ('zone=~"package|dram"', 'zone="psys"', 'zone="platform"')
 
 
 @frozen
@@ -30,11 +30,13 @@ class Line:
 def report(url: str, profile: str | None, seconds: int, end: float) -> tuple[Line, ...]:
     """Energy of the pods of a profile (all where None) over the seconds before an instant. Errors: InputError."""
     chosen = f',profile="{_quoted(profile)}"' if profile is not None else ""
-    query = f"sum by (profile, pool, namespace, pod, mode) (increase(kpm_pod_joules_total{{{_ZONES}{chosen}}}[{seconds}s]))"
+    by = "node, profile, pool, namespace, pod, mode"
+    query = " or ".join(f"sum by ({by}) (increase(kpm_pod_joules_total{{{zone}{chosen}}}[{seconds}s]))" for zone in _ZONES)
     rows: dict[tuple[str, str, str], dict[str, float]] = {}
     for labels, value in ask(url, query, end):
         key = (labels.get("profile", ""), labels.get("pool", ""), f"{labels.get('namespace', '')}/{labels.get('pod', '')}")
-        rows.setdefault(key, {})[labels.get("mode", "busy")] = value
+        amounts, mode = rows.setdefault(key, {}), labels.get("mode", "busy")
+        amounts[mode] = amounts.get(mode, 0.0) + value
     return tuple(Line(*key, amounts.get("busy", 0.0), amounts.get("idle", 0.0)) for key, amounts in sorted(rows.items()))
 
 
