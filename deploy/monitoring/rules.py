@@ -48,7 +48,7 @@ def _alerts() -> list[dict[str, Any]]:
                "Its energy counts when it can be read again. See {{ $labels.path }} and the agent's log."),
         _alert("KPMMeterGone", _GONE, "5m", "warning",
                "{{ $labels.node }} has lost its meter {{ $labels.zone }} of {{ $labels.place }}.", "A driver was unloaded, or all CPUs of a package went offline."),
-        _alert("KPMDrift", "sum by (node) (increase(kpm_agent_foreign_values_total[15m])) > 3", "0m", "warning",
+        _alert("KPMDrift", "sum by (node) (increase(kpm_agent_foreign_values_total[15m])) > 3.5", "0m", "warning",
                "Somebody else keeps changing the power settings of {{ $labels.node }}.", "See its Events ForeignValue: tuned, thermald, another power manager?"),
         _alert("KPMCapNotHonoured", 'kpm_agent_condition{type="CapHonoured"} == 0', "5m", "warning",
                "{{ $labels.node }} does not honour its power cap: {{ $labels.reason }}.", "See the condition CapHonoured of its PowerNodeState, and docs/power.md."),
