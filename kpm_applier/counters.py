@@ -35,28 +35,10 @@ class CounterFiles:
         """The beginning of a file. Errors: OSError, with ENODEV or ESRCH for one whose cgroup or process is gone."""
         descriptor = self._files.get(path)
         if descriptor is None:
-            descriptor = os.open(f"{self.root}/{path}", _READ)
             if len(self._files) + len(self._folders) >= self._most:
-                try:
-                    return os.read(descriptor, size)
-                finally:
-                    os.close(descriptor)
-            self._files[path] = descriptor
+                return self.read_once(path, size)
+            descriptor = self._files[path] = os.open(f"{self.root}/{path}", _READ)
         return os.pread(descriptor, size, 0)
-
-    def read_whole(self, path: str) -> bytes:
-        """A file however long it is, up to a megabyte; not kept open."""
-        descriptor = os.open(f"{self.root}/{path}", _READ)
-        try:
-            parts: list[bytes] = []
-            while sum(map(len, parts)) < _WHOLE:
-                part = os.read(descriptor, 1 << 16)
-                if not part:
-                    break
-                parts.append(part)
-            return b"".join(parts)
-        finally:
-            os.close(descriptor)
 
     def read_all(self, paths: Sequence[str], size: int = _PAGE) -> list[bytes | OSError]:
         """The beginnings of many files, or why they cannot be read."""
@@ -71,12 +53,19 @@ class CounterFiles:
         return found
 
     def read_once(self, path: str, size: int = _PAGE) -> bytes:
-        """The beginning of a file that is not kept open. Errors: OSError."""
+        """The beginning of a file that is not kept open, in as many reads as it takes. Errors: OSError."""
         descriptor = os.open(f"{self.root}/{path}", _READ)
         try:
-            return os.read(descriptor, size)
+            content = b""
+            while len(content) < size and (part := os.read(descriptor, size - len(content))):
+                content += part
+            return content
         finally:
             os.close(descriptor)
+
+    def read_whole(self, path: str) -> bytes:
+        """A file however long it is, up to a megabyte; not kept open."""
+        return self.read_once(path, _WHOLE)
 
     def link(self, path: str) -> str:
         """Where a link leads, as text; "" where it cannot be read. It is not followed."""

@@ -13,7 +13,7 @@ from attrs import define, evolve, field, frozen
 from kpm_applier.attributes import POWERCAP_ROOTS
 from kpm_applier.discover_power import hwmon_sockets
 from kpm_applier.host import Host
-from kpm_applier.reader import Reader
+from kpm_applier.reader import Reader, as_number
 from kpm_planner.meters import Meter
 
 _TOP = re.compile(r"package-([0-9]{1,5})(?:-die-([0-9]{1,5}))?")
@@ -193,10 +193,7 @@ def read_meters(host: Host, meters: Iterable[Meter]) -> list[int | None]:
 
 
 def _number(content: bytes | OSError) -> int | None:
-    if isinstance(content, OSError):
-        return None
-    digits = content.strip()
-    return int(digits) if digits.isdigit() and len(digits) < 19 else None
+    return None if isinstance(content, OSError) else as_number(content.decode("ascii", "replace").strip())
 
 
 def _emptied(reader: Reader, folder: str) -> int | None:

@@ -9,6 +9,8 @@ from kpm_planner.problems import Code
 
 _US = 1_000_000
 
+#: Zones that do not contain each other: their energy may be added up.
+APART = ("package", "dram")
 #: The most that can pass through a meter, µW; above that a reading is wrong. No package of today comes near.
 MOST_UW = {"package": 2_000 * _US, "core": 2_000 * _US, "uncore": 1_000 * _US, "dram": 1_000 * _US, "psys": 20_000 * _US, "platform": 20_000 * _US}
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
@@ -16,16 +17,15 @@ from kpm.agent.run import Agent, still_wanted
 from kpm.agent.scaling import ScalerProcess
 from kpm.applying import make_applier
 from kpm.asked import TreeOptions
-from kpm.energy.coefficients import coefficients_for
-from kpm.energy.exposition import build_labels
-from kpm.energy.meter import EnergyMeter, EnergySettings
-from kpm.energy.sampler import Roots, Sampler
 from kpm.kube.api import Api, ApiError, connect
 from kpm.kube.events import Recorder
 from kpm.kube.kinds import AGENT_NAME, NODES, namespace_ends, power
 from kpm.logs import Log
 from kpm.loops import trouble_logger
 from kpm_applier.diff import Repair
+
+if TYPE_CHECKING:
+    from kpm.energy.meter import EnergyMeter, EnergySettings
 
 _PROGRAM = (sys.executable, "-m", "kpm")
 
@@ -47,7 +47,7 @@ class Settings:
     telemetry_dir: str = ""
     log_level: str = "info"
     hsmp: str | None = None
-    energy: EnergySettings | None = None
+    energy: "EnergySettings | None" = None
     cgroup: str = "/sys/fs/cgroup"
     estimate: bool = False
 
@@ -82,7 +82,13 @@ def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
     return agent
 
 
-def _energy(settings: Settings, energy: EnergySettings, log: Log) -> EnergyMeter:
+def _energy(settings: Settings, energy: "EnergySettings", log: Log) -> "EnergyMeter":
+    """The meter; what it needs is loaded only where something is to be measured."""
+    from kpm.energy.coefficients import coefficients_for
+    from kpm.energy.exposition import build_labels
+    from kpm.energy.meter import EnergyMeter
+    from kpm.energy.sampler import Roots, Sampler
+
     sampler = Sampler(Roots(settings.sysfs, energy.proc, settings.cgroup), coefficients=coefficients_for(energy.proc) if settings.estimate else None)
     return EnergyMeter(settings.node, energy, sampler, log, build_labels())
 

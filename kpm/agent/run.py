@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from attrs import Factory, define, evolve, field, frozen
 from prometheus_client import CollectorRegistry
@@ -16,7 +17,6 @@ from kpm.agent.machine import Tuner
 from kpm.agent.metrics import AgentMetrics
 from kpm.agent.report import SAID_ANEW, Reporter
 from kpm.agent.scaling import ScalerProcess
-from kpm.energy.meter import EnergyMeter
 from kpm.energy.names import known_containers
 from kpm.kube.api import ApiError
 from kpm.kube.events import About
@@ -34,6 +34,9 @@ from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
 from kpm_planner.state_types import Condition, PowerNodeStateStatus
 from kpm_planner.status import Pass, cut, node_state, power_node
+
+if TYPE_CHECKING:
+    from kpm.energy.meter import EnergyMeter
 
 #: Seconds between questions to the kubelet while a container's CPUs are awaited: at first, and at most.
 _ASK_AGAIN, _ASK_LATER = 0.02, 1.0
@@ -79,7 +82,7 @@ class Agent:
     scaler: ScalerProcess
     caps: CapFollower
     wanted: Callable[[], bool | None]
-    energy: EnergyMeter | None = None
+    energy: "EnergyMeter | None" = None
     registry: CollectorRegistry = field(factory=CollectorRegistry)
     wake: threading.Event = field(factory=threading.Event)
     listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))

@@ -168,6 +168,14 @@ _price = click.option("--price", metavar="NUMBER|CSV", help="Money per kWh: a nu
 _carbon = click.option("--carbon", metavar="NUMBER|CSV", help="Grams of CO2e per kWh: a number, or a CSV file of times and numbers.")
 
 
+def _rates(price: str | None, carbon: str | None) -> "dict[str, tuple[Rate, ...]]":
+    """What is asked to be reckoned beside joules, by the name that it is shown under."""
+    from kpm.energy.rates import rates_of
+
+    asked = (("money", "--price", price), ("gramsCO2e", "--carbon", carbon))
+    return {name: rates_of(option, text) for name, option, text in asked if text is not None}
+
+
 @energy.command("compare")
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
@@ -181,7 +189,6 @@ def compare_verb(before: str, after: str, price: str | None, carbon: str | None,
     \b
     kpm energy compare before.json after.json --price 0.30 --carbon grid.csv
     """
-    from kpm.energy.rates import rates_of
     from kpm.energy.record import Recording, read_recording
     from kpm_planner.savings import compare, cost, rate_at
 
@@ -192,10 +199,8 @@ def compare_verb(before: str, after: str, price: str | None, carbon: str | None,
 
     found = {"joules": compare([run.total for run in first.runs], [run.total for run in second.runs], confidence)}
     found["seconds"] = compare([run.seconds for run in first.runs], [run.seconds for run in second.runs], confidence)
-    for name, option, text in (("money", "--price", price), ("gramsCO2e", "--carbon", carbon)):
-        if text is not None:
-            rates = rates_of(option, text)
-            found[name] = compare(costs(first, rates), costs(second, rates), confidence)
+    for name, rates in _rates(price, carbon).items():
+        found[name] = compare(costs(first, rates), costs(second, rates), confidence)
     if output != "table":
         print_structured({"version": 1, "confidence": confidence, **{name: _saving_document(item) for name, item in found.items()}}, output)
         return
@@ -235,11 +240,10 @@ def report_verb(prometheus: str, profile: str | None, since: int, price: str | N
     kpm energy report --prometheus http://localhost:9090 --profile performance --since 24h --price 0.30
     """
     from kpm.energy.prometheus import report
-    from kpm.energy.rates import rates_of
     from kpm_planner.savings import cost, rate_at
 
     end = time.time()
-    rates = {name: rates_of(option, text) for name, option, text in (("money", "--price", price), ("gramsCO2e", "--carbon", carbon)) if text is not None}
+    rates = _rates(price, carbon)
     lines = report(prometheus, profile, since, end)
 
     def row(joules: float) -> dict[str, float]:

@@ -13,12 +13,12 @@ from kpm import __version__
 from kpm.energy.ledger import Account, Ledger, MeterAccount
 from kpm.energy.processes import ProcessAccount
 from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES
-from kpm_planner.meters import Meter
+from kpm_planner.meters import APART, Meter
 
 _KPM, _KEPLER, _KEPLER_07 = METRIC_NAMES
 _NODE, _POD, _CONTAINER, _PROCESS = METRIC_LEVELS
 #: Zones whose energy the older names add up: those that do not contain each other.
-_SUM = ("package", "dram", "other")
+_SUM = (*APART, "other")
 _OLD_ZONES = ("core", "package", "dram", "uncore", "other")
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
@@ -101,7 +101,7 @@ def _joules(uj: int) -> str:
 
 
 def _kpm_node(what: Exposed) -> list[Family]:
-    known = [(meter, what.ledger.meters[meter.id]) for meter in what.meters if meter.id in what.ledger.meters]
+    known = what.ledger.known(what.meters)
     texts = [(labels(zone=meter.zone, place=meter.place, source=meter.source, path=meter.id), account) for meter, account in known]
 
     def total(name: str, text: str, value: Callable[[MeterAccount], int]) -> Family:
@@ -202,7 +202,7 @@ def _kpm_process(what: Exposed) -> list[Family]:
 
 def _kepler_node(what: Exposed) -> list[Family]:
     node = what.node
-    known = [(meter, what.ledger.meters[meter.id]) for meter in what.meters if meter.id in what.ledger.meters]
+    known = what.ledger.known(what.meters)
     texts = [(labels(zone=meter.zone, path=f"/sys/{meter.id}" if meter.source != "estimated" else "", node_name=node), account) for meter, account in known]
     parts: list[tuple[str, str, Callable[[MeterAccount], int], Callable[[MeterAccount], int]]] = [
         ("cpu", "Energy", lambda item: item.uj, lambda item: item.power_uw or 0),
@@ -225,12 +225,11 @@ def _kepler_node(what: Exposed) -> list[Family]:
 
 def _kepler_consumers(level: str, accounts: list[tuple[str, Account]]) -> list[Family]:
     energy, power = f"kepler_{level}_cpu_joules_total", f"kepler_{level}_cpu_watts"
-    own = [(at, item) for at, item in accounts]
     return [
         Family(energy, "counter", f"Busy energy of a {level}.",
-               [f'{energy}{{{at},zone="{zone}"}} {busy / 1_000_000!r}\n' for at, item in own for zone, (busy, _) in item.zones.items() if zone != "other"]),
+               [f'{energy}{{{at},zone="{zone}"}} {busy / 1_000_000!r}\n' for at, item in accounts for zone, (busy, _) in item.zones.items() if zone != "other"]),
         Family(power, "gauge", f"Busy power of a {level} over the last interval.",
-               [f'{power}{{{at},zone="{zone}"}} {busy / 1_000_000!r}\n' for at, item in own for zone, (busy, _) in item.power_uw.items() if zone != "other"]),
+               [f'{power}{{{at},zone="{zone}"}} {busy / 1_000_000!r}\n' for at, item in accounts for zone, (busy, _) in item.power_uw.items() if zone != "other"]),
     ]  # fmt: skip
 
 
@@ -269,14 +268,12 @@ def _kepler_process(what: Exposed) -> list[Family]:
 def _old_node(what: Exposed) -> list[Family]:
     """Dies of a package, and power supplies of a machine, are one series together: these names tell them not apart."""
     sums: dict[tuple[str, str], list[int]] = {}
-    for meter in what.meters:
-        account = what.ledger.meters.get(meter.id)
-        if account is not None:
-            zone = "platform" if meter.zone in ("psys", "platform") else meter.zone
-            at = labels(instance=what.node, package="" if meter.package is None else str(meter.package), source=meter.source)
-            both = sums.setdefault((zone, at), [0, 0])
-            both[0] += account.busy_uj
-            both[1] += account.uj - account.busy_uj
+    for meter, account in what.ledger.known(what.meters):
+        zone = "platform" if meter.zone in ("psys", "platform") else meter.zone
+        at = labels(instance=what.node, package="" if meter.package is None else str(meter.package), source=meter.source)
+        both = sums.setdefault((zone, at), [0, 0])
+        both[0] += account.busy_uj
+        both[1] += account.uj - account.busy_uj
     if any(what.ledger.other_uj):
         sums["other", labels(instance=what.node, package="", source=_sources(what))] = what.ledger.other_uj
     lines: dict[str, list[str]] = {}

@@ -11,10 +11,11 @@ from attrs import define, field
 
 from kpm.energy.names import Identity
 from kpm_planner.energy import EnergyReport, MeterEnergy
+from kpm_planner.meters import APART, Meter
 from kpm_planner.pools import Pool
 
 #: Zones whose energy is told together as "other" by the older names: what the platform uses beside its packages and memory.
-_WHOLE, _PARTS = ("psys", "platform"), ("package", "dram")
+_WHOLE = ("psys", "platform")
 #: Of those who are gone, no more than these are kept.
 MOST_ENDED = 1000
 
@@ -108,6 +109,10 @@ class Ledger:
             meter = self.meters[name]
             meter.up, meter.power_uw, meter.busy_uw, meter.system_uw, meter.unattributed_uw = False, None, 0, 0, 0
 
+    def known(self, meters: Iterable[Meter]) -> list[tuple[Meter, MeterAccount]]:
+        """These meters with their accounts, where they have one."""
+        return [(meter, self.meters[meter.id]) for meter in meters if meter.id in self.meters]
+
     def forget_told(self, readers: Iterable[str], now: float, *, keep_s: float) -> None:
         """Let go of those who are gone once every reader has seen that, or so many seconds have passed, or they are too many."""
         wanted = set(readers)
@@ -168,7 +173,7 @@ class Ledger:
         """What the platform uses beside its packages and memory; left out where one of the meters was not read or catches up, as it would not fit."""
         platform = next((zone for zone in _WHOLE if any(part.meter.zone == zone for part in report.meters)), "")
         whole = [part for part in report.meters if part.meter.zone == platform]
-        inner = [part for part in report.meters if part.meter.zone in _PARTS]
+        inner = [part for part in report.meters if part.meter.zone in APART]
         if not whole or any(part.elapsed_us != report.elapsed_us or not part.uj for part in (*whole, *inner)):
             return
         busy: dict[str, int] = {}

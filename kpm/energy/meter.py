@@ -209,7 +209,7 @@ class EnergyMeter:
 
     def _own(self, series: int, left_out: Iterable[str]) -> list[Family]:
         """What the measuring tells of itself."""
-        absent = [(source, why) for source, why in self.sampler.found.absent]
+        absent = self.sampler.found.absent
         present = sorted({meter.source for meter in self.sampler.meters})
         return [
             Family("kpm_energy_source_present", "gauge", "Whether a source of energy readings is there, and why not.",

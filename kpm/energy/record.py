@@ -6,7 +6,7 @@ Units: J, s. A file of records carries a version and grows only by addition.
 import json
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,15 +15,14 @@ from attrs import field, frozen
 from kpm.errors import InputError, one_line, show
 from kpm_applier.meters import FoundMeters, discover_meters, read_meters
 from kpm_applier.sysfs import SysfsHost
-from kpm_planner.meters import Meter, energy_between
+from kpm_planner.energy import EnergyAllocation, EnergyPolicy, Sample, attribute, carry
+from kpm_planner.meters import APART, Meter
 from kpm_planner.problems import Code
 
 VERSION = 1
 #: Seconds between readings while a command runs, well below the time in which a counter wraps.
 _EVERY = 10.0
 _TRIES = 5
-#: Zones whose sum is the machine's energy as far as it is measured: they do not contain each other.
-_OWN = ("package", "dram")
 
 
 @frozen
@@ -52,21 +51,23 @@ class Watcher:
         self.host, self.meters = host, found.meters
         self.joules: dict[str, int] = dict.fromkeys((meter.id for meter in found.meters), 0)
         self.faults: dict[str, str] = {}
-        self._before = read_meters(host, found.meters)
-        self._at = time.monotonic_ns()
+        self._before = self._sample(read_meters(host, found.meters))
 
     def look(self) -> None:
         """Add what has passed since the last look."""
-        now, at = self._read(), time.monotonic_ns()
-        for index, meter in enumerate(self.meters):
-            passed = energy_between(meter, self._before[index], now[index], (at - self._at) // 1000)
-            self.joules[meter.id] += passed.uj
-            if passed.fault is not None:
-                self.faults[meter.id] = passed.fault.value
-            elif self.faults.get(meter.id) == Code.ENERGY_UNREADABLE.value:
-                del self.faults[meter.id]  # its energy is in this reading
-        self._before = [new if new is not None else old for new, old in zip(now, self._before, strict=True)]
-        self._at = at
+        now = self._sample(self._read())
+        for part in attribute(self._before, now, EnergyAllocation(self.meters, ()), EnergyPolicy()).meters:
+            name = part.meter.id
+            self.joules[name] += part.uj
+            if part.fault is not None:
+                self.faults[name] = part.fault.value
+            elif self.faults.get(name) == Code.ENERGY_UNREADABLE.value:
+                del self.faults[name]  # its energy is in this reading
+        self._before = carry(self._before, now)
+
+    def _sample(self, readings: Iterable[int | None]) -> Sample:
+        """Readings of now, of nothing but the meters."""
+        return Sample(time.monotonic_ns() // 1000, dict(zip((meter.id for meter in self.meters), readings, strict=True)))
 
     def _read(self) -> list[int | None]:
         """The readings; a meter that fails once is asked again."""
@@ -129,7 +130,7 @@ def _by_place(meters: Sequence[Meter], joules: Mapping[str, int]) -> dict[str, f
 
 def _total(meters: Sequence[Meter], joules: Mapping[str, int]) -> float:
     """Packages and memory; where neither is measured, the platform."""
-    own = [meter for meter in meters if meter.zone in _OWN] or list(meters)
+    own = [meter for meter in meters if meter.zone in APART] or list(meters)
     return sum(joules[meter.id] for meter in own) / 1_000_000
 
 

@@ -98,11 +98,11 @@ class Sampler:
         """The meters of the last sample."""
         if not self.estimating:
             return self.found.meters
-        return tuple(Meter(f"estimated/package-{package}", "package", "estimated", package) for package in sorted(self._estimated))
+        return tuple(Meter(_estimated_id(package), "package", "estimated", package) for package in sorted(self._estimated))
 
     def resume(self, sample: Sample) -> None:
         """Go on from a sample that was kept: what is estimated of the time since then has its counters to go on from."""
-        known = {f"estimated/package-{package}": package for package in range(_MOST_PACKAGES)}
+        known = {_estimated_id(package): package for package in range(_MOST_PACKAGES)}
         self._estimated = {known[name]: uj for name, uj in sample.readings.items() if name in known and uj is not None}
         self._before = sample
 
@@ -187,7 +187,11 @@ class Sampler:
         busy = {} if before is None else {cpu: max(0, us - before.busy_us.get(cpu, us)) for cpu, us in sample.busy_us.items()}
         power = estimate_uw(coefficients, cpus, busy, sample.khz, elapsed, self.weights)
         self._estimated = {package: self._estimated.get(package, 0) + uw * max(elapsed, 0) // 1_000_000 for package, uw in power.items()}
-        return evolve(sample, readings={f"estimated/package-{package}": uj for package, uj in self._estimated.items()})
+        return evolve(sample, readings={_estimated_id(package): uj for package, uj in self._estimated.items()})
+
+
+def _estimated_id(package: int) -> str:
+    return f"estimated/package-{package}"
 
 
 def _clocks() -> tuple[int, int]:
