@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = _READ | os.O_DIRECTORY
 _PAGE, _WHOLE = 4096, 1 << 20
+#: Most bytes of one read: room for them is made before it is known how many there are.
+_PART = 1 << 16
 #: Descriptors left to the rest of the process.
 _SPARE = 512
 
@@ -57,7 +59,7 @@ class CounterFiles:
         descriptor = os.open(f"{self.root}/{path}", _READ)
         try:
             content = b""
-            while len(content) < size and (part := os.read(descriptor, size - len(content))):
+            while len(content) < size and (part := os.read(descriptor, min(size - len(content), _PART))):
                 content += part
             return content
         finally:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from kpm.energy.prometheus import ZONES, over_zones
+
 #: Zones that do not contain each other.
-OWN = 'zone=~"package|dram"'
-#: Where neither is measured, what the platform shows.
-_INSTEAD = ('zone="psys"', 'zone="platform"')
+OWN = ZONES[0]
 _METER = "node, zone, place, path"
 #: One that was there within the hour, on a node that still measures; by the meter and not by the agent's pod, which may be another one.
 _GONE = f"max by ({_METER}) (present_over_time(kpm_meter_up[1h])) unless max by ({_METER}) (kpm_meter_up) and on (node) kpm_energy_samples_total"
@@ -36,7 +36,7 @@ def _records() -> list[dict[str, Any]]:
 
 def _power(metric: str, by: str) -> str:
     """Power of what a metric tells, of packages and memory, or of the platform on nodes that measure nothing else."""
-    return " or ".join(f"sum by ({by}) (rate({metric}{{{zone}}}[5m]))" for zone in (OWN, *_INSTEAD))
+    return over_zones("rate", metric, by, "5m")
 
 
 def _alerts() -> list[dict[str, Any]]:

@@ -50,36 +50,49 @@ class Account:
 
 @define(eq=False)
 class MeterAccount:
-    """Of one meter. power_uw: over the last interval, None where it could not be read; busy_uw, system_uw, unattributed_uw: parts of it.
-
-    faults: how often, by code.
-    """
+    """Of one meter. up: whether it could be read the last time; last: the interval that then ended, None where it was not looked at; faults: how often, by code."""
 
     uj: int = 0
     busy_uj: int = 0
     system_uj: int = 0
     unattributed_uj: int = 0
-    power_uw: int | None = None
-    busy_uw: int = 0
-    system_uw: int = 0
-    unattributed_uw: int = 0
     up: bool = False
+    last: MeterEnergy | None = None
     faults: dict[str, int] = field(factory=dict)
 
     def add(self, part: MeterEnergy, *, read: bool) -> None:
         """An interval."""
-        busy, elapsed_us = part.busy_uj, part.elapsed_us
         self.uj += part.uj
-        self.busy_uj += busy
+        self.busy_uj += part.busy_uj
         self.system_uj += part.system_uj
         self.unattributed_uj += part.unattributed_uj
-        self.up = read
-        self.power_uw = part.uj * 1_000_000 // elapsed_us if read else None
-        self.busy_uw = busy * 1_000_000 // elapsed_us
-        self.system_uw = part.system_uj * 1_000_000 // elapsed_us
-        self.unattributed_uw = part.unattributed_uj * 1_000_000 // elapsed_us
+        self.up, self.last = read, part
         if part.fault is not None:
             self.faults[part.fault.value] = self.faults.get(part.fault.value, 0) + 1
+
+    @property
+    def power_uw(self) -> int | None:
+        """Power over the last interval, µW; None where it could not be read."""
+        return self._power(self.last.uj) if self.up and self.last is not None else None
+
+    @property
+    def busy_uw(self) -> int:
+        """What ran, of it."""
+        return 0 if self.last is None else self._power(self.last.busy_uj)
+
+    @property
+    def system_uw(self) -> int:
+        """What ran outside of containers, of it."""
+        return 0 if self.last is None else self._power(self.last.system_uj)
+
+    @property
+    def unattributed_uw(self) -> int:
+        """Idle power that is nobody's, of it."""
+        return 0 if self.last is None else self._power(self.last.unattributed_uj)
+
+    def _power(self, uj: int) -> int:
+        assert self.last is not None
+        return uj * 1_000_000 // self.last.elapsed_us
 
 
 @define(eq=False)
@@ -106,8 +119,7 @@ class Ledger:
             self._book(part.meter.zone, part.busy, part.idle, part.elapsed_us)
         self._book_other(report)
         for name in self.meters.keys() - {part.meter.id for part in report.meters}:
-            meter = self.meters[name]
-            meter.up, meter.power_uw, meter.busy_uw, meter.system_uw, meter.unattributed_uw = False, None, 0, 0, 0
+            self.meters[name].up, self.meters[name].last = False, None
 
     def known(self, meters: Iterable[Meter]) -> list[tuple[Meter, MeterAccount]]:
         """These meters with their accounts, where they have one."""

@@ -10,10 +10,16 @@ from attrs import frozen
 
 from kpm.errors import InputError, one_line
 from kpm.fetching import fetch
+from kpm_planner.meters import APART
 
 _MOST = 16 << 20
 #: Zones that do not contain each other; on nodes that measure neither, what the platform shows.
-_ZONES = ('zone=~"package|dram"', 'zone="psys"', 'zone="platform"')
+ZONES = (f'zone=~"{"|".join(APART)}"', 'zone="psys"', 'zone="platform"')
+
+
+def over_zones(function: str, metric: str, by: str, window: str, chosen: str = "") -> str:
+    """The query of a function over a window of what a metric tells, by labels. chosen: further matchers, each after a comma."""
+    return " or ".join(f"sum by ({by}) ({function}({metric}{{{zone}{chosen}}}[{window}]))" for zone in ZONES)
 
 
 @frozen
@@ -30,8 +36,7 @@ class Line:
 def report(url: str, profile: str | None, seconds: int, end: float) -> tuple[Line, ...]:
     """Energy of the pods of a profile (all where None) over the seconds before an instant. Errors: InputError."""
     chosen = f',profile="{_quoted(profile)}"' if profile is not None else ""
-    by = "node, profile, pool, namespace, pod, mode"
-    query = " or ".join(f"sum by ({by}) (increase(kpm_pod_joules_total{{{zone}{chosen}}}[{seconds}s]))" for zone in _ZONES)
+    query = over_zones("increase", "kpm_pod_joules_total", "node, profile, pool, namespace, pod, mode", f"{seconds}s", chosen)
     rows: dict[tuple[str, str, str], dict[str, float]] = {}
     for labels, value in ask(url, query, end):
         key = (labels.get("profile", ""), labels.get("pool", ""), f"{labels.get('namespace', '')}/{labels.get('pod', '')}")

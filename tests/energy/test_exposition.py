@@ -336,7 +336,7 @@ def test_no_zone_no_series() -> None:
 def test_a_meter_that_is_not_read_has_energy_but_no_power() -> None:
     """And says so by kpm_meter_up."""
     ledger = booked()
-    ledger.meters[PSYS.id].up, ledger.meters[PSYS.id].power_uw = False, None
+    ledger.meters[PSYS.id].up = False
     found = told(full(ledger=ledger, levels=("node",)))
     assert only(found["kpm_node_energy_joules_total"], path=PSYS.id)
     for family in ("kpm_node_power_watts", "kepler_node_cpu_watts", "kepler_node_cpu_active_watts", "kepler_node_cpu_idle_watts"):
