@@ -150,20 +150,17 @@ def measure(case: Case, found: list[State], seconds: float) -> dict[str, Counter
     """What each CPU but the measuring one did under a case."""
     with everywhere(case.everywhere):
         set_case(case, found)
-        settle(found)
+        end_sleeps()
         before = {cpu: counters(cpu, found) for cpu in (*BUSY, IDLE)}
         time.sleep(seconds)
         after = {cpu: counters(cpu, found) for cpu in (*BUSY, IDLE)}
     return {str(cpu): _grown(before[cpu], after[cpu]) for cpu in before}
 
 
-def settle(found: list[State]) -> None:
-    """Let the sleeps end that began before a limit was set: no limit cuts them short."""
-    first, ends = {cpu: entries(cpu, found) for cpu in (*BUSY, IDLE)}, time.monotonic() + PATIENCE
-    while any(entries(cpu, found) == old for cpu, old in first.items()):
-        if time.monotonic() > ends:
-            return
-        time.sleep(0.01)
+def end_sleeps() -> None:
+    """Run on every CPU for a moment, as a limit does not end a sleep that began before it."""
+    for cpu in (*BUSY, IDLE, 0):
+        os.sched_setaffinity(0, {cpu})
 
 
 def _grown(before: Counters, after: Counters) -> Counters:
