@@ -27,9 +27,10 @@ def main() -> None:
 
 def _pairs(words: list[str]) -> dict[str, str] | None:
     """The helper's options as its DaemonSet gives them; None for anything else, which the command line knows how to answer."""
-    names = {"--sysfs": "sysfs", "--socket": "path"}
+    names = {"--sysfs": "sysfs", "--socket": "path", "--nri": "nri"}
     given = dict(zip(words[::2], words[1::2], strict=False))
-    return {names[word]: value for word, value in given.items()} if given.keys() == names.keys() and len(words) == 2 * len(names) else None
+    whole = {"--sysfs", "--socket"} <= given.keys() <= names.keys() and len(words) == 2 * len(given)
+    return {names[word]: value for word, value in given.items()} if whole else None
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from attrs import frozen
 
-#: Where the agent's helper listens.
+#: Where the agent's helper listens: for writes, and to tell of containers.
 HELPER_SOCKET = "/run/kpm/helper.sock"
+CONTAINERS_SOCKET = "/run/kpm/containers.sock"
 
 
 @frozen

@@ -12,9 +12,11 @@ from kpm.errors import show
 from kpm.wire import WireError, parse_time, structure_meta
 from kpm_planner.allocation import ContainerCpus
 from kpm_planner.cpuset import LARGEST_CPU
+from kpm_planner.crio import wishes_of
 from kpm_planner.intent import Container, Node, Pod
 from kpm_planner.quantities import Quantity, parse_quantity
 
+_LONGEST_WISH = 64
 _Resources = tuple[Quantity | None, Quantity | None]
 
 
@@ -63,6 +65,7 @@ def structure_pod(document: Mapping[str, Any]) -> Pod:
         node=_text(spec.get("nodeName"), "spec.nodeName") or None,
         phase=_text(status.get("phase"), "status.phase"),
         started=parse_time(started, "status.startTime") if started else None,
+        wishes=_wishes(document),
         guaranteed=quality == "Guaranteed" if quality else _guaranteed([*app, *(container for container, _ in init)], spec),
     )
 
@@ -122,6 +125,12 @@ def _quantities(value: Any, path: str) -> dict[str, Quantity]:
         except ValueError:
             raise WireError(f"{path}.{name}: {show(amount)} is not allowed: a quantity such as 2, 1500m or 1Gi") from None
     return found
+
+
+def _wishes(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """CRI-O's annotations; their values are anybody's, and cut."""
+    found = _mapping(_mapping(document.get("metadata"), "metadata").get("annotations"), "metadata.annotations")
+    return wishes_of({str(name): str(value)[:_LONGEST_WISH] for name, value in found.items()})
 
 
 def _guaranteed(containers: Iterable[Container], spec: Mapping[str, Any]) -> bool:

@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 _SECONDS = 10
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -19,10 +21,10 @@ def _nothing(_reader: str) -> bytes:
     return b""
 
 
-def serve(port: int, registry: CollectorRegistry, healthy: Callable[[], bool], ready: Callable[[], bool], more: Callable[[str], bytes] = _nothing) -> int:
+def serve(port: int, registry: "Callable[[], CollectorRegistry]", healthy: Callable[[], bool], ready: Callable[[], bool], more: Callable[[str], bytes] = _nothing) -> int:
     """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. Errors: OSError.
 
-    more: further metrics, as text, for the reader at an address.
+    registry: asked for when /metrics is. more: further metrics, as text, for the reader at an address.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -35,7 +37,9 @@ def serve(port: int, registry: CollectorRegistry, healthy: Callable[[], bool], r
                 case "/readyz":
                     self._answer(200 if ready() else 503, b"ok\n" if ready() else b"not ready\n")
                 case "/metrics":
-                    self._answer(200, generate_latest(registry) + more(str(self.client_address[0])))
+                    from prometheus_client import generate_latest
+
+                    self._answer(200, generate_latest(registry()) + more(str(self.client_address[0])))
                 case _:
                     self._answer(404, b"not found\n")
 

@@ -29,6 +29,23 @@ class IdleStates(StrEnum):
         return order[max(order.index(self), order.index(most))]
 
 
+class Source(StrEnum):
+    """Where agents learn which container has which CPUs.
+
+    PODRESOURCES: from the kubelet alone, asked while a container is awaited. NRI: from the container runtime as well, before
+    the container's first instruction, and that others than the kubelet hand out CPUs. AUTO: from both where the runtime has NRI.
+    """
+
+    AUTO = "auto"
+    PODRESOURCES = "podresources"
+    NRI = "nri"
+
+    @classmethod
+    def of(cls, text: str | None) -> "Source":
+        """A setting as it is written; a word of another version is taken for the one that is always there."""
+        return cls.AUTO if text is None else cls(text) if text in set(cls) else cls.PODRESOURCES
+
+
 @frozen
 class Toleration:
     """A taint that the agent's pods tolerate, as in a pod's specification."""
@@ -102,6 +119,22 @@ class AgentSettings:
         metadata=_text(
             "How idle states are set: byName (default), for which the pod's helper has CAP_SYS_ADMIN; byLatency, maxLatencyUs alone and no capability; off.",
             enum=[item.value for item in IdleStates],
+        ),
+    )
+    source: str | None = field(
+        default=None,
+        metadata=_text(
+            "Where the agents learn which container has which CPUs: podresources, the kubelet alone; nri, the container runtime too, which the helper is"
+            " connected to then; auto (default), nri where the runtime has it.",
+            enum=[item.value for item in Source],
+        ),
+    )
+    crio_annotations: str | None = field(
+        default=None,
+        metadata=_text(
+            "What CRI-O's annotations cpu-freq-governor.crio.io and cpu-c-states.crio.io are for a container with CPUs of its own that asks for no profile:"
+            " conflict (default), named as what sets its CPUs too; accept, done as a profile would be.",
+            enum=["conflict", "accept"],
         ),
     )
     metrics: MetricSettings | None = field(

@@ -19,6 +19,16 @@ class ContainerCpus:
     uid: str = ""
 
 
+@frozen(order=True)
+class RuntimeCpus:
+    """CPUs that the container runtime bound one container to; none where it is bound to none. uid: of the pod."""
+
+    uid: str
+    container: str
+    cpus: tuple[int, ...] = ()
+    id: str = ""
+
+
 @frozen
 class Allocation:
     """The pods of a node and what the kubelet says about their CPUs.
@@ -26,6 +36,7 @@ class Allocation:
     answered: False where the kubelet has not answered or answered an error: unknown is not empty.
     allocatable: CPUs that the kubelet can hand out; None where it was not asked, empty where it named none.
     last_known: the allocation of the last good answer, kept by the caller; None where there is none.
+    runtime: what the container runtime says, where it is asked. A cpuset never proves that CPUs are a container's own.
     accepted: (pod uid, container) of containers whose CPU count was compared and found right when first seen.
     """
 
@@ -35,6 +46,7 @@ class Allocation:
     allocatable: frozenset[int] | None = None
     last_known: tuple[ContainerCpus, ...] | None = None
     accepted: frozenset[tuple[str, str]] = frozenset()
+    runtime: tuple[RuntimeCpus, ...] = ()
 
 
 @frozen

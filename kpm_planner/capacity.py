@@ -3,20 +3,26 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from kpm_planner.agent_settings import Source
 from kpm_planner.allocation import Allocation
+from kpm_planner.intent import PowerConfig
 from kpm_planner.machine import Machine
-from kpm_planner.ownership import requested_profiles
+from kpm_planner.ownership import inactive, requested_profiles
 from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import ResolvedProfile
 from kpm_planner.quantities import parse_percent
 from kpm_planner.selection import reference
 
 
-def plan_capacity(profiles: Iterable[ResolvedProfile], allocation: Allocation, machine: Machine) -> tuple[Mapping[str, int], tuple[Problem, ...]]:
+def plan_capacity(
+    profiles: Iterable[ResolvedProfile], allocation: Allocation, machine: Machine, config: PowerConfig | None = None
+) -> tuple[Mapping[str, int], tuple[Problem, ...]]:
     """Extended resource name → amount, for every valid profile that is not shared.
 
-    Never below what running pods hold; a profile whose share rounds down to nothing and that nobody holds is left out.
+    Never below what running pods hold; a profile whose share rounds down to nothing and that nobody holds is left out, and so are
+    all where nothing hands out CPUs: a pod would be scheduled here, and never tuned.
     """
+    given = _hands_out(allocation, config)
     held = _held(allocation)
     problems: list[Problem] = []
     resources = {}
@@ -25,10 +31,19 @@ def plan_capacity(profiles: Iterable[ResolvedProfile], allocation: Allocation, m
         if profile.shared or not resolved.valid:
             continue
         name = f"{profile.group}/{profile.meta.name}"
-        amount = max(_amount(resolved, len(machine.online), problems), held[name])
+        amount = max(_amount(resolved, len(machine.online), problems) if given else 0, held[name])
         if amount:
             resources[name] = amount
     return dict(sorted(resources.items())), tuple(problems)
+
+
+def _hands_out(allocation: Allocation, config: PowerConfig | None) -> bool:
+    """Whether containers can come to own CPUs here: by the kubelet, a device plugin, a claim driver, or a policy that NRI shows.
+
+    Claim drivers and such policies need a kubelet that hands out none itself, so they are known by the setting that says so.
+    """
+    others = config is not None and bool(config.custom_devices or config.agent.claim_socket or config.agent.source == Source.NRI)
+    return others or not inactive(allocation) or any(item.cpus for item in allocation.reported)
 
 
 def _amount(resolved: ResolvedProfile, cpus: int, problems: list[Problem]) -> int:

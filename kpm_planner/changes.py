@@ -62,3 +62,20 @@ class Outcome:
     wanted: str
     shows: str | None = None
     errno: int | None = None
+
+
+@frozen
+class Pass:
+    """How the agent's last pass went.
+
+    refused: why nothing could be written; forbidden: files that cannot be, each with the remedy; drift: foreign values that were found.
+    """
+
+    outcomes: tuple[Outcome, ...] = ()
+    drift: tuple[Write, ...] = ()
+    settled: bool = True
+    refused: str = ""
+    answered: bool = True
+    measure_only: bool = False
+    owners: tuple[str, ...] = ()
+    forbidden: tuple[str, ...] = ()

@@ -325,7 +325,10 @@ class Container:
 
 @frozen
 class Pod:
-    """A pod. phase: "" where unknown. guaranteed: the API's QoS class, or computed from the containers where absent."""
+    """A pod. phase: "" where unknown. guaranteed: the API's QoS class, or computed from the containers where absent.
+
+    wishes: annotations of CRI-O's that are about its CPUs.
+    """
 
     meta: Meta
     containers: tuple[Container, ...] = ()
@@ -333,6 +336,7 @@ class Pod:
     phase: str = ""
     started: datetime | None = None
     guaranteed: bool = False
+    wishes: tuple[tuple[str, str], ...] = ()
 
     @property
     def live(self) -> bool:

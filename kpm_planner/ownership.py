@@ -86,7 +86,7 @@ def remembered(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Al
 
 def awaited(allocation: Allocation, custom_devices: Sequence[str] = ()) -> bool:
     """Whether a container that asks for a profile and can own CPUs has not been reported yet: it is worth asking again soon."""
-    if _inactive(allocation):
+    if inactive(allocation):
         return False
     reported = _by_container(allocation.reported) if allocation.answered else {}
     return any(
@@ -109,11 +109,13 @@ def _reported(
     allocation: Allocation, pods: Mapping[tuple[str, str], Pod], custom_devices: Sequence[str], problems: list[Problem]
 ) -> tuple[tuple[ContainerCpus, ...], bool]:
     reported = _by_container(allocation.reported) if allocation.answered else {}
+    reported |= _from_runtime(allocation, reported, pods, custom_devices, problems)
     known = _still_known(allocation, pods)
     missing = _unreported(reported, known, pods, custom_devices)
     # A kubelet that has only just started names no allocatable CPUs either, so what is known of running containers goes first.
-    if _inactive(allocation) and not missing & known.keys():
+    if inactive(allocation) and not missing & known.keys():
         problems.append(warning(Code.CPU_MANAGER_INACTIVE, "Node", "", "the kubelet names no allocatable CPUs: static CPU manager not active"))
+        problems += _in_vain(missing, pods)
         return tuple(reported.values()), False
     if allocation.answered and not missing:
         return tuple(reported.values()), False
@@ -125,7 +127,53 @@ def _reported(
     return (*reported.values(), *kept.values()), unknown
 
 
-def _inactive(allocation: Allocation) -> bool:
+def _from_runtime(
+    allocation: Allocation, reported: Mapping[tuple[str, str, str], ContainerCpus], pods: Mapping[tuple[str, str], Pod], custom_devices: Sequence[str],
+    problems: list[Problem],
+) -> dict[tuple[str, str, str], ContainerCpus]:  # fmt: skip
+    """CPUs of containers that the kubelet does not list, as the runtime bound them: drivers of claims and policies of NRI hand out such.
+
+    Shared containers have a cpuset too, so one counts only for a container that is entitled and asks for just as many of a
+    profile, and only CPUs that nobody else is bound to. Where the kubelet lists others than the runtime has, the kubelet's hold.
+    """
+    bound = {(item.uid, item.container): frozenset(item.cpus) for item in allocation.runtime}
+    uses: dict[int, int] = {}
+    for cpus in bound.values():
+        for cpu in cpus:
+            uses[cpu] = uses.get(cpu, 0) + 1
+    taken = {cpu for entry in reported.values() for cpu in entry.cpus}
+    found = {}
+    for (namespace, name), pod in pods.items() if bound else ():
+        for container in pod.containers if pod.live else ():
+            key, cpus = (namespace, name, container.name), bound.get((pod.meta.uid, container.name), frozenset())
+            if not cpus or container.finished:
+                continue
+            if key in reported:
+                problems += _differing(reported[key], cpus)
+                continue
+            asked = requested_profiles(container)
+            own = cpus.isdisjoint(taken) and all(uses[cpu] == 1 for cpu in cpus)
+            if len(asked) == 1 and asked[0][2] == len(cpus) and own and _entitled(pod, container, custom_devices):
+                found[key] = ContainerCpus(namespace, name, container.name, cpus)
+    return found
+
+
+def _differing(entry: ContainerCpus, cpus: frozenset[int]) -> Iterable[Problem]:
+    if entry.cpus != cpus:
+        message = f"the kubelet says that container {entry.container} has CPUs {format_cpulist(entry.cpus)}, the runtime {format_cpulist(cpus)}; the kubelet's hold"
+        yield warning(Code.ALLOCATION_DIFFERS, _pod_name(entry), "", message)
+
+
+def _in_vain(missing: Collection[tuple[str, str, str]], pods: Mapping[tuple[str, str], Pod]) -> Iterable[Problem]:
+    """Containers that ask for a profile where nobody gives them CPUs of their own: their pods are told, for nobody else would be."""
+    for namespace, name, container in sorted(missing):
+        pod = pods[namespace, name]
+        if any(item.name == container and _native_cpus(pod, item) is not None and not item.claims for item in pod.containers):
+            message = "asks for a profile, but nothing on this node hands out CPUs of one's own: the kubelet's static CPU manager is not active"
+            yield error(Code.CPU_MANAGER_INACTIVE, f"Pod/{namespace}/{name}", f"spec.containers[{container}].resources", message)
+
+
+def inactive(allocation: Allocation) -> bool:
     """Whether the kubelet says that it hands out no CPUs at all."""
     return allocation.answered and allocation.allocatable is not None and not allocation.allocatable
 

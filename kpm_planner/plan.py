@@ -9,7 +9,7 @@ from datetime import datetime
 
 from attrs import evolve, field, frozen
 
-from kpm_planner.agent_settings import IdleStates
+from kpm_planner.agent_settings import AgentSettings, IdleStates
 from kpm_planner.allocation import Allocation, ContainerRef
 from kpm_planner.budget import CapState, Signals
 from kpm_planner.capacity import plan_capacity
@@ -110,9 +110,9 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         return _unmanaged(node, machine, problems)
     profiles = _profiles(node, accepted, machine, IdleStates.of(config.agent.idle_states if config else None))
     ownership = resolve_ownership(allocation, config.custom_devices if config else ())
-    pools = assign_pools(node, accepted, profiles, allocation, ownership, machine)
+    pools = assign_pools(node, accepted, profiles, allocation, ownership, machine, config.agent if config else AgentSettings())
     parts, domain_problems = _settle_domains(_cut(pools, machine), machine)
-    resources, capacity_problems = plan_capacity(profiles.values(), allocation, machine)
+    resources, capacity_problems = plan_capacity(profiles.values(), allocation, machine, config)
     uncore, turbo = plan_uncore(node, accepted, machine), plan_turbo(node, accepted, machine)
     caps = plan_caps(node, accepted, machine, instant, item.signals)
     found = [

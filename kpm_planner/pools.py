@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
+from kpm_planner.agent_settings import AgentSettings, IdleStates
 from kpm_planner.allocation import Allocation, ContainerRef
 from kpm_planner.cpuset import format_cpulist
+from kpm_planner.crio import ACCEPT, conflict, wished_profile
 from kpm_planner.intent import Node, PowerNodeConfig, PowerWorkload, ReservedCpus
 from kpm_planner.machine import Machine
 from kpm_planner.ownership import Owner, Ownership
@@ -50,13 +52,17 @@ class Pools:
     problems: tuple[Problem, ...]
 
 
-def assign_pools(node: Node, accepted: Accepted, profiles: Profiles, allocation: Allocation, ownership: Ownership, machine: Machine) -> Pools:
+def assign_pools(
+    node: Node, accepted: Accepted, profiles: Profiles, allocation: Allocation, ownership: Ownership, machine: Machine, settings: AgentSettings = AgentSettings()
+) -> Pools:
     """Put every present CPU in exactly one pool (rule R2). profiles: those of this node, by name."""
     problems: list[Problem] = []
     definitions = _matching(node, accepted, problems)
     shared = _shared_assignment(definitions, profiles, problems)
     reserved = _reserved_assignments(definitions, profiles, machine, problems)
-    exclusive = [_exclusive_assignment(owner, profiles, shared, problems) for owner in ownership.owners]
+    wishes = {pod.meta.uid: pod.wishes for pod in allocation.pods if pod.wishes}
+    wished = _Wishes(wishes, machine, settings)
+    exclusive = [_exclusive_assignment(owner, profiles, shared, wished, problems) for owner in ownership.owners]
     problems += _reserved_problems(reserved, exclusive, allocation if definitions else evolve(allocation, allocatable=None), machine)
     free = set(machine.online)
     assignments = []
@@ -175,11 +181,36 @@ def _reserved_assignment(wants: tuple[tuple[str | None, str], ...], cpus: frozen
     return Assignment(cpus, Pool.RESERVED, profile, name if profile else None, because=(f"reserved: {where}",))
 
 
-def _exclusive_assignment(owner: Owner, profiles: Profiles, shared: Assignment | None, problems: list[Problem]) -> Assignment:
+@frozen
+class _Wishes:
+    """CRI-O's annotations by pod uid, and what is made of them."""
+
+    of: Mapping[str, tuple[tuple[str, str], ...]] = field(hash=False)
+    machine: Machine
+    settings: AgentSettings
+
+    def profile(self, owner: Owner, problems: list[Problem]) -> ResolvedProfile | None:
+        """The profile that an owner's annotations ask for; None where there are none, or they are only named."""
+        wishes = self.of.get(owner.ref.uid)
+        if not wishes or owner.refused:
+            return None
+        pod = f"Pod/{owner.ref.namespace}/{owner.ref.pod}"
+        if self.settings.crio_annotations != ACCEPT or owner.profile is not None:
+            problems.append(conflict(pod, wishes))
+            return None
+        found = wished_profile(pod, wishes, self.machine, IdleStates.of(self.settings.idle_states))
+        problems += found.problems
+        return found if found.valid else None
+
+
+def _exclusive_assignment(owner: Owner, profiles: Profiles, shared: Assignment | None, wishes: _Wishes, problems: list[Problem]) -> Assignment:
     ref = owner.ref
     who = f"exclusive: pod {ref.namespace}/{ref.pod} container {ref.name} owns it"
     if owner.refused:
         return Assignment(owner.cpus, Pool.EXCLUSIVE, container=ref, because=(f"{who}, at baseline because its request cannot be honoured",))
+    wished = wishes.profile(owner, problems)
+    if wished is not None:
+        return Assignment(owner.cpus, Pool.EXCLUSIVE, wished, None, ref, because=(f"{who} and has CRI-O's annotations",))
     if owner.profile is None:
         profile, name = (shared.profile, shared.profile_name) if shared else (None, None)
         return Assignment(owner.cpus, Pool.EXCLUSIVE, profile, name, ref, because=(f"{who} and asks for no profile, so the shared target",))

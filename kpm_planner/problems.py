@@ -19,6 +19,7 @@ class Severity(StrEnum):
 class Code(StrEnum):
     """The stable codes; a code is never renamed and never used for something else."""
 
+    ALLOCATION_DIFFERS = "allocation-differs"
     ALLOCATION_UNKNOWN = "allocation-unknown"
     CAP_CONSTRAINT = "cap-constraint"
     CAP_MIRROR = "cap-mirror"
@@ -65,6 +66,7 @@ class Code(StrEnum):
     NAMESPACE_IGNORED = "namespace-ignored"
     NODE_NOT_SELECTED = "node-not-selected"
     OBJECT_UNREADABLE = "object-unreadable"
+    POD_ANNOTATIONS = "pod-annotations"
     POD_COUNT = "pod-count"
     POD_COUNT_CHANGED = "pod-count-changed"
     POD_NOT_GUARANTEED = "pod-not-guaranteed"
@@ -134,6 +136,10 @@ def has_errors(problems: tuple[Problem, ...]) -> bool:
 
 #: What each code means and what to do; the source of docs/problems.md.
 REGISTRY: dict[Code, tuple[str, str]] = {
+    Code.ALLOCATION_DIFFERS: (
+        "The kubelet says that a container has other CPUs than the container runtime has bound it to.",
+        "Usually passes; else another NRI plugin moves containers (balloons, topology-aware): let one of them hand out CPUs.",
+    ),
     Code.ALLOCATION_UNKNOWN: (
         "Which CPUs the containers own is not known.",
         "Nothing that could be allocated is written until it is. Offline: give --pod-resources or --assign-cpus.",
@@ -210,6 +216,7 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.NAMESPACE_IGNORED: ("The object is not in the system's namespace and has no effect.", "Create it in the namespace that the message names."),
     Code.NODE_NOT_SELECTED: ("The PowerConfig does not select this node; nothing on it is managed.", "Label the node, or change powerNodeSelector."),
     Code.OBJECT_UNREADABLE: ("The object holds something that this version cannot read; it has no effect.", "Correct the field that the message names."),
+    Code.POD_ANNOTATIONS: ("The pod has annotations by which CRI-O sets its CPUs too, or with a value that is none.", "Drop them, or set agent.crioAnnotations: accept."),
     Code.POD_COUNT: ("The number of profile resources differs from the number of CPUs.", "Ask for as many of the profile as of cpu."),
     Code.POD_COUNT_CHANGED: ("The container's CPUs changed after it had been accepted.", "Nothing; the profile stays in force."),
     Code.POD_NOT_GUARANTEED: ("The container asks for a profile but can own no CPUs.", "Whole cpu, requests equal to limits, for all containers."),

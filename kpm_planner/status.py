@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from attrs import evolve, fields, frozen, has
+from attrs import evolve, fields, has
 
 from kpm_planner.allocation import ContainerRef
 from kpm_planner.caps import CapTarget
-from kpm_planner.changes import Outcome, Status, Write
+from kpm_planner.changes import Outcome, Pass, Status
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.intent import PowerProfile
 from kpm_planner.machine import Cpu, FrequencyDomain, Machine, PowerZone
@@ -55,23 +55,6 @@ _ROUNDING = 100
 #: Quotes, colons and commas around a key or an entry.
 _AROUND = 8
 _Entry = TypeVar("_Entry")
-
-
-@frozen
-class Pass:
-    """How the agent's last pass went.
-
-    refused: why nothing could be written; forbidden: files that cannot be, each with the remedy; drift: foreign values that were found.
-    """
-
-    outcomes: tuple[Outcome, ...] = ()
-    drift: tuple[Write, ...] = ()
-    settled: bool = True
-    refused: str = ""
-    answered: bool = True
-    measure_only: bool = False
-    owners: tuple[str, ...] = ()
-    forbidden: tuple[str, ...] = ()
 
 
 def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tuple[str, bool, str]], workload_of: Mapping[str, str]) -> PowerNodeStateStatus:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,11 @@ from kpm.agent.run import Agent, still_wanted
 from kpm.agent.scaling import ScalerProcess
 from kpm.applying import make_applier
 from kpm.asked import TreeOptions
-from kpm.kube.api import Api, ApiError, connect
+from kpm.kube.api import Api, ApiError
 from kpm.kube.events import Recorder
 from kpm.kube.kinds import AGENT_NAME, NODES, namespace_ends, power
 from kpm.logs import Log
-from kpm.loops import trouble_logger
 from kpm_applier.diff import Repair
-from kpm_planner.agent_settings import IdleStates
 
 if TYPE_CHECKING:
     from kpm.energy.meter import EnergyMeter, EnergySettings
@@ -53,22 +52,19 @@ class Settings:
     estimate: bool = False
     helper: str | None = None
     pod_uid: str = ""
-    idle_states: IdleStates = IdleStates.BY_NAME
+    containers: str | None = None
 
 
-def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
-    """An agent that is ready to run. Errors: InputError."""
-    api = connect(kubeconfig)
-
-    def changed() -> None:
-        agent.wake.set()
-
+def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log: Log) -> Agent:
+    """An agent that is ready to run. cluster: its informers, started perhaps; wake: what they set when something has changed."""
+    api, changed = cluster.api, wake.set
     tree = TreeOptions(settings.sysfs, settings.state_dir, settings.hsmp, settings.helper)
     tuner = Tuner(lambda: make_applier(tree, Repair(settings.repair)), log, settings.measure_only)
     agent = Agent(
         node=settings.node,
         resync=settings.resync,
-        cluster=Cluster(api, settings.node, settings.group, settings.namespace, changed, trouble_logger(log), settings.idle_states),
+        cluster=cluster,
+        wake=wake,
         kubelet=Kubelet(Sockets(settings.kubelet_socket, settings.claim_socket)),
         tuner=tuner,
         reporter=Reporter(
@@ -84,6 +80,10 @@ def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
             lambda: _configs(api, settings), lambda: _labels(api, settings.node), lambda: not namespace_ends(api, settings.namespace)
         ),
     )  # fmt: skip
+    if settings.containers:
+        from kpm.agent.runtime import Runtime
+
+        agent.runtime = Runtime(settings.containers, changed, agent.worth_waiting, log)
     return agent
 
 

@@ -7,7 +7,6 @@ from attrs import define, field
 
 from kpm.agent.external import External
 from kpm.agent.machine import Tuner
-from kpm.signals import signals_of
 from kpm_planner.budget import CapState, Signals, period_of
 from kpm_planner.intent import PowerCap
 from kpm_planner.plan import NodePlan
@@ -41,6 +40,8 @@ class CapFollower:
             self._previous, self._parts = self.tuner.cap_in_force()
             self._known = True
         self._measure(cap)
+        from kpm.signals import signals_of
+
         return signals_of([cap], self.external.readings(), self._measured, self._previous, self._parts)
 
     def planned(self, plan: NodePlan, instant: datetime) -> None:

@@ -23,6 +23,8 @@ USER_KINDS = {
     "powercaps": "PowerCap",
 }
 _CRIO = ("cpu-freq-governor.crio.io", "cpu-c-states.crio.io")
+#: Policies that move containers between CPUs, and set frequencies of their own (containers/nri-plugins).
+_NRI_POLICIES = frozenset({"nri-resource-policy-balloons", "nri-resource-policy-topology-aware"})
 
 
 @frozen
@@ -90,6 +92,9 @@ def pod_view(document: Object, namespace: str = "") -> PodView | None:
 def _rival(document: Object, pod: Pod, namespace: str) -> str:
     """Who else changes CPU settings, as far as pods tell."""
     labels, place = pod.meta.labels, f"{pod.meta.namespace}/{pod.meta.name}"
+    policy = labels.get("app.kubernetes.io/name", "")
+    if policy in _NRI_POLICIES:
+        return f"{policy} (pod {place})"
     if labels.get("openshift-app") == "tuned":
         return "tuned"
     if labels.get("name") == "powercap":
@@ -117,6 +122,7 @@ class Cluster:
     ) -> None:  # fmt: skip
         """idle_states: the most that a PowerConfig may ask for."""
         self.api, self.node_name, self.group = api, node, group
+        self._started = False
         self.nodes = Informer("nodes", ApiSource(api, NODES, {"fieldSelector": f"metadata.name={node}"}), changed, lambda obj: node_view(obj, group), trouble)
         self.pods = Informer("pods", ApiSource(api, PODS, {"fieldSelector": f"spec.nodeName={node}"}), changed, lambda obj: pod_view(obj, namespace), trouble)
         mine = {"labelSelector": f"!{GENERATED}"}
@@ -124,6 +130,13 @@ class Cluster:
             plural: Informer(plural, ApiSource(api, power(group, plural, namespace), mine), changed, _reader(kind, group, idle_states), trouble)
             for plural, kind in USER_KINDS.items()
         }
+
+    def start(self) -> None:
+        """List and watch, in threads; a second call does nothing."""
+        if not self._started:
+            self._started = True
+            for informer in self.informers:
+                informer.start()
 
     @property
     def informers(self) -> tuple[Informer, ...]:

@@ -10,10 +10,8 @@ from datetime import UTC, datetime
 
 from attrs import define, field
 
-from kpm.fetching import fetch
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.logs import Log
-from kpm.signals import watts_of
 from kpm_planner.budget import LONGEST_PERIOD_S, Reading, age_of, period_of
 from kpm_planner.intent import ExternalCap, PowerCap
 
@@ -73,6 +71,8 @@ class External:
         source = cap.source.external
         assert source is not None
         try:
+            from kpm.signals import watts_of
+
             watts, why = watts_of(self._answer(source)), "is no number of watts"
         except ApiError as failure:
             watts, why = None, failure.reason or f"status {failure.status}"
@@ -97,6 +97,8 @@ class External:
             if not isinstance(text, str):
                 raise ValueError("the ConfigMap has no such key")
             return text[:_LONGEST_ANSWER]
+        from kpm.fetching import fetch
+
         return fetch(source.url or "", _LONGEST_ANSWER).decode("ascii", "replace")
 
     def _say(self, name: str, trouble: str) -> None:

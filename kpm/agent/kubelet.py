@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from attrs import define, frozen
 
 from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
-from kpm_planner.allocation import Allocation, ContainerCpus
+from kpm_planner.allocation import Allocation, ContainerCpus, RuntimeCpus
 from kpm_planner.intent import Pod
 from kpm_planner.ownership import awaited, remembered
 
@@ -30,8 +30,8 @@ class Kubelet:
     _before: Allocation = Allocation()
     _custom: tuple[str, ...] = ()
 
-    def look(self, pods: tuple[Pod, ...], custom_devices: Sequence[str]) -> Allocation:
-        """The allocation of these pods as the kubelet has it now, with what it said before where it does not answer."""
+    def look(self, pods: tuple[Pod, ...], custom_devices: Sequence[str], runtime: tuple[RuntimeCpus, ...] = ()) -> Allocation:
+        """The allocation of these pods as the kubelet has it now, with what it said before where it does not answer. runtime: what that says."""
         self._custom = tuple(custom_devices)
         try:
             reported, allocatable = self._ask()
@@ -39,7 +39,7 @@ class Kubelet:
         except KubeletError as failure:
             reported, allocatable, answered = (), self._before.allocatable, False
             self.error = str(failure)
-        allocation = Allocation(pods, reported, answered, allocatable, self._before.last_known, self._before.accepted)
+        allocation = Allocation(pods, reported, answered, allocatable, self._before.last_known, self._before.accepted, runtime)
         self.waiting = awaited(allocation, self._custom)
         self._before = remembered(allocation, self._custom)
         return allocation

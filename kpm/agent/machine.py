@@ -11,10 +11,9 @@ from kpm_applier.meter import PowerMeter
 from kpm_applier.session import Applier, Report
 from kpm_applier.state import StateError, cap_in_force
 from kpm_planner.budget import CapState
-from kpm_planner.changes import Reason, Write
+from kpm_planner.changes import Pass, Reason, Write
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodePlan
-from kpm_planner.status import Pass
 
 
 @define
@@ -34,6 +33,7 @@ class Tuner:
     forbidden: tuple[str, ...] = ()
     writes: int = 0
     _counted: int = 0
+    _proven: bool = False
     _meter: PowerMeter | None = None
 
     def ready(self) -> bool:
@@ -50,10 +50,16 @@ class Tuner:
             self._refuse(str(failure))
             return False
         self.applier, self.refused, self._counted = applier, "", 0
-        self.forbidden = () if self.measure_only else refusals(applier, names_states=self.names_states)
+        self._proven = False
+        return True
+
+    def prove(self) -> None:
+        """Try once whether files can be written; `names_states` must be known by now."""
+        if self._proven or self.measure_only:
+            return
+        self._proven, self.forbidden = True, refusals(self._open, names_states=self.names_states)
         for line in self.forbidden:
             self.log.warning("self-test", refused=line)
-        return True
 
     def new_drift(self) -> int:
         """How many foreign values were found since this was asked last; one that stays counts once."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 
@@ -13,8 +13,9 @@ from kpm.kube.kinds import NODES, power, state_name
 from kpm.logs import Log
 from kpm.wire import document_of
 from kpm_planner.problems import Problem, Severity
-from kpm_planner.state_types import Condition, PowerNodeStateStatus, PowerNodeStatus
-from kpm_planner.status import stamped
+
+if TYPE_CHECKING:
+    from kpm_planner.state_types import Condition, PowerNodeStateStatus, PowerNodeStatus
 
 MANAGER = "power-node-agent"
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
@@ -44,22 +45,24 @@ class Reporter:
     log: Log
     monotonic: Callable[[], float]
     gone: bool = False
-    _conditions: tuple[Condition, ...] | None = None
+    _conditions: "tuple[Condition, ...] | None" = None
     _sent: dict[str, _Sent] = field(factory=dict)
     _told: frozenset[Problem] = frozenset()
 
-    def state(self, status: PowerNodeStateStatus) -> bool:
+    def state(self, status: "PowerNodeStateStatus") -> bool:
         """Report the PowerNodeState; whether the server has it now."""
         before = self._before()
         if before is None:
             return False
+        from kpm_planner.status import stamped
+
         conditions = stamped(status.conditions, before, datetime.now(UTC))
         done = self._put("powernodestates", "PowerNodeState", state_name(self.node), evolve(status, conditions=conditions))
         if done:
             self._conditions = conditions
         return done
 
-    def lines(self, status: PowerNodeStatus) -> None:
+    def lines(self, status: "PowerNodeStatus") -> None:
         """Report the PowerNode."""
         self._put("powernodes", "PowerNode", self.node, status)
 
@@ -111,7 +114,7 @@ class Reporter:
         times = [sent.retry_at for sent in self._sent.values() if sent.pause]
         return min(times, default=None)
 
-    def _before(self) -> tuple[Condition, ...] | None:
+    def _before(self) -> "tuple[Condition, ...] | None":
         """The conditions that the object has, read once; None while it cannot be read."""
         if self._conditions is None:
             sent = self._sent.setdefault("conditions", _Sent())
@@ -152,6 +155,8 @@ class Reporter:
         sent.pause, sent.retry_at = seconds, self.monotonic() + seconds
 
 
-def _condition(item: Object) -> Condition:
+def _condition(item: Object) -> "Condition":
+    from kpm_planner.state_types import Condition
+
     kind, status, reason, message = (str(item.get(key) or "") for key in ("type", "status", "reason", "message"))
     return Condition(kind, status, reason, message, item.get("lastTransitionTime"))

@@ -8,36 +8,34 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from attrs import Factory, define, evolve, field, frozen
-from prometheus_client import CollectorRegistry
 
 from kpm.agent.caps import CapFollower
 from kpm.agent.cluster import Cluster, ClusterView, NodeView
 from kpm.agent.kubelet import Kubelet
 from kpm.agent.machine import Tuner
-from kpm.agent.metrics import AgentMetrics
 from kpm.agent.report import SAID_ANEW, Reporter
 from kpm.agent.scaling import ScalerProcess
-from kpm.energy.names import known_containers
 from kpm.kube.api import ApiError
 from kpm.kube.events import About
 from kpm.kube.kinds import workload_name
 from kpm.logs import Log
 from kpm.loops import Listing
-from kpm.scaler.telemetry import Status
-from kpm.views import features
 from kpm_planner.agent_settings import IdleStates
 from kpm_planner.allocation import Allocation
 from kpm_planner.budget import Signals
 from kpm_planner.caps import holding_cap
+from kpm_planner.changes import Pass
 from kpm_planner.intent import Meta, Node
 from kpm_planner.machine import Machine
+from kpm_planner.ownership import requested_profiles
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
-from kpm_planner.refusals import refusal_problems
 from kpm_planner.selection import Accepted, accept, selects_map
-from kpm_planner.state_types import Condition, PowerNodeStateStatus
-from kpm_planner.status import Pass, cut, node_state, power_node
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from kpm.agent.metrics import AgentMetrics
+    from kpm.agent.runtime import Creation, Runtime
     from kpm.energy.meter import EnergyMeter
 
 #: Seconds between questions to the kubelet while a container's CPUs are awaited: at first, and at most.
@@ -74,7 +72,7 @@ class _Planned:
 class Agent:
     """One node's agent. resync: seconds. wanted: asks the API server whether the agent is still wanted, None where it does not say.
 
-    pod_uid: of the pod that this process is, where it is one.
+    pod_uid: of the pod that this process is, where it is one. settled_in: called after the first pass, for what can wait until then.
     """
 
     node: str
@@ -89,7 +87,8 @@ class Agent:
     wanted: Callable[[], bool | None]
     energy: "EnergyMeter | None" = None
     pod_uid: str = ""
-    registry: CollectorRegistry = field(factory=CollectorRegistry)
+    runtime: "Runtime | None" = None
+    settled_in: Callable[[], None] = lambda: None
     wake: threading.Event = field(factory=threading.Event)
     listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
     passed_once: bool = False
@@ -99,7 +98,9 @@ class Agent:
     _looked: float = 0.0
     _waiting_since: float | None = None
     _planned: _Planned = _Planned()
-    _metrics: AgentMetrics | None = None
+    _metrics: "AgentMetrics | None" = None
+    _registry: "CollectorRegistry | None" = None
+    _making: threading.Lock = field(factory=threading.Lock)
     _reported: tuple[object, ...] = ()
     _metered: tuple[object, ...] = ()
     _uid: str | None = None
@@ -107,12 +108,13 @@ class Agent:
 
     def run(self) -> None:
         """Until SIGTERM: pass after pass. Then leave."""
-        self._metrics = AgentMetrics.on(self.registry)
-        for informer in self.cluster.informers:
-            informer.start()
+        self.cluster.start()
         if self.energy is not None:
             self.energy.start()
+        if self.runtime is not None:
+            self.runtime.start()
         self.last_tick = time.monotonic()
+        self.wake.set()
         while not self._stop:
             self.wake.wait(self._pause())
             self.wake.clear()
@@ -150,6 +152,7 @@ class Agent:
         """One pass: see, plan, apply, report."""
         self.last_tick = time.monotonic()
         if not self.listing.done(self.cluster.unsynced):
+            self.tuner.ready()  # the machine is looked at while the API server answers; nothing is written yet
             return
         view = self.cluster.view()
         if self.pod_uid and self.pod_uid in view.ending:  # a SIGTERM that came before this process could take one is lost
@@ -159,6 +162,7 @@ class Agent:
         if not self.tuner.ready():
             self._say_refused()
             return
+        self.tuner.prove()
         self._refused_since = None
         if self._hotplug or self.last_tick - self._looked >= self.resync:
             self._hotplug, self._looked = False, self.last_tick
@@ -169,17 +173,21 @@ class Agent:
             self._planned = _Planned()
             return  # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
         started = time.monotonic()
+        created = self.runtime.picture().created if self.runtime is not None else ()
         inputs = self._inputs(view, view.node)
         plan = self._plan(view, inputs, self.tuner.machine())
         self.scaler.leave(() if self.tuner.measure_only else plan.scaling)  # first: what the plan takes back nobody else may write
         plan, went = self.tuner.apply(plan, lambda machine: self._plan(view, inputs, machine))
         went = evolve(went, answered=not self.kubelet.error, owners=view.rivals)
+        self._let_begin(view, created)
         self.scaler.scale(() if went.refused or self.tuner.measure_only else plan.scaling)
         self._tell_telemetry(view)
         self._tell_meter(view, inputs, plan)
         self._measure(plan, time.monotonic() - started)
         self._report(view, plan, went)
-        self.passed_once = True
+        if not self.passed_once:
+            self.passed_once = True
+            self.settled_in()
 
     def leave(self) -> None:
         """The process ends: where the agent is not wanted any more everything is put back, else it stays (design §6, leaving)."""
@@ -187,6 +195,8 @@ class Agent:
             informer.stop()
         self.scaler.stop()
         self.caps.stop()
+        if self.runtime is not None:
+            self.runtime.stop()
         if self.energy is not None:
             self.energy.stop()
         wanted = self.wanted()
@@ -218,7 +228,8 @@ class Agent:
         before = self._planned
         same = before.inputs is not None and before.view is not None and before.view.intent == view.intent
         accepted = before.inputs.accepted if same and before.inputs is not None else accept(view.intent)
-        allocation = self.kubelet.look(view.pods, view.config.custom_devices if view.config else ())
+        runtime = self.runtime.picture().containers if self.runtime is not None else ()
+        allocation = self.kubelet.look(view.pods, view.config.custom_devices if view.config else (), runtime)
         return _Inputs(accepted, node.node, allocation, self.caps.signals(holding_cap(node.node, accepted)))
 
     def _plan(self, view: ClusterView, inputs: "_Inputs", machine: Machine) -> NodePlan:
@@ -250,6 +261,10 @@ class Agent:
         if self._uid not in (None, view.node.uid):  # the Node was deleted and made again, and its objects with it
             self.reporter.begin_anew()
         self._reported, self._uid = basis, view.node.uid
+        from kpm.views import features
+        from kpm_planner.refusals import refusal_problems
+        from kpm_planner.status import node_state, power_node
+
         shown = self.tuner.shown()
         workloads = {item.profile.meta.name: workload_name(item.profile.meta.name, self.node) for item in plan.profiles if item.valid and not item.profile.shared}
         supported = [(str(item["name"]), bool(item["supported"]), str(item["reason"])) for item in features(shown)]
@@ -275,10 +290,27 @@ class Agent:
             by = f", perhaps by {' or '.join(went.owners)}" if went.owners else ""
             self.reporter.event("ForeignValue", f"{write.path}: wanted {write.value}, somebody else wrote {write.old}{by}")
 
+    def _let_begin(self, view: ClusterView, created: "tuple[Creation, ...]") -> None:
+        """The containers that this pass knew of may begin; one whose pod the API has not shown yet waits on."""
+        if self.runtime is not None and created:
+            pods = {pod.meta.uid for pod in view.pods}
+            self.runtime.answer(tuple(item for item in created if item.uid in pods))
+
+    def worth_waiting(self, uid: str, container: str) -> bool:
+        """Whether a container that is being created may ask for a profile: it does, or its pod is not known yet. Called by another thread."""
+        if self.cluster.unsynced or self.tuner.measure_only:
+            return False
+        pod = next((pod for pod in self.cluster.view().pods if pod.meta.uid == uid), None)
+        return pod is None or any(item.name == container and requested_profiles(item) for item in pod.containers)
+
     def _tell_telemetry(self, view: ClusterView) -> None:
         """An Event about a pod whose telemetry is of no use: its CPUs have the fall-back frequency, which nobody else would say."""
         news = self.scaler.news()
-        pods = {pod.meta.uid: pod.meta for pod in view.pods} if news else {}
+        if not news:
+            return
+        from kpm.scaler.telemetry import Status
+
+        pods = {pod.meta.uid: pod.meta for pod in view.pods}
         for item in news:
             meta = pods.get(item.uid)
             if meta is not None and item.state != Status.CONNECTED:
@@ -290,6 +322,8 @@ class Agent:
         basis = (view.pods, inputs.allocation, plan.groups, self.tuner.seen)
         if self.energy is None or (len(self._metered) == len(basis) and all(new is old or new == old for new, old in zip(basis, self._metered, strict=True))):
             return
+        from kpm.energy.names import known_containers
+
         self._metered = basis
         allocation = inputs.allocation
         reported = allocation.reported if allocation.answered else allocation.last_known or ()
@@ -301,12 +335,17 @@ class Agent:
         if self._refused_since is None:
             self._refused_since = self.last_tick
         if self.last_tick - self._refused_since >= REFUSAL_LASTS:
+            from kpm_planner.state_types import Condition, PowerNodeStateStatus
+            from kpm_planner.status import cut
+
             self.reporter.state(PowerNodeStateStatus(conditions=(Condition("Ready", "False", "Refused", cut(self.tuner.refused)),)))
             self.reporter.event("Refused", self.tuner.refused)
             self._reported = ()
 
     def _released(self, *, restored: bool) -> None:
         """Say that the node is as it was, and take back what was made for it."""
+        from kpm_planner.state_types import Condition, PowerNodeStateStatus
+
         node = self.cluster.own_node()
         reason = ("Released", "everything is as it was") if restored else ("NotRestored", "some files could not be put back, see the log")
         conditions = (Condition("Ready", "False", reason[0], reason[1]), Condition("Released", "True" if restored else "False", reason[0], reason[1]))
@@ -319,11 +358,24 @@ class Agent:
             time.sleep(_LAST_PAUSE)
         self.log.error("the API server did not take the last report")
 
+    def registry(self) -> "CollectorRegistry":
+        """The agent's own metrics; made when they are asked for or noted first, which a start has no need of."""
+        with self._making:  # a reader's thread may ask while the loop notes
+            if self._registry is None:
+                from prometheus_client import CollectorRegistry
+
+                from kpm.agent.metrics import AgentMetrics
+
+                registry = CollectorRegistry()
+                self._metrics, self._registry = AgentMetrics.on(registry), registry
+            return self._registry
+
     def _measure(self, plan: NodePlan, seconds: float) -> None:
-        if self._metrics is not None:
-            self._metrics.note(self.tuner, plan, seconds)
-            self._metrics.note_power(plan)
-            self._metrics.note_speeds(self.scaler.speeds() if plan.scaling else {})
+        self.registry()
+        assert self._metrics is not None
+        self._metrics.note(self.tuner, plan, seconds)
+        self._metrics.note_power(plan)
+        self._metrics.note_speeds(self.scaler.speeds() if plan.scaling else {})
 
 
 def _about_pod(meta: Meta) -> About:

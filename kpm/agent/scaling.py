@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from attrs import define, field
 
 from kpm.logs import Log
-from kpm.scaler.peers import News
-from kpm.scaler.run import IN_FORCE, SPEEDS, line_of, news_of, speeds_of
+from kpm.scaler.words import IN_FORCE, SPEEDS, News, line_of, news_of, speeds_of
 from kpm_planner.scaling import ScaledDomain
 
 #: Seconds before a scaler that ended is started again, at first and at most.

@@ -37,6 +37,7 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
     "--kubelet-socket", envvar="KPM_KUBELET_SOCKET", default="/var/lib/kubelet/pod-resources/kubelet.sock", show_default=True, help="The kubelet's PodResources socket."
 )
 @click.option("--claim-socket", help="A second PodResources socket, of a driver that hands out CPUs through resource claims.")
+@click.option("--containers", metavar="SOCKET", help="Socket of a helper that hears of containers from the runtime (NRI).")
 @telemetry_option
 @click.option("--resync", callback=_seconds, default="60s", show_default=True, help="How often to look without being told to.")
 @click.option("--repair", type=click.Choice(["write", "report"]), default="write", show_default=True, help="What is done about values that somebody else wrote.")
@@ -47,7 +48,7 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
 def agent(
     node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, helper: str | None, hsmp: str | None, state_dir: str, kubelet_socket: str,
-    claim_socket: str | None,
+    claim_socket: str | None, containers: str | None,
     telemetry_dir: str, resync: float, repair: str, measure_only: bool, idle_states: str, port: int, log_level: str, energy: EnergyOptions,
 ) -> None:  # fmt: skip
     """Tune this node by the objects of the cluster, until told to stop.
@@ -56,19 +57,28 @@ def agent(
     kpm agent --node $(hostname) --kubeconfig ~/.kube/config
     """
     import os
+    import threading
 
-    from kpm.agent.build import Settings, build_agent
-    from kpm.agent.hotplug import listen
+    from kpm.agent.cluster import Cluster
     from kpm.ending import on_signals
+    from kpm.kube.api import connect
     from kpm.logs import make_log
-    from kpm.serving import serve
+    from kpm.loops import trouble_logger
     from kpm_planner.intent import SYSTEM_NAMESPACE
 
     log = make_log("agent", log_level).bind(node=node)
+    space, wake = namespace or SYSTEM_NAMESPACE[group], threading.Event()
+    cluster = Cluster(connect(kubeconfig), node, group, space, wake.set, trouble_logger(log), IdleStates(idle_states))
+    cluster.start()  # the API server answers while the rest is loaded
+
+    from kpm.agent.build import Settings, build_agent
+    from kpm.agent.hotplug import listen
+    from kpm.serving import serve
+
     settings = Settings(
         node,
         group,
-        namespace or SYSTEM_NAMESPACE[group],
+        space,
         sysfs,
         state_dir,
         kubelet_socket,
@@ -84,11 +94,11 @@ def agent(
         energy.estimate,
         helper,
         os.environ.get("POD_UID", ""),
-        IdleStates(idle_states),
+        containers,
     )
-    made = build_agent(settings, kubeconfig, log)
+    made = build_agent(settings, cluster, wake, log)
     on_signals(made.stop)
-    listen(made.plugged, log)
+    made.settled_in = lambda: listen(made.plugged, log)  # it loads a large library, and looks at once at what it missed
     try:
         used = serve(port, made.registry, made.healthy, made.ready, *([] if made.energy is None else [made.energy.metrics]))
     except OSError as failure:
@@ -100,7 +110,8 @@ def agent(
 @click.command()
 @sysfs_option
 @click.option("--socket", default=HELPER_SOCKET, show_default=True, help="Where to listen.")
-def helper(sysfs: str, socket: str) -> None:
+@click.option("--nri", metavar="SOCKET", help="The container runtime's NRI socket, where agents are to hear of containers before they run.")
+def helper(sysfs: str, socket: str, nri: str | None) -> None:
     """Write what an agent asks for, of the files that are managed, until told to stop.
 
     \b
@@ -108,7 +119,7 @@ def helper(sysfs: str, socket: str) -> None:
     """
     from kpm.helper.run import run
 
-    run(sysfs, socket)
+    run(sysfs, socket, nri)
 
 
 @click.command()
@@ -130,8 +141,9 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
     from kpm.logs import make_log
     from kpm.scaler.loop import Scaler, monotonic_us
     from kpm.scaler.peers import Peers
-    from kpm.scaler.run import IN_FORCE, news_line, say
+    from kpm.scaler.run import say
     from kpm.scaler.run import serve as scale
+    from kpm.scaler.words import IN_FORCE, news_line
     from kpm_applier.speed import SpeedWriter
 
     log = make_log("scaler", log_level)
@@ -175,7 +187,7 @@ def operator(image: str, privileged: bool, idle_states: str, hsmp: bool, group: 
     made = build_operator(connect(kubeconfig), place, Image(image, privileged, hsmp, IdleStates(idle_states)), f"{os.uname().nodename}_{uuid.uuid4()}", log)
     on_signals(made.stop)
     try:
-        used = serve(port, CollectorRegistry(), made.healthy, made.ready)
+        used = serve(port, CollectorRegistry, made.healthy, made.ready)
     except OSError as failure:
         raise InputError(f"--port {port}: {failure.strerror}") from None
     log.info("operator started", port=used, group=group, namespace=place.namespace, image=image)

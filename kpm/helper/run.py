@@ -16,9 +16,13 @@ import sys
 import time
 from typing import NoReturn
 
+from kpm.ending import on_signals
 from kpm.helper.confine import filter_calls, leave_network, write_only
+from kpm.helper.containers import Containers
 from kpm_applier.boundary import ANSWER, MOST_RECORDS, RECORD, write_of
 
+#: The name of the socket on which the agent hears of containers, beside the one on which it writes.
+CONTAINERS = "containers.sock"
 _MOST_LINKS = 8
 _LONGEST = MOST_RECORDS * RECORD.size
 #: Descriptors left to sockets.
@@ -99,32 +103,48 @@ def listen(path: str) -> socket.socket:
     return server
 
 
-def serve(server: socket.socket, writer: Writer) -> NoReturn:
-    """Answer every message of every link, for ever."""
-    poll = select.poll()
-    poll.register(server, select.POLLIN)
-    links: dict[int, socket.socket] = {}
-    while True:
-        for number, _ in poll.poll():
-            if number == server.fileno():
-                _accept(server, poll, links)
-            elif not _attend(links[number], writer):
-                poll.unregister(number)
-                links.pop(number).close()
+class Loop:
+    """One poll for everything: links that write, and where the runtime is asked, what it says of containers."""
+
+    def __init__(self, server: socket.socket, writer: Writer) -> None:
+        self.server, self.writer = server, writer
+        self.poll = select.poll()
+        self.poll.register(server, select.POLLIN)
+        self.links: dict[int, socket.socket] = {}
+        self.containers: Containers | None = None
+
+    def run(self) -> NoReturn:
+        """For ever."""
+        while True:
+            waits = -1 if self.containers is None else self.containers.wait_ms()
+            for number, _ in self.poll.poll(waits):
+                self._attend(number)
+            if self.containers is not None:
+                self.containers.tick()
+
+    def _attend(self, number: int) -> None:
+        if number == self.server.fileno():
+            self._accept()
+        elif number in self.links:
+            if not _answered(self.links[number], self.writer):
+                self._drop(number)
+        elif self.containers is not None:
+            self.containers.attend(number)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            link, _ = self.server.accept()
+            if len(self.links) >= _MOST_LINKS:  # the oldest is of a process that has gone, or of nobody we know
+                self._drop(next(iter(self.links)))
+            self.poll.register(link, select.POLLIN)
+            self.links[link.fileno()] = link
+
+    def _drop(self, number: int) -> None:
+        self.poll.unregister(number)
+        self.links.pop(number).close()
 
 
-def _accept(server: socket.socket, poll: "select.poll", links: dict[int, socket.socket]) -> None:
-    with contextlib.suppress(OSError):
-        link, _ = server.accept()
-        if len(links) >= _MOST_LINKS:  # the oldest is of a process that has gone, or of nobody we know
-            oldest = next(iter(links))
-            poll.unregister(oldest)
-            links.pop(oldest).close()
-        poll.register(link, select.POLLIN)
-        links[link.fileno()] = link
-
-
-def _attend(link: socket.socket, writer: Writer) -> bool:
+def _answered(link: socket.socket, writer: Writer) -> bool:
     """One message of a link; whether the link stays."""
     try:
         message, _, flags, _ = link.recvmsg(_LONGEST, 0, socket.MSG_DONTWAIT)
@@ -160,16 +180,19 @@ def say(event: str, **fields: object) -> None:
     sys.stderr.flush()
 
 
-def run(sysfs: str, path: str) -> NoReturn:
-    """Listen and serve until a signal ends the process. Errors: OSError where the socket cannot be made."""
-    from kpm.ending import on_signals
+def run(sysfs: str, path: str, nri: str | None = None) -> NoReturn:
+    """Listen and serve until a signal ends the process. nri: the runtime's socket, where it is to be asked.
 
+    Errors: OSError where the sockets cannot be made.
+    """
     on_signals(lambda *_: sys.exit(0))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE
     root = os.path.realpath(sysfs)
-    server = listen(path)
+    loop = Loop(listen(path), Writer(root, most))
+    if nri is not None:
+        loop.containers = Containers(nri, listen(f"{path.rpartition('/')[0]}/{CONTAINERS}"), loop.poll, say)
     network = leave_network()
     files = write_only(folders(root))
     calls = filter_calls()
-    say("helper started", socket=path, network_left=network, files_held=files, calls_filtered=calls, **facts())
-    serve(server, Writer(root, most))
+    say("helper started", socket=path, runtime=nri, network_left=network, files_held=files, calls_filtered=calls, **facts())
+    loop.run()

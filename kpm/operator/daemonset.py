@@ -10,9 +10,9 @@ from typing import Any
 
 from attrs import frozen
 
-from kpm.asked import HELPER_SOCKET
+from kpm.asked import CONTAINERS_SOCKET, HELPER_SOCKET
 from kpm.kube.kinds import AGENT_NAME, GENERATED, PART_OF
-from kpm.operator.mounts import AGENT, HELPER, STATE, Mount, claim_socket, mounts, volumes
+from kpm.operator.mounts import AGENT, HELPER, NRI, STATE, Mount, asks_runtime, claim_socket, mounts, volumes
 from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
 from kpm_planner.intent import PowerConfig
 
@@ -22,7 +22,7 @@ _PORT = 10258
 #: Seconds for a start on the slowest of machines, before liveness begins to count.
 _STARTS_WITHIN = 180
 #: Measured (docs/bench.md), with room for large nodes.
-_AGENT_MEMORY, _HELPER_MEMORY = ("72Mi", "160Mi"), ("12Mi", "32Mi")
+_AGENT_MEMORY, _HELPER_MEMORY = ("56Mi", "160Mi"), ("12Mi", "32Mi")
 
 
 @frozen
@@ -99,7 +99,7 @@ def _helper(settings: AgentSettings, image: Image, found: tuple[Mount, ...]) -> 
     return {
         **_container(HELPER, settings, image, found, _HELPER_MEMORY),
         "restartPolicy": "Always",  # what makes it a native sidecar
-        "args": ["helper", "--sysfs", "/host/sys", "--socket", HELPER_SOCKET],
+        "args": ["helper", "--sysfs", "/host/sys", "--socket", HELPER_SOCKET, *(["--nri", f"{NRI}/nri.sock"] if asks_runtime(settings) else [])],
         "securityContext": _security(privileged=image.privileged, add=["SYS_ADMIN"] if names_states else []),
     }
 
@@ -122,6 +122,7 @@ def idle_states(settings: AgentSettings, image: Image) -> IdleStates:
 def _arguments(settings: AgentSettings, image: Image, port: int) -> list[str]:
     words = ["agent", "--sysfs", "/host/sys", "--helper", HELPER_SOCKET, "--state-dir", STATE, "--port", str(port)]
     words += ["--idle-states", image.idle_states] if image.idle_states is not IdleStates.BY_NAME else []
+    words += ["--containers", CONTAINERS_SOCKET] if asks_runtime(settings) else []
     words += ["--resync", settings.resync_period] if settings.resync_period else []
     words += ["--repair", settings.repair] if settings.repair else []
     words += ["--log-level", settings.log_level] if settings.log_level else []

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from kpm.asked import HELPER_SOCKET
 from kpm.crds import CLAIM_SOCKET
-from kpm_planner.agent_settings import AgentSettings
+from kpm_planner.agent_settings import AgentSettings, Source
 
 STATE = "/var/lib/kpm"
 #: Where pods put their telemetry sockets: examples/example-dpdk-testapp.yaml.
@@ -22,6 +22,7 @@ TELEMETRY = "/var/lib/power-node-agent/pods"
 CPU = "/sys/devices/system/cpu"
 KUBELET = "/var/lib/kubelet/pod-resources"
 MAILBOX = "/dev/hsmp"
+#: A folder, so that a runtime that starts anew finds its plugin again; containerd 1.7 makes it, where NRI is on.
 NRI = "/var/run/nri"
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 RUN = HELPER_SOCKET.rpartition("/")[0]
@@ -53,6 +54,7 @@ def mounts(settings: AgentSettings, *, mailbox: bool = False) -> tuple[Mount, ..
     caps = [_CAPS[word] for word in sorted(set(settings.power_caps) & _CAPS.keys())]
     found = [
         Mount(HELPER, "run", "", RUN, False, "the socket on which it listens to the agent"),
+        *([Mount(HELPER, "nri", NRI, NRI, True, "the container runtime's plugin socket, which is as good as root on the host")] if asks_runtime(settings) else []),
         Mount(HELPER, "cpu", CPU, f"/host{CPU}", False, "frequencies, idle states, uncore, turbo"),
         *(Mount(HELPER, name, source, f"/host{source}", False, "limits of power") for name, source in caps),
         Mount(AGENT, "run", "", RUN, True, "the helper's socket"),
@@ -66,6 +68,11 @@ def mounts(settings: AgentSettings, *, mailbox: bool = False) -> tuple[Mount, ..
     if folder and folder != KUBELET:
         found.append(Mount(AGENT, "claim-resources", folder, folder, True, "the socket of a driver that hands out CPUs through claims"))
     return (*found, *([Mount(AGENT, "hsmp", MAILBOX, MAILBOX, False, "the firmware's mailbox")] if mailbox else []))
+
+
+def asks_runtime(settings: AgentSettings) -> bool:
+    """Whether the runtime is asked too."""
+    return Source.of(settings.source) is not Source.PODRESOURCES
 
 
 def _seen(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Mount]:

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, distinct_workload_name, state_name, workload_name
 from kpm.operator.daemonset import HASH, Image, daemon_set
+from kpm.operator.departures import departure
 from kpm.operator.observed import Held, Observed
 from kpm.wire import document_of
 from kpm_planner.cpuset import parse_cpulist
@@ -36,6 +37,16 @@ class Apply:
     name: str
     body: Mapping[str, Any]
     subresource: str | None = None
+
+
+@frozen
+class Mend:
+    """Put the agents' DaemonSet back to what it is meant to be, as a whole. place: where somebody changed it."""
+
+    name: str
+    uid: str
+    spec: Mapping[str, Any]
+    place: str
 
 
 @frozen
@@ -66,7 +77,7 @@ class Tell:
     message: str
 
 
-Action = Apply | Delete | Finalize | Tell
+Action = Apply | Mend | Delete | Finalize | Tell
 
 
 @frozen
@@ -91,6 +102,8 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
         wanted = daemon_set(config.value, seen.namespace, image)
         if seen.daemon_set is None or seen.daemon_set.annotations.get(HASH) != wanted["metadata"]["annotations"][HASH]:
             actions.append(Apply("daemonsets", AGENT_NAME, wanted))
+        elif place := departure(wanted["spec"], seen.daemon_set.spec):
+            actions.append(Mend(AGENT_NAME, seen.daemon_set.uid, wanted["spec"], place))
     elif config is None and seen.daemon_set is not None and not seen.daemon_set.deleting:
         actions.append(Delete("daemonsets", AGENT_NAME, seen.daemon_set.uid))
     actions += _node_objects(seen, nodes)

@@ -16,7 +16,7 @@ from kpm.logs import Log
 from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
 from kpm.operator.observed import Held, Observed, held_object, held_plain, held_state, node_seen
-from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Lost, Tell, leaving, reconcile
+from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Lost, Mend, Tell, leaving, reconcile
 
 MANAGER = "power-manager-operator"
 #: Events that come together make one pass; while many come, as long is gathered as a pass takes.
@@ -26,6 +26,8 @@ _RESYNC = 300.0
 #: A node that is to be left and does not answer is waited for so long.
 PATIENCE = 600.0
 _STUCK = 3
+#: Seconds between two answers to foreign edits of the DaemonSet.
+_MEND_AGAIN = 60.0
 #: Seconds after SIGTERM, within the pod's grace period.
 _FAREWELL = 25.0
 _CONFLICTS = (404, 409, 422)
@@ -103,6 +105,7 @@ class Operator:
     last_tick: float = 0.0
     _stop: bool = False
     _failures: int = 0
+    _mended_at: float = float("-inf")
     _unready: dict[str, float] = field(factory=dict)
     listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
 
@@ -180,13 +183,16 @@ class Operator:
         seen = self.world.observed()
         failed = 0
         lost = Lost(frozenset(seen.nodes)) if late else self._lost_nodes(seen)
-        for action in reconcile(seen, self.image, lost):
+        actions = reconcile(seen, self.image, lost)
+        for action in actions:
             if not self._leads():
                 return _RESYNC
             failed += not self.carry_out(action)
         self._failures = self._failures + 1 if failed else 0
         if failed:
             return float(min(_RETRY_FIRST * 2 ** min(self._failures, 10), _RETRY_LONGEST))
+        if any(isinstance(action, Mend) for action in actions):
+            return _MEND_AGAIN
         return 10.0 if self._unready else _RESYNC
 
     def carry_out(self, action: Action) -> bool:
@@ -195,6 +201,8 @@ class Operator:
             match action:
                 case Apply():
                     self.api.apply(self._resource(action.plural), action.name, action.body, MANAGER, subresource=action.subresource)
+                case Mend():
+                    self._mend(action)
                 case Delete():
                     self.api.delete(self._resource(action.plural), action.name, uid=action.uid)
                 case Finalize():
@@ -219,6 +227,16 @@ class Operator:
         patch = [{"op": "test", "path": "/metadata/finalizers", "value": list(before)}] if before else []
         patch.append({"op": "add", "path": "/metadata/finalizers", "value": list(action.finalizers)})
         self.api.patch(self._resource("powerconfigs"), action.name, patch, kind=JSON_PATCH)
+
+    def _mend(self, action: Mend) -> None:
+        """Not again and again: who changes it back at once is told of by an Event, and fought once in a while."""
+        now = time.monotonic()
+        if now - self._mended_at < _MEND_AGAIN:
+            return
+        self._mended_at = now
+        about = About("apps/v1", "DaemonSet", action.name, self.place.namespace, action.uid)
+        self.events.say(about, "ForeignEdit", f"spec.{action.place} was changed by somebody else and is put back; settings are the PowerConfig's")
+        self.api.patch(daemon_sets(self.place), action.name, [{"op": "replace", "path": "/spec", "value": action.spec}], kind=JSON_PATCH)
 
     def _resource(self, plural: str) -> Resource:
         return daemon_sets(self.place) if plural == "daemonsets" else power(self.place.group, plural, self.place.namespace)

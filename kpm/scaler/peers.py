@@ -3,12 +3,13 @@
 import select
 from collections.abc import Callable, Iterable
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from kpm.errors import one_line
 from kpm.logs import Log
 from kpm.scaler import sockets
 from kpm.scaler.telemetry import Telemetry, TelemetryError
+from kpm.scaler.words import News
 
 #: µs between looks at a pod's folder, and before a connection that ended is tried again: at first, and at most.
 _LOOK_US = 1_000_000
@@ -17,15 +18,6 @@ _RETRY_US, _RETRY_LONGEST_US = 100_000, 5_000_000
 _SILENT_US = 2_000_000
 #: One word a second about a pod at most: what it says and how its sockets are called is its own choice.
 _SAY_US = 1_000_000
-
-
-@frozen
-class News:
-    """A pod's telemetry is in another state: what is known of the peer, or why there is no connection."""
-
-    uid: str
-    prefix: str
-    state: str
 
 
 @define(eq=False)

@@ -17,7 +17,7 @@ from kpm_planner.intent import Meta, PowerConfig
 SETTINGS = AgentSettings(
     image="other:2", image_pull_policy="Always", tolerations=(Toleration("a", "Exists", None, "NoExecute", 0),), resync_period="30s", repair="report",
     log_level="debug", claim_socket="/var/lib/kubelet/plugins/cpu/pod-resources.sock", measure_only=True, metrics_port=9999, power_caps=("rapl",),
-    idle_states="byLatency", metrics=MetricSettings(("node", "process"), ("kepler",), "node", "5s", estimate=True, max_series=500),
+    idle_states="byLatency", source="podresources", metrics=MetricSettings(("node", "process"), ("kepler",), "node", "5s", estimate=True, max_series=500),
 )  # fmt: skip
 CONFIGS = {
     "default": PowerConfig(Meta("c")),
@@ -74,7 +74,7 @@ def test_who_talks_to_the_network_has_no_privilege_and_writes_nothing_of_the_hos
     capping = {CAPS[word] for word in config.agent.power_caps if word in CAPS}
     assert targets(agent, read_only=False) == AGENT_WRITES
     assert targets(helper, read_only=False) == HELPER_WRITES | capping
-    assert targets(helper, read_only=True) == set()
+    assert targets(helper, read_only=True) == (set() if config.agent.source == "podresources" else {"/var/run/nri"})
     measuring = {"/host/sys/devices", "/host/sys/class", "/host/sys/fs/cgroup"} if config.agent.metrics else {"/host/sys/devices/system/cpu", *capping}
     processes = {"/host/proc", "/host/proc/sys"} if config.agent.metrics and "process" in config.agent.metrics.levels else set()
     beside = {"/var/lib/kubelet/plugins/cpu"} if config is CONFIGS["all settings"] else set()
@@ -109,6 +109,15 @@ def test_a_capability_is_only_where_states_are_set_by_name_and_the_operator_allo
     assert ("--idle-states" in agent["args"]) is (allowed != "byName")
 
 
+@pytest.mark.parametrize(("source", "asked"), [(None, True), ("auto", True), ("nri", True), ("podresources", False), ("of another version", False)])
+def test_the_runtimes_socket_is_the_helpers_alone(source: str | None, asked: bool) -> None:
+    """It is as good as root on the host: never where the network is, and nowhere where it is not wanted."""
+    agent, helper = containers(PowerConfig(Meta("c"), agent=AgentSettings(source=source)))
+    assert "nri" not in str(agent["volumeMounts"])
+    assert ("/var/run/nri" in targets(helper, read_only=True)) is asked
+    assert ("--nri" in helper["args"], "--containers" in agent["args"]) == (asked, asked)
+
+
 def test_only_the_operators_own_setting_makes_the_helper_privileged_and_never_the_agent() -> None:
     """No PowerConfig can."""
     agent, helper = containers(CONFIGS["all settings"], evolve(IMAGE, privileged=True))
@@ -133,7 +142,7 @@ def test_a_start_is_waited_for_before_liveness_counts() -> None:
 def test_every_setting_changes_the_hash() -> None:
     """So that the DaemonSet is rolled when it must be; the same settings give the same one."""
     base = PowerConfig(Meta("c"))
-    names = [item.name for item in fields(AgentSettings)]
+    names = [item.name for item in fields(AgentSettings) if item.name != "crio_annotations"]  # the agent reads it of the object itself
     marks = [mark(evolve(base, agent=evolve(base.agent, **{name: getattr(SETTINGS, name)}))) for name in names]
     more = [mark(base), mark(evolve(base, power_node_selector={"a": "b"})), mark(base, Image("kpm:2")), mark(base, Image("kpm:1", privileged=True))]
     assert len({*marks, *more}) == len(names) + 4

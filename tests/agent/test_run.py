@@ -12,11 +12,10 @@ from prometheus_client import generate_latest
 from test_report import CapturingLog
 
 from kpm.agent.cluster import ClusterView, NodeView
-from kpm.agent.metrics import AgentMetrics
 from kpm.agent.run import Agent, still_wanted
 from kpm.kube.api import ApiError
 from kpm.machines import MachineSpec, build_machine
-from kpm.scaler.peers import News
+from kpm.scaler.words import News
 from kpm_planner.allocation import Allocation
 from kpm_planner.budget import Signals
 from kpm_planner.caps import CapTarget
@@ -73,6 +72,9 @@ class Rig:
             def ready(self) -> bool:
                 return rig.opens
 
+            def prove(self) -> None:
+                """Nothing is refused."""
+
             def apply(self, plan: NodePlan, _: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Pass]:
                 rig.applied.append(plan)
                 return plan, rig.went
@@ -86,7 +88,7 @@ class Rig:
         }
         events = Outside(say=lambda about, reason, message: self.told.append((about.name, reason, message)))
         reporter = Outside(**says, retry_at=lambda: None, events=events)
-        kubelet = Outside(look=lambda pods, _custom: Allocation(pods), error="", waiting=False)
+        kubelet = Outside(look=lambda pods, _custom, _runtime: Allocation(pods), error="", waiting=False)
         scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news, speeds=lambda: rig.speeds)
         caps = Outside(signals=lambda _intent: Signals(), planned=lambda _plan, _instant: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
         self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, scaler, caps, lambda: None)  # type: ignore[arg-type]
@@ -231,18 +233,20 @@ def test_the_kubelet_is_asked_once_a_pass() -> None:
 def test_caps_and_speeds_are_metrics() -> None:
     """What is asked of packages, and where telemetry has led each domain; what is gone is gone."""
     rig = Rig()
-    counters = AgentMetrics.on(rig.agent.registry)
+    rig.agent.registry()
+    counters = rig.agent._metrics
+    assert counters is not None
     zone = PowerZone("z", "package-0", "intel-rapl", 0, limits=(PowerLimit("long_term", "a"), PowerLimit("short_term", "b")))
     counters.note_power(NodePlan("n", caps=(CapTarget(zone, (125_500_000, None)),)))
     counters.note_speeds({4: (1_500_000, 80.5), 5: (None, None)})
-    text = generate_latest(rig.agent.registry).decode()
+    text = generate_latest(rig.agent.registry()).decode()
     assert 'kpm_agent_power_cap_watts{limit="long_term",zone="package-0"} 125.5' in text
     assert 'kpm_agent_scaled_khz{domain="4"} 1.5e+06' in text
     assert 'kpm_agent_scaled_busy_percent{domain="4"} 80.5' in text
     assert 'domain="5"' not in text
     counters.note_power(NodePlan("n"))
     counters.note_speeds({})
-    assert "zone=" not in generate_latest(rig.agent.registry).decode()
+    assert "zone=" not in generate_latest(rig.agent.registry()).decode()
 
 
 def _down() -> Any:

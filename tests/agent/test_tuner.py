@@ -69,6 +69,7 @@ def test_files_that_may_not_be_written_are_said_at_the_start(tmp_path: Path, mon
     made = tuner(tmp_path)
     monkeypatch.setattr(SysfsHost, "refuses_writing", lambda _self, _path: number)
     assert made.ready()
+    made.prove()
     assert [line for line in made.forbidden if errno.errorcode[number] in line and remedy in line] == list(made.forbidden)
     assert {line.partition(":")[0].rpartition("/")[2] for line in made.forbidden} >= {"disable", "scaling_governor", "pm_qos_resume_latency_us"}
     went = made.apply(nothing(MACHINE), nothing)[1]
@@ -89,6 +90,7 @@ def test_a_live_tree_is_written_with_what_it_holds_for_opening_proves_nothing(tm
     monkeypatch.setattr(SysfsHost, "write", write)
     made = tuner(tmp_path)
     assert made.ready()
+    made.prove()
     assert list(made.forbidden) == [
         f"{CPU}/cpu0/cpuidle/state0/disable: EPERM: needs CAP_SYS_ADMIN: run the helper container as shipped, or set agent.idleStates: byLatency"
     ]
@@ -102,6 +104,7 @@ def test_states_that_are_not_set_by_name_are_not_tried(tmp_path: Path, monkeypat
     made.names_states = False
     monkeypatch.setattr(SysfsHost, "refuses_writing", lambda _self, path: errno.EPERM if path.endswith("/disable") else 0)
     assert made.ready()
+    made.prove()
     assert made.forbidden == ()
 
 
@@ -110,6 +113,7 @@ def test_files_that_can_be_written_are_no_news(tmp_path: Path) -> None:
     made = tuner(tmp_path)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "sys").rglob("*") if path.is_file()}
     assert made.ready()
+    made.prove()
     assert (made.forbidden, made.apply(nothing(MACHINE), nothing)[1].forbidden) == ((), ())
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
     made.close()

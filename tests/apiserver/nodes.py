@@ -30,6 +30,8 @@ REPO = Path(__file__).parents[2]
 NAMESPACE = "power-manager"
 LABEL = "feature.node.kubernetes.io/power-node"
 _CPU = "devices/system/cpu"
+#: As a container of the agents' pod runs.
+UNPRIVILEGED = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 
 
 class Process(Protocol):
@@ -57,6 +59,7 @@ class SimNode:
     starts: int = 0
     keep_token: bool = False
     url: str | None = None
+    helper: Process | None = None
 
     def create(self) -> None:
         """The kubelet, the machine, the Node object."""
@@ -115,9 +118,16 @@ class SimNode:
         self.agent = self.launch(["agent", "--node", self.name, "--port", "0", *self.options], config)
 
     def launch(self, words: list[str], config: Path) -> Process:
-        """Run a kpm on the node's machine; its output goes to the log."""
-        places = ["--sysfs", str(self.folder / "sys"), "--state-dir", str(self.folder / "state"), "--kubelet-socket", str(self.kubelet.socket)]
-        return run_kpm([*words, "--kubeconfig", str(config), *places], self.folder / "agent.log")
+        """Run a kpm on the node's machine, beside the helper that writes for it; its output goes to the log."""
+        if words[0] != "agent":
+            return run_kpm([*words, "--kubeconfig", str(config), *self._places()], self.folder / "agent.log")
+        socket = self.folder / "helper.sock"
+        if self.helper is None:
+            self.helper = run_kpm(["helper", "--sysfs", str(self.folder / "sys"), "--socket", str(socket)], self.folder / "agent.log")
+        return run_kpm([*words, "--kubeconfig", str(config), *self._places(), "--helper", str(socket)], self.folder / "agent.log")
+
+    def _places(self) -> list[str]:
+        return ["--sysfs", str(self.folder / "sys"), "--state-dir", str(self.folder / "state"), "--kubelet-socket", str(self.kubelet.socket)]
 
     def _bind(self) -> None:
         """A pod of this node, and a token bound to it."""
@@ -144,16 +154,17 @@ class SimNode:
         return (self.folder / "agent.log").read_text()
 
     def close(self) -> None:
-        if self.agent is not None:
-            self.agent.kill()
-            self.agent.wait()
+        for process in (self.agent, self.helper):
+            if process is not None:
+                process.kill()
+                process.wait()
         self.kubelet.stop()
 
 
 def run_kpm(words: list[str], log: Path) -> Process:
-    """This checkout's kpm as a process."""
+    """This checkout's kpm as a process, without any capability."""
     with log.open("ab") as output:
-        return subprocess.Popen([sys.executable, "-m", "kpm", *words], stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=REPO)
+        return subprocess.Popen([*UNPRIVILEGED, sys.executable, "-m", "kpm", *words], stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=REPO)
 
 
 class DaemonSets:

@@ -424,7 +424,7 @@ def test_one_cpuinfo_max_freq_a_domain_is_watched(tmp_path: Path) -> None:
 def test_an_unnoticed_driver_switch_is_met_by_discovering_again(tmp_path: Path) -> None:
     """A2: ENODEV on a kept descriptor: closed, discovered, tried once; the old driver's entries are void and nothing is raised."""
     passive = {number: rig.domain(number, driver="amd-pstate", low=400_000) for number in range(2)}
-    model = KernelModel(rig.amd(2), modes={"amd-pstate": passive})
+    model = KernelModel(rig.amd(2), modes={"amd-pstate": passive}, modules=frozenset())
     with rig.applier(model, str(tmp_path)) as handle:
         handle.apply(plan_of(model.machine))
         handle.apply(plan_of(model.machine))

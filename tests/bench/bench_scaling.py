@@ -26,7 +26,8 @@ from report import report  # noqa: E402
 from kpm.logs import Log  # noqa: E402
 from kpm.scaler.loop import Scaler, monotonic_us  # noqa: E402
 from kpm.scaler.peers import Peers  # noqa: E402
-from kpm.scaler.run import line_of, serve  # noqa: E402
+from kpm.scaler.run import serve  # noqa: E402
+from kpm.scaler.words import line_of  # noqa: E402
 from kpm_applier.speed import SpeedWriter  # noqa: E402
 from kpm_applier.sysfs import SysfsHost  # noqa: E402
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling  # noqa: E402

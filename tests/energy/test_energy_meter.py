@@ -675,7 +675,7 @@ def test_readers_have_addresses(rig: Rig) -> None:
         rig.step(meter, {APP: 5.0, SIDE: 1.0})
     registry = CollectorRegistry()
     Gauge("kpm_agent_problems", "Problems of the plan in force.", registry=registry).set(1)
-    port = serve(0, registry, lambda: True, lambda: True, meter.metrics)
+    port = serve(0, lambda: registry, lambda: True, lambda: True, meter.metrics)
 
     def get(address: str) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(address, 0))

@@ -29,10 +29,10 @@ class Running:
 
 
 @contextlib.contextmanager
-def helper(sysfs: Path, folder: Path, before: Sequence[str] = ()) -> Iterator[Running]:
-    """A helper that listens. before: a command that starts it, with less privilege."""
+def helper(sysfs: Path, folder: Path, before: Sequence[str] = (), nri: Path | None = None) -> Iterator[Running]:
+    """A helper that listens. before: a command that starts it, with less privilege; nri: the runtime's socket."""
     socket = folder / "helper.sock"
-    words = [*before, sys.executable, "-m", "kpm", "helper", "--sysfs", str(sysfs), "--socket", str(socket)]
+    words = [*before, sys.executable, "-m", "kpm", "helper", "--sysfs", str(sysfs), "--socket", str(socket), *(["--nri", str(nri)] if nri else [])]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=REPO)
     try:
         assert process.stderr is not None

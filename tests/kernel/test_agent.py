@@ -19,9 +19,11 @@ from world import World, installed
 pytestmark = pytest.mark.kernel
 REPO = Path(__file__).parents[2]
 MACHINES = {
-    "lab-epyc": LabMachine(driver="amd-pstate-epp", network=True),
-    "lab-arm": LabMachine(driver="cppc_cpufreq", domain_size=2, network=True),
+    "lab-epyc": LabMachine(driver="amd-pstate-epp", network=True, governors_loaded=False),
+    "lab-arm": LabMachine(driver="cppc_cpufreq", domain_size=2, network=True, governors_loaded=False),
 }
+#: What the performance example turns off: C2 and C3 take 50 and 170 µs, LPI-1 takes 100.
+SLOWER_THAN_10_US = {"lab-epyc": {"state2", "state3"}, "lab-arm": {"state1"}}
 LONG = 180.0  # an emulated machine takes its time
 AGENT = f"system:serviceaccount:{NAMESPACE}:power-manager-node-agent"
 CpuFreq = tuple[int, int, str, str]
@@ -135,8 +137,15 @@ def run_pods(server: ApiServer, nodes: dict[str, LabNode]) -> None:
         node.kubelet.cpus["default", f"web-{name}", "app"] = {2, 3}
     for name, node in nodes.items():
         until(f"the pod's CPUs on {name} are fast", lambda node=node: about(node.cpufreqs("2-3"), fast(node, 75, 95)))
+        assert (states_off(node, 2), states_off(node, 0)) == (SLOWER_THAN_10_US[name], set())
+        assert node.order("capabilities") == {"agent": "0" * 16, "helper": f"{1 << 21:016x}"}  # CAP_SYS_ADMIN is number 21
         server.status("pod", f"web-{name}", running(name), "default")
         until(f"{name} lists the container", lambda name=name: pools(server, name) == [[2, 3]])
+
+
+def states_off(node: LabNode, cpu: int) -> set[str]:
+    """Idle states of a CPU that are turned off."""
+    return {path.split("/")[2] for path, text in node.shown().items() if path.startswith(f"cpu{cpu}/cpuidle/") and text == "1"}
 
 
 def pools(server: ApiServer, node: str) -> list[list[int]]:

@@ -7,6 +7,7 @@ from attrs import evolve, frozen
 
 from kpm.agent.cluster import object_view
 from kpm_planner.agent_settings import AgentSettings
+from kpm_planner.allocation import RuntimeCpus
 from kpm_planner.intent import (
     INTEL_GROUP,
     AmdFabric,
@@ -85,6 +86,13 @@ PROFILE, CAP, NODE_CONFIG, WORKLOAD, UNCORE, POD, HERE = (
 RESOURCES = "spec.containers[app].resources"
 
 CASES: dict[Code, Case] = {
+    Code.ALLOCATION_DIFFERS: Case(
+        Severity.WARNING,
+        POD,
+        "",
+        "the runtime 2-3",
+        lambda: plan(profile(), with_=allocation([pod()], [owns("0-1")], runtime=(RuntimeCpus("uid-web", "app", (2, 3)),))).problems,
+    ),
     Code.ALLOCATION_UNKNOWN: Case(Severity.WARNING, HERE, "", "ns1/web/app", lambda: plan(profile(), with_=allocation([pod()])).problems),
     Code.CAP_CONSTRAINT: Case(
         Severity.WARNING,
@@ -182,6 +190,13 @@ CASES: dict[Code, Case] = {
         "",
         "spec.shared",
         lambda: (object_view({"metadata": {"name": "odd"}, "spec": {"shared": "yes"}}, "PowerProfile", "power.openshift.io").problem,),
+    ),
+    Code.POD_ANNOTATIONS: Case(
+        Severity.WARNING,
+        POD,
+        "metadata.annotations",
+        "cpu-freq-governor.crio.io: 'performance'",
+        lambda: plan(profile(), with_=allocation([pod(wishes=(("cpu-freq-governor.crio.io", "performance"),))], [owns("0-1")])).problems,
     ),
     Code.POD_COUNT: Case(Severity.ERROR, POD, RESOURCES, "3", lambda: plan(profile(), with_=allocation([pod(asking(3, cpu=2))], [owns("0-1")])).problems),
     Code.POD_COUNT_CHANGED: Case(

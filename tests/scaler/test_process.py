@@ -19,8 +19,7 @@ from rig import HIGH, LOW, UID, Rig, domain
 
 from kpm.agent.scaling import ScalerProcess
 from kpm.logs import Log
-from kpm.scaler.peers import News
-from kpm.scaler.run import domains_of, line_of, speed_lines, speeds_of
+from kpm.scaler.words import News, domains_of, line_of, speed_lines, speeds_of
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
 
 

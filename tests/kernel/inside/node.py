@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,8 @@ from typing import Any
 from tests.managed import managed_files
 
 CPUS = Path("/sys/devices/system/cpu")
-KUBELET, CONFIG, STATE, LOG = (Path("/tmp") / name for name in ("kubelet.sock", "kubeconfig", "state", "agent.log"))
+KUBELET, CONFIG, STATE, LOG, HELPER = (Path("/tmp") / name for name in ("kubelet.sock", "kubeconfig", "state", "agent.log", "helper.sock"))
+_WITH_ONLY, _SYS_ADMIN = Path(__file__).with_name("with_only.py"), "21"
 
 
 class Node:
@@ -30,6 +30,7 @@ class Node:
 
     def __init__(self) -> None:
         self._agent: subprocess.Popen[bytes] | None = None
+        self._helper: subprocess.Popen[bytes] | None = None
 
     def domains(self) -> dict[str, list[int]]:
         """CPUs of each cpufreq policy."""
@@ -44,12 +45,27 @@ class Node:
         (CPUS / path).write_text(f"{text}\n")
 
     def launch(self, words: list[str], config: str) -> int:
-        """Start the agent; its process number."""
+        """Start the agent, without any capability, and once the helper that writes for it; the agent's process number."""
         CONFIG.write_text(config)
-        places = ["--kubeconfig", str(CONFIG), "--sysfs", "/sys", "--state-dir", str(STATE), "--kubelet-socket", str(KUBELET)]
-        with LOG.open("ab") as log:
-            self._agent = subprocess.Popen([sys.executable, "-m", "kpm", *words, *places], stdout=log, stderr=log)
+        places = ["--kubeconfig", str(CONFIG), "--sysfs", "/sys", "--helper", str(HELPER), "--state-dir", str(STATE), "--kubelet-socket", str(KUBELET)]
+        if self._helper is None:
+            self._helper = self._run(["helper", "--sysfs", "/sys", "--socket", str(HELPER)], _SYS_ADMIN)
+        self._agent = self._run([*words, *places], "none")
         return self._agent.pid
+
+    def _run(self, words: list[str], capabilities: str) -> subprocess.Popen[bytes]:
+        with LOG.open("ab") as log:
+            command = [sys.executable, str(_WITH_ONLY), capabilities, sys.executable, "-m", "kpm", *words]
+            return subprocess.Popen(command, stdout=log, stderr=log)
+
+    def capabilities(self) -> dict[str, str]:
+        """What the kernel says that agent and helper have."""
+        found = {}
+        for name, process in (("agent", self._agent), ("helper", self._helper)):
+            assert process is not None
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            found[name] = next(line.split()[1] for line in lines if line.startswith("CapEff:"))
+        return found
 
     def poll(self) -> int | None:
         """The agent's exit status, if it has ended."""
@@ -59,6 +75,12 @@ class Node:
         """A signal for the agent."""
         assert self._agent is not None
         os.kill(self._agent.pid, number)
+
+    def end(self) -> None:
+        """Nothing of it stays behind."""
+        for process in (self._agent, self._helper):
+            if process is not None and process.poll() is None:
+                process.kill()
 
     def log(self) -> str:
         """What the agents have said."""
@@ -108,8 +130,7 @@ def main(host: str, port: int, kubelet_port: int) -> None:
                 answer = {"error": str(failure)}
             lines.write(json.dumps(answer) + "\n")
             lines.flush()
-    if node.poll() is None:
-        node.signal(signal.SIGKILL)
+    node.end()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""CPUs as the container runtime has them, beside what the kubelet lists: used where that lists none, compared where it does."""
+
+import pytest
+from attrs import evolve
+
+from kpm_planner.allocation import Allocation, RuntimeCpus
+from kpm_planner.capacity import plan_capacity
+from kpm_planner.intent import Pod
+from kpm_planner.pools import Pool
+from kpm_planner.problems import Code, Severity
+from tests.planner.build import allocation, asking, container, machine, on_cpu, owns, plan, pod, profile, profiles_of, workload
+from tests.planner.reading import with_code
+
+PROFILES = (profile(), profile("shared", shared=True, governor="powersave"), workload(uses="shared"))
+
+
+def claiming() -> Pod:
+    """A pod whose CPUs come of a resource claim, as those of a claim driver: the kubelet lists none for it."""
+    return pod(asking(2, claims=True), uid="u1")
+
+
+def bound(*entries: RuntimeCpus, pods: tuple[Pod, ...] = ()) -> Allocation:
+    return allocation(pods or (claiming(),), allocatable=frozenset({1, 2, 3}), runtime=entries)
+
+
+def test_a_claim_that_the_kubelet_knows_no_cpus_of_has_those_of_the_runtime() -> None:
+    """As kubernetes-sigs/dra-driver-cpu hands them out: CDI and cpuset, and nothing in PodResources. The node is not frozen by it."""
+    found = plan(*PROFILES, on=machine("0-3"), with_=bound(RuntimeCpus("u1", "app", (2, 3), "c1")))
+    assert [on_cpu(found, cpu).pool for cpu in range(4)] == [Pool.SHARED, Pool.SHARED, Pool.EXCLUSIVE, Pool.EXCLUSIVE]
+    assert on_cpu(found, 2).profile == "performance"
+    assert not with_code(found.problems, Code.ALLOCATION_UNKNOWN)
+
+
+@pytest.mark.parametrize("entries", [
+    (),
+    (RuntimeCpus("u1", "app", (), "c1"),),
+    (RuntimeCpus("u1", "app", (1, 2, 3), "c1"),),
+    (RuntimeCpus("other", "app", (2, 3), "c1"),),
+    (RuntimeCpus("u1", "other", (2, 3), "c1"),),
+    (RuntimeCpus("u1", "app", (2, 3), "c1"), RuntimeCpus("u9", "shared", (3,), "c2")),
+], ids=["nothing", "unbound", "another count", "another pod", "another container", "shared with somebody"])  # fmt: skip
+def test_a_cpuset_alone_proves_nothing(entries: tuple[RuntimeCpus, ...]) -> None:
+    """Shared containers have one too: it counts for as many CPUs as are asked for, which nobody else is bound to."""
+    found = plan(*PROFILES, on=machine("0-3"), with_=bound(*entries))
+    assert Pool.EXCLUSIVE not in {on_cpu(found, cpu).pool for cpu in range(4)}
+
+
+def test_a_container_without_a_profile_or_title_owns_nothing_by_its_cpuset() -> None:
+    for item in (container(), evolve(asking(2), cpu=(None, None))):
+        found = plan(*PROFILES, on=machine("0-3"), with_=bound(RuntimeCpus("u1", "app", (2, 3), "c1"), pods=(pod(item, uid="u1", guaranteed=False),)))
+        assert Pool.EXCLUSIVE not in {on_cpu(found, cpu).pool for cpu in range(4)}
+
+
+def test_where_both_know_and_differ_the_kubelets_hold_and_the_difference_is_told() -> None:
+    given = allocation([pod(uid="u1")], [owns("1-2")])
+    same, other = (plan(*PROFILES, on=machine("0-3"), with_=evolve(given, runtime=(RuntimeCpus("u1", "app", cpus, "c"),))) for cpus in ((1, 2), (2, 3)))
+    assert not with_code(same.problems, Code.ALLOCATION_DIFFERS)
+    (problem,) = with_code(other.problems, Code.ALLOCATION_DIFFERS)
+    assert (problem.severity, problem.object) == (Severity.WARNING, "Pod/ns1/web")
+    assert "CPUs 1-2, the runtime 2-3" in problem.message
+    assert profiles_of(other) == profiles_of(same)
+
+
+def test_nothing_is_offered_where_nothing_hands_out_cpus_and_never_less_than_is_held() -> None:
+    """A pod would be scheduled here and never tuned; one that is here already keeps its title."""
+    resolved = plan(*PROFILES, on=machine("0-3")).profiles
+    silent = allocation([], allocatable=frozenset())
+    assert plan_capacity(resolved, silent, machine("0-3"))[0] == {}
+    held = allocation([pod()], allocatable=frozenset())
+    assert plan_capacity(resolved, held, machine("0-3"))[0] == {"power.openshift.io/performance": 2}
+    assert plan_capacity(resolved, allocation([], allocatable=frozenset({1})), machine("0-3"))[0] == {"power.openshift.io/performance": 4}
+    assert plan_capacity(resolved, allocation([], answered=False), machine("0-3"))[0] == {"power.openshift.io/performance": 4}
+
+
+def test_a_pod_that_asks_in_vain_is_told() -> None:
+    found = plan(*PROFILES, on=machine("0-3"), with_=allocation([pod()], allocatable=frozenset()))
+    told = {(problem.severity, problem.object) for problem in with_code(found.problems, Code.CPU_MANAGER_INACTIVE)}
+    assert told == {(Severity.WARNING, "Node/node-1"), (Severity.ERROR, "Pod/ns1/web")}
