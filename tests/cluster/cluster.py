@@ -44,6 +44,7 @@ class Cluster:
         """Until the node is Ready."""
         pki.make(self.folder / "pki", ADDRESS, NODE, key_usage=self.key_usage)
         self.tree = node_tree.make(self.folder)
+        self.before = self.tree.content()
         self.node = Node(NODE, self.folder / "node", self.network, self.tree.folder)
         self.node.make(self.bin, self.folder / "pki")
         self.network.make()
@@ -82,10 +83,11 @@ class Cluster:
         assert done.returncode == 0 or not check, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
         return done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
-    def make(self, *words: str) -> None:
+    def make(self, *words: str, image: str = f"{images.PRODUCT}:test") -> None:
         """make with this cluster's kubectl, in the repository."""
-        command = ["make", "-s", "-C", str(REPO), *words, f"KUBECTL={self.kubectl_path}", f"IMG={images.PRODUCT}:test"]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, "HOME": str(self.folder)})
+        command = ["make", "-s", "-C", str(REPO), *words, f"KUBECTL={self.kubectl_path}", f"IMG={image}"]
+        env = {**os.environ, "HOME": str(self.folder)}
+        done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def apply(self, *documents: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import shutil
 import struct
 import threading
@@ -118,14 +119,13 @@ class _Watch:
     def _read(self) -> None:
         while True:
             last = self._ends.is_set()  # what came before the end still counts
-            try:
-                data = os.read(self._handle, 1 << 16)
-            except BlockingIOError:
+            ready, _, _ = select.select([self._handle], [], [], 0 if last else 0.05)
+            now = time.time()
+            if not ready:
                 if last:
                     return
-                time.sleep(0.002)
                 continue
-            now = time.time()
+            data = os.read(self._handle, 1 << 16)
             while data:
                 number, _, _, length = _EVENT.unpack_from(data)
                 data = data[_EVENT.size + length :]
