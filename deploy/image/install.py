@@ -3,8 +3,9 @@
     python3 deploy/image/install.py wheels /opt/kpm     the environment; Python with ensurepip is all that this needs
     python3 deploy/image/install.py kpm /opt/kpm        kpm into it, in the folder of the sources
 
-Two steps, so that a change of the sources fetches no wheel again where layers are kept. The base may have no shell, so the Containerfile runs this and no pipeline. The root file system is read-only at run
-time: bytecode that is not there would be compiled again at every start, so the interpreter's own library is compiled too.
+Two steps, so that a change of the sources fetches no wheel again where layers are kept. The base may have no shell, so
+the Containerfile runs this and no pipeline. The root file system is read-only at run time: bytecode that is not there
+would be compiled again at every start, so the interpreter's own library is compiled too (strip.py).
 """
 
 from __future__ import annotations
