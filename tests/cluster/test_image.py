@@ -69,7 +69,8 @@ def test_it_is_small(root: Path) -> None:
 
 def test_it_has_nothing_to_install_with_and_no_shell(root: Path) -> None:
     names = {path.name for path in root.rglob("*")}
-    assert not names & {"pip", "setuptools", "pkg_resources", "ensurepip", "sh", "bash", "apt", "dpkg"}
+    assert not names & {"pip", "setuptools", "pkg_resources", "ensurepip"}
+    assert not [name for name in ("sh", "bash", "apt", "dpkg") for folder in ("bin", "sbin") if (root / "usr" / folder / name).exists()]
     assert not {name for name in names if name.startswith(("pip-", "setuptools-")) or name.endswith(".whl")}
 
 
@@ -89,7 +90,7 @@ def test_every_module_can_be_imported(root: Path, user: int) -> None:
     assert len(done.stdout.split()) > 0.8 * len(sources)
 
 
-@pytest.mark.parametrize(("verb", "user"), [("agent", 0), ("operator", 65532), ("scaler", 0), ("energy", 65532)])
+@pytest.mark.parametrize(("verb", "user"), [("agent", 0), ("helper", 0), ("operator", 65532), ("scaler", 0), ("energy", 65532)])
 def test_commands_start_on_a_read_only_root(root: Path, verb: str, user: int) -> None:
     done = inside(root, _PYTHON, "-m", "kpm", verb, "--help", user=user)
     assert done.returncode == 0, done.stderr

@@ -61,6 +61,23 @@ def test_the_shared_pool_is_set(cluster: Cluster) -> None:
     assert cluster.tree.limits(RESERVED) == BASELINE
 
 
+def test_the_agent_itself_can_write_nothing_of_the_host(installed: Cluster) -> None:
+    """What talks to the network sees the machine read-only; who writes for it has no network."""
+    program = f"""
+import os
+for top, _, names in os.walk("/host"):
+    for name in names:
+        try:
+            os.close(os.open(os.path.join(top, name), os.O_WRONLY))
+            print(os.path.join(top, name))
+        except OSError:
+            continue
+print("looked at", len(os.listdir("/host/sys/devices/system/cpu/cpufreq/policy{OWNED}")) > 0)
+"""
+    said = installed.kubectl("exec", "-n", NAMESPACE, installed.agent(), "-c", "agent", "--", "/opt/kpm/bin/python", "-c", program)
+    assert said == "looked at True\n"
+
+
 def test_a_guaranteed_pod_is_scheduled_by_its_profile_and_tuned(installed: Cluster) -> None:
     assert start(installed, pod("fast")) == str(OWNED)
     shows(installed.tree, FAST)
