@@ -74,7 +74,7 @@ def test_an_agent_that_runs_out_of_memory_comes_back(with_pod: Cluster) -> None:
     line = next(text for text in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if ":memory:" in text)
     group = Path("/sys/fs/cgroup/memory" + line.rpartition(":")[2])
     with with_pod.tree.watched() as written:
-        wait_for("the agent was killed", lambda: squeezed(group) or scraped(with_pod) or oom_killed(with_pod), 90)
+        wait_for("the agent was killed", lambda: squeezed(group) or scraped(with_pod) or oom_killed(with_pod), 240)
         agent_ready(with_pod)
         wait_for("the node is settled", with_pod.settled)
     assert written == []
