@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-dpdk bench bench-agent bench-scale bench-scaling bench-energy bench-idle pages crds monitoring test-monitoring clean
-.PHONY: install uninstall deploy undeploy images images-ocp update push build-push-multiarch
+.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle pages crds monitoring test-monitoring clean
+.PHONY: install uninstall deploy undeploy lock images images-ocp update push build-push-multiarch
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,14 @@ envtest: ## kube-apiserver, etcd and kubectl for test-apiserver; builds them, ca
 test-apiserver: $(VENV)/.installed envtest ## operator and agents against a real API server
 	$(BIN)/python -m pytest -m apiserver tests/apiserver --durations=20
 
+test-cluster: $(VENV)/.installed ## the image on a real kubelet, container runtime and control plane; builds them, caches in ~/.cache
+	$(PYTHON) tests/apiserver/envtest.py --cluster
+	$(BIN)/python -m pytest -m cluster tests/cluster --durations=20
+
+test-cluster-long: $(VENV)/.installed ## the slow parts of the same; docs/cluster-runs.md keeps what was found
+	$(PYTHON) tests/apiserver/envtest.py --cluster
+	$(BIN)/python -m pytest -m 'cluster or cluster_long' tests/cluster --durations=0 -v
+
 test-dpdk: $(VENV)/.installed ## the telemetry client and the scaler against a real DPDK process; fetches and builds it, caches in ~/.cache
 	$(BIN)/python tests/dpdk/dpdk_root.py --prepare
 	$(BIN)/python -m pytest -m dpdk tests/dpdk
@@ -65,6 +73,10 @@ bench: $(VENV)/.installed ## costs as ratios to a floor; writes bench-results/
 
 bench-agent: $(VENV)/.installed envtest ## what an agent costs on its node; writes bench-results/
 	$(BIN)/python tests/bench/bench_agent.py
+
+bench-cluster: $(VENV)/.installed ## how soon the CPUs of a pod are tuned on a real node; writes bench-results/
+	$(PYTHON) tests/apiserver/envtest.py --cluster
+	$(BIN)/python tests/bench/bench_cluster.py
 
 bench-scale: $(VENV)/.installed envtest ## one API server under 1,000 nodes and 20 profiles; writes bench-results/
 	$(BIN)/python tests/bench/bench_scale.py
@@ -97,6 +109,10 @@ crds: $(VENV)/.installed ## write crds/ out of the code
 VERSION ?= latest
 IMAGE_REGISTRY ?= localhost
 IMGTOOL ?= podman
+ENGINE := deploy/image/engine $(IMGTOOL)
+# More for the tool's build, such as -v /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro where
+# the way to the packages has an authority of its own.
+BUILD_FLAGS ?=
 PLATFORM ?= linux/amd64
 PLATFORMS ?= linux/amd64,linux/arm64
 OCP ?= false
@@ -121,9 +137,12 @@ deploy: ## namespace, accounts, RBAC, admission policy and operator into the clu
 undeploy: ## all of that out of the cluster; delete the PowerConfig first and wait until it is gone
 	$(MANIFESTS) | $(KUBECTL) delete --ignore-not-found -f -
 
-images: ## build the image (and tag it IMG_AGENT too)
-	$(IMGTOOL) build --platform $(PLATFORM) $(BASE) -f Containerfile -t $(IMG) .
-	$(IMGTOOL) tag $(IMG) $(IMG_AGENT)
+lock: $(VENV)/.made ## write requirements*.lock: the versions and hashes that images are made of
+	$(BIN)/python deploy/image/lock.py
+
+images: ## build the image (and tag it IMG_AGENT too) with IMGTOOL, where that has no engine with buildah; BUILD_FLAGS
+	$(ENGINE) build --platform $(PLATFORM) $(BASE) $(BUILD_FLAGS) -f Containerfile -t $(IMG) .
+	$(ENGINE) tag $(IMG) $(IMG_AGENT)
 
 images-ocp: ## build the image on UBI
 	$(MAKE) images OCP=true
@@ -131,18 +150,18 @@ images-ocp: ## build the image on UBI
 update: images ## build the images anew
 
 push: ## push the images
-	$(IMGTOOL) push $(IMG)
-	$(IMGTOOL) push $(IMG_AGENT)
+	$(ENGINE) push $(IMG)
+	$(ENGINE) push $(IMG_AGENT)
 
 ifeq ($(notdir $(IMGTOOL)),docker)
 build-push-multiarch: ## one image for PLATFORMS, pushed
-	docker buildx build --platform $(PLATFORMS) $(BASE) -f Containerfile -t $(IMG) -t $(IMG_AGENT) --push .
+	docker buildx build --platform $(PLATFORMS) $(BASE) $(BUILD_FLAGS) -f Containerfile -t $(IMG) -t $(IMG_AGENT) --push .
 else
 build-push-multiarch: ## one image for PLATFORMS, pushed
-	-$(IMGTOOL) manifest rm $(IMG)
-	$(IMGTOOL) build --platform $(PLATFORMS) $(BASE) -f Containerfile --manifest $(IMG) .
-	$(IMGTOOL) manifest push --all $(IMG)
-	$(if $(filter-out $(IMG),$(IMG_AGENT)),$(IMGTOOL) manifest push --all $(IMG) docker://$(IMG_AGENT))
+	-$(ENGINE) manifest rm $(IMG)
+	$(ENGINE) build --platform $(PLATFORMS) $(BASE) $(BUILD_FLAGS) -f Containerfile --manifest $(IMG) .
+	$(ENGINE) manifest push --all $(IMG)
+	$(if $(filter-out $(IMG),$(IMG_AGENT)),$(ENGINE) manifest push --all $(IMG) docker://$(IMG_AGENT))
 endif
 
 clean: ## remove what the targets made

@@ -1,12 +1,15 @@
 """kube-apiserver, etcd and kubectl for tests, where the ecosystem looks for them: KUBEBUILDER_ASSETS, else a cache made here.
 
     python envtest.py --prepare     build or install what is missing, print the folder
+    python envtest.py --cluster     and what makes a node: kubelet, kube-scheduler, kube-proxy
 
-kube-apiserver, kubectl and kube-controller-manager are built from their Go module at the release that tools/go.mod pins, etcd comes from the distribution.
+Kubernetes' commands are built from their Go module at the release that tools/go.mod pins, etcd comes from the distribution. What is
+missing is built by one command: most packages are the same in all of them.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -15,8 +18,9 @@ from pathlib import Path
 
 TOOLS = Path(__file__).parent / "tools"
 NAMES = ("kube-apiserver", "kubectl", "etcd")
-#: The convention's folders have none.
+#: The convention's folders have neither of these.
 CONTROLLERS = "kube-controller-manager"
+NODE = ("kubelet", "kube-scheduler", "kube-proxy")
 
 
 def release() -> str:
@@ -37,27 +41,23 @@ def _cache() -> Path:
 
 def controllers() -> Path:
     """Kubernetes' own controllers, built where they are not yet."""
-    made = _cache() / CONTROLLERS
-    if not made.exists():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        _build(made.parent, CONTROLLERS)
-    return made
+    _build([_cache() / CONTROLLERS])
+    return _cache() / CONTROLLERS
 
 
-def prepare() -> Path:
-    """The folder of the binaries, made where it is not. Errors: SystemExit with what is missing."""
-    folder = assets()
+def prepare(*, cluster: bool = False) -> Path:
+    """The folder of the binaries, made where it is not. cluster: with what makes a node, all in the cache, since a folder
+    by the convention has none of that. Errors: SystemExit with what is missing."""
+    folder = _cache() if cluster else assets()
     _tools()
     missing = [name for name in NAMES if not (folder / name).exists()]
-    if missing and "KUBEBUILDER_ASSETS" in os.environ:
+    if missing and folder != _cache():
         sys.exit(f"KUBEBUILDER_ASSETS={folder} lacks {', '.join(missing)}")
     folder.mkdir(parents=True, exist_ok=True)
     if "etcd" in missing:
         _etcd(folder)
-    for name in ("kube-apiserver", "kubectl"):
-        if name in missing:
-            _build(folder, name)
-    controllers()
+    wanted = [_cache() / name for name in (CONTROLLERS, *(NODE if cluster else ()))]
+    _build([folder / name for name in missing if name != "etcd"] + wanted)
     return folder
 
 
@@ -68,18 +68,35 @@ def _tools() -> None:
         subprocess.run(f"apt-get update && apt-get install -y --no-install-recommends {' '.join(absent)}", shell=True, check=True)
 
 
-def _build(folder: Path, name: str) -> None:
-    """Build one command. CGO is not needed; the version is what clients compare with theirs."""
+def _build(files: list[Path]) -> None:
+    """Build the commands that are missing. CGO is not needed; the version is what clients compare with theirs.
+
+    Two runs that begin together must not build twice, nor start a file that is half written: one waits for the other.
+    """
+    for folder in {file.parent for file in files}:
+        folder.mkdir(parents=True, exist_ok=True)
+    _cache().mkdir(parents=True, exist_ok=True)
+    with (_cache() / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        missing = [file for file in files if not file.exists()]
+        if missing:
+            _compile(missing)
+
+
+def _compile(files: list[Path]) -> None:
     if not shutil.which("go"):
         subprocess.run("apt-get update && apt-get install -y --no-install-recommends golang-go", shell=True, check=True)
     version = release()
     major, minor, _ = version.split(".")
     stamp = "k8s.io/component-base/version"
     flags = f"-s -w -X {stamp}.gitVersion=v{version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
-    made = folder / f"{name}.new"
-    command = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", str(made), f"k8s.io/kubernetes/cmd/{name}"]
+    new = _cache() / "new"
+    new.mkdir(exist_ok=True)
+    packages = [f"k8s.io/kubernetes/cmd/{file.name}" for file in files]
+    command = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", f"{new}/", *packages]
     subprocess.run(command, cwd=TOOLS, check=True, env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"})
-    made.rename(folder / name)
+    for file in files:
+        shutil.move(new / file.name, file)
 
 
 def _etcd(folder: Path) -> None:
@@ -99,4 +116,4 @@ def _etcd(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(prepare())
+    print(prepare(cluster="--cluster" in sys.argv))

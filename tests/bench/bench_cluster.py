@@ -1,0 +1,83 @@
+"""How soon the CPUs of a pod are tuned on a real node (make bench-cluster).
+
+Pods one after the other, each Guaranteed with one whole CPU. Clocked from the kubelet's log line "SyncLoop ADD" of the pod:
+the last write to the machine's files (inotify), and the container's first instruction, which prints a line that the
+container runtime notes the time of. The third figure is what a pod may notice: how long it ran before its CPU was as it asks. Prints a table and writes
+bench-results/cluster.json.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPO), str(REPO / "tests" / "cluster"), str(REPO / "tests" / "apiserver")]
+
+import story  # noqa: E402
+from cluster import Cluster, new_folder  # noqa: E402
+from envtest import prepare  # noqa: E402
+from report import keep, report  # noqa: E402
+from steps import wait_for  # noqa: E402
+
+PODS = int(os.environ.get("KPM_BENCH_PODS", "50"))
+_FIRST = ["/bin/sh", "-c", "echo; trap 'exit 0' TERM; while :; do sleep 0.2; done"]
+
+
+def admitted(cluster: Cluster, name: str) -> float:
+    """When the kubelet heard of a pod: seconds since the epoch."""
+    lines = cluster.node.log("kubelet").read_text(errors="replace").splitlines()
+    line = next(line for line in reversed(lines) if '"SyncLoop ADD"' in line and f"default/{name}" in line)
+    found = re.match(r"I(\d\d)(\d\d) (\S+)", line)
+    assert found is not None, line
+    year = datetime.now(UTC).year
+    return datetime.fromisoformat(f"{year}-{found[1]}-{found[2]}T{found[3]}Z").timestamp()
+
+
+def one(cluster: Cluster, name: str) -> tuple[float, float]:
+    """Seconds from the kubelet's word to the last write, and to the container's first instruction."""
+    item = story.pod(name)
+    item["spec"]["containers"][0]["command"] = _FIRST
+    with cluster.tree.watched() as written:
+        cluster.apply(item)
+        wait_for(f"{name} runs", lambda: story.running(cluster, name))
+        story.shows(cluster.tree, story.FAST)
+        time.sleep(0.3)  # whatever would be written after that
+    noted = cluster.kubectl("logs", "--timestamps", name).split()[0]
+    first = datetime.fromisoformat(noted).timestamp()
+    began = admitted(cluster, name)
+    story.end(cluster, name)
+    story.shows(cluster.tree, story.SHARED)
+    return max(event.at for event in written) - began, first - began
+
+
+def main() -> None:
+    cluster = Cluster(new_folder(), prepare(cluster=True), key_usage="KPM_CLUSTER_KEY_USAGE" in os.environ)
+    try:
+        cluster.start()
+        story.install(cluster)
+        one(cluster, "warm")
+        found = [one(cluster, f"bench-{number}") for number in range(PODS)]
+    finally:
+        cluster.stop()
+        cluster.remove()
+    series = {
+        "last_write_ms": [write * 1000 for write, _ in found],
+        "first_instruction_ms": [first * 1000 for _, first in found],
+        "ran_before_tuned_ms": [(write - first) * 1000 for write, first in found],
+    }
+    results = {"pods": float(len(found))}
+    for name, values in series.items():
+        cuts = statistics.quantiles(values, n=100, method="inclusive")
+        results |= {f"{name}_p50": cuts[49], f"{name}_p99": cuts[98]}
+    report("cluster", results, {})
+    keep("cluster", {"results": results, "series": series})
+
+
+if __name__ == "__main__":
+    main()

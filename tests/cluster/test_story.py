@@ -1,0 +1,289 @@
+"""The user guide on a real node, from `make install deploy` to `make undeploy uninstall`.
+
+kubelet, container runtime, scheduler, controllers and control plane are real, the DaemonSet's pod is the one that the
+operator makes; only the CPUs' part of /sys is a folder of files. The tests follow each other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import images
+import pytest
+import story
+import yaml
+from cluster import AGENT, NAMESPACE, NODE, Cluster
+from steps import REPO, wait_for
+from story import BASELINE, FAST, OWNED, RESERVED, RESOURCE, SHARED, agent_ready, end, example, pod, shows, start, stays
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(autouse=True)
+def no_pods_left(cluster: Cluster) -> Iterator[None]:
+    """A test that fails takes its pods along."""
+    yield
+    cluster.kubectl("delete", "pods", "--all", "-n", "default", "--wait=true", check=False)
+
+
+@pytest.fixture
+def installed(cluster: Cluster) -> Cluster:
+    """The product as README installs it, with the shared pool set."""
+    story.install(cluster)
+    return cluster
+
+
+def test_the_operator_becomes_ready(cluster: Cluster) -> None:
+    """Also where the cluster's authority has no keyUsage."""
+    cluster.make("install", "deploy")
+    wait_for("the operator is ready", lambda: story.operator_ready(cluster), 60)
+
+
+def test_a_labelled_node_gets_an_agent(cluster: Cluster) -> None:
+    """The pod as the operator makes it starts, is Ready, and changes nothing that nobody asked for."""
+    before = cluster.tree.content()
+    with cluster.tree.watched() as written:
+        cluster.kubectl("label", "node", NODE, f"{story.LABEL}=true")
+        cluster.kubectl("apply", "-f", f"{REPO}/examples/example-powerconfig.yaml")
+        agent_ready(cluster)
+        wait_for("the node is reported as settled", cluster.settled)
+    assert cluster.tree.content() == before
+    assert written == []
+
+
+def test_the_shared_pool_is_set(cluster: Cluster) -> None:
+    """All but the reserved CPU."""
+    cluster.apply(example("shared-profile"), example("powerprofile"), story.shared_workload())
+    shows(cluster.tree, SHARED)
+    assert cluster.tree.limits(RESERVED) == BASELINE
+
+
+def test_the_agent_itself_can_write_nothing_of_the_host(installed: Cluster) -> None:
+    """What talks to the network sees the machine read-only; who writes for it has no network."""
+    program = f"""
+import os
+for top, _, names in os.walk("/host"):
+    for name in names:
+        try:
+            os.close(os.open(os.path.join(top, name), os.O_WRONLY))
+            print(os.path.join(top, name))
+        except OSError:
+            continue
+print("looked at", len(os.listdir("/host/sys/devices/system/cpu/cpufreq/policy{OWNED}")) > 0)
+"""
+    said = installed.kubectl("exec", "-n", NAMESPACE, installed.agent(), "-c", "agent", "--", "/opt/kpm/bin/python", "-c", program)
+    assert said == "looked at True\n"
+
+
+def test_a_guaranteed_pod_is_scheduled_by_its_profile_and_tuned(installed: Cluster) -> None:
+    assert start(installed, pod("fast")) == str(OWNED)
+    shows(installed.tree, FAST)
+    assert installed.tree.limits(RESERVED) == BASELINE
+    wait_for("the node's state names the pod", lambda: "fast" in json.dumps(installed.state()))
+
+
+def test_the_cpu_is_shared_again_when_the_pod_is_gone(installed: Cluster) -> None:
+    start(installed, pod("gone"))
+    shows(installed.tree, FAST)
+    end(installed, "gone")
+    shows(installed.tree, SHARED)
+
+
+def test_a_profile_is_edited_while_a_pod_uses_it(installed: Cluster) -> None:
+    start(installed, pod("edited"))
+    shows(installed.tree, FAST)
+    profile = example("powerprofile")
+    slower = story.edited(profile, pstates={**profile["spec"]["pstates"], "max": "80%"})
+    installed.apply(slower)
+    shows(installed.tree, (FAST[0], 3040000, *FAST[2:]))
+    installed.apply(profile)
+    shows(installed.tree, FAST)
+
+
+def test_a_sidecar_shares_and_its_pod_owns(installed: Cluster) -> None:
+    """A native sidecar runs on what is shared; the container beside it has its CPU."""
+    item = pod("beside")
+    sidecar = {"name": "sidecar", "image": images.BUSYBOX, "command": story.IDLE, "restartPolicy": "Always"}
+    item["spec"]["initContainers"] = [{**sidecar, "resources": story.resources("20m")}]
+    assert start(installed, item) == str(OWNED)
+    shows(installed.tree, FAST)
+    assert str(RESERVED) in story.cpus(installed, "beside", "sidecar")
+
+
+def test_a_burstable_pod_owns_nothing_and_is_told_so(installed: Cluster) -> None:
+    with installed.tree.watched() as written:
+        start(installed, pod("burst", cpu="500m", limit="1"))
+        wait_for("the pod is told", lambda: "pod-not-guaranteed" in problems(installed, "burst"))
+        assert stays(lambda: installed.tree.limits(OWNED) == SHARED, 2)
+    assert written == []
+
+
+def test_resources_of_the_whole_pod_own_nothing(installed: Cluster) -> None:
+    """The static CPU manager gives CPUs to containers that ask themselves; a pod that asks as a whole has none."""
+    item = pod("whole")
+    item["spec"]["resources"] = {"requests": {"cpu": "1", "memory": "20Mi"}, "limits": {"cpu": "1", "memory": "20Mi"}}
+    item["spec"]["containers"][0]["resources"] = {"limits": {RESOURCE: "1"}, "requests": {RESOURCE: "1"}}
+    allowed = start(installed, item)
+    if allowed == str(OWNED):  # a kubelet that knows how
+        shows(installed.tree, FAST)
+        return
+    assert stays(lambda: installed.tree.limits(OWNED) == SHARED, 3)
+    wait_for("the pod is told", lambda: "pod-not-guaranteed" in problems(installed, "whole"))
+
+
+def test_a_resize_that_cannot_be_leaves_the_pod_as_it_is(installed: Cluster) -> None:
+    start(installed, pod("resized"))
+    shows(installed.tree, FAST)
+    patch = {"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "2"}}}]}}
+    with installed.tree.watched() as written:
+        installed.kubectl("patch", "pod", "resized", "--subresource=resize", "--patch", json.dumps(patch))
+        wait_for("the kubelet refuses", lambda: "Infeasible" in json.dumps(installed.get("pod", "resized")["status"]))
+        assert stays(lambda: installed.tree.limits(OWNED) == FAST, 3)
+    assert written == []
+
+
+def test_a_static_pod_is_tuned(installed: Cluster) -> None:
+    """Its number at the kubelet is not the one that the API server shows."""
+    manifest = installed.node.path("/etc/kubernetes/manifests/static.yaml")
+    manifest.write_text(yaml.safe_dump(pod("static")))
+    try:
+        wait_for("the static pod runs", lambda: story.running(installed, f"static-{NODE}"), 60)
+        assert story.cpus(installed, f"static-{NODE}") == str(OWNED)
+        shows(installed.tree, FAST)
+    finally:
+        manifest.unlink()
+    shows(installed.tree, SHARED, seconds=60)
+
+
+# --- what restarts, while a pod runs ---
+
+
+@pytest.fixture
+def with_pod(installed: Cluster) -> Cluster:
+    """A pod runs on its tuned CPU."""
+    start(installed, pod("steady"))
+    shows(installed.tree, FAST)
+    return installed
+
+
+def test_nothing_is_written_when_the_kubelet_restarts(with_pod: Cluster) -> None:
+    with with_pod.tree.watched() as written:
+        with_pod.node.restart_kubelet()
+        wait_for("the kubelet answers again", lambda: kubelet_answers(with_pod), 60)
+        assert stays(lambda: with_pod.tree.limits(OWNED) == FAST, 6)
+        wait_for("the node is settled", with_pod.settled)
+    assert written == []
+    assert story.running(with_pod, "steady")
+
+
+def test_nothing_is_written_when_containerd_restarts(with_pod: Cluster) -> None:
+    with with_pod.tree.watched() as written:
+        with_pod.node.restart_containerd()
+        wait_for("the node is Ready", with_pod.node_ready, 60)
+        assert stays(lambda: with_pod.tree.limits(OWNED) == FAST, 5)
+    assert written == []
+
+
+def test_nothing_is_written_when_the_agent_is_killed(with_pod: Cluster) -> None:
+    """It comes back by itself, and finds what it had done."""
+    (agent,) = with_pod.agents()
+    with with_pod.tree.watched() as written:
+        before = with_pod.agent_container(agent)
+        with_pod.node.run("kill", "-KILL", str(inner(with_pod, story.process_of(with_pod, before))))
+        wait_for("the agent was restarted", lambda: restarts(with_pod) > before["restartCount"], 40)
+        agent_ready(with_pod)
+        wait_for("the node is settled", with_pod.settled)
+    assert written == []
+    assert with_pod.tree.limits(OWNED) == FAST
+
+
+def test_an_upgrade_writes_nothing(with_pod: Cluster) -> None:
+    """Another image for operator and agent: both roll, the pod and its CPU do not notice."""
+    first, product = with_pod.agent(), images.PRODUCT
+    with_pod.node.run("ctr", "-n", "k8s.io", "images", "tag", f"{product}:test", f"{product}:next")
+    with with_pod.tree.watched() as written:
+        with_pod.make("deploy", image=f"{product}:next")
+        agent_ready(with_pod, but=first)
+        (agent,) = wait_for("one agent is left", lambda: len(found := with_pod.agents()) == 1 and found)
+        assert with_pod.agent_container(agent)["image"] == f"{product}:next"
+        wait_for("the node is settled", with_pod.settled)
+    assert written == []
+    assert with_pod.tree.limits(OWNED) == FAST
+
+
+def test_a_node_is_drained_and_comes_back(with_pod: Cluster) -> None:
+    """The agent stays on a drained node, and its CPUs are shared until pods come again."""
+    with_pod.kubectl("drain", NODE, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=60s")
+    shows(with_pod.tree, SHARED)
+    with_pod.kubectl("uncordon", NODE)
+    start(with_pod, pod("again"))
+    shows(with_pod.tree, FAST)
+
+
+# --- measuring ---
+
+
+def test_energy_is_told_by_the_name_of_the_pod(with_pod: Cluster) -> None:
+    """Where nothing measures, an estimate, labelled as one."""
+    first = with_pod.agent()
+    measuring = story.edited(example("powerconfig"), agent={"metrics": {"levels": ["node", "pod", "container"], "estimate": True, "interval": "1s"}})
+    with with_pod.tree.watched() as written:
+        with_pod.apply(measuring)
+        name = agent_ready(with_pod, but=first)
+        wait_for("the pod has joules", lambda: joules(with_pod, name, "steady") > 0, 40, 0.5)
+    assert written == []
+    with_pod.kubectl("patch", "powerconfig", "power-config", "-n", NAMESPACE, "--type=json", "-p", '[{"op": "remove", "path": "/spec/agent"}]')
+    agent_ready(with_pod, but=name)
+
+
+# --- the end ---
+
+
+def test_the_machine_is_as_it_was_when_the_powerconfig_is_gone(with_pod: Cluster) -> None:
+    """Also while a pod runs: its CPU goes back to what was there before."""
+    with_pod.kubectl("delete", "powerconfig", "power-config", "-n", NAMESPACE, "--timeout=60s")
+    assert {cpu: with_pod.tree.limits(cpu) for cpu in (RESERVED, OWNED)} == {RESERVED: BASELINE, OWNED: BASELINE}
+    wait_for("the agents are gone", lambda: not (with_pod.get("pods", *AGENT) or {}).get("items"))
+    assert RESOURCE not in with_pod.get("node", NODE)["status"]["allocatable"]
+
+
+def test_undeploy_leaves_nothing(cluster: Cluster, baseline: dict[str, bytes]) -> None:
+    cluster.make("undeploy", "uninstall")
+    wait_for("the namespace is gone", lambda: cluster.get("namespace", NAMESPACE) is None)
+    assert cluster.tree.content() == baseline
+    assert "power" not in cluster.kubectl("get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name").replace("powercap", "")
+
+
+# --- how it is looked at ---
+
+
+def problems(cluster: Cluster, name: str) -> str:
+    """What the pod's events and the node's state say of it."""
+    events = cluster.kubectl("get", "events", "-n", "default", "--field-selector", f"involvedObject.name={name}", "-o", "json", check=False)
+    told = [item for item in cluster.state().get("problems") or () if name in json.dumps(item)]
+    return events + json.dumps(told)
+
+
+def restarts(cluster: Cluster) -> int:
+    return max((cluster.agent_container(item).get("restartCount", 0) for item in cluster.agents()), default=0)
+
+
+def inner(cluster: Cluster, pid: int) -> int:
+    """A process by its number in the node's own namespace, the second of those that it has."""
+    words = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("NSpid:")).split()
+    return int(words[2])
+
+
+def kubelet_answers(cluster: Cluster) -> bool:
+    return cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/healthz", check=False).strip() == "ok"
+
+
+def joules(cluster: Cluster, agent: str, name: str) -> float:
+    """What /metrics has of a pod, over all zones."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{agent}:10258/proxy/metrics"
+    text = cluster.kubectl("get", "--raw", path, check=False)
+    values = re.findall(rf'^kpm_pod_joules_total{{[^}}]*pod="{name}"[^}}]*}} (\S+)', text, re.MULTILINE)
+    return sum(float(value) for value in values)
