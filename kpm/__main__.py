@@ -8,10 +8,9 @@ def main() -> None:
     import sys
 
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
-    if verb in ENDLESS:
-        from kpm.ending import listen
+    from kpm.ending import listen, unblock
 
-        listen()
+    (listen if verb in ENDLESS else unblock)()
     if verb == "helper" and (plain := _pairs(sys.argv[2:])) is not None:  # it loads no library, the command line's among them
         from kpm.helper.run import run
 

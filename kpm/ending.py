@@ -16,9 +16,15 @@ _stops: list[Stop] = []
 
 
 def listen() -> None:
-    """Take SIGTERM and SIGINT from now on."""
+    """Take SIGTERM and SIGINT from now on, and those that wait already."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _take)
+    unblock()
+
+
+def unblock() -> None:
+    """Take what has come while the interpreter started: the image starts it with SIGTERM blocked, so that none is lost."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
 
 
 def on_signals(stop: Stop) -> None:

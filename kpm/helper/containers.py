@@ -79,7 +79,7 @@ class Containers:
         self.poll.register(link, select.POLLIN)
 
     def _hear_runtime(self, link: socket.socket) -> None:
-        was = self._plugin.registered
+        was = self._plugin.synchronized
         try:
             data = link.recv(_CHUNK, socket.MSG_DONTWAIT)
             if not data:
@@ -94,7 +94,7 @@ class Containers:
         except (OSError, NriError) as failure:
             self._lose_runtime(str(failure))
             return
-        if self._plugin.registered and not was:
+        if self._plugin.synchronized and not was:
             self.say("runtime connected", socket=self.runtime)
             self._tell({"event": "synced"})
 
@@ -146,7 +146,7 @@ class Containers:
             self.poll.register(link, select.POLLIN)
             for container in list(self.known.values()):
                 self._tell({"event": "known", **container.view()})
-            self._tell({"event": "synced" if self._plugin.registered else "lost"})
+            self._tell({"event": "synced" if self._plugin.synchronized else "lost"})
 
     def _hear_agent(self, link: socket.socket) -> None:
         try:

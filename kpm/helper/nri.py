@@ -57,13 +57,13 @@ class Event:
 
 
 class Plugin:
-    """One connection to a runtime."""
+    """One connection to a runtime. synchronized: it has told everything that runs."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._channels: dict[int, bytearray] = {_PLUGIN: bytearray(), _RUNTIME: bytearray()}
         self._pods: dict[str, Fields] = {}
-        self.registered = False
+        self.registered = self.synchronized = False
 
     def begin(self) -> bytes:
         """The first bytes to send."""
@@ -107,8 +107,9 @@ class Plugin:
                 self._note_pod(box)
             for box in content.get(2, []):
                 yield Event("known", self._container(box))
-            more = _field(2, 1) if content.get(3, [0])[0] else b""
-            yield _answer(stream, more)
+            more = bool(content.get(3, [0])[0])
+            self.synchronized = not more
+            yield _answer(stream, _field(2, 1) if more else b"")
             return
         if method not in ("CreateContainer", "UpdateContainer", "StopContainer", "RemoveContainer"):
             yield _answer(stream, _field(2, _EVENTS) if method == "Configure" else b"")

@@ -224,7 +224,7 @@ def test_the_kubelet_is_asked_once_a_pass() -> None:
     """Its answers may differ, and what the scaler leaves must be what the applier takes."""
     rig, asked = Rig(), []
     look = rig.agent.kubelet.look
-    rig.agent.kubelet.look = lambda pods, custom: asked.append(1) or look(pods, custom)  # type: ignore[method-assign,func-returns-value]
+    rig.agent.kubelet.look = lambda *words: asked.append(1) or look(*words)  # type: ignore[method-assign,func-returns-value]
     for _ in range(3):
         rig.agent.tick()
     assert len(asked) == 3

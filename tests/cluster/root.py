@@ -28,6 +28,10 @@ version = 2
     conf_dir = "/etc/cni/net.d"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.nri.v1.nri"]
+  # Off in containerd 1.7 where nothing is said, on from containerd 2.
+  disable = false
+  socket_path = "/var/run/nri/nri.sock"
 """
 _BRIDGE = {
     "cniVersion": "1.0.0", "name": "bridge",

@@ -78,6 +78,43 @@ print("looked at", len(os.listdir("/host/sys/devices/system/cpu/cpufreq/policy{O
     assert said == "looked at True\n"
 
 
+def first_process(installed: Cluster, container: str, file: str) -> dict[str, str]:
+    """A file of /proc about the first process of one of the agent's containers, by its lines' names."""
+    words = ["--", "/opt/kpm/bin/python", "-c", f"print(open('/proc/1/{file}').read())"]
+    said = installed.kubectl("exec", "-n", NAMESPACE, installed.agent(), "-c", container, *words)
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in said.splitlines())}
+
+
+def test_each_container_has_the_privileges_that_the_page_on_security_names(installed: Cluster) -> None:
+    """As the kernel has them: no capability where the network is, CAP_SYS_ADMIN alone where it is not."""
+    agent, helper = (first_process(installed, name, "status") for name in ("agent", "helper"))
+    assert (agent["CapEff"], agent["CapBnd"], helper["CapEff"]) == ("0" * 16, "0" * 16, f"{1 << 21:016x}")
+    assert (agent["NoNewPrivs"], helper["NoNewPrivs"]) == ("1", "1")
+    assert (agent["Seccomp"], helper["Seccomp"]) == ("2", "2")
+    assert int(helper["Seccomp_filters"]) == int(agent["Seccomp_filters"]) + 1
+
+
+def test_neither_container_takes_more_memory_than_it_asks_for(installed: Cluster) -> None:
+    """Proportional, in MiB, as docs/bench.md has them."""
+    agent, helper = (first_process(installed, name, "smaps_rollup") for name in ("agent", "helper"))
+    assert int(agent["Rss"].split()[0]) <= 72 * 1024
+    assert int(helper["Pss"].split()[0]) <= 12 * 1024
+
+
+def test_the_runtime_tells_of_containers(installed: Cluster) -> None:
+    """NRI is on in this node's containerd: the helper is its plugin, and the agent knows of every container."""
+    wait_for("the helper is connected", lambda: "runtime connected" in installed.kubectl("logs", "-n", NAMESPACE, installed.agent(), "-c", "helper"))
+    wait_for("the agent is told", lambda: '"state": "synced"' in installed.kubectl("logs", "-n", NAMESPACE, installed.agent(), "-c", "agent"))
+
+
+def test_a_foreign_edit_of_the_agents_is_put_back(installed: Cluster) -> None:
+    """A security context above all: whoever may edit DaemonSets is no operator."""
+    patch = '{"spec": {"template": {"spec": {"hostPID": true}}}}'
+    installed.kubectl("patch", "daemonset", "power-node-agent", "-n", NAMESPACE, "-p", patch)
+    wait_for("hostPID is gone", lambda: not installed.get("daemonset", "power-node-agent", "-n", NAMESPACE)["spec"]["template"]["spec"].get("hostPID"))
+    agent_ready(installed)
+
+
 def test_a_guaranteed_pod_is_scheduled_by_its_profile_and_tuned(installed: Cluster) -> None:
     assert start(installed, pod("fast")) == str(OWNED)
     shows(installed.tree, FAST)

@@ -24,6 +24,7 @@ from kpm.cli import cli
 NOBODY = 65534
 REPO = Path(__file__).resolve().parents[2]
 SHARED = REPO.parent / "shared"
+DUMPS = sorted((SHARED / "machines").glob("*.tar.*")) if (SHARED / "machines").is_dir() else []
 SCHEMAS = REPO / "docs" / "schema"
 #: The state folder of a run that names none: it does not exist, and not even root can make it.
 NO_STATE = "/proc/self/no-state-of-the-tests"

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_rig import SHARED
+from cli_rig import DUMPS
 from tree_samples import INTEL, build_tree
-
-DUMPS = sorted((SHARED / "machines").glob("*.tar.*")) if (SHARED / "machines").is_dir() else []
 
 
 def _wanted(name: str) -> bool:

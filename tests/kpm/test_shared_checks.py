@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_rig import SHARED
-from conftest import DUMPS
+from cli_rig import DUMPS, SHARED
 
 CHECKS = SHARED / "checks"
 KPM = Path(sys.executable).with_name("kpm")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,11 +24,3 @@ def dpdk(rig: Rig) -> Iterator[DpdkServer]:
     server = DpdkServer(rig.root, UID, {0: [4], 1: [5]}).start()
     yield server
     server.stop()
-
-
-def wait_until(check: Callable[[], object]) -> None:
-    """Real threads answer in real time."""
-    ends = time.monotonic() + 5
-    while not check():
-        assert time.monotonic() < ends, "it does not come"
-        time.sleep(0.001)

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import wait_until
 from dpdk_server import DpdkServer
 from hypothesis import given
 from hypothesis import strategies as st
 from rig import HIGH, LOW, UID, Rig, domain
+from waiting import wait_until
 
 from kpm.agent.scaling import ScalerProcess
 from kpm.logs import Log

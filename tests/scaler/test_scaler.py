@@ -9,11 +9,11 @@ import socket
 import time
 
 import pytest
-from conftest import wait_until
 from dpdk_server import NAME, DpdkServer, bind
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rig import HIGH, LOW, OTHER, PERIOD, UID, Rig, domain
+from waiting import wait_until
 
 from kpm.scaler import sockets
 from kpm.scaler.telemetry import _LONGEST, Telemetry, TelemetryError
