@@ -55,6 +55,7 @@ class Helper:
     path: str
     _link: socket.socket | None = None
     _places: dict[str, tuple[int, ...]] = field(factory=dict)
+    _absent_until: float = 0.0
 
     def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
         """Hand data to many files, in order; the failures by path."""
@@ -98,10 +99,13 @@ class Helper:
         return RECORD.pack(*place, value) if fits(place[0], value) else None
 
     def _ask(self, records: bytes, count: int) -> list[int]:
-        """The errno of each record. A helper that ends meanwhile is waited for once; what was written twice is written the same."""
+        """The errno of each record. A link that ends meanwhile is made again once; what was written twice is written the same."""
         for last in (False, True):
             try:
                 link = self._link or self._connect()
+            except OSError as failure:
+                return [failure.errno or errno.ETIMEDOUT] * count
+            try:
                 link.sendall(records)
                 answer = link.recv(count * ANSWER.size)
                 if len(answer) == count * ANSWER.size:
@@ -114,8 +118,8 @@ class Helper:
         raise AssertionError("unreachable")
 
     def _connect(self) -> socket.socket:
-        """Errors: OSError where nobody listens for so long."""
-        ends = time.monotonic() + _PATIENCE
+        """Errors: OSError where nobody listens for so long; who was not there a moment ago is not waited for again."""
+        ends = time.monotonic() + (0.0 if time.monotonic() < self._absent_until else _PATIENCE)
         while True:
             link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             link.settimeout(_PATIENCE)
@@ -123,7 +127,8 @@ class Helper:
                 link.connect(self.path)
             except OSError:
                 link.close()
-                if time.monotonic() > ends:
+                if time.monotonic() >= ends:
+                    self._absent_until = time.monotonic() + _PATIENCE
                     raise
                 time.sleep(_PAUSE)
             else:

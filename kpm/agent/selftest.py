@@ -7,6 +7,7 @@ else's limit, which would become our request (kernel-facts K1). Its governor lie
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import HSMP_ROOT
+from kpm_applier.remote import RemoteHost
 from kpm_applier.session import Applier
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.refusals import remedy
@@ -19,6 +20,9 @@ def refusals(applier: Applier, *, names_states: bool = True) -> tuple[str, ...]:
     host = applier.host
     if applier.discovery is None or not isinstance(host, SysfsHost):
         return ()
+    absent = host.helper.reach() if isinstance(host, RemoteHost) else 0
+    if absent and isinstance(host, RemoteHost):
+        return (f"{host.helper.path}: {remedy('', absent)}",)
     shown = applier.discovery.observed.values
     firsts = {item.attribute: (str(group.kind), item.path) for group in reversed(applier.discovery.groups) for item in reversed(group.files) if item.path in shown}
     if not names_states:

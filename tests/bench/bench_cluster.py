@@ -2,12 +2,13 @@
 
 Pods one after the other, each Guaranteed with one whole CPU. Clocked from the kubelet's log line "SyncLoop ADD" of the pod:
 the last write to the machine's files (inotify), and the container's first instruction, which prints a line that the
-container runtime notes the time of. The third figure is what a pod may notice: how long it ran before its CPU was as it asks. Prints a table and writes
-bench-results/cluster.json.
+container runtime notes the time of. The third figure is what a pod may notice: how long it ran before its CPU was as it asks.
+Once by the kubelet alone, once with the runtime (NRI). Prints a table and writes bench-results/cluster*.json.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import statistics
@@ -56,27 +57,36 @@ def one(cluster: Cluster, name: str) -> tuple[float, float]:
     return max(event.at for event in written) - began, first - began
 
 
-def main() -> None:
-    cluster = Cluster(new_folder(), prepare(cluster=True), key_usage="KPM_CLUSTER_KEY_USAGE" in os.environ)
-    try:
-        cluster.start()
-        story.install(cluster)
-        one(cluster, "warm")
-        found = [one(cluster, f"bench-{number}") for number in range(PODS)]
-    finally:
-        cluster.stop()
-        cluster.remove()
+def way(cluster: Cluster, source: str) -> dict[str, float]:
+    """The figures of one way to learn of containers, of the PowerConfig's agent.source."""
+    first = cluster.agent()
+    cluster.kubectl("patch", "powerconfig", "power-config", "-n", story.NAMESPACE, "--type=merge", "-p", json.dumps({"spec": {"agent": {"source": source}}}))
+    story.agent_ready(cluster, but=first)
+    one(cluster, "warm")
+    found = [one(cluster, f"{source}-{number}") for number in range(PODS)]
     series = {
         "last_write_ms": [write * 1000 for write, _ in found],
         "first_instruction_ms": [first * 1000 for _, first in found],
         "ran_before_tuned_ms": [(write - first) * 1000 for write, first in found],
     }
-    results = {"pods": float(len(found))}
+    keep(f"cluster-{source}", series)
+    figures = {}
     for name, values in series.items():
         cuts = statistics.quantiles(values, n=100, method="inclusive")
-        results |= {f"{name}_p50": cuts[49], f"{name}_p99": cuts[98]}
+        figures |= {f"{source}_{name}_p50": cuts[49], f"{source}_{name}_p99": cuts[98]}
+    return figures
+
+
+def main() -> None:
+    cluster = Cluster(new_folder(), prepare(cluster=True), key_usage="KPM_CLUSTER_KEY_USAGE" in os.environ)
+    try:
+        cluster.start()
+        story.install(cluster)
+        results = {"pods": float(PODS), **way(cluster, "podresources"), **way(cluster, "nri")}
+    finally:
+        cluster.stop()
+        cluster.remove()
     report("cluster", results, {})
-    keep("cluster", {"results": results, "series": series})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -242,6 +243,16 @@ def test_a_helper_that_is_started_again_is_found_again(tree: Path, tmp_path: Pat
     with helper(tree, tmp_path):
         remote.write(MAX, b"1300000\n")
     assert remote.read(MAX) == b"1300000\n"
+
+
+def test_a_helper_that_is_not_there_is_waited_for_once_and_every_file_says_why(tree: Path, remote: RemoteHost) -> None:
+    """A pass of many batches does not wait for each of them."""
+    started = time.monotonic()
+    for _ in range(5):
+        failures = remote.write_all([(MAX, b"1000000\n")])
+        assert failures[MAX].errno == errno.ENOENT
+    assert remote.refuses_writing(MAX) == errno.ENOENT
+    assert time.monotonic() - started < 8
 
 
 def test_a_signal_ends_it(running: Running) -> None:
