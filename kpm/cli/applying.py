@@ -22,6 +22,7 @@ from kpm_planner.changes import Outcome, Status, Write
 from kpm_planner.machine import Machine
 from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
 from kpm_planner.problems import has_errors
+from kpm_planner.refusals import remedy
 
 #: How the reason of a file begins, among those of its group.
 _REASON_OF = {"scaling_min_freq": "min ", "scaling_max_freq": "max ", "scaling_governor": "governor ", "energy_performance_preference": "epp "}
@@ -199,4 +200,5 @@ def _outcome_line(outcome: Outcome) -> str:
         case Status.UNSETTLED:
             return f"{outcome.path}: {outcome.wanted} requested, {shows} shown and still changing"
         case _:
-            return f"{outcome.path}: writing {outcome.wanted} failed with {errno.errorcode.get(outcome.errno or 0, 'an error')}, shows {shows}"
+            why = remedy(outcome.group.partition(":")[0], outcome.errno or errno.EIO)
+            return f"{outcome.path}: writing {outcome.wanted} failed with {why}; shows {shows}"
