@@ -121,7 +121,8 @@ def test_every_plan_can_be_carried_out(world: tuple[Machine, tuple[Asked, ...]])
             wanted, report = step(handle, asked)
             failed = {outcome.group for outcome in report.outcomes if outcome.status is not Status.LIMITED}
             assert failed <= ({"boost"} if wanted.boost and not model.boost else set()), report.outcomes
-            assert wanted.boost in (None, model.boost) or failed
+            held = any(group.held for group in wanted.groups)  # turbo moves the limits of all domains, so what is held holds it too
+            assert wanted.boost in (None, model.boost) or failed or held
             shown = rig.shown(model)
             limited = {outcome.path for outcome in report.outcomes}
             texts = rig.texts(wanted, handle.machine)
