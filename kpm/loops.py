@@ -21,7 +21,7 @@ class Listing:
     """Says in the log what has not been listed yet, each time that changes."""
 
     log: Log
-    _told: tuple[str, ...] = ()
+    _told: tuple[str, ...] | None = None
 
     def done(self, unsynced: tuple[str, ...]) -> bool:
         """Whether nothing is waited for any more."""
