@@ -39,8 +39,11 @@ class Image:
     idle_states: IdleStates = IdleStates.BY_NAME
 
 
-def daemon_set(config: PowerConfig, namespace: str, image: Image) -> dict[str, Any]:
-    """The DaemonSet; its annotation holds a hash of the rest, so that a change is seen without comparing defaults."""
+def daemon_set(config: PowerConfig, namespace: str, image: Image, *, states_named: bool = False) -> dict[str, Any]:
+    """The DaemonSet; its annotation holds a hash of the rest, so that a change is seen without comparing defaults.
+
+    states_named: somewhere idle states are still set by name, so the helper keeps what it needs to put them back.
+    """
     settings = config.agent
     labels = {"app.kubernetes.io/name": AGENT_NAME, PART_OF[0]: PART_OF[1]}
     body: dict[str, Any] = {
@@ -50,7 +53,7 @@ def daemon_set(config: PowerConfig, namespace: str, image: Image) -> dict[str, A
         "spec": {
             "selector": {"matchLabels": {"app.kubernetes.io/name": AGENT_NAME}},
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}},
-            "template": {"metadata": {"labels": labels}, "spec": _pod(config, settings, image)},
+            "template": {"metadata": {"labels": labels}, "spec": _pod(config, settings, image, states_named=states_named)},
         },
     }
     mark = hashlib.sha256(json.dumps(body["spec"], sort_keys=True).encode()).hexdigest()[:16]
@@ -58,7 +61,7 @@ def daemon_set(config: PowerConfig, namespace: str, image: Image) -> dict[str, A
     return body
 
 
-def _pod(config: PowerConfig, settings: AgentSettings, image: Image) -> dict[str, Any]:
+def _pod(config: PowerConfig, settings: AgentSettings, image: Image, *, states_named: bool) -> dict[str, Any]:
     found = mounts(settings, mailbox=image.hsmp)
     return {
         "serviceAccountName": ACCOUNT,
@@ -69,7 +72,7 @@ def _pod(config: PowerConfig, settings: AgentSettings, image: Image) -> dict[str
         "hostUsers": True,
         "terminationGracePeriodSeconds": 60,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "seLinuxOptions": {"type": "spc_t" if image.privileged else "container_device_plugin_t"}},
-        "initContainers": [_helper(settings, image, found)],
+        "initContainers": [_helper(settings, image, found, states_named=states_named)],
         "containers": [_agent(config, settings, image, found)],
         "volumes": volumes(found),
     }  # fmt: skip
@@ -94,8 +97,8 @@ def _agent(config: PowerConfig, settings: AgentSettings, image: Image, found: tu
     }
 
 
-def _helper(settings: AgentSettings, image: Image, found: tuple[Mount, ...]) -> dict[str, Any]:
-    names_states = idle_states(settings, image) is IdleStates.BY_NAME
+def _helper(settings: AgentSettings, image: Image, found: tuple[Mount, ...], *, states_named: bool) -> dict[str, Any]:
+    names_states = states_named or idle_states(settings, image) is IdleStates.BY_NAME
     return {
         **_container(HELPER, settings, image, found, _HELPER_MEMORY),
         "restartPolicy": "Always",  # what makes it a native sidecar

@@ -99,7 +99,7 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
         if FINALIZER not in config.finalizers:
             actions.append(Finalize(config.name, (*config.finalizers, FINALIZER)))
         actions += _duplicates(config, configs)
-        wanted = daemon_set(config.value, seen.namespace, image)
+        wanted = daemon_set(config.value, seen.namespace, image, states_named=_states_named(states))
         if seen.daemon_set is None or seen.daemon_set.annotations.get(HASH) != wanted["metadata"]["annotations"][HASH]:
             actions.append(Apply("daemonsets", AGENT_NAME, wanted))
         elif place := departure(wanted["spec"], seen.daemon_set.spec):
@@ -122,6 +122,11 @@ def leaving(seen: Observed) -> frozenset[str]:
     """Nodes that were managed, are not to be any more, and are still there."""
     config = next((item for item in sorted(seen.configs, key=_age) if not item.deleting), None)
     return frozenset({_node_of(item) for item in seen.states} & seen.nodes.keys() - set(_selected(config, seen)))
+
+
+def _states_named(states: Mapping[str, PowerNodeStateStatus]) -> bool:
+    """Whether a node has idle states set by name: who may not set them any more may still put them back."""
+    return any(value.requested.idle_on or value.requested.idle_off for state in states.values() for value in state.values)
 
 
 def _age(item: Held[Any]) -> tuple[bool, str, str]:

@@ -46,6 +46,8 @@ def interpreters() -> dict[str, str]:
 
 
 def openssl(folder: Path, *words: str) -> None:
+    if not shutil.which("openssl"):
+        subprocess.run("apt-get update && apt-get install -y --no-install-recommends openssl", shell=True, check=True)
     subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
 

@@ -117,3 +117,29 @@ def test_an_edit_is_put_back_as_a_whole_and_then_all_is_quiet() -> None:
     assert action.place == "template.spec.containers[0].securityContext.privileged"
     world.settle()
     assert world.objects["daemonsets", AGENT_NAME]["spec"] == wanted
+
+
+# --- the capability that is not needed any more ---
+
+
+def helper_adds(world: Any) -> list[str]:
+    found: list[str] = _pod(world.objects["daemonsets", AGENT_NAME]["spec"])["initContainers"][0]["securityContext"]["capabilities"].get("add", [])
+    return found
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["agents run", "an agent was not there at the edit"])
+def test_the_capability_stays_until_every_node_has_put_its_idle_states_back(down: bool) -> None:
+    """Whoever forbids idle states by name must not leave those that are off as they are: the new helper could not turn them on."""
+    world = running("a", "b", profiles=("fast",))
+    off = {"values": [{"cpus": "2", "requested": {"idleOff": ["C6"]}, "effective": {}}]}
+    for node in ("a", "b"):
+        world.report(node, "fast", **(off if node == "a" or down else {}))
+    world.objects["powerconfigs", "config"]["spec"]["agent"] = {"idleStates": "byLatency"}
+    world.settle()
+    assert helper_adds(world) == ["SYS_ADMIN"]
+    world.report("b", "fast")
+    world.settle()
+    assert helper_adds(world) == ["SYS_ADMIN"]
+    world.report("a", "fast")
+    world.settle()
+    assert helper_adds(world) == []
