@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-dpdk bench bench-agent bench-scale bench-scaling bench-energy pages crds monitoring test-monitoring clean
+.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-dpdk bench bench-agent bench-scale bench-scaling bench-energy bench-idle pages crds monitoring test-monitoring clean
 .PHONY: install uninstall deploy undeploy lock images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -84,6 +84,10 @@ test-monitoring: $(VENV)/.installed envtest ## the real agent, a real Prometheus
 
 bench-energy: $(VENV)/.installed ## what measuring costs; writes bench-results/
 	$(BIN)/python tests/bench/bench_energy.py
+
+bench-idle: $(VENV)/.installed ## which idle states limits leave, on a real kernel; writes bench-results/
+	$(BIN)/python tests/kernel/lab.py --prepare
+	$(BIN)/python tests/bench/bench_idle.py
 
 crds: $(VENV)/.installed ## write crds/ out of the code
 	$(BIN)/kpm crds --dir crds

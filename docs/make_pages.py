@@ -11,12 +11,14 @@ from pathlib import Path
 
 from kpm.cli.simulation import EMBEDDED
 from kpm.crds import KINDS, crd
+from kpm.operator.mounts import Mount, mounts
 from kpm.simulate.page import page_of
 from kpm.simulate.polling import bursts, follow, noise, ramp, square
 from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
 from kpm.simulate.terminal import print_head, print_step
 from kpm.tables import console
+from kpm_planner.agent_settings import AgentSettings, MetricSettings
 from kpm_planner.intent import CpuScalingPolicy
 from kpm_planner.problems import REGISTRY
 from kpm_planner.scaling import scaling_of
@@ -50,6 +52,32 @@ def problems_page() -> str:
     return f"{head}| code | meaning | what to do |\n|---|---|---|\n{rows}"
 
 
+def security_page() -> str:
+    """The page on security with the table of mounts as the operator makes them, with every setting that adds one."""
+    page = (Path(__file__).parent / "security.md").read_text(encoding="utf-8")
+    head, _, rest = page.partition(_MOUNTS)
+    _, end, tail = rest.partition(_END_OF_MOUNTS)
+    everything = AgentSettings(power_caps=("rapl", "amd"), metrics=MetricSettings(("process",)), claim_socket="/var/lib/kubelet/plugins/DRIVER/pod-resources.sock")
+    plain, measuring, all_of_it = (mounts(settings) for settings in (AgentSettings(), AgentSettings(metrics=MetricSettings()), everything))
+    capping = mounts(AgentSettings(power_caps=("rapl", "amd")))
+    when = {
+        **dict.fromkeys(all_of_it, "level process, or claimSocket"),
+        **dict.fromkeys(capping, "powerCaps"),
+        **dict.fromkeys(measuring, "metrics"),
+        **dict.fromkeys(plain, ""),
+    }
+    ordered = sorted(when.items(), key=lambda pair: (pair[0].container, pair[1], pair[0].target))
+    rows = "".join(_mount_row(item, only) for item, only in ordered)
+    table = f"| container | of the host | in the container | written | why | only with |\n|---|---|---|---|---|---|\n{rows}"
+    return f"{head}{_MOUNTS}\n{table}{end}{tail}"
+
+
+def _mount_row(item: Mount, only: str) -> str:
+    source = f"`{item.source}`" if item.source.startswith("/") else "none"
+    return f"| {item.container} | {source} | `{item.target}` | {'' if item.read_only else 'yes'} | {item.why} | {only} |\n"
+
+
+_MOUNTS, _END_OF_MOUNTS = "<!-- mounts, made by `make pages` -->", "<!-- end of mounts -->"
 _BOXES = {
     # name: (x, y, width, text lines, colour)
     "objects": (10, 20, 190, ("objects", "profiles, workloads,", "node configs, uncore"), "#e3f2fd"),
@@ -181,6 +209,7 @@ PAGES = {
     "data-flow.svg": data_flow_picture,
     "problems.md": problems_page,
     "resources.md": resources_page,
+    "security.md": security_page,
 }
 
 

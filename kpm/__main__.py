@@ -1,9 +1,21 @@
 """The command `kpm`."""
 
+ENDLESS = ("agent", "operator", "scaler", "powercap", "helper")
+
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. Verbs that run until they are told to end can be told so from here on."""
     import sys
+
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb in ENDLESS:
+        from kpm.ending import listen
+
+        listen()
+    if verb == "helper" and (plain := _pairs(sys.argv[2:])) is not None:  # it loads no library, the command line's among them
+        from kpm.helper.run import run
+
+        run(**plain)
 
     from kpm.cli import cli
 
@@ -11,6 +23,13 @@ def main() -> None:
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that knows few letters is no reason to fail
     cli(prog_name="kpm")
+
+
+def _pairs(words: list[str]) -> dict[str, str] | None:
+    """The helper's options as its DaemonSet gives them; None for anything else, which the command line knows how to answer."""
+    names = {"--sysfs": "sysfs", "--socket": "path"}
+    given = dict(zip(words[::2], words[1::2], strict=False))
+    return {names[word]: value for word, value in given.items()} if given.keys() == names.keys() and len(words) == 2 * len(names) else None
 
 
 if __name__ == "__main__":

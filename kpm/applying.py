@@ -17,7 +17,7 @@ _MAILBOX = "/dev/hsmp"
 
 def make_applier(tree: TreeOptions, repair: Repair = Repair.WRITE) -> Applier:
     """The applier of one root, not yet open. Errors: OSError where the root is no folder."""
-    host = SysfsHost(tree.sysfs)
+    host = open_tree(tree.sysfs, tree.helper)
     store = StateStore(tree.state_dir, host.root, live=host.live)
 
     def known() -> Mapping[str, str]:
@@ -28,6 +28,15 @@ def make_applier(tree: TreeOptions, repair: Repair = Repair.WRITE) -> Applier:
 
     _add_mailbox(host, tree, known)
     return Applier(host, store, repair)
+
+
+def open_tree(sysfs: str, helper: str | None) -> SysfsHost:
+    """A tree that this process writes, or a helper for it. Errors: OSError where it is no folder."""
+    if helper is None:
+        return SysfsHost(sysfs)
+    from kpm_applier.remote import Helper, RemoteHost
+
+    return RemoteHost(sysfs, Helper(helper))
 
 
 def make_host(tree: TreeOptions) -> SysfsHost:

@@ -2,14 +2,21 @@
 
 from attrs import frozen
 
+#: Where the agent's helper listens.
+HELPER_SOCKET = "/run/kpm/helper.sock"
+
 
 @frozen
 class TreeOptions:
-    """Which machine, and where its baselines are kept. hsmp: None for the usual device of a running kernel."""
+    """Which machine, and where its baselines are kept.
+
+    hsmp: None for the usual device of a running kernel. helper: the socket of who writes it, None for this process.
+    """
 
     sysfs: str
     state_dir: str = ""
     hsmp: str | None = None
+    helper: str | None = None
 
 
 @frozen

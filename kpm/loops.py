@@ -1,18 +1,10 @@
-"""What loops have in common: they end on a signal, and those of agent and operator say which kinds they still wait for."""
+"""What the loops of agent and operator have in common: they say which kinds they still wait for."""
 
-import signal
 from collections.abc import Callable
-from types import FrameType
 
 from attrs import define
 
 from kpm.logs import Log
-
-
-def on_signals(stop: Callable[[int, FrameType | None], None]) -> None:
-    """Call `stop` on SIGTERM and SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
 
 
 def trouble_logger(log: Log) -> Callable[[str, Exception], None]:

@@ -276,9 +276,9 @@ def _numbered(spec: MachineSpec) -> Iterator[_Place]:
 
 def _cpu(place: _Place, domain: int | None, idle: tuple[IdleState, ...], offline: frozenset[int]) -> Cpu:
     if place.id in offline:
-        return Cpu(place.id, online=False, domain=domain, idle=idle)
+        return Cpu(place.id, online=False, domain=domain, idle=idle, resume_latency="0")
     siblings = tuple(cpu for cpu in place.siblings if cpu not in offline)
-    return Cpu(place.id, True, place.package, place.die, None, place.core, siblings, domain, idle)
+    return Cpu(place.id, True, place.package, place.die, None, place.core, siblings, domain, idle, "0")
 
 
 def _domains(spec: MachineSpec, cpus: list[_Place]) -> Iterator[FrequencyDomain]:

@@ -45,7 +45,7 @@ def plan_table(plan: NodePlan) -> Table:
     for group in plan.groups:
         owner, target = group.container, group.target
         limits = "baseline" if target.min_khz is None and target.max_khz is None else f"{target.min_khz or 'baseline'}..{target.max_khz or 'baseline'}"
-        states = " ".join(f"{name}:{'on' if on else 'off'}" for name, on in target.idle)
+        states = " ".join(f"{name}:{'on' if on else 'off'}" for name, on in target.idle) or ("" if target.latency_us is None else f"<= {target.latency_us} µs")
         pool = Text(f" {group.pool}{' (held)' if group.held else ''} ", style=POOL_STYLES[group.pool])
         who = f"{owner.namespace}/{owner.pod}:{owner.name}" if owner else "-"
         texts = (group.profile or "-", who, limits, target.governor or "-", target.epp or "-", states or "-")

@@ -56,7 +56,14 @@ def machine_view(machine: Machine) -> dict[str, Any]:
             for cpu in machine.cpus
         ],
         "frequencyDomains": [_domain_view(domain) for domain in machine.domains],
-        "idle": {"driver": machine.idle_driver, "cpus": [{"cpu": cpu.id, "states": [_state_view(state) for state in cpu.idle]} for cpu in machine.cpus if cpu.idle]},
+        "idle": {
+            "driver": machine.idle_driver,
+            "cpus": [
+                {"cpu": cpu.id, "states": [_state_view(state) for state in cpu.idle], "resumeLatency": cpu.resume_latency}
+                for cpu in machine.cpus
+                if cpu.idle or cpu.resume_latency is not None
+            ],
+        },
         "uncore": [
             {
                 "name": entry.name, "package": entry.package, "die": entry.die, "domain": entry.domain, "cluster": entry.cluster,
@@ -136,7 +143,7 @@ def machine_of(content: Mapping[str, Any], source: str) -> Machine:
     if version != VERSION:
         raise InputError(f"{source}.version: {version} is not allowed: {VERSION}")
     idle = _Fields({} if content.get("idle") is None else content["idle"], f"{source}.idle")
-    states = dict(idle.each("cpus", lambda item: (item.get("cpu", int, needed=True), tuple(item.each("states", _state_of)))))
+    states = dict(idle.each("cpus", lambda item: (item.get("cpu", int, needed=True), (tuple(item.each("states", _state_of)), item.get("resumeLatency", str)))))
     cpus = top.each("cpus", lambda item: _cpu_of(item, states))
     domains = top.each("frequencyDomains", _domain_of)
     if not cpus:
@@ -178,11 +185,11 @@ def _state_of(item: _Fields) -> IdleState:
     return IdleState(index, name, latency, enabled is not False, None if default is None else default == "enabled")
 
 
-def _cpu_of(item: _Fields, states: Mapping[int, tuple[IdleState, ...]]) -> Cpu:
+def _cpu_of(item: _Fields, states: Mapping[int, tuple[tuple[IdleState, ...], str | None]]) -> Cpu:
     number = item.get("cpu", int, needed=True)
     package, die, cluster, core = (item.get(name, int) for name in ("package", "die", "cluster", "core"))
     online, domain = item.get("online", bool) is not False, item.get("frequencyDomain", int)
-    return Cpu(number, online, package, die, cluster, core, item.numbers("siblings"), domain, states.get(number, ()))
+    return Cpu(number, online, package, die, cluster, core, item.numbers("siblings"), domain, *states.get(number, ((), None)))
 
 
 def _domain_of(item: _Fields) -> FrequencyDomain:
@@ -289,6 +296,7 @@ def _group_views(group: CpuGroup) -> list[dict[str, Any]]:
         "governor": target.governor,
         "epp": target.epp,
         "cstates": dict(target.idle) or None,
+        "maxLatencyUs": target.latency_us,
         "held": group.held,
         "because": list(group.because),
     }

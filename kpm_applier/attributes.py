@@ -14,6 +14,7 @@ class Kind(StrEnum):
     BOOST = "boost"
     CPUFREQ = "cpufreq"
     IDLE = "idle"
+    LATENCY = "latency"
     UNCORE = "uncore"
     FABRIC = "fabric"
     CAP = "cap"
@@ -43,6 +44,8 @@ EPP = Attribute(Kind.CPUFREQ, "energy_performance_preference", 2, frozenset({"in
 MIN_FREQ = Attribute(Kind.CPUFREQ, "scaling_min_freq", 3, limit="min")
 MAX_FREQ = Attribute(Kind.CPUFREQ, "scaling_max_freq", 3, limit="max")
 IDLE_DISABLE = Attribute(Kind.IDLE, "disable", 4)
+#: One value for everybody: CRI-O and TuneD write it too. It bounds all idle states of a CPU, and needs no capability.
+RESUME_LATENCY = Attribute(Kind.LATENCY, "pm_qos_resume_latency_us", 4)
 UNCORE_MIN = Attribute(Kind.UNCORE, "min_freq_khz", 5, limit="min")
 UNCORE_MAX = Attribute(Kind.UNCORE, "max_freq_khz", 5, limit="max")
 #: Written many times a second by the scaler, which owns it; in no plan, diff or state, and so in none of the rows below.
@@ -57,7 +60,7 @@ CAP_ONLY = Attribute(Kind.CAP, "power_cap", 7)
 CAP_ENABLED = Attribute(Kind.CAP, "enabled", 7)
 
 ATTRIBUTES = (
-    BOOST, NO_TURBO, GOVERNOR, EPP, MIN_FREQ, MAX_FREQ, IDLE_DISABLE, UNCORE_MIN, UNCORE_MAX, DF_PSTATE, CAP_ENABLED, CAP_ONLY, CAP_LONG, CAP_SHORT,
+    BOOST, NO_TURBO, GOVERNOR, EPP, MIN_FREQ, MAX_FREQ, IDLE_DISABLE, RESUME_LATENCY, UNCORE_MIN, UNCORE_MAX, DF_PSTATE, CAP_ENABLED, CAP_ONLY, CAP_LONG, CAP_SHORT,
 )  # fmt: skip
 
 CPU_ROOT = "devices/system/cpu"

@@ -52,7 +52,7 @@ def discover(host: Host) -> Discovery:
     cpus = []
     for cpu in sorted(present):
         idle = _discover_idle(reader, cpu, cpu in online, idle_driver or "", groups)
-        cpus.append(_discover_cpu(reader, cpu, cpu in online, domain_of.get(cpu), states.setdefault(idle, idle)))
+        cpus.append(_discover_cpu(reader, cpu, cpu in online, domain_of.get(cpu), states.setdefault(idle, idle), _discover_latency(reader, cpu, cpu in online, groups)))
     machine = Machine(
         architecture=_architecture(reader),
         cpu_model=None,
@@ -92,11 +92,11 @@ def _architecture(reader: Reader) -> str | None:
     return {"x86": "x86_64", "aarch64": "aarch64"}.get(kind)
 
 
-def _discover_cpu(reader: Reader, cpu: int, online: bool, domain: int | None, idle: tuple[IdleState, ...]) -> Cpu:
+def _discover_cpu(reader: Reader, cpu: int, online: bool, domain: int | None, idle: tuple[IdleState, ...], latency: str | None) -> Cpu:
     topology = f"{CPU_ROOT}/cpu{cpu}/topology"
     siblings = (reader.cpus(f"{topology}/thread_siblings_list") or reader.cpus(f"{topology}/core_cpus_list") or frozenset()) if online else frozenset()
     package, die, cluster, core = (reader.identity(f"{topology}/{name}") if online else None for name in ("physical_package_id", "die_id", "cluster_id", "core_id"))
-    return Cpu(cpu, online, package, die, cluster, core, tuple(sorted(siblings)), domain, idle)
+    return Cpu(cpu, online, package, die, cluster, core, tuple(sorted(siblings)), domain, idle, latency)
 
 
 def _discover_boost(reader: Reader, groups: list[Group]) -> bool | None:
@@ -211,6 +211,18 @@ def _discover_idle(reader: Reader, cpu: int, online: bool, driver: str, groups: 
     if files:
         groups.append(Group(f"idle:{cpu}", Kind.IDLE, cpu, driver, tuple(files), (cpu,) if online else ()))
     return tuple(states)
+
+
+def _discover_latency(reader: Reader, cpu: int, online: bool, groups: list[Group]) -> str | None:
+    """The limit of a CPU's idle states; kernels without it, and most dumps, have none."""
+    path = f"{CPU_ROOT}/cpu{cpu}/power/{table.RESUME_LATENCY.file}"
+    text = reader.managed(path)
+    if text is None or not (text == "n/a" or _is_number(text)):
+        reader.errors.pop(path, None)
+        return None
+    files = (ManagedFile(table.RESUME_LATENCY, path, table.RESUME_LATENCY.file),)
+    groups.append(Group(f"latency:{cpu}", Kind.LATENCY, cpu, "pm_qos", files, (cpu,) if online else ()))
+    return text
 
 
 def _discover_uncore(reader: Reader, groups: list[Group]) -> tuple[UncoreEntry, ...]:

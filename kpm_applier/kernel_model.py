@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from attrs import Factory, define, evolve, field
 
-from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT
+from kpm_applier.attributes import CPU_ROOT, RESUME_LATENCY, UNCORE_ROOT
 from kpm_applier.host import differing_one_by_one, read_one_by_one, write_one_by_one
 from kpm_applier.kernel_devices import read_idle, read_topology, read_uncore
 from kpm_applier.kernel_energy import EnergyFiles
 from kpm_applier.kernel_paths import parse_path
 from kpm_applier.kernel_policy import EPP_WORDS, Policy
 from kpm_applier.kernel_power import PowerFiles
-from kpm_applier.kernel_texts import UNLIMITED, fail, first_word, parse_integer, parse_request, parse_switch
+from kpm_applier.kernel_texts import UNLIMITED, fail, first_word, parse_integer, parse_latency, parse_request, parse_switch
 from kpm_planner.cpuset import format_cpulist
-from kpm_planner.machine import CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+from kpm_planner.machine import KERNEL_GOVERNORS, SCALING_POWERSAVE, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
 
 _LONGEST_WRITE = 4096
 _UNCORE_STEP_KHZ = 100_000
@@ -63,7 +63,7 @@ class KernelModel:
 
     latency: seconds between a write and the update of what its policy shows (K2). boosted, unboosted: hardware maximum
     of each domain with boost on and off, where the machine does not tell (K24). modes: what the domains look like under
-    another driver mode. Every write that is taken is in `log`; `faults` maps paths to an errno that using them gives.
+    another driver mode. modules: governors that load when they are named. Every write that is taken is in `log`; `faults` maps paths to an errno that using them gives.
     """
 
     machine: Machine
@@ -80,9 +80,11 @@ class KernelModel:
     clock: float = 0.0
     returns: dict[int, int] = field(factory=dict)
     default_epp: str = "performance"
+    modules: frozenset[str] = KERNEL_GOVERNORS
     power: PowerFiles = field(factory=PowerFiles)
     energy: EnergyFiles = field(default=Factory(lambda self: EnergyFiles(self.machine), takes_self=True))
     _disabled: dict[int, int] = field(factory=dict)
+    _latencies: dict[int, str] = field(factory=dict)
     _uncore: dict[str, UncoreEntry] = field(factory=dict)
     _policy_of: dict[int, int] = field(factory=dict)
     _absent: dict[int, int] = field(factory=dict)
@@ -96,6 +98,8 @@ class KernelModel:
         self._uncore = {entry.name: entry for entry in self.machine.uncore}
         for cpu in self.machine.cpus:
             self._disabled[cpu.id] = sum(1 << state.index for state in cpu.idle if not state.enabled)
+            if cpu.resume_latency is not None:
+                self._latencies[cpu.id] = cpu.resume_latency
         for domain in self.machine.domains:
             self._add_policy(domain, 0)
 
@@ -117,8 +121,13 @@ class KernelModel:
             self.energy.pass_time(seconds, {cpu: float(khz) for cpu, khz in self.frequencies().items()}, self.allowed_states(), self.offline)
 
     def allowed_states(self) -> dict[int, list[IdleState]]:
-        """CPU → the idle states that are not disabled."""
-        return {cpu.id: [state for state in cpu.idle if not self._disabled[cpu.id] >> state.index & 1] for cpu in self.machine.cpus}
+        """CPU → the idle states that it may use: neither disabled nor slower than its limit."""
+        return {cpu.id: [state for state in cpu.idle if self._allows(cpu.id, state)] for cpu in self.machine.cpus}
+
+    def _allows(self, cpu: int, state: IdleState) -> bool:
+        limit = self._latencies.get(cpu, "0")
+        slow = limit != "0" and state.latency_us > (0 if limit == "n/a" else int(limit))
+        return not slow and not self._disabled[cpu] >> state.index & 1
 
     def frequencies(self) -> dict[int, int]:
         """CPU → kHz at its load: governor userspace and performance know one frequency, the others go with the busiest CPU of the domain."""
@@ -244,6 +253,8 @@ class KernelModel:
             return str(_POLICY_FILES[name](self, policy))
         if area == "cpu-idle":
             return read_idle(self.machine, self._disabled, number, state, name, path)
+        if area == "cpu-power" and name == RESUME_LATENCY.file and number in self._latencies:
+            return self._latencies[number]
         if area == "cpu-topology":
             return read_topology(self.machine, self.offline, number, name, path)
         if area.startswith("uncore:"):
@@ -291,12 +302,11 @@ class KernelModel:
             self._must_be(name in _WRITABLE, path)
             if text:
                 self._write_policy(policy, name, text, path)
-        elif area == "cpu-idle":
-            read_idle(self.machine, self._disabled, number, state, name, path)
-            self._must_be(name == "disable", path)
+        elif area in ("cpu-idle", "cpu-power"):
+            self._read(path)
+            self._must_be(name in ("disable", RESUME_LATENCY.file), path)
             if text:
-                on = parse_integer(text, path, largest=2**32 - 1) != 0
-                self._disabled[number] = self._disabled[number] & ~(1 << state) | on << state
+                self._write_idle(area, number, state, text, path)
         elif area.startswith("uncore:"):
             read_uncore(self._uncore, area[7:], name, path)
             self._must_be(name in ("min_freq_khz", "max_freq_khz"), path)
@@ -307,6 +317,21 @@ class KernelModel:
             self._must_be((area, name) in _ROOT_WRITABLE or area == "cpu-online", path)
             if text:
                 self._write_root(area, number, name, text, path)
+
+    def _write_idle(self, area: str, number: int, state: int, text: str, path: str) -> None:
+        if area == "cpu-power":
+            self._latencies[number] = parse_latency(text, path)
+        else:
+            on = parse_integer(text, path, largest=2**32 - 1) != 0
+            self._disabled[number] = self._disabled[number] & ~(1 << state) | on << state
+
+    def _load(self, governor: str, policy: Policy) -> None:
+        """Load the module of a governor that is named and not there; it is there for every policy then, and stays."""
+        if governor in policy.spec.governors or governor not in self.modules or policy.spec.driver in SCALING_POWERSAVE:
+            return
+        for other in self.policies.values():
+            if other.spec.driver not in SCALING_POWERSAVE and governor not in other.spec.governors:
+                other.spec = evolve(other.spec, governors=(*other.spec.governors, governor))
 
     def _must_be(self, writable: bool, path: str) -> None:
         if not writable:
@@ -335,6 +360,7 @@ class KernelModel:
             case "scaling_max_freq":
                 self._request(policy, policy.min_request, parse_request(text, path, released=UNLIMITED))
             case "scaling_governor":
+                self._load(first_word(text).lower(), policy)
                 policy.set_governor(first_word(text).lower(), path)
                 policy.update()
             case "energy_performance_preference":

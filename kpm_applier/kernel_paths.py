@@ -30,6 +30,8 @@ def _parse_cpu(words: list[str], path: str) -> tuple[str, int, int, str]:
     match words[1:]:
         case ["cpufreq" | "topology" as area, name]:
             return f"cpu-{area}", number, 0, name
+        case ["power", name]:
+            return "cpu-power", number, 0, name
         case ["online"]:
             return "cpu-online", number, 0, "online"
         case ["cpuidle", state, name] if state.startswith("state") and state[5:].isdigit():

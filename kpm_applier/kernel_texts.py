@@ -40,6 +40,19 @@ def parse_request(text: str, path: str, released: int) -> int:
     return number
 
 
+def parse_latency(text: str, path: str) -> str:
+    """A limit of latency as it is shown afterwards: µs, 0 for none, n/a for no latency at all (kernel-facts). Errors: EINVAL."""
+    if text.removesuffix("\n") == "n/a":
+        return "n/a"
+    try:
+        number = parse_integer(text, path)
+    except OSError:
+        number = UNLIMITED
+    if number >= UNLIMITED:
+        raise fail(errno.EINVAL, path)
+    return str(number)
+
+
 def parse_switch(text: str, path: str) -> bool:
     """A boolean: the first character or two decide. Errors: EINVAL."""
     word = text[:2].lower()

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from attrs import evolve, field, frozen
 
-from kpm_applier.attributes import DF_PSTATE, HSMP_ROOT, Group, Kind
+from kpm_applier.attributes import DF_PSTATE, HSMP_ROOT, RESUME_LATENCY, Group, Kind
 from kpm_applier.discover_power import zone_uw
 from kpm_planner.budget import CapState
 from kpm_planner.cpuset import format_cpulist, parse_cpulist
@@ -108,6 +108,7 @@ def with_baseline(machine: Machine, groups: Iterable[Group], state: State, shown
     uncore = tuple(_uncore(item, held[key]) if (key := f"uncore:{item.name}") in held else item for item in machine.uncore)
     idle: dict[tuple[object, ...], tuple[IdleState, ...]] = {}
     cpus = tuple(_cpu(item, held[key], idle) if (key := f"idle:{item.id}") in held else item for item in machine.cpus)
+    cpus = tuple(_limited(item, held[key]) if (key := f"latency:{item.id}") in held else item for item in cpus)
     zones = tuple(_zone(item, held[key]) if (key := f"cap:{item.name}") in held else item for item in machine.power_zones)
     fabrics = tuple(_fabric(item, held[key]) if (key := f"fabric:{item.package}") in held else item for item in machine.fabrics)
     without_us = evolve(machine, domains=domains, uncore=uncore, cpus=cpus, power_zones=zones, fabrics=fabrics)
@@ -130,6 +131,11 @@ def _cpu(cpu: Cpu, held: Mapping[str, str | None], seen: dict[tuple[object, ...]
     if key not in seen:
         seen[key] = tuple(evolve(state, enabled=held.get(f"state{state.index}", "0") in ("0", None)) for state in cpu.idle)
     return cpu if seen[key] == cpu.idle else evolve(cpu, idle=seen[key])
+
+
+def _limited(cpu: Cpu, held: Mapping[str, str | None]) -> Cpu:
+    latency = held.get(RESUME_LATENCY.file) or cpu.resume_latency
+    return cpu if latency == cpu.resume_latency else evolve(cpu, resume_latency=latency)
 
 
 def _uncore(entry: UncoreEntry, held: Mapping[str, str | None]) -> UncoreEntry:

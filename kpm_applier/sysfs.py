@@ -65,6 +65,9 @@ def _is_sysfs(folder: str) -> bool:
 class SysfsHost:
     """A tree of files below `root`, and beside it the mailbox of an AMD machine as the folder hsmp."""
 
+    #: Whether this process itself writes.
+    writes = True
+
     def __init__(self, root: str = "/sys", hsmp: Hsmp | None = None) -> None:
         self.root = os.path.realpath(root)
         if not root or not os.path.isdir(self.root):
@@ -132,7 +135,7 @@ class SysfsHost:
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file in one write; a plain file is cut to it, as a sysfs file is by itself."""
         kept = self._writable.get(path)
-        if self.mailbox is not None and path.startswith(_MAILBOX):
+        if self.mailbox is not None and self._in_mailbox(path):
             self.mailbox.write(path, data)
             return
         if kept is not None:
@@ -162,6 +165,9 @@ class SysfsHost:
             except OSError as failure:
                 failures[path] = failure
         return failures
+
+    def _in_mailbox(self, path: str) -> bool:
+        return self.mailbox is not None and path.startswith(_MAILBOX)
 
     def refuses_writing(self, path: str) -> int:
         """The errno of opening a file for writing, 0 where it can be; nothing is written."""
@@ -215,13 +221,14 @@ class SysfsHost:
         if len(self._kept) >= resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _SPARE:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
         try:
-            descriptor = self._open_raising_limit(path, os.O_RDWR)
+            descriptor = self._open_raising_limit(path, os.O_RDWR if self.writes else os.O_RDONLY)
         except OSError as failure:
             if failure.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             descriptor = self._open_raising_limit(path, os.O_RDONLY)
         else:
-            self._writable[path] = descriptor
+            if self.writes:
+                self._writable[path] = descriptor
         if os.fstat(descriptor).st_blocks:  # files of sysfs occupy none and need no cutting
             self._plain.add(descriptor)
         self._kept[path] = descriptor

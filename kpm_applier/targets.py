@@ -58,6 +58,8 @@ def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: 
             asked, because = _ask_cpufreq(group, cpu_groups, seen)
         elif group.kind is Kind.IDLE:
             asked, because = _ask_idle(group, cpu_groups, machine, seen_idle)
+        elif group.kind is Kind.LATENCY:
+            asked, because = _ask_latency(group, cpu_groups)
         elif group.kind is Kind.UNCORE:
             target = uncore.get(str(group.id))
             asked = None if target is None else (_text(target.min_khz), _text(target.max_khz))
@@ -142,6 +144,15 @@ def _ask_idle(group: Group, cpu_groups: Mapping[int, CpuGroup], machine: Machine
         wanted_on = dict(found.target.idle)
         seen[key] = tuple(_disable(wanted_on.get(state.name)) for state in states)
     return seen[key], found.because
+
+
+def _ask_latency(group: Group, cpu_groups: Mapping[int, CpuGroup]) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+    """The limit as the kernel spells it: 0 is none, and what waits for nothing is n/a (kernel, power/sysfs.c)."""
+    found = cpu_groups.get(int(group.id))
+    if found is None or found.held or found.pool is Pool.OFFLINE:
+        return None, ()
+    limit = found.target.latency_us
+    return (None if limit is None else str(limit) if limit else "n/a",), found.because
 
 
 def _disable(on: bool | None) -> str | None:

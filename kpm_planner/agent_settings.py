@@ -1,8 +1,32 @@
 """Settings of the node agents, as they stand in a PowerConfig."""
 
+from enum import StrEnum
+
 from attrs import field, frozen
 
 from kpm_planner.fields import described as _text
+
+
+class IdleStates(StrEnum):
+    """How agents may set idle states, the most first; it is a matter of privilege.
+
+    BY_NAME: each state by itself, which needs CAP_SYS_ADMIN. BY_LATENCY: maxLatencyUs alone, as a limit of each CPU, which
+    needs no capability. OFF: not at all.
+    """
+
+    BY_NAME = "byName"
+    BY_LATENCY = "byLatency"
+    OFF = "off"
+
+    @classmethod
+    def of(cls, text: str | None) -> "IdleStates":
+        """A setting as it is written; left out, the most; a word of another version is taken for the least."""
+        return cls.BY_NAME if text is None else cls(text) if text in set(cls) else cls.OFF
+
+    def within(self, most: "IdleStates") -> "IdleStates":
+        """The same, or what is the most that is allowed."""
+        order = list(IdleStates)
+        return order[max(order.index(self), order.index(most))]
 
 
 @frozen
@@ -68,12 +92,19 @@ class AgentSettings:
     power_caps: tuple[str, ...] = field(
         default=(),
         metadata=_text(
-            "What the agents may cap power with: rapl mounts /sys/devices/virtual/powercap, amd /sys/devices/platform; every node must have the folder.",
+            "What the agents may cap power with: rapl, zones of Intel and others; amd, the sensor of AMD's HSMP driver.",
             maxItems=2,
             items={"enum": ["rapl", "amd"]},
         ),
     )
+    idle_states: str | None = field(
+        default=None,
+        metadata=_text(
+            "How idle states are set: byName (default), for which the pod's helper has CAP_SYS_ADMIN; byLatency, maxLatencyUs alone and no capability; off.",
+            enum=[item.value for item in IdleStates],
+        ),
+    )
     metrics: MetricSettings | None = field(
-        default=None, metadata=_text("Energy of node, pods and containers in /metrics; the agents then read /sys, /proc and cgroups of their node.")
+        default=None, metadata=_text("Energy of node, pods and containers in /metrics; the agents then read devices and cgroups, for level process /proc too.")
     )
     metrics_port: int | None = field(default=None, metadata=_text("Port of /metrics, /healthz and /readyz. Default 10258.", minimum=1024, maximum=65535))

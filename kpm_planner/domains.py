@@ -36,7 +36,7 @@ def combine(domain: FrequencyDomain, targets: Sequence[Target]) -> Target:
 
 def frequency_part(target: Target) -> Target:
     """A target without its idle states."""
-    return evolve(target, idle=()) if target.idle else target
+    return evolve(target, idle=(), latency_us=None) if target.idle or target.latency_us is not None else target
 
 
 def in_force(domain: FrequencyDomain, target: Target) -> tuple[int | None, int | None, str | None, str | None]:

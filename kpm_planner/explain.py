@@ -102,6 +102,7 @@ def describe_values(target: Target) -> str:
         parts.append(f"{_or_baseline(target.min_khz)}..{_or_baseline(target.max_khz)} kHz")
     parts += [value for value in (target.governor, target.epp) if value]
     parts += [f"{name} {'on' if on else 'off'}" for name, on in target.idle]
+    parts += [] if target.latency_us is None else [f"idle states up to {target.latency_us} µs"]
     return ", ".join(parts) or "baseline"
 
 

@@ -12,6 +12,8 @@ from attrs import frozen
 MANAGED_DRIVERS = frozenset({"intel_pstate", "intel_cpufreq", "acpi-cpufreq", "amd-pstate", "amd-pstate-epp", "cppc_cpufreq"})
 #: Those whose governor powersave scales with load; elsewhere it pins the lowest frequency.
 SCALING_POWERSAVE = frozenset({"intel_pstate", "amd-pstate-epp"})
+#: The kernel's own governors. Those that are not listed may be modules, which load when they are named (kernel-facts).
+KERNEL_GOVERNORS = frozenset({"performance", "powersave", "userspace", "ondemand", "conservative", "schedutil"})
 
 
 @frozen
@@ -27,7 +29,10 @@ class IdleState:
 
 @frozen
 class Cpu:
-    """A present CPU. What the kernel does not say (an offline CPU, odd firmware) is None or empty."""
+    """A present CPU. What the kernel does not say (an offline CPU, odd firmware) is None or empty.
+
+    resume_latency: what limits the latency of its idle states: "0" for nothing, µs, or "n/a" for none at all.
+    """
 
     id: int
     online: bool = True
@@ -38,6 +43,7 @@ class Cpu:
     siblings: tuple[int, ...] = ()
     domain: int | None = None
     idle: tuple[IdleState, ...] = ()
+    resume_latency: str | None = None
 
 
 @frozen
@@ -73,6 +79,10 @@ class FrequencyDomain:
     def managed(self) -> bool:
         """Whether the driver is one that this system manages and the range is known."""
         return self.driver in MANAGED_DRIVERS and self.hardware_min_khz is not None and self.hardware_max_khz is not None
+
+    def may_have(self, governor: str) -> bool:
+        """Whether it is worth asking for a governor: it is listed, or may be a module. Drivers that choose speeds themselves have two, both listed."""
+        return governor in self.governors or (governor in KERNEL_GOVERNORS and self.driver not in SCALING_POWERSAVE)
 
 
 @frozen
@@ -133,10 +143,14 @@ class Fabric:
 
 @frozen
 class CoreKind:
-    """What decides a CPU's targets beside its profile: its domain's capability and settings, its idle states."""
+    """What decides a CPU's targets beside its profile: its domain's capability and settings, its idle states.
+
+    limits_latency: whether the latency of its idle states can be limited as a whole.
+    """
 
     frequency: FrequencyDomain | None
     idle: tuple[IdleState, ...]
+    limits_latency: bool = False
 
 
 @frozen
@@ -183,7 +197,8 @@ class Machine:
                 continue
             domain = None if cpu.domain is None else self.domain_by_id.get(cpu.domain)
             shape = None if domain is None else _shape(domain)
-            _, cpus = found.setdefault((shape, cpu.idle), (CoreKind(domain, cpu.idle), set()))
+            limits = cpu.resume_latency is not None
+            _, cpus = found.setdefault((shape, cpu.idle, limits), (CoreKind(domain, cpu.idle, limits), set()))
             cpus.add(cpu.id)
         return tuple((kind, frozenset(cpus)) for kind, cpus in found.values())
 

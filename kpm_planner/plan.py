@@ -9,6 +9,7 @@ from datetime import datetime
 
 from attrs import evolve, field, frozen
 
+from kpm_planner.agent_settings import IdleStates
 from kpm_planner.allocation import Allocation, ContainerRef
 from kpm_planner.budget import CapState, Signals
 from kpm_planner.capacity import plan_capacity
@@ -107,7 +108,7 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
     config, problems = config_of(accepted, node)
     if problems:
         return _unmanaged(node, machine, problems)
-    profiles = _profiles(node, accepted, machine)
+    profiles = _profiles(node, accepted, machine, IdleStates.of(config.agent.idle_states if config else None))
     ownership = resolve_ownership(allocation, config.custom_devices if config else ())
     pools = assign_pools(node, accepted, profiles, allocation, ownership, machine)
     parts, domain_problems = _settle_domains(_cut(pools, machine), machine)
@@ -154,9 +155,9 @@ def _named(problems: Iterable[Problem], node: Node) -> tuple[Problem, ...]:
     return tuple(sorted(set(named)))
 
 
-def _profiles(node: Node, accepted: Accepted, machine: Machine) -> dict[str, ResolvedProfile]:
+def _profiles(node: Node, accepted: Accepted, machine: Machine, how: IdleStates) -> dict[str, ResolvedProfile]:
     """The profiles in force on the node, valid or not; a left-out selector selects all nodes."""
-    return {name: resolve_profile(profile, machine) for name, profile in accepted.profiles.items() if selects(profile.node_selector, node.labels) is not False}
+    return {name: resolve_profile(profile, machine, how) for name, profile in accepted.profiles.items() if selects(profile.node_selector, node.labels) is not False}
 
 
 def _cut(pools: Pools, machine: Machine) -> list[_Part]:
@@ -192,7 +193,7 @@ def _settle_domains(parts: list[_Part], machine: Machine) -> tuple[list[_Part], 
         reason = f"frequency domain {domain.id} (CPUs {format_cpulist(cpus)}), the highest of its CPUs' targets holds: {_named_values(combined)}"
         for cpu in cpus:
             before = parts[part_of[cpu]].resolved
-            target = evolve(combined, idle=before.target.idle)
+            target = evolve(combined, idle=before.target.idle, latency_us=before.target.latency_us)
             after = Resolved(target, (*before.because, reason)) if target != before.target else before
             moved.setdefault((part_of[cpu], after), set()).add(cpu)
     return _moved(parts, moved), problems

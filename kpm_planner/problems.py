@@ -56,6 +56,7 @@ class Code(StrEnum):
     IDLE_ALL_OFF = "idle-all-off"
     IDLE_BOTH = "idle-both"
     IDLE_LATENCY = "idle-latency"
+    IDLE_MECHANISM = "idle-mechanism"
     IDLE_NAME_UNKNOWN = "idle-name-unknown"
     IDLE_UNSUPPORTED = "idle-unsupported"
     NAME_IN_BOTH_GROUPS = "name-in-both-groups"
@@ -90,6 +91,7 @@ class Code(StrEnum):
     UNCORE_RANGE = "uncore-range"
     UNCORE_SUPERSEDED = "uncore-superseded"
     UNCORE_UNSUPPORTED = "uncore-unsupported"
+    WRITE_REFUSED = "write-refused"
 
 
 @frozen(order=True)
@@ -196,6 +198,10 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.IDLE_ALL_OFF: ("All idle states are off; the kernel uses the first one all the same.", "Leave at least one state on."),
     Code.IDLE_BOTH: ("Both names and maxLatencyUs are given.", "Give one of them."),
     Code.IDLE_LATENCY: ("maxLatencyUs is not a whole number from 0.", "Write microseconds."),
+    Code.IDLE_MECHANISM: (
+        "The agents may not set idle states in the way that the profile asks for; its C-states stay as they are.",
+        "Use maxLatencyUs under idleStates: byLatency, names under byName; the operator's --idle-states may allow less.",
+    ),
     Code.IDLE_NAME_UNKNOWN: ("No CPU of the node has an idle state of this name.", "Use a name that the message lists, or maxLatencyUs."),
     Code.IDLE_UNSUPPORTED: ("The node has no idle states to manage.", "Check `kpm discover`; frequencies still apply."),
     Code.NAME_IN_BOTH_GROUPS: ("The same name exists in both API groups.", "Delete one of the two."),
@@ -230,4 +236,5 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.UNCORE_RANGE: ("The uncore frequency lies outside the entry's range.", "Choose a value inside the range."),
     Code.UNCORE_SUPERSEDED: ("Two Uncore objects match one node; one holds.", "Keep one of them."),
     Code.UNCORE_UNSUPPORTED: ("The node has no uncore frequency control.", "Load intel_uncore_frequency, or unselect the node."),
+    Code.WRITE_REFUSED: ("The kernel, or what stands before it, refused a write; that file alone keeps what it held.", "See the message for errno and remedy."),
 }

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from attrs import evolve, frozen
 
+from kpm_planner.agent_settings import IdleStates
 from kpm_planner.intent import EPP_WORDS, CpuScalingPolicy, PowerProfile, PStates
 from kpm_planner.machine import SCALING_POWERSAVE, CoreKind, FrequencyDomain, IdleState, Machine
 from kpm_planner.problems import Code, Problem, error, has_errors, warning
@@ -16,13 +17,17 @@ MIN_FIELD, MAX_FIELD = "spec.pstates.min", "spec.pstates.max"
 
 @frozen
 class Target:
-    """What a CPU should be asked to do; None is baseline. Units: kHz. idle: wanted states by name, named ones only."""
+    """What a CPU should be asked to do; None is baseline. Units: kHz, µs.
+
+    idle: wanted states by name, named ones only. latency_us: the longest exit latency of its idle states, all states together.
+    """
 
     min_khz: int | None = None
     max_khz: int | None = None
     governor: str | None = None
     epp: str | None = None
     idle: tuple[tuple[str, bool], ...] = ()
+    latency_us: int | None = None
 
 
 BASELINE = Target()
@@ -152,18 +157,18 @@ def _period_faults(policy: CpuScalingPolicy, obj: str) -> Iterable[Problem]:
         yield error(Code.SCALING_POLICY, obj, "spec.cpuScalingPolicy.cooldownPeriod", f"{policy.cooldown_period!r} is not a duration of at least samplePeriod")
 
 
-def resolve_profile(profile: PowerProfile, machine: Machine) -> ResolvedProfile:
-    """A profile's targets on a machine, for each kind of core, with all its problems there."""
+def resolve_profile(profile: PowerProfile, machine: Machine, how: IdleStates = IdleStates.BY_NAME) -> ResolvedProfile:
+    """A profile's targets on a machine, for each kind of core, with all its problems there. how: idle states may be set so."""
     problems = list(validate_profile(profile))
     if not has_errors(tuple(problems)):
-        problems += _machine_faults(profile, machine)
+        problems += _machine_faults(profile, machine, how)
     if has_errors(tuple(problems)):
         return ResolvedProfile(profile, (), tuple(problems))
-    by_kind = tuple(_resolve_kind(profile, kind, problems) for kind, _ in machine.kinds)
+    by_kind = tuple(_resolve_kind(profile, kind, how, problems) for kind, _ in machine.kinds)
     return ResolvedProfile(profile, by_kind, tuple(dict.fromkeys(problems)))
 
 
-def _machine_faults(profile: PowerProfile, machine: Machine) -> Iterable[Problem]:
+def _machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) -> Iterable[Problem]:
     obj = reference(profile)
     asks_frequency = profile.pstates != PStates()
     managed = machine.managed_kinds
@@ -173,7 +178,7 @@ def _machine_faults(profile: PowerProfile, machine: Machine) -> Iterable[Problem
         yield warning(Code.FREQUENCY_UNSUPPORTED, obj, "spec.pstates", f"{what}; those CPUs keep their frequencies")
     yield from _range_faults(profile.pstates, managed, obj)
     yield from _governor_faults(profile, managed, obj)
-    yield from _idle_faults(profile, machine, obj)
+    yield from _idle_faults(profile, machine, how, obj)
 
 
 def _range_faults(pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: str) -> Iterable[Problem]:
@@ -210,29 +215,33 @@ def _governor_faults(profile: PowerProfile, domains: tuple[FrequencyDomain, ...]
     governor, field = profile.pstates.governor, "spec.pstates.governor"
     if governor is None or not domains:
         return
-    lacking = [domain for domain in domains if governor not in domain.governors]
-    if lacking and profile.cpu_scaling_policy is not None:
-        message = f"{governor!r} does not exist under {lacking[0].driver}; the speed is set by minimum and maximum instead"
+    unlisted = [domain for domain in domains if governor not in domain.governors]
+    if unlisted and profile.cpu_scaling_policy is not None:
+        message = f"{governor!r} is not listed under {unlisted[0].driver}; the speed is set by minimum and maximum instead"
         yield warning(Code.GOVERNOR_UNAVAILABLE, obj, field, message)
         return
+    lacking = [domain for domain in unlisted if not domain.may_have(governor)]
     if lacking:
         has = ", ".join(lacking[0].governors) or "none"
         if len(lacking) == len(domains):
             yield error(Code.GOVERNOR_UNAVAILABLE, obj, field, f"{governor!r} does not exist under {lacking[0].driver}, which has {has}")
             return
         yield warning(Code.GOVERNOR_UNAVAILABLE, obj, field, f"{governor!r} does not exist on all cores; those that have only {has} keep theirs")
-    static = sorted({str(domain.driver) for domain in domains if domain.driver not in SCALING_POWERSAVE and governor in domain.governors})
+    static = sorted({str(domain.driver) for domain in domains if domain.driver not in SCALING_POWERSAVE and domain.may_have(governor)})
     if governor == "powersave" and static:
         yield warning(Code.GOVERNOR_STATIC, obj, field, f"powersave pins the lowest frequency under {', '.join(static)}")
 
 
-def _idle_faults(profile: PowerProfile, machine: Machine, obj: str) -> Iterable[Problem]:
+def _idle_faults(profile: PowerProfile, machine: Machine, how: IdleStates, obj: str) -> Iterable[Problem]:
     cstates = profile.cstates
     if not cstates.names and cstates.max_latency_us is None:
         return
     if not machine.idle_names:
         yield warning(Code.IDLE_UNSUPPORTED, obj, "spec.cstates", "the node has no idle states; C-states stay as they are")
         return
+    hindrance = _idle_hindrance(profile, machine, how)
+    if hindrance:
+        yield warning(Code.IDLE_MECHANISM, obj, "spec.cstates.names" if cstates.names else "spec.cstates.maxLatencyUs", hindrance)
     for name in sorted(set(cstates.names or {}) - set(machine.idle_names)):
         message = f"{name!r} is no idle state of this node, which has {', '.join(machine.idle_names)}"
         yield error(Code.IDLE_NAME_UNKNOWN, obj, f"spec.cstates.names.{name}", message)
@@ -249,6 +258,17 @@ def _idle_target(profile: PowerProfile, states: tuple[IdleState, ...]) -> tuple[
     if limit is not None:
         return tuple((state.name, state.latency_us <= limit) for state in states)
     return tuple((state.name, names[state.name]) for state in states if state.name in names) if names else ()
+
+
+def _idle_hindrance(profile: PowerProfile, machine: Machine, how: IdleStates) -> str:
+    """Why a profile's C-states are left as they are though the machine has idle states; empty where they are not."""
+    if how is IdleStates.OFF:
+        return "agent.idleStates is off; C-states stay as they are"
+    if how is IdleStates.BY_LATENCY and profile.cstates.names:
+        return "agent.idleStates is byLatency, which knows no states by name; C-states stay as they are"
+    if how is IdleStates.BY_LATENCY and not all(kind.limits_latency for kind, _ in machine.kinds):
+        return "agent.idleStates is byLatency, and CPUs have no pm_qos_resume_latency_us; their C-states stay as they are"
+    return ""
 
 
 def _hardware(domain: FrequencyDomain) -> tuple[int, int]:
@@ -268,14 +288,17 @@ def _ends(pstates: PStates, domain: FrequencyDomain) -> tuple[int, int]:
     return (min(low, high) if pstates.min is None else low), high
 
 
-def _resolve_kind(profile: PowerProfile, kind: CoreKind, problems: list[Problem]) -> Resolved:
-    idle = _idle_target(profile, kind.idle)
+def _resolve_kind(profile: PowerProfile, kind: CoreKind, how: IdleStates, problems: list[Problem]) -> Resolved:
+    idle = _idle_target(profile, kind.idle) if how is IdleStates.BY_NAME else ()
+    latency = profile.cstates.max_latency_us if how is IdleStates.BY_LATENCY and kind.limits_latency and kind.idle else None
     field = "maxLatencyUs" if profile.cstates.max_latency_us is not None else "names"
     because = [f"{name} {'on' if on else 'off'}: spec.cstates.{field}" for name, on in idle]
-    target = Target(idle=idle)
+    if latency is not None:
+        because.append(f"idle states of at most {latency} µs: spec.cstates.maxLatencyUs, by latency")
+    target = Target(idle=idle, latency_us=latency)
     if kind.frequency is not None and kind.frequency.managed:
         target, reasons = _resolve_frequency(profile, kind.frequency, problems)
-        target, because = evolve(target, idle=idle), [*reasons, *because]
+        target, because = evolve(target, idle=idle, latency_us=latency), [*reasons, *because]
         if profile.cpu_scaling_policy is not None:
             because.append("speed between minimum and maximum follows telemetry: spec.cpuScalingPolicy")
     return Resolved(target, (f"profile {profile.meta.name}", *because))
@@ -288,7 +311,7 @@ def _resolve_frequency(profile: PowerProfile, domain: FrequencyDomain, problems:
     if low > high:
         message = f"minimum and maximum meet at {format_khz(max_khz)} on cores of {_range_text(domain)}"
         problems.append(warning(Code.FREQUENCY_COLLAPSED, obj, MIN_FIELD, message))
-    governor, governor_reason = _resolve_governor(pstates, domain)
+    governor, governor_reason = _resolve_governor(pstates, domain, scaled=profile.cpu_scaling_policy is not None)
     epp, epp_reason = _resolve_epp(pstates, governor, domain, obj, problems)
     because = [
         _frequency_reason("min", pstates.min, low, min_khz, domain),
@@ -308,9 +331,9 @@ def _frequency_reason(end: str, value: int | str | None, asked: int, khz: int, d
     return f"{end} {khz} kHz: spec.pstates.{end} {how}{clamp}"
 
 
-def _resolve_governor(pstates: PStates, domain: FrequencyDomain) -> tuple[str | None, str]:
+def _resolve_governor(pstates: PStates, domain: FrequencyDomain, *, scaled: bool) -> tuple[str | None, str]:
     if pstates.governor is not None:
-        if pstates.governor in domain.governors:
+        if pstates.governor in domain.governors or (domain.may_have(pstates.governor) and not scaled):
             return pstates.governor, f"governor {pstates.governor}: spec.pstates.governor"
         return None, f"governor baseline: {pstates.governor} does not exist here"
     if domain.driver in SCALING_POWERSAVE:

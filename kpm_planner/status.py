@@ -21,6 +21,7 @@ from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.pools import Pool
 from kpm_planner.problems import Problem, Severity
 from kpm_planner.profiles import frequency_khz
+from kpm_planner.refusals import refused
 from kpm_planner.state_types import (
     Condition,
     ContainerState,
@@ -58,7 +59,10 @@ _Entry = TypeVar("_Entry")
 
 @frozen
 class Pass:
-    """How the agent's last pass went. refused: why nothing could be written; drift: foreign values that were found."""
+    """How the agent's last pass went.
+
+    refused: why nothing could be written; forbidden: files that cannot be, each with the remedy; drift: foreign values that were found.
+    """
 
     outcomes: tuple[Outcome, ...] = ()
     drift: tuple[Write, ...] = ()
@@ -67,6 +71,7 @@ class Pass:
     answered: bool = True
     measure_only: bool = False
     owners: tuple[str, ...] = ()
+    forbidden: tuple[str, ...] = ()
 
 
 def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tuple[str, bool, str]], workload_of: Mapping[str, str]) -> PowerNodeStateStatus:
@@ -286,8 +291,11 @@ def _ready(last: Pass) -> Condition:
         return Condition("Ready", "True", "MeasureOnly", "nothing is written: agent.measureOnly is set")
     bad = [item for item in last.outcomes if item.status in (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)]
     if bad or not last.settled:
-        first = f": {bad[0].path} wanted {bad[0].wanted}, shows {bad[0].shows}" if bad else ""
+        failed = [item for item in bad if item.status is Status.FAILED]
+        first = f": {refused(failed[0])}" if failed else f": {bad[0].path} wanted {bad[0].wanted}, shows {bad[0].shows}" if bad else ""
         return Condition("Ready", "False", "NotSettled", cut(f"{len(bad)} files do not show what was written{first}"))
+    if last.forbidden:
+        return Condition("Ready", "False", "Forbidden", cut("; ".join(last.forbidden)))
     limited = sum(item.status is Status.LIMITED for item in last.outcomes)
     return Condition("Ready", "True", "Settled", f"{limited} files are rounded by the kernel or limited by another party" if limited else "")
 

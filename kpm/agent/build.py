@@ -23,6 +23,7 @@ from kpm.kube.kinds import AGENT_NAME, NODES, namespace_ends, power
 from kpm.logs import Log
 from kpm.loops import trouble_logger
 from kpm_applier.diff import Repair
+from kpm_planner.agent_settings import IdleStates
 
 if TYPE_CHECKING:
     from kpm.energy.meter import EnergyMeter, EnergySettings
@@ -50,6 +51,9 @@ class Settings:
     energy: "EnergySettings | None" = None
     cgroup: str = "/sys/fs/cgroup"
     estimate: bool = False
+    helper: str | None = None
+    pod_uid: str = ""
+    idle_states: IdleStates = IdleStates.BY_NAME
 
 
 def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
@@ -59,12 +63,12 @@ def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
     def changed() -> None:
         agent.wake.set()
 
-    tree = TreeOptions(settings.sysfs, settings.state_dir, settings.hsmp)
+    tree = TreeOptions(settings.sysfs, settings.state_dir, settings.hsmp, settings.helper)
     tuner = Tuner(lambda: make_applier(tree, Repair(settings.repair)), log, settings.measure_only)
     agent = Agent(
         node=settings.node,
         resync=settings.resync,
-        cluster=Cluster(api, settings.node, settings.group, settings.namespace, changed, trouble_logger(log)),
+        cluster=Cluster(api, settings.node, settings.group, settings.namespace, changed, trouble_logger(log), settings.idle_states),
         kubelet=Kubelet(Sockets(settings.kubelet_socket, settings.claim_socket)),
         tuner=tuner,
         reporter=Reporter(
@@ -72,14 +76,20 @@ def build_agent(settings: Settings, kubeconfig: str | None, log: Log) -> Agent:
             Recorder(api, AGENT_NAME, os.uname().nodename, settings.namespace, log, time.monotonic), log, time.monotonic,
         ),
         log=log,
-        scaler=ScalerProcess([*_PROGRAM, "scaler", "--sysfs", settings.sysfs, "--telemetry-dir", settings.telemetry_dir, "--log-level", settings.log_level], log),
+        scaler=ScalerProcess(_scaler(settings), log),
         caps=CapFollower(tuner, External(api, settings.namespace, log, changed)),
+        pod_uid=settings.pod_uid,
         energy=None if settings.energy is None else _energy(settings, settings.energy, log),
         wanted=lambda: still_wanted(
             lambda: _configs(api, settings), lambda: _labels(api, settings.node), lambda: not namespace_ends(api, settings.namespace)
         ),
     )  # fmt: skip
     return agent
+
+
+def _scaler(settings: Settings) -> list[str]:
+    words = [*_PROGRAM, "scaler", "--sysfs", settings.sysfs, "--telemetry-dir", settings.telemetry_dir, "--log-level", settings.log_level]
+    return [*words, "--helper", settings.helper] if settings.helper else words
 
 
 def _energy(settings: Settings, energy: "EnergySettings", log: Log) -> "EnergyMeter":

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
 from kpm.pods import structure_node, structure_pod
 from kpm.wire import WireError, read_object
+from kpm_planner.agent_settings import IdleStates
 from kpm_planner.intent import Intent, Node, Pod, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
 from kpm_planner.problems import Problem
 
@@ -35,10 +36,11 @@ class NodeView:
 
 @frozen
 class PodView:
-    """A pod, and what in it is known to change CPU settings as well."""
+    """A pod, and what in it is known to change CPU settings as well. ending: somebody has deleted it."""
 
     pod: Pod
     rival: str = ""
+    ending: bool = False
 
 
 @frozen
@@ -50,13 +52,14 @@ class Unreadable:
 
 @frozen
 class ClusterView:
-    """All of it at one moment. node: None where it does not exist any more."""
+    """All of it at one moment. node: None where it does not exist any more. ending: uids of pods that have been deleted and still run."""
 
     intent: Intent
     faults: tuple[Problem, ...]
     node: NodeView | None
     pods: tuple[Pod, ...]
     rivals: tuple[str, ...]
+    ending: frozenset[str] = frozenset()
 
     @property
     def config(self) -> PowerConfig | None:
@@ -80,7 +83,8 @@ def pod_view(document: Object, namespace: str = "") -> PodView | None:
         pod = structure_pod(document)
     except WireError:
         return None
-    return PodView(pod, _rival(document, pod, namespace) if pod.live else "")
+    ending = bool((document.get("metadata") or {}).get("deletionTimestamp"))
+    return PodView(pod, _rival(document, pod, namespace) if pod.live else "", ending)
 
 
 def _rival(document: Object, pod: Pod, namespace: str) -> str:
@@ -107,12 +111,17 @@ def object_view(document: Object, kind: str, group: str) -> Any:
 class Cluster:
     """The informers of one agent."""
 
-    def __init__(self, api: Api, node: str, group: str, namespace: str, changed: Callable[[], None], trouble: Callable[[str, ApiError], None]) -> None:
-        self.node_name = node
+    def __init__(
+        self, api: Api, node: str, group: str, namespace: str, changed: Callable[[], None], trouble: Callable[[str, ApiError], None],
+        idle_states: IdleStates = IdleStates.BY_NAME,
+    ) -> None:  # fmt: skip
+        """idle_states: the most that a PowerConfig may ask for."""
+        self.api, self.node_name, self.group = api, node, group
         self.nodes = Informer("nodes", ApiSource(api, NODES, {"fieldSelector": f"metadata.name={node}"}), changed, lambda obj: node_view(obj, group), trouble)
         self.pods = Informer("pods", ApiSource(api, PODS, {"fieldSelector": f"spec.nodeName={node}"}), changed, lambda obj: pod_view(obj, namespace), trouble)
+        mine = {"labelSelector": f"!{GENERATED}"}
         self.objects = {
-            plural: Informer(plural, ApiSource(api, power(group, plural, namespace), {"labelSelector": f"!{GENERATED}"}), changed, _reader(kind, group), trouble)
+            plural: Informer(plural, ApiSource(api, power(group, plural, namespace), mine), changed, _reader(kind, group, idle_states), trouble)
             for plural, kind in USER_KINDS.items()
         }
 
@@ -125,6 +134,16 @@ class Cluster:
     def unsynced(self) -> tuple[str, ...]:
         """Kinds that have not been listed yet; until then nothing is known of them."""
         return tuple(item.name for item in self.informers if not item.synced)
+
+    def own_node(self) -> NodeView | None:
+        """The node as the informer has it; asked for where it was never listed, as at the end of an agent that had only begun."""
+        if self.nodes.synced:
+            found: NodeView | None = self.nodes.get(self.node_name)
+            return found
+        try:
+            return node_view(self.api.get(NODES, self.node_name), self.group)
+        except ApiError:
+            return None
 
     def view(self) -> ClusterView:
         """All that is known now."""
@@ -139,8 +158,18 @@ class Cluster:
             self.nodes.get(self.node_name),
             tuple(item.pod for item in pods),
             tuple(sorted({item.rival for item in pods if item.rival})),
+            frozenset(item.pod.meta.uid for item in pods if item.ending),
         )
 
 
-def _reader(kind: str, group: str) -> Callable[[Object], Any]:
-    return lambda document: object_view(document, kind, group)
+def _reader(kind: str, group: str, idle_states: IdleStates) -> Callable[[Object], Any]:
+    if kind != "PowerConfig":
+        return lambda document: object_view(document, kind, group)
+    return lambda document: _limited(object_view(document, kind, group), idle_states)
+
+
+def _limited(config: Any, most: IdleStates) -> Any:
+    """A PowerConfig that asks for no more than the operator allows."""
+    if not isinstance(config, PowerConfig) or most is IdleStates.BY_NAME:
+        return config
+    return evolve(config, agent=evolve(config.agent, idle_states=IdleStates.of(config.agent.idle_states).within(most).value))

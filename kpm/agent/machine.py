@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from attrs import define, evolve
 
-from kpm.agent.selftest import refusal
+from kpm.agent.selftest import refusals
 from kpm.logs import Log
 from kpm_applier.discover import HostError
 from kpm_applier.meter import PowerMeter
@@ -19,15 +19,19 @@ from kpm_planner.status import Pass
 
 @define
 class Tuner:
-    """One machine. refused: why nothing can be written now, or nothing; forbidden: a file that may not even be opened for writing."""
+    """One machine. refused: why nothing can be written now, or nothing; forbidden: files that cannot be, with the remedy.
+
+    names_states: idle states are set one by one, which needs a capability.
+    """
 
     make: Callable[[], Applier]
     log: Log
     measure_only: bool = False
+    names_states: bool = True
     applier: Applier | None = None
     last: Pass = Pass()
     refused: str = ""
-    forbidden: str = ""
+    forbidden: tuple[str, ...] = ()
     writes: int = 0
     _counted: int = 0
     _meter: PowerMeter | None = None
@@ -46,9 +50,9 @@ class Tuner:
             self._refuse(str(failure))
             return False
         self.applier, self.refused, self._counted = applier, "", 0
-        self.forbidden = "" if self.measure_only else refusal(applier)
-        if self.forbidden:
-            self.log.warning("self-test", refused=self.forbidden)
+        self.forbidden = () if self.measure_only else refusals(applier, names_states=self.names_states)
+        for line in self.forbidden:
+            self.log.warning("self-test", refused=line)
         return True
 
     def new_drift(self) -> int:
@@ -105,9 +109,9 @@ class Tuner:
         self.refused = ""
         self._note(report)
         if report.writes or report.outcomes or report.drift or not self.last.settled:
-            self.last = Pass(report.outcomes, report.drift, report.settled, self.forbidden, measure_only=self.measure_only)
+            self.last = Pass(report.outcomes, report.drift, report.settled, measure_only=self.measure_only, forbidden=self.forbidden)
         else:
-            self.last = evolve(self.last, drift=(), refused=self.forbidden, measure_only=self.measure_only)
+            self.last = evolve(self.last, drift=(), refused="", measure_only=self.measure_only, forbidden=self.forbidden)
         return plan, self.last
 
     def restore(self) -> bool:

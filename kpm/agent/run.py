@@ -25,12 +25,14 @@ from kpm.logs import Log
 from kpm.loops import Listing
 from kpm.scaler.telemetry import Status
 from kpm.views import features
+from kpm_planner.agent_settings import IdleStates
 from kpm_planner.allocation import Allocation
 from kpm_planner.budget import Signals
 from kpm_planner.caps import holding_cap
 from kpm_planner.intent import Meta, Node
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from kpm_planner.refusals import refusal_problems
 from kpm_planner.selection import Accepted, accept, selects_map
 from kpm_planner.state_types import Condition, PowerNodeStateStatus
 from kpm_planner.status import Pass, cut, node_state, power_node
@@ -70,7 +72,10 @@ class _Planned:
 
 @define(eq=False)
 class Agent:
-    """One node's agent. resync: seconds. wanted: asks the API server whether the agent is still wanted, None where it does not say."""
+    """One node's agent. resync: seconds. wanted: asks the API server whether the agent is still wanted, None where it does not say.
+
+    pod_uid: of the pod that this process is, where it is one.
+    """
 
     node: str
     resync: float
@@ -83,6 +88,7 @@ class Agent:
     caps: CapFollower
     wanted: Callable[[], bool | None]
     energy: "EnergyMeter | None" = None
+    pod_uid: str = ""
     registry: CollectorRegistry = field(factory=CollectorRegistry)
     wake: threading.Event = field(factory=threading.Event)
     listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
@@ -145,6 +151,11 @@ class Agent:
         self.last_tick = time.monotonic()
         if not self.listing.done(self.cluster.unsynced):
             return
+        view = self.cluster.view()
+        if self.pod_uid and self.pod_uid in view.ending:  # a SIGTERM that came before this process could take one is lost
+            self.stop()
+            return
+        self.tuner.names_states = IdleStates.of(view.config.agent.idle_states if view.config else None) is IdleStates.BY_NAME
         if not self.tuner.ready():
             self._say_refused()
             return
@@ -154,7 +165,6 @@ class Agent:
             self.tuner.look_anew()
             if not self.tuner.ready():
                 return
-        view = self.cluster.view()
         if view.node is None:
             self._planned = _Planned()
             return  # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
@@ -243,6 +253,8 @@ class Agent:
         shown = self.tuner.shown()
         workloads = {item.profile.meta.name: workload_name(item.profile.meta.name, self.node) for item in plan.profiles if item.valid and not item.profile.shared}
         supported = [(str(item["name"]), bool(item["supported"]), str(item["reason"])) for item in features(shown)]
+        refusals = refusal_problems(plan, shown, went.outcomes)
+        plan = evolve(plan, problems=tuple(sorted({*plan.problems, *refusals}))) if refusals else plan
         state = node_state(plan, shown, went, supported, workloads)
         state = evolve(state, conditions=tuple(sorted((*state.conditions, *measured), key=lambda item: item.type)))
         self.reporter.state(state)
@@ -255,6 +267,10 @@ class Agent:
         self.reporter.problems(plan.problems, pods)
         if went.refused:
             self.reporter.event("Refused", went.refused)
+        for line in went.forbidden:
+            self.reporter.event("Forbidden", line)
+        for problem in refusals:
+            self.reporter.event("WriteRefused", f"{problem.object}: {problem.message}")
         for write in went.drift[:3]:
             by = f", perhaps by {' or '.join(went.owners)}" if went.owners else ""
             self.reporter.event("ForeignValue", f"{write.path}: wanted {write.value}, somebody else wrote {write.old}{by}")
@@ -291,13 +307,13 @@ class Agent:
 
     def _released(self, *, restored: bool) -> None:
         """Say that the node is as it was, and take back what was made for it."""
-        view = self.cluster.view()
+        node = self.cluster.own_node()
         reason = ("Released", "everything is as it was") if restored else ("NotRestored", "some files could not be put back, see the log")
         conditions = (Condition("Ready", "False", reason[0], reason[1]), Condition("Released", "True" if restored else "False", reason[0], reason[1]))
         for _ in range(_LAST_TRIES):  # the operator waits for this word
             self.reporter.hurry()
-            if view.node is not None:
-                self.reporter.resources(view.node, {})
+            if node is not None:
+                self.reporter.resources(node, {})
             if self.reporter.state(PowerNodeStateStatus(conditions=conditions)) or self.reporter.gone:
                 return  # said, or the node is gone and its objects with it: there is nobody to tell
             time.sleep(_LAST_PAUSE)

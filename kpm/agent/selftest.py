@@ -1,27 +1,38 @@
-"""Whether the files that the agent is to write can be written at all: tried once, by opening them."""
+"""Whether the files that the agent is to write can be written: tried once at its start, by writing what they hold.
 
-import errno
+Opening proves nothing: `cpuidle/stateN/disable` opens for everybody and then asks for CAP_SYS_ADMIN. One file of each kind
+is written, of those whose writing anew changes nothing; a limit of frequency is none, since what it shows may be somebody
+else's limit, which would become our request (kernel-facts K1). Its governor lies in the same folder.
+"""
 
+from kpm_applier import attributes as table
 from kpm_applier.attributes import HSMP_ROOT
 from kpm_applier.session import Applier
 from kpm_applier.sysfs import SysfsHost
+from kpm_planner.refusals import remedy
 
-_REMEDY = {
-    errno.EROFS: "mount the host's folder of it read-write, as the operator's DaemonSet does",
-    errno.EACCES: "run as root; on SELinux or AppArmor nodes use the privileged overlay of deploy/",
-    errno.EPERM: "run as root; on SELinux or AppArmor nodes use the privileged overlay of deploy/",
-}
+_TRIED = frozenset({table.BOOST, table.NO_TURBO, table.GOVERNOR, table.IDLE_DISABLE, table.RESUME_LATENCY, table.UNCORE_MIN})
 
 
-def refusal(applier: Applier) -> str:
-    """The first file that cannot be opened for writing, with the remedy; empty where all can be."""
-    if applier.discovery is None or not isinstance(applier.host, SysfsHost):
-        return ""
-    for group in applier.discovery.groups:
-        for path in group.paths:
-            number = applier.host.refuses_writing(path)
-            if number and path.startswith(f"{HSMP_ROOT}/"):
-                return f"{path}: {errno.errorcode.get(number, number)}: use the hsmp overlay of deploy/"
-            if number in _REMEDY:
-                return f"{path}: {errno.errorcode[number]}: {_REMEDY[number]}"
-    return ""
+def refusals(applier: Applier, *, names_states: bool = True) -> tuple[str, ...]:
+    """A line for each kind of file that cannot be written, with errno and remedy; none where all can be. names_states: idle states are set one by one."""
+    host = applier.host
+    if applier.discovery is None or not isinstance(host, SysfsHost):
+        return ()
+    shown = applier.discovery.observed.values
+    firsts = {item.attribute: (str(group.kind), item.path) for group in reversed(applier.discovery.groups) for item in reversed(group.files) if item.path in shown}
+    if not names_states:
+        firsts.pop(table.IDLE_DISABLE, None)
+    tried = ((kind, path, _refusal(host, path, shown[path], rewritten=attribute in _TRIED)) for attribute, (kind, path) in firsts.items())
+    return tuple(sorted({f"{path}: {remedy(kind, number)}" for kind, path, number in tried if number}))
+
+
+def _refusal(host: SysfsHost, path: str, text: str, *, rewritten: bool) -> int:
+    """The errno of writing a file anew, 0 for none. A copy of a tree is only opened, and so is a mailbox."""
+    if not rewritten or not host.live or path.startswith(f"{HSMP_ROOT}/"):
+        return host.refuses_writing(path)
+    try:
+        host.write(path, f"{text}\n".encode())
+    except OSError as failure:
+        return failure.errno or 0
+    return 0

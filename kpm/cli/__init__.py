@@ -25,6 +25,7 @@ _VERBS = {
     "energy": ("energy", "Joules of pods now, of a measured run, of a profile; what a change saved."),
     "agent": ("shells", "Run the node agent."),
     "operator": ("shells", "Run the operator."),
+    "helper": ("shells", "Write sysfs for an agent without privilege; its pod runs it."),
     "scaler": ("shells", "Set frequencies by the telemetry of DPDK pods; the agent runs it."),
     "powercap": ("powercap", "Cap this node's power by the earlier capping tool's environment."),
     "crds": ("resources", "Print the custom resource definitions."),

@@ -26,6 +26,12 @@ def sysfs_option(function: _Function) -> _Function:
     return click.option("--sysfs", default="/sys", metavar="ROOT", show_default=True, help="The tree that /sys is; a copy or a dump works too.")(function)
 
 
+def helper_option(function: _Function) -> _Function:
+    """--helper SOCKET"""
+    text = "Socket of a `kpm helper` that writes the tree; left out, this process writes it."
+    return click.option("--helper", metavar="SOCKET", help=text)(function)
+
+
 def hsmp_option(function: _Function) -> _Function:
     """--hsmp DEVICE"""
     text = "Mailbox of an AMD machine's firmware; by default /dev/hsmp where the tree is the running kernel's."

@@ -25,9 +25,9 @@ def powercap(tree: TreeOptions, kubeconfig: str | None, no_annotations: bool, on
     from datetime import UTC, datetime
 
     from kpm.applying import open_applier
+    from kpm.ending import on_signals
     from kpm.kube.api import connect
     from kpm.logs import make_log
-    from kpm.loops import on_signals
     from kpm.powercap.run import Capper, annotator
     from kpm.powercap.settings import read_environment
     from kpm.powercap.sources import sources_of

@@ -2,11 +2,17 @@
 
 import click
 
+from kpm.asked import HELPER_SOCKET
 from kpm.cli.energy_options import EnergyOptions, energy_options
-from kpm.cli.options import hsmp_option, state_option, sysfs_option, telemetry_option
+from kpm.cli.options import helper_option, hsmp_option, state_option, sysfs_option, telemetry_option
 from kpm.errors import InputError
 from kpm.wire import GROUPS
+from kpm_planner.agent_settings import IdleStates
 
+idle_option = click.option(
+    "--idle-states", envvar="AGENT_IDLE_STATES", type=click.Choice([item.value for item in IdleStates]), default=IdleStates.BY_NAME.value, show_default=True,
+    help="The most that agent.idleStates of a PowerConfig may ask for.",
+)  # fmt: skip
 _SECONDS = {"s": 1.0, "m": 60.0}
 
 
@@ -24,6 +30,7 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
 @click.option("--namespace", envvar="KPM_NAMESPACE", help="Namespace of the objects; by default the group's own.")
 @click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
 @sysfs_option
+@helper_option
 @hsmp_option
 @state_option
 @click.option(
@@ -33,23 +40,27 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
 @telemetry_option
 @click.option("--resync", callback=_seconds, default="60s", show_default=True, help="How often to look without being told to.")
 @click.option("--repair", type=click.Choice(["write", "report"]), default="write", show_default=True, help="What is done about values that somebody else wrote.")
+@idle_option
 @click.option("--measure-only", is_flag=True, help="Plan and report, but write nothing.")
 @energy_options
 @click.option("--port", type=click.IntRange(0, 65535), default=10258, show_default=True, help="Port of /metrics, /healthz and /readyz.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
 def agent(
-    node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, hsmp: str | None, state_dir: str, kubelet_socket: str, claim_socket: str | None,
-    telemetry_dir: str, resync: float, repair: str, measure_only: bool, port: int, log_level: str, energy: EnergyOptions,
+    node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, helper: str | None, hsmp: str | None, state_dir: str, kubelet_socket: str,
+    claim_socket: str | None,
+    telemetry_dir: str, resync: float, repair: str, measure_only: bool, idle_states: str, port: int, log_level: str, energy: EnergyOptions,
 ) -> None:  # fmt: skip
     """Tune this node by the objects of the cluster, until told to stop.
 
     \b
     kpm agent --node $(hostname) --kubeconfig ~/.kube/config
     """
+    import os
+
     from kpm.agent.build import Settings, build_agent
     from kpm.agent.hotplug import listen
+    from kpm.ending import on_signals
     from kpm.logs import make_log
-    from kpm.loops import on_signals
     from kpm.serving import serve
     from kpm_planner.intent import SYSTEM_NAMESPACE
 
@@ -71,6 +82,9 @@ def agent(
         energy.settings(state_dir),
         energy.cgroup,
         energy.estimate,
+        helper,
+        os.environ.get("POD_UID", ""),
+        IdleStates(idle_states),
     )
     made = build_agent(settings, kubeconfig, log)
     on_signals(made.stop)
@@ -85,9 +99,24 @@ def agent(
 
 @click.command()
 @sysfs_option
+@click.option("--socket", default=HELPER_SOCKET, show_default=True, help="Where to listen.")
+def helper(sysfs: str, socket: str) -> None:
+    """Write what an agent asks for, of the files that are managed, until told to stop.
+
+    \b
+    kpm helper --sysfs /sys --socket /run/kpm/helper.sock
+    """
+    from kpm.helper.run import run
+
+    run(sysfs, socket)
+
+
+@click.command()
+@sysfs_option
+@helper_option
 @telemetry_option
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
-def scaler(sysfs: str, telemetry_dir: str, log_level: str) -> None:
+def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -> None:
     """Scale the domains that standard input names, a JSON line each time they change, until it ends.
 
     \b
@@ -96,32 +125,33 @@ def scaler(sysfs: str, telemetry_dir: str, log_level: str) -> None:
     import os
     import sys
 
+    from kpm.applying import open_tree
+    from kpm.ending import on_signals
     from kpm.logs import make_log
-    from kpm.loops import on_signals
     from kpm.scaler.loop import Scaler, monotonic_us
     from kpm.scaler.peers import Peers
     from kpm.scaler.run import IN_FORCE, news_line, say
     from kpm.scaler.run import serve as scale
     from kpm_applier.speed import SpeedWriter
-    from kpm_applier.sysfs import SysfsHost
 
     log = make_log("scaler", log_level)
     os.set_blocking(sys.stdout.fileno(), False)
     peers = Peers(telemetry_dir, log, monotonic_us, lambda news: say(news_line(news)))
     on_signals(lambda *_: sys.exit(0))
-    scale(Scaler(peers, SpeedWriter(SysfsHost(sysfs)), log), sys.stdin.fileno(), lambda: say(IN_FORCE), log)
+    scale(Scaler(peers, SpeedWriter(open_tree(sysfs, helper)), log), sys.stdin.fileno(), lambda: say(IN_FORCE), log)
 
 
 @click.command()
 @click.option("--image", envvar="AGENT_IMAGE", required=True, help="Container image of the agents, where the PowerConfig names none.")
-@click.option("--privileged", is_flag=True, envvar="AGENT_PRIVILEGED", help="Run the agents privileged, on nodes whose security modules refuse less.")
+@click.option("--privileged", is_flag=True, envvar="AGENT_PRIVILEGED", help="Run the helpers of the agents privileged, on nodes whose security modules refuse less.")
+@idle_option
 @click.option("--hsmp", is_flag=True, envvar="AGENT_HSMP", help="Give the agents /dev/hsmp of AMD machines; they are privileged then.")
 @click.option("--group", type=click.Choice(GROUPS), default=GROUPS[0], show_default=True, envvar="KPM_GROUP", help="API group of the kinds.")
 @click.option("--namespace", envvar="KPM_NAMESPACE", help="Namespace of the objects; by default the group's own.")
 @click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="Port of /metrics, /healthz and /readyz.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
-def operator(image: str, privileged: bool, hsmp: bool, group: str, namespace: str | None, kubeconfig: str | None, port: int, log_level: str) -> None:
+def operator(image: str, privileged: bool, idle_states: str, hsmp: bool, group: str, namespace: str | None, kubeconfig: str | None, port: int, log_level: str) -> None:
     """Deploy the agents by the PowerConfig, make the objects of each node, and roll up what the agents report.
 
     \b
@@ -132,9 +162,9 @@ def operator(image: str, privileged: bool, hsmp: bool, group: str, namespace: st
 
     from prometheus_client import CollectorRegistry
 
+    from kpm.ending import on_signals
     from kpm.kube.api import connect
     from kpm.logs import make_log
-    from kpm.loops import on_signals
     from kpm.operator.daemonset import Image
     from kpm.operator.run import Place, build_operator
     from kpm.serving import serve
@@ -142,7 +172,7 @@ def operator(image: str, privileged: bool, hsmp: bool, group: str, namespace: st
 
     log = make_log("operator", log_level)
     place = Place(group, namespace or SYSTEM_NAMESPACE[group])
-    made = build_operator(connect(kubeconfig), place, Image(image, privileged or hsmp, hsmp), f"{os.uname().nodename}_{uuid.uuid4()}", log)
+    made = build_operator(connect(kubeconfig), place, Image(image, privileged, hsmp, IdleStates(idle_states)), f"{os.uname().nodename}_{uuid.uuid4()}", log)
     on_signals(made.stop)
     try:
         used = serve(port, CollectorRegistry(), made.healthy, made.ready)

@@ -1,20 +1,20 @@
-"""HTTP to the API server: the only module that uses the kubernetes package, and only its configuration and raw calls.
+"""HTTP to the API server: verbs on objects, which are plain mappings.
 
-Objects are plain mappings. Retries belong to whoever calls: a request is made once.
+Retries belong to whoever calls: a request is made once, and once more with a token that is read anew where the server
+takes the old one no longer.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import urllib3
 from attrs import frozen
-from kubernetes.client import ApiClient, ApiException, Configuration
-from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
+from kpm import __version__
 from kpm.errors import InputError, one_line
+from kpm.kube.access import Access, access
 
 Object = Mapping[str, Any]
 
@@ -23,6 +23,8 @@ _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
 SILENT = "Silent"
 _LONGEST_LINE = 8 << 20
 _MESSAGE = 300
+_UNAUTHORIZED = 401
+_AGENT = f"kpm/{__version__}"
 JSON, MERGE_PATCH, JSON_PATCH, APPLY_PATCH = "application/json", "application/merge-patch+json", "application/json-patch+json", "application/apply-patch+yaml"
 
 
@@ -62,10 +64,12 @@ class Resource:
 class Api:
     """A connection to one API server."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        configuration.retries = False
-        configuration.keep_alive = True  # the kernel notices a peer that is gone
-        self._client = ApiClient(configuration)
+    def __init__(self, server: Access) -> None:
+        self._server = server
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._server.pool.clear()
 
     def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
         """One object. Errors: ApiError."""
@@ -142,13 +146,23 @@ class Api:
         return content
 
     def _open(self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str | None, read: float) -> Any:
-        headers = {"Accept": "application/json", **({"Content-Type": content_type} if content_type else {})}
-        parts = self._client.param_serialize(method, path, query_params=list(query.items()), header_params=headers, body=body, auth_settings=["BearerToken"])
+        url = f"{self._server.url}{path}" + (f"?{urlencode(query, quote_via=quote, safe='')}" if query else "")
+        data = None if content_type is None else json.dumps(body).encode()
+        headers = {"Accept": "application/json", "User-Agent": _AGENT, **({"Content-Type": content_type} if content_type else {})}
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=read)
+
+        def ask(who: Mapping[str, str]) -> Any:
+            return self._server.pool.request(method, url, body=data, headers={**headers, **who}, timeout=timeout, retries=False, redirect=False, preload_content=False)
+
         try:
-            answer = self._client.call_api(*parts, _request_timeout=(_CONNECT_SECONDS, read))
-        except (urllib3.exceptions.HTTPError, OSError, ApiException) as failure:
+            who = self._server.headers(False)
+            answer = ask(who)
+            if answer.status == _UNAUTHORIZED and (anew := self._server.headers(True)) != who:
+                answer.drain_conn()
+                answer = ask(anew)
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, InputError) as failure:  # a bad header or address is a ValueError
             raise ApiError(0, type(failure).__name__, str(failure)) from failure
-        return answer.response
+        return answer
 
 
 def _shut(response: Any) -> None:
@@ -184,12 +198,4 @@ def _refusal(status: int, data: bytes, headers: Mapping[str, str]) -> ApiError:
 
 def connect(kubeconfig: str | None = None) -> Api:
     """The API server of the pod that this runs in, else of a kubeconfig file. Errors: InputError."""
-    configuration = Configuration()
-    try:
-        if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            load_kube_config(config_file=kubeconfig, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError, TypeError, KeyError) as failure:
-        raise InputError(f"--kubeconfig {kubeconfig or os.environ.get('KUBECONFIG', '~/.kube/config')}: {one_line(failure)}") from None
-    return Api(configuration)
+    return Api(access(kubeconfig))

@@ -1,37 +1,42 @@
-"""The agents' DaemonSet, out of a PowerConfig: least privilege, nothing mounted at or below /sys (design §6)."""
+"""The agents' DaemonSet, out of a PowerConfig: two containers, so that privilege is not where the network is.
+
+The agent plans, reports and has no capability; the helper, a native sidecar that starts before it and ends after it,
+writes what the agent asks for (kpm/helper). What each sees of the host is a table of its own (mounts.py).
+"""
 
 import hashlib
 import json
-import re
 from typing import Any
 
 from attrs import frozen
 
-from kpm.crds import CLAIM_SOCKET
+from kpm.asked import HELPER_SOCKET
 from kpm.kube.kinds import AGENT_NAME, GENERATED, PART_OF
-from kpm_planner.agent_settings import AgentSettings, MetricSettings, Toleration
+from kpm.operator.mounts import AGENT, HELPER, STATE, Mount, claim_socket, mounts, volumes
+from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
 from kpm_planner.intent import PowerConfig
 
 HASH = "power.kpm.dev/spec-hash"
 ACCOUNT = "power-manager-node-agent"
 _PORT = 10258
-_STATE = "/var/lib/kpm"
-#: Where pods put their telemetry sockets: examples/example-dpdk-testapp.yaml.
-_TELEMETRY = "/var/lib/power-node-agent/pods"
-_CPU = "/sys/devices/system/cpu"
-#: What PowerConfig.spec.agent.powerCaps mounts.
-_CAPS = {"rapl": ("powercap", "/sys/devices/virtual/powercap"), "amd": ("platform", "/sys/devices/platform")}
-_MAILBOX = "/dev/hsmp"
-_HOST_PATHS = {_STATE: "DirectoryOrCreate", _TELEMETRY: "DirectoryOrCreate", _MAILBOX: "CharDevice"}
+#: Seconds for a start on the slowest of machines, before liveness begins to count.
+_STARTS_WITHIN = 180
+#: Measured (docs/bench.md), with room for large nodes.
+_AGENT_MEMORY, _HELPER_MEMORY = ("72Mi", "160Mi"), ("12Mi", "32Mi")
 
 
 @frozen
 class Image:
-    """What the agents run where the PowerConfig names nothing else. hsmp: with the mailbox of AMD machines, which only a privileged pod may open."""
+    """What the agents run where the PowerConfig names nothing else, and the most that it may ask for.
+
+    privileged: the helper's container is, where AppArmor or SELinux refuse less. hsmp: the agent has the mailbox of AMD machines,
+    which only a privileged container may open. idle_states: how idle states may be set at most.
+    """
 
     name: str
     privileged: bool = False
     hsmp: bool = False
+    idle_states: IdleStates = IdleStates.BY_NAME
 
 
 def daemon_set(config: PowerConfig, namespace: str, image: Image) -> dict[str, Any]:
@@ -54,42 +59,69 @@ def daemon_set(config: PowerConfig, namespace: str, image: Image) -> dict[str, A
 
 
 def _pod(config: PowerConfig, settings: AgentSettings, image: Image) -> dict[str, Any]:
-    port = settings.metrics_port or _PORT
+    found = mounts(settings, mailbox=image.hsmp)
     return {
         "serviceAccountName": ACCOUNT,
+        "automountServiceAccountToken": False,
         "priorityClassName": "system-node-critical",
         "nodeSelector": {**(config.power_node_selector or {}), "kubernetes.io/os": "linux"},
         "tolerations": [_toleration(item) for item in settings.tolerations],
         "hostUsers": True,
         "terminationGracePeriodSeconds": 60,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, **({} if image.privileged else {"seLinuxOptions": {"type": "container_device_plugin_t"}})},
-        "containers": [
-            {
-                "name": "agent",
-                "image": settings.image or image.name,
-                "imagePullPolicy": settings.image_pull_policy or "IfNotPresent",
-                "args": _arguments(settings, port),
-                "env": [
-                    {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
-                    {"name": "KPM_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
-                    {"name": "KPM_GROUP", "value": config.group},
-                ],
-                "ports": [{"name": "metrics", "containerPort": port}],
-                "livenessProbe": _probe("/healthz", port, 20),
-                "readinessProbe": _probe("/readyz", port, 5),
-                "resources": {"requests": {"cpu": "10m", "memory": "80Mi"}, "limits": {"memory": "160Mi"}},
-                "securityContext": _security(image),
-                "volumeMounts": [{"name": name, "mountPath": target, "readOnly": read_only} for name, _, target, read_only in _mounts(settings, image)],
-            }
-        ],
-        "volumes": [
-            {"name": name, "hostPath": {"path": source, "type": _HOST_PATHS.get(source, "Directory")}} for name, source, _, _ in _mounts(settings, image)
-        ],
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "seLinuxOptions": {"type": "spc_t" if image.privileged else "container_device_plugin_t"}},
+        "initContainers": [_helper(settings, image, found)],
+        "containers": [_agent(config, settings, image, found)],
+        "volumes": volumes(found),
     }  # fmt: skip
 
 
-def _arguments(settings: AgentSettings, port: int) -> list[str]:
-    words = ["agent", "--sysfs", "/host/sys", "--state-dir", _STATE, "--port", str(port)]
+def _agent(config: PowerConfig, settings: AgentSettings, image: Image, found: tuple[Mount, ...]) -> dict[str, Any]:
+    port = settings.metrics_port or _PORT
+    return {
+        **_container(AGENT, settings, image, found, _AGENT_MEMORY),
+        "args": _arguments(settings, image, port),
+        "env": [
+            {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+            {"name": "KPM_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "KPM_GROUP", "value": config.group},
+        ],
+        "ports": [{"name": "metrics", "containerPort": port}],
+        "startupProbe": {**_probe("/healthz", port, 1), "failureThreshold": _STARTS_WITHIN},
+        "livenessProbe": _probe("/healthz", port, 20),
+        "readinessProbe": _probe("/readyz", port, 5),
+        "securityContext": _security(privileged=image.hsmp),
+    }
+
+
+def _helper(settings: AgentSettings, image: Image, found: tuple[Mount, ...]) -> dict[str, Any]:
+    names_states = idle_states(settings, image) is IdleStates.BY_NAME
+    return {
+        **_container(HELPER, settings, image, found, _HELPER_MEMORY),
+        "restartPolicy": "Always",  # what makes it a native sidecar
+        "args": ["helper", "--sysfs", "/host/sys", "--socket", HELPER_SOCKET],
+        "securityContext": _security(privileged=image.privileged, add=["SYS_ADMIN"] if names_states else []),
+    }
+
+
+def _container(name: str, settings: AgentSettings, image: Image, found: tuple[Mount, ...], memory: tuple[str, str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": settings.image or image.name,
+        "imagePullPolicy": settings.image_pull_policy or "IfNotPresent",
+        "resources": {"requests": {"cpu": "5m", "memory": memory[0]}, "limits": {"memory": memory[1]}},
+        "volumeMounts": [mount.view() for mount in found if mount.container == name],
+    }
+
+
+def idle_states(settings: AgentSettings, image: Image) -> IdleStates:
+    """How the agents set idle states: as the PowerConfig asks, within what the operator allows."""
+    return IdleStates.of(settings.idle_states).within(image.idle_states)
+
+
+def _arguments(settings: AgentSettings, image: Image, port: int) -> list[str]:
+    words = ["agent", "--sysfs", "/host/sys", "--helper", HELPER_SOCKET, "--state-dir", STATE, "--port", str(port)]
+    words += ["--idle-states", image.idle_states] if image.idle_states is not IdleStates.BY_NAME else []
     words += ["--resync", settings.resync_period] if settings.resync_period else []
     words += ["--repair", settings.repair] if settings.repair else []
     words += ["--log-level", settings.log_level] if settings.log_level else []
@@ -99,7 +131,7 @@ def _arguments(settings: AgentSettings, port: int) -> list[str]:
 
 
 def _energy_arguments(metrics: MetricSettings) -> list[str]:
-    words = ["--energy", "--proc", "/host/proc", "--cgroup", "/host/sys/fs/cgroup"]
+    words = ["--energy", "--cgroup", "/host/sys/fs/cgroup", *(["--proc", "/host/proc"] if "process" in metrics.levels else [])]
     words += [word for level in metrics.levels for word in ("--energy-level", level)]
     words += [word for name in metrics.names for word in ("--energy-name", name)]
     words += ["--energy-idle", metrics.idle] if metrics.idle else []
@@ -108,33 +140,11 @@ def _energy_arguments(metrics: MetricSettings) -> list[str]:
     return [*words, "--energy-estimate"] if metrics.estimate else words
 
 
-def claim_socket(settings: AgentSettings) -> str:
-    """The second PodResources socket, where it lies in a folder of one driver; any other path would open more of the host."""
-    path = settings.claim_socket or ""
-    return path if re.fullmatch(CLAIM_SOCKET, path) and "/.." not in path else ""
-
-
-def _mounts(settings: AgentSettings, image: Image) -> list[tuple[str, str, str, bool]]:
-    """Name, folder of the host, place in the container, whether it is read-only."""
-    found = [("sys", "/sys", "/host/sys", True), ("proc", "/proc", "/host/proc", True)] if settings.metrics else []
-    found += [
-        ("cpu", _CPU, f"/host{_CPU}", False),
-        ("state", _STATE, _STATE, False),
-        ("telemetry", _TELEMETRY, _TELEMETRY, True),
-        ("pod-resources", "/var/lib/kubelet/pod-resources", "/var/lib/kubelet/pod-resources", True),
-    ]
-    found += [(_CAPS[word][0], _CAPS[word][1], f"/host{_CAPS[word][1]}", False) for word in sorted(set(settings.power_caps) & _CAPS.keys())]
-    found += [("hsmp", _MAILBOX, _MAILBOX, False)] if image.hsmp else []
-    folder = claim_socket(settings).rpartition("/")[0]
-    if folder and folder != "/var/lib/kubelet/pod-resources":
-        found.append(("claim-resources", folder, folder, True))
-    return found
-
-
-def _security(image: Image) -> dict[str, Any]:
-    if image.privileged:
+def _security(*, privileged: bool, add: list[str] | None = None) -> dict[str, Any]:
+    if privileged:
         return {"privileged": True, "runAsUser": 0, "readOnlyRootFilesystem": True}
-    return {"runAsUser": 0, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+    capabilities = {"drop": ["ALL"], **({"add": add} if add else {})}
+    return {"privileged": False, "runAsUser": 0, "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": capabilities}
 
 
 def _probe(path: str, port: int, period: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import define, field, frozen
 from kubernetes.client import Configuration
 
+from kpm.kube.access import from_configuration
 from kpm.kube.api import Api
 
 
@@ -48,7 +49,7 @@ class Server:
         """A client of it."""
         configuration = Configuration(host=f"http://127.0.0.1:{self.port}", **settings)
         configuration.proxy = None
-        return Api(configuration)
+        return Api(from_configuration(configuration))
 
 
 def chunk(link: Any, data: bytes) -> None:

@@ -33,7 +33,7 @@ def api(server: Server) -> Iterator[Api]:
     """A client with a token."""
     client = server.api(api_key={"authorization": "bearer secret"})
     yield client
-    client._client.close()
+    client.close()
 
 
 # --- what is asked ---

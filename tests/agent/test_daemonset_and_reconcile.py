@@ -9,7 +9,7 @@ from clusters import IMAGE, NAMESPACE, Released, World, kept_by_operator, runnin
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name, workload_name
 from kpm.operator.daemonset import HASH, Image, daemon_set
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Tell
-from kpm_planner.agent_settings import AgentSettings, MetricSettings, Toleration
+from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
 from kpm_planner.intent import Meta, PowerConfig
 
 # --- the agents' DaemonSet ---
@@ -17,7 +17,7 @@ from kpm_planner.intent import Meta, PowerConfig
 SETTINGS = AgentSettings(
     image="other:2", image_pull_policy="Always", tolerations=(Toleration("a", "Exists", None, "NoExecute", 0),), resync_period="30s", repair="report",
     log_level="debug", claim_socket="/var/lib/kubelet/plugins/cpu/pod-resources.sock", measure_only=True, metrics_port=9999, power_caps=("rapl",),
-    metrics=MetricSettings(("node", "process"), ("kepler",), "node", "5s", estimate=True, max_series=500),
+    idle_states="byLatency", metrics=MetricSettings(("node", "process"), ("kepler",), "node", "5s", estimate=True, max_series=500),
 )  # fmt: skip
 CONFIGS = {
     "default": PowerConfig(Meta("c")),
@@ -39,43 +39,95 @@ def everything(value: Any) -> list[tuple[Any, Any]]:
     return [*pairs, *(found for _, item in pairs for found in everything(item))]
 
 
+AGENT_WRITES, HELPER_WRITES = {"/var/lib/kpm"}, {"/run/kpm", "/host/sys/devices/system/cpu"}
+CAPS = {"rapl": "/host/sys/devices/virtual", "amd": "/host/sys/devices/platform"}
+
+
+def containers(config: PowerConfig, image: Image = IMAGE) -> tuple[Any, Any]:
+    """The agent and its helper."""
+    pod = daemon_set(config, NAMESPACE, image)["spec"]["template"]["spec"]
+    (agent,), (helper,) = pod["containers"], pod["initContainers"]
+    assert (agent["name"], helper["name"], helper["restartPolicy"]) == ("agent", "helper", "Always")
+    return agent, helper
+
+
+def targets(container: Any, *, read_only: bool) -> set[str]:
+    return {mount["mountPath"] for mount in container["volumeMounts"] if mount["readOnly"] is read_only}
+
+
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
-def test_the_agents_have_no_privilege_and_no_mount_in_sys(config: PowerConfig) -> None:
-    """Whatever is set; of the host they see the CPUs, their state and the kubelet's sockets, and only the first two for writing."""
+def test_who_talks_to_the_network_has_no_privilege_and_writes_nothing_of_the_host(config: PowerConfig) -> None:
+    """Whatever is set: the agent writes its state alone, the helper what the settings are about, and nobody sees /sys, /proc or /dev as a whole."""
+    agent, helper = containers(config)
     pod = daemon_set(config, NAMESPACE, IMAGE)["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
     found = everything(pod)
-    assert not {"privileged", "add", "hostPID", "hostNetwork", "hostIPC"} & {key for key, _ in found}
-    assert ("drop", ["ALL"]) in found
-    assert container["securityContext"]["readOnlyRootFilesystem"]
-    assert not container["securityContext"]["allowPrivilegeEscalation"]
-    targets = {mount["mountPath"]: mount["readOnly"] for mount in container["volumeMounts"]}
-    assert len(targets) == len(container["volumeMounts"])
-    assert not [target for target in targets if f"{target}/".startswith(("/sys/", "/proc/", "/dev/"))]
-    caps = {"rapl": "/sys/devices/virtual/powercap", "amd": "/sys/devices/platform"}
-    measuring = {"/sys", "/proc"} if config.agent.metrics else set()
-    assert {target for target, read_only in targets.items() if read_only} >= {f"/host{path}" for path in measuring}
-    capping = {caps[word] for word in config.agent.power_caps if word in caps}
-    assert {target for target, read_only in targets.items() if not read_only} == {"/host/sys/devices/system/cpu", "/var/lib/kpm", *(f"/host{path}" for path in capping)}
-    sources = {volume["name"]: volume["hostPath"]["path"] for volume in pod["volumes"]}
-    assert set(sources) == {mount["name"] for mount in container["volumeMounts"]}
+    assert not {"hostPID", "hostNetwork", "hostIPC"} & {key for key, _ in found}
+    assert ("privileged", True) not in found
+    for container in (agent, helper):
+        context = container["securityContext"]
+        assert (context["readOnlyRootFilesystem"], context["allowPrivilegeEscalation"], context["capabilities"]["drop"]) == (True, False, ["ALL"])
+        places = [mount["mountPath"] for mount in container["volumeMounts"]]
+        assert len(set(places)) == len(places)
+        assert not [place for place in places if f"{place}/".startswith(("/sys/", "/proc/", "/dev/"))]
+    assert "add" not in agent["securityContext"]["capabilities"]
+    assert helper["securityContext"]["capabilities"].get("add") == (["SYS_ADMIN"] if config.agent.idle_states in (None, "byName") else None)
+    capping = {CAPS[word] for word in config.agent.power_caps if word in CAPS}
+    assert targets(agent, read_only=False) == AGENT_WRITES
+    assert targets(helper, read_only=False) == HELPER_WRITES | capping
+    assert targets(helper, read_only=True) == set()
+    measuring = {"/host/sys/devices", "/host/sys/class", "/host/sys/fs/cgroup"} if config.agent.metrics else {"/host/sys/devices/system/cpu", *capping}
+    processes = {"/host/proc", "/host/proc/sys"} if config.agent.metrics and "process" in config.agent.metrics.levels else set()
     beside = {"/var/lib/kubelet/plugins/cpu"} if config is CONFIGS["all settings"] else set()
-    usual = {"/sys/devices/system/cpu", "/var/lib/kpm", "/var/lib/kubelet/pod-resources", "/var/lib/power-node-agent/pods"}
-    assert set(sources.values()) == usual | beside | capping | measuring
+    usual = {"/run/kpm", "/var/run/secrets/kubernetes.io/serviceaccount", "/var/lib/kubelet/pod-resources", "/var/lib/power-node-agent/pods"}
+    assert targets(agent, read_only=True) == usual | measuring | processes | beside
 
 
-def test_only_the_operators_own_setting_makes_them_privileged() -> None:
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=list(CONFIGS))
+def test_the_helper_has_no_token_and_the_volumes_are_those_that_are_mounted(config: PowerConfig) -> None:
+    """The pod mounts no token by itself; what is read-only is so down to the last mount, where the runtime can."""
+    agent, helper = containers(config)
+    pod = daemon_set(config, NAMESPACE, IMAGE)["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert not [mount for mount in helper["volumeMounts"] if "serviceaccount" in mount["mountPath"]]
+    assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for container in (agent, helper) for mount in container["volumeMounts"]}
+    hosts = {volume["name"]: volume["hostPath"] for volume in pod["volumes"] if "hostPath" in volume}
+    for mount in (*agent["volumeMounts"], *helper["volumeMounts"]):
+        assert ("recursiveReadOnly" in mount) is (mount["readOnly"] and (mount["name"] in hosts or mount["name"] == "token"))
+    #: Folders that every node has, and those that are made: no mount keeps a pod from starting.
+    always = ("/sys/devices/system/cpu", "/sys/devices/virtual", "/sys/devices/platform", "/sys/devices", "/sys/class", "/sys/fs/cgroup", "/proc")
+    assert all(item["type"] == "DirectoryOrCreate" or item["path"] in always for item in hosts.values())
+
+
+@pytest.mark.parametrize(("asked", "allowed", "capability"), [
+    (None, "byName", True), ("byName", "byName", True), ("byLatency", "byName", False), ("off", "byName", False),
+    (None, "byLatency", False), ("byName", "off", False), ("of another version", "byName", False),
+])  # fmt: skip
+def test_a_capability_is_only_where_states_are_set_by_name_and_the_operator_allows_it(asked: str | None, allowed: str, capability: bool) -> None:
+    config = PowerConfig(Meta("c"), agent=AgentSettings(idle_states=asked))
+    agent, helper = containers(config, evolve(IMAGE, idle_states=IdleStates(allowed)))
+    assert ("add" in helper["securityContext"]["capabilities"]) is capability
+    assert ("--idle-states" in agent["args"]) is (allowed != "byName")
+
+
+def test_only_the_operators_own_setting_makes_the_helper_privileged_and_never_the_agent() -> None:
     """No PowerConfig can."""
-    pod = daemon_set(CONFIGS["all settings"], NAMESPACE, evolve(IMAGE, privileged=True))["spec"]["template"]["spec"]
-    assert ("privileged", True) in everything(pod)
+    agent, helper = containers(CONFIGS["all settings"], evolve(IMAGE, privileged=True))
+    assert (agent["securityContext"]["privileged"], helper["securityContext"]["privileged"]) == (False, True)
 
 
 def test_the_mailbox_of_amd_machines_comes_with_the_operators_setting_alone() -> None:
-    """An unprivileged pod may not open a device, so that setting makes them privileged; no PowerConfig can (user-asks 39)."""
-    pod = daemon_set(CONFIGS["both caps"], NAMESPACE, evolve(IMAGE, privileged=True, hsmp=True))["spec"]["template"]["spec"]
+    """An unprivileged container may not open a device, so that setting makes the agent's privileged; no PowerConfig can."""
+    pod = daemon_set(CONFIGS["both caps"], NAMESPACE, evolve(IMAGE, hsmp=True))["spec"]["template"]["spec"]
     assert {"name": "hsmp", "hostPath": {"path": "/dev/hsmp", "type": "CharDevice"}} in pod["volumes"]
     assert {"name": "hsmp", "mountPath": "/dev/hsmp", "readOnly": False} in pod["containers"][0]["volumeMounts"]
+    assert (pod["containers"][0]["securityContext"]["privileged"], pod["initContainers"][0]["securityContext"]["privileged"]) == (True, False)
     assert "hsmp" not in [volume["name"] for config in CONFIGS.values() for volume in daemon_set(config, NAMESPACE, IMAGE)["spec"]["template"]["spec"]["volumes"]]
+
+
+def test_a_start_is_waited_for_before_liveness_counts() -> None:
+    agent, _ = containers(CONFIGS["default"])
+    probe = agent["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 120
 
 
 def test_every_setting_changes_the_hash() -> None:

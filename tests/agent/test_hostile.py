@@ -18,6 +18,7 @@ from test_report import Rig
 
 from kpm.agent.podresources import KubeletError, list_cpus
 from kpm.agent.run import Agent
+from kpm.kube.access import from_configuration
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.kube.informer import Informer
 from kpm.kube.kinds import AGENT_NAME, state_name
@@ -90,7 +91,7 @@ def test_a_name_of_dots_stays_in_its_segment_on_the_wire(name: str) -> None:
         except (ApiError, ValueError):
             return  # refusing is fine
         finally:
-            api._client.close()
+            api.close()
         assert unquote(server.requests[-1].target) == f"/api/v1/nodes/{name}"
 
 
@@ -99,12 +100,12 @@ def test_a_failed_tls_handshake_is_an_api_error() -> None:
     with serving() as server:
         configuration = Configuration(host=f"https://127.0.0.1:{server.port}")
         configuration.proxy = None
-        api = Api(configuration)
+        api = Api(from_configuration(configuration))
         try:
             with pytest.raises(ApiError):
                 api.get(NODES, "n")
         finally:
-            api._client.close()
+            api.close()
 
 
 def test_a_retry_after_of_odd_digits_is_passed_over() -> None:
@@ -116,7 +117,7 @@ def test_a_retry_after_of_odd_digits_is_passed_over() -> None:
             with pytest.raises(ApiError):
                 api.get(NODES, "n")
         finally:
-            api._client.close()
+            api.close()
 
 
 @pytest.mark.parametrize("verb", ["get", "replace"])
@@ -249,7 +250,7 @@ def test_two_profiles_whose_workloads_would_have_one_name_are_told_apart_or_repo
 def test_a_claim_socket_opens_no_more_of_the_host(socket: str) -> None:
     """The CRD's rule allows anything below /var/lib/kubelet: its whole folder is mounted, with every pod's secrets; daemon_set itself guards nothing."""
     pod = daemon_set(PowerConfig(Meta("c"), agent=AgentSettings(claim_socket=socket)), "power-manager", IMAGE)["spec"]["template"]["spec"]
-    sources = [volume["hostPath"]["path"] for volume in pod["volumes"]]
+    sources = [volume["hostPath"]["path"] for volume in pod["volumes"] if "hostPath" in volume]
     assert not [path for path in sources if path in ("/var/lib/kubelet",) or path.startswith(("/sys/kernel", "/proc", "/var/lib/kubelet/pods/"))]
     targets = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
     assert len(set(targets)) == len(targets)
@@ -259,7 +260,7 @@ def test_a_node_that_is_left_says_so_even_if_the_first_try_fails() -> None:
     """Agent.leave() tries to report Released once, and not at all within a back-off; then the process is gone, and the operator waits for ever (the node is Ready)."""
     rig = Rig()
     tuner = SimpleNamespace(ready=lambda: True, restore=lambda: True, close=lambda: None)
-    cluster = SimpleNamespace(informers=(), view=lambda: SimpleNamespace(node=None))
+    cluster = SimpleNamespace(informers=(), own_node=lambda: None)
     agent = Agent("n", 60.0, cluster, None, tuner, rig.reporter, rig.log, SimpleNamespace(stop=lambda: None), SimpleNamespace(stop=lambda: None), lambda: False)
     failures = [1]
 
@@ -277,7 +278,7 @@ def test_a_node_whose_objects_are_gone_is_left_at_once() -> None:
     """The Node was deleted and the operator has cleared up: there is nobody to tell, and half a minute of trying would outlast the process."""
     rig = Rig()
     tuner = SimpleNamespace(ready=lambda: True, restore=lambda: True, close=lambda: None)
-    cluster = SimpleNamespace(informers=(), view=lambda: SimpleNamespace(node=None))
+    cluster = SimpleNamespace(informers=(), own_node=lambda: None)
     agent = Agent("n", 60.0, cluster, None, tuner, rig.reporter, rig.log, SimpleNamespace(stop=lambda: None), SimpleNamespace(stop=lambda: None), lambda: False)
     asked = []
 

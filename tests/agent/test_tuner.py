@@ -7,7 +7,7 @@ import pytest
 from test_report import CapturingLog
 
 from kpm.agent.machine import Tuner
-from kpm.machines import MachineSpec, build_machine
+from kpm.machines import IdleStateSpec, MachineSpec, build_machine
 from kpm_applier.diff import Repair
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier
@@ -18,7 +18,8 @@ from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.trees import write_tree
 
-MACHINE = build_machine(MachineSpec(cores=4))
+MACHINE = build_machine(MachineSpec(cores=4, idle_driver="intel_idle", idle_states=(IdleStateSpec("POLL", 0), IdleStateSpec("C1", 2))))
+CPU = "devices/system/cpu"
 FILE = "devices/system/cpu/cpufreq/policy2/scaling_max_freq"
 
 
@@ -64,14 +65,44 @@ def test_a_foreign_value_counts_once_however_often_it_is_seen(tmp_path: Path, re
 
 @pytest.mark.parametrize(("number", "remedy"), [(errno.EROFS, "read-write"), (errno.EACCES, "privileged overlay")])
 def test_files_that_may_not_be_written_are_said_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str) -> None:
-    """The first of them, why, and what to do; in Ready too, whether or not anything has to be written (user-asks 39)."""
+    """One of each kind, why, and what to do; in Ready too, whether or not anything has to be written."""
     made = tuner(tmp_path)
     monkeypatch.setattr(SysfsHost, "refuses_writing", lambda _self, _path: number)
     assert made.ready()
-    assert errno.errorcode[number] in made.forbidden
-    assert remedy in made.forbidden
-    assert made.apply(nothing(MACHINE), nothing)[1].refused == made.forbidden
+    assert [line for line in made.forbidden if errno.errorcode[number] in line and remedy in line] == list(made.forbidden)
+    assert {line.partition(":")[0].rpartition("/")[2] for line in made.forbidden} >= {"disable", "scaling_governor", "pm_qos_resume_latency_us"}
+    went = made.apply(nothing(MACHINE), nothing)[1]
+    assert (went.forbidden, went.refused) == (made.forbidden, "")
     made.close()
+
+
+def test_a_live_tree_is_written_with_what_it_holds_for_opening_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle state opens for everybody and asks for a capability when it is written; limits of frequency are never written for a trial."""
+    tried: dict[str, bytes] = {}
+
+    def write(_self: SysfsHost, path: str, data: bytes) -> None:
+        tried[path] = data
+        if path.endswith("/disable"):
+            raise PermissionError(errno.EPERM, "", path)
+
+    monkeypatch.setattr(SysfsHost, "live", True)
+    monkeypatch.setattr(SysfsHost, "write", write)
+    made = tuner(tmp_path)
+    assert made.ready()
+    assert list(made.forbidden) == [
+        f"{CPU}/cpu0/cpuidle/state0/disable: EPERM: needs CAP_SYS_ADMIN: run the helper container as shipped, or set agent.idleStates: byLatency"
+    ]
+    assert all((tmp_path / "sys" / path).read_bytes() == data for path, data in tried.items())
+    assert not [path for path in tried if path.endswith(("scaling_min_freq", "scaling_max_freq"))]
+
+
+def test_states_that_are_not_set_by_name_are_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under byLatency and off the helper has no capability for it, and needs none."""
+    made = tuner(tmp_path)
+    made.names_states = False
+    monkeypatch.setattr(SysfsHost, "refuses_writing", lambda _self, path: errno.EPERM if path.endswith("/disable") else 0)
+    assert made.ready()
+    assert made.forbidden == ()
 
 
 def test_files_that_can_be_written_are_no_news(tmp_path: Path) -> None:
@@ -79,6 +110,6 @@ def test_files_that_can_be_written_are_no_news(tmp_path: Path) -> None:
     made = tuner(tmp_path)
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "sys").rglob("*") if path.is_file()}
     assert made.ready()
-    assert (made.forbidden, made.apply(nothing(MACHINE), nothing)[1].refused) == ("", "")
+    assert (made.forbidden, made.apply(nothing(MACHINE), nothing)[1].forbidden) == ((), ())
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
     made.close()

@@ -68,7 +68,7 @@ def test_a_planner_module_keeps_nothing_between_calls(source: Source) -> None:
 def test_only_plan_composes_the_decisions() -> None:
     """The other modules of the planner decide one thing each, and none of them knows the plan but what reads it."""
     users = {source.name for source in PLANNER if "kpm_planner.plan" in source.imports()}
-    assert users <= {"__init__", "explain", "status"}
+    assert users <= {"__init__", "explain", "refusals", "status"}
 
 
 def test_the_planners_public_names_exist_and_are_sorted() -> None:
@@ -134,15 +134,15 @@ def test_the_audit_hook_hears_a_planner_that_opens_a_file(tmp_path: Path) -> Non
     assert heard == ["open from kpm_planner.traitor:2"]
 
 
-# --- the applier: files in two modules ---
+# --- the applier: files and sockets in five modules ---
 
 #: Of os, what touches no file.
 HARMLESS_OS = {"os.strerror", "os.uname"}
 OPENING = {"open", "io.open", "os.open", "os.fdopen"}
 
 
-@pytest.mark.parametrize("source", [source for source in APPLIER if source.name not in ("sysfs", "state", "hsmp", "counters")], ids=module_id)
-def test_only_four_modules_of_the_applier_touch_files(source: Source) -> None:
+@pytest.mark.parametrize("source", [source for source in APPLIER if source.name not in ("sysfs", "state", "hsmp", "counters", "remote")], ids=module_id)
+def test_only_five_modules_of_the_applier_touch_files_or_sockets(source: Source) -> None:
     """The others are handed a Host or are pure."""
     used = {name for _, name in source.names() if name in OPENING or (name.startswith("os.") and name not in HARMLESS_OS)}
     assert used == set()

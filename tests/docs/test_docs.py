@@ -25,7 +25,7 @@ def make_pages() -> dict[str, object]:
     return dict(module.PAGES)
 
 
-@pytest.mark.parametrize("name", ["quickstart.svg", "quickstart.html", "data-flow.svg", "scaling.svg", "problems.md", "resources.md"])
+@pytest.mark.parametrize("name", ["quickstart.svg", "quickstart.html", "data-flow.svg", "scaling.svg", "problems.md", "resources.md", "security.md"])
 def test_a_generated_page_is_what_the_program_makes_now(name: str) -> None:
     """`make pages` would change nothing."""
     made = make_pages()[name]

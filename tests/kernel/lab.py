@@ -109,7 +109,14 @@ def _emulator(machine: LabMachine, work: Path, control: Path, results: Path) -> 
     root = arm_root() if arm else Path("/")
     tables = acpi_tables(machine)
     in_ramdisk = tables if arm else []  # QEMU adds tables itself on x86 only, and the kernel takes no PCCT from its ramdisk
-    write_ramdisk(work / "ramdisk", kernel=boot, arch=machine.traits.arch, busybox=root / "bin/busybox", tables=in_ramdisk)
+    write_ramdisk(
+        work / "ramdisk",
+        kernel=boot,
+        arch=machine.traits.arch,
+        busybox=root / "bin/busybox",
+        tables=in_ramdisk,
+        governors_loaded=machine.governors_loaded,
+    )
     shares = [*_share("control", control), *_share("out", results), *_share("root", root, read_only=True)]
     cores = machine.cpus // (machine.sockets * machine.threads)
     return [
@@ -190,6 +197,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--platform-limit", type=int, default=plain.platform_limit, help="how many of the highest P-states the firmware forbids")
     parser.add_argument("--memory", type=int, default=plain.memory_mib, dest="memory_mib", metavar="MIB")
     parser.add_argument("--kernel-arguments", default=plain.kernel_arguments, metavar="WORDS")
+    on_demand = {"action": "store_false", "dest": "governors_loaded"}
+    help_text = "have the kernel load governors when their names are written, as on Debian"
+    parser.add_argument("--governors-on-demand", **on_demand, help=help_text)
     parser.add_argument("--network", action="store_true", help="let the command reach this machine's loopback ports, at 10.0.2.2")
     parser.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a variable for the command; may be repeated")

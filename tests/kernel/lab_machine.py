@@ -67,6 +67,8 @@ class LabMachine:
     Args:     driver: a key of `DRIVERS`. domain_size: CPUs that the firmware puts into one frequency domain (amd-pstate makes a policy
               per CPU all the same). platform_limit: how many of the highest P-states the firmware forbids (_PPC; P-states only).
               kernel_arguments: more of them. network: whether it reaches this machine's own ports, at the address `HOST`.
+              governors_loaded: every governor is there from the start; if not, the kernel loads
+              one when its name is written, as on an installed Debian.
     Errors:   LabError when the numbers do not fit together.
     """
 
@@ -79,6 +81,7 @@ class LabMachine:
     platform_limit: int = 0
     kernel_arguments: str = ""
     network: bool = False
+    governors_loaded: bool = True
 
     def __post_init__(self) -> None:
         if self.driver not in DRIVERS:

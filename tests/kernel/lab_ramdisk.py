@@ -16,9 +16,9 @@ from lab_machine import Arch, LabError
 # In the order to load; what the kernel has built in, or another architecture does not have, is passed over.
 MODULES = (
     "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "netfs", "fscache", "9pnet", "9pnet_virtio", "9p",
-    "failover", "net_failover", "virtio_net",
-    "cpufreq_powersave", "cpufreq_userspace", "cpufreq_conservative", "cpufreq_ondemand", "acpi-cpufreq", "cppc_cpufreq",
+    "failover", "net_failover", "virtio_net", "acpi-cpufreq", "cppc_cpufreq",
 )  # fmt: skip
+GOVERNORS = ("cpufreq_powersave", "cpufreq_userspace", "cpufreq_conservative", "cpufreq_ondemand")
 
 # `root` is what the command sees as /, `host` this machine's own root for the arm64 machine, `out` the folder of results, `control` ours.
 INIT = """#!/bin/busybox sh
@@ -27,7 +27,9 @@ export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-for module in {modules}; do [ -f /modules/$module.ko ] && insmod /modules/$module.ko 2>/dev/null; done
+cd /lib/modules/*
+for module in {modules}; do [ -f $module.ko ] && insmod $module.ko 2>/dev/null; done
+cd /
 share() {{ mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,$3 $1 $2; }}
 share control /control || poweroff -f
 share root /root ro,cache=loose || poweroff -f
@@ -48,15 +50,38 @@ sync
 poweroff -f
 """
 
+# The kernel starts it in the ramdisk, not in the command's root.
+MODPROBE = b'#!/bin/busybox sh\nexec /bin/busybox modprobe "$@"\n'
 
-def write_ramdisk(target: Path, *, kernel: Kernel, arch: Arch, busybox: Path, tables: list[bytes]) -> None:
-    """Write the ramdisk of a machine, with the ACPI tables that the kernel is to take from it, to `target`."""
-    found = {name: data for name in MODULES if (data := _module(kernel, name)) is not None}
+
+def write_ramdisk(
+    target: Path,
+    *,
+    kernel: Kernel,
+    arch: Arch,
+    busybox: Path,
+    tables: list[bytes],
+    governors_loaded: bool,
+) -> None:
+    """Write the ramdisk of a machine, with the ACPI tables that the kernel is to take from it, to `target`.
+
+    Args:     governors_loaded: load every governor before the command starts. If not, there is a
+              modprobe instead, which the kernel calls for a governor that it does not know.
+    """
+    wanted = (*MODULES, *GOVERNORS)
+    found = {name: data for name in wanted if (data := _module(kernel, name)) is not None}
     if "9p" not in found:
         raise LabError(f"kernel {kernel.version} ({arch.value}) has no 9p module below {kernel.modules}")
-    files = {"init": INIT.format(modules=" ".join(MODULES)).encode(), "bin/busybox": busybox.read_bytes()}
-    files |= {f"modules/{name}.ko": data for name, data in found.items()}
-    folders = ["bin", "control", "dev", "modules", "proc", "root", "sys"]
+    at_start = " ".join(wanted if governors_loaded else MODULES)
+    files = {"init": INIT.format(modules=at_start).encode(), "bin/busybox": busybox.read_bytes()}
+    folder = f"lib/modules/{kernel.version}"
+    files |= {f"{folder}/{name}.ko": data for name, data in found.items()}
+    folders = ["bin", "control", "dev", "lib", "lib/modules", folder, "proc", "root", "sys"]
+    if not governors_loaded:
+        folders.append("sbin")
+        files["sbin/modprobe"] = MODPROBE
+        needs = [f"{name}.ko:\n" for name in GOVERNORS if name in found]
+        files[f"{folder}/modules.dep"] = "".join(needs).encode()
     firmware = {f"kernel/firmware/acpi/table{number}.aml": table for number, table in enumerate(tables)}
     override = _archive(["kernel", "kernel/firmware", "kernel/firmware/acpi"], firmware) if firmware else b""
     target.write_bytes(override + _archive(folders, files))

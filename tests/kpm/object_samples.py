@@ -76,6 +76,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
             "agent": {
                 "image": "quay.io/me/kpm:1", "imagePullPolicy": "Always", "resyncPeriod": "30s", "repair": "report", "logLevel": "debug",
                 "claimSocket": "/var/lib/kubelet/plugins/cpu/pod-resources.sock", "measureOnly": True, "metricsPort": 9100, "powerCaps": ["rapl"],
+                "idleStates": "byLatency",
                 "metrics": {"levels": ["node", "pod"], "names": ["kpm"], "idle": "requests", "interval": "5s", "estimate": True, "maxSeries": 500},
                 "tolerations": [{"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 60}],
             },

@@ -5,17 +5,23 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from kpm_planner.agent_settings import AgentSettings, IdleStates
 from kpm_planner.machine import Cpu, Machine
 from kpm_planner.plan import NodePlan
 from kpm_planner.problems import Code, Severity
 from kpm_planner.profiles import BASELINE
-from tests.planner.build import idle_states, machine, node_config, on_cpu, plan, profile, profiles_of, reserved, workload
+from tests.planner.build import config, idle_states, machine, node_config, on_cpu, plan, profile, profiles_of, reserved, workload
 from tests.planner.reading import with_code
 
 
-def applied(on: Machine | None = None, **cstates: Any) -> NodePlan:
-    """The plan of a machine under a profile with these idle states."""
-    return plan(profile(shared=True, **cstates), workload(uses="performance"), on=on)
+def applied(on: Machine | None = None, how: str | None = None, **cstates: Any) -> NodePlan:
+    """The plan of a machine under a profile with these idle states. how: they may be set so."""
+    return plan(profile(shared=True, **cstates), workload(uses="performance"), config(agent=AgentSettings(idle_states=how)), on=on)
+
+
+def limiting(on: Machine) -> Machine:
+    """The machine with CPUs whose latency can be limited as a whole."""
+    return evolve(on, cpus=tuple(evolve(cpu, resume_latency="0") for cpu in on.cpus))
 
 
 def mixed(*sets: tuple[tuple[str, int], ...]) -> Machine:
@@ -39,6 +45,35 @@ def test_a_latency_is_of_each_cpus_own_states() -> None:
     """Latencies differ from core to core (user-asks section 3 C)."""
     found = applied(mixed((("POLL", 0), ("C6", 100)), (("POLL", 0), ("C6", 300))), max_latency_us=200)
     assert [dict(on_cpu(found, cpu).target.idle)["C6"] for cpu in (0, 1)] == [True, False]
+
+
+def test_by_latency_is_a_limit_of_each_cpu_and_names_no_state() -> None:
+    """What needs no capability: the kernel lets exactly the states up to the limit be entered (kernel-facts)."""
+    able = limiting(machine())
+    found = applied(able, max_latency_us=10, how="byLatency")
+    assert (on_cpu(found, 0).target.idle, on_cpu(found, 0).target.latency_us) == ((), 10)
+    assert on_cpu(applied(able, max_latency_us=0, how="byLatency"), 0).target.latency_us == 0
+    assert on_cpu(applied(able, how="byLatency"), 0).target.latency_us is None
+    assert not found.problems
+
+
+@pytest.mark.parametrize(("how", "cstates", "able"), [
+    ("off", {"max_latency_us": 10}, True), ("off", {"names": {"C6": False}}, True), ("byLatency", {"names": {"C6": False}}, True),
+    ("byLatency", {"max_latency_us": 10}, False),
+    ("a word of tomorrow", {"names": {"C6": False}}, True),
+])  # fmt: skip
+def test_what_may_not_be_set_stays_as_it_is_and_the_profile_is_told(how: str, cstates: dict[str, Any], able: bool) -> None:
+    """A warning: the rest of the profile applies."""
+    on = limiting(machine()) if able else machine()
+    found = applied(on, how=how, **cstates)
+    assert (on_cpu(found, 0).target.idle, on_cpu(found, 0).target.latency_us) == ((), None)
+    assert [problem.severity for problem in with_code(found.problems, Code.IDLE_MECHANISM)] == [Severity.WARNING]
+    assert not applied(on, how=how).problems
+
+
+def test_the_operator_allows_at_most() -> None:
+    most = IdleStates.BY_LATENCY
+    assert [IdleStates.of(word).within(most).value for word in (None, "byName", "byLatency", "off", "?")] == ["byLatency", "byLatency", "byLatency", "off", "off"]
 
 
 def test_names_and_latency_together_are_an_error() -> None:

@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve, frozen
 
 from kpm.agent.cluster import object_view
+from kpm_planner.agent_settings import AgentSettings
 from kpm_planner.intent import (
     INTEL_GROUP,
     AmdFabric,
@@ -159,6 +160,13 @@ CASES: dict[Code, Case] = {
     ),
     Code.IDLE_BOTH: Case(Severity.ERROR, PROFILE, "spec.cstates", "maxLatencyUs", lambda: plan(profile(names={"C1": True}, max_latency_us=1)).problems),
     Code.IDLE_LATENCY: Case(Severity.ERROR, PROFILE, "spec.cstates.maxLatencyUs", "-1", lambda: plan(profile(max_latency_us=-1)).problems),
+    Code.IDLE_MECHANISM: Case(
+        Severity.WARNING,
+        PROFILE,
+        "spec.cstates.names",
+        "byLatency, which knows no states by name",
+        lambda: plan(profile(names={"C1": True}), config(agent=AgentSettings(idle_states="byLatency"))).problems,
+    ),
     Code.IDLE_NAME_UNKNOWN: Case(Severity.ERROR, PROFILE, "spec.cstates.names.C99", "POLL, C1, C1E, C6", lambda: plan(profile(names={"C99": True})).problems),
     Code.IDLE_UNSUPPORTED: Case(Severity.WARNING, PROFILE, "spec.cstates", "no idle states", lambda: plan(profile(names={"C1": True}), on=machine(idle=())).problems),
     Code.NAME_IN_BOTH_GROUPS: Case(Severity.ERROR, PROFILE, "metadata.name", "both API groups", lambda: of_cluster(profile(), profile(group=INTEL_GROUP))),
@@ -275,7 +283,8 @@ CASES: dict[Code, Case] = {
 
 
 #: What goes wrong with measuring energy stands in no plan; tests/energy and tests/planner/test_meters.py have the examples.
-MEASURED = {code for code in Code if code.value.startswith("energy-")}
+#: What only a machine says: energy, and writes that are refused (test_refusals.py).
+MEASURED = {Code.WRITE_REFUSED} | {code for code in Code if code.value.startswith("energy-")}
 
 
 @pytest.mark.parametrize("code", CASES)

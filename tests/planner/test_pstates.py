@@ -4,7 +4,7 @@ import pytest
 from attrs import evolve
 
 from kpm_planner.intent import CpuScalingPolicy, PowerProfile
-from kpm_planner.machine import Cpu, CpufreqSettings, Machine
+from kpm_planner.machine import KERNEL_GOVERNORS, Cpu, CpufreqSettings, Machine
 from kpm_planner.plan import NodePlan
 from kpm_planner.problems import Code, Severity
 from kpm_planner.profiles import BASELINE, resolve_profile
@@ -194,12 +194,26 @@ def test_a_governor_that_no_cpu_offers_is_an_error_that_lists_what_there_is() ->
 
 
 def test_a_governor_that_some_cpus_lack_is_a_warning_and_those_keep_theirs() -> None:
-    """Lists may differ from CPU to CPU (user-asks section 3 B)."""
-    mixed = machine("0-1", driver="acpi-cpufreq")
+    """Lists may differ from CPU to CPU; a governor that is not of the kernel's own is no module of its either."""
+    mixed = machine("0-1", driver="acpi-cpufreq", governors=("performance", "interactive"))
     mixed = evolve(mixed, domains=(mixed.domains[0], evolve(mixed.domains[1], governors=("performance",))))
-    found = applied(profile(governor="ondemand"), mixed)
-    assert [on_cpu(found, cpu).target.governor for cpu in (0, 1)] == ["ondemand", None]
+    found = applied(profile(governor="interactive"), mixed)
+    assert [on_cpu(found, cpu).target.governor for cpu in (0, 1)] == ["interactive", None]
     assert [problem.severity for problem in with_code(found.problems, Code.GOVERNOR_UNAVAILABLE)] == [Severity.WARNING]
+
+
+@pytest.mark.parametrize("governor", sorted(KERNEL_GOVERNORS))
+def test_a_governor_of_the_kernels_own_is_asked_for_though_it_is_not_listed(governor: str) -> None:
+    """It may be a module that loads when it is named, as powersave is on stock Debian: only the kernel knows."""
+    found = applied(profile(governor=governor), machine(driver="acpi-cpufreq", governors=("schedutil",)))
+    assert on_cpu(found, 0).target.governor == governor
+    assert not with_code(found.problems, Code.GOVERNOR_UNAVAILABLE)
+
+
+@pytest.mark.parametrize("governor", ["turbo", "Powersave", "interactive"])
+def test_a_word_that_no_kernel_knows_is_an_error(governor: str) -> None:
+    found = applied(profile(governor=governor), machine(driver="acpi-cpufreq", governors=("schedutil",)))
+    assert [problem.severity for problem in with_code(found.problems, Code.GOVERNOR_UNAVAILABLE)] == [Severity.ERROR]
 
 
 # --- EPP ---

@@ -186,7 +186,8 @@ def test_a_limited_value_is_no_fault() -> None:
 def test_a_file_that_does_not_show_what_was_written_is_not_settled(status: Status) -> None:
     """The first one is named with what it shows; limited ones are not counted."""
     found = condition("Ready", Pass((outcome(Status.LIMITED, "a"), outcome(status)), settled=False))
-    assert found == ("False", "NotSettled", "1 files do not show what was written: cpu/policy0/scaling_min_freq wanted 800000, shows 900000")
+    why = ": EIO" if status is Status.FAILED else ""
+    assert found == ("False", "NotSettled", f"1 files do not show what was written: cpu/policy0/scaling_min_freq wanted 800000, shows 900000{why}")
 
 
 def test_a_pass_that_did_not_settle_is_not_ready_also_without_a_file_to_name() -> None:
@@ -197,6 +198,13 @@ def test_a_pass_that_did_not_settle_is_not_ready_also_without_a_file_to_name() -
 def test_a_refusal_says_why() -> None:
     """It goes before all that the pass might have found."""
     assert condition("Ready", Pass((outcome(Status.FAILED),), refused="state file is damaged", measure_only=True)) == ("False", "Refused", "state file is damaged")
+
+
+def test_what_the_self_test_found_is_not_ready_though_all_else_is_in_force() -> None:
+    """With errno and remedy; a pass that failed goes before it."""
+    lines = ("cpu3/cpuidle/state2/disable: EPERM: needs CAP_SYS_ADMIN",)
+    assert condition("Ready", Pass(forbidden=lines)) == ("False", "Forbidden", lines[0])
+    assert condition("Ready", Pass((outcome(Status.FAILED),), settled=False, forbidden=lines))[1] == "NotSettled"
 
 
 def test_measuring_only_is_ready() -> None:

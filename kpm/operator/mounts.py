@@ -1,0 +1,118 @@
+"""What each container of the agents' pod sees of the host, and why: one table, which docs/security.md shows.
+
+The agent talks to the network and sees everything read-only but its own state; the helper writes, and has no network. Every
+folder is there on every node, so that none keeps a pod from starting; nothing is mounted at or below /sys, where runtimes'
+AppArmor profiles refuse writes. `readOnly` does not reach what is mounted below a folder: where something may be, it is
+covered with nothing, and newer runtimes make the whole tree read-only.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from attrs import frozen
+
+from kpm.asked import HELPER_SOCKET
+from kpm.crds import CLAIM_SOCKET
+from kpm_planner.agent_settings import AgentSettings
+
+STATE = "/var/lib/kpm"
+#: Where pods put their telemetry sockets: examples/example-dpdk-testapp.yaml.
+TELEMETRY = "/var/lib/power-node-agent/pods"
+CPU = "/sys/devices/system/cpu"
+KUBELET = "/var/lib/kubelet/pod-resources"
+MAILBOX = "/dev/hsmp"
+NRI = "/var/run/nri"
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+RUN = HELPER_SOCKET.rpartition("/")[0]
+#: What PowerConfig.spec.agent.powerCaps is about. A folder above is mounted, since the one itself is not on every node;
+#: the helper's Landlock rules hold it to the powercap zones and to the chip's own device.
+_CAPS = {"rapl": ("virtual", "/sys/devices/virtual"), "amd": ("platform", "/sys/devices/platform")}
+AGENT, HELPER = "agent", "helper"
+
+
+@frozen
+class Mount:
+    """A folder in a container. source: of the host, "" for an empty one of the pod's own."""
+
+    container: str
+    name: str
+    source: str
+    target: str
+    read_only: bool
+    why: str
+
+    def view(self) -> dict[str, Any]:
+        """As a container has it."""
+        shown = {"name": self.name, "mountPath": self.target, "readOnly": self.read_only}
+        return {**shown, "recursiveReadOnly": "IfPossible"} if self.read_only and self.source else shown
+
+
+def mounts(settings: AgentSettings, *, mailbox: bool = False) -> tuple[Mount, ...]:
+    """All mounts of both containers under these settings. mailbox: with the device of AMD machines."""
+    caps = [_CAPS[word] for word in sorted(set(settings.power_caps) & _CAPS.keys())]
+    found = [
+        Mount(HELPER, "run", "", RUN, False, "the socket on which it listens to the agent"),
+        Mount(HELPER, "cpu", CPU, f"/host{CPU}", False, "frequencies, idle states, uncore, turbo"),
+        *(Mount(HELPER, name, source, f"/host{source}", False, "limits of power") for name, source in caps),
+        Mount(AGENT, "run", "", RUN, True, "the helper's socket"),
+        Mount(AGENT, "token", "token", ACCOUNT, True, "who it is to the API server; the helper has none"),
+        Mount(AGENT, "state", STATE, STATE, False, "what was there before the first write"),
+        Mount(AGENT, "telemetry", TELEMETRY, TELEMETRY, True, "sockets of DPDK pods"),
+        Mount(AGENT, "pod-resources", KUBELET, KUBELET, True, "the kubelet's socket: which container has which CPUs"),
+        *_seen(settings, caps),
+    ]
+    folder = claim_socket(settings).rpartition("/")[0]
+    if folder and folder != KUBELET:
+        found.append(Mount(AGENT, "claim-resources", folder, folder, True, "the socket of a driver that hands out CPUs through claims"))
+    return (*found, *([Mount(AGENT, "hsmp", MAILBOX, MAILBOX, False, "the firmware's mailbox")] if mailbox else []))
+
+
+def _seen(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Mount]:
+    """What the agent reads of the machine."""
+    if settings.metrics is None:
+        return [
+            Mount(AGENT, "cpu", CPU, f"/host{CPU}", True, "the CPUs and what their files hold"),
+            *(Mount(AGENT, name, source, f"/host{source}", True, "limits of power as they are") for name, source in caps),
+        ]
+    found = [
+        Mount(AGENT, "devices", "/sys/devices", "/host/sys/devices", True, "the CPUs, limits of power, meters"),
+        Mount(AGENT, "class", "/sys/class", "/host/sys/class", True, "meters by their class: hwmon, powercap, batteries"),
+        Mount(AGENT, "cgroup", "/sys/fs/cgroup", "/host/sys/fs/cgroup", True, "CPU time of containers"),
+    ]
+    if "process" in settings.metrics.levels:
+        found += [
+            Mount(AGENT, "proc", "/proc", "/host/proc", True, "CPU time of processes, for metrics of level process"),
+            Mount(AGENT, "nothing", "", "/host/proc/sys", True, "covers the kernel's settings, and binfmt_misc below them"),
+        ]
+    return found
+
+
+def volumes(found: Iterable[Mount]) -> list[dict[str, Any]]:
+    """The pod's volumes for these mounts, each once."""
+    views: dict[str, dict[str, Any]] = {}
+    for mount in found:
+        views.setdefault(mount.name, {"name": mount.name, **_source(mount)})
+    return list(views.values())
+
+
+def _source(mount: Mount) -> dict[str, Any]:
+    if mount.name == "token":
+        return {"projected": {"sources": _TOKEN}}
+    if not mount.source:
+        return {"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+    made = "CharDevice" if mount.source == MAILBOX else "Directory" if mount.source.startswith(("/sys/", "/proc")) else "DirectoryOrCreate"
+    return {"hostPath": {"path": mount.source, "type": made}}
+
+
+#: What a pod's account is given otherwise, in the agent's container alone.
+_TOKEN: list[dict[str, Any]] = [
+    {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+    {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+]
+
+
+def claim_socket(settings: AgentSettings) -> str:
+    """The second PodResources socket, where it lies in a folder of one driver; any other path would open more of the host."""
+    path = settings.claim_socket or ""
+    return path if re.fullmatch(CLAIM_SOCKET, path) and "/.." not in path else ""
