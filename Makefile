@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-dpdk bench bench-agent bench-scale bench-scaling bench-energy bench-idle pages crds monitoring test-monitoring clean
+.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle pages crds monitoring test-monitoring clean
 .PHONY: install uninstall deploy undeploy lock images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -56,6 +56,19 @@ envtest: ## kube-apiserver, etcd and kubectl for test-apiserver; builds them, ca
 test-apiserver: $(VENV)/.installed envtest ## operator and agents against a real API server
 	$(BIN)/python -m pytest -m apiserver tests/apiserver --durations=20
 
+test-cluster: $(VENV)/.installed ## the image on a real kubelet, container runtime and control plane; builds them, caches in ~/.cache
+	$(PYTHON) tests/apiserver/envtest.py --cluster
+	$(BIN)/python -m pytest -m cluster tests/cluster --durations=20
+
+test-cluster-long: $(VENV)/.installed ## the slow parts of the same; docs/cluster-runs.md keeps what was found
+	$(PYTHON) tests/apiserver/envtest.py --cluster
+	$(BIN)/python -m pytest -m 'cluster or cluster_long' tests/cluster --durations=0 -v
+
+test-cluster-vm: $(VENV)/.installed ## the same on an emulated machine with real drivers, systemd, cgroup v2 and AppArmor; keeps what it printed in docs/
+	$(PYTHON) tests/apiserver/envtest.py --cluster
+	$(PYTHON) tests/kernel/lab.py --prepare
+	$(BIN)/python tests/cluster_vm/keep.py
+
 test-dpdk: $(VENV)/.installed ## the telemetry client and the scaler against a real DPDK process; fetches and builds it, caches in ~/.cache
 	$(BIN)/python tests/dpdk/dpdk_root.py --prepare
 	$(BIN)/python -m pytest -m dpdk tests/dpdk
@@ -65,6 +78,10 @@ bench: $(VENV)/.installed ## costs as ratios to a floor; writes bench-results/
 
 bench-agent: $(VENV)/.installed envtest ## what an agent costs on its node; writes bench-results/
 	$(BIN)/python tests/bench/bench_agent.py
+
+bench-cluster: $(VENV)/.installed ## how soon the CPUs of a pod are tuned on a real node; writes bench-results/
+	$(PYTHON) tests/apiserver/envtest.py --cluster
+	$(BIN)/python tests/bench/bench_cluster.py
 
 bench-scale: $(VENV)/.installed envtest ## one API server under 1,000 nodes and 20 profiles; writes bench-results/
 	$(BIN)/python tests/bench/bench_scale.py

@@ -45,18 +45,13 @@ def controllers() -> Path:
     return _cache() / CONTROLLERS
 
 
-def node_tools() -> Path:
-    """The folder of what a cluster with a node needs beside `prepare`'s, built where it is not yet."""
-    _build([_cache() / name for name in (CONTROLLERS, *NODE)])
-    return _cache()
-
-
 def prepare(*, cluster: bool = False) -> Path:
-    """The folder of the binaries, made where it is not. Errors: SystemExit with what is missing."""
-    folder = assets()
+    """The folder of the binaries, made where it is not. cluster: with what makes a node, all in the cache, since a folder
+    by the convention has none of that. Errors: SystemExit with what is missing."""
+    folder = _cache() if cluster else assets()
     _tools()
     missing = [name for name in NAMES if not (folder / name).exists()]
-    if missing and "KUBEBUILDER_ASSETS" in os.environ:
+    if missing and folder != _cache():
         sys.exit(f"KUBEBUILDER_ASSETS={folder} lacks {', '.join(missing)}")
     folder.mkdir(parents=True, exist_ok=True)
     if "etcd" in missing:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cgroups
 import images
 import pki
 import tree as node_tree
@@ -18,11 +19,12 @@ import yaml
 from network import ADDRESS, Network
 from node import Node
 from plane import Plane
-from steps import CACHE, REPO, wait_for
+from steps import CACHE, REPO, packages, wait_for
 
 NODE = "node-1"
 NAMESPACE = "power-manager"
 AGENT = ["-n", NAMESPACE, "-l", "app.kubernetes.io/name=power-node-agent"]
+_PREFIX = "kpm-"
 LABEL = "feature.node.kubernetes.io/power-node"
 
 
@@ -42,6 +44,7 @@ class Cluster:
 
     def start(self) -> None:
         """Until the node is Ready."""
+        packages(("ip", "nsenter", "setpriv"), ("iproute2", "util-linux"))
         pki.make(self.folder / "pki", ADDRESS, NODE, key_usage=self.key_usage)
         self.tree = node_tree.make(self.folder)
         self.before = self.tree.content()
@@ -145,7 +148,18 @@ class Cluster:
 
 
 def new_folder() -> Path:
-    """Its name is the cluster's own in namespaces and cgroups."""
-    folder = CACHE / f"kpm-{os.getpid()}-{time.time_ns() % 10**6}"
-    folder.mkdir(parents=True)
+    """Its name is the cluster's own in namespaces and cgroups; it begins with the number of the process that made it."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for old in CACHE.glob(f"{_PREFIX}*-*"):
+        if not Path("/proc", old.name.removeprefix(_PREFIX).partition("-")[0]).exists():
+            _sweep(old)
+    folder = CACHE / f"{_PREFIX}{os.getpid()}-{time.time_ns() % 10**6}"
+    folder.mkdir()
     return folder
+
+
+def _sweep(folder: Path) -> None:
+    """What tests left that were killed: their processes have gone with them, a namespace and cgroups have not."""
+    cgroups.remove(folder.name)
+    Network(folder.name).remove()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import platform
 import shutil
 import subprocess
 import tarfile
@@ -24,7 +25,8 @@ def product(tag: str = "test") -> Path:
     with only_once("image") as cache:
         archive = cache / f"image-{_mark()}.tar"
         if not archive.exists():
-            subprocess.run(niced("make", "images", f"IMG={PRODUCT}:{tag}", f"BUILD_FLAGS={_flags()}"), cwd=REPO, check=True)
+            words = [f"IMG={PRODUCT}:{tag}", f"BUILD_FLAGS={_flags()}", "IMGTOOL=buildah", f"PLATFORM=linux/{architecture()}"]
+            subprocess.run(niced("make", "images", *words), cwd=REPO, check=True)
             new = cache / "image.new"
             new.unlink(missing_ok=True)
             buildah("push", "--quiet", f"{PRODUCT}:{tag}", f"docker-archive:{new}:{PRODUCT}:{tag}")
@@ -32,6 +34,11 @@ def product(tag: str = "test") -> Path:
                 old.unlink()
             new.rename(archive)
     return archive
+
+
+def architecture() -> str:
+    """This machine's, by the word of images."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 
 
 def _flags() -> str:
@@ -99,7 +106,7 @@ def busybox(folder: Path) -> Path:
     data = layer.getvalue()
     digest = hashlib.sha256(data).hexdigest()
     config = json.dumps({
-        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+        "architecture": architecture(), "os": "linux", "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
         "config": {"Cmd": ["/bin/sleep", "1000000000"], "Env": ["PATH=/bin"]},
     }).encode()  # fmt: skip
     manifest = [{"Config": "config.json", "RepoTags": [BUSYBOX], "Layers": ["layer.tar"]}]

@@ -18,7 +18,7 @@ from pathlib import Path
 import cgroups
 import root as node_root
 from network import ADDRESS, Network
-from processes import Processes
+from processes import TOGETHER, Processes
 from steps import run, wait_for
 
 #: pivot_root and not chroot: runc makes containers relative to the root of its mount namespace. The cgroup hierarchies
@@ -80,7 +80,7 @@ class Node:
         settings = {"ROOT": self.root, "TREE": self.tree, "CONTROLLERS": " ".join(cgroups.CONTROLLERS)}
         # --cgroup makes the cgroup that a process is in the root of its namespace: it is entered before.
         self.holder = subprocess.Popen(
-            [*cgroups.words(self.cgroup), *self.network.words(), "unshare", "--mount", "--pid", "--cgroup", "--fork", "--kill-child",
+            [*TOGETHER, *cgroups.words(self.cgroup), *self.network.words(), "unshare", "--mount", "--pid", "--cgroup", "--fork", "--kill-child",
              "bash", "-c", _BEGIN],
             stdin=subprocess.DEVNULL, env={**os.environ, **{key: str(value) for key, value in settings.items()}},
             start_new_session=True,

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+#: So that nothing runs on when the tests themselves are killed.
+TOGETHER = ["setpriv", "--pdeathsig", "KILL"]
+
 
 @dataclass
 class Processes:
@@ -21,7 +24,7 @@ class Processes:
     def start(self, name: str, command: Sequence[str]) -> None:
         with self.log(name).open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
+                [*TOGETHER, *(str(word) for word in command)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
                 start_new_session=True,
             )  # fmt: skip
 
