@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from vm_network import VmNetwork
 
 #: Emulated, everything takes twenty times as long.
 PATIENCE = 600
+#: All that was told, of all clusters.
+LINES: list[str] = []
 
 
 @dataclass
@@ -31,7 +33,7 @@ class VmCluster(Cluster):
     """driver: of the CPUs' frequencies, a word of the kernel lab."""
 
     driver: str = "acpi-cpufreq"
-    took: dict[str, float] = field(default_factory=dict)
+    began: float = 0
 
     def __post_init__(self) -> None:
         self.network = VmNetwork(self.folder.name)
@@ -95,8 +97,9 @@ class VmCluster(Cluster):
 
     def tell(self, what: str, *facts: object) -> None:
         """A line for who reads the run: seconds since power on, and what came out."""
-        self.took[what] = time.monotonic() - self.began
-        print(f"{self.driver:>15} {self.took[what]:7.1f} s  {what}{':' if facts else ''} {' '.join(map(str, facts))}", flush=True)
+        seconds = time.monotonic() - self.began
+        LINES.append(f"{self.driver:>14} {seconds:6.0f} s  {what}{':' if facts else ''} {' '.join(map(str, facts))}".rstrip())
+        print(LINES[-1], flush=True)
 
     def say(self) -> str:
         parts = [self.kubectl("get", "pods", "-A", "-o", "wide", check=False), self.kubectl("describe", "pods", *AGENT, check=False)[-4000:]]
