@@ -22,14 +22,16 @@ class Taken:
 
     report: dict[str, Any]
 
-    def of_host(self) -> list[str]:
-        """Files and folders below /host."""
-        return [path for path in (*self.report["opened"], *self.report["made"]) if path.startswith("/host")]
+    def of_host(self, but: str = "") -> list[str]:
+        """Files and folders below /host, without those below one folder."""
+        every = (*self.report["opened"], *self.report["made"])
+        return [path for path in every if path.startswith("/host") and not (but and path.startswith(but))]
 
     def of_kernel(self) -> list[str]:
         """Of the container's own /proc and /sys, without what is of its own processes."""
         every = (*self.report["opened"], *self.report["made"])
-        return [path for path in every if path.startswith(("/proc", "/sys")) and not _OWN.match(path)]
+        kernel = [path for path in every if path.startswith(("/proc", "/sys"))]
+        return [path for path in kernel if not _OWN.match(path)]
 
     def elsewhere(self) -> list[str]:
         every = (*self.report["opened"], *self.report["made"])
@@ -37,12 +39,28 @@ class Taken:
 
     def summary(self) -> str:
         keys = ("files", "folders", "refused", "remount", "status")
-        counted = {"host": len(self.of_host()), "kernel": len(self.of_kernel()), "elsewhere": self.elsewhere()[:12]}
+        counted = {
+            "host": len(self.of_host()),
+            "kernel": len(self.of_kernel()),
+            "elsewhere": self.elsewhere()[:12],
+        }
         return json.dumps({**{key: self.report[key] for key in keys}, **counted})
 
 
 def attack(cluster: VmCluster, container: str, *, seconds: float = 600) -> Taken:
     """Run it in a container of the agent that is Ready, over all that it sees."""
-    words = ["exec", "-i", "-n", NAMESPACE, cluster.agent(), "-c", container, "--", "/opt/kpm/bin/python", "-", "/"]
+    words = [
+        "exec",
+        "-i",
+        "-n",
+        NAMESPACE,
+        cluster.agent(),
+        "-c",
+        container,
+        "--",
+        "/opt/kpm/bin/python",
+        "-",
+        "/",
+    ]
     said = cluster.kubectl(*words, given=_PROGRAM.read_text(), seconds=seconds)
     return Taken(json.loads(said.strip().splitlines()[-1]))

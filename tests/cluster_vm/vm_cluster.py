@@ -1,4 +1,4 @@
-"""The whole: a control plane on this machine, and one node that is an emulated machine of its own."""
+"""The whole: a control plane on this machine, and one node that is an emulated machine."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ class VmCluster(Cluster):
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def booted(self) -> None:
-        """Until the node is Ready."""
+        """Until the node is Ready; at once where it was already."""
+        if self.link.is_open():
+            return
         self.link.open()
         self.tell("ssh answers")
         wait_for("the node is Ready", self.node_ready, PATIENCE, 0.5)
@@ -71,7 +73,8 @@ class VmCluster(Cluster):
 
     def _own(self) -> dict[str, bytes]:
         made = self.folder / "pki"
-        files = {f"etc/kubernetes/{name}": (made / name).read_bytes() for name in ("ca.crt", "kubelet.conf", "proxy.conf")}
+        names = ("ca.crt", "kubelet.conf", "proxy.conf")
+        files = {f"etc/kubernetes/{name}": (made / name).read_bytes() for name in names}
         return {**files, "root/.ssh/authorized_keys": self.link.make_key()}
 
     # --- the node ---
@@ -83,31 +86,36 @@ class VmCluster(Cluster):
         """What the kernel shows of all CPUs now."""
         return read(self.link)
 
-    def node_ready(self) -> bool:
-        """Said by the kubelet of this boot: after a cut of power the API server still shows what the last one said."""
-        found = self.get("node", NODE)
-        return found is not None and self.condition(found, "Ready") == "True"
-
     def process_of(self, container: dict[str, Any]) -> int:
         """The first process of a container."""
         mark = container["containerID"].rpartition("/")[2]
-        return int(self.on_node(f"cat $(find /sys/fs/cgroup/kubepods.slice -name 'cri-containerd-{mark}.scope')/cgroup.procs | head -1"))
+        find = f"find /sys/fs/cgroup/kubepods.slice -name cri-containerd-{mark}.scope"
+        return int(self.on_node(f"head -n 1 $({find})/cgroup.procs"))
 
     # --- what is told ---
 
     def tell(self, what: str, *facts: object) -> None:
         """A line for who reads the run: seconds since power on, and what came out."""
         seconds = time.monotonic() - self.began
-        LINES.append(f"{self.driver:>14} {seconds:6.0f} s  {what}{':' if facts else ''} {' '.join(map(str, facts))}".rstrip())
+        said = ": ".join([what, *map(str, facts)])
+        LINES.append(f"{self.driver:>14} {seconds:6.0f} s  {said}")
         print(LINES[-1], flush=True)
 
     def say(self) -> str:
-        parts = [self.kubectl("get", "pods", "-A", "-o", "wide", check=False), self.kubectl("describe", "pods", *AGENT, check=False)[-4000:]]
-        for words in ((*AGENT, "-c", "agent"), (*AGENT, "-c", "helper"), (*AGENT, "-c", "agent", "--previous"), ("-n", NAMESPACE, "deploy/controller-manager")):
-            parts += [f"--- logs {' '.join(words)}", self.kubectl("logs", "--tail=40", *words, check=False)]
+        parts = [self.kubectl("get", "pods", "-A", "-o", "wide", check=False)]
+        parts += [self.kubectl("describe", "pods", *AGENT, check=False)[-4000:]]
+        agent = [[*AGENT, "-c", name] for name in ("agent", "helper")]
+        for words in (
+            *agent,
+            [*agent[0], "--previous"],
+            ["-n", NAMESPACE, "deploy/controller-manager"],
+        ):
+            log = self.kubectl("logs", "--tail=40", *words, check=False)
+            parts += [f"--- logs {' '.join(words)}", log]
         parts += ["--- state", json.dumps(self.state(), indent=1)]
         try:
-            parts += ["--- node", self.on_node("journalctl -n 60 --no-pager -p warning | cut -c1-300; dmesg | tail -20", check=False)]
+            journal = "journalctl -n 60 --no-pager -p warning | cut -c1-300; dmesg | tail -20"
+            parts += ["--- node", self.on_node(journal, check=False)]
         except Exception as failure:  # noqa: BLE001 the console then says more
             parts += [str(failure)]
         return "\n".join([*parts, "--- console", self.machine.console()[-2000:]])

@@ -7,24 +7,28 @@ from dataclasses import dataclass
 
 from vm_link import Link
 
-_NAMES = ("scaling_min_freq", "scaling_max_freq", "scaling_governor", "energy_performance_preference", "cpuinfo_min_freq", "cpuinfo_max_freq")
+_NAMES = (
+    "scaling_min_freq", "scaling_max_freq", "scaling_governor", "energy_performance_preference",
+    "cpuinfo_min_freq", "cpuinfo_max_freq",
+)  # fmt: skip
 _READ = f"""
 cd /sys/devices/system/cpu
-grep -Hs . {" ".join(f"cpufreq/policy*/{name}" for name in _NAMES)} cpu[0-9]*/cpuidle/state*/disable cpu[0-9]*/cpuidle/state*/name \\
-    cpu[0-9]*/power/pm_qos_resume_latency_us online cpufreq/boost
+grep -Hs . {" ".join(f"cpufreq/policy*/{name}" for name in _NAMES)} cpufreq/boost online \\
+    cpu[0-9]*/cpuidle/state*/disable cpu[0-9]*/cpuidle/state*/name cpu[0-9]*/power/pm_qos_resume_latency_us
 true
 """
 
 
 @dataclass(frozen=True)
 class Cpus:
-    """shown: path below /sys/devices/system/cpu → text. Frequencies are in kHz, as the kernel has them."""
+    """shown: path below /sys/devices/system/cpu → text. Frequencies are in kHz."""
 
     shown: dict[str, str]
 
     def limits(self, cpu: int) -> tuple[int, int, str, str]:
         """Lowest and highest frequency, governor, and EPP or nothing."""
-        low, high, governor, epp = (self.shown.get(f"cpufreq/policy{cpu}/{name}", "") for name in _NAMES[:4])
+        folder = f"cpufreq/policy{cpu}"
+        low, high, governor, epp = (self.shown.get(f"{folder}/{name}", "") for name in _NAMES[:4])
         return int(low or -1), int(high or -1), governor, epp
 
     def hardware(self, cpu: int) -> tuple[int, int]:
@@ -34,8 +38,9 @@ class Cpus:
     def off(self, cpu: int) -> set[str]:
         """The names of its idle states that are turned off."""
         folder = f"cpu{cpu}/cpuidle/"
-        numbers = {path.split("/")[2] for path, text in self.shown.items() if path.startswith(folder) and path.endswith("/disable") and text == "1"}
-        return {self.shown[f"{folder}{number}/name"] for number in numbers}
+        named = [(path, name) for path, name in self.shown.items() if path.endswith("/name")]
+        own = {path.removesuffix("/name"): name for path, name in named if path.startswith(folder)}
+        return {name for path, name in own.items() if self.shown.get(f"{path}/disable") == "1"}
 
     def latency(self, cpu: int) -> str:
         return self.shown.get(f"cpu{cpu}/power/pm_qos_resume_latency_us", "")

@@ -1,8 +1,10 @@
-"""The disk of the emulated node: Debian with systemd, containerd and kubelet, and the images in containerd's store.
+"""The disk of the emulated node: Debian with systemd, containerd and kubelet, and the images in
+containerd's store.
 
-Everything slow is done here, at this machine's own speed: packages are installed, images imported by the node's own
-containerd in a chroot, the file system made out of the folder. What differs between runs (certificates, keys) is not on the
-disk but in the ramdisk. Both steps are kept in the cache, each under a mark of what it is made of.
+Everything slow is done here, at this machine's own speed: packages are installed, images
+imported by the node's own containerd in a chroot, the file system made out of the folder. What
+differs between runs (certificates, keys) is not on the disk but in the ramdisk. Both steps are
+kept in the cache, each under a mark of what it is made of.
 """
 
 from __future__ import annotations
@@ -67,8 +69,14 @@ _MASKED = (
     "systemd-journal-catalog-update.service", "systemd-update-done.service", "systemd-hwdb-update.service",
     "systemd-journal-flush.service",
 )  # fmt: skip
-_NEEDLESS = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists")
-#: containerd keeps what it unpacks below /var/lib/containerd of the folder, which is then part of the disk.
+_NEEDLESS = (
+    "usr/share/doc",
+    "usr/share/locale",
+    "usr/share/man",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+)
+#: containerd unpacks to /var/lib/containerd of the folder, which is then part of the disk.
 _IMPORT = """
 set -e
 mount --make-rprivate /
@@ -95,12 +103,23 @@ wait $daemon || true
 
 
 def prepare(bin_folder: Path) -> Path:
-    """The disk's file, made where it is not yet; not to be written to. bin_folder: kubelet and kube-proxy."""
+    """The disk's file, made where it is not yet. bin_folder: kubelet and kube-proxy."""
     packages(("mke2fs",), ("e2fsprogs",))
     product, base = images.product(), _base()
     busybox = images.busybox(product.parent)
     files = _files()
-    made_of = json.dumps([base.name, product.name, release(), kernel(Arch.AMD64).version, files, _MASKED, _IMPORT, _NEEDLESS])
+    made_of = json.dumps(
+        [
+            base.name,
+            product.name,
+            release(),
+            kernel(Arch.AMD64).version,
+            files,
+            _MASKED,
+            _IMPORT,
+            _NEEDLESS,
+        ]
+    )
     mark = hashlib.sha256(made_of.encode() + busybox.read_bytes()).hexdigest()[:12]
     with only_once("vm-disk") as cache:
         disk = cache / f"vm-disk-{mark}.img"
@@ -121,7 +140,12 @@ def kubelet_configuration() -> dict:
     found = native.kubelet_configuration("static")
     for name in ("failCgroupV1", "kubeReserved"):
         del found[name]
-    return {**found, "cgroupDriver": "systemd", "reservedSystemCPUs": "0", "runtimeRequestTimeout": "5m"}
+    return {
+        **found,
+        "cgroupDriver": "systemd",
+        "reservedSystemCPUs": "0",
+        "runtimeRequestTimeout": "5m",
+    }
 
 
 def _base() -> Path:
@@ -133,7 +157,12 @@ def _base() -> Path:
             packages(("mmdebstrap",), ("mmdebstrap", "debian-archive-keyring"))
             new = cache / "vm-base.new"
             shutil.rmtree(new, ignore_errors=True)
-            options = ["--quiet", "--variant=minbase", "--format=directory", f"--include={','.join(_PACKAGES)}"]
+            options = [
+                "--quiet",
+                "--variant=minbase",
+                "--format=directory",
+                f"--include={','.join(_PACKAGES)}",
+            ]
             subprocess.run(niced("mmdebstrap", *options, _SUITE, str(new)), check=True)
             new.rename(made)
     return made
@@ -185,7 +214,11 @@ def _lay_out(base: Path, root: Path, bin_folder: Path, files: dict[str, str]) ->
 
 
 def _import(root: Path, log: Path, archives: list[Path]) -> None:
-    settings = {"ROOT": str(root), "LOG": str(log), "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    settings = {
+        "ROOT": str(root),
+        "LOG": str(log),
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    }
     words = ["unshare", "--mount", "bash", "-c", _IMPORT, "bash", *map(str, archives)]
     done = subprocess.run(niced(*words), env=settings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}{log.read_text() if log.exists() else ''}"
@@ -195,5 +228,15 @@ def _write(root: Path, disk: Path) -> None:
     disk.unlink(missing_ok=True)
     with disk.open("wb") as file:
         file.truncate(6 << 30)
-    options = ["-q", "-t", "ext4", "-L", "node", "-E", "lazy_itable_init=1,lazy_journal_init=1", "-d", str(root)]
+    options = [
+        "-q",
+        "-t",
+        "ext4",
+        "-L",
+        "node",
+        "-E",
+        "lazy_itable_init=1,lazy_journal_init=1",
+        "-d",
+        str(root),
+    ]
     run(*niced("mke2fs", *options, str(disk)), seconds=600)

@@ -1,4 +1,7 @@
-"""Commands on the emulated node, over one connection of ssh that is kept: each handshake costs the emulator seconds."""
+"""Commands on the emulated node, over one connection of ssh that is kept.
+
+Each handshake costs the emulator seconds.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,9 @@ class Link:
     def _opened(self) -> bool:
         if "ssh" not in self.processes.running or self.processes.running["ssh"].poll() is not None:
             self.processes.start("ssh", self._words("-M", "-N", "-o", "ConnectTimeout=60"))
+        return self.is_open()
+
+    def is_open(self) -> bool:
         return self.socket.exists()
 
     def close(self) -> None:
@@ -47,16 +53,24 @@ class Link:
 
     def run(self, script: str, *, check: bool = True, seconds: float = 120) -> str:
         """What a script of the shell prints on the node. AssertionError where it fails."""
-        done = subprocess.run(self._words("-o", "ControlMaster=no", "sh -s"), input=script.encode(), capture_output=True, check=False, timeout=seconds)
-        said = done.stdout.decode(errors="replace")
-        assert done.returncode == 0 or not check, f"{script}\n{done.returncode} {said}{done.stderr.decode(errors='replace')}"
+        command = [*self._words("-o", "ControlMaster=no"), "sh", "-s"]
+        done = subprocess.run(command, input=script.encode(), capture_output=True, check=False, timeout=seconds)
+        said, complaint = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+        assert done.returncode == 0 or not check, f"{script}\n{done.returncode} {said}{complaint}"
         return said
 
     def _words(self, *words: str) -> list[str]:
         settings = {
-            "ControlPath": self.socket, "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR",
-            "ServerAliveInterval": "20", "ServerAliveCountMax": "6",
+            "ControlPath": self.socket, "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null",
+            "LogLevel": "ERROR", "ServerAliveInterval": "20", "ServerAliveCountMax": "6",
         }  # fmt: skip
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-        host = [*words[:-1], f"root@{NODE_ADDRESS}", words[-1]] if words[-1].startswith("sh ") else [*words, f"root@{NODE_ADDRESS}"]
-        return [*self.network.words(), "ssh", "-i", str(self.key), *options, *host]
+        return [
+            *self.network.words(),
+            "ssh",
+            "-i",
+            str(self.key),
+            *options,
+            *words,
+            f"root@{NODE_ADDRESS}",
+        ]

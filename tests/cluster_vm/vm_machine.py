@@ -1,7 +1,8 @@
-"""The emulated machine: four CPUs whose firmware tables make a real frequency driver and a real idle driver bind.
+"""The emulated machine: four CPUs whose firmware tables make a real frequency driver and a real
+idle driver bind.
 
-Tables and kernel are those of the kernel lab (tests/kernel). What the machine writes to its disk goes to a file of its own
-that is gone when the emulator ends, and that a reboot keeps.
+Tables and kernel are those of the kernel lab (tests/kernel). What the machine writes to its disk
+goes to a file of its own that is gone when the emulator ends, and that a reboot keeps.
 """
 
 from __future__ import annotations
@@ -71,17 +72,18 @@ class Machine:
     def _emulator(self, disk: Path) -> list[str]:
         lab = LabMachine(driver=self.driver, cpus=CPUS, memory_mib=_MEMORY_MIB)
         words = [
-            "console=ttyS0 loglevel=4 panic=10 quiet net.ifnames=0 mitigations=off tsc=reliable systemd.show_status=0",
-            lab.traits.kernel_arguments, reserved_memory(lab),
+            "console=ttyS0 loglevel=4 panic=10 quiet net.ifnames=0 mitigations=off tsc=reliable",
+            "systemd.show_status=0", lab.traits.kernel_arguments, reserved_memory(lab),
         ]  # fmt: skip
         command = [
-            "qemu-system-x86_64", "-machine", "q35", "-cpu", "EPYC-Rome", "-accel", "tcg,thread=multi", "-smp", str(CPUS),
-            "-m", str(_MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none",
+            "qemu-system-x86_64", "-machine", "q35", "-cpu", "EPYC-Rome", "-accel", "tcg,thread=multi",
+            "-smp", str(CPUS), "-m", str(_MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none",
             "-serial", f"file:{self.folder}/console", "-monitor", f"unix:{self.folder}/monitor,server,nowait",
             "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe,snapshot=on",
             "-netdev", f"tap,id=cable,ifname={CABLE},script=no,downscript=no",
             "-device", "virtio-net-pci,netdev=cable,romfile=", "-device", "virtio-rng-pci",
-            "-kernel", str(kernel(Arch.AMD64).image), "-initrd", f"{self.folder}/ramdisk", "-append", " ".join(filter(None, words)),
+            "-kernel", str(kernel(Arch.AMD64).image), "-initrd", f"{self.folder}/ramdisk",
+            "-append", " ".join(filter(None, words)),
         ]  # fmt: skip
         for number, table in enumerate(acpi_tables(lab)):
             (self.folder / f"table{number}.aml").write_bytes(table)

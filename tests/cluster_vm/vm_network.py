@@ -1,4 +1,6 @@
-"""A network namespace of its own: the control plane in it, and the emulated node at the other end of a virtual cable."""
+"""A network namespace of its own: the control plane in it, and the emulated node at the other end
+of a virtual cable.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What the kernel says of the first process of a container: its confinement, not what the manifest asks for."""
+"""What the kernel says of the first process of a container: its confinement, not what the manifest
+asks for.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,11 @@ def confinement(cluster: VmCluster, container: str) -> Confinement:
     """Of a container of the agent that is there."""
     (agent,) = cluster.agents()
     pid = cluster.process_of(Cluster.agent_container(cluster, agent, container))
-    said = cluster.on_node(f"cat /proc/{pid}/attr/current; echo; cat /proc/{pid}/status").split("\n")
+    said = cluster.on_node(f"cd /proc/{pid}; cat attr/current; echo; cat status").split("\n")
     fields = {name: value.strip() for name, _, value in (line.partition(":") for line in said)}
-    return Confinement(said[0].strip("\0 "), int(fields["CapEff"], 16), fields["NoNewPrivs"] == "1", int(fields["Seccomp"]))
+    return Confinement(
+        said[0].strip("\0 "),
+        int(fields["CapEff"], 16),
+        fields["NoNewPrivs"] == "1",
+        int(fields["Seccomp"]),
+    )

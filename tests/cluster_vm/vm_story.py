@@ -1,4 +1,4 @@
-"""What the story says in its own words: the repository's examples as a user edits them for this node, and what is then so."""
+"""What the story says in its own words: the examples as a user edits them, and what is then so."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ Object = dict[str, Any]
 #: CPU 0 is the kubelet's; 1 and 2 are the first that containers can own, 3 stays shared.
 RESERVED, FIRST, SECOND, SHARED = 0, 1, 2, 3
 NAMED = "power.openshift.io/named"
-#: Of the machine's idle states those that the examples' limit of 10 µs excludes, and the one that `named` turns off.
+#: Idle states that the example's limit of latency excludes, and the one that `named` turns off.
 _LATENCY_US = example("powerprofile")["spec"]["cstates"]["maxLatencyUs"]
-DEEP = {f"C{number}" for number, latency in enumerate(X86_C_STATES_US, start=1) if latency > _LATENCY_US}
+DEEP = {f"C{number}" for number, us in enumerate(X86_C_STATES_US, start=1) if us > _LATENCY_US}
 NAMED_OFF = {"C2"}
-_IDLE = ["/bin/sh", "-c", "grep Cpus_allowed_list /proc/self/status; trap 'exit 0' TERM; while :; do sleep 1; done"]
+_IDLE = [
+    "/bin/sh",
+    "-c",
+    "grep Cpus_allowed_list /proc/self/status; trap 'exit 0' TERM; while :; do sleep 1; done",
+]
 
 
 def named_profile() -> Object:
@@ -36,21 +40,34 @@ def named_profile() -> Object:
 
 def container(name: str, resource: str, cpus: int = 1) -> Object:
     asked = {"cpu": str(cpus), "memory": "20Mi", resource: str(cpus)}
-    return {"name": name, "image": images.BUSYBOX, "command": _IDLE, "resources": {"requests": asked, "limits": asked}}
+    return {
+        "name": name,
+        "image": images.BUSYBOX,
+        "command": _IDLE,
+        "resources": {"requests": asked, "limits": asked},
+    }
 
 
 def pod(name: str, *containers: Object) -> Object:
     """The example, of the size of this node and with its image."""
     found = example("pod")
     found["metadata"]["name"] = name
-    found["spec"] |= {"terminationGracePeriodSeconds": 2, "containers": list(containers or [container("main", RESOURCE)])}
+    found["spec"] |= {
+        "terminationGracePeriodSeconds": 2,
+        "containers": list(containers or [container("main", RESOURCE)]),
+    }
     return found
 
 
 def start(cluster: VmCluster, item: Object) -> None:
     """Apply a pod and wait until it runs."""
     cluster.apply(item)
-    wait_for(f"pod {item['metadata']['name']} runs", lambda: story.running(cluster, item["metadata"]["name"]), PATIENCE, 0.5)
+    wait_for(
+        f"pod {item['metadata']['name']} runs",
+        lambda: story.running(cluster, item["metadata"]["name"]),
+        PATIENCE,
+        0.5,
+    )
 
 
 def install(cluster: VmCluster) -> None:

@@ -1,7 +1,8 @@
 """Runs in a container as whoever has taken it over: what of all that is seen can be changed?
 
-Every regular file is opened for writing (and not written), in every folder a folder is made. What is below a name that
-belongs to the process itself is told apart by who reads the report. The last line is the report.
+Every regular file is opened for writing (and not written), in every folder a folder is made.
+What is below a name that belongs to the process itself is told apart by who reads the report.
+The last line is the report.
 """
 
 import ctypes
@@ -71,9 +72,11 @@ def main():
                 report["made" if is_folder else "opened"].append(path)
             else:
                 report["refused"][said] = report["refused"].get(said, 0) + 1
-    report["remount"] = {folder: remounts(folder) for folder in ("/sys", "/proc/sys", "/host/sys/devices/system/cpu") if os.path.isdir(folder)}
+    mounts = ("/sys", "/proc/sys", "/host/sys/devices/system/cpu")
+    report["remount"] = {folder: remounts(folder) for folder in mounts}
     with open("/proc/self/status") as status:
-        report["status"] = {name: value.strip() for name, value in (line.split(":", 1) for line in status) if name in ("CapEff", "NoNewPrivs", "Seccomp")}
+        said = dict(line.split(":", 1) for line in status)
+    report["status"] = {name: said[name].strip() for name in ("CapEff", "NoNewPrivs", "Seccomp")}
     print(json.dumps(report))
 
 
