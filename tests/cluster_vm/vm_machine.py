@@ -56,9 +56,9 @@ class Machine:
         """Off and on again, without a word to what runs on it: what was not on the disk is lost."""
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.connect(str(self.folder / "monitor"))
-            monitor.recv(4096)
+            _until_prompt(monitor)
             monitor.sendall(b"system_reset\n")
-            monitor.recv(4096)
+            _until_prompt(monitor)
 
     def console(self) -> str:
         path = self.folder / "console"
@@ -91,3 +91,12 @@ class Machine:
         for address in mailbox_status_addresses(lab):
             command += ["-device", f"loader,addr=0x{address:x},data=1,data-len=2"]
         return command
+
+
+def _until_prompt(monitor: socket.socket) -> None:
+    """What is sent earlier, or cut off sooner, may not be taken."""
+    said = b""
+    while not said.endswith(b"(qemu) "):
+        more = monitor.recv(4096)
+        assert more, "the emulator's monitor is gone"
+        said += more
