@@ -102,6 +102,15 @@ def configure(cluster: VmCluster, **agent: Any) -> None:
     wait_for("the node is settled", cluster.settled, PATIENCE, 0.5)
 
 
+def allow(cluster: VmCluster, idle_states: str) -> None:
+    """Another operator, which lets agents set idle states in this way at most; until its agent is Ready."""
+    first = cluster.agent()
+    words = ["deployment/controller-manager", "-n", NAMESPACE, f"AGENT_IDLE_STATES={idle_states}"]
+    cluster.kubectl("set", "env", *words)
+    agent_ready(cluster, but=first)
+    wait_for("one agent is left", lambda: len(cluster.agents()) == 1, PATIENCE, 0.5)
+
+
 def shows(cluster: VmCluster, check: Callable[[Cpus], bool], seconds: float = 90) -> Cpus:
     """Wait until the kernel shows what is wanted; AssertionError with what it shows."""
     try:
