@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-start pages crds monitoring test-monitoring clean
+.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-start pages crds monitoring test-monitoring clean
 .PHONY: install uninstall deploy undeploy lock images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -63,6 +63,11 @@ test-cluster: $(VENV)/.installed ## the image on a real kubelet, container runti
 test-cluster-long: $(VENV)/.installed ## the slow parts of the same; docs/cluster-runs.md keeps what was found
 	$(PYTHON) tests/apiserver/envtest.py --cluster
 	$(BIN)/python -m pytest -m 'cluster or cluster_long' tests/cluster --durations=0 -v
+
+test-cluster-vm: $(VENV)/.installed ## the same on an emulated machine: real drivers, systemd, cgroup v2, AppArmor; docs/cluster-vm-runs.md keeps what was found
+	$(PYTHON) tests/apiserver/envtest.py --cluster
+	$(PYTHON) tests/kernel/lab.py --prepare
+	KPM_CLUSTER_VM_RUNS=docs/cluster-vm-runs.md $(BIN)/python -m pytest -m cluster_vm tests/cluster_vm -v --durations=0
 
 test-dpdk: $(VENV)/.installed ## the telemetry client and the scaler against a real DPDK process; fetches and builds it, caches in ~/.cache
 	$(BIN)/python tests/dpdk/dpdk_root.py --prepare

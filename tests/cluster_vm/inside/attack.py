@@ -1,0 +1,83 @@
+"""Runs in a container as whoever has taken it over: what of all that is seen can be changed?
+
+Every regular file is opened for writing (and not written), in every folder a folder is made.
+What is below a name that belongs to the process itself is told apart by who reads the report.
+The last line is the report.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import stat
+import sys
+
+_REMOUNT, _BIND = 32, 4096
+_MARK = "kpm-proof"
+
+
+def walk(top):
+    """Paths of all folders and regular files, other mounts included; no link is followed."""
+    todo = [top]
+    while todo:
+        folder = todo.pop()
+        yield folder, True
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            continue
+        for entry in entries:
+            try:
+                mode = entry.stat(follow_symlinks=False).st_mode
+            except OSError:
+                continue
+            if stat.S_ISDIR(mode):
+                todo.append(entry.path)
+            elif stat.S_ISREG(mode):
+                yield entry.path, False
+
+
+def opens(path):
+    """The errno's name, nothing where it opens."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as failure:
+        return errno.errorcode.get(failure.errno, str(failure.errno))
+    return ""
+
+
+def makes(folder):
+    try:
+        os.mkdir(f"{folder}/{_MARK}")
+        os.rmdir(f"{folder}/{_MARK}")
+    except OSError as failure:
+        return errno.errorcode.get(failure.errno, str(failure.errno))
+    return ""
+
+
+def remounts(folder):
+    """Whether a mount can be made writable."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    done = libc.mount(None, folder.encode(), None, _REMOUNT | _BIND, None)
+    return "" if done == 0 else errno.errorcode.get(ctypes.get_errno(), "?")
+
+
+def main():
+    report = {"files": 0, "folders": 0, "opened": [], "made": [], "refused": {}}
+    for top in sys.argv[1:]:
+        for path, is_folder in walk(top):
+            said = makes(path) if is_folder else opens(path)
+            report["folders" if is_folder else "files"] += 1
+            if not said:
+                report["made" if is_folder else "opened"].append(path)
+            else:
+                report["refused"][said] = report["refused"].get(said, 0) + 1
+    mounts = ("/sys", "/proc/sys", "/host/sys/devices/system/cpu")
+    report["remount"] = {folder: remounts(folder) for folder in mounts}
+    with open("/proc/self/status") as status:
+        said = dict(line.split(":", 1) for line in status)
+    report["status"] = {name: said[name].strip() for name in ("CapEff", "NoNewPrivs", "Seccomp")}
+    print(json.dumps(report))
+
+
+main()
