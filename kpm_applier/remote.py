@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
+from kpm_applier.attributes import HSMP_ROOT
 from kpm_applier.boundary import ANSWER, MOST_RECORDS, NUMBERS, RECORD, ROWS, fits, path_of
 from kpm_applier.host import write_one_by_one
 from kpm_applier.hsmp import Hsmp
@@ -148,6 +149,10 @@ def _text(number: int) -> str:
     return _MEANINGS.get(number) or errno.errorcode.get(number, str(number))
 
 
+def _is_mailbox(path: str) -> bool:
+    return path.startswith(f"{HSMP_ROOT}/")
+
+
 class RemoteHost(SysfsHost):
     """A tree that is read here and written by a helper; the mailbox of an AMD machine stays this process's own."""
 
@@ -159,7 +164,7 @@ class RemoteHost(SysfsHost):
 
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file through the helper."""
-        if self._in_mailbox(path):
+        if _is_mailbox(path):
             super().write(path, data)
             return
         for failure in self.helper.write_all([(path, data)]).values():
@@ -167,13 +172,13 @@ class RemoteHost(SysfsHost):
 
     def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
         """Hand data to many files through the helper, in order; the failures by path."""
-        if self.mailbox is not None and any(self._in_mailbox(path) for path, _ in writes):
+        if any(_is_mailbox(path) for path, _ in writes):
             return write_one_by_one(self, writes)
         return self.helper.write_all(writes)
 
     def refuses_writing(self, path: str) -> int:
         """Whether the helper can be asked; a mailbox is this process's own."""
-        return super().refuses_writing(path) if self._in_mailbox(path) else self.helper.reach()
+        return super().refuses_writing(path) if _is_mailbox(path) else self.helper.reach()
 
     def forget(self) -> None:
         """Close what is kept open."""

@@ -135,7 +135,7 @@ class SysfsHost:
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file in one write; a plain file is cut to it, as a sysfs file is by itself."""
         kept = self._writable.get(path)
-        if self.mailbox is not None and self._in_mailbox(path):
+        if self.mailbox is not None and path.startswith(_MAILBOX):
             self.mailbox.write(path, data)
             return
         if kept is not None:
@@ -165,9 +165,6 @@ class SysfsHost:
             except OSError as failure:
                 failures[path] = failure
         return failures
-
-    def _in_mailbox(self, path: str) -> bool:
-        return self.mailbox is not None and path.startswith(_MAILBOX)
 
     def refuses_writing(self, path: str) -> int:
         """The errno of opening a file for writing, 0 where it can be; nothing is written."""
