@@ -253,7 +253,7 @@ def test_a_helper_that_is_not_there_is_waited_for_once_and_every_file_says_why(t
         failures = remote.write_all([(MAX, b"1000000\n")])
         assert failures[MAX].errno == errno.ENOENT
     assert remote.refuses_writing(MAX) == errno.ENOENT
-    assert 0.5 < time.monotonic() - started < 1.1
+    assert 0.5 < time.monotonic() - started < 2.4, "five waits would be three seconds"
 
 
 def test_a_signal_ends_it(running: Running) -> None:
