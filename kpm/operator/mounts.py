@@ -77,13 +77,15 @@ def asks_runtime(settings: AgentSettings) -> bool:
 
 def _seen(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Mount]:
     """What the agent reads of the machine."""
+    cpu = Mount(AGENT, "cpu", CPU, f"/host{CPU}", True, "the CPUs and what their files hold")
     if settings.metrics is None:
         return [
-            Mount(AGENT, "cpu", CPU, f"/host{CPU}", True, "the CPUs and what their files hold"),
+            cpu,
             *(Mount(AGENT, name, source, f"/host{source}", True, "limits of power as they are") for name, source in caps),
         ]
     found = [
-        Mount(AGENT, "devices", "/sys/devices", "/host/sys/devices", True, "the CPUs, limits of power, meters"),
+        Mount(AGENT, "devices", "/sys/devices", "/host/sys/devices", True, "limits of power, meters"),
+        cpu,
         Mount(AGENT, "class", "/sys/class", "/host/sys/class", True, "meters by their class: hwmon, powercap, batteries"),
         Mount(AGENT, "cgroup", "/sys/fs/cgroup", "/host/sys/fs/cgroup", True, "CPU time of containers"),
     ]

@@ -75,10 +75,16 @@ def test_who_talks_to_the_network_has_no_privilege_and_writes_nothing_of_the_hos
     assert targets(agent, read_only=False) == AGENT_WRITES
     assert targets(helper, read_only=False) == HELPER_WRITES | capping
     assert targets(helper, read_only=True) == (set() if config.agent.source == "podresources" else {"/var/run/nri"})
-    measuring = {"/host/sys/devices", "/host/sys/class", "/host/sys/fs/cgroup"} if config.agent.metrics else {"/host/sys/devices/system/cpu", *capping}
+    measuring = {"/host/sys/devices", "/host/sys/class", "/host/sys/fs/cgroup"} if config.agent.metrics else capping
     processes = {"/host/proc", "/host/proc/sys"} if config.agent.metrics and "process" in config.agent.metrics.levels else set()
     beside = {"/var/lib/kubelet/plugins/cpu"} if config is CONFIGS["all settings"] else set()
-    usual = {"/run/kpm", "/var/run/secrets/kubernetes.io/serviceaccount", "/var/lib/kubelet/pod-resources", "/var/lib/power-node-agent/pods"}
+    usual = {
+        "/run/kpm",
+        "/host/sys/devices/system/cpu",
+        "/var/run/secrets/kubernetes.io/serviceaccount",
+        "/var/lib/kubelet/pod-resources",
+        "/var/lib/power-node-agent/pods",
+    }
     assert targets(agent, read_only=True) == usual | measuring | processes | beside
 
 
