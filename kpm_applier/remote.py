@@ -77,7 +77,7 @@ class Helper:
     def reach(self) -> int:
         """The errno of connecting, 0 where somebody listens."""
         try:
-            self._link = self._link or self._connect()
+            self._connected()
         except OSError as failure:
             return failure.errno or errno.ETIMEDOUT
         return 0
@@ -103,7 +103,7 @@ class Helper:
         """The errno of each record. A link that ends meanwhile is made again once; what was written twice is written the same."""
         for last in (False, True):
             try:
-                link = self._link or self._connect()
+                link = self._connected()
             except OSError as failure:
                 return [failure.errno or errno.ETIMEDOUT] * count
             try:
@@ -117,6 +117,11 @@ class Helper:
                 if last:
                     return [failure.errno or errno.ETIMEDOUT] * count
         raise AssertionError("unreachable")
+
+    def _connected(self) -> socket.socket:
+        if self._link is None:
+            self._link = self._connect()
+        return self._link
 
     def _connect(self) -> socket.socket:
         """Errors: OSError where nobody listens for so long; who was not there a moment ago is not waited for again."""
@@ -133,7 +138,6 @@ class Helper:
                     raise
                 time.sleep(_PAUSE)
             else:
-                self._link = link
                 return link
 
 

@@ -158,6 +158,11 @@ class Cluster:
         except ApiError:
             return None
 
+    def pod(self, uid: str) -> Pod | None:
+        """One pod of the node; None where it has not been seen yet."""
+        pods: tuple[PodView, ...] = self.pods.values()
+        return next((item.pod for item in pods if item.pod.meta.uid == uid), None)
+
     def view(self) -> ClusterView:
         """All that is known now."""
         found: list[Any] = [value for informer in self.objects.values() for value in informer.values()]

@@ -21,7 +21,7 @@ from kpm.kube.kinds import workload_name
 from kpm.logs import Log
 from kpm.loops import Listing
 from kpm_planner.agent_settings import IdleStates
-from kpm_planner.allocation import Allocation
+from kpm_planner.allocation import Allocation, RuntimeCpus
 from kpm_planner.budget import Signals
 from kpm_planner.caps import holding_cap
 from kpm_planner.changes import Pass
@@ -173,13 +173,14 @@ class Agent:
             self._planned = _Planned()
             return  # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
         started = time.monotonic()
-        created = self.runtime.picture().created if self.runtime is not None else ()
-        inputs = self._inputs(view, view.node)
+        told = self.runtime.picture() if self.runtime is not None else None
+        inputs = self._inputs(view, view.node, told.containers if told is not None else ())
         plan = self._plan(view, inputs, self.tuner.machine())
         self.scaler.leave(() if self.tuner.measure_only else plan.scaling)  # first: what the plan takes back nobody else may write
         plan, went = self.tuner.apply(plan, lambda machine: self._plan(view, inputs, machine))
         went = evolve(went, answered=not self.kubelet.error, owners=view.rivals)
-        self._let_begin(view, created)
+        if told is not None:
+            self._let_begin(view, told.created)
         self.scaler.scale(() if went.refused or self.tuner.measure_only else plan.scaling)
         self._tell_telemetry(view)
         self._tell_meter(view, inputs, plan)
@@ -223,12 +224,11 @@ class Agent:
             self._waiting_since = None
         return max(0.0, min(times) - now)
 
-    def _inputs(self, view: ClusterView, node: NodeView) -> "_Inputs":
+    def _inputs(self, view: ClusterView, node: NodeView, runtime: tuple[RuntimeCpus, ...]) -> "_Inputs":
         """What a pass plans from beside the machine, asked for once."""
         before = self._planned
         same = before.inputs is not None and before.view is not None and before.view.intent == view.intent
         accepted = before.inputs.accepted if same and before.inputs is not None else accept(view.intent)
-        runtime = self.runtime.picture().containers if self.runtime is not None else ()
         allocation = self.kubelet.look(view.pods, view.config.custom_devices if view.config else (), runtime)
         return _Inputs(accepted, node.node, allocation, self.caps.signals(holding_cap(node.node, accepted)))
 
@@ -300,7 +300,7 @@ class Agent:
         """Whether a container that is being created may ask for a profile: it does, or its pod is not known yet. Called by another thread."""
         if self.cluster.unsynced or self.tuner.measure_only:
             return False
-        pod = next((pod for pod in self.cluster.view().pods if pod.meta.uid == uid), None)
+        pod = self.cluster.pod(uid)
         return pod is None or any(item.name == container and requested_profiles(item) for item in pod.containers)
 
     def _tell_telemetry(self, view: ClusterView) -> None:

@@ -19,7 +19,7 @@ from kpm.logs import Log
 from kpm_planner.allocation import RuntimeCpus
 from kpm_planner.cpuset import LARGEST_CPU, parse_cpulist
 
-_TICKET = struct.Struct(">I")
+_TICKET = struct.Struct(">I")  # as the helper has it, whose side of the runtime is not loaded here
 _LONGEST = 1 << 16
 _MOST = 4000
 _RETRY, _LONGEST_RETRY = 0.5, 10.0
@@ -27,7 +27,7 @@ _RETRY, _LONGEST_RETRY = 0.5, 10.0
 
 @frozen
 class Creation:
-    """A container that waits for its first instruction. since: monotonic."""
+    """A container that waits for its first instruction."""
 
     ticket: int
     uid: str

@@ -20,8 +20,7 @@ def refusals(applier: Applier, *, names_states: bool = True) -> tuple[str, ...]:
     host = applier.host
     if applier.discovery is None or not isinstance(host, SysfsHost):
         return ()
-    absent = host.helper.reach() if isinstance(host, RemoteHost) else 0
-    if absent and isinstance(host, RemoteHost):
+    if isinstance(host, RemoteHost) and (absent := host.helper.reach()):
         return (f"{host.helper.path}: {remedy('', absent)}",)
     shown = applier.discovery.observed.values
     firsts = {item.attribute: (str(group.kind), item.path) for group in reversed(applier.discovery.groups) for item in reversed(group.files) if item.path in shown}

@@ -42,9 +42,9 @@ class Access:
     headers: Callable[[bool], Mapping[str, str]]
 
 
-def tls_context() -> ssl.SSLContext:
-    """Verification as kubectl does it."""
-    context = urllib3.util.ssl_.create_urllib3_context()
+def tls_context(*, verify: bool = True) -> ssl.SSLContext:
+    """Verification as kubectl does it. verify: False where a kubeconfig asks for none (insecure-skip-tls-verify)."""
+    context = urllib3.util.ssl_.create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
@@ -93,7 +93,7 @@ def from_configuration(configuration: "Configuration") -> Access:
     configuration.socket_options = _socket_options()
     pool = RESTClientObject(configuration).pool_manager
     if configuration.host.startswith("https:"):
-        pool.connection_pool_kw["ssl_context"] = tls_context()
+        pool.connection_pool_kw["ssl_context"] = tls_context(verify=configuration.verify_ssl)
 
     def headers(_anew: bool) -> Mapping[str, str]:
         settings: Any = configuration.auth_settings().values()

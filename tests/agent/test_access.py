@@ -1,5 +1,6 @@
 """How the API server is reached from a pod: certificates as kubectl verifies them, tokens that are exchanged."""
 
+import json
 import os
 import shutil
 import ssl
@@ -7,14 +8,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from http_server import Server, serving
 
 from kpm.errors import InputError
-from kpm.kube.access import Access, _Token, in_cluster
+from kpm.kube.access import Access, _Token, from_kubeconfig, in_cluster
 from kpm.kube.api import Api, ApiError, Resource
 
 ROOT = Path(__file__).parents[2]
@@ -83,20 +86,29 @@ class Quiet(ThreadingHTTPServer):
         """A client that refuses the certificate is meant to go."""
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
-    """The address of a TLS server with these certificates, and a pod's account folder."""
-    certificates(tmp_path, **request.param)
+@contextmanager
+def tls_server(folder: Path, **words: Any) -> Iterator[str]:
+    """The address of a TLS server whose certificates are made in this folder."""
+    certificates(folder, **words)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    context.load_cert_chain(folder / "server.crt", folder / "server.key")
     server = Quiet(("127.0.0.1", 0), Answers)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    yield f"127.0.0.1:{server.server_address[1]}", tmp_path
-    server.shutdown()
-    server.server_close()
-    thread.join(5)
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
+    """The address of a TLS server with these certificates, and a pod's account folder."""
+    with tls_server(tmp_path, **request.param) as address:
+        yield address, tmp_path
 
 
 def ask(python: str, address: str, account: Path) -> str:
@@ -135,6 +147,49 @@ def test_a_certificate_of_another_authority_is_refused(cluster: tuple[str, Path]
     other.mkdir()
     certificates(other, usage=True, names=OURS)
     assert "verify failed" in ask(sys.executable, cluster[0], other)
+
+
+def kubeconfig(folder: Path, address: str, **cluster: object) -> str:
+    """A file that names a cluster and a user with a token, as kubectl reads it."""
+    place = {"server": f"https://{address}", **cluster}
+    document = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "clusters": [{"name": "a", "cluster": place}],
+        "users": [{"name": "a", "user": {"token": "secret"}}],
+    }  # fmt: skip
+    (folder / "config").write_text(json.dumps(document))
+    return str(folder / "config")
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+@pytest.mark.parametrize("cluster", [{"usage": False, "names": "DNS:other"}], indirect=True)
+def test_a_kubeconfig_may_ask_for_no_verification(cluster: tuple[str, Path]) -> None:
+    """insecure-skip-tls-verify takes a certificate of any name and any authority; only where it stands."""
+    address, folder = cluster
+    insecure = Api(from_kubeconfig(kubeconfig(folder, address, **{"insecure-skip-tls-verify": True})))
+    assert insecure.get(NODES, "n") == {"who": "Bearer secret"}
+    with pytest.raises(ApiError, match="verify failed"):
+        Api(from_kubeconfig(kubeconfig(folder, address))).get(NODES, "n")
+
+
+@pytest.mark.parametrize(("names", "answer"), [(OURS, "Bearer secret"), ("DNS:other", "mismatch")], ids=["its name", "another name"])
+def test_a_kubeconfigs_authority_is_checked(names: str, answer: str, tmp_path: Path) -> None:
+    with tls_server(tmp_path, usage=False, names=names) as address:
+        api = Api(from_kubeconfig(kubeconfig(tmp_path, address, **{"certificate-authority": str(tmp_path / "ca.crt")})))
+        try:
+            found = str(api.get(NODES, "n"))
+        except ApiError as failure:
+            found = str(failure)
+    assert answer in found
+
+
+@pytest.mark.parametrize("cluster", [{"usage": False, "names": "DNS:other"}], indirect=True)
+def test_a_kubeconfig_may_name_the_server_otherwise(cluster: tuple[str, Path]) -> None:
+    """tls-server-name: whose certificate is expected, where the address is a tunnel's."""
+    address, folder = cluster
+    named = kubeconfig(folder, address, **{"certificate-authority": str(folder / "ca.crt"), "tls-server-name": "other"})
+    assert Api(from_kubeconfig(named)).get(NODES, "n") == {"who": "Bearer secret"}
 
 
 def test_the_current_python_is_among_those_tried() -> None:

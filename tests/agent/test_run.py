@@ -19,7 +19,7 @@ from kpm.scaler.words import News
 from kpm_planner.allocation import Allocation
 from kpm_planner.budget import Signals
 from kpm_planner.caps import CapTarget
-from kpm_planner.intent import Intent, Meta, Node, Pod, PowerProfile, PowerWorkload, PStates
+from kpm_planner.intent import Container, Intent, Meta, Node, Pod, PowerProfile, PowerWorkload, PStates
 from kpm_planner.machine import Machine, PowerLimit, PowerZone
 from kpm_planner.plan import NodePlan
 from kpm_planner.status import Pass
@@ -60,6 +60,9 @@ class Rig:
 
             def view(self) -> ClusterView:
                 return rig.view
+
+            def pod(self, uid: str) -> Pod | None:
+                return next((pod for pod in rig.view.pods if pod.meta.uid == uid), None)
 
         class Tuner:
             applier: Any = object()
@@ -247,6 +250,26 @@ def test_caps_and_speeds_are_metrics() -> None:
     counters.note_power(NodePlan("n"))
     counters.note_speeds({})
     assert "zone=" not in generate_latest(rig.agent.registry()).decode()
+
+
+# --- containers that are being created ---
+
+
+@pytest.mark.parametrize(
+    ("uid", "container", "waits"),
+    [("known", "asks", True), ("known", "asks not", False), ("known", "nobody", False), ("not seen yet", "asks not", True)],
+)
+def test_a_container_waits_for_a_pass_where_it_may_ask_for_a_profile(uid: str, container: str, waits: bool) -> None:
+    asks = Container("asks", resources=(("power.openshift.io/performance", 1),))
+    rig = Rig(view=evolve(VIEW, pods=(Pod(Meta("p", uid="known"), (asks, Container("asks not"))),)))
+    assert rig.agent.worth_waiting(uid, container) is waits
+
+
+@pytest.mark.parametrize(("unsynced", "measure_only"), [(("pods",), False), ((), True)])
+def test_no_container_waits_for_an_agent_that_knows_nothing_or_sets_nothing(unsynced: tuple[str, ...], measure_only: bool) -> None:
+    rig = Rig(unsynced=unsynced)
+    rig.agent.tuner.measure_only = measure_only
+    assert not rig.agent.worth_waiting("not seen yet", "app")
 
 
 def _down() -> Any:

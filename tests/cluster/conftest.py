@@ -10,17 +10,9 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import story
 from cluster import Cluster, new_folder
 from envtest import prepare
-from known import KNOWN
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the product does not do yet may fail without hiding what else fails."""
-    for item in items:
-        reason = KNOWN.get(item.name)
-        if reason is not None and "tests/cluster" in str(item.path):
-            item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +35,20 @@ def cluster() -> Iterator[Cluster]:
 def baseline(cluster: Cluster) -> dict[str, bytes]:
     """The machine's files as they were before anything was installed."""
     return cluster.before
+
+
+@pytest.fixture
+def no_pods_left(cluster: Cluster) -> Iterator[None]:
+    """A test that fails takes its pods along."""
+    yield
+    cluster.kubectl("delete", "pods", "--all", "-n", "default", "--wait=true", check=False)
+
+
+@pytest.fixture
+def installed(cluster: Cluster) -> Cluster:
+    """The product as README installs it, with the shared pool set."""
+    story.install(cluster)
+    return cluster
 
 
 @pytest.hookimpl(hookwrapper=True)

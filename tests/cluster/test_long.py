@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,21 +16,7 @@ from cluster import AGENT, NAMESPACE, NODE, Cluster
 from steps import wait_for
 from story import BASELINE, FAST, OWNED, RESOURCE, SHARED, agent_ready, end, pod, shows, start
 
-pytestmark = pytest.mark.cluster_long
-
-
-@pytest.fixture(autouse=True)
-def no_pods_left(cluster: Cluster) -> Iterator[None]:
-    """A test that fails takes its pods along."""
-    yield
-    cluster.kubectl("delete", "pods", "--all", "-n", "default", "--wait=true", check=False)
-
-
-@pytest.fixture
-def installed(cluster: Cluster) -> Cluster:
-    """The product as README installs it, with the shared pool set."""
-    story.install(cluster)
-    return cluster
+pytestmark = [pytest.mark.cluster_long, pytest.mark.usefixtures("no_pods_left")]
 
 
 @pytest.fixture

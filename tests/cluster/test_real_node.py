@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import images
@@ -19,21 +18,7 @@ from cluster import AGENT, NAMESPACE, NODE, Cluster
 from steps import REPO, wait_for
 from story import BASELINE, FAST, OWNED, RESERVED, RESOURCE, SHARED, agent_ready, end, example, pod, shows, start, stays
 
-pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(autouse=True)
-def no_pods_left(cluster: Cluster) -> Iterator[None]:
-    """A test that fails takes its pods along."""
-    yield
-    cluster.kubectl("delete", "pods", "--all", "-n", "default", "--wait=true", check=False)
-
-
-@pytest.fixture
-def installed(cluster: Cluster) -> Cluster:
-    """The product as README installs it, with the shared pool set."""
-    story.install(cluster)
-    return cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("no_pods_left")]
 
 
 def test_the_operator_becomes_ready(cluster: Cluster) -> None:
