@@ -33,7 +33,7 @@ CASES = {
 }
 AT_ONCE = 2  # a machine keeps one host CPU busy
 SEED = 20260131
-PLANS, KILLS = 40, 20
+PLANS, KILLS = 30, 15
 TIMEOUT = 300.0
 
 

@@ -150,17 +150,23 @@ def measure(case: Case, found: list[State], seconds: float) -> dict[str, Counter
     """What each CPU but the measuring one did under a case."""
     with everywhere(case.everywhere):
         set_case(case, found)
-        end_sleeps()
+        end_sleeps(found)
         before = {cpu: counters(cpu, found) for cpu in (*BUSY, IDLE)}
         time.sleep(seconds)
         after = {cpu: counters(cpu, found) for cpu in (*BUSY, IDLE)}
     return {str(cpu): _grown(before[cpu], after[cpu]) for cpu in before}
 
 
-def end_sleeps() -> None:
-    """Run on every CPU for a moment, as a limit does not end a sleep that began before it."""
+def end_sleeps(found: list[State]) -> None:
+    """Let every CPU fall asleep as often as there are states, before anything counts.
+
+    A limit does not end a sleep that began before it, and the governor ladder goes down by one
+    state a sleep, through disabled ones too.
+    """
     for cpu in (*BUSY, IDLE, 0):
         os.sched_setaffinity(0, {cpu})
+        for _ in found:
+            time.sleep(0.001)
 
 
 def _grown(before: Counters, after: Counters) -> Counters:
