@@ -8,11 +8,10 @@ from kpm.errors import InputError, one_line
 from kpm_applier.diff import Repair
 from kpm_applier.discover import HostError
 from kpm_applier.hsmp import Hsmp
+from kpm_applier.mailbox import DEVICE, Device
 from kpm_applier.session import Applier
 from kpm_applier.state import StateError, StateStore, asked_fabrics
 from kpm_applier.sysfs import SysfsHost
-
-_MAILBOX = "/dev/hsmp"
 
 
 def make_applier(tree: TreeOptions, repair: Repair = Repair.WRITE) -> Applier:
@@ -26,7 +25,7 @@ def make_applier(tree: TreeOptions, repair: Repair = Repair.WRITE) -> Applier:
         except StateError:
             return {}
 
-    _add_mailbox(host, tree, known)
+    host.mailbox = _mailbox(host, tree, known)
     return Applier(host, store, repair)
 
 
@@ -42,13 +41,18 @@ def open_tree(sysfs: str, helper: str | None) -> SysfsHost:
 def make_host(tree: TreeOptions) -> SysfsHost:
     """The tree alone, to look at. Errors: OSError where it is no folder."""
     host = SysfsHost(tree.sysfs)
-    _add_mailbox(host, tree, dict)
+    host.mailbox = _mailbox(host, tree, dict)
     return host
 
 
-def _add_mailbox(host: SysfsHost, tree: TreeOptions, known: Callable[[], Mapping[str, str]]) -> None:
-    device = tree.hsmp if tree.hsmp is not None else _MAILBOX if host.live else None
-    host.mailbox = None if device is None else Hsmp(device, known)
+def _mailbox(host: SysfsHost, tree: TreeOptions, known: Callable[[], Mapping[str, str]]) -> Hsmp | None:
+    """The mailbox of an AMD machine, where there may be one: a helper's only where it is asked for."""
+    if tree.helper is not None:
+        from kpm_applier.remote import RemoteHost, RemoteMailbox
+
+        return Hsmp(RemoteMailbox(tree.hsmp, host.helper), known) if tree.hsmp and isinstance(host, RemoteHost) else None
+    device = tree.hsmp if tree.hsmp is not None else DEVICE if host.live else None
+    return None if device is None else Hsmp(Device(device), known)
 
 
 @contextmanager

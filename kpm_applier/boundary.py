@@ -4,7 +4,8 @@ What crosses is a row of this table, the numbers in its path, and a value. The h
 other text, so whoever speaks for the agent can ask for the values that the agent manages and for nothing else. The rows
 are those of `attributes`; plain tuples, since the helper loads no library.
 
-A record has one size: row, three numbers, the value padded with zeros. An answer is one errno a record, 0 for done.
+A record has one size: row, three numbers, the value padded with zeros. An answer is one errno a record, 0 for done. A message
+of another size is one for the firmware's mailbox (mailbox.py): number, socket, argument; its answer is an errno and a word.
 """
 
 import errno
@@ -47,6 +48,9 @@ RECORD = struct.Struct(f">BIII{_LONGEST}s")
 ANSWER = struct.Struct(">H")
 #: Of one message, which fits a socket's buffer.
 MOST_RECORDS = 1000
+CALL, RESULT = struct.Struct(">BHI"), struct.Struct(">HI")
+#: In place of a message's number: whether the mailbox can be told anything. As an argument: none.
+MAY_TELL, NO_ARGUMENT = 0, 0xFFFFFFFF
 
 
 def path_of(row: int, numbers: tuple[int, ...]) -> str | None:

@@ -1,26 +1,29 @@
 """The mailbox of AMD's system management firmware (HSMP), shown as files, so that it has the same diff, verify and restore as sysfs.
 
-One ioctl of 44 bytes a message (kernel, asm/amd/hsmp.h). socketN/protocol, power_mw, power_limit_mw, power_limit_max_mw are
-read by message. df_pstate holds "auto", one P-state, or the slowest and the fastest that are allowed; no message reads it back,
-so it shows what was last taken, by this process or, as the state file has it, by the one before. No other module opens the device.
+socketN/protocol, power_mw, power_limit_mw, power_limit_max_mw are read by message (mailbox.py). df_pstate holds "auto", one
+P-state, or the slowest and the fastest that are allowed; no message reads it back, so it shows what was last taken, by this
+process or, as the state file has it, by the one before.
 """
 
 import errno
-import fcntl
 import os
-import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from kpm_applier.attributes import DF_PSTATE, HSMP_ROOT
+from kpm_applier.mailbox import (
+    AUTO_DF,
+    GET_LIMIT,
+    GET_LIMIT_MAX,
+    GET_POWER,
+    GET_PROTOCOL,
+    MOST_SOCKETS,
+    SET_DF,
+    SET_DF_RANGE,
+    SET_LIMIT,
+    Mailbox,
+)
 from kpm_planner.fabric import AUTOMATIC
 
-#: _IOWR(0xF8, 0, 44 bytes).
-REQUEST = 0xC02CF800
-#: msg_id, num_args, response_sz, args[8], sock_ind, padding.
-MESSAGE = struct.Struct("<IHH8IH2x")
-GET_PROTOCOL, GET_POWER, SET_LIMIT, GET_LIMIT, GET_LIMIT_MAX, SET_DF, AUTO_DF, SET_DF_RANGE = 0x03, 0x04, 0x05, 0x06, 0x07, 0x0D, 0x0E, 0x22
-_MOST_SOCKETS = 8
 _READS = {"protocol": GET_PROTOCOL, "power_mw": GET_POWER, "power_limit_mw": GET_LIMIT, "power_limit_max_mw": GET_LIMIT_MAX}
 _FAULTS = {
     errno.ETIMEDOUT: "the firmware does not answer (ETIMEDOUT): HSMP is turned off in its settings",
@@ -28,23 +31,20 @@ _FAULTS = {
     errno.EPERM: "may not be opened (EPERM): use the hsmp overlay of deploy/",
     errno.ENXIO: "has no driver behind it (ENXIO): load amd_hsmp",
 }
+#: A helper that is not there at present says nothing of the device.
+_UNREACHED = frozenset({errno.ECONNREFUSED, errno.ECONNRESET})
 
 
-class Ioctl(Protocol):
-    """fcntl.ioctl with a buffer that it changes."""
-
-    def __call__(self, descriptor: int, request: int, buffer: bytearray, /) -> object:
-        """Errors: OSError with the kernel's errno."""
-        ...
+def _meaning(number: int) -> str:
+    return _FAULTS.get(number) or f"{errno.errorcode.get(number, 'error')}: {os.strerror(number)}"
 
 
 class Hsmp:
-    """The mailbox behind one device file. known: path → what df_pstate was last set to."""
+    """The files of one mailbox. known: path → what df_pstate was last set to."""
 
-    def __init__(self, device: str, known: Callable[[], Mapping[str, str]] = dict, ioctl: Ioctl = fcntl.ioctl) -> None:
-        self._device, self._known, self._ioctl = device, known, ioctl
+    def __init__(self, mailbox: Mailbox, known: Callable[[], Mapping[str, str]] = dict) -> None:
+        self._mailbox, self._known = mailbox, known
         self._asked: dict[str, str] = {}
-        self._descriptors: dict[int, int] = {}
         self._sockets, self._fault = 0, ""
 
     def list(self, path: str) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ class Hsmp:
             return f"{self._asked.get(path, AUTOMATIC)}\n".encode()
         if name not in _READS:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        return f"{self._send(number, _READS[name], (), 1)[0]}\n".encode()
+        return f"{self._mailbox.send(number, _READS[name])}\n".encode()
 
     def write(self, path: str, data: bytes) -> None:
         """Hand a text to a file. Errors: OSError with the errno that the message got, EINVAL for what is no value of the file."""
@@ -73,7 +73,7 @@ class Hsmp:
         words = data.decode("ascii", "replace").split()
         values = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 10]
         if name == "power_limit_mw" and len(values) == len(words) == 1:
-            self._send(number, SET_LIMIT, values, 0)
+            self._mailbox.send(number, SET_LIMIT, values[0])
         elif name == DF_PSTATE.file and (words == [AUTOMATIC] or (len(values) == len(words) in (1, 2) and max(values) <= 0xFF)):
             self._set_fabric(path, number, values)
         else:
@@ -82,28 +82,22 @@ class Hsmp:
     def _set_fabric(self, path: str, number: int, values: Sequence[int]) -> None:
         """Fix a P-state, or let the firmware choose, in a range where one is given: a fixed one would outlast the range."""
         if len(values) == 1:
-            self._send(number, SET_DF, values, 0)
+            self._mailbox.send(number, SET_DF, values[0])
         else:
-            self._send(number, AUTO_DF, (), 0)
+            self._mailbox.send(number, AUTO_DF)
             self._asked[path] = AUTOMATIC
         if len(values) == 2:
             slowest, fastest = values
-            self._send(number, SET_DF_RANGE, (slowest << 8 | fastest,), 0)
+            self._mailbox.send(number, SET_DF_RANGE, slowest << 8 | fastest)
         self._asked[path] = " ".join(map(str, values)) or AUTOMATIC
 
     def refuses_writing(self) -> int:
         """The errno of opening the device for settings, 0 where it can be."""
-        try:
-            self._descriptor(os.O_WRONLY)
-        except OSError as failure:
-            return failure.errno or errno.EIO
-        return 0
+        return self._mailbox.refuses_writing()
 
     def close(self) -> None:
         """Let go of the device; it is looked for anew when it is next used."""
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
+        self._mailbox.close()
         self._sockets, self._fault = 0, ""
 
     def _place(self, path: str) -> tuple[int, str]:
@@ -119,22 +113,11 @@ class Hsmp:
             return
         self._asked = {**self._known(), **self._asked}
         try:
-            for number in range(_MOST_SOCKETS):
-                self._send(number, GET_PROTOCOL, (), 1)
+            for number in range(MOST_SOCKETS):
+                self._mailbox.send(number, GET_PROTOCOL)
                 self._sockets = number + 1
         except OSError as failure:
-            wrong = failure.errno != errno.ENODEV and (self._sockets or failure.errno != errno.ENOENT)
-            self._fault = _FAULTS.get(failure.errno or 0, f"{errno.errorcode.get(failure.errno or 0, 'error')}: {failure.strerror}") if wrong else ""
+            absent = failure.errno == errno.ENODEV or failure.errno in _UNREACHED
+            wrong = not absent and (self._sockets or failure.errno != errno.ENOENT)
             if wrong:
-                self._fault = f"{self._device} {self._fault}"
-
-    def _send(self, number: int, message: int, args: Sequence[int], answers: int) -> tuple[int, ...]:
-        """One message: it is a question where it has an answer, and a descriptor may only ask or only tell."""
-        buffer = bytearray(MESSAGE.pack(message, len(args), answers, *args, *(0,) * (8 - len(args)), number))
-        self._ioctl(self._descriptor(os.O_RDONLY if answers else os.O_WRONLY), REQUEST, buffer)
-        return MESSAGE.unpack(buffer)[3 : 3 + answers]
-
-    def _descriptor(self, flags: int) -> int:
-        if flags not in self._descriptors:
-            self._descriptors[flags] = os.open(self._device, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
-        return self._descriptors[flags]
+                self._fault = f"{self._mailbox.path} {_meaning(failure.errno or errno.EIO)}"

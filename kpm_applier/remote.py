@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from kpm_applier.attributes import HSMP_ROOT
-from kpm_applier.boundary import ANSWER, MOST_RECORDS, NUMBERS, RECORD, ROWS, fits, path_of
+from kpm_applier.boundary import ANSWER, CALL, MAY_TELL, MOST_RECORDS, NO_ARGUMENT, NUMBERS, RECORD, RESULT, ROWS, fits, path_of
 from kpm_applier.host import write_one_by_one
 from kpm_applier.hsmp import Hsmp
 from kpm_applier.sysfs import SysfsHost
@@ -74,6 +74,14 @@ class Helper:
             failures |= {path: OSError(number, _text(number), path) for (path, _), number in zip(part, numbers, strict=True) if number}
         return failures
 
+    def call(self, message: int, number: int = 0, argument: int = NO_ARGUMENT) -> int:
+        """One message for the firmware's mailbox; its answer, 0 for none. Errors: OSError with the errno that it got."""
+        answer = self._exchange(CALL.pack(message, number, argument), RESULT.size)
+        failed, word = (answer, 0) if isinstance(answer, int) else RESULT.unpack(answer)
+        if failed:
+            raise OSError(failed, _text(failed))
+        return int(word)
+
     def reach(self) -> int:
         """The errno of connecting, 0 where somebody listens."""
         try:
@@ -100,22 +108,30 @@ class Helper:
         return RECORD.pack(*place, value) if fits(place[0], value) else None
 
     def _ask(self, records: bytes, count: int) -> list[int]:
-        """The errno of each record. A link that ends meanwhile is made again once; what was written twice is written the same."""
+        """The errno of each record."""
+        answer = self._exchange(records, count * ANSWER.size)
+        return [answer] * count if isinstance(answer, int) else [number for (number,) in ANSWER.iter_unpack(answer)]
+
+    def _exchange(self, message: bytes, size: int) -> bytes | int:
+        """The answer to a message, of so many bytes; or the errno of having none.
+
+        A link that ends meanwhile is made again once: what was written twice is written the same.
+        """
         for last in (False, True):
             try:
                 link = self._connected()
             except OSError as failure:
-                return [failure.errno or errno.ETIMEDOUT] * count
+                return failure.errno or errno.ETIMEDOUT
             try:
-                link.sendall(records)
-                answer = link.recv(count * ANSWER.size)
-                if len(answer) == count * ANSWER.size:
-                    return [number for (number,) in ANSWER.iter_unpack(answer)]
+                link.sendall(message)
+                answer = link.recv(size)
+                if len(answer) == size:
+                    return answer
                 raise ConnectionError(errno.ECONNRESET, "the helper has ended")
             except OSError as failure:
                 self.close()
                 if last:
-                    return [failure.errno or errno.ETIMEDOUT] * count
+                    return failure.errno or errno.ETIMEDOUT
         raise AssertionError("unreachable")
 
     def _connected(self) -> socket.socket:
@@ -157,8 +173,31 @@ def _is_mailbox(path: str) -> bool:
     return path.startswith(f"{HSMP_ROOT}/")
 
 
+class RemoteMailbox:
+    """The firmware's mailbox (mailbox.py) behind a helper."""
+
+    def __init__(self, path: str, helper: Helper) -> None:
+        """path: of the device, for messages."""
+        self.path, self._helper = path, helper
+
+    def send(self, number: int, message: int, argument: int | None = None) -> int:
+        """One message of a socket; its answer, 0 for none. Errors: OSError with the errno that it got."""
+        return self._helper.call(message, number, NO_ARGUMENT if argument is None else argument)
+
+    def refuses_writing(self) -> int:
+        """The errno of opening the device for settings, 0 where it can be."""
+        try:
+            self._helper.call(MAY_TELL)
+        except OSError as failure:
+            return failure.errno or errno.EIO
+        return 0
+
+    def close(self) -> None:
+        """The link is the helper's, and is closed with it."""
+
+
 class RemoteHost(SysfsHost):
-    """A tree that is read here and written by a helper; the mailbox of an AMD machine stays this process's own."""
+    """A tree that is read here and written by a helper, which has the mailbox of an AMD machine too."""
 
     writes = False
 
@@ -181,7 +220,7 @@ class RemoteHost(SysfsHost):
         return self.helper.write_all(writes)
 
     def refuses_writing(self, path: str) -> int:
-        """Whether the helper can be asked; a mailbox is this process's own."""
+        """Whether the helper can be asked, and of a mailbox whether it can tell it anything."""
         return super().refuses_writing(path) if _is_mailbox(path) else self.helper.reach()
 
     def forget(self) -> None:

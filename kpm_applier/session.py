@@ -81,6 +81,7 @@ class Applier:
     _sentinels: Watch | None = None
     _marks: tuple[object, ...] = ()
     _pauses: dict[str, _Pause] = field(factory=dict)
+    _returned: frozenset[int] = frozenset()
 
     def open(self, *, writing: bool = True, known: Discovery | None = None) -> None:
         """Load the state and discover the machine, unless it is known. Errors: StateError, HostError, OSError of the root."""
@@ -105,12 +106,22 @@ class Applier:
         self.host.forget()
         self._in_force = self._watch = self._sentinels = None
         self._kept_groups = ()
+        before = self.discovery
         self.discovery, self._marks = discover(self.host), power_marks(self.host)
+        if before is not None:
+            self.came_back(self.discovery.machine.online - before.machine.online)
         current = without_void(self.state, self.discovery.groups)
         if current is not self.state and self._writing:
             self._save(current)
         self.state = current
         return self.discovery
+
+    def came_back(self, cpus: Collection[int]) -> None:
+        """Take note of CPUs that were away: what differs on them in the next pass, their drivers forgot and nobody else wrote.
+
+        `discover` sees by itself which were away when it looked last. Source: docs/kernel-facts.md, K18.
+        """
+        self._returned = self._returned.union(cpus)
 
     @property
     def machine(self) -> Machine:
@@ -151,6 +162,7 @@ class Applier:
         """
         in_force = self._in_force
         if in_force is not None and in_force.plan == plan and self._all_same(in_force.quiet):
+            self._returned = frozenset()
             return Report()
         wants, writes = self._compare(plan)
         if in_force is None or (_leaves_unread(wants, writes) and not self._all_same(in_force.quiet)):
@@ -166,6 +178,7 @@ class Applier:
             wants, writes = self._compare(plan)
         self._in_force = self._watch = None
         report = self._carry_out(wants, writes, obey=True)
+        self._returned = frozenset()
         if report.settled and not report.drift:
             self._put_in_force(plan, wants)
         return report
@@ -232,7 +245,14 @@ class Applier:
         """What the plan wants, and the writes it needs by what was last seen."""
         found = self._found()
         wants = wanted(plan, found.machine, found.groups, found.observed, self.state)
-        return wants, diff(wants, found.observed)
+        return wants, self._excused(wants, diff(wants, found.observed))
+
+    def _excused(self, wants: Sequence[Want], writes: tuple[Write, ...]) -> tuple[Write, ...]:
+        """The same writes, but nobody is blamed for those on CPUs that were away."""
+        if not self._returned:
+            return writes
+        keys = {want.group.key for want in wants if not self._returned.isdisjoint(want.group.cpus)}
+        return tuple(write._replace(reason=Reason.PLAN) if write.reason is Reason.DRIFT and write.group in keys else write for write in writes)
 
     def _releases(self) -> Sequence[Want]:
         found = self._found()

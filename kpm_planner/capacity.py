@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from kpm_planner.agent_settings import Source
+from kpm_planner.agent_settings import AgentSettings, Source
 from kpm_planner.allocation import Allocation
 from kpm_planner.intent import PowerConfig
 from kpm_planner.machine import Machine
@@ -11,6 +11,7 @@ from kpm_planner.ownership import inactive, requested_profiles
 from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import ResolvedProfile
 from kpm_planner.quantities import parse_percent
+from kpm_planner.rivals import policy_of
 from kpm_planner.selection import reference
 
 
@@ -40,10 +41,13 @@ def plan_capacity(
 def _hands_out(allocation: Allocation, config: PowerConfig | None) -> bool:
     """Whether containers can come to own CPUs here: by the kubelet, a device plugin, a claim driver, or a policy that NRI shows.
 
-    Claim drivers and such policies need a kubelet that hands out none itself, so they are known by the setting that says so.
+    Claim drivers need a kubelet that hands out none itself, so they are known by the setting that says so; policies by their pods.
     """
-    others = config is not None and bool(config.custom_devices or config.agent.claim_socket or config.agent.source == Source.NRI)
-    return others or not inactive(allocation) or any(item.cpus for item in allocation.reported)
+    agent = config.agent if config is not None else AgentSettings()
+    source = Source.of(agent.source)
+    others = bool(agent.claim_socket or (config is not None and config.custom_devices) or source is Source.NRI)
+    policy = source is not Source.PODRESOURCES and any(policy_of(pod) for pod in allocation.pods)
+    return others or policy or not inactive(allocation) or any(item.cpus for item in allocation.reported)
 
 
 def _amount(resolved: ResolvedProfile, cpus: int, problems: list[Problem]) -> int:

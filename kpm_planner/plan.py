@@ -23,6 +23,7 @@ from kpm_planner.ownership import resolve_ownership
 from kpm_planner.pools import Assignment, Pool, Pools, assign_pools, unmanaged
 from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import BASELINE, Resolved, ResolvedProfile, Target, resolve_profile
+from kpm_planner.rivals import rival_problems
 from kpm_planner.scaling import ScaledCpu, ScaledDomain, scaled_domains
 from kpm_planner.selection import Accepted, accept, config_of, reference, selector_problems, selects
 from kpm_planner.turbo import plan_turbo
@@ -119,6 +120,7 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         *(problem for resolved in profiles.values() for problem in resolved.problems),
         *(problem for name, profile in accepted.profiles.items() if name not in profiles for problem in selector_problems(profile.node_selector, reference(profile))),
         *ownership.problems,
+        *rival_problems(allocation),
         *pools.problems,
         *domain_problems,
         *_sibling_problems(parts, machine),

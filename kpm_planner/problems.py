@@ -81,6 +81,7 @@ class Code(StrEnum):
     RESERVED_DIFFERS = "reserved-differs"
     RESERVED_OWNED = "reserved-owned"
     RESERVED_UNKNOWN_CPU = "reserved-unknown-cpu"
+    RIVAL_POLICY = "rival-policy"
     SCALING_POLICY = "scaling-policy"
     SELECTOR_INVALID = "selector-invalid"
     SHARED_SUPERSEDED = "shared-superseded"
@@ -231,6 +232,10 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.RESERVED_DIFFERS: ("The reserved CPUs differ from those that the kubelet reserves.", "Make reservedCPUs and reservedSystemCPUs equal."),
     Code.RESERVED_OWNED: ("A container owns a reserved CPU and has it.", "Make reservedCPUs and reservedSystemCPUs equal."),
     Code.RESERVED_UNKNOWN_CPU: ("A reserved CPU does not exist on the node.", "Correct the list."),
+    Code.RIVAL_POLICY: (
+        "A resource policy of NRI (balloons, topology-aware) runs on the node; it moves containers and may set frequencies. The message says what it holds.",
+        "Let it set no frequencies; its containers are tuned where agent.source is auto or nri and they ask for a profile.",
+    ),
     Code.SCALING_POLICY: ("The scaling policy is out of its ranges.", "See the message for the range."),
     Code.SELECTOR_INVALID: ("The label selector is not valid; it selects nothing.", "Use In, NotIn, Exists, DoesNotExist as the API has them."),
     Code.SHARED_SUPERSEDED: ("Two objects define the shared pool of one node; the older holds.", "Keep one of them."),

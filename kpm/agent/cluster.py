@@ -13,6 +13,7 @@ from kpm.wire import WireError, read_object
 from kpm_planner.agent_settings import IdleStates
 from kpm_planner.intent import Intent, Node, Pod, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
 from kpm_planner.problems import Problem
+from kpm_planner.rivals import policy_of
 
 USER_KINDS = {
     "powerprofiles": "PowerProfile",
@@ -23,8 +24,6 @@ USER_KINDS = {
     "powercaps": "PowerCap",
 }
 _CRIO = ("cpu-freq-governor.crio.io", "cpu-c-states.crio.io")
-#: Policies that move containers between CPUs, and set frequencies of their own (containers/nri-plugins).
-_NRI_POLICIES = frozenset({"nri-resource-policy-balloons", "nri-resource-policy-topology-aware"})
 
 
 @frozen
@@ -92,9 +91,8 @@ def pod_view(document: Object, namespace: str = "") -> PodView | None:
 def _rival(document: Object, pod: Pod, namespace: str) -> str:
     """Who else changes CPU settings, as far as pods tell."""
     labels, place = pod.meta.labels, f"{pod.meta.namespace}/{pod.meta.name}"
-    policy = labels.get("app.kubernetes.io/name", "")
-    if policy in _NRI_POLICIES:
-        return f"{policy} (pod {place})"
+    if policy_of(pod):
+        return f"{policy_of(pod)} (pod {place})"
     if labels.get("openshift-app") == "tuned":
         return "tuned"
     if labels.get("name") == "powercap":

@@ -1,6 +1,6 @@
 """The machine as the agent handles it: one applier, opened when its lock is free, and how its last pass went."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from attrs import define, evolve
 
@@ -81,8 +81,9 @@ class Tuner:
         """A mark of what was last seen of the machine: another object whenever something new was."""
         return self._open.discovery
 
-    def look_anew(self) -> bool:
-        """Discover again where the machine itself has changed; whether it had."""
+    def look_anew(self, plugged: Collection[int] = ()) -> bool:
+        """Discover again where the machine itself has changed; whether it had. plugged: CPUs that are known to have come or gone."""
+        self._open.came_back(plugged)
         if not self._open.changed():
             return False
         try:

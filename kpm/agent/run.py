@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -94,7 +95,7 @@ class Agent:
     passed_once: bool = False
     last_tick: float = 0.0
     _stop: bool = False
-    _hotplug: bool = False
+    _plugged: deque[Collection[int]] = field(factory=deque)
     _looked: float = 0.0
     _waiting_since: float | None = None
     _planned: _Planned = _Planned()
@@ -127,9 +128,9 @@ class Agent:
         self._stop = True
         self.wake.set()
 
-    def plugged(self) -> None:
-        """A CPU came or went."""
-        self._hotplug = True
+    def plugged(self, cpus: Collection[int]) -> None:
+        """These CPUs came or went, or some that nobody knows; safe in any thread."""
+        self._plugged.append(cpus)
         self.wake.set()
 
     def healthy(self) -> bool:
@@ -164,9 +165,9 @@ class Agent:
             return
         self.tuner.prove()
         self._refused_since = None
-        if self._hotplug or self.last_tick - self._looked >= self.resync:
-            self._hotplug, self._looked = False, self.last_tick
-            self.tuner.look_anew()
+        if self._plugged or self.last_tick - self._looked >= self.resync:
+            self._looked = self.last_tick
+            self.tuner.look_anew(self._came_or_went())
             if not self.tuner.ready():
                 return
         if view.node is None:
@@ -206,6 +207,13 @@ class Agent:
             restored = self.tuner.restore()
             self._released(restored=restored)
         self.tuner.close()
+
+    def _came_or_went(self) -> frozenset[int]:
+        """The CPUs of all hotplug events since this was asked last."""
+        found: set[int] = set()
+        while self._plugged:
+            found.update(self._plugged.popleft())
+        return frozenset(found)
 
     def _pause(self) -> float:
         """Seconds until something is to be done without being told."""

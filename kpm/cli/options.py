@@ -34,7 +34,7 @@ def helper_option(function: _Function) -> _Function:
 
 def hsmp_option(function: _Function) -> _Function:
     """--hsmp DEVICE"""
-    text = "Mailbox of an AMD machine's firmware; by default /dev/hsmp where the tree is the running kernel's."
+    text = "Mailbox of an AMD machine's firmware; by default /dev/hsmp where the tree is the running kernel's. With --helper: that helper's."
     return click.option("--hsmp", metavar="DEVICE", help=text)(function)
 
 

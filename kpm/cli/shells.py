@@ -111,7 +111,8 @@ def agent(
 @sysfs_option
 @click.option("--socket", default=HELPER_SOCKET, show_default=True, help="Where to listen.")
 @click.option("--nri", metavar="SOCKET", help="The container runtime's NRI socket, where agents are to hear of containers before they run.")
-def helper(sysfs: str, socket: str, nri: str | None) -> None:
+@click.option("--hsmp", metavar="DEVICE", help="The mailbox of an AMD machine's firmware, where agents are to set what it sets.")
+def helper(sysfs: str, socket: str, nri: str | None, hsmp: str | None) -> None:
     """Write what an agent asks for, of the files that are managed, until told to stop.
 
     \b
@@ -119,7 +120,7 @@ def helper(sysfs: str, socket: str, nri: str | None) -> None:
     """
     from kpm.helper.run import run
 
-    run(sysfs, socket, nri)
+    run(sysfs, socket, nri, hsmp)
 
 
 @click.command()
@@ -157,7 +158,7 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
 @click.option("--image", envvar="AGENT_IMAGE", required=True, help="Container image of the agents, where the PowerConfig names none.")
 @click.option("--privileged", is_flag=True, envvar="AGENT_PRIVILEGED", help="Run the helpers of the agents privileged, on nodes whose security modules refuse less.")
 @idle_option
-@click.option("--hsmp", is_flag=True, envvar="AGENT_HSMP", help="Give the agents /dev/hsmp of AMD machines; they are privileged then.")
+@click.option("--hsmp", is_flag=True, envvar="AGENT_HSMP", help="Let the agents' helpers use /dev/hsmp of AMD machines; those are privileged then.")
 @click.option("--group", type=click.Choice(GROUPS), default=GROUPS[0], show_default=True, envvar="KPM_GROUP", help="API group of the kinds.")
 @click.option("--namespace", envvar="KPM_NAMESPACE", help="Namespace of the objects; by default the group's own.")
 @click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")

@@ -12,9 +12,12 @@ import os
 import struct
 from collections.abc import Iterable
 
+from kpm_applier.mailbox import REQUEST
+
 _NEW_NETWORK = 0x40000000
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
 _UNIX = 1
+_DROP_BOUND, _CAPSET_VERSION, _MOST_CAPABILITIES, _SYS_ADMIN = 24, 0x20080522, 64, 21
 _EXECUTABLE = 4
 
 #: Offsets in what a filter sees of a call (struct seccomp_data): its number, the architecture, the low half of an argument.
@@ -50,7 +53,22 @@ _WRITE_FILE = 1 << 1
 _HANDLED = sum(1 << bit for bit in (0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 12))
 _BENEATH = 1
 
+#: ioctl, which only the firmware's mailbox takes.
+_IOCTL = {"x86_64": 16, "aarch64": 29}
+
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def drop_capabilities() -> None:
+    """Keep at most CAP_SYS_ADMIN, whatever the container was given: a privileged one has them all."""
+    for number in range(_MOST_CAPABILITIES):
+        if number != _SYS_ADMIN:
+            _libc.prctl(_DROP_BOUND, number, 0, 0, 0)
+    header, sets = struct.pack("Ii", _CAPSET_VERSION, 0), ctypes.create_string_buffer(24)
+    _libc.capget(header, sets)
+    effective, permitted = struct.unpack("6I", sets)[:2]
+    kept = 1 << _SYS_ADMIN
+    _libc.capset(header, struct.pack("6I", effective & kept, permitted & kept, 0, 0, 0, 0))
 
 
 def leave_network() -> bool:
@@ -76,12 +94,15 @@ def write_only(folders: Iterable[str]) -> bool:
         os.close(rules)
 
 
-def filter_calls() -> bool:
-    """Make only the calls of the list from now on; any other fails with EPERM. False where the machine is not in it, or the kernel refuses."""
-    known = _CALLS.get(os.uname().machine)
-    if known is None:
+def filter_calls(*, mailbox: bool = False) -> bool:
+    """Make only the calls of the list from now on; any other fails with EPERM. False where the machine is not in it, or the kernel refuses.
+
+    mailbox: the ioctl of the firmware's mailbox too, and no other.
+    """
+    machine = os.uname().machine
+    if machine not in _CALLS:
         return False
-    code = _program(*known)
+    code = _program(*_CALLS[machine], _IOCTL[machine] if mailbox else None)
     program = struct.pack("HP", len(code) // 8, ctypes.addressof(kept := ctypes.create_string_buffer(code)))
     _libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     done = bool(_libc.prctl(_SET_SECCOMP, _FILTER, program, 0, 0) == 0)
@@ -89,12 +110,14 @@ def filter_calls() -> bool:
     return done
 
 
-def _program(machine: int, calls: dict[str, int]) -> bytes:
-    """The filter: sockets of AF_UNIX alone, memory that is never executable, else by the call's number."""
+def _program(machine: int, calls: dict[str, int], ioctl: int | None) -> bytes:
+    """The filter: sockets of AF_UNIX alone, memory that is never executable, one ioctl at most, else by the call's number."""
     guarded = {
         calls["socket"]: [_step(_LOAD, _ARGUMENT[0]), _step(_EQUAL, _UNIX, 0, 1), _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)],
         calls["mmap"]: [_step(_LOAD, _ARGUMENT[2]), _step(_ANY_BIT, _EXECUTABLE, 1, 0), _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)],
     }
+    if ioctl is not None:
+        guarded[ioctl] = [_step(_LOAD, _ARGUMENT[1]), _step(_EQUAL, REQUEST, 0, 1), _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)]
     steps = [
         _step(_LOAD, _MACHINE), _step(_EQUAL, machine, 1, 0), _step(_RETURN, _KILL),
         _step(_LOAD, _CALL), _step(_AT_LEAST, _X32, 0, 1), _step(_RETURN, _KILL),

@@ -17,9 +17,10 @@ import time
 from typing import NoReturn
 
 from kpm.ending import on_signals
-from kpm.helper.confine import filter_calls, leave_network, write_only
+from kpm.helper.confine import drop_capabilities, filter_calls, leave_network, write_only
 from kpm.helper.containers import Containers
-from kpm_applier.boundary import ANSWER, MOST_RECORDS, RECORD, write_of
+from kpm_applier.boundary import ANSWER, CALL, MAY_TELL, MOST_RECORDS, NO_ARGUMENT, RECORD, RESULT, write_of
+from kpm_applier.mailbox import Device
 
 #: The name of the socket on which the agent hears of containers, beside the one on which it writes.
 CONTAINERS = "containers.sock"
@@ -83,12 +84,27 @@ class Writer:
             os.close(file)
 
 
-def answer(message: bytes, writer: Writer) -> bytes | None:
-    """What is said to a message; None where it is none."""
+def answer(message: bytes, writer: Writer, mailbox: Device | None = None) -> bytes | None:
+    """What is said to a message; None where it is none. mailbox: the firmware's, where there is to be one."""
+    if len(message) == CALL.size:
+        return RESULT.pack(*_told(message, mailbox))
     if not message or len(message) % RECORD.size or len(message) > _LONGEST:
         return None
     records = (message[at : at + RECORD.size] for at in range(0, len(message), RECORD.size))
     return b"".join(ANSWER.pack(writer.write(record)) for record in records)
+
+
+def _told(message: bytes, mailbox: Device | None) -> tuple[int, int]:
+    """Errno and answer of a message for the firmware's mailbox."""
+    word, number, argument = CALL.unpack(message)
+    if mailbox is None:
+        return errno.ENOENT, 0
+    if word == MAY_TELL:
+        return mailbox.refuses_writing(), 0
+    try:
+        return 0, mailbox.send(number, word, None if argument == NO_ARGUMENT else argument)
+    except OSError as failure:
+        return failure.errno or errno.EIO, 0
 
 
 def listen(path: str) -> socket.socket:
@@ -106,8 +122,8 @@ def listen(path: str) -> socket.socket:
 class Loop:
     """One poll for everything: links that write, and where the runtime is asked, what it says of containers."""
 
-    def __init__(self, server: socket.socket, writer: Writer) -> None:
-        self.server, self.writer = server, writer
+    def __init__(self, server: socket.socket, writer: Writer, mailbox: Device | None = None) -> None:
+        self.server, self.writer, self.mailbox = server, writer, mailbox
         self.poll = select.poll()
         self.poll.register(server, select.POLLIN)
         self.links: dict[int, socket.socket] = {}
@@ -126,7 +142,7 @@ class Loop:
         if number == self.server.fileno():
             self._accept()
         elif number in self.links:
-            if not _answered(self.links[number], self.writer):
+            if not _answered(self.links[number], self.writer, self.mailbox):
                 self._drop(number)
         elif self.containers is not None:
             self.containers.attend(number)
@@ -144,11 +160,11 @@ class Loop:
         self.links.pop(number).close()
 
 
-def _answered(link: socket.socket, writer: Writer) -> bool:
+def _answered(link: socket.socket, writer: Writer, mailbox: Device | None) -> bool:
     """One message of a link; whether the link stays."""
     try:
         message, _, flags, _ = link.recvmsg(_LONGEST, 0, socket.MSG_DONTWAIT)
-        said = None if flags & socket.MSG_TRUNC else answer(message, writer)
+        said = None if flags & socket.MSG_TRUNC else answer(message, writer, mailbox)
         if said is not None:
             link.send(said, socket.MSG_DONTWAIT)
     except OSError:
@@ -180,19 +196,23 @@ def say(event: str, **fields: object) -> None:
     sys.stderr.flush()
 
 
-def run(sysfs: str, path: str, nri: str | None = None) -> NoReturn:
-    """Listen and serve until a signal ends the process. nri: the runtime's socket, where it is to be asked.
+def run(sysfs: str, path: str, nri: str | None = None, hsmp: str | None = None) -> NoReturn:
+    """Listen and serve until a signal ends the process. nri: the runtime's socket, where it is to be asked. hsmp: a device.
 
     Errors: OSError where the sockets cannot be made.
     """
     on_signals(lambda *_: sys.exit(0))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE
     root = os.path.realpath(sysfs)
-    loop = Loop(listen(path), Writer(root, most))
+    mailbox = None if hsmp is None else Device(hsmp)
+    if mailbox is not None:
+        mailbox.open()
+    loop = Loop(listen(path), Writer(root, most), mailbox)
     if nri is not None:
         loop.containers = Containers(nri, listen(f"{path.rpartition('/')[0]}/{CONTAINERS}"), loop.poll, say)
     network = leave_network()
+    drop_capabilities()
     files = write_only(folders(root))
-    calls = filter_calls()
-    say("helper started", socket=path, runtime=nri, network_left=network, files_held=files, calls_filtered=calls, **facts())
+    calls = filter_calls(mailbox=mailbox is not None)
+    say("helper started", socket=path, runtime=nri, mailbox=hsmp, network_left=network, files_held=files, calls_filtered=calls, **facts())
     loop.run()

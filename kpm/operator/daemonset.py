@@ -13,6 +13,7 @@ from attrs import frozen
 from kpm.asked import CONTAINERS_SOCKET, HELPER_SOCKET
 from kpm.kube.kinds import AGENT_NAME, GENERATED, PART_OF
 from kpm.operator.mounts import AGENT, HELPER, NRI, STATE, Mount, asks_runtime, claim_socket, mounts, volumes
+from kpm_applier.mailbox import DEVICE
 from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
 from kpm_planner.intent import PowerConfig
 
@@ -29,7 +30,7 @@ _AGENT_MEMORY, _HELPER_MEMORY = ("56Mi", "160Mi"), ("12Mi", "32Mi")
 class Image:
     """What the agents run where the PowerConfig names nothing else, and the most that it may ask for.
 
-    privileged: the helper's container is, where AppArmor or SELinux refuse less. hsmp: the agent has the mailbox of AMD machines,
+    privileged: the helper's container is, where AppArmor or SELinux refuse less. hsmp: the helper has the mailbox of AMD machines,
     which only a privileged container may open. idle_states: how idle states may be set at most.
     """
 
@@ -37,6 +38,11 @@ class Image:
     privileged: bool = False
     hsmp: bool = False
     idle_states: IdleStates = IdleStates.BY_NAME
+
+    @property
+    def privileged_helper(self) -> bool:
+        """Whether the helper's container is privileged, for either reason; its process gives up all of it that it does not need."""
+        return self.privileged or self.hsmp
 
 
 def daemon_set(config: PowerConfig, namespace: str, image: Image, *, states_named: bool = False) -> dict[str, Any]:
@@ -62,7 +68,7 @@ def daemon_set(config: PowerConfig, namespace: str, image: Image, *, states_name
 
 
 def _pod(config: PowerConfig, settings: AgentSettings, image: Image, *, states_named: bool) -> dict[str, Any]:
-    found = mounts(settings, mailbox=image.hsmp)
+    found = mounts(settings)
     return {
         "serviceAccountName": ACCOUNT,
         "automountServiceAccountToken": False,
@@ -71,11 +77,16 @@ def _pod(config: PowerConfig, settings: AgentSettings, image: Image, *, states_n
         "tolerations": [_toleration(item) for item in settings.tolerations],
         "hostUsers": True,
         "terminationGracePeriodSeconds": 60,
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "seLinuxOptions": {"type": "spc_t" if image.privileged else "container_device_plugin_t"}},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "seLinuxOptions": {"type": _selinux_type(image)}},
         "initContainers": [_helper(settings, image, found, states_named=states_named)],
         "containers": [_agent(config, settings, image, found)],
         "volumes": volumes(found),
     }  # fmt: skip
+
+
+def _selinux_type(image: Image) -> str:
+    """Of both containers, which share a socket."""
+    return "spc_t" if image.privileged_helper else "container_device_plugin_t"
 
 
 def _agent(config: PowerConfig, settings: AgentSettings, image: Image, found: tuple[Mount, ...]) -> dict[str, Any]:
@@ -93,17 +104,20 @@ def _agent(config: PowerConfig, settings: AgentSettings, image: Image, found: tu
         "startupProbe": {**_probe("/healthz", port, 1), "failureThreshold": _STARTS_WITHIN},
         "livenessProbe": _probe("/healthz", port, 20),
         "readinessProbe": _probe("/readyz", port, 5),
-        "securityContext": _security(privileged=image.hsmp),
+        "securityContext": _security(privileged=False),
     }
 
 
 def _helper(settings: AgentSettings, image: Image, found: tuple[Mount, ...], *, states_named: bool) -> dict[str, Any]:
     names_states = states_named or idle_states(settings, image) is IdleStates.BY_NAME
+    words = ["helper", "--sysfs", "/host/sys", "--socket", HELPER_SOCKET]
+    words += ["--nri", f"{NRI}/nri.sock"] if asks_runtime(settings) else []
+    words += ["--hsmp", DEVICE] if image.hsmp else []
     return {
         **_container(HELPER, settings, image, found, _HELPER_MEMORY),
         "restartPolicy": "Always",  # what makes it a native sidecar
-        "args": ["helper", "--sysfs", "/host/sys", "--socket", HELPER_SOCKET, *(["--nri", f"{NRI}/nri.sock"] if asks_runtime(settings) else [])],
-        "securityContext": _security(privileged=image.privileged, add=["SYS_ADMIN"] if names_states else []),
+        "args": words,
+        "securityContext": _security(privileged=image.privileged_helper, add=["SYS_ADMIN"] if names_states else []),
     }
 
 
@@ -125,6 +139,7 @@ def idle_states(settings: AgentSettings, image: Image) -> IdleStates:
 def _arguments(settings: AgentSettings, image: Image, port: int) -> list[str]:
     words = ["agent", "--sysfs", "/host/sys", "--helper", HELPER_SOCKET, "--state-dir", STATE, "--port", str(port)]
     words += ["--idle-states", image.idle_states] if image.idle_states is not IdleStates.BY_NAME else []
+    words += ["--hsmp", DEVICE] if image.hsmp else []
     words += ["--containers", CONTAINERS_SOCKET] if asks_runtime(settings) else []
     words += ["--resync", settings.resync_period] if settings.resync_period else []
     words += ["--repair", settings.repair] if settings.repair else []

@@ -21,7 +21,6 @@ STATE = "/var/lib/kpm"
 TELEMETRY = "/var/lib/power-node-agent/pods"
 CPU = "/sys/devices/system/cpu"
 KUBELET = "/var/lib/kubelet/pod-resources"
-MAILBOX = "/dev/hsmp"
 #: A folder, so that a runtime that starts anew finds its plugin again; containerd 1.7 makes it, where NRI is on.
 NRI = "/var/run/nri"
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -49,8 +48,8 @@ class Mount:
         return {**shown, "recursiveReadOnly": "IfPossible"} if self.read_only and self.source else shown
 
 
-def mounts(settings: AgentSettings, *, mailbox: bool = False) -> tuple[Mount, ...]:
-    """All mounts of both containers under these settings. mailbox: with the device of AMD machines."""
+def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
+    """All mounts of both containers under these settings."""
     caps = [_CAPS[word] for word in sorted(set(settings.power_caps) & _CAPS.keys())]
     found = [
         Mount(HELPER, "run", "", RUN, False, "the socket on which it listens to the agent"),
@@ -67,7 +66,7 @@ def mounts(settings: AgentSettings, *, mailbox: bool = False) -> tuple[Mount, ..
     folder = claim_socket(settings).rpartition("/")[0]
     if folder and folder != KUBELET:
         found.append(Mount(AGENT, "claim-resources", folder, folder, True, "the socket of a driver that hands out CPUs through claims"))
-    return (*found, *([Mount(AGENT, "hsmp", MAILBOX, MAILBOX, False, "the firmware's mailbox")] if mailbox else []))
+    return tuple(found)
 
 
 def asks_runtime(settings: AgentSettings) -> bool:
@@ -110,7 +109,7 @@ def _source(mount: Mount) -> dict[str, Any]:
         return {"projected": {"sources": _TOKEN}}
     if not mount.source:
         return {"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
-    made = "CharDevice" if mount.source == MAILBOX else "Directory" if mount.source.startswith(("/sys/", "/proc")) else "DirectoryOrCreate"
+    made = "Directory" if mount.source.startswith(("/sys/", "/proc")) else "DirectoryOrCreate"
     return {"hostPath": {"path": mount.source, "type": made}}
 
 

@@ -12,6 +12,7 @@ from prometheus_client import generate_latest
 from test_report import CapturingLog
 
 from kpm.agent.cluster import ClusterView, NodeView
+from kpm.agent.hotplug import cpus_of
 from kpm.agent.run import Agent, still_wanted
 from kpm.kube.api import ApiError
 from kpm.machines import MachineSpec, build_machine
@@ -46,6 +47,7 @@ class Rig:
     scaled: list[Any] = field(factory=list)
     news: list[Any] = field(factory=list)
     speeds: dict[int, Any] = field(factory=dict)
+    looked: list[Any] = field(factory=list)
     log: CapturingLog = field(factory=CapturingLog)
 
     def __attrs_post_init__(self) -> None:
@@ -83,7 +85,7 @@ class Rig:
                 return plan, rig.went
 
             machine = shown = staticmethod(lambda: MACHINE)
-            look_anew = staticmethod(lambda: False)
+            look_anew = staticmethod(lambda plugged=(): rig.looked.append(plugged))
 
         says = {
             name: (lambda *_args, name=name, **_words: rig.said.append(name) or True)
@@ -95,6 +97,32 @@ class Rig:
         scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news, speeds=lambda: rig.speeds)
         caps = Outside(signals=lambda _intent: Signals(), planned=lambda _plan, _instant: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
         self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, scaler, caps, lambda: None)  # type: ignore[arg-type]
+
+
+def test_cpus_that_were_plugged_are_named_to_the_applier_once() -> None:
+    """Those of all events since the last pass; an event without CPUs makes it look all the same."""
+    rig = Rig()
+    for cpus in ({3}, (), frozenset({3, 4})):
+        rig.agent.plugged(cpus)
+    rig.agent.tick()
+    rig.agent.tick()
+    assert rig.looked == [{3, 4}]
+
+
+@pytest.mark.parametrize(
+    ("messages", "cpus"),
+    [
+        ([{"SUBSYSTEM": "cpu", "DEVPATH": "/devices/system/cpu/cpu3", "ACTION": "online"}], {3}),
+        ([{"SUBSYSTEM": "net", "DEVPATH": "/devices/virtual/net/lo"}, {"SUBSYSTEM": "cpu", "DEVPATH": "/devices/system/cpu/cpu12"}], {12}),
+        ([{"SUBSYSTEM": "cpu", "DEVPATH": "/devices/system/cpu"}], set()),
+        ([{"SUBSYSTEM": "cpu", "DEVPATH": "/devices/system/cpu/cpu1x"}, {"SUBSYSTEM": "cpu"}], set()),
+        ([{"SUBSYSTEM": "net", "DEVPATH": "/devices/system/cpu/cpu3"}], None),
+        ([], None),
+    ],
+)
+def test_which_cpus_an_event_is_about(messages: list[dict[str, str]], cpus: set[int] | None) -> None:
+    """As the kernel names them; one that is about CPUs and names none is an event all the same."""
+    assert cpus_of(messages) == cpus
 
 
 def test_a_pass_applies_the_plan_and_says_so() -> None:

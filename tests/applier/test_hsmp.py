@@ -17,6 +17,7 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpm_applier import mailbox as firmware
 from kpm_applier.discover import discover
 from kpm_applier.hsmp import Hsmp
 from kpm_applier.session import Applier, Report
@@ -143,8 +144,8 @@ def made(folder: Path, **more: int) -> Device:
     return Device(str(path), **more)  # type: ignore[arg-type]
 
 
-def mailbox(device: Device, known: Mapping[str, str] | None = None) -> Hsmp:
-    return Hsmp(device.path, lambda: known or {}, device.ioctl)
+def mailbox(device: Device, known: Callable[[], Mapping[str, str]] = dict) -> Hsmp:
+    return Hsmp(firmware.Device(device.path, device.ioctl), known)
 
 
 def descriptors() -> int:
@@ -293,7 +294,7 @@ def test_what_was_set_is_shown_though_nothing_reads_it_back(tmp_path: Path) -> N
 def test_what_the_process_before_has_set_is_known(tmp_path: Path) -> None:
     """By the state file; what this one sets goes before it."""
     device = made(tmp_path, sockets=3)
-    hsmp = mailbox(device, {DF.format(0): "2", DF.format(1): "1"})
+    hsmp = mailbox(device, lambda: {DF.format(0): "2", DF.format(1): "1"})
     hsmp.write(DF.format(1), b"0\n")
     assert [hsmp.read(DF.format(number)) for number in range(3)] == [b"2\n", b"0\n", b"auto\n"]
     hsmp.close()
@@ -411,7 +412,7 @@ def test_a_link_in_place_of_the_device_is_not_followed(tmp_path: Path, device: D
 
 def test_a_plain_file_in_place_of_the_device_is_told(device: Device) -> None:
     """ENOTTY, by the kernel's own ioctl."""
-    hsmp = Hsmp(device.path)
+    hsmp = Hsmp(firmware.Device(device.path))
     assert hsmp.list("hsmp") == ("fault",)
     assert b"ENOTTY" in hsmp.read("hsmp/fault")
 
@@ -424,7 +425,7 @@ def process(device: Device, folder: Path) -> Iterator[Applier]:
     """An agent's applier on a tree of one CPU and this mailbox, as kpm makes it; at the end the process is gone."""
     root = bare(folder / "sys")
     store = StateStore(str(folder / "state"), "/model", live=False)
-    handle = Applier(SysfsHost(str(root), Hsmp(device.path, lambda: asked_fabrics(store.load()), device.ioctl)), store)
+    handle = Applier(SysfsHost(str(root), mailbox(device, lambda: asked_fabrics(store.load()))), store)
     try:
         handle.open()
         yield handle
@@ -570,7 +571,7 @@ def test_a_lock_between_two_processes_is_no_matter_of_the_device(tmp_path: Path)
     with process(device, tmp_path) as handle:
         handle.apply(fabrics(handle.machine, socket0="1"))
         device.forget()
-        other = Applier(SysfsHost(str(tmp_path / "sys"), Hsmp(device.path, lambda: asked_fabrics(store.load()), device.ioctl)), store)
+        other = Applier(SysfsHost(str(tmp_path / "sys"), mailbox(device, lambda: asked_fabrics(store.load()))), store)
         other.open(writing=False)
         assert [fabric.pstates for fabric in other.shown.fabrics] == ["1"]
         other.close()

@@ -369,6 +369,32 @@ def test_hotplug_is_noticed_and_repaired(tmp_path: Path) -> None:
         assert model.read(rig.epp_path(1)) == b"power\n"
 
 
+@pytest.mark.parametrize("seen_away", [True, False])
+def test_nobody_is_blamed_for_what_a_driver_forgot(tmp_path: Path, seen_away: bool) -> None:
+    """A CPU that was away comes back to the plan without a foreign value, whether it was seen away or only told of."""
+    model = KernelModel(rig.amd(2))
+    with rig.applier(model, str(tmp_path), repair=Repair.REPORT) as handle:
+        handle.apply(plan_of(model.machine))
+        model.plug(1, online=False)
+        if seen_away:
+            handle.discover()
+            handle.apply(rig.plan(handle.machine, {0: FULL}))
+        model.plug(1, online=True)
+        if seen_away:
+            handle.discover()
+        else:
+            handle.came_back({1})
+        report = handle.apply(plan_of(model.machine))
+        assert (report.drift, handle.drift_count) == ((), 0)
+        assert model.read(rig.epp_path(1)) == b"power\n"
+        # It is an excuse for one pass and one CPU: what is written then is somebody's.
+        rig.foreign_write(model, rig.epp_path(1), "performance")
+        assert [write.path for write in handle.apply(plan_of(model.machine)).drift] == [rig.epp_path(1)]
+        rig.foreign_write(model, rig.epp_path(0), "performance")
+        handle.came_back({1})
+        assert rig.epp_path(0) in [write.path for write in handle.apply(plan_of(model.machine)).drift]
+
+
 def test_the_epp_of_intel_is_read_after_hotplug(tmp_path: Path) -> None:
     """A1 names hotplug as an occasion to read it: what came back with another EPP is put right."""
     model = KernelModel(rig.intel(2))

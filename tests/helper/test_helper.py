@@ -17,8 +17,9 @@ from running import REPO, Running, helper, until
 
 from kpm.machines import IdleStateSpec, MachineSpec, build_machine
 from kpm_applier.boundary import ANSWER, MOST_RECORDS, RECORD
+from kpm_applier.hsmp import Hsmp
 from kpm_applier.kernel_model import KernelModel
-from kpm_applier.remote import Helper, RemoteHost
+from kpm_applier.remote import Helper, RemoteHost, RemoteMailbox
 from kpm_applier.session import Applier
 from kpm_applier.state import StateStore
 from kpm_planner.agent_settings import AgentSettings
@@ -123,6 +124,34 @@ def test_it_says_and_the_kernel_confirms_what_it_gave_up(running: Running) -> No
     assert running.said["CapEff"] == running.status("CapEff")
 
 
+def test_a_privileged_container_leaves_it_the_one_capability_that_it_needs(running: Running) -> None:
+    """Nothing else is effective, permitted or within bounds, however much it was started with."""
+    one = 1 << 21  # CAP_SYS_ADMIN
+    assert all(int(running.status(name), 16) | one == one for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"))
+
+
+def test_messages_reach_the_mailboxs_device_and_nothing_else_of_it(tree: Path, tmp_path: Path, remote: RemoteHost) -> None:
+    """A plain file in the device's place: the kernel itself says that it takes no such message, so the filter let it pass."""
+    device = tmp_path / "hsmp"
+    device.write_bytes(b"")
+    remote.mailbox = Hsmp(RemoteMailbox("/dev/hsmp", remote.helper))
+    with helper(tree, tmp_path, hsmp=device) as running:
+        assert running.said["calls_filtered"] is True
+        assert remote.list("hsmp") == ("fault",)
+        assert remote.read("hsmp/fault") == b"/dev/hsmp ENOTTY: Inappropriate ioctl for device\n"
+        assert remote.refuses_writing("hsmp/socket0/df_pstate") == 0
+        remote.write(MAX, b"1234567\n")
+        assert remote.read(MAX) == b"1234567\n", "one link serves both"
+    assert device.read_bytes() == b""
+
+
+def test_a_helper_without_a_device_has_no_mailbox(running: Running, remote: RemoteHost) -> None:
+    remote.mailbox = Hsmp(RemoteMailbox("/dev/hsmp", remote.helper))
+    with pytest.raises(FileNotFoundError):
+        remote.list("hsmp")
+    assert remote.refuses_writing("hsmp/socket0/df_pstate") == errno.ENOENT
+
+
 def test_without_any_capability_it_serves_all_the_same(tree: Path, tmp_path: Path, remote: RemoteHost) -> None:
     """As under byLatency: it cannot leave its network, so the filter alone keeps it from it."""
     with helper(tree, tmp_path, ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]) as running:
@@ -135,10 +164,12 @@ def test_without_any_capability_it_serves_all_the_same(tree: Path, tmp_path: Pat
 ATTACK = """
 import ctypes, errno, os, socket, sys
 sys.path.insert(0, sys.argv[1])
-from kpm.helper.confine import filter_calls, leave_network, write_only
+from kpm.helper.confine import drop_capabilities, filter_calls, leave_network, write_only
 leave_network()
+drop_capabilities()
+terminal = os.openpty()[0]
 write_only([sys.argv[2]])
-assert filter_calls()
+assert filter_calls(mailbox=True)
 libc = ctypes.CDLL(None, use_errno=True)
 def refused(call):
     try:
@@ -160,6 +191,7 @@ attempts = {
     "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
     "packet": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
     "executable memory": lambda: (libc.mmap(0, 4096, 7, 0x22, -1, 0), -1)[1] if ctypes.c_long(libc.mmap(0, 4096, 7, 0x22, -1, 0)).value == -1 else 0,
+    "another ioctl": lambda: libc.ioctl(terminal, 0x5401, ctypes.create_string_buffer(64)),
     "mkdir": lambda: os.mkdir("/tmp/kpm-proof"),
     "unlink": lambda: os.unlink(sys.argv[5]),
     "chmod": lambda: os.chmod(sys.argv[5], 0o777),

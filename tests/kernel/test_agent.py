@@ -157,11 +157,13 @@ def pools(server: ApiServer, node: str) -> list[list[int]]:
 def unplug(name: str, node: LabNode) -> None:
     """A CPU goes and comes back: the kernel's uevent wakes the agent, which looks by itself only every ten minutes."""
     seen = lambda: [json.loads(line)["online"] for line in node.log.splitlines() if "machine discovered again" in line]  # noqa: E731
+    blamed = node.log.count("foreign value")
     node.write("cpu3/online", "0")
     until(f"{name} has seen it go", lambda: seen()[-1:] == [3])
     node.write("cpu3/online", "1")
     until(f"{name} has seen it come", lambda: seen()[-1:] == [4])
     until(f"{name} has brought it back to the plan", lambda: about(node.cpufreqs("2-3"), fast(node, 50, 95)))
+    assert node.log.count("foreign value") == blamed, "what the driver forgot nobody else wrote (K18)"
 
 
 def move_clocks(server: ApiServer, nodes: dict[str, LabNode]) -> None:

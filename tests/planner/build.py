@@ -186,6 +186,12 @@ def pod(*containers: Container, name: str = "web", namespace: str | None = "ns1"
     return Pod(meta, containers or (asking(),), **values)
 
 
+def policy_pod(name: str = "nri-resource-policy-balloons", **more: Any) -> Pod:
+    """A pod as the chart of a policy makes it."""
+    plain = pod(container(), name="policy", namespace="kube-system", uid="p1", guaranteed=False, **more)
+    return evolve(plain, meta=evolve(plain.meta, labels={"app.kubernetes.io/name": name}))
+
+
 def owns(cpus: str, name: str = "web", container_name: str = "app", namespace: str = "ns1") -> ContainerCpus:
     """What the kubelet reports of one container."""
     return ContainerCpus(namespace, name, container_name, parse_cpulist(cpus))

@@ -40,6 +40,7 @@ from tests.planner.build import (
     owns,
     plan,
     pod,
+    policy_pod,
     power_cap,
     profile,
     rapl,
@@ -243,6 +244,13 @@ CASES: dict[Code, Case] = {
     ),
     Code.RESERVED_UNKNOWN_CPU: Case(
         Severity.WARNING, NODE_CONFIG, "spec.reservedCPUs[0].cores", "99 do not exist", lambda: plan(node_config(reserved=[reserved("0,99")])).problems
+    ),
+    Code.RIVAL_POLICY: Case(
+        Severity.WARNING,
+        HERE,
+        "",
+        "2-3 to a pod of uid u9",
+        lambda: plan(with_=allocation([policy_pod()], runtime=(RuntimeCpus("u9", "app", (2, 3)),))).problems,
     ),
     Code.SCALING_POLICY: Case(
         Severity.ERROR,

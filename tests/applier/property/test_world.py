@@ -252,7 +252,9 @@ def test_a_cpu_that_goes_costs_itself_and_comes_back_to_the_plan(case: Case, lat
             handle.apply(second)
             _check_others(model, second, machine)
             _plug(model, going)
+            handle.came_back(going)  # as the kernel tells an agent
             bring_in_force(handle, second, model)
+            assert handle.drift_count == 0, "nobody else wrote anything"
             rig.apply_once(never, other, second)
             assert rig.shown(model).items() >= rig.texts(second, machine).items() & rig.shown(never).items()
             assert {path: text for path, text in rig.shown(model).items() if path in rig.texts(second, machine)} == {
