@@ -46,7 +46,8 @@ class Applied:
 def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: Observed, left: Collection[str] = frozenset(), *, repair: bool = True) -> Applied:
     """Make the writes of a diff and whatever further ones the wants need after them; at most four rounds.
 
-    left: paths whose foreign values are not to be touched; repair: False for none of any that is met later.
+    left: paths whose foreign values are not to be touched; repair: False for none that is met later, but in a group that is released:
+    it is given back whatever somebody else wants.
     """
     by_group = {want.group.key: want for want in wants}
     taken: dict[str, Write] = {}
@@ -67,7 +68,7 @@ def apply(host: Host, wants: Sequence[Want], writes: Sequence[Write], observed: 
             return Applied(tuple(taken.values()), observed, right=True)
         given_up |= _hopeless(writes, made, failures)
         unsettled = (unsettled - looked.values.keys()) | moving
-        wanted = [write for write in diff(touched, observed) if write.path not in left and (repair or write.reason is not Reason.DRIFT)]
+        wanted = [write for write in diff(touched, observed) if write.path not in left and (repair or write.reason is not Reason.DRIFT or by_group[write.group].release)]
         writes = _further(wanted, taken, given_up)
     return Applied(tuple(taken.values()), observed, failures, unsettled)
 

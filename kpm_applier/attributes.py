@@ -98,8 +98,14 @@ class Group:
     cpus: tuple[int, ...] = ()
     hardware: tuple[str, str] | None = None
     paths: tuple[str, ...] = field(init=False, eq=False, repr=False)
+    labels: tuple[str, ...] = field(init=False, eq=False, repr=False)
 
     @paths.default
     def _paths(self) -> tuple[str, ...]:
         """Of the files, in step with them."""
         return tuple(item.path for item in self.files)
+
+    @labels.default
+    def _labels(self) -> tuple[str, ...]:
+        """Of the files, in step with them."""
+        return tuple(item.label for item in self.files)

@@ -107,7 +107,8 @@ def _discover_boost(reader: Reader, groups: list[Group]) -> bool | None:
         if text in ("0", "1"):
             groups.append(Group("boost", Kind.BOOST, "boost", attribute.file, (ManagedFile(attribute, path, attribute.file),)))
             return (text == "1") is (attribute is table.BOOST)
-        reader.errors.pop(path, None)
+        if reader.errors.pop(path, errno.ENOENT) != errno.ENOENT:
+            return None  # it is there, so policies have none of their own to be set instead
     numbers = sorted(int(name[6:]) for name in reader.names(f"{CPU_ROOT}/cpufreq") if name.startswith("policy") and name[6:].isdecimal())
     shown = [text for number in numbers if (text := _policy_boost(reader, number, groups)) is not None]
     return "1" in shown if shown else None

@@ -25,11 +25,11 @@ _MILLI = 1000
 
 def discover_zones(reader: Reader, groups: list[Group]) -> tuple[PowerZone, ...]:
     """Zones by package: RAPL's, else those of AMD's driver, else those of its mailbox."""
-    for find in (_rapl_zones, _hwmon_zones, _hsmp_zones):
-        zones = find(reader, groups)
-        if zones:
-            return tuple(sorted(zones, key=lambda zone: (zone.package, zone.die or 0, zone.id)))
-    return ()
+    zones = _rapl_zones(reader, groups)
+    if not zones:
+        sensors = hwmon_sockets(reader)  # a sensor that cannot be read now is not replaced by the mailbox
+        zones = _hwmon_zones(reader, sensors, groups) if sensors else _hsmp_zones(reader, groups)
+    return tuple(sorted(zones, key=lambda zone: (zone.package, zone.die or 0, zone.id)))
 
 
 def _rapl_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
@@ -96,19 +96,21 @@ def hwmon_sockets(reader: Reader) -> list[str]:
     found = []
     for device in filter(_HSMP_DEVICE.fullmatch, reader.names(PLATFORM_ROOT)):
         base = f"{PLATFORM_ROOT}/{device}/hwmon"
-        found += [f"{base}/{entry}" for entry in sorted(reader.names(base), key=lambda name: (len(name), name)) if reader.text(f"{base}/{entry}/name") == _HWMON]
+        entries = (f"{base}/{entry}" for entry in sorted(reader.names(base), key=lambda name: (len(name), name)))
+        # One whose name cannot be read keeps its number, or the next one would be taken for it.
+        found += [folder for folder in entries if reader.text(f"{folder}/name") in (_HWMON, None)]
     return found
 
 
-def _hwmon_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
+def _hwmon_zones(reader: Reader, sensors: list[str], groups: list[Group]) -> list[PowerZone]:
     """One that cannot be read now keeps its number from the others."""
-    zones = [zone for socket, folder in enumerate(hwmon_sockets(reader)) if (zone := _hwmon_zone(reader, folder, socket)) is not None]
+    zones = [zone for socket, folder in enumerate(sensors) if (zone := _hwmon_zone(reader, folder, socket)) is not None]
     groups += [_zone_group(zone, switch=False) for zone in zones]
     return zones
 
 
 def _hwmon_zone(reader: Reader, folder: str, socket: int) -> PowerZone | None:
-    text = reader.managed(f"{folder}/power1_cap")
+    text = reader.managed(f"{folder}/power1_cap") if reader.text(f"{folder}/name") == _HWMON else None
     if text is None:
         return None
     limit = PowerLimit(table.CAP_ONLY.file, "power1_cap", as_number(text), _sane(reader.number(f"{folder}/power1_cap_max")))

@@ -234,6 +234,8 @@ class KernelModel:
             policy.epp = "balance_power"
         if policy.spec.driver == "cppc_cpufreq":
             policy.hardware_max = self._base_max(policy)
+        elif self.boost is not None:  # the driver looks at its table anew, by the boost of now
+            policy.hardware_max = self._boosted_max(policy) if self.boost else self._base_max(policy)
         policy.speed_request = None
         self._refresh(policy)
 

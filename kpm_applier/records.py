@@ -18,7 +18,7 @@ def in_doubt(want: Want) -> GroupState:
     if record.requested == values:
         return record
     settled = tuple(before if asked == value else IN_DOUBT for asked, before, value in zip(record.requested, record.settled, values, strict=True))
-    return GroupState(want.group.driver, record.labels, record.baseline, values, settled)
+    return GroupState(want.group.driver or record.driver, record.labels, record.baseline, values, settled)
 
 
 def at_rest(want: Want, intended: GroupState, seen: dict[tuple[object, ...], GroupState]) -> GroupState:
@@ -45,7 +45,7 @@ def after_pass(want: Want, applied: Applied, left: Collection[str], seen: dict[t
         settled = tuple(before if path in failures or path in left else now for path, before, now in zip(paths, record.settled, settled, strict=True))
     key = (id(record), requested, settled)
     if key not in seen:
-        seen[key] = GroupState(want.group.driver, record.labels, record.baseline, requested, settled)
+        seen[key] = GroupState(want.group.driver or record.driver, record.labels, record.baseline, requested, settled)
     return seen[key]
 
 

@@ -16,7 +16,19 @@ from kpm_applier.discover import Discovery, check_tree, discover, merged, observ
 from kpm_applier.discover_power import power_marks
 from kpm_applier.host import Host, Watch
 from kpm_applier.records import adrift, after_pass, at_rest, in_doubt, outcomes_of
-from kpm_applier.state import GroupState, State, StateError, Store, aligned, new_group_state, with_baseline, without_void
+from kpm_applier.state import (
+    GroupState,
+    State,
+    StateError,
+    Store,
+    aligned,
+    extended,
+    incomplete,
+    new_group_state,
+    whole,
+    with_baseline,
+    without_void,
+)
 from kpm_applier.targets import Want, released, wanted
 from kpm_planner.changes import Observed, Outcome, Reason, Status, Write
 from kpm_planner.machine import Machine
@@ -82,6 +94,7 @@ class Applier:
     _marks: tuple[object, ...] = ()
     _pauses: dict[str, _Pause] = field(factory=dict)
     _returned: frozenset[int] = frozenset()
+    _again: _Pause | None = None
 
     def open(self, *, writing: bool = True, known: Discovery | None = None) -> None:
         """Load the state and discover the machine, unless it is known. Errors: StateError, HostError, OSError of the root."""
@@ -95,6 +108,7 @@ class Applier:
         else:
             self.discovery, self._marks = known, power_marks(self.host)
             self.state = without_void(self.state, known.groups)
+            self._look_again()
 
     def close(self) -> None:
         """Close descriptors and release the lock."""
@@ -114,7 +128,17 @@ class Applier:
         if current is not self.state and self._writing:
             self._save(current)
         self.state = current
+        self._look_again()
         return self.discovery
+
+    def _look_again(self) -> None:
+        """Note when to discover again: soon, then less and less often, while something of ours is not found."""
+        found = self._found()
+        if not incomplete(self.state, found.groups, found.machine):
+            self._again = None
+            return
+        length = _FIRST_PAUSE if self._again is None else min(self._again.length * 2, _LONGEST_PAUSE)
+        self._again = _Pause(self.host.now() + length, length)
 
     def came_back(self, cpus: Collection[int]) -> None:
         """Take note of CPUs that were away: what differs on them in the next pass, their drivers forgot and nobody else wrote.
@@ -141,8 +165,10 @@ class Applier:
         return diff(wanted(plan, found.machine, found.groups, found.observed, self.state), found.observed)
 
     def changed(self) -> bool:
-        """Whether the machine itself has changed since it was discovered (rule A2)."""
+        """Whether the machine itself has changed since it was discovered (rule A2), or something of ours was not found then."""
         found = self._found()
+        if self._again is not None and self.host.now() >= self._again.until:
+            return True
         if power_marks(self.host) != self._marks:
             return True
         try:
@@ -193,6 +219,11 @@ class Applier:
             return plan, self.apply(plan)
         switches = self._switches(plan)
         writes = diff(switches, self._found().observed)
+        if writes and self.changed():  # turbo would move the limits of a domain that has just come, before they are known
+            self.discover()
+            plan = planned(self.machine)
+            switches = self._switches(plan)
+            writes = diff(switches, self._found().observed)
         if not writes:
             return plan, self.apply(plan)
         self._keep_limits()
@@ -223,7 +254,7 @@ class Applier:
         """Take note that the limits of every domain may be others now: their driver moved them, because of us, and nobody else did."""
         owned = self.state.groups
         domains = (group for group in self._found().groups if group.kind is Kind.CPUFREQ and group.key in owned)
-        moved = {group.key: adrift(group, aligned(group, owned[group.key])) for group in domains}
+        moved = {group.key: whole(adrift(group, aligned(group, owned[group.key])), owned[group.key]) for group in domains}
         self._save(evolve(self.state, groups={**owned, **moved}))
 
     def restore(self) -> Report:
@@ -237,8 +268,8 @@ class Applier:
             self.discover()
         wants = self._releases()
         report = before.followed_by(self._carry_out(wants, diff(wants, self._found().observed), obey=False))
-        reached = {want.group.key for want in wants}
-        left = [Outcome(key, key, Status.OFFLINE, "baseline") for key in self.state.groups if key not in reached]
+        told = {outcome.group for outcome in report.outcomes}
+        left = [Outcome(key, key, Status.OFFLINE, "baseline") for key in self.state.groups if key not in told]
         return evolve(report, outcomes=(*report.outcomes, *left))
 
     def _compare(self, plan: NodePlan) -> tuple[Sequence[Want], tuple[Write, ...]]:
@@ -301,16 +332,18 @@ class Applier:
 
     def _carry_out(self, wants: Sequence[Want], writes: tuple[Write, ...], *, obey: bool) -> Report:
         """Write, verify, record. obey: foreign values are left where policy or back-off says so, but for what is released."""
-        found = self._found()
+        known = self._found()
         drift = tuple(write for write in writes if write.reason is Reason.DRIFT and write.old != write.value)
         left = self._left_alone(drift, wants) if obey and drift else frozenset()
         writes = _without(writes, left) if left else writes
         intended = self._intend(wants)
         report_only = obey and self.repair is Repair.REPORT
-        applied = apply(self.host, wants, writes, found.observed, left, repair=not report_only)
-        self.discovery = evolve(found, observed=applied.observed)
+        applied = apply(self.host, wants, writes, known.observed, left, repair=not report_only)
+        self.discovery = evolve(known, observed=applied.observed)
         if report_only and applied.writes:
-            late = tuple(write for write in diff(wants, applied.observed) if write.reason is Reason.DRIFT and write.old != write.value and write.path not in left)
+            going = {want.group.key for want in wants if want.release}
+            found = (write for write in diff(wants, applied.observed) if write.reason is Reason.DRIFT and write.old != write.value)
+            late = tuple(write for write in found if write.path not in left and write.group not in going)
             drift, left = (*drift, *late), left.union(write.path for write in late)
         self._count(drift)
         outcomes = outcomes_of(wants, writes, applied, left)
@@ -325,7 +358,7 @@ class Applier:
             key = (want.record, want.values)  # by value: from here on equal records are one object
             if key not in seen:
                 seen[key] = in_doubt(want)
-            groups[want.group.key] = seen[key]
+            groups[want.group.key] = whole(seen[key], self.state.groups.get(want.group.key))
         if groups != self.state.groups:
             self._save(evolve(self.state, groups=groups))
         return groups
@@ -338,13 +371,15 @@ class Applier:
         for want in wants:
             key = want.group.key
             failed = bool(applied.failures) and any(path in applied.failures for path in want.group.paths)
-            if want.release and not failed:
+            if want.release and not failed and want.stays:
+                groups[key] = extended(None, intended[key], want.stays)
+            elif want.release and not failed:
                 groups.pop(key, None)
                 dropped.append(key)
-            elif applied.right:
+            elif applied.right and groups[key].labels == want.record.labels:
                 groups[key] = at_rest(want, groups[key], seen)
             else:
-                groups[key] = after_pass(want, applied, left, seen)
+                groups[key] = whole(after_pass(want, applied, left, seen), intended[key])
             if want.floating and key in groups:
                 groups[key] = adrift(want.group, groups[key])
         if groups != self.state.groups:

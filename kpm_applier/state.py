@@ -76,7 +76,7 @@ def new_group_state(group: Group, shown: Mapping[str, str]) -> GroupState:
         at_limit = group.hardware is not None and limit is not None and text == group.hardware[limit]
         baseline.append(HARDWARE_LIMIT if at_limit else text)
     nothing = (None,) * len(group.files)
-    return GroupState(group.driver, tuple(item.label for item in group.files), tuple(baseline), nothing, nothing)
+    return GroupState(group.driver, group.labels, tuple(baseline), nothing, nothing)
 
 
 def completed(group: Group, record: GroupState, shown: Mapping[str, str]) -> GroupState:
@@ -88,8 +88,39 @@ def completed(group: Group, record: GroupState, shown: Mapping[str, str]) -> Gro
 
 def aligned(group: Group, record: GroupState) -> GroupState:
     """A record in step with a group whose files are not those it was made for; what it does not know is None."""
-    columns = zip(*(record.of(item.label) for item in group.files), strict=True)
-    return GroupState(record.driver, tuple(item.label for item in group.files), *columns)
+    columns = zip(*(record.of(label) for label in group.labels), strict=True)
+    return GroupState(record.driver, group.labels, *columns)
+
+
+def whole(record: GroupState, before: GroupState | None) -> GroupState:
+    """A record with what the one before it knows of files that were not found this time: what cannot be read is not gone (R7)."""
+    if before is None or before.labels == record.labels:
+        return record
+    missing = tuple(label for label in before.labels if label not in record.labels)
+    return extended(record, before, missing) if missing else record
+
+
+def extended(record: GroupState | None, before: GroupState, labels: tuple[str, ...]) -> GroupState:
+    """A record, none for an empty one, with these files of another one."""
+    columns = tuple(zip(*(before.of(label) for label in labels), strict=True))
+    if record is None:
+        return GroupState(before.driver, labels, *columns)
+    joined = ((*own, *more) for own, more in zip((record.baseline, record.requested, record.settled), columns, strict=True))
+    return GroupState(record.driver, (*record.labels, *labels), *joined)
+
+
+def incomplete(state: State, groups: Iterable[Group], machine: Machine) -> bool:
+    """Whether something that is ours was not found, other than for a CPU that is offline: it is worth looking again."""
+    found = {group.key: group for group in groups}
+    for key, record in state.groups.items():
+        group = found.get(key)
+        if group is None:
+            kind, number = _parts(key)
+            if not (kind in (Kind.CPUFREQ, Kind.IDLE, Kind.LATENCY) and number not in machine.online):
+                return True
+        elif group.labels != record.labels and not set(record.labels) <= set(group.labels):
+            return True
+    return False
 
 
 def baseline_text(group: Group, state: GroupState, label: str) -> str | None:
@@ -190,9 +221,9 @@ def cap_in_force(shown: Machine, owned: Mapping[str, GroupState]) -> tuple[CapSt
 
 
 def without_void(state: State, groups: Iterable[Group]) -> State:
-    """The state less the groups that are another driver's now."""
+    """The state less the groups that are known to be another driver's now; a name that could not be read is none."""
     drivers = {group.key: group.driver for group in groups}
-    kept = {key: item for key, item in state.groups.items() if drivers.get(key, item.driver) == item.driver}
+    kept = {key: item for key, item in state.groups.items() if "" in (item.driver, drivers.get(key, "")) or drivers[key] == item.driver}
     return state if len(kept) == len(state.groups) else evolve(state, groups=kept)
 
 

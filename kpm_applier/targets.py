@@ -1,13 +1,13 @@
 """A plan as texts: which groups it claims, which it lets go, and what each of their files should hold (pure)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from attrs import evolve, frozen
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Group, Kind
 from kpm_applier.discover_power import zone_text
-from kpm_applier.state import GroupState, State, aligned, baseline_text, completed, new_group_state
+from kpm_applier.state import HARDWARE_LIMIT, GroupState, State, aligned, baseline_text, completed, new_group_state
 from kpm_planner.caps import CapTarget
 from kpm_planner.changes import Observed
 from kpm_planner.machine import Machine
@@ -25,7 +25,8 @@ class Want:
 
     values: in step with group.files, None where nothing is asked for or could be given back. record: the group's state, new at first
     touch, in step with group.files too. lost: (path, text) of files that were asked
-    for and are left out, because what they held could not be read. release: the group goes back to baseline and out of the state file.
+    for and are left out, because what they held could not be read. release: the group goes back to baseline and out of the state file,
+    but for the labels in `stays`, which cannot be given back now.
     floating: the limits are the range in which the scaler sets both, as it likes.
     """
 
@@ -36,9 +37,10 @@ class Want:
     because: tuple[str, ...] = ()
     lost: tuple[tuple[str, str], ...] = ()
     floating: bool = False
+    stays: tuple[str, ...] = ()
 
 
-def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: Observed, state: State) -> tuple[Want, ...]:
+def wanted(plan: NodePlan, machine: Machine, groups: Sequence[Group], observed: Observed, state: State) -> tuple[Want, ...]:
     """What a plan asks of every group it claims or we own; held and offline ones are left out."""
     cpu_groups = {cpu: group for group in plan.groups for cpu in group.cpus}
     uncore = {target.entry.name: target for target in plan.uncore}
@@ -48,6 +50,7 @@ def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: 
     anything_held = any(item.held and item.pool is not Pool.OFFLINE for item in plan.groups)
     floating = {item.domain for item in plan.scaling if item.by_limits}
     keeps = plan.boost is not None
+    clipped = _turbo_not_found(groups, state)
     wants = []
     seen: _Seen = {}
     seen_idle: _Seen = {}
@@ -72,27 +75,40 @@ def wanted(plan: NodePlan, machine: Machine, groups: Iterable[Group], observed: 
         else:
             asked, because = None if anything_held else _ask_boost(group, plan.boost), ("turbo of the node",)
         if asked is not None:
-            want = _want(group, asked, because, observed, state, keeps and group.kind is Kind.CPUFREQ)
+            want = _want(group, asked, because, observed, state, kept=keeps and group.kind is Kind.CPUFREQ, clipped=clipped)
             if want is not None:
                 wants.append(evolve(want, floating=True) if group.kind is Kind.CPUFREQ and group.id in floating else want)
     return tuple(wants)
 
 
-def released(groups: Iterable[Group], observed: Observed, state: State) -> tuple[Want, ...]:
+def released(groups: Sequence[Group], observed: Observed, state: State) -> tuple[Want, ...]:
     """What restoring asks of every owned group that can be reached now."""
-    wants = (_want(group, (None,) * len(group.files), ("restore",), observed, state) for group in groups if group.kind is not Kind.CPUFREQ or group.cpus)
+    clipped = _turbo_not_found(groups, state)
+    reached = (group for group in groups if group.kind is not Kind.CPUFREQ or group.cpus)
+    wants = (_want(group, (None,) * len(group.files), ("restore",), observed, state, clipped=clipped) for group in reached)
     return tuple(want for want in wants if want is not None)
 
 
-def _want(group: Group, asked: tuple[str | None, ...], because: tuple[str, ...], observed: Observed, state: State, kept: bool = False) -> Want | None:
-    """kept: the group stays ours, at baseline, though nothing is asked: turbo, which is ours, moves its limits."""
-    record = state.groups.get(group.key)
+def _turbo_not_found(groups: Sequence[Group], state: State) -> bool:
+    """Whether turbo is ours and cannot be given back now: the hardware's limits are those that we left it."""
+    owned = {key for key in state.groups if key.partition(":")[0] == Kind.BOOST}
+    return bool(owned) and not owned <= {group.key for group in groups}
+
+
+def _want(
+    group: Group, asked: tuple[str | None, ...], because: tuple[str, ...], observed: Observed, state: State, *, kept: bool = False, clipped: bool = False
+) -> Want | None:
+    """kept: the group stays ours, at baseline, though nothing is asked: turbo, which is ours, moves its limits.
+
+    clipped: what is the hardware's limit now is not what it was before us.
+    """
+    owned = record = state.groups.get(group.key)
     claimed = kept or asked.count(None) < len(asked)
     if record is None:
         if not claimed:
             return None
         record = new_group_state(group, observed.values)
-    elif len(record.labels) != len(group.files):
+    elif record.labels != group.labels:
         record = aligned(group, record)
     lost: tuple[tuple[str, str], ...] = ()
     if None in record.baseline:
@@ -105,7 +121,15 @@ def _want(group: Group, asked: tuple[str | None, ...], because: tuple[str, ...],
     if None not in asked:
         return Want(group, asked, record, False, because)
     values = tuple(baseline_text(group, record, item.label) if text is None else text for item, text in zip(group.files, asked, strict=True))
-    return Want(group, values, record, not claimed, because, lost)
+    stays = () if claimed or owned is None else _staying(owned, group, values, clipped=clipped)
+    return Want(group, values, record, not claimed, because, lost, stays=stays)
+
+
+def _staying(owned: GroupState, group: Group, values: tuple[str | None, ...], *, clipped: bool) -> tuple[str, ...]:
+    """Files that were written and cannot be given back now: they were not found, or the limit that they had is not known."""
+    texts = dict(zip(group.labels, values, strict=True))
+    rows = zip(owned.labels, owned.baseline, owned.requested, strict=True)
+    return tuple(label for label, base, asked in rows if asked is not None and (texts.get(label) is None or (clipped and base == HARDWARE_LIMIT)))
 
 
 def _text(number: int | None) -> str | None:

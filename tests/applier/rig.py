@@ -209,7 +209,7 @@ class Probe:
     """A host around a host: counts reads by path, logs writes, and does what a test hangs on them.
 
     crash_at: the write with this number (from 0) does not happen, the process ends there. before_write: called with
-    path and text. after_write: called when the kernel has taken one. deny: (verb, path) → errno or None, asked first.
+    path and text. after_write: called when the kernel has taken one. deny: (verb, path) → errno or None, asked first; verb: read, list or write.
     """
 
     inner: Host
@@ -251,6 +251,7 @@ class Probe:
 
     def list(self, path: str) -> tuple[str, ...]:
         self.listed.append(path)
+        self._ask("list", path)
         return self.inner.list(path)
 
     def wait(self, seconds: float) -> None:

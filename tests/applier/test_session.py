@@ -369,6 +369,25 @@ def test_hotplug_is_noticed_and_repaired(tmp_path: Path) -> None:
         assert model.read(rig.epp_path(1)) == b"power\n"
 
 
+@pytest.mark.parametrize("path", [rig.max_path(1), rig.governor_path(1), rig.epp_path(1), rig.idle_path(1, 2)])
+@pytest.mark.parametrize("plan", ["released", "restored"])
+def test_what_is_released_is_given_back_whatever_somebody_else_wrote(tmp_path: Path, path: str, plan: str) -> None:
+    """Also where foreign values are only reported: its baseline is about to be forgotten."""
+    model = KernelModel(rig.amd(2))
+    before = rig.shown(KernelModel(rig.amd(2)))
+    foreign = {rig.max_path(1): "1500000", rig.governor_path(1): "performance", rig.epp_path(1): "balance_power", rig.idle_path(1, 2): "1"}
+    with rig.applier(model, str(tmp_path), Repair.REPORT) as handle:
+        handle.apply(plan_of(model.machine))
+        rig.foreign_write(model, path, foreign[path])
+        handle.apply(plan_of(model.machine))
+        if plan == "released":
+            handle.apply(rig.plan(handle.machine, {}))
+        else:
+            handle.restore()
+        assert handle.state.groups == {}
+    assert rig.shown(model) == before
+
+
 @pytest.mark.parametrize("seen_away", [True, False])
 def test_nobody_is_blamed_for_what_a_driver_forgot(tmp_path: Path, seen_away: bool) -> None:
     """A CPU that was away comes back to the plan without a foreign value, whether it was seen away or only told of."""

@@ -1,9 +1,13 @@
-"""The node's root folder: Debian's containerd, runc, CNI plugins and what they call, unpacked and kept in the cache."""
+"""The node's root folder: Debian's containerd, runc, CNI plugins and what they call, unpacked and kept in the cache.
+
+KPM_CLUSTER_CONTAINERD=v2.2.9 puts that release in place of Debian's, built from its Go module.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -83,6 +87,21 @@ def _unpacked() -> Path:
     return made
 
 
+def _built(release: str) -> Path:
+    """containerd, its client and its shim of a release, without the file systems that need C."""
+    with only_once("containerd") as cache:
+        made = cache / f"containerd-{release}"
+        if not made.exists():
+            new = cache / "containerd.new"
+            shutil.rmtree(new, ignore_errors=True)
+            commands = ("containerd", "ctr", "containerd-shim-runc-v2")
+            packages = [f"github.com/containerd/containerd/v2/cmd/{name}@{release}" for name in commands]
+            settings = {"GOBIN": str(new), "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"}
+            subprocess.run(niced("go", "install", "-trimpath", *packages), check=True, env={**os.environ, **settings})
+            new.rename(made)
+    return made
+
+
 def make(root: Path, bin_folder: Path, pki: Path, node: str) -> None:
     """A copy with the node's configuration. Errors: AssertionError."""
     run("cp", "--archive", "--reflink=auto", _unpacked(), root)
@@ -94,6 +113,9 @@ def make(root: Path, bin_folder: Path, pki: Path, node: str) -> None:
         link = root / "usr/sbin" / name
         link.unlink(missing_ok=True)
         link.symlink_to("xtables-nft-multi")
+    release = os.environ.get("KPM_CLUSTER_CONTAINERD")
+    for file in _built(release).iterdir() if release else ():
+        run("cp", "--reflink=auto", file, root / "usr/bin" / file.name)
     for name in ("kubelet", "kube-proxy"):
         run("cp", "--reflink=auto", bin_folder / name, root / "usr/local/bin" / name)
     shutil.copy(pki / "ca.crt", root / "etc/kubernetes/ca.crt")

@@ -168,6 +168,8 @@ def test_a_cpu_that_comes_back_is_tuned_again(cluster: VmCluster) -> None:
     cluster.on_node(f"echo 1 > /sys/devices/system/cpu/cpu{SHARED}/online")
     shows(cluster, lambda cpus: is_shared(cluster, cpus, SHARED) and cpus.off(SHARED) == {"C3"})
     cluster.tell("cpu 3 came back", cluster.cpus().line(SHARED))
+    events = cluster.kubectl("get", "events", "-n", NAMESPACE)
+    assert "ForeignValue" not in events, "what its driver forgot nobody else has written"
     # A kept descriptor of `disable` is dead after that: the next write must find its way.
     cluster.apply(example("shared-profile"))
     shows(cluster, lambda cpus: not cpus.off(SHARED))
