@@ -302,15 +302,17 @@ def observe_expected(host: Host, paths: Sequence[str], texts: Sequence[str | Non
     differing = host.differing(paths, [encoded[text] for text in texts])
     shown = dict(zip(paths, texts, strict=True))
     if not differing:
-        return Observed(shown), True  # type: ignore[arg-type]  # no file is empty, so no text is None
+        return Observed({path: text for path, text in shown.items() if text is not None}), True
     found = _taken_apart(differing)
     values = {path: found.values.get(path, text) for path, text in shown.items() if path not in found.errors}
     return Observed({path: text for path, text in values.items() if text is not None}, found.errors), False
 
 
 def _taken_apart(contents: Mapping[str, bytes | OSError]) -> Observed:
-    values = {path: content.decode("ascii", "replace").strip() for path, content in contents.items() if not isinstance(content, OSError)}
-    return Observed(values, {path: failure.errno or errno.EIO for path, failure in contents.items() if isinstance(failure, OSError)})
+    texts = {path: content.decode("ascii", "replace").strip() for path, content in contents.items() if not isinstance(content, OSError)}
+    errors = {path: failure.errno or errno.EIO for path, failure in contents.items() if isinstance(failure, OSError)}
+    errors |= {path: errno.ENODATA for path, text in texts.items() if not text}  # an empty file has no value
+    return Observed({path: text for path, text in texts.items() if text}, errors)
 
 
 def merged(first: Observed, later: Observed) -> Observed:

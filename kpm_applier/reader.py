@@ -43,11 +43,14 @@ class Reader:
             return None
 
     def managed(self, path: str) -> str | None:
-        """The text of a managed file, kept for the diff; its errno otherwise."""
+        """The text of a managed file, kept for the diff; its errno otherwise, ENODATA for an empty one, which has no value."""
         try:
             text = self.host.read(path).decode("ascii", "replace").strip()
         except OSError as failure:
             self.errors[path] = failure.errno or errno.EIO
+            return None
+        if not text:
+            self.errors[path] = errno.ENODATA
             return None
         self.values[path] = text
         return text

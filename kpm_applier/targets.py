@@ -1,5 +1,6 @@
 """A plan as texts: which groups it claims, which it lets go, and what each of their files should hold (pure)."""
 
+import errno
 from collections.abc import Mapping, Sequence
 
 from attrs import evolve, frozen
@@ -113,16 +114,24 @@ def _want(
     lost: tuple[tuple[str, str], ...] = ()
     if None in record.baseline:
         record = completed(group, record, observed.values)
-        known = [base is not None for base in record.baseline]
-        lost = tuple((item.path, text) for item, text, right in zip(group.files, asked, known, strict=True) if text is not None and not right)
-        asked = tuple(text if right else None for text, right in zip(asked, known, strict=True))
-        if lost and group.kind is Kind.CAP:  # an unknown limit must not be put in force
-            asked = tuple(None if item.attribute is table.CAP_ENABLED else text for item, text in zip(group.files, asked, strict=True))
+        asked, lost = _without_unknown(group, asked, record, observed)
     if None not in asked:
         return Want(group, asked, record, False, because)
     values = tuple(baseline_text(group, record, item.label) if text is None else text for item, text in zip(group.files, asked, strict=True))
     stays = () if claimed or owned is None else _staying(owned, group, values, clipped=clipped)
     return Want(group, values, record, not claimed, because, lost, stays=stays)
+
+
+def _without_unknown(group: Group, asked: tuple[str | None, ...], record: GroupState, observed: Observed) -> tuple[tuple[str | None, ...], tuple[tuple[str, str], ...]]:
+    """What is asked of files whose baseline is known, and (path, text) of those that could not be read.
+
+    An empty file has no value: it is not managed, and nobody is told of it each time.
+    """
+    rows = list(zip(group.files, asked, record.baseline, strict=True))
+    unknown = [(item.path, text) for item, text, base in rows if text is not None and base is None]
+    capped = group.kind is Kind.CAP and bool(unknown)  # an unknown limit must not be put in force
+    known = tuple(None if base is None or (capped and item.attribute is table.CAP_ENABLED) else text for item, text, base in rows)
+    return known, tuple((path, text) for path, text in unknown if observed.errors.get(path) != errno.ENODATA)
 
 
 def _staying(owned: GroupState, group: Group, values: tuple[str | None, ...], *, clipped: bool) -> tuple[str, ...]:

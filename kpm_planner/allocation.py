@@ -38,6 +38,7 @@ class Allocation:
     last_known: the allocation of the last good answer, kept by the caller; None where there is none.
     runtime: what the container runtime says, where it is asked. A cpuset never proves that CPUs are a container's own.
     accepted: (pod uid, container) of containers whose CPU count was compared and found right when first seen.
+    overdue: (pod uid, container) of running ones for which good answers have named no CPUs for so long that none are waited for.
     """
 
     pods: tuple[Pod, ...] = ()
@@ -47,6 +48,7 @@ class Allocation:
     last_known: tuple[ContainerCpus, ...] | None = None
     accepted: frozenset[tuple[str, str]] = frozenset()
     runtime: tuple[RuntimeCpus, ...] = ()
+    overdue: frozenset[tuple[str, str]] = frozenset()
 
 
 @frozen

@@ -90,11 +90,29 @@ def awaited(allocation: Allocation, custom_devices: Sequence[str] = ()) -> bool:
         return False
     reported = _by_container(allocation.reported) if allocation.answered else {}
     return any(
-        (namespace, name, container.name) not in reported and not container.finished and requested_profiles(container) and _entitled(pod, container, custom_devices)
+        (namespace, name, container.name) not in reported
+        and (pod.meta.uid, container.name) not in allocation.overdue
+        and not container.finished
+        and requested_profiles(container)
+        and _entitled(pod, container, custom_devices)
         for (namespace, name), pod in _newest_by_name(allocation.pods).items()
         if pod.live
         for container in pod.containers
     )
+
+
+def without_cpus(allocation: Allocation, custom_devices: Sequence[str] = ()) -> frozenset[tuple[str, str]]:
+    """(pod uid, container) of running ones that should have CPUs of their own and for which a good answer names none.
+
+    For the caller to measure how long that lasts; who is to be in `overdue`.
+    """
+    if not allocation.answered or inactive(allocation):
+        return frozenset()
+    pods = _newest_by_name(allocation.pods)
+    reported = _by_container(allocation.reported)
+    reported |= _from_runtime(allocation, reported, pods, custom_devices, [])
+    missing = _unreported(reported, _still_known(allocation, pods), pods, custom_devices)
+    return frozenset((pods[namespace, name].meta.uid, container) for namespace, name, container in missing)
 
 
 def _newest_by_name(pods: Iterable[Pod]) -> dict[tuple[str, str], Pod]:
@@ -117,6 +135,9 @@ def _reported(
         problems.append(warning(Code.CPU_MANAGER_INACTIVE, "Node", "", "the kubelet names no allocatable CPUs: static CPU manager not active"))
         problems += _in_vain(missing, pods)
         return tuple(reported.values()), False
+    given_up = _given_up(allocation, missing, known, pods) if allocation.answered else set()
+    problems += _without_cpus(given_up, _listed(allocation), pods)
+    missing -= given_up
     if allocation.answered and not missing:
         return tuple(reported.values()), False
     kept = {key: entry for key, entry in known.items() if key not in reported and (not allocation.answered or key in missing)}
@@ -125,6 +146,34 @@ def _reported(
     source = "the last known CPUs stay" if not unknown else "no CPU that could be allocated is written"
     problems.append(warning(Code.ALLOCATION_UNKNOWN, "Node", "", f"the CPUs of {names} are not known; {source}"))
     return (*reported.values(), *kept.values()), unknown
+
+
+def _given_up(
+    allocation: Allocation, missing: Collection[tuple[str, str, str]], known: Collection[tuple[str, str, str]], pods: Mapping[tuple[str, str], Pod]
+) -> set[tuple[str, str, str]]:
+    """Of containers without CPUs those that count as owning none, so that they cost only themselves.
+
+    One that is listed without CPUs has none; one that had some keeps them for a while, for a kubelet may have lost its checkpoint.
+    One that is not listed is unknown, for a while as well.
+    """
+    listed = _listed(allocation)
+    overdue = {key for key in missing if (pods[key[:2]].meta.uid, key[2]) in allocation.overdue}
+    return overdue | {key for key in missing if key in listed and key not in known}
+
+
+def _listed(allocation: Allocation) -> set[tuple[str, str, str]]:
+    """Containers that the kubelet names, with CPUs or without."""
+    return {(entry.namespace, entry.pod, entry.container) for entry in allocation.reported}
+
+
+def _without_cpus(containers: Collection[tuple[str, str, str]], listed: Collection[tuple[str, str, str]], pods: Mapping[tuple[str, str], Pod]) -> Iterable[Problem]:
+    """An error of each such pod alone."""
+    for key in sorted(containers):
+        namespace, name, container = key
+        if pods[namespace, name].live:
+            how = "lists it without CPUs of its own" if key in listed else "does not list it"
+            message = f"asks for a profile, but the kubelet {how}: see topology manager, pod-level resources, and whether the pod is older than the static policy"
+            yield error(Code.POD_WITHOUT_CPUS, f"Pod/{namespace}/{name}", f"spec.containers[{container}].resources", message)
 
 
 def _from_runtime(

@@ -74,6 +74,7 @@ class Code(StrEnum):
     POD_PROFILE = "pod-profile"
     POD_TWO_PROFILES = "pod-two-profiles"
     POD_UNKNOWN = "pod-unknown"
+    POD_WITHOUT_CPUS = "pod-without-cpus"
     PROFILE_INVALID = "profile-invalid"
     PROFILE_MISSING = "profile-missing"
     PROFILE_NOT_SHARED = "profile-not-shared"
@@ -225,6 +226,10 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.POD_PROFILE: ("The profile is missing, invalid or shared; its CPUs stay at baseline.", "Correct the profile or the pod."),
     Code.POD_TWO_PROFILES: ("A container asks for more than one profile.", "Ask for exactly one."),
     Code.POD_UNKNOWN: ("CPUs are reported for a pod that the API does not show.", "Usually passes; its CPUs stay at baseline."),
+    Code.POD_WITHOUT_CPUS: (
+        "The container runs and asks for a profile, and the kubelet names no CPUs of its own for it.",
+        "It is treated like any container without a profile. Give it whole CPUs of its own (QoS Guaranteed), or make it anew.",
+    ),
     Code.PROFILE_INVALID: ("The profile has errors on this node.", "See the profile's own problems."),
     Code.PROFILE_MISSING: ("No profile of this name is in force on this node.", "Create it, or correct the name or the selector."),
     Code.PROFILE_NOT_SHARED: ("The profile of the shared pool is not marked shared.", "Set shared: true unless pods use it too."),

@@ -1,13 +1,17 @@
 """The kubelet's answers as the planner's allocation, with what it said last."""
 
+import time
 from collections.abc import Callable, Sequence
 
-from attrs import define, frozen
+from attrs import define, evolve, field, frozen
 
 from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
 from kpm_planner.allocation import Allocation, ContainerCpus, RuntimeCpus
 from kpm_planner.intent import Pod
-from kpm_planner.ownership import awaited, remembered
+from kpm_planner.ownership import awaited, remembered, without_cpus
+
+#: Seconds for which a running container without CPUs is waited for: a kubelet that starts anew may not know it yet.
+_PATIENCE = 60.0
 
 
 @frozen
@@ -25,10 +29,12 @@ class Kubelet:
     sockets: Sockets
     list_cpus: Callable[[str], tuple[ContainerCpus, ...]] = list_cpus
     allocatable_cpus: Callable[[str], frozenset[int]] = allocatable_cpus
+    monotonic: Callable[[], float] = time.monotonic
     error: str = ""
     waiting: bool = False
     _before: Allocation = Allocation()
     _custom: tuple[str, ...] = ()
+    _without: dict[tuple[str, str], float] = field(factory=dict)
 
     def look(self, pods: tuple[Pod, ...], custom_devices: Sequence[str], runtime: tuple[RuntimeCpus, ...] = ()) -> Allocation:
         """The allocation of these pods as the kubelet has it now, with what it said before where it does not answer. runtime: what that says."""
@@ -40,9 +46,16 @@ class Kubelet:
             reported, allocatable, answered = (), self._before.allocatable, False
             self.error = str(failure)
         allocation = Allocation(pods, reported, answered, allocatable, self._before.last_known, self._before.accepted, runtime)
+        allocation = evolve(allocation, overdue=self._overdue(allocation))
         self.waiting = awaited(allocation, self._custom)
         self._before = remembered(allocation, self._custom)
         return allocation
+
+    def _overdue(self, allocation: Allocation) -> frozenset[tuple[str, str]]:
+        """Containers for which good answers have named no CPUs for a minute; a question without an answer starts it anew."""
+        now = self.monotonic()
+        self._without = {key: self._without.get(key, now) for key in without_cpus(allocation, self._custom)}
+        return frozenset(key for key, since in self._without.items() if now - since >= _PATIENCE)
 
     def _ask(self) -> tuple[tuple[ContainerCpus, ...], frozenset[int] | None]:
         reported = self.list_cpus(self.sockets.kubelet)

@@ -1,5 +1,6 @@
 """The machine as the agent handles it: one applier, opened when its lock is free, and how its last pass went."""
 
+import errno
 from collections.abc import Callable, Collection
 
 from attrs import define, evolve
@@ -35,6 +36,7 @@ class Tuner:
     _counted: int = 0
     _proven: bool = False
     _meter: PowerMeter | None = None
+    _empty: tuple[str, ...] = ()
 
     def ready(self) -> bool:
         """Open the applier if it is not; False where it cannot be, which is tried again at the next pass."""
@@ -51,7 +53,16 @@ class Tuner:
             return False
         self.applier, self.refused, self._counted = applier, "", 0
         self._proven = False
+        self._say_empty()
         return True
+
+    def _say_empty(self) -> None:
+        """A line about files that are empty, once: they have no value, so they are not managed."""
+        discovery = self._open.discovery
+        found = () if discovery is None else tuple(sorted(path for path, number in discovery.observed.errors.items() if number == errno.ENODATA))
+        if found and found != self._empty:
+            self.log.warning("empty files are not managed", files=len(found), first=found[0])
+        self._empty = found
 
     def prove(self) -> None:
         """Try once whether files can be written; `names_states` must be known by now."""
@@ -93,6 +104,7 @@ class Tuner:
             self._refuse(str(failure))
             return False
         self.log.info("machine discovered again", online=len(self._open.machine.online))
+        self._say_empty()
         return True
 
     def cap_in_force(self) -> tuple[CapState | None, dict[int, int]]:

@@ -37,7 +37,8 @@ class Node:
     def __init__(self, claims: str | None = None) -> None:
         self.answers: dict[str, tuple[ContainerCpus, ...]] = {}
         self.allocatable: frozenset[int] | None = CPUS
-        self.kubelet = Kubelet(Sockets(KUBELET, claims), self._list, self._allocatable)
+        self.now = 0.0
+        self.kubelet = Kubelet(Sockets(KUBELET, claims), self._list, self._allocatable, lambda: self.now)
 
     def _list(self, path: str) -> tuple[ContainerCpus, ...]:
         if path not in self.answers:
@@ -246,3 +247,43 @@ def test_a_running_containers_cpus_are_those_of_the_last_answer_that_named_any(a
         assert node.cpus(pod()).get("web", set()) == last
         assert node.unknown == (not last)
         assert bool(node.kubelet.error) == (not isinstance(answer, tuple))
+
+
+@pytest.mark.parametrize("answer", [(), (has("web"),)], ids=["not listed", "listed without CPUs"])
+def test_a_container_whose_cpus_the_kubelet_forgets_keeps_them_for_a_minute(node: Node, answer: tuple[ContainerCpus, ...]) -> None:
+    """Then they go, its pod is told, and nobody asks every second for it any more; when it is listed again, it has them."""
+    assert node.cpus(pod()) == {"web": {2, 3}}
+    full, node.answers[KUBELET] = node.answers[KUBELET], answer
+    for node.now in (0.0, 30.0, 59.0):
+        assert node.cpus(pod()) == {"web": {2, 3}}
+        assert node.kubelet.waiting
+    node.now = 61.0
+    assert node.cpus(pod()) == {}
+    assert (node.unknown, node.kubelet.waiting) == (False, False)
+    assert [problem.code for problem in node.problems] == [Code.POD_WITHOUT_CPUS]
+    node.answers[KUBELET] = full
+    assert node.cpus(pod()) == {"web": {2, 3}}
+    node.answers[KUBELET], node.now = answer, 100.0
+    assert node.cpus(pod()) == {"web": {2, 3}}, "its minute begins anew"
+
+
+def test_a_question_without_an_answer_is_no_minute(node: Node) -> None:
+    """However long the kubelet is silent, nobody loses CPUs by it."""
+    assert node.cpus(pod()) == {"web": {2, 3}}
+    node.answers[KUBELET] = ()
+    assert node.cpus(pod()) == {"web": {2, 3}}
+    answer = node.answers.pop(KUBELET)
+    for node.now in (50.0, 500.0):
+        assert node.cpus(pod()) == {"web": {2, 3}}
+    node.answers[KUBELET] = answer
+    node.now = 501.0
+    assert node.cpus(pod()) == {"web": {2, 3}}
+
+
+def test_a_container_that_never_had_cpus_freezes_the_node_for_a_minute_at_most(node: Node) -> None:
+    assert node.cpus(pod(), pod("new")) == {"web": {2, 3}}
+    assert node.unknown
+    node.now = 61.0
+    assert node.cpus(pod(), pod("new")) == {"web": {2, 3}}
+    assert not node.unknown
+    assert [(problem.code, problem.object) for problem in node.problems] == [(Code.POD_WITHOUT_CPUS, "Pod/default/new")]

@@ -117,3 +117,17 @@ def test_files_that_can_be_written_are_no_news(tmp_path: Path) -> None:
     assert (made.forbidden, made.apply(nothing(MACHINE), nothing)[1].forbidden) == ((), ())
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
     made.close()
+
+
+def test_empty_files_are_said_once(tmp_path: Path) -> None:
+    """They have no value and are left alone, as in copies of /sys; nothing else suffers (R6)."""
+    made = tuner(tmp_path)
+    empty = tmp_path / "sys" / FILE
+    empty.write_text("")
+    assert made.ready()
+    for _ in range(3):
+        assert made.apply(planned(made.machine()), planned)[1].settled
+        made.look_anew()
+    assert [fields for _, event, fields in made.log.calls if event == "empty files are not managed"] == [{"files": 1, "first": FILE}]
+    assert empty.read_text() == ""
+    assert (tmp_path / "sys" / FILE.replace("policy2", "policy1")).read_text() != "3700000\n"

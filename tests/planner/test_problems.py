@@ -225,6 +225,9 @@ CASES: dict[Code, Case] = {
         "exactly one",
         lambda: plan(with_=allocation([pod(container(cpu=1, resources=(("power.openshift.io/a", 1), ("power.openshift.io/b", 1))))], [owns("0")])).problems,
     ),
+    Code.POD_WITHOUT_CPUS: Case(
+        Severity.ERROR, POD, "spec.containers[app].resources", "lists it without CPUs", lambda: plan(profile(), with_=allocation([pod()], [owns("")])).problems
+    ),
     Code.POD_UNKNOWN: Case(Severity.WARNING, POD, "", "CPUs 0-1", lambda: plan(with_=allocation(reported=[owns("0-1")])).problems),
     Code.PROFILE_INVALID: Case(Severity.ERROR, WORKLOAD, "spec.powerProfile", "shared", lambda: plan(workload(), profile("shared", shared=True, min="fast")).problems),
     Code.PROFILE_MISSING: Case(Severity.ERROR, WORKLOAD, "spec.powerProfile", "'shared'", lambda: plan(workload()).problems),

@@ -1,9 +1,12 @@
 """R7: a source that has not answered is unknown, not empty."""
 
 import pytest
+from attrs import evolve
 
+from kpm_planner.allocation import ContainerCpus
+from kpm_planner.ownership import awaited, without_cpus
 from kpm_planner.pools import Pool
-from kpm_planner.problems import Code
+from kpm_planner.problems import Code, Severity
 from kpm_planner.profiles import BASELINE
 from tests.planner.build import (
     DEVICE,
@@ -64,15 +67,54 @@ def test_what_ended_meanwhile_is_gone_also_from_the_last_known_allocation() -> N
     assert pools(found)[1] == "shared"
 
 
-@pytest.mark.parametrize("reported", [(), (owns(""),)])
-def test_no_cpus_for_a_container_that_runs_and_is_entitled_is_no_answer_either(reported: tuple[object, ...]) -> None:
+def test_a_container_that_runs_and_is_not_listed_is_unknown() -> None:
     """The CPUs that could be its are held; with a last known allocation it has those."""
-    found = plan(*OBJECTS, with_=allocation([pod()], reported))  # type: ignore[arg-type]
+    found = plan(*OBJECTS, with_=allocation([pod()]))
     assert held_cpus(found) == {0, 1, 2, 3}
     assert "ns1/web/app" in with_code(found.problems, Code.ALLOCATION_UNKNOWN)[0].message
-    known = plan(*OBJECTS, with_=allocation([pod()], reported, last_known=(owns("1-2"),)))  # type: ignore[arg-type]
+    known = plan(*OBJECTS, with_=allocation([pod()], last_known=(owns("1-2"),)))
     assert profiles_of(known)[1] == "performance"
     assert not held_cpus(known)
+
+
+def test_one_that_is_listed_without_cpus_owns_none_and_costs_only_itself() -> None:
+    """Pod-level resources, a claim, a pod older than the static policy: the node is tuned all the same, and the pod is told."""
+    two = [pod(), pod(asking(1), name="other", uid="other")]
+    found = plan(*OBJECTS, with_=allocation(two, [owns(""), owns("1", "other")]))
+    assert profiles_of(found) == {0: "shared", 1: "performance", 2: "shared", 3: "shared"}
+    assert not held_cpus(found)
+    (problem,) = found.problems
+    assert (problem.code, problem.severity, problem.object) == (Code.POD_WITHOUT_CPUS, Severity.ERROR, "Pod/ns1/web")
+    assert "lists it without CPUs" in problem.message
+
+
+def test_one_that_had_cpus_and_is_listed_without_any_keeps_them_for_a_while() -> None:
+    """A kubelet that starts without its checkpoint; whoever asks it says when that has lasted too long."""
+    given = allocation([pod()], [owns("")], last_known=(owns("1-2"),))
+    found = plan(*OBJECTS, with_=given)
+    assert profiles_of(found) == {0: "shared", 1: "performance", 2: "performance", 3: "shared"}
+    assert codes(found.problems) == {Code.ALLOCATION_UNKNOWN}
+    late = plan(*OBJECTS, with_=evolve(given, overdue=frozenset({("uid-web", "app")})))
+    assert profiles_of(late) == dict.fromkeys(range(4), "shared")
+    assert codes(late.problems) == {Code.POD_WITHOUT_CPUS}
+
+
+@pytest.mark.parametrize("known", [None, (owns("1-2"),)])
+def test_one_that_is_not_listed_for_too_long_costs_only_itself(known: tuple[ContainerCpus, ...] | None) -> None:
+    given = allocation([pod()], last_known=known, overdue=frozenset({("uid-web", "app")}))
+    found = plan(*OBJECTS, with_=given)
+    assert profiles_of(found) == dict.fromkeys(range(4), "shared")
+    (problem,) = found.problems
+    assert (problem.code, problem.object) == (Code.POD_WITHOUT_CPUS, "Pod/ns1/web")
+    assert "does not list it" in problem.message
+    assert not awaited(given)
+    assert without_cpus(given) == {("uid-web", "app")}
+
+
+def test_no_answer_makes_nobody_overdue() -> None:
+    given = allocation([pod()], answered=False, last_known=(owns("1-2"),), overdue=frozenset({("uid-web", "app")}))
+    assert profiles_of(plan(*OBJECTS, with_=given))[1] == "performance"
+    assert without_cpus(given) == frozenset()
 
 
 def test_only_what_is_unknown_is_held() -> None:

@@ -1,17 +1,20 @@
 """What cannot be read is unknown, not gone: whatever fails while the machine is looked at, a restore leaves no residue (R7, A6, A7)."""
 
 import errno
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm.machines import IdleStateSpec, MachineSpec, PowerSpec, UncoreSpec, build_machine
-from kpm_applier.discover import HostError
+from kpm_applier.discover import HostError, discover
 from kpm_applier.kernel_model import KernelModel
-from kpm_applier.session import Applier
+from kpm_applier.session import Applier, Report
+from kpm_applier.sysfs import SysfsHost
 from kpm_planner.caps import CapTarget
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodePlan
@@ -146,3 +149,23 @@ def test_a_restore_that_cannot_read_something_leaves_it_to_the_next(case: Case) 
         rig.restore_once(model, folder)
 
     assert residue(case, live) == {}
+
+
+@given(st.sampled_from(sorted(MACHINES)), st.data())
+def test_an_empty_file_has_no_value_and_stays_empty(name: str, data: st.DataObject) -> None:
+    """Copies of /sys have empty files where the kernel refused to be read. The others are tuned and given back (R6)."""
+    machine = build_machine(MACHINES[name])
+    managed = sorted({item.path for group in discover(KernelModel(machine)).groups for item in group.files})
+    empty = data.draw(st.sets(st.sampled_from(managed), min_size=1), label="empty")
+    with tempfile.TemporaryDirectory() as place, rig.state_folder() as folder:
+        root = rig.tree(Path(place), machine)
+        for path in empty:
+            (root / path).write_bytes(b"")
+        before = {path: (root / path).read_bytes() for path in managed}
+        with rig.applier(SysfsHost(str(root)), folder) as handle:
+            handle.bring(wanted)
+            report = handle.apply(wanted(handle.machine))
+            assert report == Report(), "nothing is tried again and again"
+            assert all((root / path).read_bytes() == b"" for path in empty)
+        assert rig.restore_once(SysfsHost(str(root)), folder).settled
+        assert {path: (root / path).read_bytes() for path in managed} == before
