@@ -169,6 +169,7 @@ def unplug(name: str, node: LabNode) -> None:
 def move_clocks(server: ApiServer, nodes: dict[str, LabNode]) -> None:
     """Two hours forth, then back by more: nobody asks more often, and edits arrive. The end is within the server certificate's life."""
     for seconds, high in ((7200, 90), (-9000, 95)):
+        until("what came before is reported", lambda: _quiet(server))
         for node in nodes.values():
             node.order("move_clock", seconds)
         before = len(server.requests(AGENT))
@@ -177,6 +178,13 @@ def move_clocks(server: ApiServer, nodes: dict[str, LabNode]) -> None:
         edit(server, 50, high)
         for name, node in nodes.items():
             until(f"an edit arrives on {name}", lambda node=node, high=high: about(node.cpufreqs("2-3"), fast(node, 50, high)))
+
+
+def _quiet(server: ApiServer) -> bool:
+    """Whether no agent asks anything for some seconds."""
+    before = len(server.requests(AGENT))
+    time.sleep(4)
+    return len(server.requests(AGENT)) == before
 
 
 def kill(name: str, node: LabNode) -> None:
