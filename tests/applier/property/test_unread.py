@@ -25,8 +25,8 @@ from tests.applier import rig
 LONG = 1000.0
 #: None: a CPU goes at that moment.
 ERRORS = (errno.EIO, errno.EBUSY, errno.ENODEV, errno.EMFILE, None)
-#: Machine, the number of the access that goes wrong, and how; a first look takes up to 120 accesses.
-Case = tuple[str, int, int | None]
+#: Machine, the number of the access that goes wrong, how, and the limits that somebody had set before us, in kHz.
+Case = tuple[str, int, int | None, tuple[int, int] | None]
 _C6 = (IdleStateSpec("POLL", 0), IdleStateSpec("C6", 133))
 _SMALL = MachineSpec(cores=2, idle_driver="intel_idle", idle_states=_C6, epp="balance_performance")
 MACHINES: dict[str, MachineSpec] = {
@@ -38,7 +38,9 @@ MACHINES: dict[str, MachineSpec] = {
 }
 
 
-cases = st.tuples(st.sampled_from(sorted(MACHINES)), st.integers(0, 120), st.sampled_from(ERRORS))
+#: A first look takes up to 120 accesses. Above what we ask for, below it, around it.
+LIMITS = (None, (2_000_000, 3_000_000), (800_000, 850_000), (1_000_000, 3_700_000))
+cases = st.tuples(st.sampled_from(sorted(MACHINES)), st.integers(0, 120), st.sampled_from(ERRORS), st.sampled_from(LIMITS))
 
 
 def wanted(machine: Machine) -> NodePlan:
@@ -99,9 +101,9 @@ def _back(model: KernelModel) -> None:
 
 def residue(case: Case, live: Callable[[KernelModel, str, Fault], None]) -> dict[str, tuple[str, str | None]]:
     """What differs in the end from what was there at first, after a life with a fault, one without, and a restore."""
-    name, at, number = case
+    name, at, number, limits = case
     machine = build_machine(MACHINES[name])
-    model, before = KernelModel(machine), rig.shown(KernelModel(machine))
+    model, before = _limited(machine, limits), rig.shown(_limited(machine, limits))
     with rig.state_folder() as folder:
         live(model, folder, Fault(model, at, number))
         model.clock += LONG
@@ -111,6 +113,16 @@ def residue(case: Case, live: Callable[[KernelModel, str, Fault], None]) -> dict
         assert rig.owned(folder) == set()
     after = rig.shown(model)
     return {path: (text, after.get(path)) for path, text in before.items() if after.get(path) != text and not _forgotten(path, name, number)}
+
+
+def _limited(machine: Machine, limits: tuple[int, int] | None) -> KernelModel:
+    """The machine as somebody had set it."""
+    model = KernelModel(machine)
+    for domain in machine.domains if limits is not None else ():
+        rig.foreign_write(model, rig.max_path(domain.id), str(limits[1]))
+        rig.foreign_write(model, rig.min_path(domain.id), str(limits[0]))
+    model.log.clear()
+    return model
 
 
 def _forgotten(path: str, name: str, number: int | None) -> bool:
