@@ -14,6 +14,7 @@ from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, Ite
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from kpm.errors import show
+from kpm.unread import Unread
 from kpm_planner.intent import INTEL_GROUP, OPENSHIFT_GROUP, Meta, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
 from kpm_planner.problems import Code, Problem, error
 
@@ -74,6 +75,8 @@ def structure_object(document: Mapping[str, Any], *, strict: bool = True) -> Any
 
 def read_object(document: Mapping[str, Any], kind: str, group: str) -> tuple[Any, Problem | None]:
     """An object of one of KINDS as the API server holds it, in a list without kind and apiVersion; or why it cannot be read."""
+    if isinstance(document, Unread):
+        return None, error(Code.OBJECT_UNREADABLE, f"{kind}/{document['metadata'].get('name')}", "", document.why)
     try:
         return structure_object({**document, "kind": kind, "apiVersion": f"{group}/v1"}, strict=False), None
     except WireError as failure:

@@ -6,13 +6,14 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from kpm.kube.api import Api, ApiError, Object
-from kpm.kube.informer import ApiSource, Informer
+from kpm.kube.informer import ApiSource, Informer, key_of
 from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
 from kpm.pods import structure_node, structure_pod
+from kpm.unread import Unread
 from kpm.wire import WireError, read_object
 from kpm_planner.agent_settings import IdleStates
 from kpm_planner.intent import Intent, Node, Pod, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
-from kpm_planner.problems import Problem
+from kpm_planner.problems import Code, Problem, error
 from kpm_planner.rivals import policy_of
 
 USER_KINDS = {
@@ -78,12 +79,15 @@ def node_view(document: Object, group: str) -> NodeView:
     )
 
 
-def pod_view(document: Object, namespace: str = "") -> PodView | None:
-    """What is kept of a pod; None for one that cannot be read, which no API server would have taken. namespace: this system's own."""
+def pod_view(document: Object, namespace: str = "") -> "PodView | Unreadable":
+    """What is kept of a pod. namespace: this system's own."""
     try:
+        if isinstance(document, Unread):
+            raise WireError(document.why)
         pod = structure_pod(document)
-    except WireError:
-        return None
+    except WireError as failure:
+        place = "/".join(key_of(document))
+        return Unreadable(error(Code.OBJECT_UNREADABLE, f"Pod/{place}", "", str(failure)))
     ending = bool((document.get("metadata") or {}).get("deletionTimestamp"))
     return PodView(pod, _rival(document, pod, namespace) if pod.live else "", ending)
 
@@ -158,19 +162,19 @@ class Cluster:
 
     def pod(self, uid: str) -> Pod | None:
         """One pod of the node; None where it has not been seen yet."""
-        pods: tuple[PodView, ...] = self.pods.values()
-        return next((item.pod for item in pods if item.pod.meta.uid == uid), None)
+        return next((item.pod for item in self.pods.values() if isinstance(item, PodView) and item.pod.meta.uid == uid), None)
 
     def view(self) -> ClusterView:
         """All that is known now."""
+        seen = self.pods.values()
+        pods = [item for item in seen if isinstance(item, PodView)]
         found: list[Any] = [value for informer in self.objects.values() for value in informer.values()]
-        pods: tuple[PodView, ...] = self.pods.values()
         kinds = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
         sorted_out: list[tuple[Any, ...]] = [tuple(item for item in found if isinstance(item, kind)) for kind in kinds]
         intent = Intent(*sorted_out)
         return ClusterView(
             intent,
-            tuple(item.problem for item in found if isinstance(item, Unreadable)),
+            tuple(item.problem for item in (*found, *seen) if isinstance(item, Unreadable)),
             self.nodes.get(self.node_name),
             tuple(item.pod for item in pods),
             tuple(sorted({item.rival for item in pods if item.rival})),

@@ -15,6 +15,7 @@ from attrs import frozen
 from kpm import __version__
 from kpm.errors import InputError, one_line
 from kpm.kube.access import Access, access
+from kpm.kube.decode import decode, decode_event, decode_list
 
 Object = Mapping[str, Any]
 
@@ -24,6 +25,8 @@ SILENT = "Silent"
 _LONGEST_LINE = 8 << 20
 _MESSAGE = 300
 _UNAUTHORIZED = 401
+#: Seconds that a server may ask to be left alone, at most; so many digits of it are read.
+_LONGEST_WAIT, _DIGITS = 300.0, 9
 _AGENT = f"kpm/{__version__}"
 JSON, MERGE_PATCH, JSON_PATCH, APPLY_PATCH = "application/json", "application/merge-patch+json", "application/json-patch+json", "application/apply-patch+yaml"
 
@@ -76,8 +79,8 @@ class Api:
         return self._call("GET", resource.path(name, namespace=namespace))
 
     def list(self, resource: Resource, query: Mapping[str, str]) -> Object:
-        """One page of a list. Errors: ApiError."""
-        return self._call("GET", resource.path(), query)
+        """One page of a list; items that cannot be read are `Unread`. Errors: ApiError."""
+        return self._call("GET", resource.path(), query, read=decode_list)
 
     def create(self, resource: Resource, body: Object, namespace: str | None = None) -> Object:
         """Create an object. Errors: ApiError."""
@@ -127,7 +130,10 @@ class Api:
             response.release_conn()
             response.close()
 
-    def _call(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None, content_type: str | None = None) -> Object:
+    def _call(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None, content_type: str | None = None, *,
+        read: Callable[[bytes], Any] = decode,
+    ) -> Object:  # fmt: skip
         response = self._open(method, path, query or {}, body, content_type, _READ_SECONDS)
         try:
             data = response.read()
@@ -138,7 +144,7 @@ class Api:
         if not 200 <= response.status < 300:
             raise _refusal(response.status, data, response.headers)
         try:
-            content = json.loads(data)
+            content = read(data)
         except ValueError as failure:
             raise ApiError(response.status, "BadAnswer", "the answer is no JSON") from failure
         if not isinstance(content, dict):
@@ -181,19 +187,20 @@ def _events(response: Any) -> Iterator[Object]:
             raise ValueError("an event is too long")
         for line in lines:
             if line.strip():
-                event = json.loads(line)
+                event = decode_event(line)
                 if isinstance(event, dict):
                     yield event
 
 
 def _refusal(status: int, data: bytes, headers: Mapping[str, str]) -> ApiError:
     try:
-        content = json.loads(data)
+        content = decode(data)
         reason, message = str(content.get("reason") or ""), str(content.get("message") or "")
     except (ValueError, AttributeError):
         reason, message = "", data[:_MESSAGE].decode("utf-8", "replace")
     wait = headers.get("Retry-After", "")
-    return ApiError(status, reason or "Refused", message, float(wait) if wait.isascii() and wait.isdigit() else None)
+    seconds = min(float(wait[:_DIGITS]), _LONGEST_WAIT) if wait.isascii() and wait.isdigit() else None
+    return ApiError(status, reason or "Refused", message, seconds)
 
 
 def connect(kubeconfig: str | None = None) -> Api:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from attrs import define, field, frozen
 
 from kpm.kube.api import SILENT, Api, ApiError, Object, Resource
+from kpm.kube.decode import is_object, page_of
 
 Transform = Callable[[Object], Any]
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
@@ -149,14 +150,17 @@ class Informer:
         self.source.close()
 
     def run(self) -> None:
-        """Follow the server until stopped; never raises for what the server does."""
+        """Follow the server until stopped; never raises for what the server does, nor for what nobody thought of."""
         while not self._stop.is_set():
             try:
                 self.follow_once()
             except ApiError as failure:
-                if self._stop.is_set():
-                    return
-                self._recover(failure)
+                if not self._stop.is_set():
+                    self._recover(failure)
+            except Exception as failure:  # noqa: BLE001  # whatever it was, the copy is made anew
+                self._version = None
+                if not self._stop.is_set():
+                    self._recover(ApiError(0, type(failure).__name__, str(failure)))
 
     def follow_once(self) -> None:
         """List if need be, then watch until the watch ends. Errors: ApiError, also for a watch that ends at once with nothing."""
@@ -191,14 +195,16 @@ class Informer:
         found: dict[tuple[str, str], Object] = {}
         token: str | None = None
         while True:
-            page = self.source.list(token)
-            found.update((key_of(item), item) for item in page.get("items") or ())
-            meta = page.get("metadata") or {}
-            token = meta.get("continue") or None
+            try:
+                page = page_of(self.source.list(token))
+            except ValueError as failure:
+                raise ApiError(0, "BadAnswer", f"the list {failure}") from None
+            found.update((key_of(item), item) for item in page.items)
+            token = page.token
             if token is None:
                 break
         self._replace(found)
-        self._version = str(meta.get("resourceVersion") or "")
+        self._version = page.version
 
     def _replace(self, found: Mapping[tuple[str, str], Object]) -> None:
         with self._lock:
@@ -215,15 +221,20 @@ class Informer:
             self.changed()
 
     def _entry(self, obj: Object) -> Entry | None:
-        value = self.transform(obj)
+        try:
+            value = self.transform(obj)
+        except Exception as failure:  # noqa: BLE001  # an object that nobody can make sense of costs itself
+            self.trouble(self.name, ApiError(0, "BadObject", f"{'/'.join(filter(None, key_of(obj)))}: {failure}"))
+            return None
         return None if value is None else Entry(_version_of(obj), value)
 
     def _take(self, event: Object) -> None:
         kind, obj = event.get("type"), event.get("object")
-        if not isinstance(obj, dict):
+        if kind == "ERROR" and isinstance(obj, dict):
+            code = obj.get("code")
+            raise ApiError(code if isinstance(code, int) else 0, str(obj.get("reason") or "WatchError"), str(obj.get("message") or ""))
+        if not isinstance(kind, str) or not isinstance(obj, dict) or not is_object(obj):
             raise ApiError(0, "BadEvent", f"an event of type {kind} without an object")
-        if kind == "ERROR":
-            raise ApiError(int(obj.get("code") or 0), str(obj.get("reason") or "WatchError"), str(obj.get("message") or ""))
         self._version = _version_of(obj) or self._version
         if kind != "BOOKMARK":
             self._put(obj, gone=kind == "DELETED")
