@@ -1,9 +1,10 @@
 """/healthz, /readyz and /metrics of a shell."""
 
-import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
+
+from kpm.threads import Threads
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -21,7 +22,10 @@ def _nothing(_reader: str) -> bytes:
     return b""
 
 
-def serve(port: int, registry: "Callable[[], CollectorRegistry]", healthy: Callable[[], bool], ready: Callable[[], bool], more: Callable[[str], bytes] = _nothing) -> int:
+def serve(
+    port: int, threads: Threads, registry: "Callable[[], CollectorRegistry]", healthy: Callable[[], bool], ready: Callable[[], bool],
+    more: Callable[[str], bytes] = _nothing,
+) -> int:  # fmt: skip
     """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. Errors: OSError.
 
     registry: asked for when /metrics is. more: further metrics, as text, for the reader at an address.
@@ -54,5 +58,5 @@ def serve(port: int, registry: "Callable[[], CollectorRegistry]", healthy: Calla
             """Requests are not logged."""
 
     server = _Server(("", port), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 60.0}, name="http", daemon=True).start()
+    threads.start("http", lambda: server.serve_forever(poll_interval=60.0))
     return int(server.server_address[1])

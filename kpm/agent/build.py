@@ -73,7 +73,7 @@ def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log
         ),
         log=log,
         scaler=ScalerProcess(_scaler(settings), log),
-        caps=CapFollower(tuner, External(api, settings.namespace, log, changed)),
+        caps=CapFollower(tuner, External(api, settings.namespace, log, changed, cluster.threads)),
         pod_uid=settings.pod_uid,
         energy=None if settings.energy is None else _energy(settings, settings.energy, log),
         wanted=lambda: still_wanted(

@@ -9,6 +9,7 @@ from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.informer import ApiSource, Informer, key_of
 from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
 from kpm.pods import structure_node, structure_pod
+from kpm.threads import Threads
 from kpm.unread import Unread
 from kpm.wire import WireError, read_object
 from kpm_planner.agent_settings import IdleStates
@@ -120,10 +121,10 @@ class Cluster:
 
     def __init__(
         self, api: Api, node: str, group: str, namespace: str, changed: Callable[[], None], trouble: Callable[[str, ApiError], None],
-        idle_states: IdleStates = IdleStates.BY_NAME,
+        threads: Threads, idle_states: IdleStates = IdleStates.BY_NAME,
     ) -> None:  # fmt: skip
-        """idle_states: the most that a PowerConfig may ask for."""
-        self.api, self.node_name, self.group = api, node, group
+        """threads: of the process. idle_states: the most that a PowerConfig may ask for."""
+        self.api, self.node_name, self.group, self.threads = api, node, group, threads
         self._started = False
         self.nodes = Informer("nodes", ApiSource(api, NODES, {"fieldSelector": f"metadata.name={node}"}), changed, lambda obj: node_view(obj, group), trouble)
         self.pods = Informer("pods", ApiSource(api, PODS, {"fieldSelector": f"spec.nodeName={node}"}), changed, lambda obj: pod_view(obj, namespace), trouble)
@@ -138,7 +139,7 @@ class Cluster:
         if not self._started:
             self._started = True
             for informer in self.informers:
-                informer.start()
+                informer.start(self.threads)
 
     @property
     def informers(self) -> tuple[Informer, ...]:

@@ -12,6 +12,7 @@ from attrs import define, field
 
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.logs import Log
+from kpm.threads import Threads
 from kpm_planner.budget import LONGEST_PERIOD_S, Reading, age_of, period_of
 from kpm_planner.intent import ExternalCap, PowerCap
 
@@ -26,6 +27,7 @@ class External:
     namespace: str
     log: Log
     changed: Callable[[], None]
+    threads: Threads
     _wanted: PowerCap | None = None
     _reading: Reading | None = None
     _said: tuple[str, str] = ("", "")
@@ -44,9 +46,8 @@ class External:
                 self._reading = None
             self._wanted = wanted
         self._wake.set()
-        if wanted is not None and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._run, name="external", daemon=True)
-            self._thread.start()
+        if wanted is not None and self._thread is None:
+            self._thread = self.threads.start("external", self._run, lambda: self._stop)
 
     def readings(self) -> Mapping[str, Reading]:
         """The last answer, by PowerCap name."""

@@ -111,9 +111,9 @@ class Agent:
         """Until SIGTERM: pass after pass. Then leave."""
         self.cluster.start()
         if self.energy is not None:
-            self.energy.start()
+            self.energy.start(self.cluster.threads)
         if self.runtime is not None:
-            self.runtime.start()
+            self.runtime.start(self.cluster.threads)
         self.last_tick = time.monotonic()
         self.wake.set()
         while not self._stop:
@@ -134,8 +134,8 @@ class Agent:
         self.wake.set()
 
     def healthy(self) -> bool:
-        """Whether the loop is going round."""
-        return time.monotonic() - self.last_tick < _STUCK * max(self.resync, 10.0)
+        """Whether the loop is going round, and no thread is down or begins anew all the time."""
+        return time.monotonic() - self.last_tick < _STUCK * max(self.resync, 10.0) and not self.cluster.threads.trouble()
 
     def ready(self) -> bool:
         """Whether a first pass was made; what the hardware cannot do does not matter."""

@@ -16,6 +16,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from kpm.logs import Log
+from kpm.threads import Threads
 from kpm_planner.allocation import RuntimeCpus
 from kpm_planner.cpuset import LARGEST_CPU, parse_cpulist
 
@@ -57,12 +58,10 @@ class Runtime:
     _link: socket.socket | None = None
     _lock: threading.Lock = field(factory=threading.Lock)
     _stopped: threading.Event = field(factory=threading.Event)
-    _thread: threading.Thread | None = None
 
-    def start(self) -> None:
+    def start(self, threads: Threads) -> None:
         """Listen in a thread of its own."""
-        self._thread = threading.Thread(target=self._run, name="runtime", daemon=True)
-        self._thread.start()
+        threads.start("runtime", self._run, self._stopped.is_set)
 
     def stop(self) -> None:
         """End soon."""

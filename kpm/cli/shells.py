@@ -64,11 +64,13 @@ def agent(
     from kpm.kube.api import connect
     from kpm.logs import make_log
     from kpm.loops import trouble_logger
+    from kpm.threads import Threads
     from kpm_planner.intent import SYSTEM_NAMESPACE
 
     log = make_log("agent", log_level).bind(node=node)
     space, wake = namespace or SYSTEM_NAMESPACE[group], threading.Event()
-    cluster = Cluster(connect(kubeconfig), node, group, space, wake.set, trouble_logger(log), IdleStates(idle_states))
+    threads = Threads(log)
+    cluster = Cluster(connect(kubeconfig), node, group, space, wake.set, trouble_logger(log), threads, IdleStates(idle_states))
     cluster.start()  # the API server answers while the rest is loaded
 
     from kpm.agent.build import Settings, build_agent
@@ -98,9 +100,9 @@ def agent(
     )
     made = build_agent(settings, cluster, wake, log)
     on_signals(made.stop)
-    made.settled_in = lambda: listen(made.plugged, log)  # it loads a large library, and looks at once at what it missed
+    made.settled_in = lambda: listen(made.plugged, log, threads)  # it loads a large library, and looks at once at what it missed
     try:
-        used = serve(port, made.registry, made.healthy, made.ready, *([] if made.energy is None else [made.energy.metrics]))
+        used = serve(port, threads, made.registry, made.healthy, made.ready, *([] if made.energy is None else [made.energy.metrics]))
     except OSError as failure:
         raise InputError(f"--port {port}: {failure.strerror}") from None
     log.info("agent started", port=used, resync=resync, repair=repair, measure_only=measure_only)
@@ -188,7 +190,7 @@ def operator(image: str, privileged: bool, idle_states: str, hsmp: bool, group: 
     made = build_operator(connect(kubeconfig), place, Image(image, privileged, hsmp, IdleStates(idle_states)), f"{os.uname().nodename}_{uuid.uuid4()}", log)
     on_signals(made.stop)
     try:
-        used = serve(port, CollectorRegistry, made.healthy, made.ready)
+        used = serve(port, made.threads, CollectorRegistry, made.healthy, made.ready)
     except OSError as failure:
         raise InputError(f"--port {port}: {failure.strerror}") from None
     log.info("operator started", port=used, group=group, namespace=place.namespace, image=image)

@@ -21,6 +21,7 @@ from kpm.energy.sampler import Sampler, boot_id, energy_cpus
 from kpm.energy.scrapers import Scrapers
 from kpm.errors import one_line
 from kpm.logs import Log
+from kpm.threads import Threads
 from kpm_applier.counters import CounterFiles
 from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute, carry
 from kpm_planner.energy_shares import EnergyCpu
@@ -88,10 +89,9 @@ class EnergyMeter:
     _unkept: str = ""
     _told: tuple[str, ...] = ()
 
-    def start(self) -> None:
+    def start(self, threads: Threads) -> None:
         """Measure from a thread of its own until `stop`."""
-        self._thread = threading.Thread(target=self._run, name="energy", daemon=True)
-        self._thread.start()
+        self._thread = threads.start("energy", self._run, self._stop.is_set)
 
     def stop(self) -> None:
         """End soon, with the totals kept."""

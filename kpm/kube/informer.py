@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 
 from kpm.kube.api import SILENT, Api, ApiError, Object, Resource
 from kpm.kube.decode import is_object, page_of
+from kpm.threads import Threads
 
 Transform = Callable[[Object], Any]
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
@@ -138,11 +139,9 @@ class Informer:
             entry = self._entries.get((namespace, name))
         return None if entry is None else entry.value
 
-    def start(self) -> threading.Thread:
+    def start(self, threads: Threads) -> threading.Thread:
         """Run in a thread of its own."""
-        thread = threading.Thread(target=self.run, name=f"informer-{self.name}", daemon=True)
-        thread.start()
-        return thread
+        return threads.start(f"informer-{self.name}", self.run, self._stop.is_set)
 
     def stop(self) -> None:
         """End the loop soon."""

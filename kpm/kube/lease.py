@@ -62,12 +62,16 @@ class Lease:
         """End `run` soon; leadership is given back."""
         self._stop.set()
 
+    def stopped(self) -> bool:
+        """Whether it was told to end."""
+        return self._stop.is_set()
+
     def step(self) -> None:
-        """Acquire or renew once. Never raises for what the server does."""
+        """Acquire or renew once. Never raises for what the server does, nor for a record that makes no sense."""
         asked = self.monotonic()
         try:
             held = self._try()
-        except ApiError:
+        except (ApiError, ValueError, TypeError, AttributeError):
             held = False
         if held:
             self._renewed, self._held = asked, True

@@ -17,6 +17,7 @@ from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
 from kpm.operator.observed import Held, Observed, held_object, held_plain, held_state, node_seen
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Lost, Mend, Tell, leaving, reconcile
+from kpm.threads import Threads
 
 MANAGER = "power-manager-operator"
 #: Events that come together make one pass; while many come, as long is gathered as a pass takes.
@@ -102,6 +103,7 @@ class Operator:
     events: Recorder
     log: Log
     wake: threading.Event
+    threads: Threads
     last_tick: float = 0.0
     _stop: bool = False
     _failures: int = 0
@@ -112,9 +114,8 @@ class Operator:
     def run(self) -> None:
         """Until SIGTERM: pass after pass while leading."""
         for informer in self.world.informers:
-            informer.start()
-        thread = threading.Thread(target=self.lease.run, args=(self._gained, self._lost), name="lease", daemon=True)
-        thread.start()
+            informer.start(self.threads)
+        thread = self.threads.start("lease", lambda: self.lease.run(self._gained, self._lost), self.lease.stopped)
         self.last_tick = time.monotonic()
         pause, took = _RESYNC, 0.0
         while not self._stop:
@@ -137,8 +138,8 @@ class Operator:
         self.wake.set()
 
     def healthy(self) -> bool:
-        """Whether the loop is going round."""
-        return time.monotonic() - self.last_tick < _STUCK * _RESYNC
+        """Whether the loop is going round, and no thread is down or begins anew all the time."""
+        return time.monotonic() - self.last_tick < _STUCK * _RESYNC and not self.threads.trouble()
 
     def ready(self) -> bool:
         """Whether everything has been listed; who leads does not matter."""
@@ -260,4 +261,4 @@ def build_operator(api: Api, place: Place, image: Image, identity: str, log: Log
     wake = threading.Event()
     lease = Lease(api, Resource("coordination.k8s.io", "v1", "leases", place.namespace), MANAGER, identity, time.monotonic)
     events = Recorder(api, MANAGER, identity, place.namespace, log, time.monotonic)
-    return Operator(api, place, image, World(api, place, wake, log), lease, events, log, wake)
+    return Operator(api, place, image, World(api, place, wake, log), lease, events, log, wake, Threads(log))

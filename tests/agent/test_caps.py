@@ -22,6 +22,7 @@ from kpm.agent.machine import Tuner
 from kpm.kube.api import Resource
 from kpm.machines import MachineSpec, PowerSpec, build_machine
 from kpm.signals import readings_of, time_zone, watts_of
+from kpm.threads import Threads
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.state import StateStore
@@ -55,7 +56,7 @@ def external() -> Iterator[Callable[[Any], External]]:
     made: list[External] = []
 
     def make(api: Any) -> External:
-        made.append(External(api, NAMESPACE, CapturingLog(), lambda: changes.append(time.monotonic())))
+        made.append(External(api, NAMESPACE, CapturingLog(), lambda: changes.append(time.monotonic()), Threads(CapturingLog())))
         return made[-1]
 
     changes: list[float] = []

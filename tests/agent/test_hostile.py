@@ -14,7 +14,7 @@ from http_server import serving
 from kubernetes.client import Configuration
 from memory_api import DOWN, Clock, MemoryApi
 from scripted_source import Script, page
-from test_report import Rig
+from test_report import CapturingLog, Rig
 
 from kpm.agent.podresources import KubeletError, list_cpus
 from kpm.agent.run import Agent
@@ -25,6 +25,7 @@ from kpm.kube.kinds import AGENT_NAME, state_name
 from kpm.kube.lease import Lease
 from kpm.operator.daemonset import daemon_set
 from kpm.operator.reconcile import Delete
+from kpm.threads import Threads
 from kpm_planner.agent_settings import AgentSettings
 from kpm_planner.intent import Meta, PowerConfig
 
@@ -73,7 +74,7 @@ def test_stop_during_a_list_opens_no_watch() -> None:
     """stop() came while the list was under way: `follow_once` does not look at _stop between list and watch."""
     source = SlowList()
     informer = Informer("things", source, lambda: None)
-    thread = informer.start()
+    thread = informer.start(Threads(CapturingLog()))
     assert source.listing.wait(5)
     informer.stop()
     source.go_on.set()

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from scripted_source import BROKEN, GONE, Answer, Script, bookmark, event, obj, page
+from test_report import CapturingLog
 
 from kpm.kube.api import ApiError, Object
 from kpm.kube.informer import Informer
+from kpm.threads import Threads
 
 
 def follow(lists: list[Answer], *watches: list[Answer], **options: Any) -> tuple[Informer, Script, list[tuple[Any, ...]]]:
@@ -198,7 +200,7 @@ def test_stop_ends_a_watch_and_a_wait_within_a_second(kind: type[Blocking]) -> N
     """From another thread, whatever the loop is in; an end that was asked for is no trouble."""
     source, told = kind(), []
     informer = Informer("things", source, lambda: None, trouble=lambda _name, failure: told.append(failure))
-    thread = informer.start()
+    thread = informer.start(Threads(CapturingLog()))
     assert source.watching.wait(5)
     started = time.monotonic()
     informer.stop()

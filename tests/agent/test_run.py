@@ -17,6 +17,7 @@ from kpm.agent.run import Agent, still_wanted
 from kpm.kube.api import ApiError
 from kpm.machines import MachineSpec, build_machine
 from kpm.scaler.words import News
+from kpm.threads import Threads
 from kpm_planner.allocation import Allocation
 from kpm_planner.budget import Signals
 from kpm_planner.caps import CapTarget
@@ -58,6 +59,7 @@ class Rig:
 
         class Cluster:
             informers = ()
+            threads = Threads(rig.log)
             unsynced = property(lambda _: rig.unsynced)
 
             def view(self) -> ClusterView:

@@ -10,11 +10,13 @@ import pytest
 from http_server import Server, begin_chunks, chunk, serving
 from hypothesis import given
 from hypothesis import strategies as st
+from test_report import CapturingLog
 
 from kpm.agent.cluster import PodView, Unreadable, object_view, pod_view
 from kpm.kube.api import Resource
 from kpm.kube.decode import decode, decode_event, decode_list, page_of
 from kpm.kube.informer import ApiSource, Informer
+from kpm.threads import Threads
 from kpm.unread import Unread
 from kpm_planner.problems import Code
 
@@ -136,7 +138,7 @@ ODD_EVENTS: dict[str, bytes] = {
 def follow(server: Server, write: Callable[[Any], None], transform: Callable[[Any], Any] = lambda obj: obj) -> tuple[Informer, threading.Thread]:
     server.write = write
     informer = Informer("things", ApiSource(server.api(), THINGS), lambda: None, transform)
-    return informer, informer.start()
+    return informer, informer.start(Threads(CapturingLog()))
 
 
 def answer(link: Any, body: bytes, status: int = 200, **headers: str) -> None:
@@ -200,7 +202,7 @@ def test_a_wait_that_no_clock_can_hold_is_bounded() -> None:
     with serving() as server:
         server.say(429, {"reason": "TooManyRequests"}, Retry_After="9" * 40)
         informer = Informer("things", ApiSource(server.api(), THINGS), lambda: None)
-        thread = informer.start()
+        thread = informer.start(Threads(CapturingLog()))
         time.sleep(0.3)
         assert thread.is_alive()
         informer.stop()
@@ -239,7 +241,7 @@ def test_what_a_source_raises_is_a_failure_like_any(kind: type[Exception]) -> No
             """Nothing is open."""
 
     informer = Informer("things", Odd(), lambda: None)
-    thread = informer.start()
+    thread = informer.start(Threads(CapturingLog()))
     ends = time.monotonic() + 10
     while time.monotonic() < ends and informer.get("early") is None:
         time.sleep(0.02)

@@ -29,6 +29,7 @@ from kpm.energy.names import Identity, Known, known_containers
 from kpm.energy.sampler import Roots, Sampler
 from kpm.logs import Log
 from kpm.serving import serve
+from kpm.threads import Threads
 from kpm_applier.discover import discover
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.allocation import ContainerCpus, ContainerRef
@@ -675,7 +676,7 @@ def test_readers_have_addresses(rig: Rig) -> None:
         rig.step(meter, {APP: 5.0, SIDE: 1.0})
     registry = CollectorRegistry()
     Gauge("kpm_agent_problems", "Problems of the plan in force.", registry=registry).set(1)
-    port = serve(0, lambda: registry, lambda: True, lambda: True, meter.metrics)
+    port = serve(0, Threads(Log()), lambda: registry, lambda: True, lambda: True, meter.metrics)
 
     def get(address: str) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(address, 0))
@@ -892,9 +893,10 @@ def test_a_scrape_while_it_looks_never_fails(rig: Rig) -> None:
 def test_it_looks_by_itself_until_it_is_stopped(rig: Rig) -> None:
     """From a thread of its own, once the machine is known; at the end the totals are kept."""
     unknown = EnergyMeter("n", EnergySettings(proc=str(rig.proc)), Sampler(Roots(str(rig.sysfs))), Log(stream=rig.log))
-    unknown.start()
+    threads = Threads(Log(stream=rig.log))
+    unknown.start(threads)
     meter = rig.meter(interval=0.02)
-    meter.start()
+    meter.start(threads)
     waited = time.monotonic()
     while value(meter, "kpm_energy_samples_total") < 3 and time.monotonic() < waited + 10:
         rig.run({APP: 0.5}, seconds=1)

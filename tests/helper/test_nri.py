@@ -17,6 +17,7 @@ from kpm.agent.runtime import Runtime
 from kpm.helper.containers import PATIENCE
 from kpm.helper.nri import Event, NriError, Plugin
 from kpm.logs import Log
+from kpm.threads import Threads
 from kpm_planner.allocation import RuntimeCpus
 
 UID, OTHER = "0a1b2c3d-0000-4000-8000-000000000001", "0a1b2c3d-0000-4000-8000-000000000002"
@@ -40,7 +41,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         woken: list[None] = []
         matters: set[str] = set()
         agent = Runtime(str(tmp_path / "containers.sock"), lambda: woken.append(None), lambda uid, _name: uid in matters, Log(level="error"))
-        agent.start()
+        agent.start(Threads(Log(level="error")))
         runtime.take_plugin()
         made = Rig(runtime, agent, matters, woken)
         yield made
