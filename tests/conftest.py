@@ -12,6 +12,6 @@ _UNHURRIED = (HealthCheck.too_slow,)
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES)
-settings.register_profile("ci", max_examples=100, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES, derandomize=True)
+settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES, derandomize=True)
 settings.register_profile("soak", max_examples=5000, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -21,7 +21,7 @@ from kpm_planner.plan import NodeInput, plan_node
 from kpm_planner.selection import Accepted, accept
 from tests.applier.power import CLASS, MMIO, PLATFORM, RAPL
 
-INPUTS = int(os.environ.get("KPM_FUZZ_INPUTS", "50000"))
+INPUTS = int(os.environ.get("KPM_FUZZ_INPUTS", "15000"))
 #: The inputs are spread over the processes that run the tests.
 PARTS = 2
 PAGE = 4096

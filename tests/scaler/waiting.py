@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 def wait_until(check: Callable[[], object]) -> None:
     """Real threads answer in real time."""
-    ends = time.monotonic() + 5
+    ends = time.monotonic() + 20
     while not check():
         assert time.monotonic() < ends, "it does not come"
         time.sleep(0.001)
