@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm.cli.energy_options import EnergyOptions, energy_options
+from kpm.cli import cli
 from kpm.cli.shells import agent
 from kpm.energy.meter import EnergySettings
 from kpm.errors import InputError
@@ -54,7 +55,8 @@ def mounts(metrics: MetricSettings | None, **settings: Any) -> dict[str, tuple[s
 
 def options(words: list[str]) -> tuple[EnergyOptions, str]:
     """What the agent makes of its arguments, and its state folder; nothing is started."""
-    parameters = agent.make_context("agent", ["--node", "n", *words]).params
+    # Under the program, as users call it: a command keeps the help option of its first parent.
+    parameters = agent.make_context("agent", ["--node", "n", *words], parent=cli.make_context("kpm", ["agent"])).params
     names = {"on": "energy", "levels": "energy_level", "names": "energy_name", "idle": "energy_idle", "interval": "energy_interval",
              "estimate": "energy_estimate", "series": "energy_series", "proc": "proc", "cgroup": "cgroup"}  # fmt: skip
     return EnergyOptions(**{own: parameters[name] for own, name in names.items()}), parameters["state_dir"]

@@ -46,7 +46,7 @@ class Case:
     @property
     def code(self) -> int:
         """Exit status: whether one of the problems is an error."""
-        return 1 if self.codes & {"pod-not-guaranteed", "pod-count", "pod-two-profiles", "pod-profile"} else 0
+        return 1 if self.codes & {"pod-not-guaranteed", "pod-count", "pod-two-profiles", "pod-profile", "pod-without-cpus"} else 0
 
 
 APP = reports(("web", "app", [2, 3]))
@@ -102,7 +102,7 @@ CASES = {
     ),
     "a container that will be restarted": Case([a_pod(status={"containerStatuses": [{"name": "app", "state": {"terminated": {"exitCode": 1}}}]})], APP, {2: OWNED}),
     "running and not reported": Case([a_pod()], [], {2: ("shared", None)}, {"allocation-unknown"}),
-    "running and reported without CPUs": Case([a_pod()], reports(("web", "app", [])), {2: SHARED}, {"pod-without-cpus"}, code=1),
+    "running and reported without CPUs": Case([a_pod()], reports(("web", "app", [])), {2: SHARED}, {"pod-without-cpus"}),
     "reported and not known": Case([], APP, {2: REFUSED, 4: SHARED}, {"pod-unknown"}),
     "a custom device": Case(
         [a_pod(container(limits={"example.com/cpus": 2, FAST: 2}))], APP, {2: OWNED}, more=[CONFIG]
