@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.cli.energy_options import EnergyOptions, energy_options
 from kpm.cli import cli
+from kpm.cli.energy_options import EnergyOptions, energy_options
 from kpm.cli.shells import agent
 from kpm.energy.meter import EnergySettings
 from kpm.errors import InputError
