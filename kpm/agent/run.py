@@ -264,11 +264,7 @@ class Agent:
         assert view.node is not None
         measured = () if self.energy is None else (self.energy.condition(),)
         basis = (plan, went, self.tuner.seen, view.node, self.last_tick // SAID_ANEW, measured)
-        if (
-            self.reports.retry_at() is None
-            and len(self._reported) == len(basis)
-            and all(new is old or new == old for new, old in zip(basis, self._reported, strict=True))
-        ):
+        if not self._retry_due() and len(self._reported) == len(basis) and all(new is old or new == old for new, old in zip(basis, self._reported, strict=True)):
             return
         anew = self._uid not in (None, view.node.uid)  # the Node was deleted and made again, and its objects with it
         self._reported, self._uid = basis, view.node.uid
@@ -300,6 +296,11 @@ class Agent:
 
         self.reports.say(say)
         self._tell_events(went, refusals)
+
+    def _retry_due(self) -> bool:
+        """Whether a report that failed is to be said again now; before that, saying it would only go round."""
+        at = self.reports.retry_at()
+        return at is not None and at <= time.monotonic()
 
     def _tell_events(self, went: Pass, refusals: tuple[Problem, ...]) -> None:
         """What happened in a pass, as Events of the node's state."""
