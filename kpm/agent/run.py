@@ -112,7 +112,6 @@ class Agent:
     def run(self) -> None:
         """Until SIGTERM: pass after pass. Then leave."""
         self.cluster.start()
-        self.reports.start(self.cluster.threads)
         if self.energy is not None:
             self.energy.start(self.cluster.threads)
         if self.runtime is not None:
