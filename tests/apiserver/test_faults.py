@@ -256,7 +256,6 @@ def test_a_storm_of_pod_events(server: ApiServer, node: SimNode) -> None:
     other = pod("noise", "one", 1, None)
     other["spec"]["containers"][0]["resources"] = {}
     server.apply(other)
-    time.sleep(3)  # what the agent still has to say of its start
     before, lines, requests = cpu_seconds(), node.log.count("\n"), len(server.requests(AGENT))
     bodies = [f'{{"metadata":{{"annotations":{{"n":"{number}"}}}}}}' for number in range(EVENTS)]
     seconds = server.flood("/api/v1/namespaces/default/pods/noise", bodies)
