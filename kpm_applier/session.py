@@ -217,13 +217,11 @@ class Applier:
         plan = plan if plan is not None else planned(self.machine)
         if self._in_force is not None and self._in_force.plan == plan:
             return plan, self.apply(plan)
-        switches = self._switches(plan)
-        writes = diff(switches, self._found().observed)
+        switches, writes = self._switches(plan)
         if writes and self.changed():  # turbo would move the limits of a domain that has just come, before they are known
             self.discover()
             plan = planned(self.machine)
-            switches = self._switches(plan)
-            writes = diff(switches, self._found().observed)
+            switches, writes = self._switches(plan)
         if not writes:
             return plan, self.apply(plan)
         self._keep_limits()
@@ -236,11 +234,12 @@ class Applier:
         report = self.apply(plan)
         return plan, evolve(before.followed_by(report), outcomes=report.outcomes)
 
-    def _switches(self, plan: NodePlan) -> Sequence[Want]:
-        """What the plan wants of turbo."""
+    def _switches(self, plan: NodePlan) -> tuple[Sequence[Want], tuple[Write, ...]]:
+        """What the plan wants of turbo, and the writes that it needs."""
         found = self._found()
         groups = [group for group in found.groups if group.kind is Kind.BOOST and (plan.boost is not None or group.key in self.state.groups)]
-        return wanted(plan, found.machine, groups, found.observed, self.state) if groups else ()
+        wants = wanted(plan, found.machine, groups, found.observed, self.state) if groups else ()
+        return wants, diff(wants, found.observed)
 
     def _keep_limits(self) -> None:
         """Save what every domain holds: drivers overwrite its limits when turbo changes (kernel-facts K24)."""

@@ -135,8 +135,12 @@ def _reported(
         problems.append(warning(Code.CPU_MANAGER_INACTIVE, "Node", "", "the kubelet names no allocatable CPUs: static CPU manager not active"))
         problems += _in_vain(missing, pods)
         return tuple(reported.values()), False
-    given_up = _given_up(allocation, missing, known, pods) if allocation.answered else set()
-    problems += _without_cpus(given_up, _listed(allocation), pods)
+    # One that is listed without CPUs owns none. One that had some keeps them for a while, since a kubelet may have lost its
+    # checkpoint, and one that is not listed is unknown for as long; after that both cost only themselves.
+    listed = {(entry.namespace, entry.pod, entry.container) for entry in allocation.reported}
+    overdue = {key for key in missing if (pods[key[:2]].meta.uid, key[2]) in allocation.overdue}
+    given_up = overdue | (missing & listed - known.keys()) if allocation.answered else set()
+    problems += _without_cpus(given_up, listed)
     missing -= given_up
     if allocation.answered and not missing:
         return tuple(reported.values()), False
@@ -148,32 +152,13 @@ def _reported(
     return (*reported.values(), *kept.values()), unknown
 
 
-def _given_up(
-    allocation: Allocation, missing: Collection[tuple[str, str, str]], known: Collection[tuple[str, str, str]], pods: Mapping[tuple[str, str], Pod]
-) -> set[tuple[str, str, str]]:
-    """Of containers without CPUs those that count as owning none, so that they cost only themselves.
-
-    One that is listed without CPUs has none; one that had some keeps them for a while, for a kubelet may have lost its checkpoint.
-    One that is not listed is unknown, for a while as well.
-    """
-    listed = _listed(allocation)
-    overdue = {key for key in missing if (pods[key[:2]].meta.uid, key[2]) in allocation.overdue}
-    return overdue | {key for key in missing if key in listed and key not in known}
-
-
-def _listed(allocation: Allocation) -> set[tuple[str, str, str]]:
-    """Containers that the kubelet names, with CPUs or without."""
-    return {(entry.namespace, entry.pod, entry.container) for entry in allocation.reported}
-
-
-def _without_cpus(containers: Collection[tuple[str, str, str]], listed: Collection[tuple[str, str, str]], pods: Mapping[tuple[str, str], Pod]) -> Iterable[Problem]:
-    """An error of each such pod alone."""
+def _without_cpus(containers: Collection[tuple[str, str, str]], listed: Collection[tuple[str, str, str]]) -> Iterable[Problem]:
+    """An error of each such pod alone. listed: containers that the kubelet names, with CPUs or without."""
     for key in sorted(containers):
         namespace, name, container = key
-        if pods[namespace, name].live:
-            how = "lists it without CPUs of its own" if key in listed else "does not list it"
-            message = f"asks for a profile, but the kubelet {how}: see topology manager, pod-level resources, and whether the pod is older than the static policy"
-            yield error(Code.POD_WITHOUT_CPUS, f"Pod/{namespace}/{name}", f"spec.containers[{container}].resources", message)
+        how = "lists it without CPUs of its own" if key in listed else "does not list it"
+        message = f"asks for a profile, but the kubelet {how}: see topology manager, pod-level resources, and whether the pod is older than the static policy"
+        yield error(Code.POD_WITHOUT_CPUS, f"Pod/{namespace}/{name}", f"spec.containers[{container}].resources", message)
 
 
 def _from_runtime(

@@ -113,11 +113,11 @@ def filter_calls(*, mailbox: bool = False) -> bool:
 def _program(machine: int, calls: dict[str, int], ioctl: int | None) -> bytes:
     """The filter: sockets of AF_UNIX alone, memory that is never executable, one ioctl at most, else by the call's number."""
     guarded = {
-        calls["socket"]: [_step(_LOAD, _ARGUMENT[0]), _step(_EQUAL, _UNIX, 0, 1), _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)],
-        calls["mmap"]: [_step(_LOAD, _ARGUMENT[2]), _step(_ANY_BIT, _EXECUTABLE, 1, 0), _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)],
+        calls["socket"]: _allowed_if(0, _step(_EQUAL, _UNIX, 0, 1)),
+        calls["mmap"]: _allowed_if(2, _step(_ANY_BIT, _EXECUTABLE, 1, 0)),
     }
     if ioctl is not None:
-        guarded[ioctl] = [_step(_LOAD, _ARGUMENT[1]), _step(_EQUAL, REQUEST, 0, 1), _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)]
+        guarded[ioctl] = _allowed_if(1, _step(_EQUAL, REQUEST, 0, 1))
     steps = [
         _step(_LOAD, _MACHINE), _step(_EQUAL, machine, 1, 0), _step(_RETURN, _KILL),
         _step(_LOAD, _CALL), _step(_AT_LEAST, _X32, 0, 1), _step(_RETURN, _KILL),
@@ -128,6 +128,11 @@ def _program(machine: int, calls: dict[str, int], ioctl: int | None) -> bytes:
         if number not in guarded:
             steps += [_step(_EQUAL, number, 0, 1), _step(_RETURN, _ALLOW)]
     return b"".join([*steps, _step(_RETURN, _REFUSE)])
+
+
+def _allowed_if(argument: int, test: bytes) -> list[bytes]:
+    """What is said to a call by one of its arguments: the test goes on, or skips a step."""
+    return [_step(_LOAD, _ARGUMENT[argument]), test, _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)]
 
 
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -8,7 +8,8 @@ itself: `managedFields`, which nobody here uses, are left out first; of what sti
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeGuard
 
 from attrs import frozen
 
@@ -69,7 +70,7 @@ def page_of(content: Any) -> Page:
     return Page(tuple(filter(is_object, items or ())), str(meta.get("resourceVersion") or ""), token or None)
 
 
-def is_object(item: Any) -> bool:
+def is_object(item: Any) -> TypeGuard[dict[str, Any]]:
     """Whether something has the shape of an object: a mapping with metadata that is one."""
     return isinstance(item, dict) and isinstance(item.get("metadata"), dict)
 
@@ -80,31 +81,33 @@ def _item(data: bytes) -> Any:
         return decode(data)
     except ValueError as failure:
         why = str(failure)
-    try:
-        members = _members(data)
-        start, end = members.get("metadata", (0, 0))
-        metadata = data[start:end]
-        inner = _members(metadata) if metadata else {}
-        if "managedFields" in inner:
-            first, last = inner["managedFields"]
-            try:
-                return decode(data[: start + first] + b"null" + data[start + last :])
-            except ValueError:
-                pass
-        return Unread(_identity(metadata, inner), why)
-    except ValueError:
-        return Unread({}, why)
+    start, end = _places(data).get("metadata", (0, 0))
+    metadata = data[start:end]
+    inner = _places(metadata)
+    if "managedFields" in inner:
+        first, last = inner["managedFields"]
+        with suppress(ValueError):
+            return decode(data[: start + first] + b"null" + data[start + last :])
+    return Unread(_identity(metadata, inner), why)
 
 
-def _identity(metadata: bytes, members: dict[str, tuple[int, int]]) -> dict[str, str]:
+def _identity(metadata: bytes, places: dict[str, tuple[int, int]]) -> dict[str, str]:
     found = {}
     for name in _IDENTITY:
-        first, last = members.get(name, (0, 0))
-        if 0 < last - first <= _LONGEST_IDENTITY:
-            value = decode(metadata[first:last])
+        first, last = places.get(name, (0, 0))
+        with suppress(ValueError):
+            value = decode(metadata[first:last]) if last - first <= _LONGEST_IDENTITY else None
             if isinstance(value, str):
                 found[name] = value
     return found
+
+
+def _places(data: bytes) -> dict[str, tuple[int, int]]:
+    """Where the value of each member of an object is; nothing for what is no object."""
+    try:
+        return _members(data)
+    except ValueError:
+        return {}
 
 
 def _members(data: bytes) -> dict[str, tuple[int, int]]:

@@ -232,7 +232,7 @@ class Informer:
         if kind == "ERROR" and isinstance(obj, dict):
             code = obj.get("code")
             raise ApiError(code if isinstance(code, int) else 0, str(obj.get("reason") or "WatchError"), str(obj.get("message") or ""))
-        if not isinstance(kind, str) or not isinstance(obj, dict) or not is_object(obj):
+        if not isinstance(kind, str) or not is_object(obj):
             raise ApiError(0, "BadEvent", f"an event of type {kind} without an object")
         self._version = _version_of(obj) or self._version
         if kind != "BOOKMARK":

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from http_server import serving
-from memory_api import MemoryApi
+from memory_api import Clock, MemoryApi
+from running import until
 from test_caps import NAMESPACE, of_address
 from test_report import CapturingLog
 from test_run import Rig
@@ -27,24 +28,6 @@ from kpm.serving import serve
 from kpm.threads import Threads
 
 KINDS = (ValueError, KeyError, RecursionError, MemoryError, OSError, RuntimeError, SystemExit, KeyboardInterrupt)
-
-
-def until(check: Callable[[], Any], seconds: float = 10.0) -> Any:
-    ends = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < ends
-        time.sleep(0.01)
-    return found
-
-
-class Clock:
-    """Seconds that pass when they are told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +71,7 @@ def test_five_beginnings_within_ten_minutes_are_no_health() -> None:
 
 
 def test_what_was_long_ago_is_forgotten() -> None:
-    clock, stop = Clock(), threading.Event()
+    clock, stop = Clock(now=0.0), threading.Event()
     threads = Threads(CapturingLog(), first_pause=0.0, monotonic=clock)
     thread = threads.start("poor", lambda: time.sleep(0.001) if clock.now < 1 else stop.wait(10), stop.is_set)
     time.sleep(0.05)
@@ -102,7 +85,7 @@ def test_what_was_long_ago_is_forgotten() -> None:
 
 
 def test_one_that_stays_down_for_half_a_minute_is_no_health() -> None:
-    clock = Clock()
+    clock = Clock(now=0.0)
     threads = Threads(CapturingLog(), monotonic=clock)
     threads._states["down"] = SimpleNamespace(down=0.0, beginnings=[])  # type: ignore[assignment]
     clock.now = 29.0
