@@ -75,9 +75,8 @@ def structure_object(document: Mapping[str, Any], *, strict: bool = True) -> Any
 
 def read_object(document: Mapping[str, Any], kind: str, group: str) -> tuple[Any, Problem | None]:
     """An object of one of KINDS as the API server holds it, in a list without kind and apiVersion; or why it cannot be read."""
-    if isinstance(document, Unread):
-        return None, error(Code.OBJECT_UNREADABLE, f"{kind}/{document['metadata'].get('name')}", "", document.why)
     try:
+        _check_read(document)
         return structure_object({**document, "kind": kind, "apiVersion": f"{group}/v1"}, strict=False), None
     except WireError as failure:
         name = str((document.get("metadata") or {}).get("name"))
@@ -110,6 +109,7 @@ def structure_plain(content: Mapping[str, Any], kind: type[_Type], root: str, ba
 
 def structure_meta(document: Mapping[str, Any]) -> Meta:
     """Identity of any API object. Errors: WireError."""
+    _check_read(document)
     metadata = document.get("metadata")
     if not isinstance(metadata, Mapping):
         raise WireError(f"metadata: {show(metadata)} is not allowed: a mapping with a name")
@@ -123,6 +123,12 @@ def structure_meta(document: Mapping[str, Any]) -> Meta:
         raise WireError(f"metadata.labels: {show(labels)} is not allowed: a mapping of text to text (quote true, yes and numbers)")
     created = _optional_text(metadata, "creationTimestamp")
     return Meta(name, namespace, dict(labels), uid or "", None if created is None else parse_time(created, "metadata.creationTimestamp"))
+
+
+def _check_read(document: Mapping[str, Any]) -> None:
+    """Errors: WireError for an object of which only the identity is known; it is not one whose fields are left out."""
+    if isinstance(document, Unread):
+        raise WireError(document.why)
 
 
 def _optional_text(metadata: Mapping[str, Any], key: str) -> str | None:

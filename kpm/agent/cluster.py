@@ -10,7 +10,6 @@ from kpm.kube.informer import ApiSource, Informer, key_of
 from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
 from kpm.pods import structure_node, structure_pod
 from kpm.threads import Threads
-from kpm.unread import Unread
 from kpm.wire import WireError, read_object
 from kpm_planner.agent_settings import IdleStates
 from kpm_planner.intent import Intent, Node, Pod, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
@@ -83,8 +82,6 @@ def node_view(document: Object, group: str) -> NodeView:
 def pod_view(document: Object, namespace: str = "") -> "PodView | Unreadable":
     """What is kept of a pod. namespace: this system's own."""
     try:
-        if isinstance(document, Unread):
-            raise WireError(document.why)
         pod = structure_pod(document)
     except WireError as failure:
         place = "/".join(key_of(document))

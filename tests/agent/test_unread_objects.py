@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_report import CapturingLog
 
-from kpm.agent.cluster import PodView, Unreadable, object_view, pod_view
+from kpm.agent.cluster import PodView, Unreadable, node_view, object_view, pod_view
 from kpm.kube.api import Resource
 from kpm.kube.decode import decode, decode_event, decode_list, page_of
 from kpm.kube.informer import ApiSource, Informer
 from kpm.threads import Threads
 from kpm.unread import Unread
+from kpm.wire import WireError
 from kpm_planner.problems import Code
 
 THINGS = Resource("", "v1", "things")
@@ -100,6 +101,12 @@ def test_a_pod_and_an_object_of_ours_that_cannot_be_read_are_told() -> None:
         (Code.OBJECT_UNREADABLE, "PowerProfile/bad"),
     ]
     assert isinstance(pod_view({"metadata": {"name": "a"}, "spec": {"containers": []}, "status": {}}), PodView)
+
+
+def test_a_node_that_cannot_be_read_is_not_one_without_labels() -> None:
+    """Which no selector would select: everything on it would be given back."""
+    with pytest.raises(WireError, match="nested too deep"):
+        node_view(Unread({"name": "n"}, "is nested too deep"), "power.openshift.io")
 
 
 # --- informers that nothing ends ---
