@@ -23,7 +23,7 @@ REPO = Path(__file__).parents[2]
 SMALL = MachineSpec(cores=8, epp="balance_performance")
 SLOW, FAST = (800000, 1670000, "powersave", "power"), (2975000, 3555000, "performance", "performance")
 KILLS, FEWEST_KILLS, MOST_SECONDS = 200, 50, 150.0
-EVENTS = 10_000
+EVENTS, PART, STORM_SECONDS = 10_000, 500, 55.0
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:power-manager-operator"
 AGENT = f"system:serviceaccount:{NAMESPACE}:power-manager-node-agent"
 
@@ -245,7 +245,10 @@ def test_drift_is_repaired_and_told(server: ApiServer, node: SimNode) -> None:
 
 
 def test_a_storm_of_pod_events(server: ApiServer, node: SimNode) -> None:
-    """Ten thousand within a minute or, on a busy machine, three, of pods that have nothing to do with power (user-asks 59): a small share of a CPU, no pass, no line."""
+    """Ten thousand of pods that have nothing to do with power (user-asks 59): a small share of a CPU, no pass, no line.
+
+    Or as many as a slow server takes in less than the 90 s after which quiet watches are opened anew.
+    """
     assert node.agent is not None
     statistics = Path(f"/proc/{node.agent.pid}/stat")
 
@@ -258,10 +261,13 @@ def test_a_storm_of_pod_events(server: ApiServer, node: SimNode) -> None:
     server.apply(other)
     before, lines, requests = cpu_seconds(), node.log.count("\n"), len(server.requests(AGENT))
     bodies = [f'{{"metadata":{{"annotations":{{"n":"{number}"}}}}}}' for number in range(EVENTS)]
-    seconds = server.flood("/api/v1/namespaces/default/pods/noise", bodies)
-    assert seconds < 180, "the API server is too slow for this test"
+    sent, seconds = 0, 0.0
+    while sent < EVENTS and seconds < STORM_SECONDS:
+        seconds += server.flood("/api/v1/namespaces/default/pods/noise", bodies[sent : sent + PART])
+        sent += PART
+    assert sent >= EVENTS // 4, "the API server is too slow for this test"
     used = cpu_seconds() - before
-    assert used / EVENTS < 0.0015, f"{used:.2f} s for {EVENTS} events in {seconds:.0f} s"
+    assert used / sent < 0.0015, f"{used:.2f} s for {sent} events in {seconds:.0f} s"
     assert node.log.count("\n") - lines < 5
     assert len(server.requests(AGENT)) - requests < 5
     moved(server, node)
