@@ -6,7 +6,7 @@ These kinds are not ours: unknown fields are ignored, known ones must have their
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from kpm.errors import show
 from kpm.wire import WireError, parse_time, structure_meta
@@ -56,7 +56,7 @@ def structure_pod(document: Mapping[str, Any]) -> Pod:
     states = _statuses(status)
     app = [_container(item, f"spec.containers[{index}]", policy, states) for index, item in enumerate(_list(spec.get("containers"), "spec.containers"))]
     first = [(f"spec.initContainers[{index}]", item) for index, item in enumerate(_list(spec.get("initContainers"), "spec.initContainers"))]
-    init = [(_container(item, path, "Always", states), _text(_mapping(item, path).get("restartPolicy"), f"{path}.restartPolicy") == "Always") for path, item in first]
+    init = [(_container(item, path, "", states), _text(_mapping(item, path).get("restartPolicy"), f"{path}.restartPolicy") == "Always") for path, item in first]
     quality = _text(status.get("qosClass"), "status.qosClass")
     started = _text(status.get("startTime"), "status.startTime")
     return Pod(
@@ -77,19 +77,26 @@ class _State:
     id: str = ""
     terminated: bool = False
     exit_code: int | None = None
+    allocated: Mapping[str, Quantity] = field(factory=dict)
 
 
 def _statuses(status: Mapping[str, Any]) -> dict[str, _State]:
     found = {}
-    for field in ("containerStatuses", "initContainerStatuses"):
-        for index, item in enumerate(_list(status.get(field), f"status.{field}")):
-            path = f"status.{field}[{index}]"
+    for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        for index, item in enumerate(_list(status.get(kind), f"status.{kind}")):
+            path = f"status.{kind}[{index}]"
             entry = _mapping(item, path)
             end = _mapping(_mapping(entry.get("state"), f"{path}.state").get("terminated"), f"{path}.state.terminated")
             code = end.get("exitCode")
             if code is not None and type(code) is not int:
                 raise WireError(f"{path}.state.terminated.exitCode: {show(code)} is not allowed: a whole number")
-            found[_text(entry.get("name"), f"{path}.name")] = _State(_text(entry.get("containerID"), f"{path}.containerID"), bool(end), code)
+            actual = _mapping(entry.get("resources"), f"{path}.resources")
+            allocated = {
+                **_quantities(actual.get("requests"), f"{path}.resources.requests"),
+                **_quantities(entry.get("allocatedResources"), f"{path}.allocatedResources"),
+            }
+            name, identity = (_text(entry.get(key), f"{path}.{key}") for key in ("name", "containerID"))
+            found[name] = _State(identity, bool(end), code, allocated)
     return found
 
 
@@ -102,15 +109,41 @@ def _container(item: Any, path: str, policy: str, states: Mapping[str, _State]) 
     limits = _quantities(resources.get("limits"), f"{path}.resources.limits")
     requests = {**limits, **_quantities(resources.get("requests"), f"{path}.resources.requests")}
     state = states.get(name, _State())
+    limits, requests = _allocated(limits, requests, state.allocated)
     return Container(
         name=name,
         cpu=(requests.get("cpu"), limits.get("cpu")),
         memory=(requests.get("memory"), limits.get("memory")),
         resources=tuple(sorted((key, amount) for key, amount in requests.items() if "/" in key)),
         claims=bool(_list(resources.get("claims"), f"{path}.resources.claims")),
-        finished=state.terminated and (policy == "Never" or (policy == "OnFailure" and state.exit_code == 0)),
+        finished=state.terminated and not _restarts(entry, path, policy, state.exit_code),
         id=state.id,
     )
+
+
+def _allocated(limits: dict[str, Quantity], requests: dict[str, Quantity], allocated: Mapping[str, Quantity]) -> tuple[dict[str, Quantity], dict[str, Quantity]]:
+    """Limits and requests as the kubelet has admitted them: what spec asks for may be a resize that it defers or finds infeasible."""
+    for name in ("cpu", "memory"):
+        given = allocated.get(name)
+        if given is not None and name in requests and given != requests[name]:
+            limits = {**limits, name: given} if limits.get(name) == requests[name] else limits
+            requests = {**requests, name: given}
+    return limits, requests
+
+
+def _restarts(entry: Mapping[str, Any], path: str, policy: str, code: int | None) -> bool:
+    """Whether a container that has ended is started again: by the first of its rules that matches, its own policy, the pod's (KEP-5307).
+
+    policy: the pod's; empty for init containers, of which those that can own CPUs always are.
+    """
+    for index, item in enumerate(_list(entry.get("restartPolicyRules"), f"{path}.restartPolicyRules")):
+        rule = _mapping(item, f"{path}.restartPolicyRules[{index}]")
+        codes = _mapping(rule.get("exitCodes"), f"{path}.restartPolicyRules[{index}].exitCodes")
+        values = _list(codes.get("values"), f"{path}.restartPolicyRules[{index}].exitCodes.values")
+        if codes and (code in values) == (codes.get("operator") == "In"):
+            return str(rule.get("action")).startswith("Restart")
+    own = _text(entry.get("restartPolicy"), f"{path}.restartPolicy") or policy or "Always"
+    return own == "Always" or (own == "OnFailure" and code != 0)
 
 
 def _quantities(value: Any, path: str) -> dict[str, Quantity]:

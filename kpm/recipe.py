@@ -11,11 +11,13 @@ from kpm.errors import InputError
 from kpm.hostinfo import with_cpu_model
 from kpm.inputs import Cluster
 from kpm.machines import read_machine
-from kpm.targets import AllocationOptions, Targets, node_named, targets_of, time_options
+from kpm.memory import OFFLINE, known_offline, memory_beside
+from kpm.targets import AllocationOptions, Before, Targets, node_named, targets_of, time_options
 from kpm_applier.state import StateError
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.machine import Machine
 from kpm_planner.plan import ClusterPlan, plan_cluster
+from kpm_planner.versions import Versions
 
 
 @frozen
@@ -37,15 +39,18 @@ class Recipe:
 
 def make_recipe(cluster: Cluster, asked: PlanOptions, tree: TreeOptions, machines: Sequence[str]) -> Recipe:
     """Inputs out of options. machines: files in place of the tree. Errors: InputError."""
-    found = _machines(cluster, asked.node, tree, machines)
+    before = Before(versions=Versions(note=OFFLINE))
+    if machines:
+        found = _machines(cluster, asked.node, machines)
+    else:
+        machine, before = _tree_machine(tree)
+        found = {node_named(cluster, asked.node).name: machine}
     allocation = AllocationOptions(asked.pod_resources, asked.assign_cpus)
-    return Recipe(cluster, targets_of(cluster, found, allocation, time_options(asked.at, asked.cap_reading)))
+    return Recipe(cluster, targets_of(cluster, found, allocation, time_options(asked.at, asked.cap_reading), before))
 
 
-def _machines(cluster: Cluster, node: str | None, tree: TreeOptions, machines: Sequence[str]) -> Mapping[str, Machine]:
-    """Machines by node name: from files, or of one tree."""
-    if not machines:
-        return {node_named(cluster, node).name: _tree_machine(tree)}
+def _machines(cluster: Cluster, node: str | None, machines: Sequence[str]) -> Mapping[str, Machine]:
+    """Machines by node name, from files."""
     if len(machines) == 1 and not _names_node(machines[0]):
         return {node_named(cluster, node).name: read_machine(machines[0])}
     found = {}
@@ -66,11 +71,12 @@ def _names_node(text: str) -> bool:
     return "=" in text and not os.path.exists(text)
 
 
-def _tree_machine(tree: TreeOptions) -> Machine:
-    """The machine of a tree with its baseline."""
+def _tree_machine(tree: TreeOptions) -> tuple[Machine, Before]:
+    """The machine of a tree with its baseline, and what is remembered of it."""
     try:
         with open_applier(tree, writing=False) as applier:
-            host = applier.host
-            return with_cpu_model(applier.machine, host) if isinstance(host, SysfsHost) else applier.machine
+            host, memory = applier.host, memory_beside(applier.store.path)
+            machine = with_cpu_model(applier.machine, host) if isinstance(host, SysfsHost) else applier.machine
+            return machine, Before(versions=known_offline(memory), accepted=memory.now.accepted)
     except StateError as failure:
         raise InputError(str(failure)) from None

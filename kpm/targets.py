@@ -16,6 +16,7 @@ from kpm_planner.intent import Node, Pod, PowerNodeConfig, PowerWorkload
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput
 from kpm_planner.selection import accept, selects, selects_map
+from kpm_planner.versions import Versions
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
 
@@ -51,6 +52,15 @@ class Targets:
     instant: datetime | None = None
 
 
+@frozen
+class Before:
+    """What is known of a node from before: the cap that is in force, last valid versions, containers whose CPU count was right."""
+
+    cap: CapState | None = None
+    versions: Versions = Versions()
+    accepted: frozenset[tuple[str, str]] = frozenset()
+
+
 def node_named(cluster: Cluster, name: str | None) -> Node:
     """The node of one machine: by name, else the only Node given, else this machine's name.
 
@@ -63,17 +73,17 @@ def node_named(cluster: Cluster, name: str | None) -> Node:
     return cluster.nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
 
 
-def targets_of(cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions, when: TimeOptions) -> Targets:
+def targets_of(cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions, when: TimeOptions, before: Before = Before()) -> Targets:
     """The planner's inputs for these nodes. Errors: InputError."""
-    return targets_with(cluster, machines, options, read_reported(options, machines), when)
+    return targets_with(cluster, machines, options, read_reported(options, machines), when, before)
 
 
 def targets_with(
-    cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions, reported: Mapping[str, Allocation], when: TimeOptions, previous: CapState | None = None
+    cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions, reported: Mapping[str, Allocation], when: TimeOptions, before: Before = Before()
 ) -> Targets:
-    """The planner's inputs for these nodes, with what the kubelet reported. previous: the cap that is in force."""
+    """The planner's inputs for these nodes, with what the kubelet reported."""
     inputs, warnings = [], []
-    signals = signals_of(cluster.intent.caps, when.readings, previous=previous)
+    signals = signals_of(cluster.intent.caps, when.readings, previous=before.cap)
     for name, machine in machines.items():
         node = cluster.nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
         pods = tuple(pod for pod in cluster.pods if pod.node == name or (pod.node is None and len(machines) == 1))
@@ -81,10 +91,10 @@ def targets_with(
             allocation, refused = assign_cpus(machine, _running(pods), reserved_cpus(cluster, node))
             warnings += [f"pod {item.namespace}/{item.pod} container {item.container} wants {item.wanted} CPUs, {item.free} are free on {name}" for item in refused]
         elif name in reported:
-            allocation = evolve(reported[name], pods=pods)
+            allocation = evolve(reported[name], pods=pods, accepted=before.accepted)
         else:
             allocation = Allocation(pods=pods, answered=not any(pod.live for pod in pods))
-        inputs.append(NodeInput(node, machine, allocation, signals))
+        inputs.append(NodeInput(node, machine, allocation, signals, before.versions))
     known = {item.node.name for item in inputs}
     lost = sorted(f"{pod.meta.namespace or 'default'}/{pod.meta.name}" for pod in cluster.pods if pod.node not in known and not (pod.node is None and len(machines) == 1))
     if lost:

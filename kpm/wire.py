@@ -73,6 +73,17 @@ def structure_object(document: Mapping[str, Any], *, strict: bool = True) -> Any
     return _structure({**_prepared(spec), **injected}, kind, "spec", strict=strict)
 
 
+def document_of_object(obj: Any) -> dict[str, Any]:
+    """An object of one of KINDS as a document that `structure_object` takes."""
+    spec = {key: value for key, value in converter().unstructure(obj).items() if key not in _INJECTED.values() and key != "group"}
+    meta = obj.meta
+    identity = {
+        "name": meta.name, "namespace": meta.namespace, "labels": dict(meta.labels), "uid": meta.uid, "generation": meta.generation,
+        "creationTimestamp": None if meta.created is None else meta.created.isoformat(),
+    }  # fmt: skip
+    return {"apiVersion": f"{obj.group}/v1", "kind": type(obj).__name__, "metadata": identity, "spec": spec}
+
+
 def read_object(document: Mapping[str, Any], kind: str, group: str) -> tuple[Any, Problem | None]:
     """An object of one of KINDS as the API server holds it, in a list without kind and apiVersion; or why it cannot be read."""
     try:
@@ -122,7 +133,11 @@ def structure_meta(document: Mapping[str, Any]) -> Meta:
     if not isinstance(labels, Mapping) or not all(isinstance(key, str) and isinstance(value, str) for key, value in labels.items()):
         raise WireError(f"metadata.labels: {show(labels)} is not allowed: a mapping of text to text (quote true, yes and numbers)")
     created = _optional_text(metadata, "creationTimestamp")
-    return Meta(name, namespace, dict(labels), uid or "", None if created is None else parse_time(created, "metadata.creationTimestamp"))
+    generation = metadata.get("generation")
+    return Meta(
+        name, namespace, dict(labels), uid or "", None if created is None else parse_time(created, "metadata.creationTimestamp"),
+        generation if type(generation) is int and 0 <= generation < 1 << 63 else 0,
+    )  # fmt: skip
 
 
 def _check_read(document: Mapping[str, Any]) -> None:

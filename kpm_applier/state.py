@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from attrs import evolve, field, frozen
 
 from kpm_applier.attributes import DF_PSTATE, HSMP_ROOT, RESUME_LATENCY, Group, Kind
 from kpm_applier.discover_power import zone_uw
+from kpm_applier.durable import read_plain, write_durably
 from kpm_planner.budget import CapState
 from kpm_planner.cpuset import format_cpulist, parse_cpulist
 from kpm_planner.machine import Cpu, CpufreqSettings, Fabric, FrequencyDomain, IdleState, Machine, PowerZone, UncoreEntry
@@ -28,7 +28,6 @@ HARDWARE_LIMIT = "hardware limit"
 #: Settled value of a request from before its write until it has been verified. Whoever finds it makes the write again
 #: whatever the file shows: a crash may have come before it, and what is shown may be late news (K2).
 IN_DOUBT = ""
-_LARGEST_FILE = 64 << 20
 _LONGEST_TEXT = 4096
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -228,7 +227,9 @@ def without_void(state: State, groups: Iterable[Group]) -> State:
 
 
 class Store(Protocol):
-    """Where the state is kept, with room for one writer."""
+    """Where the state is kept, with room for one writer. path: of its file."""
+
+    path: str
 
     def lock(self) -> None:
         """Become the one writer. Errors: StateError."""
@@ -284,7 +285,7 @@ class StateStore:
     def load(self) -> State:
         """The state; empty where there is no file or it is of another boot. Errors: StateError where it is not usable."""
         try:
-            data = self._read()
+            data = read_plain(self.path)
         except FileNotFoundError:
             return State(boot_id=self._boot_id())
         except OSError as failure:
@@ -300,34 +301,11 @@ class StateStore:
         """Write the state so that a crash leaves the old or the new one. Errors: StateError, nothing changed then."""
         if state == self._saved:
             return
-        temporary = f"{self.path}.new"
         try:
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(encode(state, self.root))
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(temporary, self.path)
-            self._sync_folder()
+            write_durably(self.path, encode(state, self.root))
         except OSError as failure:
             raise StateError(_cannot("write", self.path, failure)) from failure
         self._saved = state
-
-    def _read(self) -> bytes:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "is not a plain file")
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read(_LARGEST_FILE)
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _boot_id(self) -> str | None:
         if not self.live:

@@ -23,13 +23,14 @@ EPP_WORDS = ("performance", "balance_performance", "balance_power", "power")
 
 @frozen
 class Meta:
-    """Identity of an object. created: None where it is not known, which counts as newest."""
+    """Identity of an object. created: None where it is not known, which counts as newest. generation: of its spec, 0 where not known."""
 
     name: str
     namespace: str | None = None
     labels: Mapping[str, str] = field(factory=dict, hash=False)
     uid: str = ""
     created: datetime | None = None
+    generation: int = 0
 
 
 @frozen
@@ -345,6 +346,16 @@ class Pod:
 
 
 @frozen
+class Unreadable:
+    """An object that is there and cannot be read."""
+
+    kind: str
+    group: str
+    name: str
+    uid: str
+
+
+@frozen
 class Intent:
     """All objects of a cluster that decide about power, in any order."""
 
@@ -354,3 +365,4 @@ class Intent:
     uncores: tuple[Uncore, ...] = ()
     configs: tuple[PowerConfig, ...] = ()
     caps: tuple[PowerCap, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()

@@ -71,7 +71,8 @@ def remembered(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Al
     """
     pods = _newest_by_name(allocation.pods)
     known, _ = _reported(allocation, pods, custom_devices, [])
-    accepted = set()
+    present = {(pod.meta.uid, container.name) for pod in pods.values() if pod.live for container in pod.containers if not container.finished}
+    accepted = set(allocation.accepted & present)
     for entry in known:
         pod = pods.get((entry.namespace, entry.pod))
         container = next((item for item in pod.containers if item.name == entry.container), None) if pod else None

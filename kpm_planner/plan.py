@@ -22,12 +22,13 @@ from kpm_planner.machine import FrequencyDomain, Machine
 from kpm_planner.ownership import resolve_ownership
 from kpm_planner.pools import Assignment, Pool, Pools, assign_pools, unmanaged
 from kpm_planner.problems import Code, Problem, warning
-from kpm_planner.profiles import BASELINE, Resolved, ResolvedProfile, Target, resolve_profile
+from kpm_planner.profiles import BASELINE, Resolved, ResolvedProfile, Target
 from kpm_planner.rivals import rival_problems
 from kpm_planner.scaling import ScaledCpu, ScaledDomain, scaled_domains
-from kpm_planner.selection import Accepted, accept, config_of, reference, selector_problems, selects
+from kpm_planner.selection import Accepted, accept, config_of, reference, selector_problems
 from kpm_planner.turbo import plan_turbo
 from kpm_planner.uncore import UncoreTarget, baseline_uncore, plan_uncore
+from kpm_planner.versions import Version, Versions, hold
 
 _BASELINE = Resolved(BASELINE)
 
@@ -53,7 +54,7 @@ class NodePlan:
     scaling: frequency domains whose speed, within their limits, follows telemetry.
     boost: whether turbo is to be on; None is baseline. cap_state: for the signals of the next plan. by_demand: whether the
     division of a power budget follows measured power.
-    valid_until: when time alone makes it another plan; None for never.
+    valid_until: when time alone makes it another plan; None for never. versions: to be kept, for the next plan.
     """
 
     node: str
@@ -69,6 +70,7 @@ class NodePlan:
     caps: tuple[CapTarget, ...] = ()
     cap_state: CapState | None = None
     by_demand: bool = False
+    versions: tuple[Version, ...] = ()
 
 
 @frozen
@@ -81,12 +83,13 @@ class ClusterPlan:
 
 @frozen
 class NodeInput:
-    """All that the plan of a node needs beside the cluster's intent."""
+    """All that the plan of a node needs beside the cluster's intent. versions: those of the plan before."""
 
     node: Node
     machine: Machine
     allocation: Allocation = Allocation()
     signals: Signals = Signals()
+    versions: Versions = Versions()
 
 
 @frozen
@@ -109,7 +112,8 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
     config, problems = config_of(accepted, node)
     if problems:
         return _unmanaged(node, machine, problems)
-    profiles = _profiles(node, accepted, machine, IdleStates.of(config.agent.idle_states if config else None))
+    held = hold(accepted, node, machine, IdleStates.of(config.agent.idle_states if config else None), item.versions, instant)
+    accepted, profiles = held.accepted, held.resolved
     ownership = resolve_ownership(allocation, config.custom_devices if config else ())
     pools = assign_pools(node, accepted, profiles, allocation, ownership, machine, config.agent if config else AgentSettings())
     parts, domain_problems = _settle_domains(_cut(pools, machine), machine)
@@ -117,6 +121,7 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
     uncore, turbo = plan_uncore(node, accepted, machine), plan_turbo(node, accepted, machine)
     caps = plan_caps(node, accepted, machine, instant, item.signals)
     found = [
+        *held.problems,
         *(problem for resolved in profiles.values() for problem in resolved.problems),
         *(problem for name, profile in accepted.profiles.items() if name not in profiles for problem in selector_problems(profile.node_selector, reference(profile))),
         *ownership.problems,
@@ -133,7 +138,7 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         node.name, _groups(parts), uncore.entries, resources, _named(found, node), turbo.wanted, caps.until,
         profiles=tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles)),
         scaling=scaled_domains(_scaled(parts, machine)),
-        fabrics=uncore.fabrics, caps=caps.targets, cap_state=caps.state, by_demand=caps.demand,
+        fabrics=uncore.fabrics, caps=caps.targets, cap_state=caps.state, by_demand=caps.demand, versions=held.versions,
     )  # fmt: skip
 
 
@@ -155,11 +160,6 @@ def plan_cluster(intent: Intent, items: Iterable[NodeInput], instant: datetime |
 def _named(problems: Iterable[Problem], node: Node) -> tuple[Problem, ...]:
     named = (evolve(item, object=f"Node/{node.name}") if item.object == "Node" else item for item in problems)
     return tuple(sorted(set(named)))
-
-
-def _profiles(node: Node, accepted: Accepted, machine: Machine, how: IdleStates) -> dict[str, ResolvedProfile]:
-    """The profiles in force on the node, valid or not; a left-out selector selects all nodes."""
-    return {name: resolve_profile(profile, machine, how) for name, profile in accepted.profiles.items() if selects(profile.node_selector, node.labels) is not False}
 
 
 def _cut(pools: Pools, machine: Machine) -> list[_Part]:

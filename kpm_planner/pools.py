@@ -103,6 +103,28 @@ def _matching(node: Node, accepted: Accepted, problems: list[Problem]) -> list[_
     return sorted(found, key=lambda item: precedence_key(item, node))
 
 
+def definition_faults(item: _Definition) -> tuple[Problem, ...]:
+    """Faults of a definition's own content: no other object and no machine is needed to see them."""
+    obj = reference(item)
+    problems = selector_problems(item.node_selector, obj) if isinstance(item, PowerNodeConfig) else []
+    for index, entry in enumerate(item.reserved_cpus):
+        if any(cpu < 0 for cpu in entry.cores):
+            problems.append(error(Code.RESERVED_UNKNOWN_CPU, obj, f"spec.reservedCPUs[{index}].cores", f"{min(entry.cores)} is no CPU"))
+    return (*problems, *_reserved_twice(item.reserved_cpus, obj))
+
+
+def _reserved_twice(entries: tuple[ReservedCpus, ...], obj: str) -> list[Problem]:
+    profiles: dict[int, set[str]] = {}
+    for entry in entries:
+        for cpu in entry.cores:
+            profiles.setdefault(cpu, set()).update({entry.power_profile} if entry.power_profile else ())
+    return [
+        error(Code.RESERVED_CONFLICT, obj, "spec.reservedCPUs", f"CPU {cpu} is reserved under {' and '.join(sorted(names))}; one is allowed")
+        for cpu, names in sorted(profiles.items())
+        if len(names) > 1
+    ]
+
+
 def _defines_shared(item: _Definition) -> bool:
     return item.all_cores if isinstance(item, PowerWorkload) else item.shared_power_profile is not None
 

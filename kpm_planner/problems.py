@@ -60,6 +60,7 @@ class Code(StrEnum):
     IDLE_MECHANISM = "idle-mechanism"
     IDLE_NAME_UNKNOWN = "idle-name-unknown"
     IDLE_UNSUPPORTED = "idle-unsupported"
+    LAST_VALID = "last-valid"
     NAME_IN_BOTH_GROUPS = "name-in-both-groups"
     NAME_MISMATCH = "name-mismatch"
     NAME_TOO_LONG = "name-too-long"
@@ -95,6 +96,7 @@ class Code(StrEnum):
     UNCORE_RANGE = "uncore-range"
     UNCORE_SUPERSEDED = "uncore-superseded"
     UNCORE_UNSUPPORTED = "uncore-unsupported"
+    VERSION_UNKNOWN = "version-unknown"
     WRITE_REFUSED = "write-refused"
 
 
@@ -212,6 +214,10 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     ),
     Code.IDLE_NAME_UNKNOWN: ("No CPU of the node has an idle state of this name.", "Use a name that the message lists, or maxLatencyUs."),
     Code.IDLE_UNSUPPORTED: ("The node has no idle states to manage.", "Check `kpm discover`; frequencies still apply."),
+    Code.LAST_VALID: (
+        "The object has errors on this node since it was edited; the version that was last valid here stays in force, or, where that has errors today too, baseline.",
+        "Mend the object, or delete it to let go.",
+    ),
     Code.NAME_IN_BOTH_GROUPS: ("The same name exists in both API groups.", "Delete one of the two."),
     Code.NAME_MISMATCH: ("spec.name differs from metadata.name, which is the identity.", "Make them equal, or drop spec.name."),
     Code.NAME_TOO_LONG: ("The name does not fit in an extended resource.", "Use at most 63 characters."),
@@ -253,5 +259,9 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.UNCORE_RANGE: ("The uncore frequency lies outside the entry's range.", "Choose a value inside the range."),
     Code.UNCORE_SUPERSEDED: ("Two Uncore objects match one node; one holds.", "Keep one of them."),
     Code.UNCORE_UNSUPPORTED: ("The node has no uncore frequency control.", "Load intel_uncore_frequency, or unselect the node."),
+    Code.VERSION_UNKNOWN: (
+        "The object has errors, and which version of it was last valid on the node is not known here: a plan without the node's state, or state that was lost.",
+        "Mend the object; `kpm apply` and agents keep the last valid version.",
+    ),
     Code.WRITE_REFUSED: ("The kernel, or what stands before it, refused a write; that file alone keeps what it held.", "See the message for errno and remedy."),
 }

@@ -37,11 +37,15 @@ def reference(obj: PowerObject) -> str:
 
 @frozen
 class Accepted:
-    """The objects that count, in order of precedence, and what was found wrong on the way. profiles: by name."""
+    """The objects that count, in order of precedence, and what was found wrong on the way.
+
+    profiles: by name. unused: those whose name stands in both groups.
+    """
 
     intent: Intent
     profiles: Mapping[str, PowerProfile]
     problems: tuple[Problem, ...]
+    unused: tuple[PowerProfile, ...] = ()
 
 
 def accept(intent: Intent) -> Accepted:
@@ -55,7 +59,8 @@ def accept(intent: Intent) -> Accepted:
     for obj in objects:
         if _in_system_namespace(obj, problems):
             kept[type(obj)].append(obj)
-    profiles = _unique_profiles([obj for obj in kept[PowerProfile] if isinstance(obj, PowerProfile)], problems)
+    all_profiles = [obj for obj in kept[PowerProfile] if isinstance(obj, PowerProfile)]
+    profiles = _unique_profiles(all_profiles, problems)
     for same_kind in kept.values():
         same_kind.sort(key=age_key)
         problems += _name_problems(same_kind)
@@ -66,9 +71,11 @@ def accept(intent: Intent) -> Accepted:
         uncores=tuple(obj for obj in kept[Uncore] if isinstance(obj, Uncore)),
         configs=tuple(obj for obj in kept[PowerConfig] if isinstance(obj, PowerConfig)),
         caps=tuple(obj for obj in kept[PowerCap] if isinstance(obj, PowerCap)),
+        unreadable=intent.unreadable,
     )
     problems += _config_problems(accepted.configs)
-    return Accepted(accepted, profiles, tuple(sorted(set(problems))))
+    unused = tuple(obj for obj in all_profiles if obj.meta.name not in profiles)
+    return Accepted(accepted, profiles, tuple(sorted(set(problems))), unused)
 
 
 def _in_system_namespace(obj: PowerObject, problems: list[Problem]) -> bool:
@@ -127,14 +134,21 @@ def holder(objects: Iterable[_Selecting], node: Node, superseded: Code, problems
     matching = []
     for obj in objects:
         problems += selector_problems(obj.node_selector, reference(obj))
-        by_selector = selects(obj.node_selector, node.labels)
-        if by_selector or (by_selector is None and isinstance(obj, Uncore) and obj.meta.name == node.name):
+        if covers(obj, node):
             matching.append(obj)
     matching.sort(key=lambda item: precedence_key(item, node))
     for loser in matching[1:]:
         mark = decided_without_age(matching[0].meta, loser.meta)
         problems.append(warning(superseded, reference(loser), "", f"{reference(matching[0])} holds on this node already{mark}"))
     return matching[0] if matching else None
+
+
+def covers(obj: PowerProfile | PowerNodeConfig | Uncore | PowerCap, node: Node) -> bool:
+    """Whether an object is about a node. A selector that is left out: a profile is about all, an Uncore about the node of its name, others about none."""
+    by_selector = selects(obj.node_selector, node.labels)
+    if by_selector is not None:
+        return by_selector
+    return isinstance(obj, PowerProfile) or (isinstance(obj, Uncore) and obj.meta.name == node.name)
 
 
 def precedence_key(obj: PowerWorkload | PowerNodeConfig | Uncore | PowerCap, node: Node) -> tuple[datetime, str, int, int, str]:

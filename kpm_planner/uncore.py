@@ -53,14 +53,21 @@ def plan_uncore(node: Node, accepted: Accepted, machine: Machine) -> UncorePlan:
         return evolve(baseline_uncore(machine, "no Uncore object covers it"), problems=tuple(problems))
     if not machine.uncore and (winner.amd is None or _asks_limits(winner)):
         problems.append(warning(Code.UNCORE_UNSUPPORTED, reference(winner), "", f"node {node.name} has no uncore frequency control"))
-    faults = list(validate_uncore(winner))
-    limits = [] if has_errors(tuple(faults)) or not machine.uncore else _limits(winner)
-    faults += _machine_faults(winner, limits, machine)
-    faults += [] if has_errors(tuple(faults)) else fabric_faults(winner, machine)
+    faults = uncore_faults(winner, machine)
     problems += faults if machine.uncore or winner.amd is not None else ()
-    if has_errors(tuple(faults)):
+    if has_errors(faults):
         return evolve(baseline_uncore(machine, f"{reference(winner)} has errors, so baseline"), problems=tuple(problems))
+    limits = _limits(winner) if machine.uncore else []
     return UncorePlan(tuple(_target(entry, limits, reference(winner)) for entry in machine.uncore), fabric_targets(winner, machine), tuple(problems))
+
+
+def uncore_faults(uncore: Uncore, machine: Machine) -> tuple[Problem, ...]:
+    """Faults of an Uncore object, those that only a machine shows too."""
+    faults = list(validate_uncore(uncore))
+    limits = [] if has_errors(tuple(faults)) or not machine.uncore else _limits(uncore)
+    faults += _machine_faults(uncore, limits, machine)
+    faults += [] if has_errors(tuple(faults)) else fabric_faults(uncore, machine)
+    return tuple(faults)
 
 
 def baseline_uncore(machine: Machine, reason: str) -> UncorePlan:

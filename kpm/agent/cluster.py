@@ -12,7 +12,7 @@ from kpm.pods import structure_node, structure_pod
 from kpm.threads import Threads
 from kpm.wire import WireError, read_object
 from kpm_planner.agent_settings import IdleStates
-from kpm_planner.intent import Intent, Node, Pod, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+from kpm_planner.intent import Intent, Node, Pod, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore, Unreadable
 from kpm_planner.problems import Code, Problem, error
 from kpm_planner.rivals import policy_of
 
@@ -46,10 +46,11 @@ class PodView:
 
 
 @frozen
-class Unreadable:
-    """An object that this version cannot read."""
+class Skipped:
+    """An object that this version cannot read. identity: of one whose versions are remembered."""
 
     problem: Problem
+    identity: Unreadable | None = None
 
 
 @frozen
@@ -79,13 +80,13 @@ def node_view(document: Object, group: str) -> NodeView:
     )
 
 
-def pod_view(document: Object, namespace: str = "") -> "PodView | Unreadable":
+def pod_view(document: Object, namespace: str = "") -> "PodView | Skipped":
     """What is kept of a pod. namespace: this system's own."""
     try:
         pod = structure_pod(document)
     except WireError as failure:
         place = "/".join(key_of(document))
-        return Unreadable(error(Code.OBJECT_UNREADABLE, f"Pod/{place}", "", str(failure)))
+        return Skipped(error(Code.OBJECT_UNREADABLE, f"Pod/{place}", "", str(failure)))
     ending = bool((document.get("metadata") or {}).get("deletionTimestamp"))
     return PodView(pod, _rival(document, pod, namespace) if pod.live else "", ending)
 
@@ -110,7 +111,10 @@ def _rival(document: Object, pod: Pod, namespace: str) -> str:
 def object_view(document: Object, kind: str, group: str) -> Any:
     """What is kept of an object of ours."""
     value, fault = read_object(document, kind, group)
-    return value if fault is None else Unreadable(fault)
+    if fault is None:
+        return value
+    metadata = document.get("metadata") or {}
+    return Skipped(fault, Unreadable(kind, group, str(metadata.get("name") or ""), str(metadata.get("uid") or "")))
 
 
 class Cluster:
@@ -169,10 +173,11 @@ class Cluster:
         found: list[Any] = [value for informer in self.objects.values() for value in informer.values()]
         kinds = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
         sorted_out: list[tuple[Any, ...]] = [tuple(item for item in found if isinstance(item, kind)) for kind in kinds]
+        sorted_out.append(tuple(item.identity for item in found if isinstance(item, Skipped) and item.identity is not None))
         intent = Intent(*sorted_out)
         return ClusterView(
             intent,
-            tuple(item.problem for item in (*found, *seen) if isinstance(item, Unreadable)),
+            tuple(item.problem for item in (*found, *seen) if isinstance(item, Skipped)),
             self.nodes.get(self.node_name),
             tuple(item.pod for item in pods),
             tuple(sorted({item.rival for item in pods if item.rival})),

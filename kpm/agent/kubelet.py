@@ -34,7 +34,19 @@ class Kubelet:
     waiting: bool = False
     _before: Allocation = Allocation()
     _custom: tuple[str, ...] = ()
+    _first: bool = True
     _without: dict[tuple[str, str], float] = field(factory=dict)
+
+    @property
+    def accepted(self) -> frozenset[tuple[str, str]]:
+        """(pod uid, container) whose CPU count was found right."""
+        return self._before.accepted
+
+    def recall(self, accepted: frozenset[tuple[str, str]]) -> None:
+        """Before the first look: what was found right by an agent before this one."""
+        if self._first:
+            self._first = False
+            self._before = evolve(self._before, accepted=accepted)
 
     def look(self, pods: tuple[Pod, ...], custom_devices: Sequence[str], runtime: tuple[RuntimeCpus, ...] = ()) -> Allocation:
         """The allocation of these pods as the kubelet has it now, with what it said before where it does not answer. runtime: what that says."""

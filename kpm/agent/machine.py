@@ -3,10 +3,11 @@
 import errno
 from collections.abc import Callable, Collection
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
 from kpm.agent.selftest import refusals
 from kpm.logs import Log
+from kpm.memory import Memory, memory_beside
 from kpm_applier.discover import HostError
 from kpm_applier.meter import PowerMeter
 from kpm_applier.session import Applier, Report
@@ -33,6 +34,7 @@ class Tuner:
     refused: str = ""
     forbidden: tuple[str, ...] = ()
     writes: int = 0
+    memory: Memory = field(factory=Memory)
     _counted: int = 0
     _proven: bool = False
     _meter: PowerMeter | None = None
@@ -52,9 +54,17 @@ class Tuner:
             self._refuse(str(failure))
             return False
         self.applier, self.refused, self._counted = applier, "", 0
+        self._recall(memory_beside(applier.store.path))
         self._proven = False
         self._say_empty()
         return True
+
+    def _recall(self, memory: Memory) -> None:
+        """Take over what was remembered, unless it is known already."""
+        if memory.path != self.memory.path:
+            self.memory = memory
+            if memory.note:
+                self.log.warning("last valid versions are lost", why=memory.note)
 
     def _say_empty(self) -> None:
         """A line about files that are empty, once: they have no value, so they are not managed."""
@@ -117,9 +127,14 @@ class Tuner:
             self._meter = PowerMeter(self._open.host)
         return self._meter.sample(self._open.machine.power_zones, seconds)
 
-    def apply(self, plan: NodePlan, planned: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Pass]:
-        """Bring the machine to a plan, or to another one of the same wishes where turbo has moved its limits; the plan in the end, and how it went."""
+    def apply(self, plan: NodePlan, planned: Callable[[Machine], NodePlan], accepted: frozenset[tuple[str, str]] = frozenset()) -> tuple[NodePlan, Pass]:
+        """Bring the machine to a plan, or to another one of the same wishes where turbo has moved its limits; the plan in the end, and how it went.
+
+        accepted: containers whose CPU counts were found right, to be remembered with the plan's versions.
+        """
         try:
+            if not self.measure_only:
+                self.memory.keep(plan.versions, accepted)
             plan, report = (plan, Report()) if self.measure_only else self._open.bring(planned, plan)
         except (StateError, HostError, OSError) as failure:
             self._refuse(str(failure))
@@ -137,6 +152,7 @@ class Tuner:
         """Put everything back; whether all of it could be."""
         try:
             report = self._open.restore()
+            self.memory.forget()
         except (StateError, HostError, OSError) as failure:
             self._refuse(str(failure))
             return False

@@ -178,7 +178,7 @@ class Agent:
         inputs = self._inputs(view, view.node, told.containers if told is not None else ())
         plan = self._plan(view, inputs, self.tuner.machine())
         self.scaler.leave(() if self.tuner.measure_only else plan.scaling)  # first: what the plan takes back nobody else may write
-        plan, went = self.tuner.apply(plan, lambda machine: self._plan(view, inputs, machine))
+        plan, went = self.tuner.apply(plan, lambda machine: self._plan(view, inputs, machine), self.kubelet.accepted)
         went = evolve(went, answered=not self.kubelet.error, owners=view.rivals)
         if told is not None:
             self._let_begin(view, told.created)
@@ -237,12 +237,13 @@ class Agent:
         before = self._planned
         same = before.inputs is not None and before.view is not None and before.view.intent == view.intent
         accepted = before.inputs.accepted if same and before.inputs is not None else accept(view.intent)
+        self.kubelet.recall(self.tuner.memory.now.accepted)
         allocation = self.kubelet.look(view.pods, view.config.custom_devices if view.config else (), runtime)
         return _Inputs(accepted, node.node, allocation, self.caps.signals(holding_cap(node.node, accepted)))
 
     def _plan(self, view: ClusterView, inputs: "_Inputs", machine: Machine) -> NodePlan:
         before = self._planned
-        item = NodeInput(inputs.node, machine, inputs.allocation, inputs.signals)
+        item = NodeInput(inputs.node, machine, inputs.allocation, inputs.signals, self.tuner.memory.versions)
         same = before.item == item and before.view is not None and (before.view.intent, before.view.faults) == (view.intent, view.faults)
         if same and not self.caps.due(before.plan):
             return before.plan

@@ -7,19 +7,21 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import click
-from attrs import frozen
+from attrs import define
 
 from kpm.applying import open_applier
 from kpm.asked import PlanOptions, TreeOptions
 from kpm.cli.options import files_option, output_option, planning_options, print_lines, print_structured, say, tree_options
 from kpm.cli.planning import all_problems, need_files
 from kpm.inputs import Cluster
-from kpm.targets import AllocationOptions, TimeOptions, node_named, read_reported, targets_with, time_options
+from kpm.memory import Memory, memory_beside
+from kpm.targets import AllocationOptions, Before, TimeOptions, node_named, read_reported, targets_with, time_options
 from kpm_applier.session import Applier, Report
 from kpm_applier.state import StateError, cap_in_force
 from kpm_planner.allocation import Allocation
 from kpm_planner.changes import Outcome, Status, Write
 from kpm_planner.machine import Machine
+from kpm_planner.ownership import remembered
 from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
 from kpm_planner.problems import has_errors
 from kpm_planner.refusals import remedy
@@ -31,9 +33,9 @@ _WHOLE = ("cap:", "fabric:", "boost")
 _BAD = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
 
 
-@frozen
+@define
 class _Request:
-    """What diff and apply have in common."""
+    """What diff and apply have in common. accepted: containers whose CPU count the last plan found right."""
 
     cluster: Cluster
     node: str
@@ -41,22 +43,27 @@ class _Request:
     reported: Mapping[str, Allocation]
     tree: TreeOptions
     when: TimeOptions
+    accepted: frozenset[tuple[str, str]] = frozenset()
 
     def open(self, *, writing: bool) -> AbstractContextManager[Applier]:
         return open_applier(self.tree, writing=writing)
 
-    def plan(self, applier: Applier, *, quiet: bool = False) -> ClusterPlan:
-        previous, _ = cap_in_force(applier.shown, applier.state.groups)
-        targets = targets_with(self.cluster, {self.node: applier.machine}, self.allocation, self.reported, self.when, previous)
+    def plan(self, applier: Applier, memory: Memory, *, quiet: bool = False) -> ClusterPlan:
+        cap, _ = cap_in_force(applier.shown, applier.state.groups)
+        before = Before(cap, memory.versions, memory.now.accepted)
+        targets = targets_with(self.cluster, {self.node: applier.machine}, self.allocation, self.reported, self.when, before)
         if not quiet:
             print_lines(f"warning: {text}" for text in targets.warnings)
+        self.accepted = remembered(targets.inputs[0].allocation).accepted
         return plan_cluster(self.cluster.intent, targets.inputs, targets.instant)
 
     def carry_out(self, applier: Applier) -> tuple[ClusterPlan, Report]:
         plans: list[ClusterPlan] = []
+        memory = memory_beside(applier.store.path)
 
         def planned(_: Machine) -> NodePlan:
-            plans.append(self.plan(applier, quiet=bool(plans)))
+            plans.append(self.plan(applier, memory, quiet=bool(plans)))
+            memory.keep(plans[-1].nodes[0].versions, self.accepted)
             return plans[-1].nodes[0]
 
         report = applier.bring(planned)[1]
@@ -88,7 +95,7 @@ def _preview(request: _Request, output: str) -> tuple[Sequence[Write], bool]:
     """Show the writes; returns them, and whether an object has errors."""
     try:
         with request.open(writing=False) as applier:
-            result = request.plan(applier)
+            result = request.plan(applier, memory_beside(applier.store.path))
             writes = applier.preview(result.nodes[0])
     except StateError as failure:
         _refuse(failure)
@@ -167,6 +174,7 @@ def restore(tree: TreeOptions, output: str) -> None:
     try:
         with open_applier(tree) as applier:
             report = applier.restore()
+            memory_beside(applier.store.path).forget()
     except StateError as failure:
         _refuse(failure)
     _print_report(report, output)

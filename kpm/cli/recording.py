@@ -15,6 +15,7 @@ from kpm.cli.planning import finish, machine_option, need_files, print_plan
 from kpm.documents import parse_mapping, read_documents, read_file
 from kpm.errors import InputError, show
 from kpm.inputs import cluster_of
+from kpm.memory import versions_from, versions_view
 from kpm.recipe import Recipe, make_recipe
 from kpm.signals import instant_of, signals_of
 from kpm.targets import Targets
@@ -42,7 +43,9 @@ def snapshot(folder: str, filenames: tuple[str, ...], asked: PlanOptions, tree: 
         "snapshot.json": {
             "version": VERSION,
             "instant": recipe.targets.instant.isoformat() if recipe.targets.instant else None,
-            "nodes": [{"name": item.node.name, "labels": dict(item.node.labels), "capReadings": readings_view(item.signals)} for item in items],
+            "nodes": [
+                {"name": item.node.name, "labels": dict(item.node.labels), "capReadings": readings_view(item.signals), **versions_view(item.versions)} for item in items
+            ],
         },
         "objects.json": {"apiVersion": "v1", "kind": "List", "items": list(recipe.cluster.documents)},
         "plan.json": plan_view(recipe.plan()),
@@ -110,7 +113,8 @@ def _read_folder(folder: str) -> Recipe:
         allocation = allocation_of(_read(folder, f"allocation-{index}.json"), cluster.pods, f"{folder}/allocation-{index}.json")
         place = f"{folder}/snapshot.json.nodes[{index}]"
         readings = readings_from(item.get("capReadings") if isinstance(item, dict) else None, place)
-        inputs.append(NodeInput(_node_of(item, place), machine, allocation, signals_of(cluster.intent.caps, readings)))
+        versions = versions_from(item, place)
+        inputs.append(NodeInput(_node_of(item, place), machine, allocation, signals_of(cluster.intent.caps, readings), versions))
     return Recipe(cluster, Targets(tuple(inputs), instant=instant))
 
 

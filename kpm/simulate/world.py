@@ -27,6 +27,7 @@ from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.problems import Problem
 from kpm_planner.selection import Accepted, accept
+from kpm_planner.versions import Versions
 
 #: How long after a write a policy shows it, in simulated seconds.
 _LATENCY = 0.002
@@ -70,6 +71,8 @@ class Killed(BaseException):
 @define
 class MemoryStore:
     """A state file that outlives its agent."""
+
+    path = ""
 
     state: State = State()
 
@@ -427,7 +430,8 @@ class World:
         signals = signals_of(self.accepted.intent.caps, node.readings, node.power_uw, node.previous, node.parts_uw)
 
         def planned(machine: Machine) -> NodePlan:
-            node.plan = plan_node(self.accepted, NodeInput(node.node, machine, node.allocation, signals), self.instant)
+            versions = Versions(before.versions if before is not None else ())
+            node.plan = plan_node(self.accepted, NodeInput(node.node, machine, node.allocation, signals, versions), self.instant)
             return node.plan
 
         plan, report = agent.bring(planned)

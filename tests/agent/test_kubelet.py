@@ -288,3 +288,26 @@ def test_a_container_that_never_had_cpus_freezes_the_node_for_a_minute_at_most(n
     assert node.cpus(pod(), pod("new")) == {"web": {2, 3}}
     assert not node.unknown
     assert [(problem.code, problem.object) for problem in node.problems] == [(Code.POD_WITHOUT_CPUS, "Pod/default/new")]
+
+
+def test_a_count_that_was_found_right_is_so_for_the_next_agent(node: Node) -> None:
+    """A resize that was accepted leaves three CPUs and two of the profile; a new agent that recalls nothing refuses it."""
+    node.owners(pod())
+    accepted = node.kubelet.accepted
+    assert accepted == {("uid-web", "app")}
+    grown = pod(cpu=(3, 3))
+    for recalled, refused in ((accepted, False), (frozenset(), True)):
+        following = Node()
+        following.answers[KUBELET] = (has("web", 2, 3, 4),)
+        following.kubelet.recall(recalled)
+        assert following.owners(grown)["web"].refused is refused
+        following.kubelet.recall(accepted)  # only before the first look
+        assert following.owners(grown)["web"].refused is refused
+
+
+def test_a_kubelet_that_does_not_answer_at_first_makes_nobody_forget(node: Node) -> None:
+    """What was found right stays so while the pod is there."""
+    following = Node()
+    following.kubelet.recall(frozenset({("uid-web", "app"), ("uid-gone", "app")}))
+    following.owners(pod())
+    assert following.kubelet.accepted == {("uid-web", "app")}

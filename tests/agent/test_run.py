@@ -16,6 +16,7 @@ from kpm.agent.hotplug import cpus_of
 from kpm.agent.run import Agent, still_wanted
 from kpm.kube.api import ApiError
 from kpm.machines import MachineSpec, build_machine
+from kpm.memory import Memory
 from kpm.scaler.words import News
 from kpm.threads import Threads
 from kpm_planner.allocation import Allocation
@@ -75,6 +76,7 @@ class Rig:
             new_drift = staticmethod(lambda: 0)
             refused = "somebody else has the lock"
             seen = property(lambda _: rig.seen)
+            memory = Memory()
 
             def ready(self) -> bool:
                 return rig.opens
@@ -82,7 +84,7 @@ class Rig:
             def prove(self) -> None:
                 """Nothing is refused."""
 
-            def apply(self, plan: NodePlan, _: Callable[[Machine], NodePlan]) -> tuple[NodePlan, Pass]:
+            def apply(self, plan: NodePlan, _: Callable[[Machine], NodePlan], accepted: frozenset[tuple[str, str]]) -> tuple[NodePlan, Pass]:
                 rig.applied.append(plan)
                 return plan, rig.went
 
@@ -95,7 +97,7 @@ class Rig:
         }
         events = Outside(say=lambda about, reason, message: self.told.append((about.name, reason, message)))
         reporter = Outside(**says, retry_at=lambda: None, events=events)
-        kubelet = Outside(look=lambda pods, _custom, _runtime: Allocation(pods), error="", waiting=False)
+        kubelet = Outside(look=lambda pods, _custom, _runtime: Allocation(pods), error="", waiting=False, accepted=frozenset(), recall=lambda _: None)
         scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news, speeds=lambda: rig.speeds)
         caps = Outside(signals=lambda _intent: Signals(), planned=lambda _plan, _instant: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
         self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, scaler, caps, lambda: None)  # type: ignore[arg-type]

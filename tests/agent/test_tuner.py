@@ -131,3 +131,42 @@ def test_empty_files_are_said_once(tmp_path: Path) -> None:
     assert [fields for _, event, fields in made.log.calls if event == "empty files are not managed"] == [{"files": 1, "first": FILE}]
     assert empty.read_text() == ""
     assert (tmp_path / "sys" / FILE.replace("policy2", "policy1")).read_text() != "3700000\n"
+
+
+ACCEPTED = frozenset({("uid-web", "app")})
+
+
+def test_versions_are_kept_before_the_first_write_under_them_and_known_to_the_next_agent(tmp_path: Path) -> None:
+    """R8: over a restart too; putting everything back forgets them."""
+    made = tuner(tmp_path)
+    assert made.ready()
+    plan = planned(MACHINE)
+    assert [item.obj.meta.name for item in plan.versions] == ["shared"]
+    assert made.apply(plan, planned, ACCEPTED)[1].settled
+    made.close()
+    following = tuner(tmp_path)
+    assert following.ready()
+    assert (following.memory.now.versions, following.memory.now.accepted) == (plan.versions, ACCEPTED)
+    assert following.restore()
+    following.close()
+    last = tuner(tmp_path)
+    assert last.ready()
+    assert not last.memory.now.versions
+    last.close()
+
+
+def test_nothing_is_written_under_a_version_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No space for it: refused, as without space for the state."""
+    made = tuner(tmp_path)
+    assert made.ready()
+    before = (tmp_path / "sys" / FILE).read_text()
+
+    def full(_path: str, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("kpm.memory.write_durably", full)
+    assert "No space left" in made.apply(planned(MACHINE), planned)[1].refused
+    assert (tmp_path / "sys" / FILE).read_text() == before
+    monkeypatch.undo()
+    assert made.apply(planned(MACHINE), planned)[1].settled
+    made.close()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_report import CapturingLog
 
-from kpm.agent.cluster import PodView, Unreadable, node_view, object_view, pod_view
+from kpm.agent.cluster import PodView, Skipped, node_view, object_view, pod_view
 from kpm.kube.api import Resource
 from kpm.kube.decode import decode, decode_event, decode_list, page_of
 from kpm.kube.informer import ApiSource, Informer
@@ -94,8 +94,8 @@ def test_whatever_comes_is_a_value_or_an_error(data: bytes) -> None:
 def test_a_pod_and_an_object_of_ours_that_cannot_be_read_are_told() -> None:
     unread = Unread({"name": "bad", "namespace": "shop"}, "is nested too deep")
     pod, profile = pod_view(unread), object_view(unread, "PowerProfile", "power.openshift.io")
-    assert isinstance(pod, Unreadable)
-    assert isinstance(profile, Unreadable)
+    assert isinstance(pod, Skipped)
+    assert isinstance(profile, Skipped)
     assert [(item.problem.code, item.problem.object) for item in (pod, profile)] == [
         (Code.OBJECT_UNREADABLE, "Pod/shop/bad"),
         (Code.OBJECT_UNREADABLE, "PowerProfile/bad"),

@@ -14,7 +14,8 @@ pytestmark = pytest.mark.kernel
 
 MACHINES = {"amd-pstate-epp": LabMachine(driver="amd-pstate-epp"), "cppc_cpufreq": LabMachine(driver="cppc_cpufreq", domain_size=2)}
 TIMEOUT = 400.0
-PRIVATE_FILES = {"sys.json": "0o600", "sys.lock": "0o600"}
+RESTORED_FILES = {"sys.json": "0o600", "sys.lock": "0o600"}
+PRIVATE_FILES = {**RESTORED_FILES, "sys.versions": "0o600"}
 OWNED = {"amd-pstate-epp": ["cpufreq:2-3", "idle:2-3"], "cppc_cpufreq": ["cpufreq:2", "idle:2-3"]}
 #: What the policy asks of CPUs 2 and 3; 0 and 1 are reserved and stay as they are.
 WANTED = {
@@ -146,7 +147,7 @@ def test_restore_puts_everything_back(report: Report) -> None:
     """Exit 0 each time, the values at boot, and nothing is owned any more."""
     for step in ("restore", "restore again", "restore elsewhere"):
         assert (report[step]["status"], report[step]["look"]) == (0, report["boot"]), f"{step}: {brief(report[step])}"
-    assert report["state after"] == {"mode": "0o700", "files": PRIVATE_FILES, "groups": []}
+    assert report["state after"] == {"mode": "0o700", "files": RESTORED_FILES, "groups": []}
     assert json.loads(report["restore again"]["out"])["writes"] == []
 
 

@@ -51,6 +51,22 @@ class Case:
 
 APP = reports(("web", "app", [2, 3]))
 LIMITS = {"cpu": "2", "memory": "1Gi"}
+
+
+def _ended(code: int) -> dict[str, Any]:
+    """The status of a pod whose container has ended."""
+    return {"containerStatuses": [{"name": "app", "state": {"terminated": {"exitCode": code}}}]}
+
+
+def _allocated(cpu: str) -> dict[str, Any]:
+    """The status of a pod whose kubelet has admitted so much."""
+    return {"containerStatuses": [{"name": "app", "allocatedResources": {"cpu": cpu, "memory": "1Gi"}}], "qosClass": "Guaranteed"}
+
+
+def _rule(operator: str, *codes: int) -> dict[str, Any]:
+    return {"action": "Restart", "exitCodes": {"operator": operator, "values": list(codes)}}
+
+
 CONFIG = {"apiVersion": GROUP, "kind": "PowerConfig", "metadata": {"name": "c"}, "spec": {"customDevices": ["example.com/cpus", "example.com/other"]}}
 CASES = {
     "two CPUs": Case([a_pod()], APP, {1: SHARED, 2: OWNED, 3: OWNED, 4: SHARED}),
@@ -101,6 +117,36 @@ CASES = {
         [a_pod(restartPolicy="Never", status={"containerStatuses": [{"name": "app", "state": {"terminated": {"exitCode": 0}}}]})], APP, {2: SHARED}
     ),
     "a container that will be restarted": Case([a_pod(status={"containerStatuses": [{"name": "app", "state": {"terminated": {"exitCode": 1}}}]})], APP, {2: OWNED}),
+    "a container that ends for good by its own policy": Case([a_pod(container(restartPolicy="Never"), status=_ended(0))], APP, {2: SHARED}),
+    "a container that its own policy restarts": Case([a_pod(container(restartPolicy="Always"), restartPolicy="Never", status=_ended(1))], APP, {2: OWNED}),
+    "a container that its own policy restarts on failure": Case([a_pod(container(restartPolicy="OnFailure"), status=_ended(1))], APP, {2: OWNED}),
+    "a container that its own policy does not restart": Case([a_pod(container(restartPolicy="OnFailure"), status=_ended(0))], APP, {2: SHARED}),
+    "a container that a rule restarts": Case([a_pod(container(restartPolicy="Never", restartPolicyRules=[_rule("In", 42)]), status=_ended(42))], APP, {2: OWNED}),
+    "a container that no rule restarts": Case([a_pod(container(restartPolicy="Never", restartPolicyRules=[_rule("In", 42)]), status=_ended(1))], APP, {2: SHARED}),
+    "a container that the rule for all others restarts": Case(
+        [a_pod(container(restartPolicy="Never", restartPolicyRules=[_rule("NotIn", 42)]), status=_ended(1))], APP, {2: OWNED}
+    ),
+    "a resize that is infeasible": Case([a_pod(container(limits={**LIMITS, "cpu": 3, FAST: 2}), status=_allocated("2"))], APP, {2: OWNED}),
+    "a resize that is deferred": Case([a_pod(container(limits={**LIMITS, "cpu": "1", FAST: 2}), status=_allocated("2000m"))], APP, {2: OWNED}),
+    "a resize that an older kubelet tells": Case(
+        [a_pod(container(limits={**LIMITS, "cpu": 3, FAST: 2}), status={"containerStatuses": [{"name": "app", "resources": {"requests": LIMITS, "limits": LIMITS}}]})],
+        APP,
+        {2: OWNED},
+    ),
+    "a sidecar whose resize is infeasible": Case(
+        [
+            a_pod(
+                initContainers=[container("side", restartPolicy="Always", limits={**LIMITS, "cpu": 4, FAST: 2})],
+                status={"initContainerStatuses": [{"name": "side", "allocatedResources": LIMITS}]},
+            )
+        ],
+        reports(("web", "app", [2, 3]), ("web", "side", [4, 5])),
+        {2: OWNED, 4: OWNED},
+    ),
+    "resources of the pod as a whole": Case([a_pod(resources={"limits": LIMITS, "requests": LIMITS})], reports(("web", "app", [])), {2: SHARED}, {"pod-without-cpus"}),
+    "resources of the pod alone": Case(
+        [a_pod(container(limits={FAST: 2}), resources={"limits": LIMITS})], reports(("web", "app", [])), {2: SHARED}, {"pod-not-guaranteed"}
+    ),
     "running and not reported": Case([a_pod()], [], {2: ("shared", None)}, {"allocation-unknown"}),
     "running and reported without CPUs": Case([a_pod()], reports(("web", "app", [])), {2: SHARED}, {"pod-without-cpus"}),
     "reported and not known": Case([], APP, {2: REFUSED, 4: SHARED}, {"pod-unknown"}),

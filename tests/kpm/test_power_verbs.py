@@ -152,6 +152,8 @@ def test_uncore_under_both_layouts_leaves_everything_but_tpmis_limits_alone(tmp_
     changed = {str(path.relative_to(root)): path.read_text().strip() for path, text in before.items() if path.read_text() != text}
     assert changed == {"uncore00/min_freq_khz": "1200000", "uncore00/max_freq_khz": "2000000"}
     assert kpm("apply", "-f", "-", *place, stdin=as_yaml(power("Uncore", sysMax=2_000_000), node("n"))).code == 1
+    assert (root / "uncore00/max_freq_khz").read_text().strip() == "2000000", "the last valid version stays in force"
+    assert kpm("apply", "-f", "-", *place, stdin=as_yaml(node("n"))).code == 0
     assert {path: path.read_text() for path in before} == before
 
 

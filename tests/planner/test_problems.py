@@ -23,9 +23,10 @@ from kpm_planner.intent import (
     SolarCap,
 )
 from kpm_planner.machine import Fabric
-from kpm_planner.plan import NodeInput, plan_cluster
+from kpm_planner.plan import NodeInput, plan_cluster, plan_node
 from kpm_planner.problems import REGISTRY, Code, Problem, Severity, error, has_errors, warning
 from kpm_planner.validate import validate_intent
+from kpm_planner.versions import Version, Versions
 from tests.planner.build import (
     NODE,
     allocation,
@@ -62,6 +63,11 @@ BAD_SELECTOR = NodeSelector(LabelSelector({}, (Requirement("zone", "Gt", ("a",))
 def of_cluster(*objects: object) -> Iterable[Problem]:
     """Problems that do not depend on a node."""
     return plan_cluster(intent(*objects), [NodeInput(NODE, machine())]).problems
+
+
+def of_node(obj: object, versions: Versions) -> Iterable[Problem]:
+    """Problems of one object on a node that remembers."""
+    return plan_node(intent(obj), NodeInput(NODE, machine(), versions=versions)).problems
 
 
 @frozen
@@ -178,6 +184,14 @@ CASES: dict[Code, Case] = {
     ),
     Code.IDLE_NAME_UNKNOWN: Case(Severity.ERROR, PROFILE, "spec.cstates.names.C99", "POLL, C1, C1E, C6", lambda: plan(profile(names={"C99": True})).problems),
     Code.IDLE_UNSUPPORTED: Case(Severity.WARNING, PROFILE, "spec.cstates", "no idle states", lambda: plan(profile(names={"C1": True}), on=machine(idle=())).problems),
+    Code.VERSION_UNKNOWN: Case(Severity.WARNING, PROFILE, "", "not known here", lambda: of_node(profile(min=9000), Versions(note="not known here"))),
+    Code.LAST_VALID: Case(
+        Severity.WARNING,
+        PROFILE,
+        "",
+        "its last valid version stays in force (valid here since 2026-01-31T08:00:00Z)",
+        lambda: of_node(profile(min=9000), Versions((Version(profile(min=1000), moment(8)),))),
+    ),
     Code.NAME_IN_BOTH_GROUPS: Case(Severity.ERROR, PROFILE, "metadata.name", "both API groups", lambda: of_cluster(profile(), profile(group=INTEL_GROUP))),
     Code.NAME_MISMATCH: Case(Severity.WARNING, PROFILE, "spec.name", "'other'", lambda: of_cluster(evolve(profile(), name="other"))),
     Code.NAME_TOO_LONG: Case(Severity.ERROR, f"PowerProfile/{'p' * 64}", "metadata.name", "63", lambda: plan(profile("p" * 64)).problems),

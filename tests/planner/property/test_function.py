@@ -45,14 +45,17 @@ def test_planning_changes_none_of_its_arguments(scenario: Scenario) -> None:
 
 @given(scenarios(), st.floats(0, 1, exclude_max=True))
 def test_what_a_plan_asks_for_is_what_it_asks_for_at_any_instant_until_it_expires(scenario: Scenario, share: float) -> None:
-    """All but the words of a reason. Also where what it remembers of the cap is handed to the next plan; one that never expires is that of any later instant."""
+    """All but the words of a reason and since when a version counts.
+
+    Also where what it remembers of the cap is handed to the next plan; one that never expires is that of any later instant.
+    """
     plan = scenario.plan()
     assert plan.valid_until is None or plan.valid_until > scenario.instant
     left = timedelta(days=400) if plan.valid_until is None else plan.valid_until - scenario.instant
     later = scenario.instant + min(left * share, left - timedelta(microseconds=1))
     again = plan_node(scenario.intent, scenario.item, later)
     assert (limits_of(again), codes(again.problems)) == (limits_of(plan), codes(plan.problems))
-    assert evolve(again, caps=(), cap_state=None, problems=()) == evolve(plan, caps=(), cap_state=None, problems=())
+    assert evolve(again, caps=(), cap_state=None, problems=(), versions=()) == evolve(plan, caps=(), cap_state=None, problems=(), versions=())
     signals = evolve(scenario.item.signals, previous=plan.cap_state)
     for instant in (scenario.instant, later):
         assert limits_of(plan_node(scenario.intent, evolve(scenario.item, signals=signals), instant)) == limits_of(plan)
@@ -65,7 +68,8 @@ def test_only_caps_depend_on_time(scenario: Scenario) -> None:
     plan = bare.plan()
     assert plan.valid_until is None
     assert plan.cap_state is None
-    assert plan == plan_node(bare.intent, evolve(bare.item, signals=Signals()))
+    assert plan == plan_node(bare.intent, evolve(bare.item, signals=Signals()), scenario.instant)
+    assert evolve(plan, versions=()) == evolve(plan_node(bare.intent, bare.item), versions=())
     with_caps = scenario.plan()
     assert (with_caps.groups, with_caps.uncore, with_caps.fabrics, with_caps.boost) == (plan.groups, plan.uncore, plan.fabrics, plan.boost)
 

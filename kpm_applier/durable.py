@@ -1,0 +1,50 @@
+"""Small files that survive a crash: written whole, with fsync and rename, private; only plain files are read."""
+
+import errno
+import os
+import stat
+
+LARGEST = 64 << 20
+
+
+def read_plain(path: str, most: int = LARGEST) -> bytes:
+    """The content of a plain file, no link and no pipe. Errors: OSError; one that is larger than `most` bytes is EFBIG."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a plain file")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, "is too large")
+    return data
+
+
+def write_durably(path: str, data: bytes) -> None:
+    """Write a file so that a crash leaves the old or the new one. Errors: OSError, nothing changed then."""
+    folder, temporary = os.path.dirname(path), f"{path}.new"
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(temporary, path)
+    sync_folder(folder)
+
+
+def remove_durably(path: str) -> None:
+    """Remove a file; nothing where there is none. Errors: OSError."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    sync_folder(os.path.dirname(path))
+
+
+def sync_folder(folder: str) -> None:
+    """Make what was renamed or removed in a folder last. Errors: OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,202 @@
+"""Last valid versions: an edit that cannot be honoured on a node never slows what runs there (rule R8).
+
+While an object's own content has errors on this node, the version that was last in force here without any stays in
+force, judged anew on today's machine. Conflicts with other objects, lost claims and missing references neither make a
+version nor end one. Deletion, another uid, and a selector that leaves the node end it.
+
+Versions are state that the caller keeps: what `hold` returns is its argument next time.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import evolve, frozen
+
+from kpm_planner.agent_settings import IdleStates
+from kpm_planner.cap_rules import validate_cap
+from kpm_planner.intent import Intent, Node, PowerCap, PowerNodeConfig, PowerProfile, Uncore, Unreadable
+from kpm_planner.machine import Machine
+from kpm_planner.pools import definition_faults
+from kpm_planner.problems import Code, Problem, Severity, has_errors, warning
+from kpm_planner.profiles import ResolvedProfile, resolve_profile
+from kpm_planner.selection import Accepted, covers, precedence_key, reference, selector_problems
+from kpm_planner.uncore import uncore_faults
+
+Versioned = PowerProfile | PowerNodeConfig | Uncore | PowerCap
+_Key = tuple[str, str, str, str]
+
+
+@frozen
+class Version:
+    """An object as it was last in force on the node without errors of its own. since: aware; None where not known."""
+
+    obj: Versioned
+    since: datetime | None = None
+
+
+@frozen
+class Versions:
+    """What is known of earlier versions. note: what is to be said of an object without one, where they are not all known."""
+
+    items: tuple[Version, ...] = ()
+    note: str = ""
+
+
+@frozen
+class Held:
+    """The objects that are in force on a node. versions: for next time; resolved: the profiles of the node, by name."""
+
+    accepted: Accepted
+    resolved: Mapping[str, ResolvedProfile]
+    versions: tuple[Version, ...]
+    problems: tuple[Problem, ...]
+
+
+@frozen
+class _Judged:
+    """One object on the node. obj: what is in force; kept: for next time; told: which version that is, where it is an earlier one."""
+
+    obj: Versioned
+    kept: Version | None = None
+    problems: tuple[Problem, ...] = ()
+    told: str = ""
+
+
+def hold(accepted: Accepted, node: Node, machine: Machine, how: IdleStates, versions: Versions, instant: datetime | None) -> Held:
+    """The objects with those that have errors on this node replaced by their last valid versions.
+
+    how: idle states may be set so. instant: since when a version counts that is new.
+    """
+    return _Holder(node, machine, how, versions, instant).hold(accepted)
+
+
+class _Holder:
+    """The judgement of all objects of one node."""
+
+    def __init__(self, node: Node, machine: Machine, how: IdleStates, versions: Versions, instant: datetime | None) -> None:
+        self.node, self.machine, self.how, self.note, self.instant = node, machine, how, versions.note, instant
+        self.known = {_key(item.obj): item for item in versions.items}
+        self.profiles: dict[PowerProfile, ResolvedProfile] = {}
+
+    def hold(self, accepted: Accepted) -> Held:
+        """See the module."""
+        intent = _with_unreadable(accepted.intent, self.known)
+        unread = {(item.kind, item.group, item.name, item.uid) for item in intent.unreadable}
+        hidden = [item for item in _kept_of(intent.unreadable, self.known, PowerProfile) if item.meta.name not in accepted.profiles]
+        profiles = [self.judge(item, unread) for item in (*accepted.profiles.values(), *hidden)]
+        configs = [self.judge(item, unread) for item in intent.node_configs]
+        uncores, caps = ([self.judge(item, unread) for item in items] for items in (intent.uncores, intent.caps))
+        claimed = [item for found in (uncores, caps) for item in self.winner(found)]
+        judged = [*profiles, *configs, *uncores, *caps]
+        in_force = evolve(intent, **_by_kind(judged))
+        by_name = {item.meta.name: item for item in in_force.profiles}
+        told = {item.obj.meta.name: item.told for item in profiles}
+        return Held(
+            accepted=evolve(accepted, profiles=by_name, intent=in_force),
+            resolved={name: _with_reason(self.resolve(item), told[name]) for name, item in by_name.items() if covers(item, self.node)},
+            versions=self.for_next_time((*profiles, *configs, *claimed), (*uncores, *caps), accepted.unused),
+            problems=tuple(problem for item in (*profiles, *configs, *claimed) for problem in item.problems),
+        )
+
+    def judge(self, obj: Any, unread: Iterable[_Key] = ()) -> _Judged:
+        """What is in force of one object."""
+        kept = self.known.get(_key(obj))
+        broken = bool(selector_problems(obj.node_selector, reference(obj)))
+        if not covers(kept.obj if broken and kept is not None else obj, self.node):
+            return _Judged(obj)
+        if _key(obj) in unread:
+            return self.keep(obj, kept, (), "cannot be read")
+        faults = self.faults(obj)
+        if not has_errors(faults):
+            same = kept is not None and evolve(kept.obj, meta=obj.meta) == obj
+            return _Judged(obj, Version(obj, kept.since if same and kept is not None else self.instant))
+        return self.keep(obj, kept, faults, "has errors on this node")
+
+    def keep(self, obj: Versioned, kept: Version | None, faults: tuple[Problem, ...], why: str) -> _Judged:
+        """An object that cannot be in force as it is written."""
+        errors = tuple(item for item in faults if item.severity is Severity.ERROR)
+        if kept is None:
+            note = (warning(Code.VERSION_UNKNOWN, reference(obj), "", self.note),) if self.note else ()
+            return _Judged(obj, None, note)
+        selector = kept.obj.node_selector if selector_problems(obj.node_selector, reference(obj)) else obj.node_selector
+        candidate = evolve(kept.obj, meta=obj.meta, node_selector=selector)
+        if candidate == obj and errors:  # the machine has changed, not the object
+            return _Judged(obj, kept)
+        told = _told(kept)
+        if has_errors(self.faults(candidate)):
+            message = f"{why}, and so has its last valid version ({told}) today; baseline"
+            return _Judged(obj, kept, (warning(Code.LAST_VALID, reference(obj), "", message),))
+        message = f"{why}; its last valid version stays in force ({told})"
+        return _Judged(candidate, kept, (*errors, warning(Code.LAST_VALID, reference(obj), "", message)), told)
+
+    def faults(self, obj: Versioned) -> tuple[Problem, ...]:
+        """The faults of an object's own content on this node."""
+        match obj:
+            case PowerProfile():
+                return self.resolve(obj).problems
+            case PowerNodeConfig():
+                return definition_faults(obj)
+            case Uncore():
+                return uncore_faults(obj, self.machine)
+            case PowerCap():
+                return validate_cap(obj)
+
+    def resolve(self, profile: PowerProfile) -> ResolvedProfile:
+        """A profile on this machine, worked out once."""
+        if profile not in self.profiles:
+            self.profiles[profile] = resolve_profile(profile, self.machine, self.how)
+        return self.profiles[profile]
+
+    def winner(self, judged: list[_Judged]) -> list[_Judged]:
+        """The one of a kind that holds on the node, none or one."""
+        here: list[Any] = [item for item in judged if covers(item.obj, self.node)]
+        return sorted(here, key=lambda item: precedence_key(item.obj, self.node))[:1]
+
+    def for_next_time(self, judged: Iterable[_Judged], claiming: Iterable[_Judged], unused: Iterable[PowerProfile]) -> tuple[Version, ...]:
+        """The versions to keep: new ones of what holds, earlier ones of what lost its claim or is in a conflict."""
+        found = {_key(item.obj): item.kept for item in judged if item.kept is not None}
+        lost = [item.obj for item in claiming if item.kept is not None] + [item for item in unused if covers(item, self.node)]
+        for obj in lost:
+            if _key(obj) in self.known:
+                found.setdefault(_key(obj), self.known[_key(obj)])
+        return tuple(found[key] for key in sorted(found))
+
+
+def _key(obj: Versioned) -> _Key:
+    return type(obj).__name__, obj.group, obj.meta.name, obj.meta.uid
+
+
+def _told(kept: Version) -> str:
+    """Which version this is."""
+    since = "valid here before" if kept.since is None else f"valid here since {kept.since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"generation {kept.obj.meta.generation}, {since}" if kept.obj.meta.generation else since
+
+
+def _with_reason(resolved: ResolvedProfile, told: str) -> ResolvedProfile:
+    """A profile whose targets say that they come from an earlier version."""
+    if not told:
+        return resolved
+    name = f"profile {resolved.profile.meta.name}"
+    by_kind = tuple(evolve(item, because=tuple(f"{name}, {told}" if line == name else line for line in item.because)) for item in resolved.by_kind)
+    return evolve(resolved, by_kind=by_kind)
+
+
+def _kept_of(unreadable: Iterable[Unreadable], known: Mapping[_Key, Version], kind: type) -> list[Any]:
+    """The kept versions of one kind's objects that cannot be read now."""
+    keys = [(item.kind, item.group, item.name, item.uid) for item in unreadable if item.kind == kind.__name__]
+    return [known[key].obj for key in keys if key in known]
+
+
+def _with_unreadable(intent: Intent, known: Mapping[_Key, Version]) -> Intent:
+    """The node-wide objects, with those in force that cannot be read now."""
+    if not intent.unreadable:
+        return intent
+    configs, uncores, caps = (_kept_of(intent.unreadable, known, kind) for kind in (PowerNodeConfig, Uncore, PowerCap))
+    return evolve(intent, node_configs=(*intent.node_configs, *configs), uncores=(*intent.uncores, *uncores), caps=(*intent.caps, *caps))
+
+
+def _by_kind(judged: Iterable[_Judged]) -> dict[str, tuple[Any, ...]]:
+    """The objects in force, as fields of an Intent."""
+    kinds = {"profiles": PowerProfile, "node_configs": PowerNodeConfig, "uncores": Uncore, "caps": PowerCap}
+    return {name: tuple(item.obj for item in judged if isinstance(item.obj, kind)) for name, kind in kinds.items()}
