@@ -3,6 +3,7 @@
 These kinds are not ours: unknown fields are ignored, known ones must have their type.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from kpm_planner.intent import Container, Node, Pod
 from kpm_planner.quantities import Quantity, parse_quantity
 
 _LONGEST_WISH = 64
+_UID = re.compile(r"[0-9a-f-]{32,36}")
 _Resources = tuple[Quantity | None, Quantity | None]
 
 
@@ -57,6 +59,9 @@ def structure_pod(document: Mapping[str, Any]) -> Pod:
     app = [_container(item, f"spec.containers[{index}]", policy, states) for index, item in enumerate(_list(spec.get("containers"), "spec.containers"))]
     first = [(f"spec.initContainers[{index}]", item) for index, item in enumerate(_list(spec.get("initContainers"), "spec.initContainers"))]
     init = [(_container(item, path, "", states), _text(_mapping(item, path).get("restartPolicy"), f"{path}.restartPolicy") == "Always") for path, item in first]
+    later = _list(spec.get("ephemeralContainers"), "spec.ephemeralContainers")
+    plain = [container.name for container, restartable in init if not restartable]
+    plain += [_text(_mapping(item, "spec.ephemeralContainers").get("name"), "spec.ephemeralContainers.name") for item in later]
     quality = _text(status.get("qosClass"), "status.qosClass")
     started = _text(status.get("startTime"), "status.startTime")
     return Pod(
@@ -66,6 +71,8 @@ def structure_pod(document: Mapping[str, Any]) -> Pod:
         phase=_text(status.get("phase"), "status.phase"),
         started=parse_time(started, "status.startTime") if started else None,
         wishes=_wishes(document),
+        static_uid=_static_uid(document),
+        others=tuple((name, states[name].id) for name in plain if name in states and states[name].id),
         guaranteed=quality == "Guaranteed" if quality else _guaranteed([*app, *(container for container, _ in init)], spec),
     )
 
@@ -158,6 +165,13 @@ def _quantities(value: Any, path: str) -> dict[str, Quantity]:
         except ValueError:
             raise WireError(f"{path}.{name}: {show(amount)} is not allowed: a quantity such as 2, 1500m or 1Gi") from None
     return found
+
+
+def _static_uid(document: Mapping[str, Any]) -> str:
+    """Of a static pod, the hash that its mirror names (Kubernetes, kubelet types: ConfigMirrorAnnotationKey, ConfigHashAnnotationKey)."""
+    found = _mapping(_mapping(document.get("metadata"), "metadata").get("annotations"), "metadata.annotations")
+    text = found.get("kubernetes.io/config.mirror") or found.get("kubernetes.io/config.hash")
+    return text if isinstance(text, str) and _UID.fullmatch(text) else ""
 
 
 def _wishes(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -1,62 +1,243 @@
-"""/healthz, /readyz and /metrics of a shell."""
+"""/healthz, /readyz and /metrics of a shell, for whoever can reach the port: bounded in connections, threads, bytes and time.
 
+Health has a server of its own, so that a flood of scrapers does not end the pod. Where more connect than are served at
+once, the oldest connection goes: one that takes its time is what a flood is made of. Addresses of both versions are
+answered, where the kernel has both.
+"""
+
+import contextlib
+import errno
+import socket
+import ssl
+import threading
+import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any
 
+from attrs import define, field, frozen
+
+from kpm.logs import Log
 from kpm.threads import Threads
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-_SECONDS = 10
+#: Connections that are served at once, for health and for metrics.
+_FEW, _SOME = 8, 16
+#: Seconds for a whole request, from the connection to the last byte of the answer.
+_SECONDS = 10.0
+_BACKLOG = 64
+#: Seconds before a connection is taken again where the process has no descriptor left for it.
+_NO_ROOM = 0.5
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
+Answer = tuple[int, bytes]
+Answers = Callable[[str, str], Answer | None]
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
+@frozen
+class Certificates:
+    """Files for TLS: the server's own, its key, and who signs the certificates that clients must show; "" for none."""
+
+    certificate: str
+    key: str
+    clients: str = ""
+
+    def context(self) -> ssl.SSLContext:
+        """Errors: OSError, ssl.SSLError for files that cannot be used."""
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.load_cert_chain(self.certificate, self.key)
+        if self.clients:
+            made.load_verify_locations(self.clients)
+            made.verify_mode = ssl.CERT_REQUIRED
+        return made
+
+
+@define(eq=False)
+class Server:
+    """One port. answers: what there is to say of a path to a reader at an address, None for nothing. most: connections at once."""
+
+    listening: socket.socket
+    answers: Answers
+    log: Log
+    most: int = _SOME
+    seconds: float = _SECONDS
+    tls: ssl.SSLContext | None = None
+    _open: dict[socket.socket, float] = field(factory=dict)
+    _lock: threading.Lock = field(factory=threading.Lock)
+    _full: bool = False
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.listening.getsockname()[1])
+
+    def run(self) -> None:
+        """Take connections for ever; each is served by a thread of its own."""
+        while True:
+            self._end_old()
+            self.listening.settimeout(self._next_end())
+            try:
+                connection, address = self.listening.accept()
+            except TimeoutError:
+                continue
+            except OSError as failure:
+                if failure.errno in (errno.EBADF, errno.EINVAL):
+                    raise  # it is closed
+                self._say_full(failure)
+                continue
+            self._full = False
+            self._make_room()
+            with self._lock:
+                self._open[connection] = time.monotonic()
+            threading.Thread(target=self._serve, args=(connection, str(address[0])), name=f"port-{self.port}", daemon=True).start()
+
+    def _say_full(self, failure: OSError) -> None:
+        """A line, once, and a pause: without a descriptor the loop would only go round."""
+        if not self._full:
+            self._full = True
+            self.log.warning("connections are not taken", port=self.port, why=failure.strerror or str(failure))
+        time.sleep(_NO_ROOM)
+
+    def _make_room(self) -> None:
+        with self._lock:
+            while len(self._open) >= self.most:
+                oldest = min(self._open, key=self._open.__getitem__)
+                del self._open[oldest]
+                _shut(oldest)
+
+    def _end_old(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            for connection in [item for item, began in self._open.items() if now - began >= self.seconds]:
+                del self._open[connection]
+                _shut(connection)
+
+    def _next_end(self) -> float | None:
+        """Seconds until a connection has been open for too long; None while there is none."""
+        with self._lock:
+            began = min(self._open.values(), default=None)
+        return None if began is None else max(0.05, began + self.seconds - time.monotonic())
+
+    def _serve(self, connection: socket.socket, address: str) -> None:
+        found: Any = connection
+        try:
+            connection.settimeout(self.seconds)
+            if self.tls is not None:
+                found = self.tls.wrap_socket(connection, server_side=True)
+            _Handler(found, address, self.answers)
+        except (OSError, ValueError) as failure:  # it went away, or speaks no HTTP
+            self.log.debug("connection ended", port=self.port, why=str(failure)[:100])
+        finally:
+            with self._lock:
+                self._open.pop(connection, None)
+            _shut(connection)
+            for item in {found, connection}:
+                with contextlib.suppress(OSError):
+                    item.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request."""
+
+    def __init__(self, connection: Any, address: str, answers: Answers) -> None:
+        self._answers, self._address = answers, address
+        super().__init__(connection, (address, 0), None)  # type: ignore[arg-type]  # nobody asks for the server
+
+    def do_GET(self) -> None:
+        found = self._answers(self.path.partition("?")[0], self._address)
+        status, body = (404, b"not found\n") if found is None else found
+        self.send_response(status)
+        self.send_header("Content-Type", _TEXT)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
+        """Requests are not logged."""
+
+
+def _shut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def listen(port: int) -> socket.socket:
+    """A socket for both versions of IP, or for the older one where the kernel has only that. Errors: OSError."""
+    for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):  # noqa: S104  # whoever scrapes comes from elsewhere
+        try:
+            made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        except OSError:
+            if family is socket.AF_INET:
+                raise
+            continue
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family is socket.AF_INET6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            made.bind((address, port))
+            made.listen(_BACKLOG)
+        except OSError as failure:
+            made.close()
+            if family is socket.AF_INET or failure.errno == errno.EADDRINUSE:
+                raise
+        else:
+            return made
+    raise OSError(errno.EAFNOSUPPORT, "no version of IP")
 
 
 def _nothing(_reader: str) -> bytes:
     return b""
 
 
-def serve(
-    port: int, threads: Threads, registry: "Callable[[], CollectorRegistry]", healthy: Callable[[], bool], ready: Callable[[], bool],
-    more: Callable[[str], bytes] = _nothing,
-) -> int:  # fmt: skip
-    """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. Errors: OSError.
+def health_answers(healthy: Callable[[], bool], ready: Callable[[], bool]) -> Answers:
+    """/healthz and /readyz."""
 
-    registry: asked for when /metrics is. more: further metrics, as text, for the reader at an address.
-    """
+    def answers(path: str, _address: str) -> Answer | None:
+        match path:
+            case "/healthz":
+                return (200, b"ok\n") if healthy() else (503, b"stuck\n")
+            case "/readyz":
+                return (200, b"ok\n") if ready() else (503, b"not ready\n")
+        return None
 
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _SECONDS
+    return answers
 
-        def do_GET(self) -> None:
-            match self.path.partition("?")[0]:
-                case "/healthz":
-                    self._answer(200 if healthy() else 503, b"ok\n" if healthy() else b"stuck\n")
-                case "/readyz":
-                    self._answer(200 if ready() else 503, b"ok\n" if ready() else b"not ready\n")
-                case "/metrics":
-                    from prometheus_client import generate_latest
 
-                    self._answer(200, generate_latest(registry()) + more(str(self.client_address[0])))
-                case _:
-                    self._answer(404, b"not found\n")
+def metric_answers(registry: "Callable[[], CollectorRegistry]", more: Callable[[str], bytes] = _nothing) -> Answers:
+    """/metrics. registry: asked for when they are; one answer is made at a time. more: further ones, as text, for the reader at an address."""
+    making = threading.Lock()
 
-        def _answer(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", _TEXT)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answers(path: str, address: str) -> Answer | None:
+        if path != "/metrics":
+            return None
+        from prometheus_client import generate_latest
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
-            """Requests are not logged."""
+        with making:
+            return 200, generate_latest(registry()) + more(address)
 
-    server = _Server(("", port), Handler)
-    threads.start("http", lambda: server.serve_forever(poll_interval=60.0))
-    return int(server.server_address[1])
+    return answers
+
+
+def serve(name: str, port: int, threads: Threads, answers: Answers, *, most: int = _SOME, tls: ssl.SSLContext | None = None) -> int:
+    """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. Errors: OSError."""
+    server = Server(listen(port), answers, threads.log, most, tls=tls)
+    threads.start(name, server.run)
+    return server.port
+
+
+def both(*answers: Answers) -> Answers:
+    """What the first of several has to say."""
+
+    def found(path: str, address: str) -> Answer | None:
+        return next((said for item in answers if (said := item(path, address)) is not None), None)
+
+    return found
+
+
+def serve_all(
+    port: int, health_port: int | None, threads: Threads, health: Answers, metrics: Answers, tls: ssl.SSLContext | None = None
+) -> tuple[int, int]:  # fmt: skip
+    """Metrics on one port and health on another, and on that of the metrics too where it is asked for without TLS; the ports. Errors: OSError."""
+    used = serve("http", port, threads, metrics if tls is not None else both(health, metrics), tls=tls)
+    return used, used if health_port is None else serve("health", health_port, threads, health, most=_FEW)

@@ -44,7 +44,8 @@ def plan_table(plan: NodePlan) -> Table:
     table = plain_table("CPUs", "pool", "profile", "container", "kHz", "governor", "EPP", "C-states")
     for group in plan.groups:
         owner, target = group.container, group.target
-        limits = "baseline" if target.min_khz is None and target.max_khz is None else f"{target.min_khz or 'baseline'}..{target.max_khz or 'baseline'}"
+        ends = ["baseline" if khz is None else str(khz) for khz in (target.min_khz, target.max_khz)]
+        limits = "baseline" if ends == ["baseline", "baseline"] else "..".join(ends)
         states = " ".join(f"{name}:{'on' if on else 'off'}" for name, on in target.idle) or ("" if target.latency_us is None else f"<= {target.latency_us} µs")
         pool = Text(f" {group.pool}{' (held)' if group.held else ''} ", style=POOL_STYLES[group.pool])
         who = f"{owner.namespace}/{owner.pod}:{owner.name}" if owner else "-"

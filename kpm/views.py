@@ -20,20 +20,30 @@ VERSION = 1
 
 def features(machine: Machine) -> list[dict[str, Any]]:
     """What of power management the machine supports, and where not, why."""
-    drivers = sorted({str(domain.driver) for domain in machine.domains})
+    drivers = sorted({domain.driver or "unknown" for domain in machine.domains})
     managed = [domain for domain in machine.domains if domain.managed]
-    no_frequency = f"scaling driver {', '.join(drivers)} is none of {', '.join(sorted(MANAGED_DRIVERS))}" if drivers else "no cpufreq policy: no scaling driver is loaded"
+    no_frequency = why_no_frequency(machine)
     epp = any(domain.settings.epp is not None for domain in machine.domains)
     found = [
         ("frequency", bool(managed), f"driver {', '.join(drivers)}" if managed else no_frequency),
         ("epp", epp, "energy_performance_preference exists" if epp else "the driver has no energy_performance_preference"),
-        ("idle", bool(machine.idle_names), f"driver {machine.idle_driver}" if machine.idle_names else "no cpuidle states"),
+        ("idle", bool(machine.idle_names), f"driver {machine.idle_driver or 'unknown'}" if machine.idle_names else "no cpuidle states"),
         ("uncore", bool(machine.uncore), f"{len(machine.uncore)} entries" if machine.uncore else "no intel_uncore_frequency"),
         ("cap", bool(machine.power_zones), _cap_reason(machine)),
         ("fabric", bool(machine.fabrics), "HSMP answers" if machine.fabrics else machine.fabric_fault or "no HSMP device"),
         ("boost", machine.boost is not None, "a node-wide switch exists" if machine.boost is not None else "no node-wide switch"),
     ]
     return [{"name": name, "supported": supported, "reason": reason} for name, supported, reason in found]
+
+
+def why_no_frequency(machine: Machine) -> str:
+    """Why no frequency of a machine can be set."""
+    foreign = sorted({domain.driver or "unknown" for domain in machine.domains} - MANAGED_DRIVERS)
+    if not machine.domains:
+        return "no cpufreq policy: no scaling driver is loaded"
+    if foreign:
+        return f"scaling driver {', '.join(foreign)} is none of {', '.join(sorted(MANAGED_DRIVERS))}"
+    return "no file says between which frequencies the hardware runs (cpuinfo_min_freq, cpuinfo_max_freq)"
 
 
 def _cap_reason(machine: Machine) -> str:
@@ -76,6 +86,7 @@ def machine_view(machine: Machine) -> dict[str, Any]:
         "fabrics": [{"package": fabric.package, "protocol": fabric.protocol, "pstates": fabric.pstates} for fabric in machine.fabrics],
         "fabricFault": machine.fabric_fault or None,
         "driverStatus": machine.driver_status,
+        **{name: percent for name, percent in (("minPercent", machine.min_percent), ("maxPercent", machine.max_percent)) if percent is not None},
         "features": features(machine),
     }  # fmt: skip
 
@@ -85,6 +96,7 @@ def _domain_view(domain: FrequencyDomain) -> dict[str, Any]:
     return {
         "id": domain.id, "cpus": list(domain.cpus), "driver": domain.driver,
         "hardwareMinKHz": domain.hardware_min_khz, "hardwareMaxKHz": domain.hardware_max_khz, "limitMaxKHz": domain.limit_max_khz,
+        **({} if domain.limit_named else {"limitNamed": False}),
         "availableKHz": list(domain.available_khz), "governors": list(domain.governors), "epps": list(domain.epps),
         "minKHz": settings.min_khz, "maxKHz": settings.max_khz, "governor": settings.governor, "epp": settings.epp,
     }  # fmt: skip
@@ -161,6 +173,8 @@ def machine_of(content: Mapping[str, Any], source: str) -> Machine:
         power_zones=tuple(top.each("powerZones", _zone_of)),
         fabrics=tuple(top.each("fabrics", lambda item: Fabric(item.get("package", int, needed=True), item.get("protocol", int), item.get("pstates", str) or "auto"))),
         fabric_fault=top.get("fabricFault", str) or "",
+        min_percent=top.get("minPercent", int),
+        max_percent=top.get("maxPercent", int),
     )
 
 
@@ -193,7 +207,7 @@ def _cpu_of(item: _Fields, states: Mapping[int, tuple[tuple[IdleState, ...], str
 
 
 def _domain_of(item: _Fields) -> FrequencyDomain:
-    top = item.get("hardwareMaxKHz", int)
+    top = item.get("hardwareMaxKHz", int) or None
     return FrequencyDomain(
         id=item.get("id", int, needed=True),
         cpus=item.numbers("cpus"),
@@ -205,6 +219,7 @@ def _domain_of(item: _Fields) -> FrequencyDomain:
         governors=item.texts("governors"),
         epps=item.texts("epps"),
         settings=CpufreqSettings(item.get("minKHz", int), item.get("maxKHz", int), item.get("governor", str), item.get("epp", str)),
+        limit_named=item.get("limitNamed", bool) is not False,
     )
 
 

@@ -15,10 +15,11 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from kpm.errors import show
 from kpm.unread import Unread
-from kpm_planner.intent import INTEL_GROUP, OPENSHIFT_GROUP, Meta, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+from kpm_planner.intent import AMD_GROUP, INTEL_GROUP, OPENSHIFT_GROUP, Meta, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
 from kpm_planner.problems import Code, Problem, error
+from kpm_planner.profiles import with_pstates
 
-GROUPS = (OPENSHIFT_GROUP, INTEL_GROUP)
+GROUPS = (OPENSHIFT_GROUP, INTEL_GROUP, AMD_GROUP)
 KINDS: dict[str, type] = {kind.__name__: kind for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)}
 
 _IRREGULAR = {
@@ -70,7 +71,8 @@ def structure_object(document: Mapping[str, Any], *, strict: bool = True) -> Any
     if hidden:
         raise WireError(f"spec.{hidden[0]!r}: is no field here; allowed are {', '.join(_names(kind))}")
     injected = {_INJECTED["meta"]: structure_meta(document), _INJECTED["group"]: document["apiVersion"].partition("/")[0]}
-    return _structure({**_prepared(spec), **injected}, kind, "spec", strict=strict)
+    made: Any = _structure({**_prepared(spec), **injected}, kind, "spec", strict=strict)
+    return with_pstates(made) if isinstance(made, PowerProfile) else made
 
 
 def document_of_object(obj: Any) -> dict[str, Any]:

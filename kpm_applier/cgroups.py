@@ -82,7 +82,7 @@ class Cgroups:
         return f"{_joined(self.layout.base, path)}/{self.layout.file}"
 
     def _walk(self) -> tuple[list[str], list[str], bool]:
-        """The wanted ones that hold no other wanted one, the folders in which others may come, and whether that was all of the tree."""
+        """The wanted ones, also those inside of others, the folders in which others may come, and whether that was all of the tree."""
         found: dict[str, None] = {}
         watched: dict[str, None] = {}
         waiting = [("", "", 0)]
@@ -95,7 +95,6 @@ class Cgroups:
                 seen += 1
                 child, inside = _joined(path, name), holder
                 if self.wanted(child):
-                    found.pop(holder, None)  # a node in a container: its containers count, not it
                     found[child] = None
                     inside = child
                     if holder:

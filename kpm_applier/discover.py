@@ -16,6 +16,7 @@ from kpm_applier.discover_power import discover_fabrics, discover_zones, fabric_
 from kpm_applier.host import Host
 from kpm_applier.reader import Reader, as_number
 from kpm_planner.changes import Observed
+from kpm_planner.cpuset import LARGEST_CPU
 from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
 
 _SWITCHES = ((f"{CPU_ROOT}/cpufreq", table.BOOST), (f"{CPU_ROOT}/intel_pstate", table.NO_TURBO))
@@ -65,6 +66,8 @@ def discover(host: Host) -> Discovery:
         power_zones=discover_zones(reader, groups),
         fabrics=discover_fabrics(reader, groups),
         fabric_fault=fabric_fault(reader),
+        min_percent=reader.number(f"{CPU_ROOT}/intel_pstate/min_perf_pct"),
+        max_percent=reader.number(f"{CPU_ROOT}/intel_pstate/max_perf_pct"),
     )
     return Discovery(machine, tuple(groups), Observed(reader.values, reader.errors), _sentinels(reader, domains))
 
@@ -76,12 +79,23 @@ def check_tree(host: Host) -> None:
 
 def _cpu_lists(reader: Reader) -> tuple[frozenset[int], frozenset[int]]:
     online = reader.cpus(f"{CPU_ROOT}/online")
-    present = reader.cpus(f"{CPU_ROOT}/present")
+    present = reader.cpus(f"{CPU_ROOT}/present") or frozenset()
+    if online is None and "online" not in reader.names(CPU_ROOT):
+        names = (name[3:] for name in reader.names(CPU_ROOT) if name.startswith("cpu"))
+        present |= {number for name in names if _is_number(name) and (number := int(name[:9])) <= LARGEST_CPU}
+        online = frozenset(cpu for cpu in present if _seems_online(reader, cpu)) or None
     if online is None:
         shown = reader.text(f"{CPU_ROOT}/online")
         what = f"is no CPU list: {shown[:60]!r}" if shown else "is missing or empty"
         raise HostError(f"{CPU_ROOT}/online {what}; a /sys tree lists the CPUs there, as in 0-3,8")
-    return (present or online) | online, online
+    return present | online, online
+
+
+def _seems_online(reader: Reader, cpu: int) -> bool:
+    """Of a tree without a list of those online: by the CPU's own file, which those that cannot be turned off have not, else by its folder."""
+    folder = f"{CPU_ROOT}/cpu{cpu}"
+    names = reader.names(folder)
+    return reader.text(f"{folder}/online") == "1" if "online" in names else bool(names)
 
 
 def _architecture(reader: Reader) -> str | None:
@@ -94,9 +108,15 @@ def _architecture(reader: Reader) -> str | None:
 
 def _discover_cpu(reader: Reader, cpu: int, online: bool, domain: int | None, idle: tuple[IdleState, ...], latency: str | None) -> Cpu:
     topology = f"{CPU_ROOT}/cpu{cpu}/topology"
-    siblings = (reader.cpus(f"{topology}/thread_siblings_list") or reader.cpus(f"{topology}/core_cpus_list") or frozenset()) if online else frozenset()
+    siblings = _siblings(reader, topology) if online else frozenset()
     package, die, cluster, core = (reader.identity(f"{topology}/{name}") if online else None for name in ("physical_package_id", "die_id", "cluster_id", "core_id"))
     return Cpu(cpu, online, package, die, cluster, core, tuple(sorted(siblings)), domain, idle, latency)
+
+
+def _siblings(reader: Reader, topology: str) -> frozenset[int]:
+    """The hyperthreads of a CPU's core, as a list or, in older kernels and some dumps, as a mask."""
+    found = reader.cpus(f"{topology}/thread_siblings_list") or reader.cpus(f"{topology}/core_cpus_list")
+    return found or reader.mask(f"{topology}/thread_siblings") or reader.mask(f"{topology}/core_cpus") or frozenset()
 
 
 def _discover_boost(reader: Reader, groups: list[Group]) -> bool | None:
@@ -153,28 +173,32 @@ def _add_domain(
 
 def _read_domain(reader: Reader, folder: str, number: int, cpus: tuple[int, ...], boost_off: bool) -> FrequencyDomain:
     available = _numbers(reader.text(f"{folder}/scaling_available_frequencies"))
-    top = reader.number(f"{folder}/cpuinfo_max_freq")
-    named = reader.number(f"{folder}/amd_pstate_max_freq")
-    limits = [top, named, *available, *_numbers(reader.text(f"{folder}/scaling_boost_frequencies"))]
+    top = reader.number(f"{folder}/cpuinfo_max_freq") or None
+    named = reader.number(f"{folder}/amd_pstate_max_freq") or None
+    others = [named, *available, *_numbers(reader.text(f"{folder}/scaling_boost_frequencies"))]
     if boost_off and named is None:
-        limits.append(_cppc_top(reader, cpus[0]))
+        others.append(_cppc_top(reader, cpus[0]))
     settings = CpufreqSettings(
         min_khz=as_number(reader.managed(f"{folder}/{table.MIN_FREQ.file}")),
         max_khz=as_number(reader.managed(f"{folder}/{table.MAX_FREQ.file}")),
         governor=reader.managed(f"{folder}/{table.GOVERNOR.file}"),
         epp=reader.managed(f"{folder}/{table.EPP.file}") or None,
     )
+    if boost_off and top is not None and (settings.max_khz or 0) > top:  # set while boost was on
+        others.append(settings.max_khz)
+    limits = [khz for khz in (top, *others) if khz]
     return FrequencyDomain(
         id=number,
         cpus=cpus,
         driver=reader.text(f"{folder}/scaling_driver"),
         hardware_min_khz=reader.number(f"{folder}/cpuinfo_min_freq"),
         hardware_max_khz=top,
-        limit_max_khz=max((khz for khz in limits if khz is not None), default=None),
+        limit_max_khz=max(limits, default=None),
         available_khz=available,
         governors=tuple((reader.text(f"{folder}/scaling_available_governors") or "").split()),
         epps=tuple((reader.text(f"{folder}/energy_performance_available_preferences") or "").split()),
         settings=settings,
+        limit_named=not boost_off or any(others),
     )
 
 

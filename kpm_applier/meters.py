@@ -1,16 +1,17 @@
 """The energy meters of a machine: found by name, told once where two show the same energy, and read.
 
-RAPL zones of the powercap framework; amd_energy and amd_hsmp_hwmon by socket where RAPL has no packages; other power and
-energy inputs of hwmon; a battery that is being emptied. Graphics processors are left out. Read only.
+RAPL zones of the powercap framework; amd_energy and amd_hsmp_hwmon by socket where RAPL has no packages; sensors of boards
+(boards.py); batteries that are being emptied, where nothing else tells the machine. Read only.
 Sources: kernel documentation of powercap, hwmon and power_supply; user-asks 33 to 38.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from attrs import define, evolve, field, frozen
 
 from kpm_applier.attributes import POWERCAP_ROOTS
+from kpm_applier.boards import board_meters, chip_folders
 from kpm_applier.discover_power import hwmon_sockets
 from kpm_applier.host import Host
 from kpm_applier.reader import Reader, as_number
@@ -20,10 +21,9 @@ _TOP = re.compile(r"package-([0-9]{1,5})(?:-die-([0-9]{1,5}))?")
 _PSYS = re.compile(r"psys(?:-[0-9]{1,5})?")
 _SUB = frozenset({"core", "uncore", "dram"})
 _SOCKET = re.compile(r"Esocket([0-9]{1,5})")
-_HWMON, _SUPPLY = "class/hwmon", "class/power_supply"
-#: Chips whose power is no CPU's or machine's: graphics processors, disks, USB-C ports.
-_OTHERS = re.compile(r"(?:amdgpu|nouveau|i915|xe|nvme|drivetemp|ucsi_source_psy)(?:_.*)?", re.DOTALL)
-_INPUT = re.compile(r"power([0-9]{1,3})_(average|input)|energy([0-9]{1,3})_input")
+_SUPPLY = "class/power_supply"
+#: Between the names of batteries that are one meter.
+_AND = "+"
 #: Where each source is asked for, in the order of preference for what a package uses.
 SOURCES = ("rapl", "amd_energy", "amd_hsmp_hwmon", "hwmon", "battery")
 
@@ -40,7 +40,7 @@ def discover_meters(host: Host) -> FoundMeters:
     """All meters of a host."""
     reader = Reader(host, {}, {})
     rapl, why = _rapl(host, reader)
-    chips = [(f"{_HWMON}/{entry}", reader.text(f"{_HWMON}/{entry}/name") or "") for entry in sorted(reader.names(_HWMON), key=lambda name: (len(name), name))]
+    chips = chip_folders(reader)
     found = list(rapl)
     absent = [] if rapl else [("rapl", why)]
     for source, meters in (("amd_energy", _amd_energy(reader, chips)), ("amd_hsmp_hwmon", _amd_sockets(reader, chips))):
@@ -50,11 +50,15 @@ def discover_meters(host: Host) -> FoundMeters:
             absent.append((source, "the packages are measured already"))
         else:
             found += meters
-    others = _others(reader, chips)
-    absent += [] if others else [("hwmon", "no other power or energy input")]
-    battery = _battery(reader)
-    absent += [] if battery else [("battery", "no battery that tells its power")]
-    return FoundMeters((*found, *others, *battery), tuple(absent))
+    others = _others(reader, chips, packages_measured=any(meter.zone == "package" for meter in found))
+    absent += [] if others else [("hwmon", "no other power or energy input that is known")]
+    batteries = _batteries(reader)
+    if batteries and any(meter.zone == "platform" for meter in others):
+        absent.append(("battery", "the machine is measured already"))
+        batteries = []
+    elif not batteries:
+        absent.append(("battery", "no battery that tells its power"))
+    return FoundMeters((*found, *others, *batteries), tuple(absent))
 
 
 def _rapl(host: Host, reader: Reader) -> tuple[tuple[Meter, ...], str]:
@@ -157,50 +161,62 @@ def _amd_sockets(reader: Reader, chips: Iterable[tuple[str, str]]) -> list[Meter
     return [Meter(path, "package", "amd_hsmp_hwmon", number, power=True) for number, path in enumerate(known) if "power1_input" in reader.names(path.rpartition("/")[0])]
 
 
-def _others(reader: Reader, chips: Iterable[tuple[str, str]]) -> list[Meter]:
-    """Sensors of boards and of machines; not the chips that the kernel makes of power supplies (power_supply_hwmon.c)."""
+def _others(reader: Reader, chips: Iterable[tuple[str, str]], *, packages_measured: bool) -> list[Meter]:
+    """Sensors of boards, machines and processors; not the chips that the kernel makes of power supplies (power_supply_hwmon.c)."""
     beside = {"amd_energy", "amd_hsmp_hwmon", *(name.replace("-", "_") for name in reader.names(_SUPPLY))}
-    return [meter for folder, name in chips if name not in beside and not _OTHERS.fullmatch(name) for meter in _chip_meters(reader, folder)]
+    return board_meters(reader, [chip for chip in chips if chip[1] not in beside], packages_measured=packages_measured)
 
 
-def _chip_meters(reader: Reader, folder: str) -> list[Meter]:
-    """Its energy counters; where it has none, its power inputs, and of a sensor with average and input the average."""
-    matches = [match for entry in reader.names(folder) if (match := _INPUT.fullmatch(entry))]
-    energies = [Meter(f"{folder}/{match[0]}", "platform", "hwmon") for match in matches if match[3]]
-    powers: dict[str, Meter] = {}
-    for match in matches:
-        if match[1]:
-            powers.setdefault(match[1], Meter(f"{folder}/{match[0]}", "platform", "hwmon", power=True))
-    return energies or list(powers.values())
+def _batteries(reader: Reader) -> list[Meter]:
+    """The batteries of the machine that tell their power, together: it empties one after the other. Those of mice and the like are devices'."""
+    names = [entry for entry in reader.names(_SUPPLY) if _is_battery(reader, f"{_SUPPLY}/{entry}")]
+    return [Meter(f"{_SUPPLY}/{_AND.join(names)}", "platform", "battery", power=True)] if names else []
 
 
-def _battery(reader: Reader) -> list[Meter]:
-    """The first battery that tells its power."""
-    for entry in reader.names(_SUPPLY):
-        folder = f"{_SUPPLY}/{entry}"
-        names = reader.names(folder)
-        if reader.text(f"{folder}/type") == "Battery" and ("power_now" in names or {"current_now", "voltage_now"} <= set(names)):
-            return [Meter(folder, "platform", "battery", power=True)]
-    return []
+def _is_battery(reader: Reader, folder: str) -> bool:
+    names = set(reader.names(folder))
+    tells = "power_now" in names or {"current_now", "voltage_now"} <= names
+    return tells and reader.text(f"{folder}/type") == "Battery" and not ("scope" in names and reader.text(f"{folder}/scope") == "Device") and _AND not in folder
 
 
 def read_meters(host: Host, meters: Iterable[Meter]) -> list[int | None]:
-    """What each shows now, µJ or µW; None for one that cannot be read or shows no number from 0."""
+    """What each shows now, µJ or µW; None for one that cannot be read or shows no number from 0, and for batteries that none is taken from."""
     known = tuple(meters)
-    plain = [meter.id for meter in known if meter.source != "battery"]
-    contents = dict(zip(plain, host.read_all(plain), strict=True)) if plain else {}
-    return [_emptied(Reader(host, {}, {}), meter.id) if meter.source == "battery" else _number(contents[meter.id]) for meter in known]
+    paths = files_of(known)
+    contents = dict(zip(paths, host.read_all(paths), strict=True)) if paths else {}
+    return [_emptied(Reader(host, {}, {}), meter.id) if meter.source == "battery" else _shown(contents, meter) for meter in known]
+
+
+def files_of(meters: Iterable[Meter]) -> list[str]:
+    """The files that are kept open."""
+    return [path for meter in meters if meter.source != "battery" for path in (meter.id, meter.volts) if path]
+
+
+def _shown(contents: Mapping[str, bytes | OSError], meter: Meter) -> int | None:
+    value = _number(contents[meter.id])
+    if not meter.volts or value is None:
+        return value
+    volts = _number(contents[meter.volts])
+    return None if volts is None else value * volts
 
 
 def _number(content: bytes | OSError) -> int | None:
     return None if isinstance(content, OSError) else as_number(content.decode("ascii", "replace").strip())
 
 
-def _emptied(reader: Reader, folder: str) -> int | None:
-    """What a battery gives; None while it is charged, as it does not tell what the machine uses then."""
-    if reader.text(f"{folder}/status") != "Discharging":
+def _emptied(reader: Reader, path: str) -> int | None:
+    """What the machine's batteries give together; None while one is charged or none is emptied, as they do not tell what the machine uses then."""
+    parent, _, names = path.rpartition("/")
+    folders = [f"{parent}/{name}" for name in names.split(_AND)]
+    status = {folder: reader.text(f"{folder}/status") for folder in folders}
+    given = [_given(reader, folder) for folder in folders if status[folder] == "Discharging"]
+    if not given or None in given or "Charging" in status.values():
         return None
-    power = reader.number(f"{folder}/power_now")
+    return sum(power for power in given if power is not None)
+
+
+def _given(reader: Reader, folder: str) -> int | None:
+    power = reader.number(f"{folder}/power_now") if "power_now" in reader.names(folder) else None
     if power is not None:
         return abs(power)
     current, voltage = reader.number(f"{folder}/current_now"), reader.number(f"{folder}/voltage_now")
@@ -218,7 +234,7 @@ class MeterReader:
     def read(self) -> dict[str, int | None]:
         """Meter id → what it shows."""
         if not self._kept:
-            self.host.keep([meter.id for meter in self.meters if meter.source != "battery"])
+            self.host.keep(files_of(self.meters))
             self._kept = True
         values = dict(zip((meter.id for meter in self.meters), read_meters(self.host, self.meters), strict=True))
         if any(values[meter.id] is None for meter in self.meters if meter.source != "battery"):

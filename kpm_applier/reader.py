@@ -9,6 +9,8 @@ from kpm_planner.cpuset import parse_cpulist
 
 #: Values of topology files that mean "not known" (kernel documentation, cputopology; -1 and 65535 are seen on ARM).
 _NO_ID = frozenset({-1, 65535})
+_HEX = frozenset("0123456789abcdefABCDEF")
+_MOST_WORDS = 1024
 
 
 @frozen
@@ -41,6 +43,15 @@ class Reader:
             return None if text is None else parse_cpulist(text)
         except ValueError:
             return None
+
+    def mask(self, path: str) -> frozenset[int] | None:
+        """CPUs of a mask: hexadecimal words of 32 bits, the highest first."""
+        text = self.text(path)
+        words = [] if text is None else text.split(",")
+        if not words or len(words) > _MOST_WORDS or not all(len(word) <= 8 and word and set(word) <= _HEX for word in words):
+            return None
+        number = int("".join(word.rjust(8, "0") for word in words), 16)
+        return frozenset(cpu for cpu in range(number.bit_length()) if number >> cpu & 1)
 
     def managed(self, path: str) -> str | None:
         """The text of a managed file, kept for the diff; its errno otherwise, ENODATA for an empty one, which has no value."""

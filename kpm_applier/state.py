@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from attrs import evolve, field, frozen
 
-from kpm_applier.attributes import DF_PSTATE, HSMP_ROOT, RESUME_LATENCY, Group, Kind
+from kpm_applier.attributes import BOOST, DF_PSTATE, HSMP_ROOT, RESUME_LATENCY, Group, Kind
 from kpm_applier.discover_power import zone_uw
 from kpm_applier.durable import read_plain, write_durably
 from kpm_planner.budget import CapState
@@ -141,8 +141,15 @@ def with_baseline(machine: Machine, groups: Iterable[Group], state: State, shown
     cpus = tuple(_limited(item, held[key]) if (key := f"latency:{item.id}") in held else item for item in cpus)
     zones = tuple(_zone(item, held[key]) if (key := f"cap:{item.name}") in held else item for item in machine.power_zones)
     fabrics = tuple(_fabric(item, held[key]) if (key := f"fabric:{item.package}") in held else item for item in machine.fabrics)
-    without_us = evolve(machine, domains=domains, uncore=uncore, cpus=cpus, power_zones=zones, fabrics=fabrics)
+    without_us = evolve(machine, domains=domains, uncore=uncore, cpus=cpus, power_zones=zones, fabrics=fabrics, boost_before=_boost_before(state))
     return machine if without_us == machine else without_us
+
+
+def _boost_before(state: State) -> bool | None:
+    """Whether turbo was on before us, where it is ours."""
+    switches = [record for key, record in state.groups.items() if key.partition(":")[0] == Kind.BOOST]
+    known = [text == "1" if label == BOOST.file else text == "0" for record in switches for label, text in zip(record.labels, record.baseline, strict=True)]
+    return any(known) if known else None
 
 
 def _held(group: Group, owned: GroupState | None, shown: Mapping[str, str]) -> dict[str, str | None]:

@@ -4,7 +4,7 @@ Every interval and every meter adds up to the µJ: busy energy of consumers and 
 idle energy that is nobody's are together what was measured. Pure; rules and sources in docs/energy.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from attrs import evolve, field, frozen
 
@@ -118,13 +118,17 @@ def attribute(previous: Sample, current: Sample, allocation: EnergyAllocation, p
     return EnergyReport(elapsed, tuple(found), ran.consumers, ran.busy_us, ran.idle_us)
 
 
-def carry(previous: Sample, current: Sample) -> Sample:
-    """The sample to go on from: a meter that could not be read keeps its last reading and its time, so that its energy is not lost."""
+def carry(previous: Sample, current: Sample, meters: Iterable[Meter]) -> Sample:
+    """The sample to go on from: a meter that could not be read keeps its last reading and its time, so that its energy is not lost.
+
+    meters: those of now; one that is none meanwhile, as a battery that is charged, begins anew.
+    """
+    present = {meter.id for meter in meters}
     readings = dict(current.readings)
     carried = {}
     for name, value in previous.readings.items():
         fresh = readings.get(name)
-        if value is not None and value >= 0 and (fresh is None or fresh < 0):
+        if name in present and value is not None and value >= 0 and (fresh is None or fresh < 0):
             readings[name] = value
             carried[name] = previous.carried.get(name, (previous.at_us, previous.slept_us))
     return evolve(current, readings=readings, carried=carried)
@@ -136,6 +140,7 @@ def _usage(previous: Sample, current: Sample, allocation: EnergyAllocation, weig
     idle = {cpu: _grown(previous.idle_us.get(cpu), current.idle_us.get(cpu), elapsed) for cpu in online}
     most = elapsed * max(len(online), 1)
     used = {name: _used(previous.usage_us.get(name), current.usage_us.get(name), most) for name in allocation.consumers}
+    used = _without_inner(used, current.usage_us, allocation.consumers)
     return Usage(allocation.cpus, used, busy, idle, cpu_weights(allocation.cpus, busy, current.khz, elapsed, weights))
 
 
@@ -150,6 +155,41 @@ def _used(before: int | None, after: int | None, most: int) -> int:
         return 0
     used = after if before is None or after < before else after - before
     return used if used <= most else 0 if before is None else most
+
+
+def _without_inner(used: dict[str, int], read: Collection[str], consumers: Mapping[str, Consumer]) -> dict[str, int]:
+    """The time of each without that of those inside of it, which is theirs; of one that has ended meanwhile it stays with the outer one.
+
+    From the outside in none gets more than the one around it has: one that was found late brings time that was told before.
+    read: those that said something now; who is inside of one that did not is inside of the next one.
+    """
+    around = {name: outer for name in used if (outer := _around(name, read, consumers))}
+    if not around:
+        return used
+    inner: dict[str, list[str]] = {}
+    for name, outer in around.items():
+        inner.setdefault(outer, []).append(name)
+    left = dict(used)
+    waiting = [name for name in inner if name not in around]
+    while waiting:
+        outer = waiting.pop()
+        members = inner.get(outer, [])
+        asked = sum(left[name] for name in members)
+        if asked > left[outer]:
+            left |= {name: left[name] * left[outer] // asked for name in members}
+        left[outer] -= sum(left[name] for name in members)
+        waiting += [name for name in members if name in inner]
+    return left
+
+
+def _around(name: str, read: Collection[str], consumers: Mapping[str, Consumer]) -> str:
+    """The nearest one around a consumer that was read, "" for none."""
+    seen = {name}
+    outer = consumers[name].inside
+    while outer in consumers and outer not in seen and outer not in read:
+        seen.add(outer)
+        outer = consumers[outer].inside
+    return outer if outer in consumers and outer in read and outer not in seen else ""
 
 
 def _scope(cpus: tuple[EnergyCpu, ...], meter: Meter) -> frozenset[int]:

@@ -26,10 +26,14 @@ class EnergyCpu:
 
 @frozen
 class Consumer:
-    """What energy is attributed to: a container. cpus: those that it owns exclusively; request: CPUs that it asks for, in 1/1000."""
+    """What energy is attributed to: a container. cpus: those that it owns exclusively; request: CPUs that it asks for, in 1/1000.
+
+    inside: the consumer whose CPU time contains this one's, "" for none.
+    """
 
     cpus: frozenset[int] = frozenset()
     request: int = 0
+    inside: str = ""
 
 
 @frozen

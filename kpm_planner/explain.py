@@ -6,8 +6,12 @@ from kpm_planner.caps import CapTarget
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.fabric import FabricTarget
 from kpm_planner.plan import CpuGroup, NodePlan
+from kpm_planner.problems import Code
 from kpm_planner.profiles import Target
 from kpm_planner.quantities import format_watts
+
+#: What limits CPUs from outside of any object; the message names them.
+_LIMITS = (Code.FREQUENCY_LIMITED, Code.IDLE_LIMITED)
 
 
 def explain_cpu(plan: NodePlan, cpu: int) -> tuple[str, ...]:
@@ -15,7 +19,7 @@ def explain_cpu(plan: NodePlan, cpu: int) -> tuple[str, ...]:
     group = next((group for group in plan.groups if cpu in group.cpus), None)
     if group is None:
         return ()
-    related = [problem for problem in plan.problems if _concerns(problem.object, group)]
+    related = [problem for problem in plan.problems if _concerns(problem.object, group) or (problem.code in _LIMITS and group.profile)]
     return (f"CPU {cpu} on node {plan.node}: {describe_target(group)}", *_indent(group.because), *_indent(map(str, related)))
 
 

@@ -15,8 +15,9 @@ from kpm_planner.quantities import Quantity
 
 OPENSHIFT_GROUP = "power.openshift.io"
 INTEL_GROUP = "power.intel.com"
+AMD_GROUP = "power.amdepyc.com"
 #: API group → the one namespace in which its objects count.
-SYSTEM_NAMESPACE = {OPENSHIFT_GROUP: "power-manager", INTEL_GROUP: "intel-power"}
+SYSTEM_NAMESPACE = {OPENSHIFT_GROUP: "power-manager", INTEL_GROUP: "intel-power", AMD_GROUP: "power-manager"}
 
 EPP_WORDS = ("performance", "balance_performance", "balance_power", "power")
 
@@ -110,9 +111,15 @@ class ReservedCpus:
 _NAME = _text("Must be metadata.name where it is given; kept for older manifests.", maxLength=253)
 
 
+_EARLIER = "As earlier versions wrote it; write it below pstates."
+
+
 @frozen
 class PowerProfile:
-    """How a CPU should run: frequency limits, governor, energy preference, idle states."""
+    """How a CPU should run: frequency limits, governor, energy preference, idle states.
+
+    min, max, governor, epp: as the operators before this one had them, beside pstates; what pstates says counts.
+    """
 
     meta: Meta
     group: str = OPENSHIFT_GROUP
@@ -125,6 +132,10 @@ class PowerProfile:
         default=None, metadata=_text('How many CPUs of a node may run under it: a number, or a share such as "75%". Left out: all.', maxLength=16)
     )
     cpu_scaling_policy: CpuScalingPolicy | None = field(default=None, metadata=_text("Frequency that follows the load of a polling workload; needs governor userspace."))
+    min: int | str | None = field(default=None, metadata=_text(_EARLIER, maxLength=16))
+    max: int | str | None = field(default=None, metadata=_text(_EARLIER, maxLength=16))
+    governor: str | None = field(default=None, metadata=_text(_EARLIER, maxLength=15))
+    epp: str | None = field(default=None, metadata=_text(_EARLIER, maxLength=32))
 
 
 @frozen
@@ -297,6 +308,7 @@ class PowerConfig:
         default=None, metadata=_text("What becomes of a PowerConfig that is not the oldest: delete (default), or reject, which only marks it.", enum=["delete", "reject"])
     )
     agent: AgentSettings = field(default=AgentSettings(), metadata=_text("Settings of the node agents."))
+    power_profiles: tuple[str, ...] = field(default=(), metadata=_text("Profiles that operators before this one made; write PowerProfiles.", maxItems=64))
 
 
 @frozen
@@ -328,7 +340,8 @@ class Container:
 class Pod:
     """A pod. phase: "" where unknown. guaranteed: the API's QoS class, or computed from the containers where absent.
 
-    wishes: annotations of CRI-O's that are about its CPUs.
+    wishes: annotations of CRI-O's that are about its CPUs. static_uid: of a static pod, the uid that the kubelet itself gives
+    it; the API's is that of its mirror. others: (name, id) of containers that can own no CPUs.
     """
 
     meta: Meta
@@ -338,6 +351,13 @@ class Pod:
     started: datetime | None = None
     guaranteed: bool = False
     wishes: tuple[tuple[str, str], ...] = ()
+    static_uid: str = ""
+    others: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def node_uid(self) -> str:
+        """Its uid as cgroups and the container runtime have it."""
+        return self.static_uid or self.meta.uid
 
     @property
     def live(self) -> bool:

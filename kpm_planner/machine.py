@@ -60,8 +60,9 @@ class CpufreqSettings:
 class FrequencyDomain:
     """A cpufreq policy. Units: kHz.
 
-    hardware_min_khz, hardware_max_khz: cpuinfo_{min,max}_freq of now. limit_max_khz: the highest frequency with boost
-    on that any file names. epps: the preferences that the kernel lists now, never used to validate.
+    hardware_min_khz, hardware_max_khz: cpuinfo_{min,max}_freq of now; a maximum of 0 is none. limit_max_khz: the highest
+    frequency with boost on that any file names; limit_named: False while boost is off and none does.
+    epps: the preferences that the kernel lists now, never used to validate.
     """
 
     id: int
@@ -74,6 +75,7 @@ class FrequencyDomain:
     governors: tuple[str, ...] = ()
     epps: tuple[str, ...] = ()
     settings: CpufreqSettings = CpufreqSettings()
+    limit_named: bool = True
 
     @property
     def managed(self) -> bool:
@@ -157,7 +159,9 @@ class CoreKind:
 class Machine:
     """A whole machine. driver_status: the mode of intel_pstate or amd_pstate; boost: None where there is no switch.
 
-    fabric_fault: why an HSMP device that is there is of no use.
+    fabric_fault: why an HSMP device that is there is of no use. min_percent, max_percent: the range of intel_pstate as a whole, in
+    per cent of the highest frequency; nothing that a profile asks for goes beyond it. boost_before: the switch before us, where it
+    is ours.
     """
 
     architecture: str | None = None
@@ -172,6 +176,21 @@ class Machine:
     power_zones: tuple[PowerZone, ...] = ()
     fabrics: tuple[Fabric, ...] = ()
     fabric_fault: str = ""
+    min_percent: int | None = None
+    max_percent: int | None = None
+    boost_before: bool | None = None
+
+    @property
+    def limits_known(self) -> bool:
+        """Whether it is known how far turbo goes. Where it is on since we turned it on, the limit of now may still be that of before."""
+        kinds = self.managed_kinds
+        unmoved = self.boost_before is False and any(domain.limit_max_khz == domain.hardware_max_khz for domain in kinds)
+        return not unmoved and all(domain.limit_named for domain in kinds)
+
+    @cached_property
+    def cores(self) -> int:
+        """How many cores are online: hyperthreads of one are siblings; what siblings are not told counts by the numbers of its core."""
+        return len({cpu.siblings or (cpu.package, cpu.die, cpu.core, cpu.id if cpu.core is None else None) for cpu in self.cpus if cpu.online})
 
     @cached_property
     def online(self) -> frozenset[int]:
@@ -231,6 +250,6 @@ class Machine:
 
 def _shape(domain: FrequencyDomain) -> tuple[object, ...]:
     return (
-        domain.driver, domain.hardware_min_khz, domain.hardware_max_khz, domain.limit_max_khz, domain.governors,
+        domain.driver, domain.hardware_min_khz, domain.hardware_max_khz, domain.limit_max_khz, domain.limit_named, domain.governors,
         domain.settings,
     )  # fmt: skip

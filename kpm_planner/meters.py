@@ -3,6 +3,8 @@
 Units: µJ, µW, µs. Source: kernel documentation of powercap and hwmon; user-asks 33 and 34.
 """
 
+from collections.abc import Iterable
+
 from attrs import frozen
 
 from kpm_planner.problems import Code
@@ -11,6 +13,10 @@ _US = 1_000_000
 
 #: Zones that do not contain each other: their energy may be added up.
 APART = ("package", "dram")
+#: Zones that are the whole machine, the one that is believed first.
+WHOLE = ("psys", "platform")
+#: Names of zones that mean the same everywhere; a part of a board has its label.
+ZONES = frozenset({*APART, *WHOLE, "core", "uncore", "other"})
 #: The most that can pass through a meter, µW; above that a reading is wrong. No package of today comes near.
 MOST_UW = {"package": 2_000 * _US, "core": 2_000 * _US, "uncore": 1_000 * _US, "dram": 1_000 * _US, "psys": 20_000 * _US, "platform": 20_000 * _US}
 
@@ -22,6 +28,7 @@ class Meter:
     id: its file below /sys, or another name that stays. zone: package, core, uncore, dram, psys, platform. source: rapl,
     amd_energy, amd_hsmp_hwmon, hwmon, battery, estimated. package, die: None where it measures the whole machine.
     range_uj: where the counter begins again at 0; None where that is not known. power: whether it shows power and not energy.
+    volts: of a sensor of amperes, the file (mV) that it (mA) is multiplied by. A zone that is none of ZONES is a part by its label.
     """
 
     id: str
@@ -31,6 +38,7 @@ class Meter:
     die: int | None = None
     range_uj: int | None = None
     power: bool = False
+    volts: str = ""
 
     @property
     def place(self) -> str:
@@ -51,6 +59,13 @@ class Passed:
 
     uj: int = 0
     fault: Code | None = None
+
+
+def telling(zones: Iterable[str]) -> tuple[str, ...]:
+    """Those of some zones whose sum tells what a node takes: packages and memory, else the whole by one of its names; none of parts alone."""
+    known = set(zones)
+    apart = tuple(zone for zone in APART if zone in known)
+    return apart or tuple(zone for zone in WHOLE if zone in known)[:1]
 
 
 def energy_between(meter: Meter, before: int | None, after: int | None, elapsed_us: int, *, suspended: bool = False) -> Passed:

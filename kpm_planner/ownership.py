@@ -180,7 +180,7 @@ def _from_runtime(
     found = {}
     for (namespace, name), pod in pods.items() if bound else ():
         for container in pod.containers if pod.live else ():
-            key, cpus = (namespace, name, container.name), bound.get((pod.meta.uid, container.name), frozenset())
+            key, cpus = (namespace, name, container.name), bound.get((pod.node_uid, container.name), frozenset())
             if not cpus or container.finished:
                 continue
             if key in reported:

@@ -18,6 +18,7 @@ from kpm_planner.cpuset import format_cpulist
 from kpm_planner.domains import combine, frequency_part, in_force
 from kpm_planner.fabric import FabricTarget
 from kpm_planner.intent import Intent, Node
+from kpm_planner.limited import limit_problems
 from kpm_planner.machine import FrequencyDomain, Machine
 from kpm_planner.ownership import resolve_ownership
 from kpm_planner.pools import Assignment, Pool, Pools, assign_pools, unmanaged
@@ -120,8 +121,10 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
     resources, capacity_problems = plan_capacity(profiles.values(), allocation, machine, config)
     uncore, turbo = plan_uncore(node, accepted, machine), plan_turbo(node, accepted, machine)
     caps = plan_caps(node, accepted, machine, instant, item.signals)
+    groups = _groups(parts)
     found = [
         *held.problems,
+        *limit_problems(groups, machine),
         *(problem for resolved in profiles.values() for problem in resolved.problems),
         *(problem for name, profile in accepted.profiles.items() if name not in profiles for problem in selector_problems(profile.node_selector, reference(profile))),
         *ownership.problems,
@@ -135,7 +138,7 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         *caps.problems,
     ]
     return NodePlan(
-        node.name, _groups(parts), uncore.entries, resources, _named(found, node), turbo.wanted, caps.until,
+        node.name, groups, uncore.entries, resources, _named(found, node), turbo.wanted, caps.until,
         profiles=tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles)),
         scaling=scaled_domains(_scaled(parts, machine)),
         fabrics=uncore.fabrics, caps=caps.targets, cap_state=caps.state, by_demand=caps.demand, versions=held.versions,

@@ -49,6 +49,8 @@ class Code(StrEnum):
     FABRIC_UNSUPPORTED = "fabric-unsupported"
     FREQUENCY_COLLAPSED = "frequency-collapsed"
     FREQUENCY_FORMAT = "frequency-format"
+    FREQUENCY_LIMIT_UNKNOWN = "frequency-limit-unknown"
+    FREQUENCY_LIMITED = "frequency-limited"
     FREQUENCY_ORDER = "frequency-order"
     FREQUENCY_RANGE = "frequency-range"
     FREQUENCY_UNSUPPORTED = "frequency-unsupported"
@@ -57,6 +59,7 @@ class Code(StrEnum):
     IDLE_ALL_OFF = "idle-all-off"
     IDLE_BOTH = "idle-both"
     IDLE_LATENCY = "idle-latency"
+    IDLE_LIMITED = "idle-limited"
     IDLE_MECHANISM = "idle-mechanism"
     IDLE_NAME_UNKNOWN = "idle-name-unknown"
     IDLE_UNSUPPORTED = "idle-unsupported"
@@ -76,6 +79,7 @@ class Code(StrEnum):
     POD_TWO_PROFILES = "pod-two-profiles"
     POD_UNKNOWN = "pod-unknown"
     POD_WITHOUT_CPUS = "pod-without-cpus"
+    PROFILE_EARLIER_FORM = "profile-earlier-form"
     PROFILE_INVALID = "profile-invalid"
     PROFILE_MISSING = "profile-missing"
     PROFILE_NOT_SHARED = "profile-not-shared"
@@ -200,6 +204,14 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     ),
     Code.FREQUENCY_COLLAPSED: ("Minimum and maximum meet at the maximum of one kind of core.", "Lower the minimum, or use percentages."),
     Code.FREQUENCY_FORMAT: ("The value is no frequency.", 'Write MHz (1500), kHz (1500000) or a percentage ("40%").'),
+    Code.FREQUENCY_LIMIT_UNKNOWN: (
+        "The frequency is above the hardware's highest of now; turbo is off, and no file says how high it would go with turbo. It is clamped.",
+        "Turn turbo on, or ask for less.",
+    ),
+    Code.FREQUENCY_LIMITED: (
+        "Limits of intel_pstate as a whole, which somebody else has set, keep CPUs from the frequencies that are asked.",
+        "Set min_perf_pct and max_perf_pct of intel_pstate back where they come from: TuneD, TLP, a boot script.",
+    ),
     Code.FREQUENCY_ORDER: ("The minimum lies above the maximum.", "Swap or correct them."),
     Code.FREQUENCY_RANGE: ("The frequency lies outside the range of every core of the node.", "Choose a value inside the range; percentages always are."),
     Code.FREQUENCY_UNSUPPORTED: ("The node has no scaling driver that this system manages.", "Check `kpm discover`; C-states still apply."),
@@ -208,6 +220,10 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.IDLE_ALL_OFF: ("All idle states are off; the kernel uses the first one all the same.", "Leave at least one state on."),
     Code.IDLE_BOTH: ("Both names and maxLatencyUs are given.", "Give one of them."),
     Code.IDLE_LATENCY: ("maxLatencyUs is not a whole number from 0.", "Write microseconds."),
+    Code.IDLE_LIMITED: (
+        "Somebody else limits how long CPUs may take to wake up, so deeper idle states are not entered, whatever a profile asks.",
+        "See CRI-O's annotations of the pods there, and TuneD's profile.",
+    ),
     Code.IDLE_MECHANISM: (
         "The agents may not set idle states in the way that the profile asks for; its C-states stay as they are.",
         "Use maxLatencyUs under idleStates: byLatency, names under byName; the operator's --idle-states may allow less.",
@@ -235,6 +251,10 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.POD_WITHOUT_CPUS: (
         "The container runs and asks for a profile, and the kubelet names no CPUs of its own for it.",
         "It is treated like any container without a profile. Give it whole CPUs of its own (QoS Guaranteed), or make it anew.",
+    ),
+    Code.PROFILE_EARLIER_FORM: (
+        "The profile has fields as the operators before this one wrote them, or a PowerConfig names profiles that those made.",
+        "Write them below spec.pstates, and profiles as PowerProfiles.",
     ),
     Code.PROFILE_INVALID: ("The profile has errors on this node.", "See the profile's own problems."),
     Code.PROFILE_MISSING: ("No profile of this name is in force on this node.", "Create it, or correct the name or the selector."),

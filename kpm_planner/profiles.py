@@ -6,7 +6,7 @@ from attrs import evolve, frozen
 
 from kpm_planner.agent_settings import IdleStates
 from kpm_planner.intent import EPP_WORDS, CpuScalingPolicy, PowerProfile, PStates
-from kpm_planner.machine import SCALING_POWERSAVE, CoreKind, FrequencyDomain, IdleState, Machine
+from kpm_planner.machine import MANAGED_DRIVERS, SCALING_POWERSAVE, CoreKind, FrequencyDomain, IdleState, Machine
 from kpm_planner.problems import Code, Problem, error, has_errors, warning
 from kpm_planner.quantities import FIRST_KHZ, duration_ms, format_khz, parse_percent
 from kpm_planner.scaling import DEFAULT_COOLDOWN, DEFAULT_SAMPLE
@@ -70,6 +70,30 @@ def frequency_khz(value: int | str, hardware: tuple[int, int] | None) -> int | N
     return low + ((high - low) * percent + 99) // 100
 
 
+#: Fields of a profile as earlier operators had them, beside pstates.
+EARLIER_FIELDS = ("min", "max", "governor", "epp")
+#: Words of theirs for an EPP.
+_EARLIER_EPPS = {"balance-performance": "balance_performance", "balance-power": "balance_power"}
+
+
+def with_pstates(profile: PowerProfile) -> PowerProfile:
+    """A profile whose earlier fields stand in pstates, where that says nothing of them."""
+    found = {name: getattr(profile, name) for name in EARLIER_FIELDS}
+    found["epp"] = _EARLIER_EPPS.get(found["epp"], found["epp"])
+    missing = {name: value for name, value in found.items() if value not in (None, "") and getattr(profile.pstates, name) is None}
+    return evolve(profile, pstates=evolve(profile.pstates, **missing)) if missing else profile
+
+
+def _earlier_faults(profile: PowerProfile, obj: str) -> Iterable[Problem]:
+    """Each field as earlier versions wrote it, and whether what is written now beats it."""
+    for name in EARLIER_FIELDS:
+        value, now = getattr(profile, name), getattr(profile.pstates, name)
+        if value is not None:
+            same = now == _EARLIER_EPPS.get(str(value), value)
+            how = f"write spec.pstates.{name}" if same else f"spec.pstates.{name} {now!r} counts"
+            yield warning(Code.PROFILE_EARLIER_FORM, obj, f"spec.{name}", f"{value!r} is written as in earlier versions; {how}")
+
+
 def validate_profile(profile: PowerProfile) -> tuple[Problem, ...]:
     """Faults of a profile that no machine is needed to see."""
     obj = reference(profile)
@@ -80,6 +104,7 @@ def validate_profile(profile: PowerProfile) -> tuple[Problem, ...]:
         *_capacity_faults(profile.cpu_capacity, obj),
         *selector_problems(profile.node_selector, obj),
         *_policy_faults(profile, obj),
+        *_earlier_faults(profile, obj),
     ]
     if len(profile.meta.name) > LONGEST_RESOURCE_NAME:
         message = f"{profile.meta.name[:20]}… has {len(profile.meta.name)} characters, at most {LONGEST_RESOURCE_NAME} fit in an extended resource"
@@ -173,15 +198,23 @@ def _machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) ->
     asks_frequency = profile.pstates != PStates()
     managed = machine.managed_kinds
     if asks_frequency and any(kind.frequency is None or not kind.frequency.managed for kind, _ in machine.kinds):
-        drivers = sorted({str(kind.frequency.driver) for kind, _ in machine.kinds if kind.frequency is not None and not kind.frequency.managed})
-        what = f"scaling driver {', '.join(drivers)} is not one that is managed" if drivers else "CPUs without a scaling driver"
-        yield warning(Code.FREQUENCY_UNSUPPORTED, obj, "spec.pstates", f"{what}; those CPUs keep their frequencies")
-    yield from _range_faults(profile.pstates, managed, obj)
+        yield warning(Code.FREQUENCY_UNSUPPORTED, obj, "spec.pstates", f"{_why_unmanaged(machine)}; those CPUs keep their frequencies")
+    yield from _range_faults(profile.pstates, managed, obj, known=machine.limits_known)
     yield from _governor_faults(profile, managed, obj)
     yield from _idle_faults(profile, machine, how, obj)
 
 
-def _range_faults(pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: str) -> Iterable[Problem]:
+def _why_unmanaged(machine: Machine) -> str:
+    """Why CPUs of the machine have no frequency that could be set."""
+    domains = [kind.frequency for kind, _ in machine.kinds if kind.frequency is not None and not kind.frequency.managed]
+    foreign = sorted({domain.driver or "unknown" for domain in domains if domain.driver not in MANAGED_DRIVERS})
+    if foreign:
+        return f"scaling driver {', '.join(foreign)} is not one that is managed"
+    return "no file says between which frequencies the hardware runs" if domains else "CPUs without a scaling driver"
+
+
+def _range_faults(pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: str, *, known: bool) -> Iterable[Problem]:
+    """known: whether the highest frequency with turbo on is."""
     if not domains:
         return
     lowest = min(_hardware(domain)[0] for domain in domains)
@@ -189,7 +222,10 @@ def _range_faults(pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: s
     outside = False
     for field, value in ((MIN_FIELD, pstates.min), (MAX_FIELD, pstates.max)):
         khz = frequency_khz(value, None) if value is not None else None
-        if khz is not None and not lowest <= khz <= highest:
+        if khz is not None and khz > highest and not known:
+            message = f"{value!r} ({khz} kHz) is above {highest} kHz, the highest that any file names; turbo was off, and none says how far it goes; clamped"
+            yield warning(Code.FREQUENCY_LIMIT_UNKNOWN, obj, field, message)
+        elif khz is not None and not lowest <= khz <= highest:
             outside = True
             message = f"{value!r} ({khz} kHz) is outside every core's range, {lowest} to {highest} kHz"
             yield error(Code.FREQUENCY_RANGE, obj, field, message)

@@ -74,6 +74,7 @@ def accept(intent: Intent) -> Accepted:
         unreadable=intent.unreadable,
     )
     problems += _config_problems(accepted.configs)
+    problems += _made_by_others(accepted.configs, profiles)
     unused = tuple(obj for obj in all_profiles if obj.meta.name not in profiles)
     return Accepted(accepted, profiles, tuple(sorted(set(problems))), unused)
 
@@ -113,6 +114,16 @@ def _config_problems(configs: tuple[PowerConfig, ...]) -> list[Problem]:
     return [
         warning(Code.CONFIG_SUPERSEDED, reference(config), "", f"{reference(configs[0])} is older and holds{decided_without_age(configs[0].meta, config.meta)}")
         for config in configs[1:]
+    ]
+
+
+def _made_by_others(configs: tuple[PowerConfig, ...], profiles: Mapping[str, PowerProfile]) -> list[Problem]:
+    """Profiles that a PowerConfig names, since operators before this one made them, and that are not there."""
+    return [
+        warning(Code.PROFILE_EARLIER_FORM, reference(config), "spec.powerProfiles", f"{name!r} is not made by this system; write a PowerProfile of this name")
+        for config in configs
+        for name in dict.fromkeys(config.power_profiles)
+        if name not in profiles
     ]
 
 

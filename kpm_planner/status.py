@@ -16,7 +16,7 @@ from kpm_planner.caps import CapTarget
 from kpm_planner.changes import Outcome, Pass, Status
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.intent import PowerProfile
-from kpm_planner.machine import Cpu, FrequencyDomain, Machine, PowerZone
+from kpm_planner.machine import SCALING_POWERSAVE, Cpu, FrequencyDomain, Machine, PowerZone
 from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.pools import Pool
 from kpm_planner.problems import Problem, Severity
@@ -101,7 +101,7 @@ def power_node(plan: NodePlan, shown: Machine, custom_devices: Sequence[str], wo
         power_workloads=workloads,
         shared_pool="; ".join(sorted({_pool_line(shared, group.profile, profiles, shown, named=True) for group in shared})),
         reserved_pools=tuple(sorted({_pool_line(reserved, group.profile, profiles, shown, named=False) for group in reserved})),
-        unaffected_cores=_cpus(group for group in plan.groups if group.pool is Pool.UNMANAGED),
+        unaffected_cores=_cpus(group for group in plan.groups if group.pool is Pool.UNMANAGED or (group.pool is Pool.RESERVED and group.profile is None)),
         power_containers=containers,
         custom_devices=tuple(sorted(custom_devices)),
         omitted=(more_lines + more_workloads + more_containers) or None,
@@ -310,15 +310,24 @@ def _limits(profile: PowerProfile | None, cpus: Iterable[int], shown: Machine) -
 
 def _profile_line(profile: PowerProfile, shown: Machine) -> str:
     high, low = _limits(profile, shown.by_id, shown)
-    limit, names = profile.cstates.max_latency_us, profile.cstates.names or {}
-    states = {
-        state.name: (state.latency_us <= limit if limit is not None else names.get(state.name, state.default_enabled is not False))
-        for cpu in shown.cpus
-        for state in cpu.idle
-    }
-    on, off = (",".join(sorted(name for name, enabled in states.items() if enabled is wanted)) for wanted in (True, False))
-    idle = "; ".join([f"enabled: {on}"] + ([f"disabled: {off}"] if off else [])) if states else ""
-    return f"{profile.meta.name}: " + _SEPARATOR.join((high, low, profile.pstates.epp or "", profile.pstates.governor or "", idle))
+    return f"{profile.meta.name}: " + _SEPARATOR.join((high, low, profile.pstates.epp or "", _governor(profile, shown), _idle_text(profile, shown)))
+
+
+def _governor(profile: PowerProfile, shown: Machine) -> str:
+    """The governor in force: one that is left out is powersave where the driver scales under it (E5)."""
+    scales = any(domain.driver in SCALING_POWERSAVE for domain in shown.domains)
+    return profile.pstates.governor or ("powersave" if scales else "")
+
+
+def _idle_text(profile: PowerProfile, shown: Machine) -> str:
+    """The states that a profile names, or its longest latency; where it says nothing, those that are on by default."""
+    limit, states = profile.cstates.max_latency_us, profile.cstates.names
+    if limit is not None:
+        return f"maxLatency: {limit}"
+    if not states:
+        states = {state.name: state.default_enabled is not False for cpu in shown.cpus for state in cpu.idle}
+    parts = [(word, ",".join(sorted(name for name, enabled in states.items() if enabled is wanted))) for word, wanted in (("enabled", True), ("disabled", False))]
+    return "; ".join(f"{word}: {names}" for word, names in parts if names)
 
 
 def _workload_lines(plan: NodePlan) -> Iterable[str]:

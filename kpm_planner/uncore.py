@@ -31,6 +31,12 @@ class _Limit:
     low: int
     high: int
 
+    @property
+    def place(self) -> str:
+        """Where, in words."""
+        package = "every package" if self.package is None else f"package {self.package}"
+        return package if self.die is None else f"{package} die {self.die}"
+
     def covers(self, entry: UncoreEntry) -> bool:
         die = entry.domain if entry.die is None else entry.die
         return (self.package is None or entry.package == self.package) and (self.die is None or die == self.die)
@@ -82,6 +88,8 @@ def _asks_limits(uncore: Uncore) -> bool:
 def validate_uncore(uncore: Uncore) -> tuple[Problem, ...]:
     """Faults of an Uncore object that no machine is needed to see."""
     obj = reference(uncore)
+    if not _asks_limits(uncore) and uncore.amd is None:
+        return (error(Code.UNCORE_ENDS, obj, "spec", "asks for nothing: sysMin and sysMax, dieSelector or amd is needed"), *selector_problems(uncore.node_selector, obj))
     problems = _end_faults(obj, "spec.sysMin", "spec.sysMax", uncore.sys_min, uncore.sys_max)
     for index, item in enumerate(uncore.die_selector):
         field = f"spec.dieSelector[{index}]"
@@ -126,10 +134,10 @@ def _machine_faults(uncore: Uncore, limits: list[_Limit], machine: Machine) -> l
     for limit in limits:
         covered = [entry for entry in machine.uncore if limit.covers(entry)]
         if not covered:
-            has = ", ".join(f"package {package} die {die}" for package, die in places)
-            problems.append(error(Code.UNCORE_DIE, reference(uncore), limit.field, f"package {limit.package} die {limit.die} does not exist here; the node has {has}"))
+            has = ", ".join(f"package {package}" if die is None else f"package {package} die {die}" for package, die in places)
+            problems.append(error(Code.UNCORE_DIE, reference(uncore), limit.field, f"{limit.place} does not exist here; the node has {has}"))
         if (limit.package, limit.die) in seen:
-            problems.append(error(Code.UNCORE_DIE, reference(uncore), limit.field, f"package {limit.package} die {limit.die} is named twice"))
+            problems.append(error(Code.UNCORE_DIE, reference(uncore), limit.field, f"{limit.place} is named twice"))
         seen.add((limit.package, limit.die))
         for entry in covered:
             low, high = entry.hardware_min_khz, entry.hardware_max_khz

@@ -14,6 +14,7 @@ from kpm.agent.external import External
 from kpm.agent.kubelet import Kubelet, Sockets
 from kpm.agent.machine import Tuner
 from kpm.agent.report import Reporter
+from kpm.agent.reports import Reports
 from kpm.agent.run import Agent, still_wanted
 from kpm.agent.scaling import ScalerProcess
 from kpm.applying import make_applier
@@ -67,10 +68,10 @@ def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log
         wake=wake,
         kubelet=Kubelet(Sockets(settings.kubelet_socket, settings.claim_socket)),
         tuner=tuner,
-        reporter=Reporter(
+        reports=Reports(Reporter(
             api, settings.group, settings.namespace, settings.node,
             Recorder(api, AGENT_NAME, os.uname().nodename, settings.namespace, log, time.monotonic), log, time.monotonic,
-        ),
+        ), changed),
         log=log,
         scaler=ScalerProcess(_scaler(settings), log),
         caps=CapFollower(tuner, External(api, settings.namespace, log, changed, cluster.threads)),

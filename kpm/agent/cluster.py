@@ -164,7 +164,7 @@ class Cluster:
 
     def pod(self, uid: str) -> Pod | None:
         """One pod of the node; None where it has not been seen yet."""
-        return next((item.pod for item in self.pods.values() if isinstance(item, PodView) and item.pod.meta.uid == uid), None)
+        return next((item.pod for item in self.pods.values() if isinstance(item, PodView) and item.pod.node_uid == uid), None)
 
     def view(self) -> ClusterView:
         """All that is known now."""

@@ -106,12 +106,12 @@ class Reporter:
 
     def hurry(self) -> None:
         """Wait for no back-off any more: the process is about to end."""
-        for sent in self._sent.values():
+        for sent in list(self._sent.values()):
             sent.pause = sent.retry_at = 0.0
 
     def retry_at(self) -> float | None:
         """When a report that failed is to be tried again."""
-        times = [sent.retry_at for sent in self._sent.values() if sent.pause]
+        times = [sent.retry_at for sent in list(self._sent.values()) if sent.pause]
         return min(times, default=None)
 
     def _before(self) -> "tuple[Condition, ...] | None":

@@ -15,6 +15,7 @@ from kpm.agent.cluster import Cluster, ClusterView, NodeView
 from kpm.agent.kubelet import Kubelet
 from kpm.agent.machine import Tuner
 from kpm.agent.report import SAID_ANEW, Reporter
+from kpm.agent.reports import Reports
 from kpm.agent.scaling import ScalerProcess
 from kpm.kube.api import ApiError
 from kpm.kube.events import About
@@ -30,6 +31,7 @@ from kpm_planner.intent import Meta, Node
 from kpm_planner.machine import Machine
 from kpm_planner.ownership import requested_profiles
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from kpm_planner.problems import Problem
 from kpm_planner.selection import Accepted, accept, selects_map
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ class Agent:
     cluster: Cluster
     kubelet: Kubelet
     tuner: Tuner
-    reporter: Reporter
+    reports: Reports
     log: Log
     scaler: ScalerProcess
     caps: CapFollower
@@ -110,6 +112,7 @@ class Agent:
     def run(self) -> None:
         """Until SIGTERM: pass after pass. Then leave."""
         self.cluster.start()
+        self.reports.start(self.cluster.threads)
         if self.energy is not None:
             self.energy.start(self.cluster.threads)
         if self.runtime is not None:
@@ -195,6 +198,7 @@ class Agent:
         """The process ends: where the agent is not wanted any more everything is put back, else it stays (design §6, leaving)."""
         for informer in self.cluster.informers:
             informer.stop()
+        self.reports.stop()
         self.scaler.stop()
         self.caps.stop()
         if self.runtime is not None:
@@ -221,7 +225,7 @@ class Agent:
         if self.tuner.applier is None:  # an informer wakes the loop once the kinds are listed
             return self.resync if self.cluster.unsynced else _CLOSED_RETRY
         times = [self._looked + self.resync]
-        times += [at for at in (self.reporter.retry_at(), self.scaler.retry_at()) if at is not None]
+        times += [at for at in (self.reports.retry_at(), self.scaler.retry_at()) if at is not None]
         until = self.caps.wait(self._planned.plan)
         times += [] if until is None else [now + until]
         if self.kubelet.waiting or self.kubelet.error:
@@ -261,14 +265,9 @@ class Agent:
         assert view.node is not None
         measured = () if self.energy is None else (self.energy.condition(),)
         basis = (plan, went, self.tuner.seen, view.node, self.last_tick // SAID_ANEW, measured)
-        if (
-            self.reporter.retry_at() is None
-            and len(self._reported) == len(basis)
-            and all(new is old or new == old for new, old in zip(basis, self._reported, strict=True))
-        ):
+        if not self._retry_due() and len(self._reported) == len(basis) and all(new is old or new == old for new, old in zip(basis, self._reported, strict=True)):
             return
-        if self._uid not in (None, view.node.uid):  # the Node was deleted and made again, and its objects with it
-            self.reporter.begin_anew()
+        anew = self._uid not in (None, view.node.uid)  # the Node was deleted and made again, and its objects with it
         self._reported, self._uid = basis, view.node.uid
         from kpm.views import features
         from kpm_planner.refusals import refusal_problems
@@ -281,28 +280,43 @@ class Agent:
         plan = evolve(plan, problems=tuple(sorted({*plan.problems, *refusals}))) if refusals else plan
         state = node_state(plan, shown, went, supported, workloads)
         state = evolve(state, conditions=tuple(sorted((*state.conditions, *measured), key=lambda item: item.type)))
-        self.reporter.state(state)
         if self._metrics is not None:
             self._metrics.note_conditions(state.conditions)
-        self.reporter.lines(power_node(plan, shown, view.config.custom_devices if view.config else (), workloads))
-        if not went.refused:
-            self.reporter.resources(view.node, plan.extended_resources)
+        lines = power_node(plan, shown, view.config.custom_devices if view.config else (), workloads)
         pods = {f"Pod/{pod.meta.namespace}/{pod.meta.name}": _about_pod(pod.meta) for pod in view.pods}
-        self.reporter.problems(plan.problems, pods)
-        if went.refused:
-            self.reporter.event("Refused", went.refused)
-        for line in went.forbidden:
-            self.reporter.event("Forbidden", line)
-        for problem in refusals:
-            self.reporter.event("WriteRefused", f"{problem.object}: {problem.message}")
-        for write in went.drift[:3]:
-            by = f", perhaps by {' or '.join(went.owners)}" if went.owners else ""
-            self.reporter.event("ForeignValue", f"{write.path}: wanted {write.value}, somebody else wrote {write.old}{by}")
+        node, resources, problems = view.node, None if went.refused else plan.extended_resources, plan.problems
+
+        def say(reporter: Reporter) -> None:
+            if anew:
+                reporter.begin_anew()
+            reporter.state(state)
+            reporter.lines(lines)
+            if resources is not None:
+                reporter.resources(node, resources)
+            reporter.problems(problems, pods)
+
+        self.reports.say(say)
+        self._tell_events(went, refusals)
+
+    def _retry_due(self) -> bool:
+        """Whether a report that failed is to be said again now; before that, saying it would only go round."""
+        at = self.reports.retry_at()
+        return at is not None and at <= time.monotonic()
+
+    def _tell_events(self, went: Pass, refusals: tuple[Problem, ...]) -> None:
+        """What happened in a pass, as Events of the node's state."""
+        told = [("Refused", went.refused)] if went.refused else []
+        told += [("Forbidden", line) for line in went.forbidden]
+        told += [("WriteRefused", f"{problem.object}: {problem.message}") for problem in refusals]
+        by = f", perhaps by {' or '.join(went.owners)}" if went.owners else ""
+        told += [("ForeignValue", f"{write.path}: wanted {write.value}, somebody else wrote {write.old}{by}") for write in went.drift[:3]]
+        for reason, message in told:
+            self.reports.tell(lambda reporter, reason=reason, message=message: reporter.event(reason, message))  # type: ignore[misc]
 
     def _let_begin(self, view: ClusterView, created: "tuple[Creation, ...]") -> None:
         """The containers that this pass knew of may begin; one whose pod the API has not shown yet waits on."""
         if self.runtime is not None and created:
-            pods = {pod.meta.uid for pod in view.pods}
+            pods = {pod.node_uid for pod in view.pods}
             self.runtime.answer(tuple(item for item in created if item.uid in pods))
 
     def worth_waiting(self, uid: str, container: str) -> bool:
@@ -324,7 +338,8 @@ class Agent:
             meta = pods.get(item.uid)
             if meta is not None and item.state != Status.CONNECTED:
                 kind = item.state.partition(":")[0]  # what follows is the pod's own words, and would make every Event a new one
-                self.reporter.events.say(_about_pod(meta), "NoTelemetry", f"DPDK telemetry: {kind}; its CPUs have the fall-back frequency")
+                about, message = _about_pod(meta), f"DPDK telemetry: {kind}; its CPUs have the fall-back frequency"
+                self.reports.tell(lambda reporter, about=about, message=message: reporter.events.say(about, "NoTelemetry", message))  # type: ignore[misc]
 
     def _tell_meter(self, view: ClusterView, inputs: "_Inputs", plan: NodePlan) -> None:
         """Who the containers are whose energy is measured, where that may have changed."""
@@ -347,8 +362,9 @@ class Agent:
             from kpm_planner.state_types import Condition, PowerNodeStateStatus
             from kpm_planner.status import cut
 
-            self.reporter.state(PowerNodeStateStatus(conditions=(Condition("Ready", "False", "Refused", cut(self.tuner.refused)),)))
-            self.reporter.event("Refused", self.tuner.refused)
+            state, reason = PowerNodeStateStatus(conditions=(Condition("Ready", "False", "Refused", cut(self.tuner.refused)),)), self.tuner.refused
+            self.reports.say(lambda reporter: reporter.state(state))
+            self.reports.tell(lambda reporter: reporter.event("Refused", reason))
             self._reported = ()
 
     def _released(self, *, restored: bool) -> None:
@@ -358,11 +374,12 @@ class Agent:
         node = self.cluster.own_node()
         reason = ("Released", "everything is as it was") if restored else ("NotRestored", "some files could not be put back, see the log")
         conditions = (Condition("Ready", "False", reason[0], reason[1]), Condition("Released", "True" if restored else "False", reason[0], reason[1]))
+        reporter = self.reports.reporter
         for _ in range(_LAST_TRIES):  # the operator waits for this word
-            self.reporter.hurry()
+            reporter.hurry()
             if node is not None:
-                self.reporter.resources(node, {})
-            if self.reporter.state(PowerNodeStateStatus(conditions=conditions)) or self.reporter.gone:
+                reporter.resources(node, {})
+            if reporter.state(PowerNodeStateStatus(conditions=conditions)) or reporter.gone:
                 return  # said, or the node is gone and its objects with it: there is nobody to tell
             time.sleep(_LAST_PAUSE)
         self.log.error("the API server did not take the last report")

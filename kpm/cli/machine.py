@@ -44,6 +44,11 @@ def read_tree(tree: TreeOptions) -> Machine:
         raise InputError(f"--sysfs {tree.sysfs}: {failure.strerror or one_line(failure)}") from None
 
 
+def _range(low: int | None, high: int | None) -> str:
+    """Two ends of a range; those that no file says are unknown."""
+    return f"{'unknown' if low is None else low}..{'unknown' if high is None else high}" if (low, high) != (None, None) else "unknown"
+
+
 def _window(limit: PowerLimit) -> str:
     return f" over {limit.window_us / 1_000_000:g} s" if limit.window_us else ""
 
@@ -54,16 +59,15 @@ def _print_table(machine: Machine) -> None:
     out = console()
     online = machine.online
     packages = {cpu.package for cpu in machine.cpus if cpu.online}
-    cores = {(cpu.package, cpu.die, cpu.core, cpu.siblings) for cpu in machine.cpus if cpu.online}
     out.print(cell(f"{machine.cpu_model or 'unknown CPU'} ({machine.architecture or 'architecture unknown'})"))
-    out.print(cell(f"{len(online)} of {len(machine.cpus)} CPUs online ({format_cpulist(online)}), {len(cores)} cores, {len(packages)} packages"))
+    out.print(cell(f"{len(online)} of {len(machine.cpus)} CPUs online ({format_cpulist(online)}), {machine.cores} cores, {len(packages)} packages"))
     rows: dict[tuple[str, ...], set[int]] = {}
     for kind, cpus in machine.kinds:
         domain = kind.frequency
         states = " ".join(f"{state.name}:{state.latency_us}" for state in kind.idle) or "-"
         key = ("-",) * 5 if domain is None else (
-            str(domain.driver), f"{domain.hardware_min_khz}..{domain.hardware_max_khz}", " ".join(domain.governors),
-            f"{domain.settings.min_khz}..{domain.settings.max_khz} {domain.settings.governor}", domain.settings.epp or "-",
+            str(domain.driver), _range(domain.hardware_min_khz, domain.hardware_max_khz), " ".join(domain.governors) or "-",
+            f"{_range(domain.settings.min_khz, domain.settings.max_khz)} {domain.settings.governor or '-'}", domain.settings.epp or "-",
         )  # fmt: skip
         rows.setdefault((*key, states), set()).update(cpus)
     table = plain_table("CPUs", "driver", "hardware kHz", "governors", "now", "EPP", "idle states (µs)")
@@ -73,12 +77,15 @@ def _print_table(machine: Machine) -> None:
     sizes = sorted({len(domain.cpus) for domain in machine.domains})
     out.print(cell(f"{len(machine.domains)} frequency domains of {', '.join(map(str, sizes)) or 'no'} CPUs"))
     for entry in machine.uncore:
-        out.print(cell(f"uncore {entry.name}: {entry.min_khz}..{entry.max_khz} kHz of {entry.hardware_min_khz}..{entry.hardware_max_khz}"))
+        out.print(cell(f"uncore {entry.name}: {_range(entry.min_khz, entry.max_khz)} kHz of {_range(entry.hardware_min_khz, entry.hardware_max_khz)}"))
     for zone in machine.power_zones:
         limits = ", ".join(f"{limit.name} {watts(limit.limit_uw)}{f' of {watts(limit.max_uw)}' if limit.max_uw else ''}{_window(limit)}" for limit in zone.limits)
         off = " (switched off)" if zone.enabled is False else ""
         out.print(cell(f"power {zone.name}: {limits}{off}, {zone.control}"))
     for fabric in machine.fabrics:
-        out.print(cell(f"data fabric of package {fabric.package}: P-states {fabric.pstates}, HSMP protocol {fabric.protocol}"))
+        out.print(cell(f"data fabric of package {fabric.package}: P-states {fabric.pstates}, HSMP protocol {fabric.protocol or 'unknown'}"))
+    if machine.min_percent is not None or machine.max_percent is not None:
+        ends = _range(machine.min_percent, machine.max_percent)
+        out.print(cell(f"intel_pstate as a whole: {ends} per cent of the highest frequency (min_perf_pct, max_perf_pct)"))
     for feature in features(machine):
         out.print(cell(f"{feature['name']}: {'yes' if feature['supported'] else 'no'}, {feature['reason']}"))

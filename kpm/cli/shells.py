@@ -5,6 +5,7 @@ import click
 from kpm.asked import HELPER_SOCKET
 from kpm.cli.energy_options import EnergyOptions, energy_options
 from kpm.cli.options import helper_option, hsmp_option, state_option, sysfs_option, telemetry_option
+from kpm.cli.serving_options import ServingOptions, serving_options
 from kpm.errors import InputError
 from kpm.wire import GROUPS
 from kpm_planner.agent_settings import IdleStates
@@ -44,12 +45,13 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
 @idle_option
 @click.option("--measure-only", is_flag=True, help="Plan and report, but write nothing.")
 @energy_options
-@click.option("--port", type=click.IntRange(0, 65535), default=10258, show_default=True, help="Port of /metrics, /healthz and /readyz.")
+@click.option("--port", type=click.IntRange(0, 65535), default=10258, show_default=True, help="Port of /metrics, and without TLS of /healthz and /readyz too.")
+@serving_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
 def agent(
     node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, helper: str | None, hsmp: str | None, state_dir: str, kubelet_socket: str,
     claim_socket: str | None, containers: str | None,
-    telemetry_dir: str, resync: float, repair: str, measure_only: bool, idle_states: str, port: int, log_level: str, energy: EnergyOptions,
+    telemetry_dir: str, resync: float, repair: str, measure_only: bool, idle_states: str, port: int, serving: ServingOptions, log_level: str, energy: EnergyOptions,
 ) -> None:  # fmt: skip
     """Tune this node by the objects of the cluster, until told to stop.
 
@@ -75,7 +77,7 @@ def agent(
 
     from kpm.agent.build import Settings, build_agent
     from kpm.agent.hotplug import listen
-    from kpm.serving import serve
+    from kpm.serving import health_answers, metric_answers
 
     settings = Settings(
         node,
@@ -101,10 +103,8 @@ def agent(
     made = build_agent(settings, cluster, wake, log)
     on_signals(made.stop)
     made.settled_in = lambda: listen(made.plugged, log, threads)  # it loads a large library, and looks at once at what it missed
-    try:
-        used = serve(port, threads, made.registry, made.healthy, made.ready, *([] if made.energy is None else [made.energy.metrics]))
-    except OSError as failure:
-        raise InputError(f"--port {port}: {failure.strerror}") from None
+    metrics = metric_answers(made.registry, *([] if made.energy is None else [made.energy.metrics]))
+    used = serving.serve(port, threads, health_answers(made.healthy, made.ready), metrics)
     log.info("agent started", port=used, resync=resync, repair=repair, measure_only=measure_only)
     made.run()
 
@@ -164,9 +164,13 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
 @click.option("--group", type=click.Choice(GROUPS), default=GROUPS[0], show_default=True, envvar="KPM_GROUP", help="API group of the kinds.")
 @click.option("--namespace", envvar="KPM_NAMESPACE", help="Namespace of the objects; by default the group's own.")
 @click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="Port of /metrics, /healthz and /readyz.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="Port of /metrics, and without TLS of /healthz and /readyz too.")
+@serving_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
-def operator(image: str, privileged: bool, idle_states: str, hsmp: bool, group: str, namespace: str | None, kubeconfig: str | None, port: int, log_level: str) -> None:
+def operator(
+    image: str, privileged: bool, idle_states: str, hsmp: bool, group: str, namespace: str | None, kubeconfig: str | None,
+    port: int, serving: ServingOptions, log_level: str,
+) -> None:  # fmt: skip
     """Deploy the agents by the PowerConfig, make the objects of each node, and roll up what the agents report.
 
     \b
@@ -182,16 +186,13 @@ def operator(image: str, privileged: bool, idle_states: str, hsmp: bool, group: 
     from kpm.logs import make_log
     from kpm.operator.daemonset import Image
     from kpm.operator.run import Place, build_operator
-    from kpm.serving import serve
+    from kpm.serving import health_answers, metric_answers
     from kpm_planner.intent import SYSTEM_NAMESPACE
 
     log = make_log("operator", log_level)
     place = Place(group, namespace or SYSTEM_NAMESPACE[group])
     made = build_operator(connect(kubeconfig), place, Image(image, privileged, hsmp, IdleStates(idle_states)), f"{os.uname().nodename}_{uuid.uuid4()}", log)
     on_signals(made.stop)
-    try:
-        used = serve(port, made.threads, CollectorRegistry, made.healthy, made.ready)
-    except OSError as failure:
-        raise InputError(f"--port {port}: {failure.strerror}") from None
+    used = serving.serve(port, made.threads, health_answers(made.healthy, made.ready), metric_answers(CollectorRegistry))
     log.info("operator started", port=used, group=group, namespace=place.namespace, image=image)
     made.run()

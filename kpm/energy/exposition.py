@@ -13,7 +13,7 @@ from kpm import __version__
 from kpm.energy.ledger import Account, Ledger, MeterAccount
 from kpm.energy.processes import ProcessAccount
 from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES
-from kpm_planner.meters import APART, Meter
+from kpm_planner.meters import APART, WHOLE, ZONES, Meter
 
 _KPM, _KEPLER, _KEPLER_07 = METRIC_NAMES
 _NODE, _POD, _CONTAINER, _PROCESS = METRIC_LEVELS
@@ -268,8 +268,12 @@ def _kepler_process(what: Exposed) -> list[Family]:
 def _old_node(what: Exposed) -> list[Family]:
     """Dies of a package, and power supplies of a machine, are one series together: these names tell them not apart."""
     sums: dict[tuple[str, str], list[int]] = {}
-    for meter, account in what.ledger.known(what.meters):
-        zone = "platform" if meter.zone in ("psys", "platform") else meter.zone
+    known = [(meter, account) for meter, account in what.ledger.known(what.meters) if meter.zone in ZONES]
+    whole = next((zone for zone in WHOLE if any(meter.zone == zone for meter, _ in known)), "")
+    for meter, account in known:
+        if meter.zone in WHOLE and meter.zone != whole:
+            continue
+        zone = "platform" if meter.zone == whole else meter.zone
         at = labels(instance=what.node, package="" if meter.package is None else str(meter.package), source=meter.source)
         both = sums.setdefault((zone, at), [0, 0])
         both[0] += account.busy_uj

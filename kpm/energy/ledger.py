@@ -11,11 +11,10 @@ from attrs import define, field
 
 from kpm.energy.names import Identity
 from kpm_planner.energy import EnergyReport, MeterEnergy
-from kpm_planner.meters import APART, Meter
+from kpm_planner.meters import APART, WHOLE, Meter
 from kpm_planner.pools import Pool
+from kpm_planner.problems import Code
 
-#: Zones whose energy is told together as "other" by the older names: what the platform uses beside its packages and memory.
-_WHOLE = ("psys", "platform")
 #: Of those who are gone, no more than these are kept.
 MOST_ENDED = 1000
 
@@ -66,7 +65,8 @@ class MeterAccount:
         self.busy_uj += part.busy_uj
         self.system_uj += part.system_uj
         self.unattributed_uj += part.unattributed_uj
-        self.up, self.last = read, part
+        implausible = part.meter.power and part.fault is Code.ENERGY_IMPLAUSIBLE  # an error's value: no value is no sample
+        self.up, self.last = read and not implausible, part
         if part.fault is not None:
             self.faults[part.fault.value] = self.faults.get(part.fault.value, 0) + 1
 
@@ -183,7 +183,7 @@ class Ledger:
 
     def _book_other(self, report: EnergyReport) -> None:
         """What the platform uses beside its packages and memory; left out where one of the meters was not read or catches up, as it would not fit."""
-        platform = next((zone for zone in _WHOLE if any(part.meter.zone == zone for part in report.meters)), "")
+        platform = next((zone for zone in WHOLE if any(part.meter.zone == zone for part in report.meters)), "")
         whole = [part for part in report.meters if part.meter.zone == platform]
         inner = [part for part in report.meters if part.meter.zone in APART]
         if not whole or any(part.elapsed_us != report.elapsed_us or not part.uj for part in (*whole, *inner)):

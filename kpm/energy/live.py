@@ -7,7 +7,7 @@ from attrs import define, field, frozen
 
 from kpm.energy.ledger import Account
 from kpm.energy.meter import EnergyMeter
-from kpm_planner.meters import APART
+from kpm_planner.meters import telling
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40
@@ -39,7 +39,8 @@ def look(meter: EnergyMeter) -> Shown:
     """What a meter knows now."""
     ledger = meter.ledger
     known = ledger.known(meter.sampler.meters)
-    own = [(item, account) for item, account in known if item.zone in APART] or known
+    zones = telling(item.zone for item, _ in known)
+    own = [(item, account) for item, account in known if item.zone in zones]
     powers = [account.power_uw for _, account in own if account.power_uw is not None]
     rows = [_row("pool", "/".join(filter(None, key)) or "outside of pods", account) for key, account in ledger.pools.items()]
     rows += [_row("pod", _pod_name(account), account) for account in ledger.pods.values() if account.ended is None]
@@ -58,7 +59,7 @@ def _pod_name(account: Account) -> str:
 
 
 def _row(kind: str, name: str, account: Account) -> Row:
-    zones = [zone for zone in account.zones if zone in APART] or [zone for zone in account.zones if zone != "other"]
+    zones = telling(account.zones)
     power = [account.power_uw.get(zone, [0, 0]) for zone in zones]
     total = sum(sum(account.zones[zone]) for zone in zones)
     return Row(kind, name, sum(busy for busy, _ in power) / 1e6, sum(idle for _, idle in power) / 1e6, total / 1e6, account.identity.profile)

@@ -134,7 +134,7 @@ class EnergyMeter:
                     self._processes.book(report, used)
                 if self.sampler.host is not None and "kpm" in self.settings.names:
                     self._cpus.look(self.sampler.host, view.machine, view.pools, started)
-                self._before = current if before is None else carry(before, current)
+                self._before = current if before is None else carry(before, current, meters)
             self._samples += 1
         self._keep()
         self._say_problems(meters, report)

@@ -51,7 +51,10 @@ def known_containers(pods: Iterable[Pod], reported: Iterable[ContainerCpus], gro
     for pod in pods:
         namespace = pod.meta.namespace or "default"
         base = Identity("", "", namespace, pod.meta.name, pod.meta.uid, "", Pool.SHARED.value, shared)
-        by_uid[pod.meta.uid] = base
+        by_uid[pod.meta.uid] = by_uid[pod.node_uid] = base
+        for name, address in pod.others:
+            runtime, _, number = address.partition("://")
+            containers[number] = Known(evolve(base, id=number, runtime=runtime, name=name))
         for container in pod.containers:
             runtime, _, number = container.id.partition("://")
             cpus = owned.get((namespace, pod.meta.name, container.name), frozenset())
@@ -66,10 +69,15 @@ def known_containers(pods: Iterable[Pod], reported: Iterable[ContainerCpus], gro
 
 def identify(found: ContainerPath, containers: Mapping[str, Known], pods: Mapping[str, Identity]) -> Known:
     """Who a cgroup's container is: by its id, else by its pod; else the id alone."""
-    known = containers.get(found.id)
-    if known is not None:
+    known, base = containers.get(found.id), pods.get(found.pod_uid)
+    if known is None and base is not None:
+        known = Known(evolve(base, id=found.id, runtime=found.runtime))
+    elif known is None:
+        known = Known(Identity(found.id, found.runtime, pod_uid=found.pod_uid))
+    if not found.inside:
         return known
-    base = pods.get(found.pod_uid)
-    if base is not None:
-        return Known(evolve(base, id=found.id, runtime=found.runtime))
-    return Known(Identity(found.id, found.runtime, pod_uid=found.pod_uid))
+    outer = containers.get(found.inside)
+    if outer is not None and not known.consumer.cpus:  # it runs where the outer one does
+        identity = evolve(known.identity, pool=outer.identity.pool, profile=outer.identity.profile)
+        known = Known(identity, evolve(known.consumer, cpus=outer.consumer.cpus))
+    return evolve(known, consumer=evolve(known.consumer, inside=found.inside))

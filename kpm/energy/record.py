@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from kpm.errors import InputError, one_line, show
 from kpm_applier.meters import FoundMeters, discover_meters, read_meters
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.energy import EnergyAllocation, EnergyPolicy, Sample, attribute, carry
-from kpm_planner.meters import APART, Meter
+from kpm_planner.meters import Meter, telling
 from kpm_planner.problems import Code
 
 VERSION = 1
@@ -63,7 +63,7 @@ class Watcher:
                 self.faults[name] = part.fault.value
             elif self.faults.get(name) == Code.ENERGY_UNREADABLE.value:
                 del self.faults[name]  # its energy is in this reading
-        self._before = carry(self._before, now)
+        self._before = carry(self._before, now, self.meters)
 
     def _sample(self, readings: Iterable[int | None]) -> Sample:
         """Readings of now, of nothing but the meters."""
@@ -90,6 +90,10 @@ def record(sysfs: str, command: Sequence[str], repeats: int, settle: float) -> R
     if not found.meters:
         raise InputError(f"--sysfs {sysfs}: nothing measures energy here: {'; '.join(f'{source}: {why}' for source, why in found.absent)}")
     readings = read_meters(host, found.meters)
+    pairs = zip(found.meters, readings, strict=True)
+    found = evolve(found, meters=tuple(meter for meter, value in pairs if meter.source != "battery" or value is not None))  # one that gives nothing measures nothing
+    if not telling(meter.zone for meter in found.meters):
+        raise InputError(f"--sysfs {sysfs}: nothing measures the machine or its packages now")
     if all(value is None for value in readings):
         raise InputError(f"--sysfs {sysfs}: {found.meters[0].id} cannot be read: energy counters are root's own")
     runs = []
@@ -130,8 +134,8 @@ def _by_place(meters: Sequence[Meter], joules: Mapping[str, int]) -> dict[str, f
 
 def _total(meters: Sequence[Meter], joules: Mapping[str, int]) -> float:
     """Packages and memory; where neither is measured, the platform."""
-    own = [meter for meter in meters if meter.zone in APART] or list(meters)
-    return sum(joules[meter.id] for meter in own) / 1_000_000
+    zones = telling(meter.zone for meter in meters)
+    return sum(joules[meter.id] for meter in meters if meter.zone in zones) / 1_000_000
 
 
 def recording_document(recording: Recording) -> dict[str, Any]:

@@ -62,6 +62,9 @@ class Sampler:
     _before: Sample | None = None
     _looked: float | None = None
     _estimated: dict[int, int] = field(factory=dict)
+    _silent: frozenset[str] = frozenset()
+    _used: Mapping[str, int] = field(factory=dict)
+    _gone: dict[str, int] = field(factory=dict)
 
     def take(self, machine: Machine, cpus: tuple[EnergyCpu, ...]) -> Sample:
         """Read everything. A source that is not there costs itself only, and says why in `faults`."""
@@ -71,6 +74,7 @@ class Sampler:
             self._looked = now
             self._open()
         readings = {} if self._reader is None else self._reader.read()
+        self._silent = frozenset(meter.id for meter in self.found.meters if meter.source == "battery" and readings.get(meter.id) is None)
         at_us, slept_us = _clocks()
         busy, idle = self._cpu_time()
         usage = self._usage(anew=anew)
@@ -91,13 +95,13 @@ class Sampler:
     @property
     def estimating(self) -> bool:
         """Whether there is no meter, and an estimate is wanted."""
-        return self.coefficients is not None and not self.found.meters
+        return self.coefficients is not None and all(meter.id in self._silent for meter in self.found.meters)
 
     @property
     def meters(self) -> tuple[Meter, ...]:
-        """The meters of the last sample."""
+        """The meters of the last sample; batteries that nothing is taken from are none meanwhile."""
         if not self.estimating:
-            return self.found.meters
+            return tuple(meter for meter in self.found.meters if meter.id not in self._silent)
         return tuple(Meter(_estimated_id(package), "package", "estimated", package) for package in sorted(self._estimated))
 
     def resume(self, sample: Sample) -> None:
@@ -170,9 +174,25 @@ class Sampler:
         if groups is None:
             return {}
         if groups.look(anew=anew):
-            self.containers = {path: found for path in groups.paths if (found := container_of(path)) is not None}
+            found = {path: container for path in groups.paths if (container := container_of(path)) is not None}
+            found = {path: container for path, container in found.items() if container.inside != container.id}  # its time is in the outer one's
+            self.containers = dict(sorted(found.items(), key=lambda item: bool(item[1].pod_uid)))  # who knows its pod has the last word
+        return self._by_container(groups.usage_us())
+
+    def _by_container(self, used: Mapping[str, int]) -> dict[str, int]:
+        """Container id → CPU time of all its cgroups: Kata has one beside the pod's."""
         known = self.containers
-        return {known[path].id: used for path, used in groups.usage_us().items()}
+        present = {found.id for path, found in known.items() if path in used}
+        for path in self._used.keys() - known.keys():
+            found = container_of(path)
+            if found is not None and found.id in present:  # what one of several had used when it went is not lost
+                self._gone[found.id] = self._gone.get(found.id, 0) + self._used[path]
+        self._gone = {name: us for name, us in self._gone.items() if name in present}
+        self._used = {path: used.get(path, self._used.get(path, 0)) for path in known if path in used or path in self._used}
+        total = dict(self._gone)
+        for path, us in self._used.items():
+            total[known[path].id] = total.get(known[path].id, 0) + us
+        return total
 
     @property
     def dropped_cgroups(self) -> int:

@@ -5,6 +5,7 @@ takes the old one no longer.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,7 +20,11 @@ from kpm.kube.decode import decode, decode_event, decode_list
 
 Object = Mapping[str, Any]
 
-_CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
+#: Seconds to connect, of silence while an answer comes, and for the whole of it, however slowly it drips.
+_CONNECT_SECONDS, _READ_SECONDS, _WHOLE_SECONDS = 5.0, 30.0, 60.0
+_LARGEST_ANSWER, _PART = 64 << 20, 1 << 16
+#: The reason of an answer that is larger than what is read.
+TOO_LARGE = "TooLarge"
 #: The reason of a watch that brought nothing for as long as the caller allows.
 SILENT = "Silent"
 _LONGEST_LINE = 8 << 20
@@ -78,9 +83,14 @@ class Api:
         """One object. Errors: ApiError."""
         return self._call("GET", resource.path(name, namespace=namespace))
 
-    def list(self, resource: Resource, query: Mapping[str, str]) -> Object:
-        """One page of a list; items that cannot be read are `Unread`. Errors: ApiError."""
-        return self._call("GET", resource.path(), query, read=decode_list)
+    def list(self, resource: Resource, query: Mapping[str, str], sized: Callable[[int], None] = lambda _: None) -> Object:
+        """One page of a list; items that cannot be read are `Unread`. sized: is given its bytes. Errors: ApiError, TOO_LARGE among their reasons."""
+
+        def read(data: bytes) -> Any:
+            sized(len(data))
+            return decode_list(data)
+
+        return self._call("GET", resource.path(), query, read=read)
 
     def create(self, resource: Resource, body: Object, namespace: str | None = None) -> Object:
         """Create an object. Errors: ApiError."""
@@ -136,7 +146,7 @@ class Api:
     ) -> Object:  # fmt: skip
         response = self._open(method, path, query or {}, body, content_type, _READ_SECONDS)
         try:
-            data = response.read()
+            data = _whole(response)
         except (urllib3.exceptions.HTTPError, OSError) as failure:
             raise ApiError(0, "Broken", str(failure)) from failure
         finally:
@@ -169,6 +179,22 @@ class Api:
         except (urllib3.exceptions.HTTPError, OSError, ValueError, InputError) as failure:  # a bad header or address is a ValueError
             raise ApiError(0, type(failure).__name__, str(failure)) from failure
         return answer
+
+
+def _whole(response: Any) -> bytes:
+    """The body of an answer. Errors: ApiError for one that is too large; TimeoutError for one that takes too long as a whole."""
+    ends = time.monotonic() + _WHOLE_SECONDS
+    parts, size = [], 0
+    while part := response.read1(_PART):
+        parts.append(part)
+        size += len(part)
+        if size > _LARGEST_ANSWER:
+            response.close()
+            raise ApiError(response.status, TOO_LARGE, f"the answer has more than {_LARGEST_ANSWER >> 20} MiB")
+        if time.monotonic() > ends:
+            response.close()
+            raise TimeoutError(f"the answer is not whole after {_WHOLE_SECONDS:g} s")
+    return b"".join(parts)
 
 
 def _shut(response: Any) -> None:

@@ -12,13 +12,14 @@ from typing import Any, Protocol
 
 from attrs import define, field, frozen
 
-from kpm.kube.api import SILENT, Api, ApiError, Object, Resource
+from kpm.kube.api import SILENT, TOO_LARGE, Api, ApiError, Object, Resource
 from kpm.kube.decode import is_object, page_of
 from kpm.threads import Threads
 
 Transform = Callable[[Object], Any]
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
-_PAGE = "500"
+#: Objects of a page: of the first, when nobody knows how large they are, and at most; later pages are to have so many bytes.
+_FIRST_PAGE, _LARGEST_PAGE, _PAGE_BYTES = 16, 500, 4 << 20
 _GONE = 410
 #: Seconds; a watch that ends sooner with nothing counts as a failure, so that it is not opened without end.
 _SHORTEST_WATCH = 1.0
@@ -55,13 +56,24 @@ class ApiSource:
     api: Api
     resource: Resource
     selectors: Mapping[str, str] = field(factory=dict)
+    _limit: int = _FIRST_PAGE
     _silence: float = _SILENCE
     _end: Callable[[], None] | None = None
     _closed: bool = False
 
     def list(self, token: str | None) -> Object:
-        """A page; the first one may come from the server's cache, which is what a watch starts from as well."""
-        return self.api.list(self.resource, {**self.selectors, "limit": _PAGE, **({"continue": token} if token else {})})
+        """A page; the first one may come from the server's cache, which is what a watch starts from as well. Large objects come by few."""
+        limit = self._limit = self._limit if token else min(self._limit, _FIRST_PAGE)
+
+        def sized(size: int) -> None:
+            self._limit = max(1, min(_PAGE_BYTES * limit // max(size, 1), _LARGEST_PAGE))
+
+        try:
+            return self.api.list(self.resource, {**self.selectors, "limit": str(limit), **({"continue": token} if token else {})}, sized)
+        except ApiError as failure:
+            if failure.reason == TOO_LARGE:
+                self._limit = max(1, limit // 4)
+            raise
 
     def watch(self, version: str) -> Iterator[Object]:
         """Events with bookmarks. Errors: ApiError, with reason SILENT where none came for too long."""
@@ -191,29 +203,29 @@ class Informer:
         self._stop.wait(max(failure.retry_after or 0.0, random.uniform(longest / 2, longest)))  # noqa: S311  # spreads load
 
     def _list(self) -> None:
-        found: dict[tuple[str, str], Object] = {}
+        found: dict[tuple[str, str], Entry | None] = {}
         token: str | None = None
         while True:
             try:
                 page = page_of(self.source.list(token))
             except ValueError as failure:
                 raise ApiError(0, "BadAnswer", f"the list {failure}") from None
-            found.update((key_of(item), item) for item in page.items)
+            found.update((key_of(item), self._kept(item)) for item in page.items)  # the objects themselves go with their page
             token = page.token
             if token is None:
                 break
-        self._replace(found)
+        self._replace({key: entry for key, entry in found.items() if entry is not None})
         self._version = page.version
 
-    def _replace(self, found: Mapping[tuple[str, str], Object]) -> None:
+    def _kept(self, obj: Object) -> Entry | None:
+        """What is kept of a listed object: as it is, where this version of it is known."""
+        with self._lock:
+            old = self._entries.get(key_of(obj))
+        return old if old is not None and old.version == _version_of(obj) else self._entry(obj)
+
+    def _replace(self, entries: dict[tuple[str, str], Entry]) -> None:
         with self._lock:
             before = self._entries
-            entries = {}
-            for key, obj in found.items():
-                old = before.get(key)
-                entry = old if old is not None and old.version == _version_of(obj) else self._entry(obj)
-                if entry is not None:
-                    entries[key] = entry
             same = self.synced and entries == before
             self._entries, self.synced = entries, True
         if not same:

@@ -19,7 +19,8 @@ from kpm_planner.intent import PowerConfig
 
 HASH = "power.kpm.dev/spec-hash"
 ACCOUNT = "power-manager-node-agent"
-_PORT = 10258
+#: Of /metrics, and of probes alone: whoever floods the one does not end the pod.
+_PORT, _HEALTH_PORTS = 10258, (8081, 8082)
 #: Seconds for a start on the slowest of machines, before liveness begins to count.
 _STARTS_WITHIN = 180
 #: Measured (docs/bench.md), with room for large nodes.
@@ -91,9 +92,10 @@ def _selinux_type(image: Image) -> str:
 
 def _agent(config: PowerConfig, settings: AgentSettings, image: Image, found: tuple[Mount, ...]) -> dict[str, Any]:
     port = settings.metrics_port or _PORT
+    health = next(number for number in _HEALTH_PORTS if number != port)
     return {
         **_container(AGENT, settings, image, found, _AGENT_MEMORY),
-        "args": _arguments(settings, image, port),
+        "args": _arguments(settings, image, port, health),
         "env": [
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
@@ -101,9 +103,9 @@ def _agent(config: PowerConfig, settings: AgentSettings, image: Image, found: tu
             {"name": "KPM_GROUP", "value": config.group},
         ],
         "ports": [{"name": "metrics", "containerPort": port}],
-        "startupProbe": {**_probe("/healthz", port, 1), "failureThreshold": _STARTS_WITHIN},
-        "livenessProbe": _probe("/healthz", port, 20),
-        "readinessProbe": _probe("/readyz", port, 5),
+        "startupProbe": {**_probe("/healthz", health, 1), "failureThreshold": _STARTS_WITHIN},
+        "livenessProbe": _probe("/healthz", health, 20),
+        "readinessProbe": _probe("/readyz", health, 5),
         "securityContext": _security(privileged=False),
     }
 
@@ -136,8 +138,8 @@ def idle_states(settings: AgentSettings, image: Image) -> IdleStates:
     return IdleStates.of(settings.idle_states).within(image.idle_states)
 
 
-def _arguments(settings: AgentSettings, image: Image, port: int) -> list[str]:
-    words = ["agent", "--sysfs", "/host/sys", "--helper", HELPER_SOCKET, "--state-dir", STATE, "--port", str(port)]
+def _arguments(settings: AgentSettings, image: Image, port: int, health: int) -> list[str]:
+    words = ["agent", "--sysfs", "/host/sys", "--helper", HELPER_SOCKET, "--state-dir", STATE, "--port", str(port), "--health-port", str(health)]
     words += ["--idle-states", image.idle_states] if image.idle_states is not IdleStates.BY_NAME else []
     words += ["--hsmp", DEVICE] if image.hsmp else []
     words += ["--containers", CONTAINERS_SOCKET] if asks_runtime(settings) else []

@@ -13,6 +13,7 @@ from test_report import CapturingLog
 
 from kpm.agent.cluster import ClusterView, NodeView
 from kpm.agent.hotplug import cpus_of
+from kpm.agent.reports import Reports
 from kpm.agent.run import Agent, still_wanted
 from kpm.kube.api import ApiError
 from kpm.machines import MachineSpec, build_machine
@@ -96,11 +97,11 @@ class Rig:
             for name in ("state", "lines", "resources", "problems", "event", "hurry", "begin_anew")
         }
         events = Outside(say=lambda about, reason, message: self.told.append((about.name, reason, message)))
-        reporter = Outside(**says, retry_at=lambda: None, events=events)
+        reports = Reports(Outside(**says, retry_at=lambda: None, events=events))  # type: ignore[arg-type]
         kubelet = Outside(look=lambda pods, _custom, _runtime: Allocation(pods), error="", waiting=False, accepted=frozenset(), recall=lambda _: None)
         scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news, speeds=lambda: rig.speeds)
         caps = Outside(signals=lambda _intent: Signals(), planned=lambda _plan, _instant: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
-        self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reporter, self.log, scaler, caps, lambda: None)  # type: ignore[arg-type]
+        self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reports, self.log, scaler, caps, lambda: None)  # type: ignore[arg-type]
 
 
 def test_cpus_that_were_plugged_are_named_to_the_applier_once() -> None:

@@ -282,27 +282,43 @@ def test_the_first_container_of_a_node_is_noticed(root: Path) -> None:
 
 
 @LAYOUTS
-def test_of_nested_containers_the_inner_ones_count(root: Path, layout: Layout) -> None:
-    """User-asks 58, kind: what the node's container used is what those in it used, and would count twice; a container of its own counts beside it."""
+def test_nested_containers_all_count(root: Path, layout: Layout) -> None:
+    """User-asks 58, kind: a node in a container is told beside those in it; whose time is whose is said by who is inside of whom."""
     inner = ("c-kind/kubelet.slice/pod1/c-a", "c-kind/kubelet.slice/pod2/c-b")
     ready(root, layout, *inner, "c-alone")
     make(root, layout, "c-kind", 10**9)
     with cgroups(root, layout) as groups:
         groups.look()
-        assert groups.paths == ("c-alone", *inner)
-        assert groups.usage_us() == {inner[0]: 1000, inner[1]: 2000, "c-alone": 3000}
+        assert groups.paths == ("c-alone", "c-kind", *inner)
+        assert groups.usage_us() == {inner[0]: 1000, inner[1]: 2000, "c-alone": 3000, "c-kind": 10**9}
         for path in ("c-kind/kubelet.slice/pod1", "c-kind/kubelet.slice/pod2"):
             shutil.rmtree(root / layout.base / path)
         assert groups.look()
         assert groups.paths == ("c-alone", "c-kind")
 
 
-def test_of_containers_in_containers_in_containers_the_innermost_count(root: Path) -> None:
-    """However many levels; one without inner ones counts itself, at any level."""
+def test_containers_in_containers_in_containers_all_count(root: Path) -> None:
+    """However many levels; folders between them that are no containers do not."""
     ready(root, V2, "c-0/c-1/x/c-2", "c-0/c-1b", "c-0/y")
+    for number, path in enumerate(("c-0", "c-0/c-1"), 8):
+        make(root, V2, path, number * 1000)
     with cgroups(root, V2) as groups:
         groups.look()
-        assert groups.paths == ("c-0/c-1/x/c-2", "c-0/c-1b")
+        assert groups.usage_us() == {"c-0": 8000, "c-0/c-1": 9000, "c-0/c-1/x/c-2": 1000, "c-0/c-1b": 2000}
+
+
+def test_an_inner_container_that_comes_beside_another_is_noticed(root: Path) -> None:
+    """In a folder that has one already; and the outer one is told all the while."""
+    ready(root, V2, "c-0/docker/c-1")
+    make(root, V2, "c-0", 9000)
+    with cgroups(root, V2) as groups:
+        groups.look()
+        make(root, V2, "c-0/docker/c-2", 5)
+        assert groups.look()
+        assert groups.usage_us() == {"c-0": 9000, "c-0/docker/c-1": 1000, "c-0/docker/c-2": 5}
+        shutil.rmtree(root / "c-0/docker/c-1")
+        assert groups.look()
+        assert groups.usage_us() == {"c-0": 9000, "c-0/docker/c-2": 5}
 
 
 # --- what is wrong with one ---
@@ -421,8 +437,8 @@ STEPS = st.lists(st.tuples(st.sampled_from(("add", "remove", "use")), st.sampled
 
 
 @given(STEPS, st.sampled_from((V1, V2)))
-def test_after_a_look_anew_usage_is_that_of_the_innermost(steps: list[tuple[str, str]], layout: Layout) -> None:
-    """User-asks 58: whatever came and went, no cgroup is told beside one inside it, and none that is there is missing."""
+def test_after_a_look_anew_usage_is_that_of_all_that_are_there(steps: list[tuple[str, str]], layout: Layout) -> None:
+    """User-asks 58: whatever came and went, also inside of others, none that is there is missing, and none that is not is told."""
     with rig.state_folder() as name:
         root = Path(name)
         mounted(root, layout)
@@ -438,8 +454,7 @@ def test_after_a_look_anew_usage_is_that_of_the_innermost(steps: list[tuple[str,
                             set_usage(root, layout, above, number)
                 groups.look(anew=True)
                 there = {str(found.relative_to(root / layout.base)) for found in (root / layout.base).rglob("c-*")}
-                inner = {found for found in there if not any(other.startswith(f"{found}/") for other in there)}
-                assert groups.usage_us().keys() == inner
+                assert groups.usage_us().keys() == there
 
 
 # --- the machine's own ---

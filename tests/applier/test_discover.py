@@ -37,7 +37,7 @@ class TreeHost:
         return content.encode("utf-8", "surrogateescape")
 
     def list(self, path: str) -> tuple[str, ...]:
-        prefix = f"{self._real(path)}/"
+        prefix = "" if path == CPU_ROOT else f"{self._real(path)}/"
         names = {name[len(prefix) :].partition("/")[0] for name in self.files if name.startswith(prefix)}
         if not names:
             raise FileNotFoundError(errno.ENOENT, "no such folder", path)
@@ -189,13 +189,29 @@ def test_groups_and_their_files() -> None:
     assert len(result.observed.values) == 1 + 4 * 4 + 4 * 3 + 2 * 2
 
 
-def test_a_missing_online_file_is_one_clear_line() -> None:
+@pytest.mark.parametrize("text", ["", "\n", "x\n", "3-1\n", "0-\n", "0-99999999\n", "-1\n", "0-3-5\n", errno.EACCES, errno.EIO])
+def test_a_list_of_cpus_that_is_there_and_is_none_is_one_clear_line(text: str | int) -> None:
+    """What it should have said cannot be guessed from the rest."""
+    with pytest.raises(HostError) as caught:
+        found(edited(online=text))
+    assert "devices/system/cpu/online" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"cpuidle/current_driver": "intel_idle\n"},
+        {"present": "0-3\n"},
+        {"present": "0-1\n", "cpu0/online": "0\n", "cpu1/online": "0\n"},
+        {"cpufreq/policy0/scaling_driver": "intel_pstate\n"},
+    ],
+)
+def test_a_tree_of_which_no_cpu_can_be_said_to_be_online_is_one_clear_line(files: Files) -> None:
     """The one thing that nothing can be done without."""
-    for text in (None, "", "\n", "x\n", "3-1\n", "0-\n", "0-99999999\n", "-1\n", "0-3-5\n", errno.EACCES):
-        with pytest.raises(HostError) as caught:
-            found(edited(online=text))
-        assert "devices/system/cpu/online" in str(caught.value)
-        assert "\n" not in str(caught.value)
+    with pytest.raises(HostError, match=r"^devices/system/cpu/online is missing or empty; a /sys tree lists the CPUs there, as in 0-3,8$"):
+        found(files)
 
 
 # --- A: which CPUs there are ---
@@ -225,6 +241,120 @@ def test_cpu_lists(online: str, expected: set[int], present: str) -> None:
     machine = found({"online": online, "present": texts[present]})
     assert machine.online == expected
     assert set(machine.by_id) == (expected | {2000} if present == "more" else expected)
+
+
+# --- a tree without the list of those online ---
+
+
+@pytest.mark.parametrize("present", ["0-3\n", None, "\n", "garbage\n", errno.EACCES])
+def test_without_the_list_the_folders_say_which_cpus_there_are(present: str | int | None) -> None:
+    """The rest of the machine is as it would be with it."""
+    assert found(edited(online=None, present=present)) == found(tree())
+
+
+def test_without_the_list_a_cpus_own_file_says_whether_it_is_online() -> None:
+    """One that is not has idle states and nothing else."""
+    machine = found(edited(online=None, cpu3__online="0\n", cpu3__topology=None, cpufreq__policy3=None))
+    assert machine == found(edited(online="0-2\n", cpu3__online="0\n", cpu3__topology=None, cpufreq__policy3=None))
+    assert machine.online == {0, 1, 2}
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x\n", "2\n", "-1\n", errno.EACCES])
+def test_without_the_list_a_cpu_whose_own_file_does_not_say_1_is_left_alone(text: str | int) -> None:
+    """It is there, and nothing is asked of it."""
+    machine = found(edited(online=None, cpu2__online=text))
+    assert (machine.online, set(machine.by_id)) == ({0, 1, 3}, {0, 1, 2, 3})
+
+
+@pytest.mark.parametrize("cpus", [(0,), (1, 2), (0, 1, 2, 3)])
+def test_without_the_list_a_cpu_that_has_no_file_of_its_own_is_online(cpus: tuple[int, ...]) -> None:
+    """It cannot be turned off: mostly CPU 0, all of them where the kernel was built so."""
+    assert found(edited(online=None, **{f"cpu{cpu}__online": None for cpu in cpus})) == found(tree())
+
+
+def test_without_the_list_a_cpu_that_is_present_and_has_no_folder_is_offline() -> None:
+    """As one that was never started."""
+    machine = found(edited(online=None, present="0-5\n"))
+    assert (machine.online, set(machine.by_id)) == ({0, 1, 2, 3}, {0, 1, 2, 3, 4, 5})
+    assert machine.cpus[:4] == found(tree()).cpus
+
+
+def test_without_the_list_a_folder_that_is_not_among_those_present_counts() -> None:
+    """What is there is there."""
+    machine = found(edited(online=None, present="0-2\n"))
+    assert machine.online == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("name", ["cpuX", "cpu", "cpu²", "cpu-1", "cpu1x", "cpu١", "cpumap", "cpu123456"])
+def test_without_the_list_nothing_that_is_not_cpu_and_a_number_is_a_cpu(name: str) -> None:
+    """The folder holds others: cpufreq, cpuidle, cpumap."""
+    assert found(edited(online=None) | {f"{name}/online": "1\n"}) == found(tree())
+
+
+# --- the hyperthreads of a core ---
+
+
+def hyperthreads(**topology: str | int | None) -> tuple[int, ...]:
+    """The siblings of CPU 1 where these files are all that tells of them; in the tree they are 1 and 3."""
+    told: dict[str, str | int | None] = {"thread_siblings_list": None, "core_cpus_list": None, **topology}
+    return found(edited(**{f"cpu1__topology__{name}": text for name, text in told.items()})).by_id[1].siblings
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        ("00000003\n", {0, 1}),
+        ("0000000a\n", {1, 3}),
+        ("A\n", {1, 3}),
+        ("a", {1, 3}),
+        ("00000000,0000000a\n", {1, 3}),
+        ("ff,00000000\n", set(range(32, 40))),
+        ("ff,0\n", set(range(32, 40))),
+        ("1,00000000,80000001\n", {0, 31, 64}),
+        (f"{'0,' * 1023}a\n", {1, 3}),
+    ],
+)
+@pytest.mark.parametrize("name", ["thread_siblings", "core_cpus"])
+def test_siblings_may_be_a_mask(name: str, mask: str, expected: set[int]) -> None:
+    """In words of 32 bits, the highest first; leading noughts may be left out, as dumps do."""
+    assert hyperthreads(**{name: mask}) == tuple(sorted(expected))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "0\n",
+        "00000000,00000000\n",
+        "x\n",
+        "0x3\n",
+        "3,,3\n",
+        ",3\n",
+        "3,\n",
+        "3 3\n",
+        "123456789\n",
+        "-1\n",
+        "+3\n",
+        "1_0\n",
+        "٣\n",
+        f"{'0,' * 1024}a\n",
+        errno.EIO,
+    ],
+)
+@pytest.mark.parametrize("name", ["thread_siblings", "core_cpus"])
+def test_what_is_no_mask_says_nothing(name: str, text: str | int) -> None:
+    """The CPU is there all the same."""
+    assert hyperthreads(**{name: text}) == ()
+
+
+def test_a_list_of_siblings_goes_before_a_mask_and_an_unusable_one_does_not() -> None:
+    """Of the two names the one that all kernels have comes first."""
+    assert hyperthreads(thread_siblings_list="1,3\n", thread_siblings="2\n", core_cpus_list="0-3\n") == (1, 3)
+    for text in ("\n", "x\n", errno.EIO):
+        assert hyperthreads(thread_siblings_list=text, thread_siblings="a\n", core_cpus_list="0-3\n") == (1, 3)
+    assert hyperthreads(thread_siblings="0\n", core_cpus_list="1,3\n", core_cpus="f\n") == (1, 3)
+    assert hyperthreads(thread_siblings="nonsense\n", core_cpus="a\n") == (1, 3)
 
 
 def test_the_affinity_of_this_process_does_not_matter() -> None:
@@ -461,6 +591,79 @@ def test_the_limit_is_the_highest_that_any_file_names() -> None:
         ("scaling_boost_frequencies", "\n", 4_000_000),
     ):
         assert found(edited(**{f"cpufreq__policy0__{name}": text})).domains[0].limit_max_khz == expected
+
+
+@pytest.mark.parametrize("text", ["0\n", "00\n"])
+def test_a_maximum_of_0_is_none(text: str) -> None:
+    """Some machines show it for all CPUs; the range is not known then, whatever the minimum is."""
+    domain = found(edited(cpufreq__policy0__cpuinfo_max_freq=text)).domains[0]
+    assert (domain.hardware_min_khz, domain.hardware_max_khz, domain.limit_max_khz, domain.managed) == (800_000, None, None, False)
+    named = found(edited(cpufreq__policy0__cpuinfo_max_freq=text, cpufreq__policy0__scaling_available_frequencies="2000000 1000000 \n")).domains[0]
+    assert (named.hardware_max_khz, named.limit_max_khz, named.managed) == (None, 2_000_000, False)
+
+
+def test_a_minimum_of_0_is_one() -> None:
+    """It is a number like any other."""
+    domain = found(edited(cpufreq__policy0__cpuinfo_min_freq="0\n")).domains[0]
+    assert (domain.hardware_min_khz, domain.managed) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("no_turbo", "highest", "limit", "named"),
+    [
+        ("1\n", "4700000\n", 4_700_000, True),
+        ("1\n", "4000000\n", 4_000_000, False),
+        ("1\n", "3500000\n", 4_000_000, False),
+        ("1\n", "\n", 4_000_000, False),
+        ("1\n", None, 4_000_000, False),
+        ("0\n", "4700000\n", 4_000_000, False),
+        (None, "4700000\n", 4_000_000, False),
+    ],
+)
+def test_a_maximum_above_the_hardwares_while_turbo_is_off_was_set_while_it_was_on(no_turbo: str | None, highest: str | None, limit: int, named: bool) -> None:
+    """So it names how far turbo goes; with turbo on, the hardware's own is that."""
+    domain = found(edited(intel_pstate__no_turbo=no_turbo, cpufreq__policy0__scaling_max_freq=highest)).domains[0]
+    assert (domain.hardware_max_khz, domain.limit_max_khz, domain.limit_named) == (4_000_000, limit, named)
+
+
+CPPC: Files = {"cpu0/acpi_cppc/highest_perf": "60\n", "cpu0/acpi_cppc/nominal_perf": "40\n", "cpu0/acpi_cppc/nominal_freq": "4000\n"}
+
+
+@pytest.mark.parametrize("no_turbo", ["0\n", "1\n", None])
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ({}, False),
+        (CPPC, True),
+        ({"cpufreq/policy0/amd_pstate_max_freq": "4700000\n"}, True),
+        ({"cpufreq/policy0/amd_pstate_max_freq": "0\n"}, False),
+        ({"cpufreq/policy0/amd_pstate_max_freq": "\n"}, False),
+        ({"cpufreq/policy0/amd_pstate_max_freq": errno.EIO}, False),
+        ({"cpufreq/policy0/scaling_boost_frequencies": "4200000 4100000 \n"}, True),
+        ({"cpufreq/policy0/scaling_boost_frequencies": "\n"}, False),
+        ({"cpufreq/policy0/scaling_available_frequencies": "4000000 800000 \n"}, True),
+    ],
+)
+def test_a_limit_is_named_where_a_file_says_how_far_turbo_goes_while_it_is_off_too(no_turbo: str | None, files: Files, named: bool) -> None:
+    """Whether it is on now does not matter: it may be turned off later. The other domains have their own files."""
+    machine = found(edited(intel_pstate__no_turbo=no_turbo) | files)
+    assert [domain.limit_named for domain in machine.domains] == [named, False, False, False]
+
+
+def test_firmware_names_how_far_turbo_goes_while_it_is_off() -> None:
+    """Its highest performance, by the frequency of the nominal one; with turbo on, the hardware's own maximum is that."""
+    assert found(edited(intel_pstate__no_turbo="1\n") | CPPC).domains[0].limit_max_khz == 6_000_000
+    assert found(tree() | CPPC).domains[0].limit_max_khz == 4_000_000
+
+
+@pytest.mark.parametrize(("text", "expected"), [("50\n", 50), ("100\n", 100), ("0\n", 0), ("", None), ("\n", None), ("half\n", None), (None, None), (errno.EIO, None)])
+def test_the_range_of_intel_pstate_as_a_whole(text: str | int | None, expected: int | None) -> None:
+    """Each end by itself; it is read and never set, so it is in no group."""
+    for name in ("min_perf_pct", "max_perf_pct"):
+        result = discover(TreeHost(edited(**{f"intel_pstate__{name}": text})))
+        ends = {"min_perf_pct": result.machine.min_percent, "max_perf_pct": result.machine.max_percent}
+        assert ends == {"min_perf_pct": None, "max_perf_pct": None, name: expected}
+        assert not [item.path for group in result.groups for item in group.files if item.path.endswith("_perf_pct")]
 
 
 def test_a_table_is_ascending_and_without_doubles() -> None:

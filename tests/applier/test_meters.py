@@ -30,7 +30,7 @@ SUPPLY = "class/power_supply"
 
 NO_RAPL = ("rapl", "no energy counter below /sys/class/powercap")
 NO_AMD = (("amd_energy", "no hwmon chip amd_energy"), ("amd_hsmp_hwmon", "no hwmon chip amd_hsmp_hwmon"))
-NO_HWMON = ("hwmon", "no other power or energy input")
+NO_HWMON = ("hwmon", "no other power or energy input that is known")
 NO_BATTERY = ("battery", "no battery that tells its power")
 NOTHING_ELSE = (*NO_AMD, NO_HWMON, NO_BATTERY)
 MEASURED = "the packages are measured already"
@@ -167,7 +167,8 @@ def power_meter(root: Path) -> None:
     chip(root, 1, "power_meter", power1_average=310_000_000, power1_input=305_000_000, power1_average_interval=1_000, power1_cap=500_000_000)
 
 
-def psu(root: Path) -> None:
+def parts(root: Path) -> None:
+    """Chips of which nobody knows whether they tell a machine: without labels, channels that are numbered on."""
     chip(root, 4, "ibmpex", power1_input=210_000_000, power2_average=40_000_000)
     chip(root, 5, "scmi_sensors", energy1_input=77, energy12_input=78)
 
@@ -177,6 +178,12 @@ def laptop(root: Path) -> None:
     battery(root, "AC", kind="Mains")
     battery(root, "BAT0", power_now=9_500_000)
     battery(root, "BAT1", power_now=100)
+
+
+def laptop_with_a_meter(root: Path) -> None:
+    """Both show what the machine takes."""
+    laptop(root)
+    chip(root, 0, "power_meter", power1_average=12_000_000)
 
 
 def nothing(_root: Path) -> None:
@@ -234,17 +241,22 @@ TREES: dict[str, tuple[Callable[[Path], None], tuple[Meter, ...], tuple[tuple[st
     "hsmp": (hsmp, HSMP, (NO_RAPL, NO_AMD[0], NO_HWMON, NO_BATTERY)),
     "amd_energy and hsmp": (every_amd_source, AMD_ENERGY, (NO_RAPL, ("amd_hsmp_hwmon", MEASURED), NO_HWMON, NO_BATTERY)),
     "power meter": (power_meter, (Meter(f"{HWMON}/hwmon1/power1_average", "platform", "hwmon", power=True),), (NO_RAPL, *NO_AMD, NO_BATTERY)),
-    "power supplies": (
-        psu,
+    "parts": (
+        parts,
         (
-            Meter(f"{HWMON}/hwmon4/power1_input", "platform", "hwmon", power=True),
-            Meter(f"{HWMON}/hwmon4/power2_average", "platform", "hwmon", power=True),
-            Meter(f"{HWMON}/hwmon5/energy12_input", "platform", "hwmon"),
-            Meter(f"{HWMON}/hwmon5/energy1_input", "platform", "hwmon"),
+            Meter(f"{HWMON}/hwmon4/power1_input", "ibmpex power1", "hwmon", power=True),
+            Meter(f"{HWMON}/hwmon4/power2_average", "ibmpex power2", "hwmon", power=True),
+            Meter(f"{HWMON}/hwmon5/energy1_input", "scmi_sensors energy1", "hwmon"),
+            Meter(f"{HWMON}/hwmon5/energy12_input", "scmi_sensors energy12", "hwmon"),
         ),
         (NO_RAPL, *NO_AMD, NO_BATTERY),
     ),
-    "laptop": (laptop, (*ONE_SOCKET, Meter(f"{SUPPLY}/BAT0", "platform", "battery", power=True)), (*NO_AMD, NO_HWMON)),
+    "laptop": (laptop, (*ONE_SOCKET, Meter(f"{SUPPLY}/BAT0+BAT1", "platform", "battery", power=True)), (*NO_AMD, NO_HWMON)),
+    "laptop with a meter of its own": (
+        laptop_with_a_meter,
+        (*ONE_SOCKET, Meter(f"{HWMON}/hwmon0/power1_average", "platform", "hwmon", power=True)),
+        (*NO_AMD, ("battery", "the machine is measured already")),
+    ),
     "nothing": (nothing, (), (NO_RAPL, *NOTHING_ELSE)),
 }
 
@@ -507,6 +519,88 @@ def test_a_battery_tells_what_it_gives(tmp_path: Path, status: str, files: dict[
     meters = discover_meters(host).meters
     assert meters == (Meter(folder, "platform", "battery", power=True),)
     assert read_meters(host, meters) == [uw]
+
+
+#: BAT0 and BAT1, each with its state and what it shows; what the machine takes from them, µW.
+TWO_BATTERIES: dict[str, tuple[tuple[str, object], tuple[str, object], int | None]] = {
+    "one after the other": (("Not charging", 0), ("Discharging", 12_000_000), 12_000_000),
+    "both, one of them at its end": (("Discharging", 0), ("Discharging", 12_000_000), 12_000_000),
+    "both": (("Discharging", 7_000_000), ("Discharging", 5_000_000), 12_000_000),
+    "one full": (("Discharging", 7_000_000), ("Full", 0), 7_000_000),
+    "one of no known state": (("Discharging", 7_000_000), ("Unknown", 3_000_000), 7_000_000),
+    "one charges the other": (("Discharging", 12_000_000), ("Charging", 9_000_000), None),
+    "both charged": (("Charging", 20_000_000), ("Charging", 9_000_000), None),
+    "full and charged": (("Full", 0), ("Charging", 9_000_000), None),
+    "both full": (("Full", 0), ("Full", 0), None),
+    "one that does not say": (("Discharging", 7_000_000), ("Discharging", "no number"), None),
+    "one that is not emptied does not say": (("Discharging", 7_000_000), ("Full", "no number"), 7_000_000),
+}
+
+
+def through_a_reader(host: SysfsHost, meters: tuple[Meter, ...]) -> list[int | None]:
+    return list(MeterReader(host, meters).read().values())
+
+
+@pytest.mark.parametrize("case", TWO_BATTERIES)
+def test_batteries_are_one_meter(tmp_path: Path, case: str) -> None:
+    """What is taken from those that are emptied; nothing is known where one of them does not say, or while one is charged, as that is no use of the machine's."""
+    *both, uw = TWO_BATTERIES[case]
+    for number, (status, power) in enumerate(both):
+        battery(tmp_path, f"BAT{number}", status, power_now=power)
+    host = host_of(tmp_path)
+    meters = discover_meters(host).meters
+    assert meters == (Meter(f"{SUPPLY}/BAT0+BAT1", "platform", "battery", power=True),)
+    assert read_meters(host, meters) == through_a_reader(host, meters) == [uw]
+
+
+def test_batteries_that_tell_power_in_their_own_ways_are_added(tmp_path: Path) -> None:
+    """One in µW, one in µA and µV, one below 0 as it gives."""
+    battery(tmp_path, "BAT0", power_now=1_500_000)
+    battery(tmp_path, "BAT1", current_now=2_000_000, voltage_now=11_500_000)
+    battery(tmp_path, "BAT2", power_now=-500_000)
+    host = host_of(tmp_path)
+    assert read_meters(host, discover_meters(host).meters) == [25_000_000]
+
+
+def test_a_battery_of_a_device_is_none_of_the_machine(tmp_path: Path) -> None:
+    """A mouse: alone it is no meter, and beside the machine's own it neither adds to them nor keeps them from being read."""
+    battery(tmp_path, "hidpp_battery_0", "Charging", power_now=500_000, scope="Device")
+    found = discover_meters(host_of(tmp_path))
+    assert (found.meters, dict(found.absent)["battery"]) == ((), NO_BATTERY[1])
+    battery(tmp_path, "BAT0", power_now=9_000_000, scope="System")
+    battery(tmp_path, "BAT1", power_now=1_000_000, scope="Unknown")
+    host = host_of(tmp_path)
+    meters = discover_meters(host).meters
+    assert meters == (Meter(f"{SUPPLY}/BAT0+BAT1", "platform", "battery", power=True),)
+    assert read_meters(host, meters) == [10_000_000]
+
+
+def test_what_batteries_give_is_looked_up_at_every_look(tmp_path: Path) -> None:
+    """One is emptied after the other; meanwhile the machine is plugged in."""
+    for name in ("BAT0", "BAT1"):
+        battery(tmp_path, name, "Full", power_now=0)
+    host = host_of(tmp_path)
+    reader = MeterReader(host, discover_meters(host).meters)
+    seen = []
+    for first, second in (("Discharging", "Full"), ("Full", "Full"), ("Charging", "Full"), ("Not charging", "Discharging"), ("Discharging", "Discharging")):
+        battery(tmp_path, "BAT0", first, power_now=7_000_000)
+        battery(tmp_path, "BAT1", second, power_now=5_000_000)
+        seen += reader.read().values()
+    assert seen == [7_000_000, None, None, 5_000_000, 12_000_000]
+
+
+def test_a_battery_that_gives_nothing_costs_the_other_meters_nothing(tmp_path: Path) -> None:
+    """Their descriptors are kept, look after look, as it is not lost."""
+    two_sockets(tmp_path)
+    battery(tmp_path, status="Full", power_now=0)
+    host = host_of(tmp_path)
+    reader = MeterReader(host, discover_meters(host).meters)
+    reader.read()
+    put(tmp_path, PACKAGE_1, 555)
+    (tmp_path / PACKAGE_1).rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        assert shown(reader) == [5, 6, 100, 555, None]
+    host.forget()
 
 
 @pytest.mark.parametrize(

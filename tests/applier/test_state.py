@@ -702,10 +702,49 @@ def test_the_machine_for_the_planner_shows_baselines(tmp_path: Path) -> None:
     model = KernelModel(start)
     wanted = rig.plan(start, {0: Target(GHZ, 2 * GHZ, "performance", "performance", (("C6", False), ("POLL", False)))}, uncore=[UncoreTarget(entry, GHZ, GHZ)])
     rig.apply_once(model, str(tmp_path), wanted)
+    unnamed = evolve(start, domains=tuple(evolve(item, limit_named=False) for item in start.domains))  # by no file but cpuinfo_max_freq
     with rig.applier(model, str(tmp_path)) as handle:
-        assert handle.machine == start
-        assert discover(model).machine != start
+        assert handle.machine == unnamed
+        assert discover(model).machine != unnamed
         assert with_baseline(discover(model).machine, (), handle.state, {}) == discover(model).machine
+
+
+@pytest.mark.parametrize("driver", ["intel_pstate", "cppc_cpufreq"])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_machine_for_the_planner_tells_what_turbo_was_before_us(tmp_path: Path, driver: str, before: bool, wanted: bool) -> None:
+    """Whichever way the switch counts: no_turbo or boost. Before it is ours, and once it is given back, there is nothing to tell."""
+    found = rig.machine([rig.domain(driver=driver, high=4 * GHZ if before else 3 * GHZ)], boost=before, idle=())
+    model = KernelModel(found, boosted={0: 4 * GHZ}, unboosted={0: 3 * GHZ})
+    with rig.applier(model, str(tmp_path)) as handle:
+        assert handle.machine.boost_before is None
+        handle.apply(rig.plan(found, {}, boost=wanted))
+    with rig.applier(model, str(tmp_path)) as handle:
+        assert (handle.machine.boost, handle.machine.boost_before) == (wanted, before)
+        assert handle.shown.boost_before is None
+        handle.restore()
+    with rig.applier(model, str(tmp_path)) as handle:
+        assert (handle.machine.boost, handle.machine.boost_before) == (before, None)
+
+
+@pytest.mark.parametrize(
+    ("file", "texts", "before"),
+    [
+        ("boost", ["1"], True),
+        ("boost", ["0"], False),
+        ("no_turbo", ["1"], False),
+        ("no_turbo", ["0"], True),
+        ("boost", ["0", "0"], False),
+        ("boost", ["0", "1"], True),
+        ("boost", ["1", "1"], True),
+    ],
+)
+def test_turbo_before_us_is_read_off_the_records_of_its_switches(file: str, texts: list[str], before: bool) -> None:
+    """Where each policy has one, turbo was on if any of them was."""
+    found = discover(KernelModel(rig.intel(1))).machine
+    records = {f"boost:{number}": GroupState(file, (file,), (text,), ("1",), ("1",)) for number, text in enumerate(texts)}
+    assert with_baseline(found, (), State(records), {}).boost_before is before
+    assert with_baseline(found, (), State(), {}).boost_before is None
 
 
 def test_an_unknown_baseline_is_none(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kpm.energy.containers import ContainerPath, container_of, is_container
 
 ID = "0123456789abcdef" * 4
-OTHER = "f" * 64
+OTHER, THIRD = "f" * 64, "e" * 64
 UID = "0a1b2c3d-0000-4000-8000-00000000000f"
 SLICED = UID.replace("-", "_")
 STATIC = "0123456789abcdef0123456789abcdef"
@@ -47,11 +47,22 @@ CONTAINERS = {
     f"libpod_parent/libpod-{ID}": ("podman", ""),
     f"user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope": ("podman", ""),
     f"machine.slice/machine-libpod_pod_{OTHER}.slice/libpod-{ID}.scope": ("podman", ""),
+    f"system.slice/web.service/libpod-payload-{ID}": ("podman", ""),
+    f"user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-{ID}": ("podman", ""),
     f"system.slice/nerdctl-{ID}.scope": ("containerd", ""),
     # static pods, whose UID is a hash
     f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{STATIC}.slice/cri-containerd-{ID}.scope": ("containerd", STATIC),
     f"kubepods/burstable/pod{STATIC}/{ID}": ("", STATIC),
     f"kubepods.slice/kubepods-pod{STATIC}.slice/crio-{ID}.scope": ("crio", STATIC),
+    # beside its pod: what the runtime of a virtual machine uses
+    f"kata_overhead/{ID}": ("", ""),
+    # on its own
+    ID: ("", ""),
+    f"cri-containerd-{ID}.scope": ("containerd", ""),
+}
+
+#: The same of those that are in the container OTHER.
+NESTED = {
     # nodes in containers
     f"docker/{OTHER}/kubelet/kubepods/burstable/pod{UID}/{ID}": ("", UID),
     f"docker/{OTHER}/kubepods/pod{UID}/{ID}": ("", UID),
@@ -61,9 +72,13 @@ CONTAINERS = {
     f"machine.slice/libpod-{OTHER}.scope/container/kubelet.slice/kubelet-kubepods-pod{SLICED}.slice/crio-{ID}.scope": ("crio", UID),
     # the innermost pod is the container's
     f"kubepods/pod{STATIC}/{OTHER}/kubepods/pod{UID}/{ID}": ("", UID),
-    # on its own
-    ID: ("", ""),
-    f"cri-containerd-{ID}.scope": ("containerd", ""),
+    # containers that a pod's container runs; their pod is the one around them all
+    f"kubepods.slice/kubepods-pod{SLICED}.slice/cri-containerd-{OTHER}.scope/docker/{ID}": ("docker", UID),
+    f"kubepods.slice/kubepods-pod{SLICED}.slice/crio-{OTHER}.scope/init.scope/x/libpod-{ID}": ("podman", UID),
+    f"kubepods/pod{UID}/{OTHER}/system.slice/docker-{ID}.scope": ("docker", UID),
+    f"system.slice:docker:{OTHER}/docker/{ID}": ("docker", ""),
+    # of two around it, the nearer one
+    f"docker/{THIRD}/kubepods/pod{UID}/{OTHER}/docker/{ID}": ("docker", UID),
 }
 
 NONE = (
@@ -88,14 +103,40 @@ NONE = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "path", CONTAINERS, ids=lambda path: path.replace(ID, "ID").replace(OTHER, "OTHER").replace(UID, "UID").replace(SLICED, "UID").replace(STATIC, "HASH")
-)
+def called(path: str) -> str:
+    """A path with short names, as the name of a test."""
+    for text, name in ((ID, "ID"), (OTHER, "OTHER"), (THIRD, "THIRD"), (UID, "UID"), (SLICED, "UID"), (STATIC, "HASH")):
+        path = path.replace(text, name)
+    return path
+
+
+@pytest.mark.parametrize("path", CONTAINERS, ids=called)
 def test_containers(path: str) -> None:
-    """User-asks 58: containerd, CRI-O, Docker and Podman, under systemd and cgroupfs, Guaranteed pods without a slice of their class, and kind."""
+    """User-asks 58: containerd, CRI-O, Docker and Podman, under systemd and cgroupfs, Guaranteed pods without a slice of their class."""
     runtime, uid = CONTAINERS[path]
     assert container_of(path) == ContainerPath(ID, runtime, uid)
     assert is_container(path)
+
+
+@pytest.mark.parametrize("path", NESTED, ids=called)
+def test_containers_in_containers(path: str) -> None:
+    """Nodes in containers (kind) and Docker in a pod: each says in which one it is, whose time contains its own."""
+    runtime, uid = NESTED[path]
+    assert container_of(path) == ContainerPath(ID, runtime, uid, OTHER)
+    assert is_container(path)
+
+
+def test_a_container_in_a_cgroup_of_its_own_id_is_inside_itself() -> None:
+    """A runtime that makes a folder of the same name below: whoever counts both sees that they are one."""
+    assert container_of(f"docker/{ID}/docker/{ID}") == ContainerPath(ID, "docker", "", ID)
+
+
+@pytest.mark.parametrize("above", [f"libpod-conmon-{OTHER}.scope", f"x-{OTHER}.scope", OTHER[:-1], f"machine-libpod_pod_{OTHER}.slice", f"pod{UID}"])
+def test_a_folder_that_is_no_container_has_none_in_it(above: str) -> None:
+    """Only one that is a container by its own name is the outer one."""
+    found = container_of(f"machine.slice/{above}/docker-{ID}.scope")
+    assert found is not None
+    assert found.inside == ""
 
 
 @pytest.mark.parametrize("base", ["", "cpu,cpuacct/", "../..", "system.slice/"])
@@ -134,6 +175,7 @@ def test_random_text_never_raises(path: str) -> None:
         assert len(found.id) == 64
         assert path.removesuffix(".scope").endswith(found.id)
         assert found.pod_uid in path.replace("_", "-")
+        assert not found.inside or found.inside in path.rpartition("/")[0]
 
 
 @given(

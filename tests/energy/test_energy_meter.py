@@ -24,11 +24,13 @@ from prometheus_client.samples import Sample as Line
 from kpm.energy.exposition import build_labels
 from kpm.energy.kept import Kept, dump
 from kpm.energy.ledger import Ledger, MeterAccount
+from kpm.energy.live import look
 from kpm.energy.meter import KEEP_S, EnergyMeter, EnergySettings
 from kpm.energy.names import Identity, Known, known_containers
 from kpm.energy.sampler import Roots, Sampler
 from kpm.logs import Log
-from kpm.serving import serve
+from kpm.pods import structure_pod
+from kpm.serving import metric_answers, serve
 from kpm.threads import Threads
 from kpm_applier.discover import discover
 from kpm_applier.sysfs import SysfsHost
@@ -640,6 +642,251 @@ def test_a_problem_is_logged_once(rig: Rig) -> None:
     assert Counter(line["code"] for line in rig.lines()) == {"energy-unreadable": 1}
 
 
+# --- sensors of a board ---
+
+
+def sense(rig: Rig, chip: int, name: str, *channels: tuple[str, float]) -> None:
+    """A chip of hwmon that shows power, by label, W."""
+    put(rig.sysfs, f"class/hwmon/hwmon{chip}/name", name)
+    for number, (label, watts) in enumerate(channels, 1):
+        put(rig.sysfs, f"class/hwmon/hwmon{chip}/power{number}_input", round(watts * SECOND))
+        if label:
+            put(rig.sysfs, f"class/hwmon/hwmon{chip}/power{number}_label", label)
+
+
+def corsair(rig: Rig) -> None:
+    sense(rig, 0, "corsairpsu", ("power total", 174), ("power +12v", 134), ("power +5v", 24.5), ("power +3.3v", 11.5))
+
+
+def two_acpi_meters(rig: Rig) -> None:
+    for chip, (watts, interval) in enumerate(((169, 60_000), (165, 1_000))):
+        sense(rig, chip, "power_meter", ("", watts))
+        put(rig.sysfs, f"class/hwmon/hwmon{chip}/power1_average_interval", interval)
+
+
+def two_supplies(rig: Rig) -> None:
+    for chip, watts in enumerate((100, 110)):
+        sense(rig, chip, "pmbus", ("pin", watts), ("pout1", watts * 0.9))
+
+
+def parts_alone(rig: Rig) -> None:
+    sense(rig, 0, "board", ("CPU", 20), ("Memory", 5))
+
+
+def two_batteries(rig: Rig) -> None:
+    for number, (status, power) in enumerate((("Not charging", 0), ("Discharging", 12_000_000))):
+        for file, value in (("type", "Battery"), ("status", status), ("power_now", power)):
+            put(rig.sysfs, f"class/power_supply/BAT{number}/{file}", value)
+
+
+@pytest.mark.parametrize(
+    ("build", "watts", "meters"),
+    [(corsair, 174, 4), (two_acpi_meters, 165, 1), (two_supplies, 210, 4), (two_batteries, 12, 1), (parts_alone, None, 2)],
+)
+def test_the_machine_is_told_once(new_rig: Callable[..., Rig], build: Callable[[Rig], None], watts: float | None, meters: int) -> None:
+    """User-asks 34: what a live look calls the machine's watts, and its rows add up to; parts are told beside it, and are no machine."""
+    rig = new_rig(zones={})
+    build(rig)
+    meter = rig.meter()
+    for _ in range(3):
+        rig.step(meter, {APP: 5.0, SIDE: 1.0})
+    shown = look(meter)
+    assert shown.watts == watts
+    assert (len(shown.meters), shown.problems) == (meters, ())
+    rows = [row for row in shown.rows if row.kind in ("pool", "node")]
+    assert sum(row.busy + row.idle for row in rows) == pytest.approx(watts or 0, abs=1e-5)
+    assert sum(row.joules for row in rows) == pytest.approx(20 * (watts or 0), abs=1e-4)
+
+
+def test_packages_tell_the_machine_where_they_are_measured(rig: Rig) -> None:
+    """What a supply shows besides does not add to them."""
+    corsair(rig)
+    meter = rig.meter()
+    for _ in range(3):
+        rig.step(meter, {APP: 5.0})
+    assert look(meter).watts == 300
+
+
+#: What sensors show instead of saying that they know nothing, µW.
+ERRORS = (0xFFFFFFFF * 1000, 10**18 - 1)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=hex)
+def test_a_value_that_stands_for_an_error_is_no_power(new_rig: Callable[..., Rig], error: int) -> None:
+    """User-asks 33, 37: an ACPI meter that shows 0xFFFFFFFF mW: a problem, not up, no power by any name, never 0 W; and it may come back."""
+    rig = new_rig(zones={})
+    sense(rig, 0, "power_meter", ("", 165))
+    meter = rig.meter(names=("kpm", "kepler", "kepler-0.7"))
+    for _ in range(2):
+        rig.step(meter, {APP: 5.0})
+    assert (value(meter, "kpm_meter_up"), value(meter, "kpm_node_power_watts")) == (1, 165)
+    before = counters(meter)
+    for looks in (1, 2):
+        put(rig.sysfs, "class/hwmon/hwmon0/power1_input", error)
+        rig.step(meter, {APP: 5.0})
+        found = told(meter)
+        assert [name for name in found if "watts" in name] == []
+        assert value(meter, "kpm_meter_up") == 0
+        assert value(meter, "kpm_meter_faults_total", code="energy-implausible") == looks
+        assert codes(meter) == {"energy-implausible"}
+        assert (look(meter).watts, [item[3] for item in look(meter).meters]) == (None, [None])
+    none_fell(before, counters(meter))
+    assert value(meter, "kpm_node_energy_joules_total") == 1650
+    put(rig.sysfs, "class/hwmon/hwmon0/power1_input", 165 * SECOND)
+    for _ in range(2):
+        rig.step(meter, {APP: 5.0})
+    assert not meter.problems
+    assert (value(meter, "kpm_meter_up"), value(meter, "kpm_node_power_watts")) == (1, 165)
+    none_fell(before, counters(meter))
+
+
+def test_a_sensor_that_only_ever_shows_an_error_has_no_energy(new_rig: Callable[..., Rig]) -> None:
+    """The others are measured; what the machine takes is not known."""
+    rig = new_rig(zones={})
+    sense(rig, 0, "power_meter", ("", 0))
+    put(rig.sysfs, "class/hwmon/hwmon0/power1_input", ERRORS[0])
+    meter = rig.meter(names=("kpm", "kepler", "kepler-0.7"))
+    for _ in range(3):
+        rig.step(meter, {APP: 5.0})
+    assert not [name for name in told(meter) if "watts" in name]
+    assert codes(meter) == {"energy-implausible"}
+    assert (value(meter, "kpm_meter_up"), value(meter, "kpm_node_energy_joules_total")) == (0, 0)
+    assert look(meter).watts is None
+
+
+def test_batteries_that_are_charged_are_no_problem(new_rig: Callable[..., Rig]) -> None:
+    """User-asks 37: plugged in, or charged, they are no meter and say nothing; what they gave is not forgotten."""
+    rig = new_rig(zones={PACKAGE_0: "package-0"})
+    two_batteries(rig)
+    meter = rig.meter()
+    for _ in range(2):
+        rig.step(meter, {APP: 5.0})
+    name = "class/power_supply/BAT0+BAT1"
+    assert value(meter, "kpm_node_power_watts", path=name) == 12
+    for first, second in (("Full", "Full"), ("Charging", "Full"), ("Charging", "Discharging")):
+        put(rig.sysfs, "class/power_supply/BAT0/status", first)
+        put(rig.sysfs, "class/power_supply/BAT1/status", second)
+        rig.step(meter, {APP: 5.0})
+        assert not meter.problems
+        for family in ("kpm_meter_up", "kpm_node_power_watts", "kpm_node_energy_joules_total", "kpm_energy_source_present"):
+            assert not [line for line in told(meter)[family] if line.value and (line.labels.get("path") == name or line.labels["source"] == "battery")]
+        assert value(meter, "kpm_meter_up") == 1
+    put(rig.sysfs, "class/power_supply/BAT0/status", "Full")
+    put(rig.sysfs, "class/power_supply/BAT1/status", "Discharging")
+    for _ in range(2):
+        rig.step(meter, {APP: 5.0})
+    assert not meter.problems
+    assert value(meter, "kpm_node_power_watts", path=name) == 12
+    assert value(meter, "kpm_node_energy_joules_total", path=name) >= 2 * 120
+    assert rig.lines() == []
+
+
+# --- containers in containers ---
+
+INNER = Identity("d" * 64)
+
+
+@define
+class Nested(Rig):
+    """A node whose cgroups are where a test says. places: id → path."""
+
+    places: dict[str, str] = field(factory=dict)
+
+    def folder(self, who: Identity) -> Path:
+        return self.cgroup / self.places[who.id] if who.id in self.places else Rig.folder(self, who)
+
+
+@pytest.fixture
+def nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nested]:
+    """APP's container with Docker in it."""
+    made = Nested(tmp_path)
+    made.places[INNER.id] = f"{made.folder(APP).relative_to(made.cgroup)}/docker/{INNER.id}"
+    monkeypatch.setattr("kpm.energy.sampler._clocks", lambda: (made.us, 0))
+    yield made
+    for meter in made.made:
+        meter.sampler.close()
+
+
+def runner(rig: Rig, **kinds: Any) -> Mapping[str, Any]:
+    """What the API says of APP's pod."""
+    status = {"phase": "Running", "containerStatuses": [{"name": "app", "containerID": f"containerd://{APP.id}", "state": {"running": {}}}]}
+    metadata = {"name": "pod", "namespace": "ns", "uid": UID, **kinds}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "node-1", "containers": [{"name": "app"}]}, "status": status}
+
+
+def follow(rig: Rig, meter: EnergyMeter, *documents: Mapping[str, Any]) -> None:
+    """The cluster says this of the node's pods."""
+    meter.follow(rig.machine, *known_containers([structure_pod(item) for item in documents], (), ()))
+
+
+def test_docker_in_a_pod_is_the_pods(nested: Nested) -> None:
+    """Of 9 s that the pod's container has, 3 are of a container in it: the pod has 9, each container its own, the system what is left."""
+    meter = nested.meter()
+    follow(nested, meter, runner(nested))
+    nested.step(meter, {APP: 1.0, INNER: 0.5})
+    nested.step(meter, {APP: 9.0, INNER: 3.0}, load=1.0)
+    seconds = {line.labels["container_id"]: line.value for line in told(meter)["kpm_container_cpu_seconds_total"]}
+    assert seconds == {APP.id: 6, INNER.id: 3}
+    assert value(meter, "kpm_pod_cpu_seconds_total", pod="pod", namespace="ns", state="running") == 9
+    joules_of = {who.id: value(meter, "kpm_container_joules_total", container_id=who.id, zone="package", mode="busy") for who in (APP, INNER)}
+    assert joules_of[APP.id] == pytest.approx(2 * joules_of[INNER.id], rel=1e-6)
+    pod = value(meter, "kpm_pod_joules_total", pod_uid=UID, zone="package", mode="busy")
+    assert pod == pytest.approx(sum(joules_of.values()), rel=1e-12)
+    assert value(meter, "kpm_node_system_joules_total", zone="package") == pytest.approx(pod / 9, rel=1e-5)
+
+
+def test_a_pod_has_the_same_with_docker_in_it_and_without(nested: Nested) -> None:
+    """However its time is divided among those in it."""
+    found = []
+    for inner in (0.0, 3.0, 9.0):
+        meter = nested.meter(state="")
+        follow(nested, meter, runner(nested))
+        nested.step(meter, {APP: 1.0, INNER: 0.5})
+        nested.step(meter, {APP: 9.0, INNER: inner, SIDE: 4.0}, load=2.0)
+        found.append((value(meter, "kpm_pod_joules_total", pod_uid=UID, zone="package"), value(meter, "kpm_pod_cpu_seconds_total", pod_uid=UID)))
+    assert {seconds for _, seconds in found} == {9}
+    assert max(uj for uj, _ in found) - min(uj for uj, _ in found) <= 4e-6
+
+
+def test_an_inner_container_that_ends_leaves_its_energy_to_its_pod(nested: Nested) -> None:
+    """Its own total ends; the pod's goes on, and what the outer one does from then on is the outer one's."""
+    meter = nested.meter()
+    follow(nested, meter, runner(nested))
+    for _ in range(3):
+        nested.step(meter, {APP: 9.0, INNER: 3.0})
+    before = counters(meter)
+    del nested.used[INNER]
+    shutil.rmtree(nested.folder(INNER))
+    nested.step(meter, {APP: 5.0})
+    assert value(meter, "kpm_container_cpu_seconds_total", container_id=INNER.id, state="terminated") == 6
+    assert value(meter, "kpm_container_cpu_seconds_total", container_id=APP.id) == 12 + 5
+    assert value(meter, "kpm_pod_cpu_seconds_total", pod_uid=UID, state="running") == 18 + 5
+    none_fell({key: uj for key, uj in before.items() if INNER.id not in key}, counters(meter))
+
+
+def test_a_static_pod_is_one_pod(nested: Nested) -> None:
+    """Its cgroups have the uid that the kubelet made of its file; its sandbox, which is in no status, is not a pod without a name."""
+    uid = "d41d8cd98f00b204e9800998ecf8427e"
+    for who in (APP, INNER):
+        nested.places[who.id] = f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{who.id}.scope"
+    meter = nested.meter()
+    follow(nested, meter, runner(nested, annotations={"kubernetes.io/config.hash": uid, "kubernetes.io/config.mirror": uid}))
+    for _ in range(2):
+        nested.step(meter, {APP: 9.0, INNER: 0.5})
+    assert {(line.labels["pod"], line.labels["pod_uid"], line.value) for line in told(meter)["kpm_pod_cpu_seconds_total"]} == {("pod", UID, 9.5)}
+
+
+def test_a_container_of_a_unit_has_energy(nested: Nested) -> None:
+    """Podman's, in a service of systemd: outside of pods, by its id."""
+    nested.places[INNER.id] = f"system.slice/web.service/libpod-payload-{INNER.id}"
+    meter = nested.meter()
+    for _ in range(2):
+        nested.step(meter, {INNER: 9.0})
+    assert value(meter, "kpm_container_joules_total", container_id=INNER.id, zone="package") > 0
+    assert value(meter, "kpm_container_cpu_seconds_total", container_id=INNER.id, pool="", pod="") == 9
+    assert value(meter, "kepler_container_cpu_seconds_total", container_id=INNER.id, runtime="podman") == 9
+
+
 # --- readers ---
 
 
@@ -676,7 +923,7 @@ def test_readers_have_addresses(rig: Rig) -> None:
         rig.step(meter, {APP: 5.0, SIDE: 1.0})
     registry = CollectorRegistry()
     Gauge("kpm_agent_problems", "Problems of the plan in force.", registry=registry).set(1)
-    port = serve(0, Threads(Log()), lambda: registry, lambda: True, lambda: True, meter.metrics)
+    port = serve("metrics", 0, Threads(Log()), metric_answers(lambda: registry, meter.metrics))
 
     def get(address: str) -> str:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(address, 0))

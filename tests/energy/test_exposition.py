@@ -33,6 +33,12 @@ RAPL = "class/powercap/intel-rapl"
 PACKAGES = tuple(Meter(f"{RAPL}:{number}/energy_uj", "package", "rapl", number) for number in range(2))
 PARTS = tuple(Meter(f"{RAPL}:0:{number}/energy_uj", zone, "rapl", 0) for number, zone in enumerate(("core", "uncore", "dram")))
 PSYS = Meter(f"{RAPL}:2/energy_uj", "psys", "rapl")
+#: Two supplies, each with two rails of the same names.
+RAILS = tuple(
+    Meter(f"class/hwmon/hwmon{chip}/power{number}_input", zone, "hwmon", power=True)
+    for chip in (0, 1)
+    for number, zone in enumerate(("platform", "power +12v", "{part package,"), 1)
+)
 ALL = (*PACKAGES, *PARTS, PSYS)
 CPUS = tuple(EnergyCpu(number, number // 2) for number in range(4))
 OWNED, SHARED, GONE = (
@@ -293,6 +299,9 @@ SERVERS: Mapping[str, tuple[Meter, ...]] = {
     "dies": tuple(Meter(f"{RAPL}:{die}/energy_uj", "package", "rapl", 0, die) for die in range(2)),
     "two supplies": (*PACKAGES, *(Meter(f"class/hwmon/hwmon{number}/power1_input", "platform", "hwmon", power=True) for number in range(2))),
     "psys beside a sensor": (*PACKAGES, PSYS, Meter("class/hwmon/hwmon0/power1_input", "platform", "hwmon", power=True)),
+    "two supplies with their rails": (*PACKAGES, *RAILS),
+    "rails alone": RAILS[1:3],
+    "parts of a processor": tuple(Meter(f"class/hwmon/hwmon0/power{number}_input", "package", "hwmon", 0, power=True) for number in (1, 2)),
 }
 
 
@@ -427,6 +436,39 @@ def test_the_old_total_of_a_container_is_package_memory_and_other() -> None:
             at = {"container_id": who.id, "mode": mode}
             parts = sum(total(found[f"kepler_container_{zone}_joules_total"], **at) for zone in ("package", "dram", "other"))
             assert total(found["kepler_container_joules_total"], **at) == pytest.approx(parts, rel=1e-12)
+
+
+def test_parts_of_a_board_have_zones_of_their_own() -> None:
+    """By our names and those of Kepler that have zones: each meter by its path, and what containers used of all parts of one name together."""
+    meters = (*PACKAGES, *RAILS)
+    found = told(full(meters))
+    for family in ("kpm_node_energy_joules_total", "kepler_node_cpu_joules_total"):
+        assert Counter(line.labels["zone"] for line in found[family].samples) == Counter(meter.zone for meter in meters)
+    for family in ("kpm_container_joules_total", "kpm_pod_joules_total", "kpm_pool_joules_total", "kepler_container_cpu_joules_total", "kepler_pod_cpu_joules_total"):
+        assert {line.labels["zone"] for line in found[family].samples} >= {"platform", "power +12v", "{part package,"}
+    ledger = booked(meters)
+    parts = [ledger.meters[meter.id] for meter in RAILS if meter.zone == "power +12v"]
+    busy = math.fsum(line.value for line in only(found["kpm_container_joules_total"], zone="power +12v", mode="busy"))
+    assert busy == pytest.approx(sum(item.busy_uj - item.system_uj for item in parts) / SECOND, rel=1e-9)
+
+
+def test_the_old_names_have_no_parts_of_a_board() -> None:
+    """They have no names for them; the machine is that of its supplies, and nothing of a part is added to anything."""
+    whole = (*PACKAGES, RAILS[0], RAILS[3])
+    with_rails, without = (told(full((*whole, *parts), names=("kepler-0.7",))) for parts in (RAILS[1:3], ()))
+    assert set(with_rails) == set(without)
+    for name, metric in without.items():
+        assert {str(line.labels): line.value for line in with_rails[name].samples} == {str(line.labels): line.value for line in metric.samples}
+    assert set(told(full(RAILS[1:3], names=("kepler-0.7",)))) == set()
+
+
+def test_the_old_names_tell_the_machine_once() -> None:
+    """Peers a2: psys and a sensor show the same energy; they have one name for both, and the first one has it."""
+    both, psys = (told(full((*PACKAGES, PSYS, *more), names=("kepler-0.7",))) for more in ((RAILS[0],), ()))
+    assert total(both["kepler_node_platform_joules_total"]) == total(psys["kepler_node_platform_joules_total"]) > 0
+    supplies = told(full((*PACKAGES, RAILS[0], RAILS[3]), names=("kepler-0.7",)))["kepler_node_platform_joules_total"]
+    whole = booked((*PACKAGES, RAILS[0], RAILS[3]))
+    assert total(supplies) == pytest.approx(sum(whole.meters[meter.id].uj for meter in (RAILS[0], RAILS[3])) / SECOND, rel=1e-9)
 
 
 def test_units_are_joules_watts_and_seconds() -> None:

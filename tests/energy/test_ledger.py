@@ -155,6 +155,17 @@ def test_a_meter_that_is_not_read_has_no_power_and_one_that_is_gone_neither() ->
     assert (package.up, package.power_uw, package.busy_uw, package.uj) == (False, None, 0, 140)
 
 
+def test_a_power_that_cannot_be_is_none() -> None:
+    """User-asks 33, 37: a sensor that shows the value of an error has shown nothing: it is not up, and has no power, which is not 0 W; it is counted."""
+    book = Book()
+    book.add(part(PLATFORM, {APP: 70}), who=(APP,))
+    book.add(evolve(part(PLATFORM), fault=Code.ENERGY_IMPLAUSIBLE), who=(APP,))
+    sensor = book.ledger.meters["h"]
+    assert (sensor.up, sensor.power_uw, sensor.uj, sensor.faults) == (False, None, 70, {"energy-implausible": 1})
+    book.add(part(PLATFORM, {APP: 70}), who=(APP,))
+    assert (sensor.up, sensor.power_uw, sensor.uj, sensor.faults) == (True, 7, 140, {"energy-implausible": 1})
+
+
 def test_power_is_over_the_time_in_which_the_energy_passed() -> None:
     """A meter that is read again after a minute: all its energy counts, and its power is a minute's, of everybody and in every zone."""
     book = Book()
@@ -204,6 +215,17 @@ def test_of_two_that_measure_the_platform_one_counts(meters: tuple[Meter, ...], 
     book = Book()
     book.add(*(part(meter, {APP: amounts[meter]}) for meter in meters), part(PACKAGE, {APP: 40}), who=(APP,))
     assert book.ledger.containers[APP.id].zones["other"] == [expected, 0]
+
+
+def test_parts_of_a_board_are_no_part_of_other() -> None:
+    """They lie in the platform, and are not taken off it, nor added to it."""
+    rail = Meter("r", "power +12v", "hwmon", power=True)
+    book = Book()
+    book.add(part(PLATFORM, {APP: 100}), part(rail, {APP: 80}), part(PACKAGE, {APP: 40}), who=(APP,))
+    assert book.ledger.containers[APP.id].zones == {"platform": [100, 0], "power +12v": [80, 0], "package": [40, 0], "other": [60, 0]}
+    book.add(part(rail, {APP: 80}), part(PACKAGE, {APP: 40}), who=(APP,))
+    assert book.ledger.containers[APP.id].zones["other"] == [60, 0]
+    assert again(book.ledger).containers[APP.id].zones == book.ledger.containers[APP.id].zones
 
 
 @pytest.mark.parametrize("lost", [PSYS, PACKAGE], ids=["platform", "package"])

@@ -328,6 +328,124 @@ def test_cgroups_that_are_no_containers_are_none(box: Box) -> None:
     assert box.take().usage_us == USAGE
 
 
+# --- containers of several cgroups ---
+
+OVERHEAD = f"kata_overhead/{A}"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_cgroups_of_one_container_are_one(tmp_path: Path, version: int) -> None:
+    """Kata: what its virtual machine's threads use, and beside the pod what else it needs; both are the container's, which is the pod's."""
+    box = Box(tmp_path)
+    write = Box.v1 if version == 1 else Box.v2
+    if version == 1:
+        box.v1("", 0)
+    else:
+        box.mount_v2()
+    for path, us in ((CONTAINER_A, 7_000), (OVERHEAD, 500), (f"kubepods/pod{UID_B}/{B}", 30)):
+        write(box, path, us)
+    assert box.take().usage_us == {A: 7_500, B: 30}
+    write(box, OVERHEAD, 900)
+    assert box.take().usage_us == {A: 7_900, B: 30}
+    assert {found.id: found.pod_uid for found in box.sampler.containers.values()} == {A: UID_A, B: UID_B}
+    assert len(box.sampler.containers) == 3
+    box.sampler.close()
+
+
+@pytest.mark.parametrize("path", [OVERHEAD, f"zz_overhead/{A}"])
+def test_who_knows_its_pod_says_whose_a_container_is(box: Box, path: str) -> None:
+    """Whichever path comes first: of two that have the same id the last one that is met names it."""
+    box.v2(path, 500)
+    box.take()
+    assert list(box.sampler.containers.values())[-1] == ContainerPath(A, "", UID_A)
+
+
+def test_of_several_cgroups_one_that_goes_loses_nothing(box: Box) -> None:
+    """The container goes on from what both had used; if it is made anew it counts on from there."""
+    box.v2(OVERHEAD, 500)
+    assert box.take().usage_us == {A: 7_500}
+    shutil.rmtree(box.cgroup / OVERHEAD)
+    box.v2(CONTAINER_A, 7_100)
+    for _ in range(2):
+        assert box.take().usage_us == {A: 7_600}
+    box.v2(OVERHEAD, 20)
+    assert box.take_anew().usage_us == {A: 7_620}
+    shutil.rmtree(box.cgroup / CONTAINER_A)
+    assert box.take().usage_us == {A: 7_620}
+    shutil.rmtree(box.cgroup / OVERHEAD)
+    assert box.take().usage_us == {}
+    box.v2(CONTAINER_A, 3)
+    assert box.take_anew().usage_us == {A: 3}
+
+
+def test_a_container_that_begins_again_begins_at_nothing(box: Box) -> None:
+    """Of one cgroup alone nothing is kept: what it had used before it was made anew is another's."""
+    assert box.take().usage_us == {A: 7_000}
+    shutil.rmtree(box.cgroup / CONTAINER_A)
+    assert box.take().usage_us == {}
+    box.v2(CONTAINER_A, 40)
+    assert box.take_anew().usage_us == {A: 40}
+
+
+def test_a_cgroup_in_one_of_the_same_container_counts_once(box: Box) -> None:
+    """What is in it is in the outer one's time, however deep; also beside a third one elsewhere."""
+    box.v2(f"{CONTAINER_A}/docker/{A}", 6_000)
+    box.v2(f"{CONTAINER_A}/docker/{A}/x/{A}", 5_000)
+    assert box.take().usage_us == {A: 7_000}
+    box.v2(OVERHEAD, 500)
+    assert box.take_anew().usage_us == {A: 7_500}
+    shutil.rmtree(box.cgroup / CONTAINER_A / "docker")
+    assert box.take_anew().usage_us == {A: 7_500}
+
+
+def test_inner_and_outer_containers_are_both_read(box: Box) -> None:
+    """Each with the whole time of its cgroup, and the inner one says in which it is; one that comes beside it is found with the next look."""
+    inner, other = f"{CONTAINER_A}/docker/{B}", f"{CONTAINER_A}/docker/{C}"
+    box.v2(inner, 2_000)
+    assert box.take().usage_us == {A: 7_000, B: 2_000}
+    assert box.sampler.containers[inner] == ContainerPath(B, "docker", UID_A, A)
+    box.v2(other, 1)
+    assert box.take().usage_us == {A: 7_000, B: 2_000, C: 1}
+    shutil.rmtree(box.cgroup / inner)
+    assert box.take().usage_us == {A: 7_000, C: 1}
+
+
+def test_a_container_of_a_unit_is_one(box: Box) -> None:
+    """Podman's, in a service of systemd: its payload is a container, what watches it is not."""
+    box.v2(f"system.slice/web.service/libpod-payload-{B}", 900)
+    box.v2("system.slice/web.service/runtime", 10)
+    assert box.take().usage_us == {A: 7_000, B: 900}
+    assert box.sampler.containers[f"system.slice/web.service/libpod-payload-{B}"] == ContainerPath(B, "podman", "")
+
+
+# --- batteries ---
+
+
+def charge(box: Box, *batteries: tuple[str, object]) -> None:
+    """The batteries of the machine, each with its state and what it shows, µW."""
+    for number, (status, power) in enumerate(batteries):
+        for file, value in (("type", "Battery"), ("status", status), ("power_now", power)):
+            put(box.sysfs, f"class/power_supply/BAT{number}/{file}", value)
+
+
+def test_batteries_are_a_meter_while_they_are_emptied(box: Box) -> None:
+    """User-asks 37: meanwhile they are none, rather than one that is lost; the other meters are there all the while."""
+    name = "class/power_supply/BAT0+BAT1"
+    packages = ["package-0", "package-1"]
+    for states, power in (
+        ((("Full", 0), ("Full", 0)), None),
+        ((("Discharging", 5), ("Full", 0)), 5),
+        ((("Charging", 9), ("Discharging", 5)), None),
+        ((("Discharging", "x"), ("Discharging", 5)), None),
+        ((("Discharging", 6), ("Discharging", 5)), 11),
+    ):
+        charge(box, *states)
+        sample = box.take_anew()
+        assert sample.readings == {**READINGS, name: power}
+        assert [meter.place for meter in box.sampler.meters] == [*packages, *(["node"] if power else [])]
+        assert box.sampler.faults == {}
+
+
 # --- estimates ---
 
 
@@ -524,14 +642,40 @@ def test_recorded_cases(tmp_path: Path, layout: str, meters: str) -> None:
     assert conserved(report)
 
 
-@pytest.mark.parametrize(("layout", "uids"), [("v2", (UID_A, UID_B)), ("v1", (UID_A, UID_B)), ("hybrid", ("", "")), ("kind", (UID_A, UID_B))])
-def test_containers_of_recorded_cases(tmp_path: Path, layout: str, uids: tuple[str, str]) -> None:
-    """User-asks 58: their ids and pods, none else; the node of kind is not counted beside what is in it."""
+#: Layout → UIDs of the pods of A and B, and the containers around them.
+FOUND = {"v2": (UID_A, UID_B, ()), "v1": (UID_A, UID_B, ()), "hybrid": ("", "", ()), "kind": (UID_A, UID_B, (KIND,))}
+
+
+@pytest.mark.parametrize("layout", FOUND)
+def test_containers_of_recorded_cases(tmp_path: Path, layout: str) -> None:
+    """User-asks 58: their ids, their pods and whom they are in, none else; the node of kind is a container too."""
     box = Box(tmp_path)
     _, after = two_looks(box, CGROUPS[layout], no_meter)
     box.sampler.close()
-    assert after.usage_us == {A: 123_456 + USED[A], B: USED[B]}
-    assert {found.id: found.pod_uid for found in box.sampler.containers.values()} == dict(zip((A, B), uids, strict=True))
+    *uids, outer = FOUND[layout]
+    assert after.usage_us == {A: 123_456 + USED[A], B: USED[B], **dict.fromkeys(outer, 10**9)}
+    assert {(found.id, found.pod_uid, found.inside) for found in box.sampler.containers.values()} == {
+        *((name, uid, "".join(outer)) for name, uid in zip((A, B), uids, strict=True)),
+        *((name, "", "") for name in outer),
+    }
+
+
+@pytest.mark.parametrize("meters", METERS)
+def test_a_node_in_a_container_has_what_those_in_it_did_not_use(tmp_path: Path, meters: str) -> None:
+    """User-asks 58, kind: its kubelet and its runtime had 3 of the 6 s that are no container's; A and B have what they have without it."""
+    change, expected = METERS[meters]
+    box, own = Box(tmp_path), 3 * SECOND
+    before, after = two_looks(box, CGROUPS["kind"], change)
+    after = evolve(after, usage_us={**after.usage_us, KIND: before.usage_us[KIND] + USED[A] + USED[B] + own})
+    consumers = {KIND: Consumer(), A: Consumer(inside=KIND), B: Consumer(inside=KIND)}
+    report = attribute(before, after, EnergyAllocation(box.sampler.meters, box.cpus, consumers), EnergyPolicy())
+    box.sampler.close()
+    assert report.usage_us == {**USED, KIND: own}
+    for found, part in zip(report.meters, expected, strict=True):
+        assert (found.uj, found.unattributed_uj) == (part.uj, part.unattributed_uj)
+        assert found.busy == {**part.busy, KIND: part.system_uj // 2}
+        assert found.system_uj == part.system_uj - part.system_uj // 2
+    assert conserved(report)
 
 
 def test_independent_dies_are_divided_by_themselves(tmp_path: Path) -> None:

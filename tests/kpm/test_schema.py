@@ -11,7 +11,7 @@ from hypothesis import given
 from jsonschema import Draft202012Validator
 from object_samples import POLICY, as_json, as_yaml, dotted, get_at, paths_of, pod, profile, workload
 from random_samples import clusters, machines
-from tree_samples import TREES, build_tree
+from tree_samples import CPU, TREES, build_tree, put
 
 from kpm.documents import Document
 from kpm.inputs import cluster_of
@@ -176,6 +176,34 @@ def test_every_documented_key_is_there(output: str, tmp_path: Path) -> None:
             assert objects, f"nothing at {place}"
             for item in objects:
                 assert keys <= item.keys(), place
+
+
+#: Keys that are left out where there is nothing to say, with the place of the schema's object that has them, and values that they may not have.
+OPTIONAL_KEYS: dict[str, tuple[str, list[Any]]] = {
+    "minPercent": ("", ["10", 1.5, None, True, []]),
+    "maxPercent": ("", ["10", 1.5, None, True, []]),
+    "limitNamed": ("frequencyDomains", ["false", 0, None, []]),
+}
+
+
+@pytest.mark.parametrize("key", OPTIONAL_KEYS)
+def test_a_key_that_may_be_left_out_is_documented_with_its_type(key: str, tmp_path: Path) -> None:
+    """It is there where a file says so, of the type that the schema has for it, and not required."""
+    root = build_tree(tmp_path / "sys")
+    for name, percent in (("min_perf_pct", 10), ("max_perf_pct", 50)):
+        put(root, f"{CPU}/intel_pstate/{name}", percent)
+    put(root, f"{CPU}/intel_pstate/no_turbo", 1)  # with turbo off no file of this tree says how far it goes
+    content = json.loads(kpm("discover", "--sysfs", root, "-o", "json").out)
+    assert_valid(DISCOVER, content)
+    place, wrong = OPTIONAL_KEYS[key]
+    holder = objects_at(content, place)[0]
+    assert holder.pop(key) == {"minPercent": 10, "maxPercent": 50, "limitNamed": False}[key]
+    assert_valid(DISCOVER, content)
+    (documented,) = (found for part in (DISCOVER.schema, *DISCOVER.schema["$defs"].values()) for name, found in part.get("properties", {}).items() if name == key)
+    assert documented["description"]
+    for value in wrong:
+        holder[key] = value
+        assert not DISCOVER.is_valid(content), value
 
 
 @pytest.mark.parametrize(("validator", "documented"), [(PLAN, PLAN_KEYS), (DISCOVER, DISCOVER_KEYS)], ids=["plan", "discover"])

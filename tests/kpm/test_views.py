@@ -43,7 +43,8 @@ def odd_machines(draw: st.DrawFn) -> Machine:
         limit = max((khz for khz in (high, top) if khz is not None), default=None)
         table = tuple(sorted(draw(st.sets(st.integers(1, 9_999_999), max_size=2))))
         settings = CpufreqSettings(draw(_KHZ), draw(_KHZ), draw(st.none() | _WORD), draw(st.none() | _WORD))
-        domains.append(FrequencyDomain(number, (number,), draw(st.none() | _WORD), low, high, limit, table, draw(_WORDS), draw(_WORDS), settings))
+        named = draw(st.booleans())
+        domains.append(FrequencyDomain(number, (number,), draw(st.none() | _WORD), low, high, limit, table, draw(_WORDS), draw(_WORDS), settings, named))
     names = {domain.id for domain in domains}
     state = st.builds(IdleState, st.integers(0, 9), _WORD, st.integers(0, 10**6), st.booleans(), st.none() | st.booleans())
     cpus = tuple(
@@ -61,6 +62,8 @@ def odd_machines(draw: st.DrawFn) -> Machine:
         uncore=tuple(draw(st.lists(uncore, max_size=2, unique_by=lambda entry: entry.name))),
         boost=draw(st.none() | st.booleans()),
         driver_status=draw(st.none() | _WORD),
+        min_percent=draw(st.none() | st.integers(0, 100)),
+        max_percent=draw(st.none() | st.integers(0, 100)),
     )
 
 
@@ -110,6 +113,46 @@ def test_a_machine_of_a_later_release_may_say_more() -> None:
     assert machine_of(content, "m") == evolve(machine, driver_status=None)
 
 
+def test_what_limits_a_machine_as_a_whole_is_written_where_a_file_says_so() -> None:
+    """Each end by itself, 0 among them; what the switch was before us is none of the machine's."""
+    plain = build_machine(MODELS["xeon"])
+    assert not {"minPercent", "maxPercent"} & machine_view(plain).keys()
+    for low, high in ((0, None), (None, 50), (10, 100)):
+        limited = evolve(plain, min_percent=low, max_percent=high)
+        content = through_json(machine_view(limited))
+        assert {key: content[key] for key in ("minPercent", "maxPercent") if key in content} == {
+            key: value for key, value in (("minPercent", low), ("maxPercent", high)) if value is not None
+        }
+        assert machine_of(content, "m") == limited
+    assert machine_view(evolve(plain, boost_before=True)) == machine_view(plain)
+
+
+def test_of_a_limit_that_no_file_names_it_is_written_that_none_does() -> None:
+    """Of one that a file names nothing is, as in what earlier releases wrote."""
+    plain = build_machine(MODELS["xeon"])
+    first, *others = plain.domains
+    mixed = evolve(plain, domains=(evolve(first, limit_named=False), *others))
+    content = through_json(machine_view(mixed))
+    assert content["frequencyDomains"][0]["limitNamed"] is False
+    assert not any("limitNamed" in domain for domain in content["frequencyDomains"][1:])
+    assert machine_of(content, "m") == mixed
+    for told in (True, None):
+        content["frequencyDomains"][0]["limitNamed"] = told
+        assert machine_of(content, "m") == plain
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("minPercent", "10"), ("maxPercent", 1.5), ("maxPercent", True), ("minPercent", []), ("limitNamed", 0), ("limitNamed", "false"), ("limitNamed", {})],
+)
+def test_such_a_field_of_another_type_is_named(place: str, value: Any) -> None:
+    """Rather than taken for what it is not."""
+    content = through_json(machine_view(build_machine(MODELS["xeon"])))
+    (content["frequencyDomains"][0] if place == "limitNamed" else content)[place] = value
+    with pytest.raises(InputError, match=place):
+        machine_of(content, "m")
+
+
 def test_the_least_that_is_a_machine() -> None:
     assert machine_of({"version": 1, "cpus": [{"cpu": 5}, {"cpu": 2}]}, "m") == Machine(cpus=(Cpu(2), Cpu(5)))
 
@@ -128,6 +171,21 @@ def test_features_say_what_there_is(machine: Machine) -> None:
         "boost": machine.boost is not None,
     }
     assert all(item["reason"] for item in features(machine))
+
+
+@pytest.mark.parametrize("lacking", [{"hardware_min_khz": None}, {"hardware_max_khz": None}, {"hardware_min_khz": None, "hardware_max_khz": None}])
+def test_a_managed_driver_without_a_range_is_not_said_to_be_none_of_those_managed(lacking: dict[str, None]) -> None:
+    """What is missing is the range; a driver that is another one is named, where it is known."""
+    plain = build_machine(MODELS["xeon"])
+    unknown = evolve(plain, domains=tuple(evolve(domain, **lacking) for domain in plain.domains))
+    foreign = evolve(unknown, domains=(evolve(plain.domains[0], driver="apple-cpufreq"), *unknown.domains[1:]))
+    none = evolve(plain, domains=())
+    reasons = {name: features(machine)[0] for name, machine in (("plain", plain), ("unknown", unknown), ("foreign", foreign), ("none", none))}
+    assert {item["name"] for item in reasons.values()} == {"frequency"}
+    assert {name: item["supported"] for name, item in reasons.items()} == {"plain": True, "unknown": False, "foreign": False, "none": False}
+    assert reasons["unknown"]["reason"] == "no file says between which frequencies the hardware runs (cpuinfo_min_freq, cpuinfo_max_freq)"
+    assert reasons["foreign"]["reason"].startswith("scaling driver apple-cpufreq is none of acpi-cpufreq, ")
+    assert reasons["none"]["reason"] == "no cpufreq policy: no scaling driver is loaded"
 
 
 # --- allocations ----------------------------------------------------------------------------------------------------------

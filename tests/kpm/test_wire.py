@@ -16,6 +16,8 @@ from kpm.pods import structure_node, structure_pod
 from kpm.wire import KINDS, WireError, api_name, converter, parse_time, structure_object, structure_plain
 from kpm_planner.intent import CStates, LabelSelector, Node, NodeSelector, PStates, Requirement, ReservedCpus
 from kpm_planner.intent import PowerProfile as Profile
+from kpm_planner.problems import Code
+from kpm_planner.profiles import validate_profile
 
 
 def spec_of(obj: Any) -> dict[str, Any]:
@@ -41,8 +43,12 @@ def test_any_object_there_and_back(document: dict[str, Any]) -> None:
     assert structure_object({**document, "spec": spec_of(obj)}) == obj
 
 
+#: What operators before this one had; samples of its own below.
+EARLIER = {"PowerProfile": {"min", "max", "governor", "epp"}, "PowerConfig": {"powerProfiles"}}
+
+
 def api_fields(kind: type) -> set[str]:
-    return {api_name(item.name) for item in fields(kind) if item.name not in ("meta", "group")}
+    return {api_name(item.name) for item in fields(kind) if item.name not in ("meta", "group")} - EARLIER.get(kind.__name__, set())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -300,3 +306,35 @@ def test_claims_are_seen() -> None:
     (found,) = a_pod([{"resources": {"claims": [{"name": "gpu"}]}}]).containers
     assert found.claims
     assert not a_pod([limits()]).containers[0].claims
+
+
+FLAT = {"name": "fast", "max": 3700, "min": 3400, "epp": "balance-performance", "governor": "powersave"}
+
+
+@pytest.mark.parametrize("group", ["power.intel.com", "power.amdepyc.com", "power.openshift.io"])
+def test_a_profile_as_earlier_operators_wrote_it_means_what_it_meant(group: str) -> None:
+    """Its fields beside pstates are read, whatever the group; the words of their EPPs too."""
+    document = {"apiVersion": f"{group}/v1", "kind": "PowerProfile", "metadata": {"name": "fast"}, "spec": FLAT}
+    asked = structure_object(document).pstates
+    assert (asked.min, asked.max, asked.epp, asked.governor) == (3400, 3700, "balance_performance", "powersave")
+
+
+def test_what_pstates_says_beats_the_earlier_fields() -> None:
+    """Each field by itself."""
+    document = {"apiVersion": "power.intel.com/v1", "kind": "PowerProfile", "metadata": {"name": "fast"}, "spec": {**FLAT, "pstates": {"max": 2000}}}
+    obj = structure_object(document)
+    assert (obj.pstates.min, obj.pstates.max) == (3400, 2000)
+    told = {problem.field: problem.message for problem in validate_profile(obj) if problem.code is Code.PROFILE_EARLIER_FORM}
+    assert told.keys() == {"spec.min", "spec.max", "spec.epp", "spec.governor"}
+    assert "spec.pstates.max 2000 counts" in told["spec.max"]
+
+
+@pytest.mark.parametrize("field", ["min", "max", "governor", "epp"])
+def test_an_earlier_field_is_checked_as_those_of_pstates_are(field: str) -> None:
+    """A value that is none is an error under the name that counts now."""
+    wrong = {"min": "fast", "max": "101%", "governor": "turbo", "epp": "warp"}
+    document = {"apiVersion": "power.intel.com/v1", "kind": "PowerProfile", "metadata": {"name": "fast"}, "spec": {field: wrong[field]}}
+    obj = structure_object(document)
+    errors = [problem.field for problem in validate_profile(obj) if problem.severity == "error"]
+    assert getattr(obj.pstates, field) == wrong[field]
+    assert errors == ([] if field == "governor" else [f"spec.pstates.{field}"])

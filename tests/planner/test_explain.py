@@ -35,6 +35,17 @@ def test_problems_of_its_profile_and_its_pod_stand_below_a_cpu() -> None:
     assert not any("[pod-profile]" in line for line in explain_cpu(broken, 0))
 
 
+def test_what_limits_the_cpus_from_outside_of_all_objects_stands_below_those_of_a_profile() -> None:
+    """It keeps them from what the lines above say; a CPU that nobody asks anything of is not kept from anything."""
+    limited = evolve(machine(), max_percent=50)
+    limited = evolve(limited, cpus=tuple(evolve(cpu, resume_latency="20") for cpu in limited.cpus))
+    found = plan(FAST, on=limited, with_=PODS)
+    lines = explain_cpu(found, 1)
+    for words in ("max_perf_pct is 50: CPUs 1-2 run at most", "[frequency-limited]", "is 20 on CPUs 1-2", "[idle-limited]"):
+        assert any(line.startswith("  warning: Node/node-1: ") and words in line for line in lines), words
+    assert explain_cpu(found, 0) == ("CPU 0 on node node-1: unmanaged: baseline", "  no object covers it")
+
+
 def test_an_offline_cpu_and_one_that_nobody_claims_are_explained_too() -> None:
     """A CPU that does not exist is not."""
     assert explain_cpu(FOUND, 4) == ("CPU 4 on node node-1: offline, left as it is", "  offline: left alone until it is back")

@@ -1,11 +1,13 @@
 """A machine as a value: what is worked out from it."""
 
 from attrs import evolve
+from hypothesis import given
 
 from kpm_planner.machine import MANAGED_DRIVERS, SCALING_POWERSAVE, Cpu, Machine
 from kpm_planner.problems import Code
 from tests.planner.build import idle_states, machine, on_cpu, plan, profile, uncore, workload
 from tests.planner.reading import codes
+from tests.strategies.machines import machines
 
 
 def test_cpus_that_can_do_the_same_are_one_kind() -> None:
@@ -62,3 +64,65 @@ def test_drivers_whose_powersave_scales_are_managed_ones() -> None:
     """The two tables agree."""
     assert SCALING_POWERSAVE < MANAGED_DRIVERS
     assert len(MANAGED_DRIVERS) == 6
+
+
+# --- cores ---
+
+
+def test_hyperthreads_of_one_core_are_siblings_whatever_the_number_of_their_core() -> None:
+    """As in modules of two cores, which share so much that the kernel calls them siblings."""
+    module = machine("0-3", siblings=[(0, 1), (2, 3)])
+    own_numbers = evolve(module, cpus=tuple(evolve(cpu, core=cpu.id) for cpu in module.cpus))
+    assert (module.cores, own_numbers.cores) == (2, 2)
+
+
+def test_cpus_whose_siblings_are_not_told_count_by_their_package_die_and_core() -> None:
+    """One whose core has no number either is a core of its own."""
+    places = [(0, 0, 0), (0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, None), (0, 0, None)]
+    assert Machine(cpus=tuple(Cpu(number, True, package, die, None, core) for number, (package, die, core) in enumerate(places))).cores == 5
+    assert Machine(cpus=(Cpu(0), Cpu(1))).cores == 2
+
+
+def test_only_cores_that_are_online_count() -> None:
+    """One hyperthread is enough for that."""
+    assert machine("0-7", offline="4-7", siblings=[(0, 4), (1, 5), (2, 6), (3, 7)]).cores == 4
+    assert machine("0-7", offline="3,7", siblings=[(0, 4), (1, 5), (2, 6), (3, 7)]).cores == 3
+
+
+@given(machines())
+def test_cores_are_counted_alike_by_siblings_and_by_number(found: Machine) -> None:
+    """Where both are told; there are never more of them than CPUs."""
+    bare = evolve(found, cpus=tuple(evolve(cpu, siblings=()) for cpu in found.cpus))
+    assert found.cores == bare.cores
+    assert 1 <= found.cores <= len(found.online)
+
+
+# --- how far turbo goes ---
+
+
+def unnamed(found: Machine, *domains: int) -> Machine:
+    """A machine on which no file names the highest frequency of these domains, or of all."""
+    return evolve(found, domains=tuple(evolve(domain, limit_named=bool(domains) and domain.id not in domains) for domain in found.domains))
+
+
+def test_how_far_turbo_goes_is_not_known_where_no_file_says_so_while_it_is_off() -> None:
+    """Where we turned it on, a limit that is the hardware's own may still be that of before."""
+    assert evolve(machine(), boost=False).limits_known
+    assert not unnamed(evolve(machine(), boost=False)).limits_known
+    assert not unnamed(evolve(machine(), boost=False, boost_before=True)).limits_known
+    assert not evolve(machine(), boost=True, boost_before=False).limits_known
+    assert evolve(machine(limit=4_000_000), boost=True, boost_before=False).limits_known
+    assert evolve(machine(), boost=True, boost_before=True).limits_known
+
+
+def test_one_domain_without_a_named_limit_is_enough_and_one_that_is_not_managed_is_none() -> None:
+    """Its frequencies are nobody's to ask for."""
+    off = evolve(machine("0-1"), boost=False)
+    assert not unnamed(off, 1).limits_known
+    foreign = unnamed(evolve(off, domains=(off.domains[0], evolve(off.domains[1], driver="apple-cpufreq"))), 1)
+    assert foreign.limits_known
+
+
+def test_cpus_of_which_the_limit_is_named_and_is_not_are_of_two_kinds() -> None:
+    """A profile is judged by each kind once."""
+    assert sorted(sorted(cpus) for _, cpus in unnamed(machine("0-2"), 1).kinds) == [[0, 2], [1]]

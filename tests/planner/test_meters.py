@@ -7,7 +7,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.meters import MOST_UW, Meter, Passed, energy_between
+from kpm_planner.meters import APART, MOST_UW, WHOLE, ZONES, Meter, Passed, energy_between, telling
 from kpm_planner.problems import Code
 
 SECOND = 1_000_000
@@ -163,6 +163,51 @@ def test_power_is_integrated(before: int, after: int, elapsed: int, expected: in
     assert energy_between(POWER, before, after, elapsed, suspended=True) == Passed(expected)
 
 
+@pytest.mark.parametrize("error", [4_294_967_295_000, 0xFFFFFFFF * 1_000, 2**63 - 1, 20_001 * SECOND])
+@pytest.mark.parametrize("other", [0, 165 * SECOND, 20_000 * SECOND])
+def test_a_value_that_stands_for_an_error_is_no_power(error: int, other: int) -> None:
+    """0xFFFFFFFF mW and the like: neither the interval that it ends nor the one that it begins is known; what is possible is."""
+    for before, after in ((error, other), (other, error), (error, error)):
+        assert energy_between(POWER, before, after, SECOND) == Passed(0, Code.ENERGY_IMPLAUSIBLE)
+    assert energy_between(POWER, other, other, SECOND) == Passed(other)
+
+
+# --- what they tell together ---
+
+
+@pytest.mark.parametrize(
+    ("zones", "expected"),
+    [
+        ((), ()),
+        (("package",), ("package",)),
+        (("dram", "package"), ("package", "dram")),
+        (("dram",), ("dram",)),
+        (("core", "package", "uncore", "psys", "platform", "dram"), ("package", "dram")),
+        (("platform",), ("platform",)),
+        (("platform", "psys"), ("psys",)),
+        (("power +12v", "platform", "CPU"), ("platform",)),
+        (("package", "VDD_SOC"), ("package",)),
+        (("core", "uncore"), ()),
+        (("VDD_SOC", "part package"), ()),
+        (("other",), ()),
+        (("package", "package", "package"), ("package",)),
+    ],
+)
+def test_what_a_node_takes_is_told_once(zones: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    """Packages and memory, which lie side by side; else the whole, by one of its names; parts alone tell nothing."""
+    assert telling(zones) == telling(iter(zones)) == expected
+
+
+@given(st.lists(st.sampled_from(sorted(ZONES)) | st.text(max_size=5)))
+def test_what_is_added_up_lies_side_by_side(zones: list[str]) -> None:
+    """Whatever there is, and in whatever order."""
+    found = telling(zones)
+    assert set(found) <= set(zones)
+    assert set(found) <= set(APART) or (len(found) == 1 and found[0] in WHOLE)
+    assert found == telling(reversed(zones))
+    assert found or not {*APART, *WHOLE} & set(zones)
+
+
 # --- where they are ---
 
 
@@ -178,3 +223,4 @@ def test_every_zone_has_a_most() -> None:
     """One that is not known has that of a platform, which is the largest."""
     assert all(Meter("m", zone).most_uw == uw > 0 for zone, uw in MOST_UW.items())
     assert Meter("m", "anything").most_uw == max(MOST_UW.values())
+    assert MOST_UW.keys() < ZONES

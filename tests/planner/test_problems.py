@@ -25,6 +25,7 @@ from kpm_planner.intent import (
 from kpm_planner.machine import Fabric
 from kpm_planner.plan import NodeInput, plan_cluster, plan_node
 from kpm_planner.problems import REGISTRY, Code, Problem, Severity, error, has_errors, warning
+from kpm_planner.profiles import with_pstates
 from kpm_planner.validate import validate_intent
 from kpm_planner.versions import Version, Versions
 from tests.planner.build import (
@@ -57,6 +58,8 @@ WITH_UNCORE = machine(uncore=(die(),))
 TURBO = evolve(ACPI, boost=True)
 CAPPED = with_zones(rapl())
 AMD = evolve(machine(), fabrics=(Fabric(0, 2),))
+UNNAMED = evolve(machine(), boost=False, domains=tuple(evolve(domain, limit_named=False) for domain in machine().domains))
+WAITING = evolve(machine(), cpus=tuple(evolve(cpu, resume_latency="20") for cpu in machine().cpus))
 BAD_SELECTOR = NodeSelector(LabelSelector({}, (Requirement("zone", "Gt", ("a",)),)))
 
 
@@ -165,6 +168,16 @@ CASES: dict[Code, Case] = {
     ),
     Code.FREQUENCY_COLLAPSED: Case(Severity.WARNING, PROFILE, "spec.pstates.min", "2000 MHz", lambda: plan(profile(min=3000, max="100%"), on=HYBRID).problems),
     Code.FREQUENCY_FORMAT: Case(Severity.ERROR, PROFILE, "spec.pstates.min", "'fast'", lambda: plan(profile(min="fast")).problems),
+    Code.FREQUENCY_LIMIT_UNKNOWN: Case(
+        Severity.WARNING, PROFILE, "spec.pstates.max", "above 3700000 kHz, the highest that any file names", lambda: plan(profile(max=9000), on=UNNAMED).problems
+    ),
+    Code.FREQUENCY_LIMITED: Case(
+        Severity.WARNING,
+        HERE,
+        "intel_pstate/max_perf_pct",
+        "max_perf_pct is 50: CPUs 0-3",
+        lambda: plan(profile("shared", shared=True), workload(), on=evolve(machine(), max_percent=50)).problems,
+    ),
     Code.FREQUENCY_ORDER: Case(Severity.ERROR, PROFILE, "spec.pstates.min", "spec.pstates.max 1000", lambda: plan(profile(min=2000, max=1000)).problems),
     Code.FREQUENCY_RANGE: Case(Severity.ERROR, PROFILE, "spec.pstates.max", "800000 to 3700000 kHz", lambda: plan(profile(max=9000)).problems),
     Code.FREQUENCY_UNSUPPORTED: Case(Severity.WARNING, PROFILE, "spec.pstates", "scaling driver", lambda: plan(profile(max=2000), on=machine(driver=None)).problems),
@@ -175,6 +188,13 @@ CASES: dict[Code, Case] = {
     ),
     Code.IDLE_BOTH: Case(Severity.ERROR, PROFILE, "spec.cstates", "maxLatencyUs", lambda: plan(profile(names={"C1": True}, max_latency_us=1)).problems),
     Code.IDLE_LATENCY: Case(Severity.ERROR, PROFILE, "spec.cstates.maxLatencyUs", "-1", lambda: plan(profile(max_latency_us=-1)).problems),
+    Code.IDLE_LIMITED: Case(
+        Severity.WARNING,
+        HERE,
+        "power/pm_qos_resume_latency_us",
+        "is 20 on CPUs 0-3",
+        lambda: plan(profile("shared", shared=True), workload(), on=WAITING).problems,
+    ),
     Code.IDLE_MECHANISM: Case(
         Severity.WARNING,
         PROFILE,
@@ -185,6 +205,7 @@ CASES: dict[Code, Case] = {
     Code.IDLE_NAME_UNKNOWN: Case(Severity.ERROR, PROFILE, "spec.cstates.names.C99", "POLL, C1, C1E, C6", lambda: plan(profile(names={"C99": True})).problems),
     Code.IDLE_UNSUPPORTED: Case(Severity.WARNING, PROFILE, "spec.cstates", "no idle states", lambda: plan(profile(names={"C1": True}), on=machine(idle=())).problems),
     Code.VERSION_UNKNOWN: Case(Severity.WARNING, PROFILE, "", "not known here", lambda: of_node(profile(min=9000), Versions(note="not known here"))),
+    Code.PROFILE_EARLIER_FORM: Case(Severity.WARNING, PROFILE, "spec.max", "write spec.pstates.max", lambda: plan(with_pstates(evolve(profile(), max=3000))).problems),
     Code.LAST_VALID: Case(
         Severity.WARNING,
         PROFILE,

@@ -149,6 +149,68 @@ def test_limits_are_judged_against_the_range_with_boost_on() -> None:
     assert with_code(applied(profile(max=4000), off).problems, Code.FREQUENCY_RANGE)
 
 
+# --- turbo off, and no file that names the highest frequency ---
+
+BASE = machine(khz=(800_000, 2_200_000))
+UNNAMED = evolve(BASE, boost=False, domains=tuple(evolve(domain, limit_named=False) for domain in BASE.domains))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected", "fields"),
+    [
+        (1000, 3000, (1_000_000, 2_200_000), ["spec.pstates.max"]),
+        (2500, None, (2_200_000, 2_200_000), ["spec.pstates.min"]),
+        (2500, 3000, (2_200_000, 2_200_000), ["spec.pstates.min", "spec.pstates.max"]),
+        (3000, 3000, (2_200_000, 2_200_000), ["spec.pstates.min", "spec.pstates.max"]),
+        (1000, 2200, (1_000_000, 2_200_000), []),
+        (1000, 2201, (1_000_000, 2_200_000), ["spec.pstates.max"]),
+        ("10%", "100%", (940_000, 2_200_000), []),
+        (None, None, (800_000, 2_200_000), []),
+    ],
+)
+def test_a_value_above_a_limit_that_nobody_knows_is_clamped_with_a_warning(
+    low: int | str | None, high: int | str | None, expected: tuple[int, int], fields: list[str]
+) -> None:
+    """It may well be in the range of turbo: the profile stays valid, each end by itself."""
+    found = applied(profile(min=low, max=high), UNNAMED)
+    assert (on_cpu(found, 0).target.min_khz, on_cpu(found, 0).target.max_khz) == expected
+    assert profiles_of(found)[0] == "performance"
+    assert [problem.code for problem in found.problems] == [Code.FREQUENCY_LIMIT_UNKNOWN] * len(fields)
+    assert {problem.field for problem in found.problems} == set(fields)
+    assert {problem.severity for problem in found.problems} <= {Severity.WARNING}
+    assert all("2200000 kHz, the highest that any file names" in problem.message for problem in found.problems)
+
+
+def test_what_is_clamped_to_a_limit_that_nobody_knows_says_so_among_its_reasons() -> None:
+    """From what, and to which range."""
+    found = applied(profile(min=1000, max=3000), UNNAMED)
+    assert "max 2200000 kHz: spec.pstates.max 3000 MHz, clamped from 3000000 to 800000..2200000" in on_cpu(found, 0).because
+
+
+def test_below_the_range_is_an_error_whatever_turbo_does() -> None:
+    """The lowest frequency is always known."""
+    found = applied(profile(max=700), UNNAMED)
+    assert [problem.field for problem in with_code(found.problems, Code.FREQUENCY_RANGE)] == ["spec.pstates.max"]
+    assert not with_code(found.problems, Code.FREQUENCY_LIMIT_UNKNOWN)
+
+
+def test_turbo_that_we_have_turned_on_ourselves_does_not_make_the_limit_known() -> None:
+    """The files of now may still be those of before; a value inside of what they have come to say is no problem."""
+    ours = evolve(UNNAMED, boost=True, boost_before=False)
+    assert codes(applied(profile(max=3000), ours).problems) == {Code.FREQUENCY_LIMIT_UNKNOWN}
+    moved = evolve(ours, domains=tuple(evolve(domain, hardware_max_khz=3_500_000, limit_max_khz=3_500_000) for domain in ours.domains))
+    assert ends(profile(max=3000), moved) == (800_000, 3_000_000)
+    assert not applied(profile(max=3000), moved).problems
+
+
+@pytest.mark.parametrize("boost", [True, None])
+def test_where_turbo_is_on_or_has_no_switch_the_range_is_known(boost: bool | None) -> None:
+    """Then what the hardware names is all there is."""
+    named = evolve(UNNAMED, boost=boost, domains=tuple(evolve(domain, limit_named=True) for domain in UNNAMED.domains))
+    found = applied(profile(max=3000), named)
+    assert [problem.severity for problem in with_code(found.problems, Code.FREQUENCY_RANGE)] == [Severity.ERROR]
+
+
 def test_percentages_follow_the_range_of_now() -> None:
     """They are recomputed when boost changes (user-asks 51)."""
     assert ends(profile(max="50%"), machine(khz=(800_000, 2_900_000), limit=3_900_000)) == (800_000, 1_850_000)
@@ -293,6 +355,31 @@ def test_a_domain_of_which_the_range_is_not_known_is_left_alone() -> None:
     found = applied(profile(max=2000), partly)
     assert [on_cpu(found, cpu).target.max_khz for cpu in (0, 1)] == [2_000_000, None]
     assert with_code(found.problems, Code.FREQUENCY_UNSUPPORTED)
+
+
+@pytest.mark.parametrize("unknown", [{"hardware_max_khz": None}, {"hardware_min_khz": None}, {"hardware_min_khz": None, "hardware_max_khz": None}])
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_managed_driver_without_a_range_is_not_said_to_be_another_one(driver: str, unknown: dict[str, None]) -> None:
+    """What is missing is the range."""
+    plain = machine(driver=driver)
+    found = applied(profile(max=2000), evolve(plain, domains=tuple(evolve(domain, **unknown) for domain in plain.domains)))
+    (problem,) = with_code(found.problems, Code.FREQUENCY_UNSUPPORTED)
+    assert problem.message == "no file says between which frequencies the hardware runs; those CPUs keep their frequencies"
+    assert on_cpu(found, 0).target == BASELINE
+
+
+def test_a_range_that_begins_at_0_is_a_range() -> None:
+    """Unlike one that ends there."""
+    assert ends(profile(min="0%", max="50%"), machine(khz=(0, 3_000_000))) == (0, 1_500_000)
+
+
+def test_a_foreign_driver_is_named_and_so_is_none_at_all() -> None:
+    """Each reason has its words, also where another domain only lacks its range."""
+    mixed = machine("0-1")
+    mixed = evolve(mixed, domains=(evolve(mixed.domains[0], driver="apple-cpufreq"), evolve(mixed.domains[1], hardware_max_khz=None)))
+    for on, words in ((mixed, "scaling driver apple-cpufreq is not one that is managed"), (machine(driver=None), "CPUs without a scaling driver")):
+        (problem,) = with_code(applied(profile(max=2000), on).problems, Code.FREQUENCY_UNSUPPORTED)
+        assert problem.message == f"{words}; those CPUs keep their frequencies"
 
 
 def test_a_cpu_without_cpufreq_is_told_of_whatever_the_others_idle_states_are() -> None:

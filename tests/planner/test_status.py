@@ -73,14 +73,27 @@ def test_the_example_of_the_source_documents() -> None:
 
 
 def test_absolute_values_are_khz_and_left_out_ones_the_hardware_s() -> None:
-    """MHz are multiplied; percentages stay as they were written; nothing stands for a left-out EPP or governor."""
+    """MHz are multiplied; percentages stay as they were written; nothing stands for a left-out EPP; the governor is the one in force."""
     found = lines(profile("mhz", max=2900), profile("none"), profile("share", shared=True, min="10%", max=3000), on=machine(idle=()))
-    assert found.power_profiles == ("mhz: 2900000 || 800000 ||  ||  || ", "none: 3700000 || 800000 ||  ||  || ", "share: 3000000 || 10% ||  ||  || ")
+    assert found.power_profiles == (
+        "mhz: 2900000 || 800000 ||  || powersave || ",
+        "none: 3700000 || 800000 ||  || powersave || ",
+        "share: 3000000 || 10% ||  || powersave || ",
+    )
 
 
-def test_a_latency_limit_says_which_idle_states_are_left() -> None:
-    """States that take longer are off."""
-    assert lines(profile(max_latency_us=9), on=machine()).power_profiles == ("performance: 3700000 || 800000 ||  ||  || enabled: C1,POLL; disabled: C1E,C6",)
+def test_idle_states_are_told_as_they_were_asked() -> None:
+    """A latency as such, of names those that are named; where nothing is said, what is on by default."""
+    head = "performance: 3700000 || 800000 ||  || powersave || "
+    for fields, text in (
+        ({"max_latency_us": 9}, "maxLatency: 9"),
+        ({"names": {"C6": False}}, "disabled: C6"),
+        ({"names": {"C6": True}}, "enabled: C6"),
+        ({"names": {"C6": False, "C1E": False, "C1": True}}, "enabled: C1; disabled: C1E,C6"),
+        ({}, "enabled: C1,C1E,C6,POLL"),
+    ):
+        assert lines(profile(**fields), on=machine()).power_profiles == (f"{head}{text}",)
+    assert lines(profile(governor="schedutil"), on=machine(driver="acpi-cpufreq", idle=())).power_profiles == ("performance: 3700000 || 800000 ||  || schedutil || ",)
 
 
 def test_an_invalid_profile_has_no_line() -> None:
@@ -102,9 +115,9 @@ def test_a_shared_pool_without_its_profile_shows_what_is_there() -> None:
 
 
 def test_what_nothing_covers_is_unaffected() -> None:
-    """All that is neither shared, reserved nor owned."""
+    """All that is neither shared nor owned, nor reserved under a profile."""
     found = lines(node_config(reserved=[reserved("0")]), on=machine("0-5"), with_=allocation([pod()], [owns("2-3")]))
-    assert (found.unaffected_cores, found.shared_pool) == ("1,4-5", "")
+    assert (found.unaffected_cores, found.shared_pool) == ("0-1,4-5", "")
 
 
 def test_containers_and_devices_are_sorted() -> None:

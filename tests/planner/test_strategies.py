@@ -102,7 +102,7 @@ def test_generated_scenarios_reach_most_of_what_can_go_wrong() -> None:
     pools: Counter[tuple[Pool, bool]] = Counter()
     asked: Counter[str] = Counter()
 
-    @settings(max_examples=1500, derandomize=True, database=None)
+    @settings(max_examples=2200, derandomize=True, database=None)
     @given(scenarios())
     def collect(scenario: Scenario) -> None:
         plan = scenario.plan()
@@ -112,6 +112,8 @@ def test_generated_scenarios_reach_most_of_what_can_go_wrong() -> None:
 
     collect()
     planned = {code for code in Code if not code.value.startswith("energy-")}  # what goes wrong with measuring stands in no plan
+    planned -= {Code.LAST_VALID, Code.VERSION_UNKNOWN}  # nor does what was in force before, in one plan
+    planned -= {Code.FREQUENCY_LIMITED, Code.FREQUENCY_LIMIT_UNKNOWN, Code.IDLE_LIMITED, Code.PROFILE_EARLIER_FORM}  # tests of their own
     assert len(seen) >= len(planned) - 10, sorted(planned - seen)
     assert all(pools[pool, True] >= 40 for pool in (Pool.EXCLUSIVE, Pool.RESERVED, Pool.SHARED))
     assert all(asked[what] >= 20 for what in ("capped", "fabric", "turbo")), asked

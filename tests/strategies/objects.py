@@ -221,6 +221,8 @@ def draw_uncore(draw: st.DrawFn, machine: Machine, name: str = NODE.name, group:
     named = [pick(draw, chosen, pairs) for _ in range(dies if chosen else 0)]
     if not awkward:
         named = list(dict(named).items())
+    if not awkward and not named and amd is None and system == (None, None):
+        system = pairs[0]  # one that asks for nothing is an error
     dies_of = tuple(DieSelector(package, die, *ends) for (package, die), ends in named)
     return Uncore(meta, group, sys_min=system[0], sys_max=system[1], die_selector=dies_of, node_selector=selector, amd=amd)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 
 import pytest
-from attrs import evolve
+from attrs import evolve, field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -241,6 +241,112 @@ def test_cutting_a_consumer_in_two_changes_no_other_consumers_idle_energy(cut: t
         assert without(item.idle, "whole") == without(without(parts[name].idle, "part-1"), "part-2")
 
 
+# --- containers in containers ---
+
+
+@given(intervals(), st.data())
+def test_whoever_is_inside_of_whom_energy_is_conserved(interval: Interval, data: st.DataObject) -> None:
+    """To the µJ, and nothing is negative: also where the outer one is not known, or two say that they are in each other."""
+    known = interval.allocation.consumers
+    places = st.sampled_from(("", "elsewhere", *known))
+    nested = {name: evolve(item, inside=data.draw(places)) for name, item in known.items()}
+    report = evolve(interval, allocation=evolve(interval.allocation, consumers=nested)).report()
+    assert all(us >= 0 for us in report.usage_us.values())
+    for item in report.meters:
+        assert item.uj == sum(item.busy.values()) + item.system_uj + sum(item.idle.values()) + item.unattributed_uj
+        assert min(item.uj, item.system_uj, item.unattributed_uj, *item.busy.values(), *item.idle.values()) >= 0
+
+
+@frozen
+class Nest:
+    """One interval twice: with a consumer named outer alone, and with others in it. own: what each used by itself."""
+
+    alone: Interval
+    nested: Interval
+    own: Mapping[str, int] = field(hash=False)
+
+
+@st.composite
+def nests(draw: st.DrawFn) -> Nest:
+    """Up to four inner ones, in the outer one or in each other, on its CPUs; none uses more than is left of the one around it."""
+    interval = draw(PLAUSIBLE)
+    online = [cpu.id for cpu in interval.allocation.cpus]
+    cpus = draw(st.sampled_from((frozenset(), frozenset(online[:2]), frozenset(online[-1:]), *(item.cpus for item in interval.allocation.consumers.values()))))
+    used, request = draw(st.integers(0, interval.elapsed_us)), draw(st.integers(1, 8_000))
+    alone = nested = interval.with_consumer("outer", used, Consumer(cpus, request))
+    own = {"outer": used}
+    for number in range(draw(st.integers(0, 4))):
+        around, name = draw(st.sampled_from(sorted(own))), f"inner-{number}"
+        part = draw(st.integers(0, own[around]))
+        own |= {around: own[around] - part, name: part}
+        nested = nested.with_consumer(name, part, Consumer(cpus, inside=around))
+    return Nest(alone, nested, own)
+
+
+@given(nests())
+def test_the_time_of_an_outer_one_is_what_those_in_it_did_not_use(nest: Nest) -> None:
+    """Together they have used what the outer one alone has."""
+    report = nest.nested.report()
+    assert {name: report.usage_us[name] for name in nest.own} == nest.own
+    assert sum(nest.own.values()) == nest.alone.report().usage_us["outer"]
+
+
+@given(nests())
+def test_an_outer_one_with_those_in_it_gets_what_it_would_get_alone(nest: Nest) -> None:
+    """Busy energy but for rounding, less than a µJ of each, which is the system's; idle energy to the µJ; and nobody else has more or less."""
+    alone, nested = by_meter(nest.alone.report()), by_meter(nest.nested.report())
+    for name, item in alone.items():
+        other = nested[name]
+        lost = item.busy.get("outer", 0) - sum(other.busy.get(who, 0) for who in nest.own)
+        assert 0 <= lost <= len(nest.own)
+        assert other.system_uj == item.system_uj + lost
+        assert sum(other.idle.get(who, 0) for who in nest.own) == item.idle.get("outer", 0)
+        assert (other.uj, other.unattributed_uj) == (item.uj, item.unattributed_uj)
+        for before, after in ((item.busy, other.busy), (item.idle, other.idle)):
+            assert {who: uj for who, uj in after.items() if who not in nest.own} == without(before, "outer")
+
+
+@given(nests())
+def test_what_is_inside_of_one_that_is_not_known_is_its_own(nest: Nest) -> None:
+    """Without the outer one, as where it is one too many to be looked at, those in it have what they used."""
+    inner = {name: us for name, us in nest.own.items() if name != "outer"}
+    report = nest.nested.without_consumer("outer").report()
+    assert {name: report.usage_us[name] for name in inner} == inner
+
+
+def test_docker_in_a_pod_has_its_share_of_the_pods() -> None:
+    """900 ms of the pod's container, of which 300 ms are of one in it, of 1 s that ran; then the inner one ends, and the rest is the outer one's."""
+    consumers = {"runner": Consumer(), "inner": Consumer(inside="runner")}
+    allocation = EnergyAllocation((Meter("m0", "package", package=0),), (EnergyCpu(0), EnergyCpu(1)), consumers)
+    zero = {0: 0, 1: 0}
+    first = Sample(0, {"m0": 0}, zero, zero, {"runner": 5_000, "inner": 2_000})
+    busy, idle = {0: SECOND // 2, 1: SECOND // 2}, {0: SECOND // 2, 1: SECOND // 2}
+    second = Sample(SECOND, {"m0": 8_000_000}, busy, idle, {"runner": 905_000, "inner": 302_000})
+    report = attribute(first, second, allocation, EnergyPolicy())
+    assert report.usage_us == {"runner": 600_000, "inner": 300_000}
+    item = report.meters[0]
+    assert (item.busy, item.system_uj) == ({"runner": 2_400_000, "inner": 1_200_000}, 400_000)
+    third = Sample(2 * SECOND, {"m0": 8_000_000}, busy, idle, {"runner": 1_305_000})
+    assert attribute(second, third, allocation, EnergyPolicy()).usage_us == {"runner": 400_000, "inner": 0}
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [
+        ({"a": "a"}, {"a": 9, "b": 5, "c": 2}),
+        ({"b": "a", "c": "b"}, {"a": 4, "b": 3, "c": 2}),
+        ({"b": "a", "c": "a"}, {"a": 2, "b": 5, "c": 2}),
+        ({"a": "d", "c": "b"}, {"a": 9, "b": 3, "c": 2}),
+    ],
+)
+def test_time_is_taken_from_the_nearest_one_around(inside: dict[str, str], expected: dict[str, int]) -> None:
+    """Not from those around that one, nor from itself, nor from one that is not known."""
+    consumers = {name: Consumer(inside=inside.get(name, "")) for name in "abc"}
+    allocation = EnergyAllocation((), (EnergyCpu(0),), consumers)
+    before, after = Sample(0, usage_us=dict.fromkeys("abc", 0)), Sample(SECOND, usage_us={"a": 9, "b": 5, "c": 2})
+    assert attribute(before, after, allocation, EnergyPolicy()).usage_us == expected
+
+
 # --- whose idle energy is ---
 
 
@@ -310,7 +416,7 @@ def test_idle_energy_of_a_quiet_machine(idle: str, expected: dict[str, int], nob
 
 def carried(previous: Sample, current: Sample) -> Sample:
     """The sample to go on from, as the sampler makes it."""
-    return carry(previous, current)
+    return carry(previous, current, [Meter(name, "package") for name in previous.readings])
 
 
 def replay(history: History, each: Callable[[Sample, Sample, EnergyReport], None]) -> None:
@@ -429,4 +535,9 @@ def test_a_first_reading_that_is_no_number_counts_as_none(power: bool) -> None:
 @pytest.mark.parametrize("readings", [{"m0": None}, {"m0": -1}, {}])
 def test_a_meter_without_a_reading_keeps_its_last_one(readings: dict[str, int | None]) -> None:
     """Unreadable, no number, or left out."""
-    assert carry(Sample(0, {"m0": 7}), Sample(1, readings)).readings.get("m0") == 7
+    assert carry(Sample(0, {"m0": 7}), Sample(1, readings), [Meter("m0", "package")]).readings.get("m0") == 7
+
+
+def test_a_meter_that_is_none_meanwhile_begins_anew() -> None:
+    """A battery that is charged: what it would have given in that time is not counted."""
+    assert carry(Sample(0, {"m0": 7}), Sample(1, {"m0": None}), []).readings == {"m0": None}

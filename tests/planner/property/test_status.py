@@ -93,7 +93,8 @@ def test_pools_list_the_cpus_of_the_plan(view: View) -> None:
         assert len({part.power_profile for part in parts}) == len(parts)
     assert sorted(cpu for item in state.exclusive_pools for cpu in item.exclusive_cpus) == cpus_in(view, Pool.EXCLUSIVE)
     assert lines.power_containers == state.exclusive_pools
-    assert sorted(parse_cpulist(lines.unaffected_cores)) == cpus_in(view, Pool.UNMANAGED)
+    bare = [cpu for cpu in cpus_in(view, Pool.RESERVED) if group_of(view.plan)[cpu].profile is None]
+    assert sorted(parse_cpulist(lines.unaffected_cores)) == sorted([*cpus_in(view, Pool.UNMANAGED), *bare])
     assert sorted(cpu for line in lines.reserved_pools for cpu in parse_cpulist(line.rpartition(" || ")[2])) == cpus_in(view, Pool.RESERVED)
     shared = lines.shared_pool.split("; ") if lines.shared_pool else []
     assert sorted(cpu for line in shared for cpu in parse_cpulist(line.rpartition(" || ")[2])) == cpus_in(view, Pool.SHARED)
