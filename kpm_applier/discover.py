@@ -115,8 +115,8 @@ def _discover_cpu(reader: Reader, cpu: int, online: bool, domain: int | None, id
 
 def _siblings(reader: Reader, topology: str) -> frozenset[int]:
     """The hyperthreads of a CPU's core, as a list or, in older kernels and some dumps, as a mask."""
-    found = reader.cpus(f"{topology}/thread_siblings_list") or reader.cpus(f"{topology}/core_cpus_list")
-    return found or reader.mask(f"{topology}/thread_siblings") or reader.mask(f"{topology}/core_cpus") or frozenset()
+    found = reader.cpus(f"{topology}/thread_siblings_list") or reader.mask(f"{topology}/thread_siblings")
+    return found or reader.cpus(f"{topology}/core_cpus_list") or reader.mask(f"{topology}/core_cpus") or frozenset()
 
 
 def _discover_boost(reader: Reader, groups: list[Group]) -> bool | None:

@@ -87,10 +87,10 @@ def with_pstates(profile: PowerProfile) -> PowerProfile:
 def _earlier_faults(profile: PowerProfile, obj: str) -> Iterable[Problem]:
     """Each field as earlier versions wrote it, and whether what is written now beats it."""
     for name in EARLIER_FIELDS:
-        value, now = getattr(profile, name), getattr(profile.pstates, name)
+        value, meant = getattr(profile, name), getattr(profile.pstates, name)
         if value is not None:
-            same = now == _EARLIER_EPPS.get(str(value), value)
-            how = f"write spec.pstates.{name}" if same else f"spec.pstates.{name} {now!r} counts"
+            same = meant == _EARLIER_EPPS.get(str(value), value)
+            how = f"write spec.pstates.{name}" if same else f"spec.pstates.{name} {meant!r} counts"
             yield warning(Code.PROFILE_EARLIER_FORM, obj, f"spec.{name}", f"{value!r} is written as in earlier versions; {how}")
 
 

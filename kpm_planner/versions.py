@@ -8,7 +8,7 @@ Versions are state that the caller keeps: what `hold` returns is its argument ne
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from attrs import evolve, frozen
@@ -169,7 +169,8 @@ def _key(obj: Versioned) -> _Key:
 
 def _told(kept: Version) -> str:
     """Which version this is."""
-    since = "valid here before" if kept.since is None else f"valid here since {kept.since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    utc = None if kept.since is None else kept.since - (kept.since.utcoffset() or timedelta())
+    since = "valid here before" if utc is None else f"valid here since {utc:%Y-%m-%dT%H:%M:%SZ}"
     return f"generation {kept.obj.meta.generation}, {since}" if kept.obj.meta.generation else since
 
 

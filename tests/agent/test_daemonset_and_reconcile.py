@@ -170,7 +170,17 @@ def test_arguments_and_ports_follow_the_settings() -> None:
     options = {"--port": "9999", "--resync": "30s", "--repair": "report", "--log-level": "debug", "--claim-socket": SETTINGS.claim_socket}
     assert {key: words[words.index(key) + 1] for key in options} == options
     assert words[-1] == "--measure-only"
-    assert {container[probe]["httpGet"]["port"] for probe in ("livenessProbe", "readinessProbe")} == {9999} == {item["containerPort"] for item in container["ports"]}
+    assert {item["containerPort"] for item in container["ports"]} == {9999}
+    health = {container[probe]["httpGet"]["port"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert health == {8081} == {int(words[words.index("--health-port") + 1])}
+
+
+def test_probes_have_a_port_of_their_own_whatever_that_of_the_metrics_is() -> None:
+    """Whoever floods the one does not end the pod."""
+    settings = evolve(SETTINGS, metrics_port=8081)
+    (container,) = daemon_set(PowerConfig(Meta("c"), agent=settings), NAMESPACE, IMAGE)["spec"]["template"]["spec"]["containers"]
+    assert {item["containerPort"] for item in container["ports"]} == {8081}
+    assert container["livenessProbe"]["httpGet"]["port"] == 8082
 
 
 # --- what is made ---

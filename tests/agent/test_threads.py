@@ -161,8 +161,8 @@ def test_every_thread_goes_on_after_whatever_it_raises(name: str, kind: type[Bas
             external.follow(of_address("http://127.0.0.1:1/"))
             stop = external.stop
         case "http":
-            monkeypatch.setattr("kpm.serving._Server.serve_forever", failing_once(lambda _self, poll_interval: time.sleep(poll_interval), kind, calls))
-            serve(0, threads, lambda: None, lambda: True, lambda: True)  # type: ignore[arg-type, return-value]
+            monkeypatch.setattr("kpm.serving.Server.run", failing_once(lambda _self: time.sleep(60), kind, calls))
+            serve("http", 0, threads, lambda _path, _address: None)
         case "hotplug":
             source = SimpleNamespace(get=failing_once(lambda: time.sleep(0.01) or [], kind, calls))
             monkeypatch.setattr(hotplug, "_bound", lambda _log: source)

@@ -616,8 +616,8 @@ def test_a_minimum_of_0_is_one() -> None:
         ("1\n", "3500000\n", 4_000_000, False),
         ("1\n", "\n", 4_000_000, False),
         ("1\n", None, 4_000_000, False),
-        ("0\n", "4700000\n", 4_000_000, False),
-        (None, "4700000\n", 4_000_000, False),
+        ("0\n", "4700000\n", 4_000_000, True),
+        (None, "4700000\n", 4_000_000, True),
     ],
 )
 def test_a_maximum_above_the_hardwares_while_turbo_is_off_was_set_while_it_was_on(no_turbo: str | None, highest: str | None, limit: int, named: bool) -> None:
@@ -644,10 +644,11 @@ CPPC: Files = {"cpu0/acpi_cppc/highest_perf": "60\n", "cpu0/acpi_cppc/nominal_pe
         ({"cpufreq/policy0/scaling_available_frequencies": "4000000 800000 \n"}, True),
     ],
 )
-def test_a_limit_is_named_where_a_file_says_how_far_turbo_goes_while_it_is_off_too(no_turbo: str | None, files: Files, named: bool) -> None:
-    """Whether it is on now does not matter: it may be turned off later. The other domains have their own files."""
+def test_a_limit_is_named_where_a_file_says_how_far_turbo_goes_while_it_is_off(no_turbo: str | None, files: Files, named: bool) -> None:
+    """While it is on, or there is no switch, the hardware's own maximum is that. The other domains have their own files."""
     machine = found(edited(intel_pstate__no_turbo=no_turbo) | files)
-    assert [domain.limit_named for domain in machine.domains] == [named, False, False, False]
+    off = no_turbo == "1\n"
+    assert [domain.limit_named for domain in machine.domains] == [named or not off, not off, not off, not off]
 
 
 def test_firmware_names_how_far_turbo_goes_while_it_is_off() -> None:

@@ -55,13 +55,13 @@ def _base(domain: FrequencyDomain) -> int:
 
 def lasting(machine: Machine) -> Machine:
     """The machine less what turbo moves, and less the list of preferences, which shows what can be chosen now (K9) and decides nothing."""
-    return evolve(machine, boost=None, domains=tuple(map(_lasting, machine.domains)))
+    return evolve(machine, boost=None, boost_before=None, domains=tuple(map(_lasting, machine.domains)))
 
 
 def _lasting(domain: FrequencyDomain) -> FrequencyDomain:
     unlimited = domain.settings.max_khz == domain.hardware_max_khz
     settings = evolve(domain.settings, max_khz=None) if unlimited else domain.settings
-    return evolve(domain, epps=(), hardware_max_khz=None, limit_max_khz=None, settings=settings)
+    return evolve(domain, epps=(), hardware_max_khz=None, limit_max_khz=None, limit_named=True, settings=settings)
 
 
 def step(handle: Applier, asked: Asked) -> tuple[NodePlan, Report]:
