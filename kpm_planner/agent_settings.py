@@ -140,4 +140,4 @@ class AgentSettings:
     metrics: MetricSettings | None = field(
         default=None, metadata=_text("Energy of node, pods and containers in /metrics; the agents then read devices and cgroups, for level process /proc too.")
     )
-    metrics_port: int | None = field(default=None, metadata=_text("Port of /metrics, /healthz and /readyz. Default 10258.", minimum=1024, maximum=65535))
+    metrics_port: int | None = field(default=None, metadata=_text("Port of /metrics. Default 10258; probes have a port of their own, 8081.", minimum=1024, maximum=65535))

@@ -6,14 +6,15 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from http_server import Server, begin_chunks, chunk, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.kube.api import JSON_PATCH, SILENT, Api, ApiError, Resource
+from kpm.kube.api import JSON_PATCH, SILENT, TOO_LARGE, Api, ApiError, Resource
+from kpm.kube.informer import ApiSource
 
 THINGS = Resource("power.openshift.io", "v1", "powerprofiles", "power-manager")
 NODES = Resource("", "v1", "nodes")
@@ -293,3 +294,56 @@ def test_a_watch_that_brings_nothing_for_too_long_is_silent(server: Server, api:
         found.extend(iter(api.watch(NODES, {}, 0.2, lambda _end: None)))
     assert (found, failure.value.reason) == ([event("a")], SILENT)
     release.set()
+
+
+def test_an_answer_that_drips_has_its_time_as_a_whole(server: Server, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then does not make it last: the thread that waits for it goes on."""
+    monkeypatch.setattr("kpm.kube.api._WHOLE_SECONDS", 0.5)
+
+    def drip(link: Any) -> None:
+        begin_chunks(link)
+        for _ in range(200):
+            chunk(link, b" ")
+            time.sleep(0.05)
+
+    server.write = drip
+    began = time.monotonic()
+    with pytest.raises(ApiError, match="not whole"):
+        api.get(THINGS, "a")
+    assert time.monotonic() - began < 3
+
+
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(server: Server, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may create objects decides how large they are."""
+    monkeypatch.setattr("kpm.kube.api._LARGEST_ANSWER", 1 << 20)
+    server.say(200, b" " * (3 << 20))
+    with pytest.raises(ApiError) as caught:
+        api.list(THINGS, {})
+    assert caught.value.reason == TOO_LARGE
+
+
+def limits(server: Server) -> list[str]:
+    """The limit of each list that was asked for."""
+    return [parse_qs(urlsplit(item.target).query)["limit"][0] for item in server.requests]
+
+
+@pytest.mark.parametrize(("size", "following"), [(1 << 20, "3"), (200, "500")])
+def test_large_objects_are_listed_by_few_and_small_ones_by_many(server: Server, api: Api, size: int, following: str) -> None:
+    """The first page is small, as nobody knows yet; the next ones are to have a few megabytes."""
+    source = ApiSource(api, THINGS)
+    item = {"metadata": {"name": "a", "annotations": {"a": "x" * size}}}
+    server.say(200, {"metadata": {"continue": "more"}, "items": [item] * 16})
+    source.list(None)
+    source.list("more")
+    assert limits(server) == ["16", following]
+
+
+def test_a_page_that_is_too_large_is_asked_for_with_fewer(server: Server, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down to one object at a time."""
+    monkeypatch.setattr("kpm.kube.api._LARGEST_ANSWER", 1 << 16)
+    server.say(200, b" " * (1 << 17))
+    source = ApiSource(api, THINGS)
+    for _ in range(4):
+        with pytest.raises(ApiError):
+            source.list(None)
+    assert limits(server) == ["16", "4", "1", "1"]
