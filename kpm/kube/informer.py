@@ -19,7 +19,7 @@ from kpm.threads import Threads
 Transform = Callable[[Object], Any]
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 #: Objects of a page: of the first, when nobody knows how large they are, and at most; later pages are to have so many bytes.
-_FIRST_PAGE, _LARGEST_PAGE, _PAGE_BYTES = 16, 500, 4 << 20
+_FIRST_PAGE, _LARGEST_PAGE, _PAGE_BYTES = 10, 500, 4 << 20
 _GONE = 410
 #: Seconds; a watch that ends sooner with nothing counts as a failure, so that it is not opened without end.
 _SHORTEST_WATCH = 1.0
