@@ -135,12 +135,13 @@ def test_input_that_cannot_be_read_changes_nothing(report: Report, applied: dict
     assert "powerProfile" in bad["err"].replace("powerProfiel", "")
 
 
-def test_a_mistake_in_a_profile_puts_its_cpus_to_baseline(report: Report) -> None:
-    """Exit 1 with the error on standard error; the CPUs are as they were at boot, not at the fall-back of something else."""
+def test_a_mistake_in_a_profile_leaves_the_last_valid_version_in_force(report: Report, applied: dict[str, str]) -> None:
+    """Exit 1 with the error, and which version holds, on standard error; not a file changes (R8)."""
     wrong = report["apply of a wrong profile"]
     assert wrong["status"] == 1, brief(wrong)
     assert "14 GHz" in wrong["err"]
-    assert wrong["look"] == report["boot"]
+    assert "its last valid version stays in force" in wrong["err"]
+    assert wrong["look"] == applied
 
 
 def test_restore_puts_everything_back(report: Report) -> None:
