@@ -76,9 +76,14 @@ class Memory:
             self.note = f"which version of it was last valid here is lost: {path}: {why}; baseline"
 
 
+def path_beside(state_path: str) -> str:
+    """The memory's file that belongs to a state file."""
+    return f"{state_path.removesuffix('.json')}.versions"
+
+
 def memory_beside(state_path: str) -> Memory:
     """The memory that belongs to a state file."""
-    return Memory(f"{state_path.removesuffix('.json')}.versions")
+    return Memory(path_beside(state_path))
 
 
 def version_view(version: Version) -> dict[str, Any]:

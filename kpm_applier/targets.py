@@ -11,7 +11,7 @@ from kpm_applier.discover_power import zone_text
 from kpm_applier.state import HARDWARE_LIMIT, GroupState, State, aligned, baseline_text, completed, new_group_state
 from kpm_planner.caps import CapTarget
 from kpm_planner.changes import Observed
-from kpm_planner.machine import IdleState, Machine
+from kpm_planner.machine import Machine, by_state
 from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.pools import Pool
 
@@ -174,16 +174,8 @@ def _ask_idle(group: Group, cpu_groups: Mapping[int, CpuGroup], machine: Machine
     states = machine.by_id[number].idle
     key = (id(found), id(states))
     if key not in seen:
-        seen[key] = _in_step(found.target.idle, states)
+        seen[key] = tuple(map(_disable, by_state(found.target.idle, states)))
     return seen[key], found.because
-
-
-def _in_step(asked: Sequence[tuple[str, bool]], states: Sequence[IdleState]) -> tuple[str | None, ...]:
-    """What is asked of each state: of two of one name the first is meant by the first of the target, and so on."""
-    waiting: dict[str, list[bool]] = {}
-    for name, on in asked:
-        waiting.setdefault(name, []).append(on)
-    return tuple(_disable(waiting[state.name].pop(0) if waiting.get(state.name) else None) for state in states)
 
 
 def _ask_latency(group: Group, cpu_groups: Mapping[int, CpuGroup]) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from kpm_planner.cpuset import format_cpulist
-from kpm_planner.machine import FrequencyDomain, IdleState, Machine
+from kpm_planner.machine import FrequencyDomain, IdleState, Machine, by_state
 from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import Target
 
@@ -95,11 +95,8 @@ def _latencies(groups: Sequence[Planned], machine: Machine) -> Iterable[Problem]
 
 
 def _wanted_on(target: Target, states: Sequence[IdleState]) -> Iterable[tuple[IdleState, bool]]:
-    """Each state with whether it is to be on; of two of one name each has its own."""
-    asked: dict[str, list[bool]] = {}
-    for name, on in target.idle:
-        asked.setdefault(name, []).append(on)
-    return [(state, asked[state.name].pop(0) if asked.get(state.name) else state.enabled) for state in states]
+    """Each state with whether it is to be on."""
+    return [(state, state.enabled if asked is None else asked) for state, asked in zip(states, by_state(target.idle, states), strict=True)]
 
 
 def _most(text: str | None) -> int | None:

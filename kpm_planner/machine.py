@@ -4,6 +4,7 @@ A machine is discovered from sysfs, read from a file or described by hand. The s
 for planning, the applier puts the baseline of every owned group in their place.
 """
 
+from collections.abc import Iterable
 from functools import cached_property
 
 from attrs import frozen
@@ -253,3 +254,11 @@ def _shape(domain: FrequencyDomain) -> tuple[object, ...]:
         domain.driver, domain.hardware_min_khz, domain.hardware_max_khz, domain.limit_max_khz, domain.limit_named, domain.governors,
         domain.settings,
     )  # fmt: skip
+
+
+def by_state(asked: Iterable[tuple[str, bool]], states: Iterable[IdleState]) -> tuple[bool | None, ...]:
+    """What a target asks of each state, None for nothing: of two of one name the first is meant by the first of the target, and so on."""
+    waiting: dict[str, list[bool]] = {}
+    for name, on in asked:
+        waiting.setdefault(name, []).append(on)
+    return tuple(waiting[state.name].pop(0) if waiting.get(state.name) else None for state in states)

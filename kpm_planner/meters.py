@@ -3,7 +3,7 @@
 Units: µJ, µW, µs. Source: kernel documentation of powercap and hwmon; user-asks 33 and 34.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from attrs import frozen
 
@@ -61,11 +61,17 @@ class Passed:
     fault: Code | None = None
 
 
+def whole_zone(zones: Collection[str]) -> str:
+    """The one of some zones that is the whole machine, "" for none."""
+    return next((zone for zone in WHOLE if zone in zones), "")
+
+
 def telling(zones: Iterable[str]) -> tuple[str, ...]:
     """Those of some zones whose sum tells what a node takes: packages and memory, else the whole by one of its names; none of parts alone."""
     known = set(zones)
     apart = tuple(zone for zone in APART if zone in known)
-    return apart or tuple(zone for zone in WHOLE if zone in known)[:1]
+    whole = whole_zone(known)
+    return apart or ((whole,) if whole else ())
 
 
 def energy_between(meter: Meter, before: int | None, after: int | None, elapsed_us: int, *, suspended: bool = False) -> Passed:

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import astuple, evolve, frozen
 
 from kpm_planner.agent_settings import IdleStates
 from kpm_planner.cap_rules import validate_cap
-from kpm_planner.intent import Intent, Node, PowerCap, PowerNodeConfig, PowerProfile, Uncore, Unreadable
+from kpm_planner.intent import Intent, Node, NodeSelector, PowerCap, PowerNodeConfig, PowerProfile, Uncore, Unreadable
 from kpm_planner.machine import Machine
 from kpm_planner.pools import definition_faults
 from kpm_planner.problems import Code, Problem, Severity, has_errors, warning
@@ -82,7 +82,7 @@ class _Holder:
     def hold(self, accepted: Accepted) -> Held:
         """See the module."""
         intent = _with_unreadable(accepted.intent, self.known)
-        unread = {(item.kind, item.group, item.name, item.uid) for item in intent.unreadable}
+        unread = frozenset(map(astuple, intent.unreadable))
         hidden = [item for item in _kept_of(intent.unreadable, self.known, PowerProfile) if item.meta.name not in accepted.profiles]
         profiles = [self.judge(item, unread) for item in (*accepted.profiles.values(), *hidden)]
         configs = [self.judge(item, unread) for item in intent.node_configs]
@@ -99,27 +99,27 @@ class _Holder:
             problems=tuple(problem for item in (*profiles, *configs, *claimed) for problem in item.problems),
         )
 
-    def judge(self, obj: Any, unread: Iterable[_Key] = ()) -> _Judged:
+    def judge(self, obj: Any, unread: frozenset[_Key]) -> _Judged:
         """What is in force of one object."""
         kept = self.known.get(_key(obj))
         broken = bool(selector_problems(obj.node_selector, reference(obj)))
         if not covers(kept.obj if broken and kept is not None else obj, self.node):
             return _Judged(obj)
+        selector = kept.obj.node_selector if broken and kept is not None else obj.node_selector
         if _key(obj) in unread:
-            return self.keep(obj, kept, (), "cannot be read")
+            return self.keep(obj, kept, selector, (), "cannot be read")
         faults = self.faults(obj)
         if not has_errors(faults):
             same = kept is not None and evolve(kept.obj, meta=obj.meta) == obj
             return _Judged(obj, Version(obj, kept.since if same and kept is not None else self.instant))
-        return self.keep(obj, kept, faults, "has errors on this node")
+        return self.keep(obj, kept, selector, faults, "has errors on this node")
 
-    def keep(self, obj: Versioned, kept: Version | None, faults: tuple[Problem, ...], why: str) -> _Judged:
-        """An object that cannot be in force as it is written."""
+    def keep(self, obj: Versioned, kept: Version | None, selector: NodeSelector | None, faults: tuple[Problem, ...], why: str) -> _Judged:
+        """An object that cannot be in force as it is written. selector: the one that it has on the node."""
         errors = tuple(item for item in faults if item.severity is Severity.ERROR)
         if kept is None:
             note = (warning(Code.VERSION_UNKNOWN, reference(obj), "", self.note),) if self.note else ()
             return _Judged(obj, None, note)
-        selector = kept.obj.node_selector if selector_problems(obj.node_selector, reference(obj)) else obj.node_selector
         candidate = evolve(kept.obj, meta=obj.meta, node_selector=selector)
         if candidate == obj and errors:  # the machine has changed, not the object
             return _Judged(obj, kept)
@@ -164,6 +164,7 @@ class _Holder:
 
 
 def _key(obj: Versioned) -> _Key:
+    """What an object is known by, in step with the fields of Unreadable."""
     return type(obj).__name__, obj.group, obj.meta.name, obj.meta.uid
 
 
@@ -185,8 +186,7 @@ def _with_reason(resolved: ResolvedProfile, told: str) -> ResolvedProfile:
 
 def _kept_of(unreadable: Iterable[Unreadable], known: Mapping[_Key, Version], kind: type) -> list[Any]:
     """The kept versions of one kind's objects that cannot be read now."""
-    keys = [(item.kind, item.group, item.name, item.uid) for item in unreadable if item.kind == kind.__name__]
-    return [known[key].obj for key in keys if key in known]
+    return [known[key].obj for key in map(astuple, unreadable) if key in known and type(known[key].obj) is kind]
 
 
 def _with_unreadable(intent: Intent, known: Mapping[_Key, Version]) -> Intent:

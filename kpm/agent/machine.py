@@ -7,7 +7,7 @@ from attrs import define, evolve, field
 
 from kpm.agent.selftest import refusals
 from kpm.logs import Log
-from kpm.memory import Memory, memory_beside
+from kpm.memory import Memory, path_beside
 from kpm_applier.discover import HostError
 from kpm_applier.meter import PowerMeter
 from kpm_applier.session import Applier, Report
@@ -54,17 +54,17 @@ class Tuner:
             self._refuse(str(failure))
             return False
         self.applier, self.refused, self._counted = applier, "", 0
-        self._recall(memory_beside(applier.store.path))
+        self._recall(path_beside(applier.store.path))
         self._proven = False
         self._say_empty()
         return True
 
-    def _recall(self, memory: Memory) -> None:
-        """Take over what was remembered, unless it is known already."""
-        if memory.path != self.memory.path:
-            self.memory = memory
-            if memory.note:
-                self.log.warning("last valid versions are lost", why=memory.note)
+    def _recall(self, path: str) -> None:
+        """Read what was remembered, unless it is known already."""
+        if path != self.memory.path:
+            self.memory = Memory(path)
+            if self.memory.note:
+                self.log.warning("last valid versions are lost", why=self.memory.note)
 
     def _say_empty(self) -> None:
         """A line about files that are empty, once: they have no value, so they are not managed."""

@@ -13,7 +13,7 @@ from kpm import __version__
 from kpm.energy.ledger import Account, Ledger, MeterAccount
 from kpm.energy.processes import ProcessAccount
 from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES
-from kpm_planner.meters import APART, WHOLE, ZONES, Meter
+from kpm_planner.meters import APART, WHOLE, ZONES, Meter, whole_zone
 
 _KPM, _KEPLER, _KEPLER_07 = METRIC_NAMES
 _NODE, _POD, _CONTAINER, _PROCESS = METRIC_LEVELS
@@ -269,7 +269,7 @@ def _old_node(what: Exposed) -> list[Family]:
     """Dies of a package, and power supplies of a machine, are one series together: these names tell them not apart."""
     sums: dict[tuple[str, str], list[int]] = {}
     known = [(meter, account) for meter, account in what.ledger.known(what.meters) if meter.zone in ZONES]
-    whole = next((zone for zone in WHOLE if any(meter.zone == zone for meter, _ in known)), "")
+    whole = whole_zone({meter.zone for meter, _ in known})
     for meter, account in known:
         if meter.zone in WHOLE and meter.zone != whole:
             continue

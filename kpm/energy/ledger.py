@@ -11,7 +11,7 @@ from attrs import define, field
 
 from kpm.energy.names import Identity
 from kpm_planner.energy import EnergyReport, MeterEnergy
-from kpm_planner.meters import APART, WHOLE, Meter
+from kpm_planner.meters import APART, Meter, whole_zone
 from kpm_planner.pools import Pool
 from kpm_planner.problems import Code
 
@@ -183,7 +183,7 @@ class Ledger:
 
     def _book_other(self, report: EnergyReport) -> None:
         """What the platform uses beside its packages and memory; left out where one of the meters was not read or catches up, as it would not fit."""
-        platform = next((zone for zone in WHOLE if any(part.meter.zone == zone for part in report.meters)), "")
+        platform = whole_zone({part.meter.zone for part in report.meters})
         whole = [part for part in report.meters if part.meter.zone == platform]
         inner = [part for part in report.meters if part.meter.zone in APART]
         if not whole or any(part.elapsed_us != report.elapsed_us or not part.uj for part in (*whole, *inner)):

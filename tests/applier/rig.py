@@ -313,6 +313,13 @@ def state_folder() -> Iterator[str]:
         yield folder
 
 
+def write_files(folder: str, files: Mapping[str, bytes]) -> None:
+    """Files below a folder, by their paths there."""
+    for path, content in files.items():
+        (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
+        (Path(folder) / path).write_bytes(content)
+
+
 @contextmanager
 def applier(host: Host, folder: str, repair: Repair = Repair.WRITE) -> Iterator[Applier]:
     """An open applier, as a process would have it; it ends as a process does, whatever happened."""

@@ -493,9 +493,7 @@ PATHS = tuple(f"{HWMON}/hwmon{number}/{file}" for number in (0, 1) for file in F
 def test_whatever_the_files_hold_nothing_is_raised(files: dict[str, bytes]) -> None:
     """User-asks 33, 37: and no meter shows less than 0, and none is there twice."""
     with rig.state_folder() as name:
-        for path, content in files.items():
-            (Path(name) / path).parent.mkdir(parents=True, exist_ok=True)
-            (Path(name) / path).write_bytes(content)
+        rig.write_files(name, files)
         host = SysfsHost(name)
         meters = discover_meters(host).meters
         values = MeterReader(host, meters).read()

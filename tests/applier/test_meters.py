@@ -751,9 +751,7 @@ PATHS = tuple(
 def test_whatever_the_files_hold_nothing_is_raised(files: dict[str, bytes]) -> None:
     """User-asks 33, 37: and no meter shows less than 0."""
     with rig.state_folder() as name:
-        for path, content in files.items():
-            (Path(name) / path).parent.mkdir(parents=True, exist_ok=True)
-            (Path(name) / path).write_bytes(content)
+        rig.write_files(name, files)
         host = SysfsHost(name)
         found = discover_meters(host)
         values = MeterReader(host, found.meters).read()
