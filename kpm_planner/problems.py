@@ -19,6 +19,7 @@ class Severity(StrEnum):
 class Code(StrEnum):
     """The stable codes; a code is never renamed and never used for something else."""
 
+    AGENT_IMAGE = "agent-image"
     ALLOCATION_DIFFERS = "allocation-differs"
     ALLOCATION_UNKNOWN = "allocation-unknown"
     CAP_CONSTRAINT = "cap-constraint"
@@ -144,6 +145,10 @@ def has_errors(problems: tuple[Problem, ...]) -> bool:
 
 #: What each code means and what to do; the source of docs/problems.md.
 REGISTRY: dict[Code, tuple[str, str]] = {
+    Code.AGENT_IMAGE: (
+        "The PowerConfig names an image of the agents that the operator's settings do not allow; agents run the operator's own.",
+        "Name it in AGENT_IMAGES_ALLOWED of the operator and in the admission policy power-manager-operator, or leave agent.image out.",
+    ),
     Code.ALLOCATION_DIFFERS: (
         "The kubelet says that a container has other CPUs than the container runtime has bound it to.",
         "Usually passes; else another NRI plugin moves containers (balloons, topology-aware): let one of them hand out CPUs.",

@@ -1,6 +1,5 @@
 """An agent out of its settings."""
 
-import os
 import sys
 import threading
 import time
@@ -70,7 +69,7 @@ def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log
         tuner=tuner,
         reports=Reports(Reporter(
             api, settings.group, settings.namespace, settings.node,
-            Recorder(api, AGENT_NAME, os.uname().nodename, settings.namespace, log, time.monotonic), log, time.monotonic,
+            Recorder(api, AGENT_NAME, settings.node, settings.namespace, log, time.monotonic), log, time.monotonic,
         ), changed),
         log=log,
         scaler=ScalerProcess(_scaler(settings), log),

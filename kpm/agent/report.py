@@ -48,6 +48,7 @@ class Reporter:
     _conditions: "tuple[Condition, ...] | None" = None
     _sent: dict[str, _Sent] = field(factory=dict)
     _told: frozenset[Problem] = frozenset()
+    _owed: dict[Problem, About] = field(factory=dict)
 
     def state(self, status: "PowerNodeStateStatus") -> bool:
         """Report the PowerNodeState; whether the server has it now."""
@@ -72,28 +73,35 @@ class Reporter:
         changes: dict[str, str | None] = {key: text for key, text in texts.items() if node.resources.get(key) != (text, text)}
         changes |= {key: None for key, shown in node.resources.items() if key not in texts and shown != (None, None)}
         sent = self._sent.setdefault("resources", _Sent())
-        if not changes:
+        if not changes or changes != sent.body:
             sent.pause = sent.retry_at = 0.0
+        if not changes or self.monotonic() < sent.retry_at:
             return
-        if self.monotonic() < sent.retry_at:
-            return
+        sent.body = changes
         try:
             self.api.patch(NODES, self.node, {"status": {"capacity": changes, "allocatable": changes}}, subresource="status")
         except ApiError as failure:
             self._failed(sent, "node status", failure)
             return
-        self._pause(sent, 1.0)  # until the watch has shown it
+        # Until the watch has shown it; where the Node does not keep what it was given, later and later.
+        self._pause(sent, min(sent.pause * 2, _LONGEST_RETRY) or _FIRST_RETRY)
         self.log.info("extended resources", changes=changes)
 
     def problems(self, problems: tuple[Problem, ...], pods: Mapping[str, About]) -> None:
         """Events for new errors of pods; those of other objects are in their status. One log line for each new problem."""
         now = frozenset(problems)
-        for problem in sorted(now - self._told):
+        new, owed = now - self._told, now & self._owed.keys()
+        self._told, self._owed = now, {}
+        for problem in sorted(new):
             self.log.info("problem", severity=str(problem.severity), code=str(problem.code), object=problem.object, field=problem.field, message=problem.message)
+        for problem in sorted(new | owed):
             about = pods.get(problem.object)
-            if about is not None and problem.severity is Severity.ERROR:
-                self.events.say(about, "".join(word.capitalize() for word in str(problem.code).split("-")), f"{problem.field}: {problem.message}".removeprefix(": "))
-        self._told = now
+            if about is not None and problem.severity is Severity.ERROR and not self._tell(about, problem):
+                self._owed[problem] = about
+
+    def _tell(self, about: About, problem: Problem) -> bool:
+        reason = "".join(word.capitalize() for word in str(problem.code).split("-"))
+        return self.events.say(about, reason, f"{problem.field}: {problem.message}".removeprefix(": "))
 
     def event(self, reason: str, message: str, *, warning: bool = True) -> None:
         """An Event about this node's PowerNodeState."""
@@ -112,6 +120,7 @@ class Reporter:
     def retry_at(self) -> float | None:
         """When a report that failed is to be tried again."""
         times = [sent.retry_at for sent in list(self._sent.values()) if sent.pause]
+        times += [self.events.room_at(about) for about in list(self._owed.values())]
         return min(times, default=None)
 
     def _before(self) -> "tuple[Condition, ...] | None":

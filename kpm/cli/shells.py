@@ -158,6 +158,14 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
 
 @click.command()
 @click.option("--image", envvar="AGENT_IMAGE", required=True, help="Container image of the agents, where the PowerConfig names none.")
+@click.option(
+    "--agent-image-allowed",
+    "allowed",
+    multiple=True,
+    envvar="AGENT_IMAGES_ALLOWED",
+    metavar="IMAGE",
+    help="An image that a PowerConfig may name instead, or the beginning of images with * at its end; may be given more than once.",
+)
 @click.option("--privileged", is_flag=True, envvar="AGENT_PRIVILEGED", help="Run the helpers of the agents privileged, on nodes whose security modules refuse less.")
 @idle_option
 @click.option("--hsmp", is_flag=True, envvar="AGENT_HSMP", help="Let the agents' helpers use /dev/hsmp of AMD machines; those are privileged then.")
@@ -168,7 +176,7 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
 @serving_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
 def operator(
-    image: str, privileged: bool, idle_states: str, hsmp: bool, group: str, namespace: str | None, kubeconfig: str | None,
+    image: str, allowed: tuple[str, ...], privileged: bool, idle_states: str, hsmp: bool, group: str, namespace: str | None, kubeconfig: str | None,
     port: int, serving: ServingOptions, log_level: str,
 ) -> None:  # fmt: skip
     """Deploy the agents by the PowerConfig, make the objects of each node, and roll up what the agents report.
@@ -191,7 +199,7 @@ def operator(
 
     log = make_log("operator", log_level)
     place = Place(group, namespace or SYSTEM_NAMESPACE[group])
-    made = build_operator(connect(kubeconfig), place, Image(image, privileged, hsmp, IdleStates(idle_states)), f"{os.uname().nodename}_{uuid.uuid4()}", log)
+    made = build_operator(connect(kubeconfig), place, Image(image, privileged, hsmp, IdleStates(idle_states), allowed), f"{os.uname().nodename}_{uuid.uuid4()}", log)
     on_signals(made.stop)
     used = serving.serve(port, made.threads, health_answers(made.healthy, made.ready), metric_answers(CollectorRegistry))
     log.info("operator started", port=used, group=group, namespace=place.namespace, image=image)

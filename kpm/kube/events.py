@@ -10,8 +10,8 @@ from attrs import define, field, frozen
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.logs import Log
 
-_MOST = 20
-_REFILL_SECONDS = 60.0
+#: Events of one namespace that are sent at once, seconds until one more may be, and namespaces that are told apart.
+_MOST, _REFILL_SECONDS, _MOST_NAMESPACES = 20, 60.0, 1000
 _MESSAGE = 1000
 
 
@@ -27,8 +27,24 @@ class About:
 
 
 @define
+class _Room:
+    """Events that a namespace may still send, and when that was reckoned."""
+
+    left: float
+    at: float
+
+    def refill(self, now: float) -> None:
+        """What has come since."""
+        self.left = min(_MOST, self.left + (now - self.at) / _REFILL_SECONDS)
+        self.at = now
+
+
+@define
 class Recorder:
-    """Sends Events; the same one again only after an hour, and never more than a few a minute."""
+    """Sends Events; the same one again only after an hour, and never more than a few a minute about the objects of one namespace.
+
+    Each namespace has a budget of its own, so that one tenant's mistakes keep nobody else from being told of theirs.
+    """
 
     api: Api
     component: str
@@ -37,30 +53,44 @@ class Recorder:
     log: Log
     monotonic: Callable[[], float]
     _sent: dict[tuple[About, str, str], float] = field(factory=dict)
-    _room: float = _MOST
-    _filled: float | None = None
+    _rooms: dict[str, _Room] = field(factory=dict)
     _forget: float = 3600.0
 
-    def say(self, about: About, reason: str, message: str, *, warning: bool = True) -> None:
-        """Send an Event unless it has been said. Never raises for what the server does."""
+    def say(self, about: About, reason: str, message: str, *, warning: bool = True) -> bool:
+        """Send an Event unless it has been said; False where its namespace has no room for one now. Never raises for what the server does."""
         now = self.monotonic()
         key = (about, reason, message)
-        if now - self._sent.get(key, -self._forget) < self._forget or not self._take(now):
-            return
-        self._sent = {known: at for known, at in self._sent.items() if now - at < self._forget} | {key: now}
+        if now - self._sent.get(key, -self._forget) < self._forget:
+            return True
         namespace = about.namespace or self.fallback_namespace
+        if not self._take(namespace, now):
+            return False
+        self._sent = {known: at for known, at in self._sent.items() if now - at < self._forget} | {key: now}
         try:
             self.api.create(Resource("", "v1", "events", namespace), self._body(about, namespace, reason, message, warning=warning))
         except ApiError as failure:
             self.log.warning("event not sent", reason=reason, error=str(failure))
+        return True
 
-    def _take(self, now: float) -> bool:
-        if self._filled is not None:
-            self._room = min(_MOST, self._room + (now - self._filled) / _REFILL_SECONDS)
-        self._filled = now
-        if self._room < 1:
+    def room_at(self, about: About) -> float:
+        """When there is room for an Event about an object."""
+        now = self.monotonic()
+        room = self._rooms.get(about.namespace or self.fallback_namespace)
+        return now if room is None else now + max(0.0, 1 - room.left) * _REFILL_SECONDS
+
+    def _take(self, namespace: str, now: float) -> bool:
+        room = self._rooms.get(namespace)
+        if room is None:
+            for item in self._rooms.values():
+                item.refill(now)
+            self._rooms = {name: item for name, item in self._rooms.items() if item.left < _MOST}
+            if len(self._rooms) >= _MOST_NAMESPACES:
+                return False
+            room = self._rooms[namespace] = _Room(_MOST, now)
+        room.refill(now)
+        if room.left < 1:
             return False
-        self._room -= 1
+        room.left -= 1
         return True
 
     def _body(self, about: About, namespace: str, reason: str, message: str, *, warning: bool) -> dict[str, Any]:

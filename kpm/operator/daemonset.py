@@ -16,6 +16,7 @@ from kpm.operator.mounts import AGENT, HELPER, NRI, STATE, Mount, asks_runtime, 
 from kpm_applier.mailbox import DEVICE
 from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
 from kpm_planner.intent import PowerConfig
+from kpm_planner.problems import Code, Problem, error
 
 HASH = "power.kpm.dev/spec-hash"
 ACCOUNT = "power-manager-node-agent"
@@ -32,13 +33,23 @@ class Image:
     """What the agents run where the PowerConfig names nothing else, and the most that it may ask for.
 
     privileged: the helper's container is, where AppArmor or SELinux refuse less. hsmp: the helper has the mailbox of AMD machines,
-    which only a privileged container may open. idle_states: how idle states may be set at most.
+    which only a privileged container may open. idle_states: how idle states may be set at most. allowed: images that a
+    PowerConfig may name, or beginnings of images that end in *: whoever chooses the image chooses what runs as root.
     """
 
     name: str
     privileged: bool = False
     hsmp: bool = False
     idle_states: IdleStates = IdleStates.BY_NAME
+    allowed: tuple[str, ...] = ()
+
+    def run(self, settings: AgentSettings) -> str:
+        """The image that agents run: what the PowerConfig names where that is allowed, else the operator's."""
+        asked = settings.image
+        return asked if asked and self._allows(asked) else self.name
+
+    def _allows(self, image: str) -> bool:
+        return image == self.name or any(image.startswith(word[:-1]) if word.endswith("*") else image == word for word in self.allowed)
 
     @property
     def privileged_helper(self) -> bool:
@@ -126,11 +137,20 @@ def _helper(settings: AgentSettings, image: Image, found: tuple[Mount, ...], *, 
 def _container(name: str, settings: AgentSettings, image: Image, found: tuple[Mount, ...], memory: tuple[str, str]) -> dict[str, Any]:
     return {
         "name": name,
-        "image": settings.image or image.name,
+        "image": image.run(settings),
         "imagePullPolicy": settings.image_pull_policy or "IfNotPresent",
         "resources": {"requests": {"cpu": "5m", "memory": memory[0]}, "limits": {"memory": memory[1]}},
         "volumeMounts": [mount.view() for mount in found if mount.container == name],
     }
+
+
+def image_problems(config: PowerConfig, image: Image) -> tuple[Problem, ...]:
+    """That a PowerConfig names an image which the operator's settings do not allow."""
+    asked = config.agent.image
+    if not asked or image.run(config.agent) == asked:
+        return ()
+    message = f"{asked} is not allowed by the operator's --agent-image-allowed; agents run {image.name}"
+    return (error(Code.AGENT_IMAGE, f"PowerConfig/{config.meta.name}", "agent.image", message),)
 
 
 def idle_states(settings: AgentSettings, image: Image) -> IdleStates:

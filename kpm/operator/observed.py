@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 from attrs import field, frozen
 
 from kpm.kube.api import Object
+from kpm.operator.mounts import AGENT
 from kpm.pods import structure_node
 from kpm.wire import converter, read_object
 from kpm_planner.intent import Node
@@ -42,7 +43,7 @@ class NodeSeen:
 
 @frozen
 class Observed:
-    """All of it at one moment. states, nodes: by node name."""
+    """All of it at one moment. nodes: by name. agents: nodes on which an agent runs, None where that is not known."""
 
     namespace: str
     group: str
@@ -56,6 +57,12 @@ class Observed:
     states: tuple[Held[PowerNodeStateStatus], ...] = ()
     nodes: Mapping[str, NodeSeen] = field(factory=dict, hash=False)
     daemon_set: Held[Any] | None = None
+    agents: frozenset[str] | None = None
+
+
+def node_of(item: Held[Any]) -> str:
+    """The node that an object of one node is about."""
+    return str(item.spec.get("nodeName") or "")
 
 
 def _held(document: Object, value: Any, fault: Problem | None = None) -> Held[Any]:
@@ -99,3 +106,11 @@ def node_seen(document: Object) -> NodeSeen:
     conditions = (document.get("status") or {}).get("conditions") or ()
     ready: Object = next((item for item in conditions if item.get("type") == "Ready"), {})
     return NodeSeen(structure_node(document), ready.get("status") == "True")
+
+
+def agent_runs_on(document: Object) -> str:
+    """The node on which the agent of a pod runs; nothing while its container does not."""
+    status = document.get("status") or {}
+    statuses = [item for item in status.get("containerStatuses") or () if isinstance(item, dict)]
+    runs = any(item.get("name") == AGENT and "running" in (item.get("state") or {}) for item in statuses)
+    return str((document.get("spec") or {}).get("nodeName") or "") if runs else ""

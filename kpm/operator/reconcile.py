@@ -1,7 +1,7 @@
 """What has to be done, as values, out of what is seen (pure). Level-based: nothing is remembered but how long a node has not answered.
 
-Order of a node's end: it is not selected any more, its agent restores and reports Released (or the node is gone, or not
-ready for ten minutes), then what was made for it is deleted, and last the PowerConfig's finalizer.
+Order of a node's end: it is not selected any more, its agent restores and reports Released (or the node is gone, or was
+waited for in vain, endings.py), then what was made for it is deleted, and last the PowerConfig's finalizer.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,13 +10,15 @@ from typing import Any
 from attrs import frozen
 
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, distinct_workload_name, state_name, workload_name
-from kpm.operator.daemonset import HASH, Image, daemon_set
+from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
 from kpm.operator.departures import departure
-from kpm.operator.observed import Held, Observed
+from kpm.operator.endings import REMEDY, Lost, Wait, last_word, one_more_round, ours, waiting_lines, waits
+from kpm.operator.observed import Held, Observed, node_of
 from kpm.wire import document_of
 from kpm_planner.cpuset import parse_cpulist
 from kpm_planner.intent import Intent
 from kpm_planner.rollup import (
+    MOST_ERRORS,
     ErrorsStatus,
     PowerConfigStatus,
     PowerWorkloadStatus,
@@ -80,18 +82,12 @@ class Tell:
 Action = Apply | Mend | Delete | Finalize | Tell
 
 
-@frozen
-class Lost:
-    """Nodes that are not waited for any more: gone, or not ready for too long."""
-
-    nodes: frozenset[str] = frozenset()
-
-
 def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action, ...]:
     """All that is to be done now, in order."""
     configs = sorted(seen.configs, key=_age)
     config = next((item for item in configs if not item.deleting), None)
     nodes = _selected(config, seen)
+    waiting = waits(seen, nodes)
     states = _states(seen)
     workloads = _wanted_workloads(seen, nodes, states)
     actions: list[Action] = []
@@ -104,24 +100,31 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
             actions.append(Apply("daemonsets", AGENT_NAME, wanted))
         elif place := departure(wanted["spec"], seen.daemon_set.spec):
             actions.append(Mend(AGENT_NAME, seen.daemon_set.uid, wanted["spec"], place))
-    elif config is None and seen.daemon_set is not None and not seen.daemon_set.deleting:
+    elif config is None and seen.daemon_set is not None and not seen.daemon_set.deleting and not one_more_round(waiting, lost):
         actions.append(Delete("daemonsets", AGENT_NAME, seen.daemon_set.uid))
     actions += _node_objects(seen, nodes)
     actions += _workloads(seen, workloads)
-    waiting, endings = _endings(seen, nodes, lost)
-    actions += endings
+    actions += _endings(seen, nodes, lost)
+    done = config is not None or not waiting.keys() - lost.nodes.keys()
     for item in configs:
-        if item.deleting and FINALIZER in item.finalizers and (config is not None or not waiting):
+        if item.deleting and FINALIZER in item.finalizers and done:
             actions.append(Finalize(item.name, tuple(name for name in item.finalizers if name != FINALIZER)))
     going = {(action.plural, action.name) for action in actions if isinstance(action, Delete)}
-    statuses = (action for action in _statuses(seen, config, nodes, states, workloads) if (action.plural, action.name) not in going)
+    going |= {("powerconfigs", action.name) for action in actions if isinstance(action, Finalize) and FINALIZER not in action.finalizers}
+    left = waiting_lines(waiting, lost)
+    statuses = (action for action in _statuses(seen, config, nodes, states, workloads, image, left) if (action.plural, action.name) not in going)
     return (*actions, *statuses)
 
 
-def leaving(seen: Observed) -> frozenset[str]:
-    """Nodes that were managed, are not to be any more, and are still there."""
+def leaving(seen: Observed) -> dict[str, Wait]:
+    """Nodes that were managed, are not to be any more, are still there, and why each is waited for."""
     config = next((item for item in sorted(seen.configs, key=_age) if not item.deleting), None)
-    return frozenset({_node_of(item) for item in seen.states} & seen.nodes.keys() - set(_selected(config, seen)))
+    return waits(seen, _selected(config, seen))
+
+
+def managed(seen: Observed) -> frozenset[str]:
+    """Nodes that are to be managed."""
+    return frozenset(_selected(next((item for item in sorted(seen.configs, key=_age) if not item.deleting), None), seen))
 
 
 def _states_named(states: Mapping[str, PowerNodeStateStatus]) -> bool:
@@ -138,7 +141,7 @@ def _selected(config: Held[Any] | None, seen: Observed) -> tuple[str, ...]:
     if config is None:
         return ()
     if config.value is None:
-        return tuple(sorted({_node_of(item) for item in seen.states} & seen.nodes.keys()))
+        return tuple(sorted({node_of(item) for item in seen.states} & seen.nodes.keys()))
     selector = config.value.power_node_selector
     return tuple(sorted(name for name, item in seen.nodes.items() if not selector or selects_map(selector, item.node.labels)))
 
@@ -168,12 +171,8 @@ def _object(seen: Observed, kind: str, name: str, spec: Mapping[str, Any]) -> di
     return {"apiVersion": f"{seen.group}/v1", "kind": kind, "metadata": meta, "spec": dict(spec)}
 
 
-def _node_of(item: Held[Any]) -> str:
-    return str(item.spec.get("nodeName") or "")
-
-
 def _states(seen: Observed) -> dict[str, PowerNodeStateStatus]:
-    return {_node_of(item): item.value for item in seen.states if item.value is not None and _node_of(item)}
+    return {node_of(item): item.value for item in seen.states if item.value is not None and node_of(item)}
 
 
 def _wanted_workloads(seen: Observed, nodes: Iterable[str], states: Mapping[str, PowerNodeStateStatus]) -> dict[str, tuple[str, str]]:
@@ -199,55 +198,38 @@ def _workloads(seen: Observed, wanted: Mapping[str, tuple[str, str]]) -> Iterato
             yield Delete("powerworkloads", name, item.uid)
 
 
-def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> tuple[bool, list[Action]]:
-    """Whether a node is still waited for, and what to delete of those that are not."""
+def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> Iterator[Action]:
+    """What is to be deleted of nodes that are left, and what must be said of them."""
     selected = set(nodes)
-    actions: list[Action] = []
-    waiting = False
     done = set()
     for item in seen.states:
-        node = _node_of(item)
-        if node in selected or item.deleting or item.labels.get(GENERATED) != "true":
+        node = node_of(item)
+        if node in selected or not ours(item):
             continue
-        word = _last_word(item)
-        if node in seen.nodes and node not in lost.nodes and word is None:
-            waiting = True
-            continue
-        if word is None and node in lost.nodes:
-            word = "did not answer"
+        word = last_word(item)
+        if word is None and node in seen.nodes:
+            if node not in lost.nodes:
+                continue
+            word = lost.nodes[node]
         if word:
-            message = f"node {node}: {word}; what was set there stays until an agent, or kpm restore, runs there again"
-            actions.append(Tell("PowerNodeState", item.name, item.uid, "NotRestored", message))
+            yield Tell("PowerNodeState", item.name, item.uid, "NotRestored", f"node {node}: {word}; {REMEDY}")
         done.add(node)
-        actions.append(Delete("powernodestates", item.name, item.uid))
-    kept = {_node_of(item) for item in seen.states} - done
-    ours = [item for item in seen.power_nodes if item.labels.get(GENERATED) == "true" and not item.deleting]
-    actions += [Delete("powernodes", item.name, item.uid) for item in ours if _node_of(item) not in selected | kept]
-    return waiting, actions
-
-
-def _last_word(item: Held[PowerNodeStateStatus]) -> str | None:
-    """What an agent that has left said: nothing where all is as it was, what it could not put back, None while it has not left.
-
-    A node whose agent never wrote anything has nothing to restore.
-    """
-    if item.value is None or not item.value.conditions:
-        return ""
-    released = next((condition for condition in item.value.conditions if condition.type == "Released"), None)
-    if released is None:
-        return None
-    return "" if released.status == "True" else released.message
+        yield Delete("powernodestates", item.name, item.uid)
+    kept = selected | {node_of(item) for item in seen.states} - done
+    yield from (Delete("powernodes", item.name, item.uid) for item in seen.power_nodes if ours(item) and node_of(item) not in kept)
 
 
 def _statuses(
-    seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...], states: Mapping[str, PowerNodeStateStatus], workloads: Mapping[str, tuple[str, str]]
-) -> Iterator[Apply]:
-    """The statuses that differ from what the objects hold."""
+    seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...], states: Mapping[str, PowerNodeStateStatus], workloads: Mapping[str, tuple[str, str]],
+    image: Image, left: tuple[str, ...],
+) -> Iterator[Apply]:  # fmt: skip
+    """The statuses that differ from what the objects hold. left: what is to be said of nodes that are left."""
     user_workloads = [item for item in seen.workloads if item.labels.get(GENERATED) != "true"]
     held = (*seen.configs, *seen.profiles, *user_workloads, *seen.node_configs, *seen.uncores, *seen.caps)
     groups = (seen.profiles, user_workloads, seen.node_configs, seen.uncores, seen.configs, seen.caps)
     intent = Intent(*(tuple(item.value for item in group if item.value is not None) for group in groups))
     faults = [item.fault for item in held if item.fault is not None]
+    faults += [problem for item in seen.configs if item.value is not None for problem in image_problems(item.value, image)]
     errors = errors_by_object((*validate_intent(intent), *faults), {node: states[node] for node in nodes if node in states})
     for kind, plural, items in (
         ("PowerProfile", "powerprofiles", seen.profiles),
@@ -258,8 +240,9 @@ def _statuses(
         for item in items:
             yield from _status(seen, kind, plural, item, ErrorsStatus(errors.get(f"{kind}/{item.name}", ())))
     for item in seen.configs:
-        managed = nodes if item is config else ()
-        yield from _status(seen, "PowerConfig", "powerconfigs", item, PowerConfigStatus(managed, errors.get(f"PowerConfig/{item.name}", ())))
+        holds = item is config or (config is None and FINALIZER in item.finalizers)
+        lines = (*errors.get(f"PowerConfig/{item.name}", ()), *(left if holds else ()))[:MOST_ERRORS]
+        yield from _status(seen, "PowerConfig", "powerconfigs", item, PowerConfigStatus(nodes if item is config else (), lines), also_ending=holds)
     yield from _workload_statuses(seen, nodes, states, workloads, errors)
 
 
@@ -291,8 +274,8 @@ def _cpus(text: str) -> frozenset[int]:
         return frozenset()
 
 
-def _status(seen: Observed, kind: str, plural: str, item: Held[Any], status: object) -> Iterator[Apply]:
+def _status(seen: Observed, kind: str, plural: str, item: Held[Any], status: object, *, also_ending: bool = False) -> Iterator[Apply]:
     body = document_of(status)
-    if body != item.status and not item.deleting:
+    if body != item.status and (also_ending or not item.deleting):
         meta = {"name": item.name, "namespace": seen.namespace}
         yield Apply(plural, item.name, {"apiVersion": f"{seen.group}/v1", "kind": kind, "metadata": meta, "status": body}, "status")

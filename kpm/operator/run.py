@@ -15,8 +15,9 @@ from kpm.kube.lease import Lease
 from kpm.logs import Log
 from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
-from kpm.operator.observed import Held, Observed, held_object, held_plain, held_state, node_seen
-from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Lost, Mend, Tell, leaving, reconcile
+from kpm.operator.endings import Lost, Wait
+from kpm.operator.observed import Held, Observed, agent_runs_on, held_object, held_plain, held_state, node_seen
+from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, leaving, managed, reconcile
 from kpm.threads import Threads
 
 MANAGER = "power-manager-operator"
@@ -24,11 +25,11 @@ MANAGER = "power-manager-operator"
 _GATHER, _GATHER_LONGEST = 0.1, 2.0
 _RETRY_FIRST, _RETRY_LONGEST = 0.5, 30.0
 _RESYNC = 300.0
-#: A node that is to be left and does not answer is waited for so long.
-PATIENCE = 600.0
 _STUCK = 3
 #: Seconds between two answers to foreign edits of the DaemonSet.
 _MEND_AGAIN = 60.0
+#: Seconds between looks at the nodes that are waited for.
+_LOOK_AT_WAITS = 10.0
 #: Seconds after SIGTERM, within the pod's grace period.
 _FAREWELL = 25.0
 _CONFLICTS = (404, 409, 422)
@@ -61,13 +62,14 @@ class World:
         self.power_nodes = informer("powernodes", power(place.group, "powernodes", place.namespace), held_plain)
         self.states = informer("powernodestates", power(place.group, "powernodestates", place.namespace), held_state)
         self.nodes = informer("nodes", NODES, node_seen)
+        self.pods = informer("pods", Resource("", "v1", "pods", place.namespace), agent_runs_on, {"labelSelector": f"app.kubernetes.io/name={AGENT_NAME}"})
         self.daemon_sets = informer("daemonsets", daemon_sets(place), held_plain, {"fieldSelector": f"metadata.name={AGENT_NAME}"})
 
     @property
     def informers(self) -> tuple[Informer, ...]:
         """All of them."""
         own = (self.configs, self.profiles, self.workloads, self.node_configs, self.uncores, self.caps, self.power_nodes, self.states)
-        return (*own, self.nodes, self.daemon_sets)
+        return (*own, self.nodes, self.pods, self.daemon_sets)
 
     @property
     def unsynced(self) -> tuple[str, ...]:
@@ -82,7 +84,7 @@ class World:
         return Observed(
             self.place.namespace, self.place.group, configs, self.profiles.values(), self.workloads.values(), self.node_configs.values(),
             self.uncores.values(), self.caps.values(), self.power_nodes.values(), self.states.values(), {item.node.name: item for item in self.nodes.values()},
-            self.daemon_sets.get(AGENT_NAME, self.place.namespace),
+            self.daemon_sets.get(AGENT_NAME, self.place.namespace), frozenset(self.pods.values()) - {""},
         )  # fmt: skip
 
 
@@ -108,14 +110,15 @@ class Operator:
     _stop: bool = False
     _failures: int = 0
     _mended_at: float = float("-inf")
-    _unready: dict[str, float] = field(factory=dict)
+    _waits: dict[str, tuple[Wait, float]] = field(factory=dict)
+    _lost: dict[str, str] = field(factory=dict)
     listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
 
     def run(self) -> None:
         """Until SIGTERM: pass after pass while leading."""
         for informer in self.world.informers:
             informer.start(self.threads)
-        thread = self.threads.start("lease", lambda: self.lease.run(self._gained, self._lost), self.lease.stopped)
+        thread = self.threads.start("lease", lambda: self.lease.run(self._gained, self._deposed), self.lease.stopped)
         self.last_tick = time.monotonic()
         pause, took = _RESYNC, 0.0
         while not self._stop:
@@ -183,7 +186,7 @@ class Operator:
             return _RESYNC
         seen = self.world.observed()
         failed = 0
-        lost = Lost(frozenset(seen.nodes)) if late else self._lost_nodes(seen)
+        lost = Lost(dict.fromkeys(seen.nodes, "did not answer in time")) if late else self._lost_nodes(seen)
         actions = reconcile(seen, self.image, lost)
         for action in actions:
             if not self._leads():
@@ -194,7 +197,7 @@ class Operator:
             return float(min(_RETRY_FIRST * 2 ** min(self._failures, 10), _RETRY_LONGEST))
         if any(isinstance(action, Mend) for action in actions):
             return _MEND_AGAIN
-        return 10.0 if self._unready else _RESYNC
+        return _LOOK_AT_WAITS if self._waits else _RESYNC
 
     def carry_out(self, action: Action) -> bool:
         """Do one thing; False where it has to be tried again."""
@@ -243,16 +246,22 @@ class Operator:
         return daemon_sets(self.place) if plural == "daemonsets" else power(self.place.group, plural, self.place.namespace)
 
     def _lost_nodes(self, seen: Observed) -> Lost:
-        """Nodes that are to be left and have not been ready for as long as one waits, by this process's own clock."""
+        """Nodes that were waited for in vain, by this process's own clock; forgotten once they are gone or managed again."""
         now = time.monotonic()
-        self._unready = {name: self._unready.get(name, now) for name in leaving(seen) if not seen.nodes[name].ready}
-        return Lost(frozenset(name for name, since in self._unready.items() if now - since >= PATIENCE))
+        known, self._waits = self._waits, {}
+        for node, why in leaving(seen).items():
+            before, since = known.get(node, (why, now))
+            self._waits[node] = (why, since if before is why else now)
+        wanted = managed(seen)
+        self._lost = {node: why for node, why in self._lost.items() if node in seen.nodes and node not in wanted}
+        self._lost |= {node: f"not waited for any more: {why.words}" for node, (why, since) in self._waits.items() if now - since >= why.seconds}
+        return Lost(dict(self._lost))
 
     def _gained(self) -> None:
         self.log.info("leading")
         self.wake.set()
 
-    def _lost(self) -> None:
+    def _deposed(self) -> None:
         self.log.warning("not leading any more")
 
 

@@ -7,8 +7,9 @@ from attrs import define, field
 
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name
 from kpm.operator.daemonset import Image
+from kpm.operator.endings import Lost
 from kpm.operator.observed import Observed, held_object, held_plain, held_state, node_seen
-from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Lost, Mend, Tell, reconcile
+from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, reconcile
 
 GROUP, NAMESPACE = "power.openshift.io", "power-manager"
 USER_KINDS = {
@@ -19,17 +20,18 @@ USER_KINDS = {
     "uncores": "Uncore",
     "powercaps": "PowerCap",
 }
-IMAGE = Image("kpm:1")
+IMAGE = Image("kpm:1", allowed=("other:2",))
 Document = dict[str, Any]
 Released = {"type": "Released", "status": "True", "reason": "Released"}
 
 
 @define
 class World:
-    """Objects by plural and name. actions: all that the operator did; lost: nodes that do not answer for too long."""
+    """Objects by plural and name. actions: all that the operator did; lost: nodes that do not answer for too long; dead: nodes without an agent."""
 
     objects: dict[tuple[str, str], Document] = field(factory=dict)
     lost: frozenset[str] = frozenset()
+    dead: frozenset[str] = frozenset()
     actions: list[Action] = field(factory=list)
     made: int = 0
 
@@ -91,11 +93,12 @@ class World:
             tuple(map(held_plain, view.get("powernodes", ()))), tuple(map(held_state, view.get("powernodestates", ()))),
             {item["metadata"]["name"]: node_seen(item) for item in view.get("nodes", ())},
             next((held_plain(item) for item in view.get("daemonsets", ()) if item["metadata"]["name"] == AGENT_NAME), None),
+            frozenset(self.names("nodes")) - self.dead,
         )  # fmt: skip
 
     def wanted(self) -> tuple[Action, ...]:
         """What is to be done now."""
-        return reconcile(self.observed(), IMAGE, Lost(self.lost))
+        return reconcile(self.observed(), IMAGE, Lost(dict.fromkeys(self.lost, "did not answer")))
 
     def settle(self, rounds: int = 5) -> list[Action]:
         """Pass after pass until nothing is to be done; all that was done."""

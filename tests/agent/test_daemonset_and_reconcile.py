@@ -1,13 +1,17 @@
 """The operator's decisions: what agents may do, what is made for whom, in which order it goes, and what is never touched."""
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from attrs import evolve, fields
 from clusters import IMAGE, NAMESPACE, Released, World, kept_by_operator, running
 
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name, workload_name
-from kpm.operator.daemonset import HASH, Image, daemon_set
+from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
+from kpm.operator.mounts import mounts
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Tell
 from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
 from kpm_planner.intent import Meta, PowerConfig
@@ -275,7 +279,8 @@ def test_a_deleted_power_config_goes_last(way: str) -> None:
     world.delete("powerconfigs", "config")
     actions = world.settle()
     assert "daemonsets/power-node-agent" in deletes(actions)
-    assert not any(isinstance(action, Apply) for action in actions)
+    waiting = ["waiting for node a: its agent puts back what it has set", "waiting for node b: its agent puts back what it has set"]
+    assert [action.body["status"] for action in actions if isinstance(action, Apply)] == [{"errors": waiting}]
     world.release("a")
     assert not any(isinstance(action, Finalize) for action in world.settle())
     assert world.names("powernodestates") == [state_name("b")]
@@ -293,8 +298,75 @@ def test_a_deleted_power_config_goes_last(way: str) -> None:
     assert actions[-1] == Finalize("config", ())
     told = [action.message for action in actions if isinstance(action, Tell)]
     assert len(told) == (1 if way in ("lost", "not restored") else 0)
-    assert all("node b" in message for message in told)
+    assert all("node b" in message and "kpm restore" in message for message in told)
     assert sorted({plural for plural, _ in world.objects}) == (["nodes", "powerprofiles"])
+
+
+def test_the_admission_policy_knows_what_agents_may_see_and_no_more() -> None:
+    """deploy/base/admission-operator.yaml lists the folders of mounts.py; the words that it compares are those of the code."""
+    text = (Path(__file__).parents[2] / "deploy/base/admission-operator.yaml").read_text()
+    policy, binding = yaml.safe_load_all(text)
+    variables = {item["name"]: item["expression"] for item in policy["spec"]["variables"]}
+    full = AgentSettings(power_caps=("rapl", "amd"), metrics=MetricSettings(("process",), ()))
+    sources = {mount.source for settings in (full, AgentSettings()) for mount in mounts(settings) if mount.source.startswith("/")}
+    assert set(ast.literal_eval(variables["seen"].replace("\n", ""))) == sources
+    own = {mount.target for mount in mounts(full) if not mount.source.startswith("/")}
+    assert set(ast.literal_eval(variables["own"])) == own
+    written = {name: {mount.target for mount in mounts(full) if mount.container == name and not mount.read_only} for name in ("agent", "helper")}
+    assert {name: set(paths) for name, paths in ast.literal_eval(variables["written"]).items()} == written
+    assert GENERATED in text
+    assert binding["spec"]["validationActions"] == ["Deny"]
+
+
+def test_an_agent_that_died_is_given_one_more_round() -> None:
+    """The DaemonSet stays until it has started the agent again; once it runs it is told to end, and puts everything back."""
+    world = running("a", "b")
+    world.dead = frozenset({"b"})
+    world.delete("powerconfigs", "config")
+    assert deletes(world.settle()) == []
+    assert world.status("powerconfigs", "config")["errors"][1] == "waiting for node b: no agent runs there"
+    world.dead = frozenset()
+    assert deletes(world.settle()) == ["daemonsets/power-node-agent"]
+
+
+def test_a_dead_agent_keeps_a_deleted_power_config_for_a_stated_time() -> None:
+    """Then it is let go, with an Event that names the node and the remedy; the other nodes are not hurried."""
+    world = running("a", "b")
+    world.dead = frozenset({"b"})
+    world.delete("powerconfigs", "config")
+    world.settle()
+    world.lost = frozenset({"b"})
+    actions = world.settle()
+    assert deletes(actions) == ["daemonsets/power-node-agent", f"powernodestates/{state_name('b')}", "powernodes/b"]
+    assert [action.message for action in actions if isinstance(action, Tell)] == [
+        "node b: did not answer; what was set there stays until an agent, or kpm restore, runs there again"
+    ]
+    assert world.status("powerconfigs", "config")["errors"][0].startswith("node b: did not answer; what was set there stays")
+    world.release("a")
+    assert world.settle()[-1] == Finalize("config", ())
+
+
+def test_a_node_that_was_left_in_vain_is_told_of_while_the_power_config_stands() -> None:
+    """Who looks later still reads what stays set, and how to end it."""
+    world = running("a", "b")
+    world.objects["nodes", "b"]["metadata"]["labels"]["power"] = "no"
+    world.dead, world.lost = frozenset({"b"}), frozenset({"b"})
+    world.settle()
+    assert world.names("powernodes") == ["a"]
+    assert "kpm restore" in world.status("powerconfigs", "config")["errors"][0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "run"), [("kpm:1", "kpm:1"), ("good:2", "good:2"), ("quay.io/us/kpm:9", "quay.io/us/kpm:9"), ("evil:1", "kpm:1"), ("good:22", "kpm:1")]
+)
+def test_agents_run_only_images_that_the_operator_allows(asked: str, run: str) -> None:
+    """Who chooses the image chooses what runs as root on every node; the object's status says what was not done."""
+    config = PowerConfig(Meta("c"), agent=AgentSettings(image=asked))
+    image = Image("kpm:1", allowed=("good:2", "quay.io/us/*"))
+    pod = daemon_set(config, NAMESPACE, image)["spec"]["template"]["spec"]
+    assert {item["image"] for item in (*pod["containers"], *pod["initContainers"])} == {run}
+    problems = image_problems(config, image)
+    assert [problem.code for problem in problems] == ([] if asked == run else ["agent-image"])
 
 
 def test_a_power_config_that_waited_takes_over_when_the_holder_has_gone() -> None:

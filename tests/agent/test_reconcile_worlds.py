@@ -46,6 +46,7 @@ def worlds(draw: st.DrawFn) -> World:
         if kind == "garbage":
             world.objects["powernodestates", state_name(name)]["status"] = {"profiles": 3}
     world.lost = draw(st.sampled_from([frozenset(), frozenset({"a"}), frozenset(NODES)]))
+    world.dead = draw(st.sampled_from([frozenset(), frozenset({"a"}), frozenset(NODES)]))
     return world
 
 

@@ -246,7 +246,49 @@ def test_resources_that_fail_wait_and_are_said_again(rig: Rig) -> None:
     assert rig.node().resources == {FAST: ("8", "8")}
 
 
+def test_a_node_that_does_not_keep_its_resources_is_patched_later_and_later(rig: Rig) -> None:
+    """An admission webhook or a buggy kubelet may take them away each time; what is newly wanted goes at once all the same."""
+    before = rig.node()
+    for _ in range(1800):
+        rig.reporter.resources(before, {FAST: 8})
+        rig.clock.now += 0.1
+    assert len(rig.api.written("patch", "nodes")) <= 9  # 1, 2, 4 ... 60 s
+    rig.reporter.resources(before, {FAST: 7})
+    assert rig.api.written("patch", "nodes")[-1]["status"]["capacity"] == {FAST: "7"}
+
+
 # --- Events ---
+
+
+def _wrong_pods(namespace: str, number: int) -> tuple[tuple[Problem, ...], dict[str, About]]:
+    names = [f"Pod/{namespace}/p{index}" for index in range(number)]
+    return tuple(error(Code.POD_PROFILE, name, "", "x") for name in names), {name: About("v1", "Pod", name.rpartition("/")[2], namespace) for name in names}
+
+
+def test_one_tenants_mistakes_keep_nobody_else_from_being_told(rig: Rig) -> None:
+    """Each namespace has a budget of its own."""
+    rig.reporter.problems(*_wrong_pods("tenant", 100))
+    assert len(rig.api.written("create", "events")) == 20
+    many, few = _wrong_pods("tenant", 100), _wrong_pods("victim", 1)
+    rig.reporter.problems((*many[0], *few[0]), many[1] | few[1])
+    assert [body["metadata"]["namespace"] for body in rig.api.written("create", "events")[20:]] == ["victim"]
+
+
+def test_what_could_not_be_told_is_told_when_there_is_room(rig: Rig) -> None:
+    """And it wakes the loop then; what has passed meanwhile is not told."""
+    problems, pods = _wrong_pods("tenant", 23)
+    rig.reporter.problems(problems, pods)
+    assert rig.reporter.retry_at() == pytest.approx(rig.clock.now + 60)
+    rig.clock.now += 61
+    stays = tuple(problem for problem in problems if problem.object != "Pod/tenant/p9")
+    rig.reporter.problems(stays, pods)
+    assert len(rig.api.written("create", "events")) == 21
+    rig.clock.now += 600
+    rig.reporter.problems(stays, pods)
+    rig.reporter.problems(stays, pods)
+    assert len(rig.api.written("create", "events")) == 22
+    assert rig.reporter.retry_at() is None
+
 
 WEB = About("v1", "Pod", "web", "default", "u")
 REFUSED = error(Code.POD_COUNT, "Pod/default/web", "spec", "asks for 2")

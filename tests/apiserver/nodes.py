@@ -134,7 +134,10 @@ class SimNode:
         pod = f"power-node-agent-{self.name}-{self.starts}"
         container = {"name": "agent", "image": "kpm"}
         spec = {"nodeName": self.name, "serviceAccountName": "power-manager-node-agent", "containers": [container], "automountServiceAccountToken": False}
-        self.server.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": NAMESPACE, "labels": dict([PART_OF])}, "spec": spec})
+        labels = {"app.kubernetes.io/name": "power-node-agent", **dict([PART_OF])}
+        self.server.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": NAMESPACE, "labels": labels}, "spec": spec})
+        running = {"name": "agent", "image": "kpm", "imageID": "kpm", "ready": True, "restartCount": 0, "state": {"running": {}}}
+        self.server.status("pod", pod, {"phase": "Running", "containerStatuses": [running]}, NAMESPACE)
         self.pod = pod
         self.server.kubeconfig(self.user, self.server.token("power-manager-node-agent", NAMESPACE, pod), self.url)
 
@@ -221,7 +224,7 @@ class OperatorProcess:
 
     def start(self) -> None:
         config = self.server.kubeconfig("operator", self.server.token("power-manager-operator", NAMESPACE))
-        self.process = run_kpm(["operator", "--kubeconfig", str(config), "--port", "0", "--image", "kpm:test"], self.folder / "operator.log")
+        self.process = run_kpm(["operator", "--kubeconfig", str(config), "--port", "0", "--image", "power-node-agent:latest"], self.folder / "operator.log")
 
     def end(self, number: int = signal.SIGTERM) -> int | None:
         if self.process is None:

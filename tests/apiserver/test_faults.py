@@ -405,3 +405,25 @@ def test_everything_is_uninstalled_at_once(server: ApiServer, node: SimNode, wor
     assert world.operator.end() == 0
     assert server.get("powerconfig", "power-config", "-n", NAMESPACE) is None
     assert node.shown() == node.before
+
+
+def _delete_config(server: ApiServer) -> None:
+    server.kubectl("delete", "powerconfig", "power-config", "-n", NAMESPACE, "--wait=false")
+
+
+def _errors(server: ApiServer) -> list[str]:
+    found = server.get("powerconfig", "power-config", "-n", NAMESPACE)
+    return list(((found or {}).get("status") or {}).get("errors") or ())
+
+
+def test_an_agent_that_died_is_started_once_more_and_puts_everything_back(server: ApiServer, world: World, node: SimNode) -> None:
+    """The PowerConfig is deleted while no agent runs on a node that is well: it says what it waits for, and is gone soon after an agent has been there."""
+    assert world.daemon_sets is not None
+    world.daemon_sets.pause()
+    node.end_agent(signal.SIGKILL)
+    _delete_config(server)
+    wait_for("it says what it waits for", lambda: _errors(server) == ["waiting for node one: no agent runs there"])
+    assert server.get("daemonset", "power-node-agent", "-n", NAMESPACE) is not None
+    world.daemon_sets.resume()
+    wait_for("the PowerConfig is gone", lambda: server.get("powerconfig", "power-config", "-n", NAMESPACE) is None, 60)
+    assert node.shown() == node.before

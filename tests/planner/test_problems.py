@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve, frozen
 
 from kpm.agent.cluster import object_view
+from kpm.operator.daemonset import Image, image_problems
 from kpm_planner.agent_settings import AgentSettings
 from kpm_planner.allocation import RuntimeCpus
 from kpm_planner.intent import (
@@ -18,7 +19,9 @@ from kpm_planner.intent import (
     DieSelector,
     ExternalCap,
     LabelSelector,
+    Meta,
     NodeSelector,
+    PowerConfig,
     Requirement,
     SolarCap,
 )
@@ -96,6 +99,13 @@ PROFILE, CAP, NODE_CONFIG, WORKLOAD, UNCORE, POD, HERE = (
 RESOURCES = "spec.containers[app].resources"
 
 CASES: dict[Code, Case] = {
+    Code.AGENT_IMAGE: Case(
+        Severity.ERROR,
+        "PowerConfig/c",
+        "agent.image",
+        "evil:1 is not allowed",
+        lambda: image_problems(PowerConfig(Meta("c"), agent=AgentSettings(image="evil:1")), Image("kpm:1")),
+    ),
     Code.ALLOCATION_DIFFERS: Case(
         Severity.WARNING,
         POD,
