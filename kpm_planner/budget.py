@@ -140,14 +140,14 @@ def _solar_uw(solar: SolarCap, minute: float) -> int:
     return int((solar.peak_watts or 0) * UW * sun(minute, rise, sets, solar.exponent or _EXPONENT))
 
 
-def sun(minute: float, rise: int, sets: int, exponent: int) -> float:
+def sun(minute: float, rise: int, sets: int, exponent: float) -> float:
     """Share of the peak at a minute of the day, 0 to 1.
 
     Nothing outside the day: a negative sine raised to an even power would be a quarter of full power at midnight (user-asks 57).
     """
     if not rise <= minute <= sets:
         return 0.0
-    return max(math.sin(math.pi * (minute - rise) / (sets - rise)), 0.0) ** exponent
+    return math.pow(max(math.sin(math.pi * (minute - rise) / (sets - rise)), 0.0), exponent)
 
 
 def _market_points(market: MarketCap) -> list[_Point]:

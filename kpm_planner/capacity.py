@@ -7,7 +7,7 @@ from kpm_planner.agent_settings import AgentSettings, Source
 from kpm_planner.allocation import Allocation
 from kpm_planner.intent import PowerConfig
 from kpm_planner.machine import Machine
-from kpm_planner.ownership import inactive, requested_profiles
+from kpm_planner.ownership import hands_out_none, requested_profiles
 from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import ResolvedProfile
 from kpm_planner.quantities import parse_percent
@@ -47,7 +47,8 @@ def _hands_out(allocation: Allocation, config: PowerConfig | None) -> bool:
     source = Source.of(agent.source)
     others = bool(agent.claim_socket or (config is not None and config.custom_devices) or source is Source.NRI)
     policy = source is not Source.PODRESOURCES and any(policy_of(pod) for pod in allocation.pods)
-    return others or policy or not inactive(allocation) or any(item.cpus for item in allocation.reported)
+    last = allocation.reported if allocation.answered else allocation.last_known or ()
+    return others or policy or not hands_out_none(allocation) or any(item.cpus for item in last)
 
 
 def _amount(resolved: ResolvedProfile, cpus: int, problems: list[Problem]) -> int:

@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Mapping
 from attrs import evolve, field, frozen
 
 from kpm_planner.energy_shares import UNIT, Consumer, EnergyCpu, Shares, Usage, WeightPolicy, classify, cpu_weights, shares_of
+from kpm_planner.energy_standing import Line
 from kpm_planner.meters import Meter, Passed, energy_between
 from kpm_planner.problems import Code
 
 IDLE_POLICIES = ("owner", "requests", "node")
-_US = 1_000_000
 
 
 @frozen
@@ -48,20 +48,20 @@ class EnergyAllocation:
 class EnergyPolicy:
     """idle: who bears idle energy: owner (of exclusive CPUs, the rest nobody), requests (owners, then by CPU request), node (nobody).
 
-    standing_uw: meter id → what the meter shows with nothing running, µW; without it idle energy is the idle share of CPU time.
+    lines: meter id → its power over load; without one idle energy is the idle share of CPU time.
     """
 
     idle: str = "owner"
     weights: WeightPolicy = WeightPolicy()
-    standing_uw: Mapping[str, int] = field(factory=dict, hash=False)
+    lines: Mapping[str, Line] = field(factory=dict, hash=False)
 
 
 @frozen
 class MeterEnergy:
     """The energy of one meter in an interval, µJ: uj = Σ busy + system + Σ idle + unattributed.
 
-    busy, idle: by consumer, those with none left out. load: weighted busy CPUs of the interval, on average. elapsed_us: since
-    the meter was last read, which may be longer ago than the interval's beginning.
+    busy, idle: by consumer, those with none left out. load: weighted busy CPUs of the interval, on average; busy_cpus: the
+    same by CPU time alone. elapsed_us: since the meter was last read, which may be longer ago than the interval's beginning.
     """
 
     meter: Meter
@@ -71,6 +71,7 @@ class MeterEnergy:
     idle: Mapping[str, int] = field(factory=dict, hash=False)
     unattributed_uj: int = 0
     load: float = 0.0
+    busy_cpus: float = 0.0
     elapsed_us: int = 1
     fault: Code | None = None
 
@@ -113,8 +114,10 @@ def attribute(previous: Sample, current: Sample, allocation: EnergyAllocation, p
         since_us, slept_us = previous.carried.get(meter.id, (previous.at_us, previous.slept_us))
         took, slept = current.at_us - since_us, current.slept_us != slept_us
         passed = energy_between(meter, previous.readings.get(meter.id), current.readings.get(meter.id), took, suspended=slept)
-        part = _divide(meter, passed, scopes[place], ran.consumers, policy, took)
-        found.append(evolve(part, load=scopes[place].weight / (UNIT * elapsed), elapsed_us=took))
+        shares = scopes[place]
+        load = shares.weight / (UNIT * elapsed)
+        part = _divide(meter, passed, shares, ran.consumers, policy, load, took)
+        found.append(evolve(part, load=load, busy_cpus=shares.busy_us / elapsed, elapsed_us=took))
     return EnergyReport(elapsed, tuple(found), ran.consumers, ran.busy_us, ran.idle_us)
 
 
@@ -196,22 +199,21 @@ def _scope(cpus: tuple[EnergyCpu, ...], meter: Meter) -> frozenset[int]:
     return frozenset(cpu.id for cpu in cpus if meter.package in (None, cpu.package) and meter.die in (None, cpu.die))
 
 
-def _divide(meter: Meter, passed: Passed, shares: Shares, used: Mapping[str, int], policy: EnergyPolicy, elapsed_us: int) -> MeterEnergy:
+def _divide(meter: Meter, passed: Passed, shares: Shares, used: Mapping[str, int], policy: EnergyPolicy, load: float, elapsed_us: int) -> MeterEnergy:
     """One meter's energy: first into busy and idle, then over those who ran and those who own."""
-    from_idle = _idle_part(meter, passed.uj, shares, policy, elapsed_us)
+    from_idle = _idle_part(passed.uj, shares, policy.lines.get(meter.id), load, elapsed_us)
     from_busy = passed.uj - from_idle
     busy = _busy_of(from_busy, shares, used)
     idle = _idle_of(from_idle, shares, policy)
     return MeterEnergy(meter, passed.uj, busy, from_busy - sum(busy.values()), idle, from_idle - sum(idle.values()), fault=passed.fault)
 
 
-def _idle_part(meter: Meter, uj: int, shares: Shares, policy: EnergyPolicy, elapsed_us: int) -> int:
+def _idle_part(uj: int, shares: Shares, line: Line | None, load: float, elapsed_us: int) -> int:
     """What would have been used with nothing running."""
     if not shares.weight:
         return uj
-    standing = policy.standing_uw.get(meter.id)
-    if standing is not None:
-        return min(uj, standing * elapsed_us // _US)
+    if line is not None:
+        return line.idle_uj(uj, load, elapsed_us)
     time = shares.busy_us + shares.idle_us
     return uj * shares.idle_us // time if time else 0
 

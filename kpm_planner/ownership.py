@@ -81,7 +81,9 @@ def remembered(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Al
             if len(asked) == 1 and _count_right(entry, pod, container, asked[0][2], (pod.meta.uid, container.name) in allocation.accepted, []):
                 accepted.add((pod.meta.uid, container.name))
     uids = {key: pod.meta.uid for key, pod in pods.items()}
-    last = tuple(evolve(entry, uid=uids.get((entry.namespace, entry.pod), "")) for entry in known) if allocation.answered or allocation.last_known is not None else None
+    without = [entry for entry in _said_last(allocation, pods) if not entry.cpus and (entry.namespace, entry.pod) in pods]
+    told = allocation.answered or allocation.last_known is not None
+    last = tuple(evolve(entry, uid=uids.get((entry.namespace, entry.pod), "")) for entry in (*known, *without)) if told else None
     return evolve(allocation, last_known=last, accepted=frozenset(accepted))
 
 
@@ -138,9 +140,9 @@ def _reported(
         return tuple(reported.values()), False
     # One that is listed without CPUs owns none. One that had some keeps them for a while, since a kubelet may have lost its
     # checkpoint, and one that is not listed is unknown for as long; after that both cost only themselves.
-    listed = {(entry.namespace, entry.pod, entry.container) for entry in allocation.reported}
+    listed = {(entry.namespace, entry.pod, entry.container) for entry in _said_last(allocation, pods)}
     overdue = {key for key in missing if (pods[key[:2]].meta.uid, key[2]) in allocation.overdue}
-    given_up = overdue | (missing & listed - known.keys()) if allocation.answered else set()
+    given_up = overdue | (missing & listed - known.keys())
     problems += _without_cpus(given_up, listed)
     missing -= given_up
     if allocation.answered and not missing:
@@ -210,7 +212,20 @@ def _in_vain(missing: Collection[tuple[str, str, str]], pods: Mapping[tuple[str,
 
 def inactive(allocation: Allocation) -> bool:
     """Whether the kubelet says that it hands out no CPUs at all."""
-    return allocation.answered and allocation.allocatable is not None and not allocation.allocatable
+    return allocation.answered and hands_out_none(allocation)
+
+
+def hands_out_none(allocation: Allocation) -> bool:
+    """Whether the kubelet named no CPU that it can hand out when it answered last."""
+    return allocation.allocatable is not None and not allocation.allocatable
+
+
+def _said_last(allocation: Allocation, pods: Mapping[tuple[str, str], Pod]) -> Iterable[ContainerCpus]:
+    """What the kubelet says, or said when it answered last, of pods that are still there; also that a container has no CPUs."""
+    if allocation.answered:
+        return allocation.reported
+    uids = {key: pod.meta.uid for key, pod in pods.items()}
+    return [entry for entry in allocation.last_known or () if entry.uid in ("", uids.get((entry.namespace, entry.pod), entry.uid))]
 
 
 def _still_known(allocation: Allocation, pods: Mapping[tuple[str, str], Pod]) -> dict[tuple[str, str, str], ContainerCpus]:

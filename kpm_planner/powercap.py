@@ -51,9 +51,9 @@ class CapSettings:
     """The settings of the earlier tool. Units: µW. min_uw: of each package. ratio_floor: per cent, None where limits are not scaled but set."""
 
     max_source_uw: int = 40_000_000
-    alpha: int = 4
+    alpha: float = 4
     min_uw: int = 10_000_000
-    ratio_floor: int | None = None
+    ratio_floor: float | None = None
     pmax_func: PmaxFunc = PmaxFunc.MAX
     mode: CalcMode = CalcMode.MAX
 
@@ -123,9 +123,10 @@ def _above(limit: int | None, part: int) -> bool:
 
 
 def _scaled(settings: CapSettings, zones: Sequence[PowerZone], source_uw: int) -> Capped:
-    """Each limit of the start by the ratio of source and pmax, not below RAPL_LIMIT per cent and not above 1."""
-    pmax = pmax_uw(zones, settings.pmax_func)
-    ratio = min(max(source_uw / pmax if pmax else 1.0, (settings.ratio_floor or 0) / 100), 1.0)
+    """Each limit of the start by the ratio of source and pmax, the long-term ones together never above the source, not below RAPL_LIMIT per cent."""
+    pmax, whole = pmax_uw(zones, settings.pmax_func), sum(zone.limits[0].limit_uw or 0 for zone in zones if zone.limits)
+    ratio = max(min([source_uw / top for top in (pmax, whole) if top], default=1.0), (settings.ratio_floor or 0) / 100)
+    ratio = min(ratio, 1.0)
     limits = [[None if not limit.limit_uw else max(int(limit.limit_uw * ratio), min(settings.min_uw, limit.limit_uw)) for limit in zone.limits] for zone in zones]
     return _made(zones, limits, f"limits of the start x {ratio:.3f}")
 

@@ -10,16 +10,26 @@ from kpm_planner.energy_estimate import Coefficients
 
 def coefficients_for(proc: str) -> Coefficients:
     """Those of the machine's processor as its cpuinfo names it, or the ones for all others."""
+    return coefficients_of(cpuinfo_of(proc))
+
+
+def cpuinfo_of(proc: str) -> str:
+    """The beginning of cpuinfo; nothing where there is none."""
     try:
-        with open(f"{proc}/cpuinfo", encoding="ascii", errors="replace") as file:
-            return coefficients_of(file.read(16_384))
+        with open(f"{proc or '/proc'}/cpuinfo", encoding="ascii", errors="replace") as file:
+            return file.read(16_384)
     except OSError:
-        return coefficients_of("")
+        return ""
+
+
+def processor_of(cpuinfo: str) -> dict[str, str]:
+    """What a cpuinfo text says of a processor: the last value of each name."""
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines()) if name.strip()}
 
 
 def coefficients_of(cpuinfo: str) -> Coefficients:
     """The first entry that fits vendor, family and model of a cpuinfo text."""
-    words = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines()) if name.strip()}
+    words = processor_of(cpuinfo)
     vendor, family, model = words.get("vendor_id", ""), words.get("cpu family", ""), words.get("model", "")
     text = resources.files("kpm.energy").joinpath("cpu_models.yaml").read_text(encoding="utf-8")
     for entry in yaml.load(text, Loader=yaml.CSafeLoader):  # the C form of the safe loader

@@ -6,6 +6,7 @@ not measured is absent, never 0. Units: joules, watts, seconds.
 
 import platform
 from collections.abc import Callable, Iterable, Mapping
+from math import inf
 
 from attrs import field, frozen
 
@@ -13,6 +14,7 @@ from kpm import __version__
 from kpm.energy.ledger import Account, Ledger, MeterAccount
 from kpm.energy.processes import ProcessAccount
 from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES
+from kpm_planner.energy_standing import Line
 from kpm_planner.meters import APART, WHOLE, ZONES, Meter, whole_zone
 
 _KPM, _KEPLER, _KEPLER_07 = METRIC_NAMES
@@ -44,7 +46,10 @@ def build_labels() -> str:
 
 @frozen
 class Exposed:
-    """What is to be told. node: its name; levels, names: chosen; most: series, beyond which levels are left out, the last first."""
+    """What is to be told. node: its name; levels, names: chosen; most: series, beyond which levels are left out, the last first.
+
+    lines: meter id → its power over load.
+    """
 
     node: str
     levels: tuple[str, ...]
@@ -56,6 +61,7 @@ class Exposed:
     usage_ratio: float | None = None
     cpu_info: tuple[str, ...] = ()
     build: str = ""
+    lines: Mapping[str, Line] = field(factory=dict)
 
 
 @frozen
@@ -118,7 +124,18 @@ def _kpm_node(what: Exposed) -> list[Family]:
         Family("kpm_meter_up", "gauge", "Whether a meter could be read the last time.", [f"kpm_meter_up{{{at}}} {int(item.up)}\n" for at, item in texts]),
         Family("kpm_meter_faults_total", "counter", "Intervals of a meter that are not known, or not for sure, by problem code.",
                [f'kpm_meter_faults_total{{{at},code="{code}"}} {times}\n' for at, item in texts for code, times in item.faults.items()]),
+        *_standing(what, [(at, meter) for (at, item), (meter, _) in zip(texts, known, strict=True) if item.power_uw is not None]),
         pools,
+    ]  # fmt: skip
+
+
+def _standing(what: Exposed, meters: list[tuple[str, Meter]]) -> list[Family]:
+    known = [(at, line) for at, meter in meters if (line := what.lines.get(meter.id)) is not None and line.error_w < inf]
+    name, error = "kpm_meter_standing_watts", "kpm_meter_standing_error_watts"
+    return [
+        Family(name, "gauge", "What a meter shows with nothing running, assumed of the processor (prior) or learned.",
+               [f'{name}{{{at},basis="{line.basis}"}} {line.standing_w!r}\n' for at, line in known]),
+        Family(error, "gauge", "Standard error of the standing power.", [f'{error}{{{at},basis="{line.basis}"}} {line.error_w!r}\n' for at, line in known]),
     ]  # fmt: skip
 
 

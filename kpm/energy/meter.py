@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping
 
 from attrs import define, field, frozen
 
+from kpm.energy.coefficients import cpuinfo_of
 from kpm.energy.cpus import CpuTotals
 from kpm.energy.exposition import Exposed, Family, expose, labels, render
 from kpm.energy.kept import Kept, dump, load, write
 from kpm.energy.ledger import Ledger
 from kpm.energy.names import Identity, Known, identify
+from kpm.energy.priors import machine_key, priors_of
 from kpm.energy.processes import MOST_PROCESSES, Processes
 from kpm.energy.sampler import Sampler, boot_id, energy_cpus
 from kpm.energy.scrapers import Scrapers
@@ -25,7 +27,7 @@ from kpm.threads import Threads
 from kpm_applier.counters import CounterFiles
 from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute, carry
 from kpm_planner.energy_shares import EnergyCpu
-from kpm_planner.energy_standing import Standing, learn
+from kpm_planner.energy_standing import Line, Prior, Standing, learn
 from kpm_planner.energy_status import energy_condition
 from kpm_planner.machine import Machine
 from kpm_planner.meters import Meter
@@ -75,6 +77,10 @@ class EnergyMeter:
     _view: View = View()
     _before: Sample | None = None
     _standing: dict[str, Standing] = field(factory=dict)
+    _assumed: dict[str, Prior] = field(factory=dict)
+    _assumed_of: tuple[object, ...] = ()
+    _cpuinfo: str = ""
+    _machine: str = ""
     _processes: Processes | None = None
     _cpus: CpuTotals = field(factory=CpuTotals)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -125,8 +131,7 @@ class EnergyMeter:
                 before = None  # kept by somebody whose clock ran otherwise
             if before is not None:
                 allocation = EnergyAllocation(meters, view.cpus, {name: item.consumer for name, item in known.items()})
-                standing = {meter.id: uw for meter in meters if (uw := self._standing.get(meter.id, Standing()).uw()) is not None}
-                policy = EnergyPolicy(self.settings.idle, self.sampler.weights, standing)
+                policy = EnergyPolicy(self.settings.idle, self.sampler.weights, self.lines(meters))
                 report = attribute(before, current, allocation, policy)
             if report.elapsed_us or before is None:
                 self._book(report, current, {name: item.identity for name, item in known.items()})
@@ -140,6 +145,15 @@ class EnergyMeter:
         self._say_problems(meters, report)
         self._seconds = time.monotonic() - started
         return report
+
+    def lines(self, meters: tuple[Meter, ...]) -> dict[str, Line]:
+        """Meter id → its power over load, as it is assumed or learned by now."""
+        view = self._view
+        basis = (view.machine, view.cpus, meters)
+        if len(self._assumed_of) != len(basis) or any(new is not old and new != old for new, old in zip(basis, self._assumed_of, strict=True)):
+            self._assumed, self._assumed_of = priors_of(view.machine, view.cpus, meters, self._cpuinfo, self.sampler.weights), basis
+        found = {meter.id: self._standing.get(meter.id, Standing()).line(self._assumed.get(meter.id)) for meter in meters}
+        return {name: line for name, line in found.items() if line is not None}
 
     def metrics(self, reader: str) -> bytes:
         """What a scrape from an address gets."""
@@ -191,14 +205,14 @@ class EnergyMeter:
         self.ledger.forget_told((), now, keep_s=KEEP_S)
         for part in report.meters:
             if part.fault is None and part.uj and part.elapsed_us == report.elapsed_us:
-                self._standing[part.meter.id] = learn(self._standing.get(part.meter.id, Standing()), part.uj, part.load, part.elapsed_us)
+                self._standing[part.meter.id] = learn(self._standing.get(part.meter.id, Standing()), part.uj, part.load, part.busy_cpus, part.elapsed_us)
 
     def _exposed(self) -> Exposed:
         busy, idle = sum(self.last.busy_us.values()), sum(self.last.idle_us.values())
         processes = {} if self._processes is None else self._processes.accounts
         return Exposed(
             self.node, self.settings.levels, self.settings.names, self.settings.most_series, self.ledger, self.sampler.meters, processes,
-            busy / (busy + idle) if busy + idle else None, _cpu_info(self._view), self.build,
+            busy / (busy + idle) if busy + idle else None, _cpu_info(self._view), self.build, self.lines(self.sampler.meters),
         )  # fmt: skip
 
     def _of_cpus(self) -> list[Family]:
@@ -243,13 +257,14 @@ class EnergyMeter:
     def _restore(self) -> None:
         """Find the totals of this boot; whatever is wrong with them, begin at 0."""
         self._restored = True
-        self._boot = boot_id(self.settings.proc)
+        self._boot, self._cpuinfo = boot_id(self.settings.proc), cpuinfo_of(self.settings.proc)
+        self._machine = machine_key(self._view.machine, self._cpuinfo)
         if "process" in self.settings.levels:
             with contextlib.suppress(OSError):
                 self._processes = Processes(CounterFiles(self.settings.proc))
         if self.settings.state:
             try:
-                kept = load(self.settings.state, self._boot, time.monotonic())
+                kept = load(self.settings.state, self._boot, time.monotonic(), self._machine)
             except (OSError, ValueError) as failure:
                 self.log.warning("energy", code=Code.ENERGY_STATE.value, reason=f"{self.settings.state}: {one_line(failure)}")
             else:
@@ -270,7 +285,7 @@ class EnergyMeter:
         if not self.settings.state or self._before is None:
             return
         with self._lock:
-            content = dump(Kept(self.ledger, self._before, self._standing, self.scrapers.active(time.monotonic())), self._boot)
+            content = dump(Kept(self.ledger, self._before, self._standing, self.scrapers.active(time.monotonic()), self._machine), self._boot)
         try:
             write(self.settings.state, content)
         except OSError as failure:

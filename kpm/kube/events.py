@@ -74,9 +74,8 @@ class Recorder:
 
     def room_at(self, about: About) -> float:
         """When there is room for an Event about an object."""
-        now = self.monotonic()
         room = self._rooms.get(about.namespace or self.fallback_namespace)
-        return now if room is None else now + max(0.0, 1 - room.left) * _REFILL_SECONDS
+        return self.monotonic() if room is None else room.at + max(0.0, 1 - room.left) * _REFILL_SECONDS
 
     def _take(self, namespace: str, now: float) -> bool:
         room = self._rooms.get(namespace)

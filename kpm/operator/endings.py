@@ -17,6 +17,9 @@ from kpm_planner.state_types import PowerNodeStateStatus
 
 REMEDY = "what was set there stays until an agent, or kpm restore, runs there again"
 
+#: Seconds after which a node is not waited for any more, however often the reason has changed meanwhile.
+LONGEST = 1800.0
+
 
 class Wait(Enum):
     """Why a node that is to be left is still waited for: what is said of it, and seconds after which it is not waited for any more."""

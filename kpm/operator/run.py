@@ -15,7 +15,7 @@ from kpm.kube.lease import Lease
 from kpm.logs import Log
 from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
-from kpm.operator.endings import Lost, Wait
+from kpm.operator.endings import LONGEST, Lost, Wait
 from kpm.operator.observed import Held, Observed, agent_runs_on, held_object, held_plain, held_state, node_seen
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, leaving, managed, reconcile
 from kpm.threads import Threads
@@ -110,7 +110,7 @@ class Operator:
     _stop: bool = False
     _failures: int = 0
     _mended_at: float = float("-inf")
-    _waits: dict[str, tuple[Wait, float]] = field(factory=dict)
+    _waits: dict[str, tuple[Wait, float, float]] = field(factory=dict)
     _lost: dict[str, str] = field(factory=dict)
     listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
 
@@ -250,11 +250,12 @@ class Operator:
         now = time.monotonic()
         known, self._waits = self._waits, {}
         for node, why in leaving(seen).items():
-            before, since = known.get(node, (why, now))
-            self._waits[node] = (why, since if before is why else now)
+            before, since, left = known.get(node, (why, now, now))
+            self._waits[node] = (why, since if before is why else now, left)
         wanted = managed(seen)
         self._lost = {node: why for node, why in self._lost.items() if node in seen.nodes and node not in wanted}
-        self._lost |= {node: f"not waited for any more: {why.words}" for node, (why, since) in self._waits.items() if now - since >= why.seconds}
+        vain = {node: why for node, (why, since, left) in self._waits.items() if now - since >= why.seconds or now - left >= LONGEST}
+        self._lost |= {node: f"not waited for any more: {why.words}" for node, why in vain.items()}
         return Lost(dict(self._lost))
 
     def _gained(self) -> None:

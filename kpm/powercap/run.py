@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 
 from attrs import define, field
 
+from kpm.errors import InputError
 from kpm.kube.api import Api, ApiError
 from kpm.kube.kinds import NODES
 from kpm.logs import Log
-from kpm.powercap.settings import Environment
+from kpm.powercap.settings import Environment, Provider
 from kpm.powercap.sources import Source, Sources
 from kpm_applier.session import Applier, Report
 from kpm_applier.state import cap_in_force
@@ -18,6 +19,7 @@ from kpm_planner.plan import NodePlan
 from kpm_planner.powercap import capped, maximum_uw
 
 _PREFIX = "rapl"
+_MARK = "power-manager/initialized"
 _KEYS = ("pmax", "max_power_uw", "provider", "last-update", "market-period", "market-volume", "market-price")
 Annotations = Mapping[str, str | None]
 
@@ -50,6 +52,10 @@ class Capper:
             self.log.warning("no power limits", reason="no powercap zone of a package has limits, and no AMD driver offers one")
             return Report()
         maximum = maximum_uw(zones)
+        market = self.environment.provider not in (Provider.SOLAR, Provider.STATIC)
+        if maximum is None and market and not self.environment.told_source:
+            silent = next(zone.name for zone in zones if not zone.limits or zone.limits[0].max_uw is None)
+            raise InputError(f"MAX_SOURCE: is missing; max_power_uw of {silent} names no maximum, and the {self.environment.provider.value} provider needs one")
         source = self.sources.at(instant, maximum if maximum is not None else self.environment.settings.max_source_uw)
         made = capped(self.environment.settings, zones, source.uw)
         report = self.applier.bring(lambda _: NodePlan(self.environment.node, caps=made.targets))[1]
@@ -65,7 +71,7 @@ class Capper:
         """Put the limits back that were there, and take the annotations off."""
         report = self.applier.restore()
         self.log.info("limits put back", settled=report.settled, groups=list(report.released))
-        self.annotate({f"{_PREFIX}/{key}": None for key in _KEYS})
+        self.annotate({f"{_PREFIX}/{key}": None for key in _KEYS} | {_MARK: None})
         return report
 
     def _tell(self, instant: datetime, source: Source, maximum: int | None) -> None:

@@ -1,10 +1,12 @@
 """Settings out of the environment, by the names that the earlier tool's manifests use."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import tzinfo
 from enum import StrEnum
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
@@ -14,6 +16,10 @@ from kpm_planner.powercap import CalcMode, CapSettings, PmaxFunc
 
 _LARGEST_UW = 4_000_000_000
 _LONGEST = 2048
+_CRON = "DATA_REFRESH_CRON"
+_MARKET = ("PROVIDER_URL", "PROVIDER_PARAMS", _CRON)
+_PAGE = "epexspot.com"
+_DECIMAL = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,12})?", re.ASCII)
 _Word = TypeVar("_Word", bound=StrEnum)
 
 
@@ -33,11 +39,12 @@ class Environment:
 
     node: str
     settings: CapSettings
-    stabilisation: int = 300
+    stabilisation: float = 300
     provider: Provider = Provider.SOLAR
     url: str = ""
     params: Mapping[str, str] = field(factory=dict, hash=False)
     zone: tzinfo = field(kw_only=True)
+    told_source: bool = field(default=True, kw_only=True)
 
 
 def read_environment(values: Mapping[str, str]) -> Environment:
@@ -51,26 +58,56 @@ def read_environment(values: Mapping[str, str]) -> Environment:
         raise InputError(f"TIMEZONE: {one_line(zone_name, 60)!r} is not allowed: a time zone such as Europe/Paris")
     settings = CapSettings(
         _number(values, "MAX_SOURCE", 40_000_000, 1, _LARGEST_UW),
-        _number(values, "ALPHA", 4, 1, 16),
+        _decimal(values, "ALPHA", 4, 1, 16),
         _number(values, "RAPL_MIN_POWER", 10_000_000, 1, _LARGEST_UW),
-        _number(values, "RAPL_LIMIT", 60, 0, 100) if values.get("RAPL_LIMIT") else None,
+        _decimal(values, "RAPL_LIMIT", 60, 0, 100) if values.get("RAPL_LIMIT") else None,
         _word(values, "PMAX_FUNC", PmaxFunc.MAX),
         _word(values, "POWER_CALC_MODE", CalcMode.MAX),
     )
     made = Environment(
         node,
         settings,
-        _number(values, "STABILISATION_TIME", 300, 1, 86_400),
+        _decimal(values, "STABILISATION_TIME", 300, 1, 86_400),
         _word(values, "DATA_PROVIDER", Provider.SOLAR),
         values.get("PROVIDER_URL", "")[:_LONGEST],
         _params(values.get("PROVIDER_PARAMS", "")),
         zone=zone,
+        told_source=bool(values.get("MAX_SOURCE")),
     )
+    _agree(values, made)
+    return made
+
+
+def _agree(values: Mapping[str, str], made: Environment) -> None:
+    """Errors: InputError where settings do not go together."""
+    market = [name for name in _MARKET if values.get(name) and (name != "PROVIDER_PARAMS" or made.params)]
+    if not values.get("DATA_PROVIDER") and market:
+        raise InputError(f"DATA_PROVIDER: is missing, but {market[0]} is given; csv, epex or mock is needed, or solar")
+    if made.provider is Provider.STATIC and not made.told_source:
+        raise InputError("MAX_SOURCE: is missing; the static provider needs the power of the node")
+    if made.provider is Provider.STATIC and values.get(_CRON):
+        raise InputError(f"DATA_PROVIDER: 'static' is not allowed with {_CRON}: there it was a made-up curve of the day, here it is MAX_SOURCE all the time")
     if made.provider is Provider.EPEX and not made.url.startswith(("http://", "https://")):
         raise InputError(f"PROVIDER_URL: {one_line(made.url, 60)!r} is not allowed: the epex provider needs an address that begins with http:// or https://")
+    if made.provider is Provider.EPEX and _is_page(made.url):
+        raise InputError(f"PROVIDER_URL: {one_line(made.url, 60)!r} is not allowed: a web page; the epex provider needs the address of CSV files")
     if made.provider is Provider.CSV and not made.url:
         raise InputError("PROVIDER_URL: is missing; the csv provider needs the folder of its files")
-    return made
+
+
+def _is_page(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host == _PAGE or host.endswith(f".{_PAGE}")
+
+
+def _decimal(values: Mapping[str, str], name: str, default: int, low: int, high: int) -> float:
+    text = values.get(name) or str(default)
+    if not _DECIMAL.fullmatch(text) or not low <= float(text) <= high:
+        raise InputError(f"{name}: {one_line(text, 60)!r} is not allowed: a number from {low} to {high}")
+    return float(text)
 
 
 def _number(values: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
@@ -81,7 +118,7 @@ def _number(values: Mapping[str, str], name: str, default: int, low: int, high: 
 
 
 def _word(values: Mapping[str, str], name: str, default: _Word) -> _Word:
-    text = values.get(name) or default.value
+    text = (values.get(name) or default.value).lower()
     kind = type(default)
     if text not in [item.value for item in kind]:
         raise InputError(f"{name}: {one_line(text, 60)!r} is not allowed: {', '.join(item.value for item in kind)}")

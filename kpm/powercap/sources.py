@@ -36,6 +36,8 @@ class Sources:
     log: Log
     read: Callable[[str, date], bytes]
     _days: dict[date, tuple[Trade, ...]] = field(factory=dict)
+    _began: bool = False
+    _why: str = ""
 
     def at(self, instant: datetime, maximum_uw: int) -> Source:
         """What there is to spend at an instant."""
@@ -47,6 +49,9 @@ class Sources:
         if provider is Provider.STATIC:
             return Source(settings.max_source_uw)
         trades = mock_trades() if provider is Provider.MOCK else self._day(local.date())
+        if not trades and not self._began:
+            raise InputError(f"PROVIDER_URL: no market data of {local.date()} or the day before, so no limit is set: {self._why}")
+        self._began = True
         trade = trade_at(trades, minute)
         if trade is None:
             return Source(settings.min_uw)
@@ -66,6 +71,7 @@ class Sources:
         try:
             return parse_trades(self.read(self.environment.url, day), f"data of {day}")
         except (OSError, ValueError, HTTPException, InputError) as failure:
+            self._why = str(failure)
             self.log.warning("no market data", day=str(day), error=str(failure)[:200])
             return ()
 
@@ -83,7 +89,7 @@ def _address(url: str, params: Mapping[str, str], day: date) -> str:
     if "{date}" in url:
         url = url.replace("{date}", str(day))
     else:
-        given["trading_date"] = str(day)
+        given |= {"trading_date": str(day - timedelta(days=1)), "delivery_date": str(day)}
     query = urllib.parse.urlencode(given)
     return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 

@@ -11,6 +11,7 @@ from kpm_applier.meters import discover_meters, read_meters
 from kpm_planner.allocation import ContainerCpus
 from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute
 from kpm_planner.energy_shares import Consumer, EnergyCpu
+from kpm_planner.energy_standing import Line
 from kpm_planner.intent import Pod
 from kpm_planner.meters import Meter, energy_between
 
@@ -99,7 +100,7 @@ class SimMeter:
         self.at_us += round(seconds * _UW)
         after = self._sample({name: round(sum(work.spread.values()) * seconds * _UW) for name, work in known.items()})
         allocation = EnergyAllocation(self.meters, self._cpus(), {name: work.consumer for name, work in known.items()})
-        report = attribute(before, after, allocation, EnergyPolicy(standing_uw=self._standing()))
+        report = attribute(before, after, allocation, EnergyPolicy(lines=self._lines()))
         view = _view(report, known, {name: self._truth(work, was) for name, work in known.items()})
         return evolve(view, unmanaged=self._unmanaged(seconds))
 
@@ -129,13 +130,13 @@ class SimMeter:
         busy, idle = ({cpu: int(us) for cpu, us in (times or none).items()} for times in (energy.busy_us, energy.idle_us))
         return Sample(self.at_us, readings, busy, idle, used, self.model.frequencies())
 
-    def _standing(self) -> dict[str, int]:
+    def _lines(self) -> dict[str, Line]:
         """What the packages take with nothing running, as an agent knows it that has run for long."""
         machine = self.model.machine
         alone = EnergyFiles(machine, self.model.energy.model)
         speeds = {cpu: float(khz) for cpu, khz in self.model.frequencies().items()}
         alone.pass_time(1.0, speeds, self.model.allowed_states(), self.model.offline)
-        return {meter.id: int(alone.read(meter.id)) for meter in self.meters}
+        return {meter.id: Line(0.0, int(alone.read(meter.id)) / _UW) for meter in self.meters}
 
 
 def _view(report: EnergyReport, known: Mapping[str, Work], truth: Mapping[str, float]) -> EnergyView:

@@ -144,10 +144,10 @@ class Box:
         """Ours, which learns as an agent does."""
         consumers = {name: Consumer(self.owned.get(name, frozenset())) for name in self.used}
         allocation = EnergyAllocation(self.reader.meters, energy_cpus(self.model.machine), consumers)
-        known = {name: uw for name, item in self.standing.items() if (uw := item.uw()) is not None}
-        report = attribute(before, after, allocation, EnergyPolicy(standing_uw=known))
+        known = {name: line for name, item in self.standing.items() if (line := item.line()) is not None}
+        report = attribute(before, after, allocation, EnergyPolicy(lines=known))
         for part in report.meters:
-            self.standing[part.meter.id] = learn(self.standing.get(part.meter.id, Standing()), part.uj, part.load, report.elapsed_us)
+            self.standing[part.meter.id] = learn(self.standing.get(part.meter.id, Standing()), part.uj, part.load, part.busy_cpus, report.elapsed_us)
         return report
 
 

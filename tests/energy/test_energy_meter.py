@@ -355,7 +355,7 @@ def test_standing_power_is_learned(new_rig: Callable[..., Rig]) -> None:
         return (report.meters[0].uj - report.meters[0].busy_uj) / report.elapsed_us if report.meters else 0.0
 
     rig.step(first, {SIDE: 0.0})
-    assert idle_watts(first, 4.0) == 0
+    assert 0 < idle_watts(first, 4.0) < 150  # assumed
     for number in range(60):
         idle_watts(first, (0.2, 1.0, 2.5, 3.5)[number % 4])
     for load in (4.0, 2.0, 0.5):
@@ -1037,7 +1037,7 @@ def test_once_totals_are_kept_again_there_is_no_problem(rig: Rig) -> None:
 def document(*way: Any, value: Any) -> bytes:
     """A state file of this boot with something wrong in one place."""
     name = f"{PACKAGE_0}/energy_uj"
-    learned = Standing(20.0, 10.0, 100.0, 20.0, 60.0, 3.0)
+    learned = Standing(20.0, 10.0, 10.0, 100.0, 20.0, 20.0, 60.0, 20.0, 60.0, 550.0, 3.0, 2.0, 0.5)
     whole = json.loads(dump(Kept(Ledger({name: MeterAccount(5)}), Sample(40 * SECOND, {name: 900 * SECOND}), {name: learned}), BOOT))
     inner = whole
     for key in way[:-1]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from test_ledger import APP, DRAM, PACKAGE, PSYS, SIDE, Book, again, numbers, part
@@ -32,7 +33,7 @@ def kept() -> Kept:
     book.add(part(PACKAGE, {APP: 7, SIDE: 5}, {APP: 3}, 2, 1), part(PSYS, {APP: 30}), part(DRAM), who=(APP, SIDE), used={APP: 10})
     standing = Standing()
     for watts in (50, 60, 70):
-        standing = learn(standing, watts * 10_000_000, watts / 10, 10_000_000)
+        standing = learn(standing, watts * 10_000_000, watts / 10, watts / 12, 10_000_000)
     return Kept(book.ledger, SAMPLE, {"p0": standing, "d0": Standing()})
 
 
@@ -73,7 +74,7 @@ def test_before_the_first_sample_there_is_none(tmp_path: Path) -> None:
         slept_us=st.integers(0, 2**40),
         carried=st.dictionaries(st.text(max_size=5), st.tuples(st.integers(0, 2**63), st.integers(0, 2**40)), max_size=2),
     ),
-    st.dictionaries(st.text(max_size=5), st.builds(Standing, *[st.floats(allow_nan=False, allow_infinity=False)] * 6), max_size=2),
+    st.dictionaries(st.text(max_size=5), st.builds(Standing, *[st.floats(-1e15, 1e15)] * 11), max_size=2),
 )
 def test_any_sample_and_anything_learned_comes_back(tmp_path_factory: pytest.TempPathFactory, sample: Sample, standing: dict[str, Standing]) -> None:
     """To the µJ and the last bit of a float."""
@@ -99,6 +100,24 @@ def test_without_a_file_there_is_nothing(tmp_path: Path) -> None:
 def test_of_another_boot_there_is_nothing(tmp_path: Path) -> None:
     """Meters and clock began at 0, and so do counters."""
     assert nothing(load(put(tmp_path, dump(kept(), BOOT)), BOOT[::-1], 0.0))
+
+
+def test_what_was_learned_of_the_machine_outlives_the_boot(tmp_path: Path) -> None:
+    """Totals do not, since readers of counters expect them at 0; of another machine nothing is taken."""
+    path = put(tmp_path, dump(evolve(kept(), machine="this"), BOOT))
+    found = load(path, BOOT[::-1], 0.0, "this")
+    assert (found.standing, found.sample, numbers(found.ledger)) == (kept().standing, None, {})
+    assert nothing(load(path, BOOT[::-1], 0.0, "other"))
+    assert load(path, BOOT, 0.0, "other").standing == {}
+
+
+def test_what_an_earlier_version_had_learned_is_learned_anew(tmp_path: Path) -> None:
+    """Its sums were others; its totals go on."""
+    document = json.loads(dump(kept(), BOOT))
+    document["standing"] = {"p0": [20.0, 10.0, 100.0, 20.0, 60.0, 3.0]}
+    found = load(put(tmp_path, json.dumps(document).encode()), BOOT, 0.0)
+    assert found.standing == {}
+    assert numbers(found.ledger)
 
 
 def test_where_the_boot_is_not_known_there_is_nothing(tmp_path: Path) -> None:
@@ -181,7 +200,7 @@ def usable(found: Kept) -> None:
     families, _ = expose(Exposed("n", METRIC_LEVELS, METRIC_NAMES, 10_000, book.ledger, (PACKAGE, DRAM, PSYS)))
     render(families)
     for standing in found.standing.values():
-        learn(standing, 10, 1.0, 10).uw()
+        learn(standing, 10, 1.0, 1.0, 10).line()
     again(book.ledger)
     dump(found, BOOT)
 

@@ -574,7 +574,7 @@ def no_meter(_box: Box, more: int) -> None:
 
 def part(meter: Meter, uj: int, busy: tuple[int, int], system_uj: int, unattributed_uj: int, load: float) -> MeterEnergy:
     """The expected energy of a meter, J."""
-    return MeterEnergy(meter, uj * JOULE, dict(zip((A, B), busy, strict=True)), system_uj, {}, unattributed_uj, load, elapsed_us=INTERVAL_US)
+    return MeterEnergy(meter, uj * JOULE, dict(zip((A, B), busy, strict=True)), system_uj, {}, unattributed_uj, load, load, INTERVAL_US)
 
 
 def package(path: str, number: int) -> Meter:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from kpm_planner.energy import IDLE_POLICIES, EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute
 from kpm_planner.energy_shares import Consumer, EnergyCpu, WeightPolicy
+from kpm_planner.energy_standing import Line
 from kpm_planner.meters import Meter
 from tests.strategies.choices import mask, often, pick
 
@@ -179,8 +180,13 @@ def _meters(draw: st.DrawFn) -> tuple[Meter, ...]:
 
 def _policy(draw: st.DrawFn, meters: tuple[Meter, ...]) -> EnergyPolicy:
     idle, static, voltage, sibling = pick(draw, IDLE_POLICIES, (20, 0, 100), (65, 0, 100), (25, 0, 100))
-    standing = {meter.id: uw for meter in meters for (uw,) in [pick(draw, (None, 0, 30 * SECOND, 5_000 * SECOND))] if uw is not None}
-    return EnergyPolicy(idle, WeightPolicy(static, voltage, sibling), standing)
+    lines = {
+        meter.id: Line(slope, watts, trust)
+        for meter in meters
+        for watts, slope, trust in [pick(draw, (None, 0.0, 30.0, 5_000.0), (0.0, 3.5, 900.0), (0.0, 0.3, 1.0))]
+        if watts is not None
+    }
+    return EnergyPolicy(idle, WeightPolicy(static, voltage, sibling), lines)
 
 
 @st.composite
