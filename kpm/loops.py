@@ -5,6 +5,10 @@ from collections.abc import Callable
 from attrs import define
 
 from kpm.logs import Log
+from kpm_applier.descriptors import raise_limit
+
+#: Below so many descriptors some files of a large node are not kept open.
+_FEW = 4096
 
 
 def trouble_logger(log: Log) -> Callable[[str, Exception], None]:
@@ -32,3 +36,12 @@ class Listing:
                 self.log.info("all kinds are listed")
             self._told = unsynced
         return not unsynced
+
+
+def say_raised(log: Log) -> None:
+    """Raise the limit of descriptors as far as it goes, and say so; a limit that is small is a warning."""
+    before, now = raise_limit()
+    if before < now:
+        log.info("limit of descriptors raised", before=before, now=now)
+    if now < _FEW:
+        log.warning("few descriptors", limit=now, wanted=_FEW, remedy="raise LimitNOFILE of the container runtime; files are opened and closed instead of kept meanwhile")

@@ -7,16 +7,17 @@ not followed. Nothing is ever written.
 import contextlib
 import errno
 import os
-import resource
 from collections.abc import Iterable, Sequence
+
+from kpm_applier.descriptors import DESCRIPTORS, raise_limit
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = _READ | os.O_DIRECTORY
 _PAGE, _WHOLE = 4096, 1 << 20
 #: Most bytes of one read: room for them is made before it is known how many there are.
 _PART = 1 << 16
-#: Descriptors left to the rest of the process.
-_SPARE = 512
+#: Of the descriptors that the process may keep, the share of counters: managed files go first.
+_PART_NAME, _SHARE = "counters", 0.5
 
 
 class CounterFiles:
@@ -28,19 +29,24 @@ class CounterFiles:
             raise NotADirectoryError(errno.ENOTDIR, "is not a folder", root)
         self._files: dict[str, int] = {}
         self._folders: dict[str, int] = {}
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft < hard:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        self._most = hard - _SPARE
+        raise_limit()
 
     def read(self, path: str, size: int = _PAGE) -> bytes:
         """The beginning of a file. Errors: OSError, with ENODEV or ESRCH for one whose cgroup or process is gone."""
         descriptor = self._files.get(path)
         if descriptor is None:
-            if len(self._files) + len(self._folders) >= self._most:
+            if not DESCRIPTORS.take(_PART_NAME, _SHARE):
                 return self.read_once(path, size)
-            descriptor = self._files[path] = os.open(f"{self.root}/{path}", _READ)
+            descriptor = self._files[path] = self._open(path, _READ)
         return os.pread(descriptor, size, 0)
+
+    def _open(self, path: str, flags: int) -> int:
+        """Open what is to be kept, with its place in the budget taken already. Errors: OSError, and the place is free again."""
+        try:
+            return os.open(f"{self.root}/{path}", flags)
+        except OSError:
+            DESCRIPTORS.give(_PART_NAME)
+            raise
 
     def read_all(self, paths: Sequence[str], size: int = _PAGE) -> list[bytes | OSError]:
         """The beginnings of many files, or why they cannot be read."""
@@ -101,13 +107,10 @@ class CounterFiles:
         return count if count > 1 else None
 
     def _count(self, path: str) -> int:
-        descriptor = os.open(f"{self.root}/{path}", _FOLDER)
-        count = os.fstat(descriptor).st_nlink
-        if len(self._files) + len(self._folders) < self._most:
-            self._folders[path] = descriptor
-        else:
-            os.close(descriptor)
-        return count
+        if DESCRIPTORS.take(_PART_NAME, _SHARE):
+            descriptor = self._folders[path] = self._open(path, _FOLDER)
+            return os.fstat(descriptor).st_nlink
+        return os.stat(f"{self.root}/{path}", follow_symlinks=False).st_nlink
 
     def keep_only(self, files: Iterable[str], folders: Iterable[str]) -> None:
         """Close every descriptor but these."""
@@ -119,6 +122,7 @@ class CounterFiles:
         descriptor = self._files.pop(path, None)
         if descriptor is not None:
             os.close(descriptor)
+            DESCRIPTORS.give(_PART_NAME)
 
     def close(self) -> None:
         """Close all."""
@@ -129,3 +133,4 @@ def _close(kept: dict[str, int], wanted: Iterable[str]) -> None:
     for path in kept.keys() - set(wanted):
         with contextlib.suppress(OSError):
             os.close(kept.pop(path))
+        DESCRIPTORS.give(_PART_NAME)

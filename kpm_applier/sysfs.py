@@ -6,7 +6,6 @@ It never leaves its root: a link that points outside is refused (rule A5). A rea
 import contextlib
 import errno
 import os
-import resource
 import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from attrs import define
 
 from kpm_applier.attributes import HSMP_ROOT
+from kpm_applier.descriptors import DESCRIPTORS, raise_limit
 from kpm_applier.host import Watch
 from kpm_applier.hsmp import Hsmp
 
@@ -21,8 +21,7 @@ _PAGE = 4096
 _MAILBOX = f"{HSMP_ROOT}/"
 #: Most managed files are shorter; a read of this size tells whether one has grown.
 _SHORT = 64
-#: Descriptors left to the rest of the process, the state file among them.
-_SPARE = 64
+_PART_NAME = "managed"
 _COMMON = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 
 
@@ -215,26 +214,35 @@ class SysfsHost:
         return self._keep(path) if kept is None else kept
 
     def _keep(self, path: str) -> int:
-        if len(self._kept) >= resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _SPARE:
+        if not DESCRIPTORS.take(_PART_NAME):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+        try:
+            descriptor = self._open_to_keep(path)
+        except OSError:
+            DESCRIPTORS.give(_PART_NAME)
+            raise
+        if os.fstat(descriptor).st_blocks:  # files of sysfs occupy none and need no cutting
+            self._plain.add(descriptor)
+        self._kept[path] = descriptor
+        return descriptor
+
+    def _open_to_keep(self, path: str) -> int:
+        """Open, for writing too where that is meant and allowed. Errors: OSError."""
         try:
             descriptor = self._open_raising_limit(path, os.O_RDWR if self.writes else os.O_RDONLY)
         except OSError as failure:
             if failure.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-            descriptor = self._open_raising_limit(path, os.O_RDONLY)
-        else:
-            if self.writes:
-                self._writable[path] = descriptor
-        if os.fstat(descriptor).st_blocks:  # files of sysfs occupy none and need no cutting
-            self._plain.add(descriptor)
-        self._kept[path] = descriptor
+            return self._open_raising_limit(path, os.O_RDONLY)
+        if self.writes:
+            self._writable[path] = descriptor
         return descriptor
 
     def forget(self) -> None:
         """Close what is kept open and look at every folder anew."""
         for descriptor in self._kept.values():
             os.close(descriptor)
+        DESCRIPTORS.give(_PART_NAME, len(self._kept))
         self._kept.clear()
         self._plain.clear()
         self._writable.clear()
@@ -247,10 +255,9 @@ class SysfsHost:
         try:
             return self._open(path, flags)
         except OSError as failure:
-            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-            if failure.errno != errno.EMFILE or soft >= hard:
+            soft, hard = raise_limit() if failure.errno == errno.EMFILE else (0, 0)
+            if soft >= hard:
                 raise
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             return self._open(path, flags)
 
     def _open(self, path: str, flags: int) -> int:

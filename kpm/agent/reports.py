@@ -16,6 +16,8 @@ from kpm.threads import Threads
 _MOST_EVENTS = 200
 #: Seconds for which the end waits for a request that is under way.
 _PATIENCE = 5.0
+#: Seconds between two turns: at least so often without anything to say, and at most, many requests that hang among them.
+_TURN, _LONGEST_TURN = 30.0, 1800.0
 Job = Callable[[Reporter], object]
 
 
@@ -35,7 +37,7 @@ class Reports:
 
     def start(self, threads: Threads) -> None:
         """Say everything from a thread from now on."""
-        self._thread = threads.start("reports", self._run, lambda: self._stop)
+        self._thread = threads.start("reports", lambda: self._run(threads), lambda: self._stop, _LONGEST_TURN)
 
     def stop(self) -> None:
         """What waits is not said any more."""
@@ -69,11 +71,13 @@ class Reports:
             waiting = self._busy or self._newest is not None
         return None if waiting else self.reporter.retry_at()
 
-    def _run(self) -> None:
+    def _run(self, threads: Threads) -> None:
         while not self._stop:
-            self._wake.wait()
+            self._wake.wait(_TURN)
             self._wake.clear()
+            threads.turn("reports")
             while not self._stop and (job := self._next()) is not None:
+                threads.turn("reports")
                 try:
                     job(self.reporter)
                 except Exception:  # one that fails in a way nobody thought of costs only itself

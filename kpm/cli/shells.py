@@ -65,7 +65,7 @@ def agent(
     from kpm.ending import on_signals
     from kpm.kube.api import connect
     from kpm.logs import make_log
-    from kpm.loops import trouble_logger
+    from kpm.loops import say_raised, trouble_logger
     from kpm.threads import Threads
     from kpm_planner.intent import SYSTEM_NAMESPACE
 
@@ -100,6 +100,7 @@ def agent(
         os.environ.get("POD_UID", ""),
         containers,
     )
+    say_raised(log)
     made = build_agent(settings, cluster, wake, log)
     on_signals(made.stop)
     made.settled_in = lambda: listen(made.plugged, log, threads)  # it loads a large library, and looks at once at what it missed
@@ -192,12 +193,14 @@ def operator(
     from kpm.ending import on_signals
     from kpm.kube.api import connect
     from kpm.logs import make_log
+    from kpm.loops import say_raised
     from kpm.operator.daemonset import Image
     from kpm.operator.run import Place, build_operator
     from kpm.serving import health_answers, metric_answers
     from kpm_planner.intent import SYSTEM_NAMESPACE
 
     log = make_log("operator", log_level)
+    say_raised(log)
     place = Place(group, namespace or SYSTEM_NAMESPACE[group])
     made = build_operator(connect(kubeconfig), place, Image(image, privileged, hsmp, IdleStates(idle_states), allowed), f"{os.uname().nodename}_{uuid.uuid4()}", log)
     on_signals(made.stop)

@@ -36,6 +36,8 @@ from kpm_planner.state_types import Condition
 
 #: Seconds for which the totals of containers and pods that are gone are told at most.
 KEEP_S = 600.0
+#: Intervals that one look may take at most before the thread is taken to stand still.
+_LONGEST_TURNS = 12
 
 
 @frozen
@@ -97,7 +99,7 @@ class EnergyMeter:
 
     def start(self, threads: Threads) -> None:
         """Measure from a thread of its own until `stop`."""
-        self._thread = threads.start("energy", self._run, self._stop.is_set)
+        self._thread = threads.start("energy", lambda: self._run(threads), self._stop.is_set, _LONGEST_TURNS * max(self.settings.interval, 10.0))
 
     def stop(self) -> None:
         """End soon, with the totals kept."""
@@ -182,8 +184,9 @@ class EnergyMeter:
         """What the node's state says of it."""
         return energy_condition(self.sampler.meters, self.sampler.found.absent, self._problems)
 
-    def _run(self) -> None:
+    def _run(self, threads: Threads) -> None:
         while not self._stop.wait(0 if self._before is None and self._view.cpus else self.settings.interval if self._view.cpus else 0.5):
+            threads.turn("energy")
             if not self._view.cpus:
                 continue
             try:

@@ -15,6 +15,8 @@ from kpm.kube.api import Api, ApiError, Object, Resource
 
 _DURATION = 15.0
 _RENEW_WITHIN = 10.0
+#: Seconds that one time round takes at most, requests that hang included.
+LONGEST_TURN = 600.0
 _PERIOD = 2.0
 _CONFLICT = 409
 
@@ -43,10 +45,11 @@ class Lease:
         """Whether this one may act now: it holds the lease, and asked for it less than ten seconds ago."""
         return self._held and self.monotonic() - self._renewed <= _RENEW_WITHIN
 
-    def run(self, gained: Callable[[], None], lost: Callable[[], None]) -> None:
-        """Try for leadership and keep it until stopped; `gained` and `lost` are told from this thread."""
+    def run(self, gained: Callable[[], None], lost: Callable[[], None], turn: Callable[[], None] = lambda: None) -> None:
+        """Try for leadership and keep it until stopped; `gained` and `lost` are told from this thread. turn: called each time round."""
         told = self.leading
         while not self._stop.is_set():
+            turn()
             self.step()
             if self.leading is not told:
                 told = not told

@@ -11,7 +11,7 @@ from kpm.kube.api import JSON_PATCH, Api, ApiError, Resource
 from kpm.kube.events import About, Recorder
 from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, NODES, namespace_ends, power
-from kpm.kube.lease import Lease
+from kpm.kube.lease import LONGEST_TURN, Lease
 from kpm.logs import Log
 from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
@@ -118,7 +118,7 @@ class Operator:
         """Until SIGTERM: pass after pass while leading."""
         for informer in self.world.informers:
             informer.start(self.threads)
-        thread = self.threads.start("lease", lambda: self.lease.run(self._gained, self._deposed), self.lease.stopped)
+        thread = self.threads.start("lease", self._keep_lease, self.lease.stopped, LONGEST_TURN)
         self.last_tick = time.monotonic()
         pause, took = _RESYNC, 0.0
         while not self._stop:
@@ -257,6 +257,9 @@ class Operator:
         vain = {node: why for node, (why, since, left) in self._waits.items() if now - since >= why.seconds or now - left >= LONGEST}
         self._lost |= {node: f"not waited for any more: {why.words}" for node, why in vain.items()}
         return Lost(dict(self._lost))
+
+    def _keep_lease(self) -> None:
+        self.lease.run(self._gained, self._deposed, lambda: self.threads.turn("lease"))
 
     def _gained(self) -> None:
         self.log.info("leading")

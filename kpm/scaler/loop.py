@@ -116,6 +116,7 @@ class Scaler:
         seen: dict[tuple[str, str, int], Cycles] = {}  # only of peers that are there now: names are the pods' to choose
         newest = domain.sampled_us
         for pod in domain.wanted.pods:
+            began = self.peers.used_us()
             for peer in self.peers.of(pod.uid):
                 telemetry = peer.telemetry
                 if telemetry is None or telemetry.answered_us is None:
@@ -130,6 +131,7 @@ class Scaler:
                     newest = max(newest or 0, telemetry.answered_us)
                     if busy is not None and (best is None or busy > best):
                         best = busy
+            self.peers.charge(pod.uid, self.peers.used_us() - began)
         new = newest != domain.sampled_us
         domain.seen, domain.sampled_us = seen, newest
         return best, new

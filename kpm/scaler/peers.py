@@ -1,6 +1,11 @@
-"""The telemetry of every pod that is scaled: found, connected to, asked all at once, and tried again where it is lost."""
+"""The telemetry of every pod that is scaled: found, connected to, asked all at once, and tried again where it is lost.
+
+Each pod has a budget of time for what it answers, filled as the clock goes on: a pod that answers much, or by many
+sockets, is asked less often, and its neighbours as often as before.
+"""
 
 import select
+import time
 from collections.abc import Callable, Iterable
 
 from attrs import define, field
@@ -18,6 +23,27 @@ _RETRY_US, _RETRY_LONGEST_US = 100_000, 5_000_000
 _SILENT_US = 2_000_000
 #: One word a second about a pod at most: what it says and how its sockets are called is its own choice.
 _SAY_US = 1_000_000
+#: Of all time, what answers of all pods together may take, by equal parts; what each may at least, twice what an honest
+#: one needs every 10 ms; and the most that a pod saves up, µs.
+_ANSWERS_SHARE, _LEAST_SHARE, _MOST_SAVED_US = 0.3, 0.015, 1_000.0
+
+
+def thread_us() -> float:
+    """What this thread has used of a CPU, µs."""
+    return time.thread_time_ns() / 1000
+
+
+@define
+class Budget:
+    """Time that a pod may use: what it has left, and when that was reckoned. Units: µs."""
+
+    left_us: float = _MOST_SAVED_US
+    at_us: int = 0
+
+    def fill(self, now_us: int, share: float) -> None:
+        """A share of the time since then is added."""
+        self.left_us = min(self.left_us + share * max(0, now_us - self.at_us), _MOST_SAVED_US)
+        self.at_us = now_us
 
 
 @define(eq=False)
@@ -34,12 +60,17 @@ class Peer:
 
 @define(eq=False)
 class Peers:
-    """All of a node. root: the folder that has a folder for each pod's UID; tell: is told of every peer that changes its state."""
+    """All of a node. root: the folder that has a folder for each pod's UID; tell: is told of every peer that changes its state.
+
+    used_us: time that this thread has used.
+    """
 
     root: str
     log: Log
     now_us: Callable[[], int]
     tell: Callable[[News], None] = lambda _news: None
+    used_us: Callable[[], float] = thread_us
+    _budgets: dict[str, Budget] = field(factory=dict)
     _of: dict[str, dict[str, Peer]] = field(factory=dict)
     _looked_us: dict[str, int] = field(factory=dict)
     _said_us: dict[str, int] = field(factory=dict)
@@ -55,6 +86,7 @@ class Peers:
                 self._close(peer)
             self._looked_us.pop(uid, None)
             self._said_us.pop(uid, None)
+            self._budgets.pop(uid, None)
 
     def ask(self, uids: Iterable[str], wait_us: int) -> None:
         """Ask every socket of these pods for its counters, and take the answers that come within a time; a later one is taken next time."""
@@ -62,14 +94,29 @@ class Peers:
         waiting: dict[int, Peer] = {}
         poll = select.poll()
         for uid in uids:
+            if not self._may_use(uid, now):
+                continue
+            began = self.used_us()
             self._look(uid, now)
             for peer in self.of(uid):
                 telemetry = self._asked(peer, now)
                 if telemetry is not None:
                     waiting[telemetry.link.fileno()] = peer
+            self.charge(uid, self.used_us() - began)
         for descriptor in waiting:
             poll.register(descriptor, select.POLLIN)
         self._take_answers(poll, waiting, now + wait_us)
+
+    def charge(self, uid: str, used_us: float) -> None:
+        """Time that was used for a pod."""
+        if uid in self._budgets:
+            self._budgets[uid].left_us -= used_us
+
+    def _may_use(self, uid: str, now: int) -> bool:
+        """Whether a pod has anything left of its budget."""
+        budget = self._budgets.setdefault(uid, Budget(at_us=now))
+        budget.fill(now, max(_ANSWERS_SHARE / len(self._budgets), _LEAST_SHARE))
+        return budget.left_us > 0
 
     def _asked(self, peer: Peer, now: int) -> Telemetry | None:
         """The telemetry of a peer that has a question open now; None where there is no connection any more."""
@@ -89,8 +136,10 @@ class Peers:
                 return
             for descriptor, _ in ready:
                 peer = waiting[descriptor]
-                self._receive(peer)
-                if not self._has_more_to_say(peer):
+                began = self.used_us()
+                more = self._budgets[peer.uid].left_us > 0 and self._receive(peer) and self._has_more_to_say(peer)
+                self.charge(peer.uid, self.used_us() - began)
+                if not more:  # where its budget is used up, what it has said waits in its socket
                     del waiting[descriptor]
                     poll.unregister(descriptor)
 
@@ -108,7 +157,7 @@ class Peers:
         peers = self._of.setdefault(uid, {})
         if now - self._looked_us.get(uid, -_LOOK_US) >= _LOOK_US:
             self._looked_us[uid] = now
-            found = sockets.prefixes(self.root, uid)
+            found = sockets.prefixes(self.root, uid, [prefix for prefix, peer in peers.items() if peer.telemetry is not None])
             for prefix in peers.keys() - set(found):
                 self._close(peers.pop(prefix))
             for prefix in found:

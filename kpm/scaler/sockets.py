@@ -12,7 +12,7 @@ import re
 import socket
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 #: A pod's UID as the API server makes it; nothing else becomes part of a path.
 _UID = re.compile(r"[0-9a-fA-F][0-9a-fA-F-]{0,63}")
@@ -23,13 +23,17 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREDENTIALS = struct.Struct("3i")
 
 
-def prefixes(root: str, uid: str) -> tuple[str, ...]:
-    """File prefixes below <root>/<uid>/dpdk that have a telemetry socket, the first few by name."""
+def prefixes(root: str, uid: str, kept: Collection[str] = ()) -> tuple[str, ...]:
+    """File prefixes below <root>/<uid>/dpdk that have a telemetry socket: those that are kept, then the newest, up to a number.
+
+    A process that begins anew makes a new socket; what others put beside it displaces no connection that stands.
+    """
     with contextlib.suppress(OSError), _closing(_dpdk_folder(root, uid)) as folder:
         readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         with _closing(readable), os.scandir(readable) as entries:
-            names = sorted(entry.name for entry in itertools.islice(entries, _MOST_NAMES))
-        return tuple(name for name in names if _is_socket(folder, name))[:_MOST_PREFIXES]
+            names = {entry.name for entry in itertools.islice(entries, _MOST_NAMES)}
+        made = {name: at for name in names.union(kept) if (at := _socket_made(folder, name)) is not None}
+        return tuple(sorted(made, key=lambda name: (name not in kept, -made[name], name))[:_MOST_PREFIXES])
     return ()
 
 
@@ -73,10 +77,12 @@ def _dpdk_folder(root: str, uid: str) -> int:
         return os.open("dpdk", _FOLDER, dir_fd=pod)
 
 
-def _is_socket(folder: int, prefix: str) -> bool:
+def _socket_made(folder: int, prefix: str) -> int | None:
+    """When the telemetry socket of a prefix was made, ns; None where there is none."""
     with contextlib.suppress(OSError), _closing(os.open(prefix, _FOLDER, dir_fd=folder)) as home:
-        return stat.S_ISSOCK(os.stat(_NAME, dir_fd=home, follow_symlinks=False).st_mode)
-    return False
+        found = os.stat(_NAME, dir_fd=home, follow_symlinks=False)
+        return found.st_mtime_ns if stat.S_ISSOCK(found.st_mode) else None
+    return None
 
 
 @contextlib.contextmanager

@@ -18,8 +18,10 @@ from kpm_planner.scaling import Cycles
 _USAGE = "/eal/lcore/usage"
 _INFO = "/eal/lcore/info"
 #: DPDK answers at most what it announces, 16 KiB so far.
-_LONGEST = 1 << 17
+_LONGEST = 1 << 15
 _MOST_LCORES, _HIGHEST_CPU = 1024, 65535
+#: Lcores of one process on one CPU, and CPUs of one lcore, that are looked at.
+_MOST_ON_CPU, _MOST_CPUS = 16, 1024
 _MOST_CYCLES = 1 << 63
 
 
@@ -128,9 +130,10 @@ class Telemetry:
         """An lcore that it does not know has no CPUs."""
         listed = answer.get("cpuset") if isinstance(answer, Mapping) else []
         self._placed.add(lcore)
-        for cpu in _numbers(listed):
-            if cpu <= _HIGHEST_CPU:
-                self.lcores[cpu] = (*self.lcores.get(cpu, ()), lcore)
+        for cpu in _numbers(listed)[:_MOST_CPUS]:
+            there = self.lcores.get(cpu, ())
+            if cpu <= _HIGHEST_CPU and len(there) < _MOST_ON_CPU:
+                self.lcores[cpu] = (*there, lcore)
 
 
 def _numbers(items: Any) -> list[int]:

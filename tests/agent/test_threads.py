@@ -51,6 +51,57 @@ def test_whatever_a_thread_raises_it_begins_anew(kind: type[BaseException]) -> N
     assert not thread.is_alive()
 
 
+def test_one_that_stands_still_is_no_health() -> None:
+    """It goes round no more, and Python cannot end it: the process begins anew. One that waits for events says nothing and is well."""
+    clock, stop, stuck = Clock(), threading.Event(), threading.Event()
+    threads = Threads(CapturingLog(), monotonic=clock)
+
+    def run() -> None:
+        threads.turn("round")
+        stuck.wait(10)
+
+    thread = threads.start("round", run, stop.is_set, longest=60.0)
+    other = threads.start("waits", lambda: stuck.wait(10), stop.is_set)
+    until(thread.is_alive)
+    time.sleep(0.05)
+    clock.now += 59
+    assert threads.trouble() == ""
+    clock.now += 3_000
+    assert threads.trouble().startswith("thread round stands still for 3")
+    threads.turn("round")
+    assert threads.trouble() == ""
+    stop.set()
+    stuck.set()
+    thread.join(5)
+    other.join(5)
+
+
+@pytest.mark.parametrize("name", ["reports", "energy", "lease"])
+def test_the_threads_that_go_round_say_so(name: str, tmp_path: Path) -> None:
+    """Each with a turn that has a longest time."""
+    stop = threading.Event()
+    threads = Threads(CapturingLog())
+    if name == "reports":
+        made = Rig(tmp_path).agent.reports
+        made.start(threads)
+        end: Callable[[], object] = made.stop
+    elif name == "energy":
+        meter = EnergyMeter("n", EnergySettings(interval=0.01), Sampler(Roots(str(tmp_path))), CapturingLog())
+        meter.start(threads)
+        end = meter.stop
+    else:
+        lease = Lease(MemoryApi(), Resource("coordination.k8s.io", "v1", "leases", NAMESPACE), "m", "me", time.monotonic)  # type: ignore[arg-type]
+        threads.start(name, lambda: lease.run(stop.set, stop.set, lambda: threads.turn(name)), lease.stopped, 60.0)
+        end = lease.stop
+    state = threads._states[name]
+    assert state.longest is not None
+    state.turn = -1.0
+    if name == "reports":
+        made.say(lambda _reporter: None)
+    until(lambda: state.turn > 0)
+    end()
+
+
 def test_one_that_returns_without_being_told_to_has_ended_too() -> None:
     log, stop = CapturingLog(), threading.Event()
     thread = Threads(log, first_pause=0.01).start("it", lambda: None, stop.is_set)

@@ -16,6 +16,7 @@ from rig import HIGH, LOW, OTHER, PERIOD, UID, Rig, domain
 from waiting import wait_until
 
 from kpm.scaler import sockets
+from kpm.scaler.peers import Peer, Peers
 from kpm.scaler.telemetry import _LONGEST, Telemetry, TelemetryError
 
 
@@ -271,6 +272,58 @@ def test_a_folder_with_very_many_names_costs_a_bounded_look(rig: Rig) -> None:
     started = time.monotonic()
     assert sockets.prefixes(str(rig.root), UID) == ()
     assert time.monotonic() - started < 0.5
+
+
+def test_a_pod_that_answers_much_costs_only_itself(rig: Rig, dpdk: DpdkServer) -> None:
+    """Sixteen sockets, each with as much as is read of one: the neighbour is asked in each period, the other one as its budget allows."""
+    many = [DpdkServer(rig.root, OTHER, {lcore: [6] for lcore in range(400)}, f"n{number}").start() for number in range(16)]
+    spent = {"us": 0.0}
+    real = Peers._receive
+
+    def costly(peers: Peers, peer: Peer) -> bool:
+        """Each answer of the other one costs 3 ms of the thread."""
+        spent["us"] += 3_000.0 if peer.uid == OTHER else 20.0
+        return real(peers, peer)
+
+    rig.scaler.peers.used_us = lambda: spent["us"]
+    rig.scaler.configure([domain(4), domain(6, OTHER)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Peers, "_receive", costly)
+        rig.tick(100)
+        before = len(dpdk.asked)
+        spent["us"] = 0.0
+        rig.tick(100)
+    assert len(dpdk.asked) - before >= 95
+    assert spent["us"] <= 0.2 * 100 * PERIOD + 16 * 3_000
+    for server in many:
+        server.stop()
+
+
+def test_what_others_put_beside_a_socket_displaces_no_connection(rig: Rig, dpdk: DpdkServer) -> None:
+    """However their names sort, and however new they are; of those that are new the newest count."""
+    rig.scaler.configure([domain(4)])
+    rig.tick(3)
+    many = []
+    for number in range(40):
+        many.append(DpdkServer(rig.root, UID, {0: [4]}, f"a{number:02}").start())
+        time.sleep(0.01)  # file systems tell times of a tick
+    rig.tick(4, 600_000)
+    assert dpdk.connections == 1
+    names = [peer.prefix for peer in rig.scaler.peers.of(UID)]
+    assert dpdk.path.parent.name in names
+    assert len(names) == 16
+    assert {f"a{number:02}" for number in range(25, 40)} == set(names) - {dpdk.path.parent.name}
+    for server in many:
+        server.stop()
+
+
+def test_lcores_that_crowd_on_one_cpu_are_looked_at_up_to_a_number(rig: Rig, dpdk: DpdkServer) -> None:
+    """A process may say that a thousand of them run there."""
+    dpdk.cpusets = {lcore: [4] for lcore in range(100)}
+    rig.scaler.configure([domain(4)])
+    wait_until(lambda: rig.tick() or any(peer.telemetry and len(peer.telemetry.cycles) == 100 and peer.telemetry.unplaced is None for peer in rig.scaler.peers.of(UID)))
+    rig.tick(2)
+    assert len(rig.scaler.domains[4].seen) <= 16
 
 
 def test_names_that_change_all_the_time_are_not_kept(rig: Rig) -> None:
