@@ -34,7 +34,7 @@ from kpm_planner.intent import (
     StaticCap,
     Uncore,
 )
-from kpm_planner.rollup import ErrorsStatus, PowerConfigStatus, PowerWorkloadStatus
+from kpm_planner.rollup import ErrorsStatus, PowerCapStatus, PowerConfigStatus, PowerWorkloadStatus
 from kpm_planner.state_types import PowerNodeStateStatus, PowerNodeStatus
 
 Schema = dict[str, Any]
@@ -117,7 +117,7 @@ KINDS = (
         (("Min", "integer", ".spec.sysMin", "Lowest uncore frequency, kHz."), ("Max", "integer", ".spec.sysMax", "Highest uncore frequency, kHz."), _ERRORS, _AGE),
     ),
     Kind(
-        "PowerCap", "powercaps", ("pcap",), PowerCap, ErrorsStatus,
+        "PowerCap", "powercaps", ("pcap",), PowerCap, PowerCapStatus,
         "How much power the packages of the nodes that it selects may take, at which time.",
         (
             ("Per", "string", ".spec.per", "Whether node or package is meant."), ("Min", "integer", ".spec.minWatts", "Never lower, W."),

@@ -1,15 +1,31 @@
 """A short answer of an HTTP server that nobody vouches for."""
 
 import contextlib
+import ipaddress
 import socket
 import ssl
 import threading
 from http.client import HTTPConnection, HTTPSConnection
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 _TIMEOUT = 5.0
 #: The whole exchange may take so long, whatever the server drips.
 _LONGEST_WAIT = 15.0
+#: IPv4 as seen through a translator (RFC 6052).
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class _Checked(HTTPConnection):
+    """A connection to an address that was looked at, and no other: a name may lead elsewhere the next time."""
+
+    address: str
+    secure: ssl.SSLContext | None = None
+
+    def connect(self) -> None:
+        """As the library's, to the one address. Errors: OSError."""
+        self.sock = socket.create_connection((self.address, self.port), self.timeout)
+        if self.secure is not None:
+            self.sock = self.secure.wrap_socket(self.sock, server_hostname=self.host)
 
 
 def fetch(url: str, most: int) -> bytes:
@@ -17,14 +33,53 @@ def fetch(url: str, most: int) -> bytes:
 
     Errors: OSError, ValueError, http.client.HTTPException.
     """
+    parts = _parts(url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        return _exchange(HTTPSConnection(host, parts.port, timeout=_TIMEOUT, context=ssl.create_default_context()), parts, most)
+    return _exchange(HTTPConnection(host, parts.port, timeout=_TIMEOUT), parts, most)
+
+
+def fetch_outside(url: str, most: int) -> bytes:
+    """The same of a server that is neither this machine nor on its link, whatever its name leads to.
+
+    Errors: as fetch; PermissionError for such an address.
+    """
+    parts = _parts(url)
+    secure = ssl.create_default_context() if parts.scheme == "https" else None
+    port = parts.port or (443 if secure else 80)
+    link = _Checked(parts.hostname or "", port, timeout=_TIMEOUT)
+    link.secure, link.address = secure, outside_address(parts.hostname or "", port)
+    return _exchange(link, parts, most)
+
+
+def outside_address(host: str, port: int) -> str:
+    """An address of a host, all of whose addresses are elsewhere. Errors: OSError; PermissionError where one is this machine's or its link's."""
+    found = [str(item[4][0]) for item in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    inside = next((text for text in found if not _is_outside(text)), None)
+    if inside is not None or not found:
+        raise PermissionError(f"{host} leads to {inside}, which is not asked")
+    return found[0]
+
+
+def _is_outside(text: str) -> bool:
+    """Whether an address is neither of this machine, nor of its link, nor of nobody; one that stands for an IPv4 address is that."""
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (ipaddress.IPv4Address(address.packed[-4:]) if address in _NAT64 or int(address) < 1 << 32 else None)
+        if inner is not None and int(address) > 1:
+            return _is_outside(str(inner))
+    return not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved)
+
+
+def _parts(url: str) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("is no http address")
-    link = (
-        HTTPSConnection(parts.hostname, parts.port, timeout=_TIMEOUT, context=ssl.create_default_context())
-        if parts.scheme == "https"
-        else HTTPConnection(parts.hostname, parts.port, timeout=_TIMEOUT)
-    )
+    return parts
+
+
+def _exchange(link: HTTPConnection, parts: SplitResult, most: int) -> bytes:
     late = threading.Event()
     with contextlib.closing(link):
         link.connect()

@@ -23,6 +23,7 @@ class Code(StrEnum):
     ALLOCATION_DIFFERS = "allocation-differs"
     ALLOCATION_UNKNOWN = "allocation-unknown"
     CAP_CONSTRAINT = "cap-constraint"
+    CAP_HOST = "cap-host"
     CAP_MIRROR = "cap-mirror"
     CAP_RANGE = "cap-range"
     CAP_SOURCE = "cap-source"
@@ -158,6 +159,10 @@ REGISTRY: dict[Code, tuple[str, str]] = {
         "Nothing that could be allocated is written until it is. Offline: give --pod-resources or --assign-cpus.",
     ),
     Code.CAP_CONSTRAINT: ("The package has no limit of the name that `constraint` asks for.", "Use long_term, or unselect the node."),
+    Code.CAP_HOST: (
+        "The cap's source is a server that the operator's settings do not name, so nobody asks it.",
+        "Name its host in EXTERNAL_HOSTS of the operator, or let a ConfigMap hold the number.",
+    ),
     Code.CAP_MIRROR: (
         "The memory-mapped twin of the package's limit is lower than the cap, and the hardware obeys the lower one.",
         "Raise it in firmware, or stop what sets it (thermald); this system never writes it.",

@@ -38,6 +38,22 @@ class PowerConfigStatus:
 
 
 @frozen
+class PublishedWatts:
+    """What the server of an external source last said, and when."""
+
+    watts: str = field(default="", metadata=_text("W, as the server wrote it."))
+    at: str = field(default="", metadata=_text("When it was asked (RFC 3339); written when the number changes, and before it is too old."))
+
+
+@frozen
+class PowerCapStatus:
+    """What is wrong with a cap, and what its source says."""
+
+    external: PublishedWatts | None = field(default=None, metadata=_text("The answer of the server that source.external.url names."))
+    errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with the object, and on which nodes; empty when nothing is."))
+
+
+@frozen
 class WorkloadNode:
     """The one node that a workload is for."""
 

@@ -1,13 +1,14 @@
 """What the agent's plans need for the power cap that holds on its node: readings, measured power, the cap that is in force."""
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from attrs import define, field
 
 from kpm.agent.external import External
 from kpm.agent.machine import Tuner
-from kpm_planner.budget import CapState, Signals, period_of
+from kpm_planner.budget import CapState, Reading, Signals, period_of
 from kpm_planner.intent import PowerCap
 from kpm_planner.plan import NodePlan
 
@@ -30,8 +31,11 @@ class CapFollower:
     _measure_at: float = 0.0
     _planned_at: datetime | None = None
 
-    def signals(self, cap: PowerCap | None) -> Signals:
-        """The signals of now for the cap that holds here; nothing is measured or asked that it does not want."""
+    def signals(self, cap: PowerCap | None, published: Mapping[str, Reading] | None = None) -> Signals:
+        """The signals of now for the cap that holds here; nothing is measured or asked that it does not want.
+
+        published: answers of servers as the caps' statuses have them, by PowerCap.
+        """
         self.external.follow(cap)
         if cap is None:
             self._measured = {}
@@ -42,7 +46,8 @@ class CapFollower:
         self._measure(cap)
         from kpm.signals import signals_of
 
-        return signals_of([cap], self.external.readings(), self._measured, self._previous, self._parts)
+        answers = {name: reading for name, reading in (published or {}).items() if name == cap.meta.name and cap.source.external is not None and cap.source.external.url}
+        return signals_of([cap], {**answers, **self.external.readings()}, self._measured, self._previous, self._parts)
 
     def planned(self, plan: NodePlan, instant: datetime) -> None:
         """Take note of the cap that a plan set, and when it was made."""

@@ -10,8 +10,9 @@ from kpm.kube.informer import ApiSource, Informer, key_of
 from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
 from kpm.pods import structure_node, structure_pod
 from kpm.threads import Threads
-from kpm.wire import WireError, read_object
+from kpm.wire import WireError, parse_time, read_object
 from kpm_planner.agent_settings import IdleStates
+from kpm_planner.budget import Reading
 from kpm_planner.intent import Intent, Node, Pod, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore, Unreadable
 from kpm_planner.problems import Code, Problem, error
 from kpm_planner.rivals import policy_of
@@ -24,6 +25,7 @@ USER_KINDS = {
     "powerconfigs": "PowerConfig",
     "powercaps": "PowerCap",
 }
+_LONGEST_NUMBER = 40
 _CRIO = ("cpu-freq-governor.crio.io", "cpu-c-states.crio.io")
 
 
@@ -54,8 +56,19 @@ class Skipped:
 
 
 @frozen
+class CapView:
+    """A PowerCap, and what its server last said as the operator has published it."""
+
+    cap: PowerCap
+    reading: Reading | None = None
+
+
+@frozen
 class ClusterView:
-    """All of it at one moment. node: None where it does not exist any more. ending: uids of pods that have been deleted and still run."""
+    """All of it at one moment. node: None where it does not exist any more. ending: uids of pods that have been deleted and still run.
+
+    published: answers of the servers of PowerCaps, by name.
+    """
 
     intent: Intent
     faults: tuple[Problem, ...]
@@ -63,6 +76,7 @@ class ClusterView:
     pods: tuple[Pod, ...]
     rivals: tuple[str, ...]
     ending: frozenset[str] = frozenset()
+    published: Mapping[str, Reading] = field(factory=dict, hash=False)
 
     @property
     def config(self) -> PowerConfig | None:
@@ -170,7 +184,8 @@ class Cluster:
         """All that is known now."""
         seen = self.pods.values()
         pods = [item for item in seen if isinstance(item, PodView)]
-        found: list[Any] = [value for informer in self.objects.values() for value in informer.values()]
+        held: list[Any] = [value for informer in self.objects.values() for value in informer.values()]
+        found: list[Any] = [value.cap if isinstance(value, CapView) else value for value in held]
         kinds = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
         sorted_out: list[tuple[Any, ...]] = [tuple(item for item in found if isinstance(item, kind)) for kind in kinds]
         sorted_out.append(tuple(item.identity for item in found if isinstance(item, Skipped) and item.identity is not None))
@@ -182,10 +197,35 @@ class Cluster:
             tuple(item.pod for item in pods),
             tuple(sorted({item.rival for item in pods if item.rival})),
             frozenset(item.pod.meta.uid for item in pods if item.ending),
+            {item.cap.meta.name: item.reading for item in held if isinstance(item, CapView) and item.reading is not None},
         )
 
 
+def cap_view(document: Object, group: str) -> Any:
+    """What is kept of a PowerCap."""
+    value = object_view(document, "PowerCap", group)
+    return CapView(value, _published(document)) if isinstance(value, PowerCap) else value
+
+
+def _published(document: Object) -> Reading | None:
+    """The answer that the operator has published; None for anything that is none."""
+    from kpm.signals import watts_of
+
+    status = document.get("status")
+    told = status.get("external") if isinstance(status, Mapping) else None
+    if not isinstance(told, Mapping):
+        return None
+    watts = watts_of(str(told.get("watts") or "")[:_LONGEST_NUMBER])
+    try:
+        at = parse_time(str(told.get("at") or "")[:_LONGEST_NUMBER], "status.external.at")
+    except WireError:
+        return None
+    return None if watts is None else Reading(watts, at)
+
+
 def _reader(kind: str, group: str, idle_states: IdleStates) -> Callable[[Object], Any]:
+    if kind == "PowerCap":
+        return lambda document: cap_view(document, group)
     if kind != "PowerConfig":
         return lambda document: object_view(document, kind, group)
     return lambda document: _limited(object_view(document, kind, group), idle_states)

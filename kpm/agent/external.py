@@ -1,7 +1,7 @@
-"""Numbers that somebody else names for power caps: keys of ConfigMaps, and answers of HTTP servers.
+"""Numbers that somebody else names for power caps: keys of ConfigMaps. What HTTP servers say is published by the operator.
 
-One thread, and only once the cap that holds here has an external source: the loop never waits for a server. An answer is
-hostile: it is cut, and anything but a number of watts is none. No redirect is followed, no proxy and no credential is used.
+One thread, and only once the cap that holds here has such a source: the loop never waits for a server. An answer is
+hostile: it is cut, and anything but a number of watts is none.
 """
 
 import threading
@@ -38,7 +38,7 @@ class External:
 
     def follow(self, cap: PowerCap | None) -> None:
         """Ask the source of this cap from now on, and no other."""
-        wanted = cap if cap is not None and cap.source.external is not None else None
+        wanted = cap if cap is not None and cap.source.external is not None and cap.source.external.config_map is not None else None
         with self._lock:
             if wanted == self._wanted:
                 return
@@ -92,15 +92,12 @@ class External:
 
     def _answer(self, source: ExternalCap) -> str:
         """What the source says, cut. Errors: OSError, ValueError, ApiError."""
-        if source.config_map is not None:
-            found = self.api.get(Resource("", "v1", "configmaps", self.namespace), source.config_map.name or "")
-            text = (found.get("data") or {}).get(source.config_map.key or "")
-            if not isinstance(text, str):
-                raise ValueError("the ConfigMap has no such key")
-            return text[:_LONGEST_ANSWER]
-        from kpm.fetching import fetch
-
-        return fetch(source.url or "", _LONGEST_ANSWER).decode("ascii", "replace")
+        assert source.config_map is not None
+        found = self.api.get(Resource("", "v1", "configmaps", self.namespace), source.config_map.name or "")
+        text = (found.get("data") or {}).get(source.config_map.key or "")
+        if not isinstance(text, str):
+            raise ValueError("the ConfigMap has no such key")  # noqa: TRY004  # of what came, not of the caller
+        return text[:_LONGEST_ANSWER]
 
     def _say(self, name: str, trouble: str) -> None:
         """One log line when the source begins to fail, fails otherwise, or answers again."""

@@ -243,7 +243,7 @@ class Agent:
         accepted = before.inputs.accepted if same and before.inputs is not None else accept(view.intent)
         self.kubelet.recall(self.tuner.memory.now.accepted)
         allocation = self.kubelet.look(view.pods, view.config.custom_devices if view.config else (), runtime)
-        return _Inputs(accepted, node.node, allocation, self.caps.signals(holding_cap(node.node, accepted)))
+        return _Inputs(accepted, node.node, allocation, self.caps.signals(holding_cap(node.node, accepted), view.published))
 
     def _plan(self, view: ClusterView, inputs: "_Inputs", machine: Machine) -> NodePlan:
         before = self._planned

@@ -167,6 +167,14 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
     metavar="IMAGE",
     help="An image that a PowerConfig may name instead, or the beginning of images with * at its end; may be given more than once.",
 )
+@click.option(
+    "--external-host",
+    "hosts",
+    multiple=True,
+    envvar="EXTERNAL_HOSTS",
+    metavar="HOST",
+    help="A server that source.external.url of a PowerCap may name; may be given more than once.",
+)
 @click.option("--privileged", is_flag=True, envvar="AGENT_PRIVILEGED", help="Run the helpers of the agents privileged, on nodes whose security modules refuse less.")
 @idle_option
 @click.option("--hsmp", is_flag=True, envvar="AGENT_HSMP", help="Let the agents' helpers use /dev/hsmp of AMD machines; those are privileged then.")
@@ -177,8 +185,8 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
 @serving_options
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
 def operator(
-    image: str, allowed: tuple[str, ...], privileged: bool, idle_states: str, hsmp: bool, group: str, namespace: str | None, kubeconfig: str | None,
-    port: int, serving: ServingOptions, log_level: str,
+    image: str, allowed: tuple[str, ...], hosts: tuple[str, ...], privileged: bool, idle_states: str, hsmp: bool, group: str, namespace: str | None,
+    kubeconfig: str | None, port: int, serving: ServingOptions, log_level: str,
 ) -> None:  # fmt: skip
     """Deploy the agents by the PowerConfig, make the objects of each node, and roll up what the agents report.
 
@@ -202,7 +210,9 @@ def operator(
     log = make_log("operator", log_level)
     say_raised(log)
     place = Place(group, namespace or SYSTEM_NAMESPACE[group])
-    made = build_operator(connect(kubeconfig), place, Image(image, privileged, hsmp, IdleStates(idle_states), allowed), f"{os.uname().nodename}_{uuid.uuid4()}", log)
+    made = build_operator(
+        connect(kubeconfig), place, Image(image, privileged, hsmp, IdleStates(idle_states), allowed), f"{os.uname().nodename}_{uuid.uuid4()}", log, hosts
+    )
     on_signals(made.stop)
     used = serving.serve(port, made.threads, health_answers(made.healthy, made.ready), metric_answers(CollectorRegistry))
     log.info("operator started", port=used, group=group, namespace=place.namespace, image=image)

@@ -11,6 +11,7 @@ from kpm.pods import structure_node
 from kpm.wire import converter, read_object
 from kpm_planner.intent import Node
 from kpm_planner.problems import Problem
+from kpm_planner.rollup import PublishedWatts
 from kpm_planner.state_types import PowerNodeStateStatus
 
 _Value = TypeVar("_Value")
@@ -43,7 +44,10 @@ class NodeSeen:
 
 @frozen
 class Observed:
-    """All of it at one moment. nodes: by name. agents: nodes on which an agent runs, None where that is not known."""
+    """All of it at one moment. nodes: by name. agents: nodes on which an agent runs, None where that is not known.
+
+    published: answers of servers, by PowerCap; hosts: the servers that may be asked.
+    """
 
     namespace: str
     group: str
@@ -58,6 +62,8 @@ class Observed:
     nodes: Mapping[str, NodeSeen] = field(factory=dict, hash=False)
     daemon_set: Held[Any] | None = None
     agents: frozenset[str] | None = None
+    published: Mapping[str, PublishedWatts] = field(factory=dict, hash=False)
+    hosts: tuple[str, ...] = ()
 
 
 def node_of(item: Held[Any]) -> str:

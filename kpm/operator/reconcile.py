@@ -13,15 +13,18 @@ from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, distinct_workload_n
 from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
 from kpm.operator.departures import departure
 from kpm.operator.endings import REMEDY, Lost, Wait, last_word, one_more_round, ours, waiting_lines, waits
+from kpm.operator.external import host_problem
 from kpm.operator.observed import Held, Observed, node_of
 from kpm.wire import document_of
 from kpm_planner.cpuset import parse_cpulist
-from kpm_planner.intent import Intent
+from kpm_planner.intent import Intent, PowerCap
 from kpm_planner.rollup import (
     MOST_ERRORS,
     ErrorsStatus,
+    PowerCapStatus,
     PowerConfigStatus,
     PowerWorkloadStatus,
+    PublishedWatts,
     errors_by_object,
     exclusive_workload,
     shared_workload,
@@ -230,20 +233,34 @@ def _statuses(
     intent = Intent(*(tuple(item.value for item in group if item.value is not None) for group in groups))
     faults = [item.fault for item in held if item.fault is not None]
     faults += [problem for item in seen.configs if item.value is not None for problem in image_problems(item.value, image)]
+    faults += [problem for item in seen.caps if item.value is not None and (problem := host_problem(item.value, seen.hosts)) is not None]
     errors = errors_by_object((*validate_intent(intent), *faults), {node: states[node] for node in nodes if node in states})
     for kind, plural, items in (
         ("PowerProfile", "powerprofiles", seen.profiles),
         ("PowerNodeConfig", "powernodeconfigs", seen.node_configs),
         ("Uncore", "uncores", seen.uncores),
-        ("PowerCap", "powercaps", seen.caps),
     ):
         for item in items:
             yield from _status(seen, kind, plural, item, ErrorsStatus(errors.get(f"{kind}/{item.name}", ())))
+    for item in seen.caps:
+        lines = errors.get(f"PowerCap/{item.name}", ())
+        yield from _status(seen, "PowerCap", "powercaps", item, PowerCapStatus(_published(seen, item), lines))
     for item in seen.configs:
         holds = item is config or (config is None and FINALIZER in item.finalizers)
         lines = (*errors.get(f"PowerConfig/{item.name}", ()), *(left if holds else ()))[:MOST_ERRORS]
         yield from _status(seen, "PowerConfig", "powerconfigs", item, PowerConfigStatus(nodes if item is config else (), lines), also_ending=holds)
     yield from _workload_statuses(seen, nodes, states, workloads, errors)
+
+
+def _published(seen: Observed, item: Held[Any]) -> PublishedWatts | None:
+    """What a cap's server said; what stands there already where it has not been asked yet, as by an operator that has just begun."""
+    cap: PowerCap | None = item.value
+    external = cap.source.external if cap is not None else None
+    if cap is None or external is None or not external.url or host_problem(cap, seen.hosts) is not None:
+        return None
+    before = item.status.get("external")
+    kept = PublishedWatts(str(before.get("watts") or ""), str(before.get("at") or "")) if isinstance(before, Mapping) else None
+    return seen.published.get(item.name, kept)
 
 
 def _workload_statuses(

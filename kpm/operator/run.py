@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import Factory, define, evolve, field, frozen
 
+from kpm.fetching import fetch_outside
 from kpm.kube.api import JSON_PATCH, Api, ApiError, Resource
 from kpm.kube.events import About, Recorder
 from kpm.kube.informer import ApiSource, Informer
@@ -16,6 +17,7 @@ from kpm.logs import Log
 from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
 from kpm.operator.endings import LONGEST, Lost, Wait
+from kpm.operator.external import External
 from kpm.operator.observed import Held, Observed, agent_runs_on, held_object, held_plain, held_state, node_seen
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, leaving, managed, reconcile
 from kpm.threads import Threads
@@ -106,6 +108,7 @@ class Operator:
     log: Log
     wake: threading.Event
     threads: Threads
+    external: External
     last_tick: float = 0.0
     _stop: bool = False
     _failures: int = 0
@@ -130,6 +133,7 @@ class Operator:
                 pause = self._tick_safely()
                 took = time.monotonic() - started
         self._finish()
+        self.external.stop()
         self.lease.stop()
         for informer in self.world.informers:
             informer.stop()
@@ -183,8 +187,11 @@ class Operator:
         """One pass; seconds until the next one if nothing happens. late: no node is waited for any more."""
         self.last_tick = time.monotonic()
         if not self.listing.done(self.world.unsynced) or not self._leads():
+            self.external.follow(())
             return _RESYNC
         seen = self.world.observed()
+        self.external.follow(item.value for item in seen.caps if item.value is not None)
+        seen = evolve(seen, published=self.external.published(), hosts=self.external.hosts)
         failed = 0
         lost = Lost(dict.fromkeys(seen.nodes, "did not answer in time")) if late else self._lost_nodes(seen)
         actions = reconcile(seen, self.image, lost)
@@ -269,9 +276,10 @@ class Operator:
         self.log.warning("not leading any more")
 
 
-def build_operator(api: Api, place: Place, image: Image, identity: str, log: Log) -> Operator:
-    """An operator that is ready to run."""
+def build_operator(api: Api, place: Place, image: Image, identity: str, log: Log, hosts: tuple[str, ...] = ()) -> Operator:
+    """An operator that is ready to run. hosts: servers that it may ask for the sake of power caps."""
     wake = threading.Event()
     lease = Lease(api, Resource("coordination.k8s.io", "v1", "leases", place.namespace), MANAGER, identity, time.monotonic)
     events = Recorder(api, MANAGER, identity, place.namespace, log, time.monotonic)
-    return Operator(api, place, image, World(api, place, wake, log), lease, events, log, wake, Threads(log))
+    threads = Threads(log)
+    return Operator(api, place, image, World(api, place, wake, log), lease, events, log, wake, threads, External(hosts, log, wake.set, threads, fetch_outside))

@@ -1,6 +1,7 @@
 """A cluster in memory: documents as the API server has them, what the operator makes of them, and what it does to them."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -27,13 +28,17 @@ Released = {"type": "Released", "status": "True", "reason": "Released"}
 
 @define
 class World:
-    """Objects by plural and name. actions: all that the operator did; lost: nodes that do not answer for too long; dead: nodes without an agent."""
+    """Objects by plural and name. actions: all that the operator did; lost: nodes that do not answer for too long.
+
+    dead: nodes without an agent; more: what else is seen.
+    """
 
     objects: dict[tuple[str, str], Document] = field(factory=dict)
     lost: frozenset[str] = frozenset()
     dead: frozenset[str] = frozenset()
     actions: list[Action] = field(factory=list)
     made: int = 0
+    more: Callable[[Observed], Observed] = lambda seen: seen
 
     # --- what users, nodes and agents do ---
 
@@ -98,7 +103,7 @@ class World:
 
     def wanted(self) -> tuple[Action, ...]:
         """What is to be done now."""
-        return reconcile(self.observed(), IMAGE, Lost(dict.fromkeys(self.lost, "did not answer")))
+        return reconcile(self.more(self.observed()), IMAGE, Lost(dict.fromkeys(self.lost, "did not answer")))
 
     def settle(self, rounds: int = 5) -> list[Action]:
         """Pass after pass until nothing is to be done; all that was done."""

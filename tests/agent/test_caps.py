@@ -1,11 +1,7 @@
 """What the agent's plans follow beside the objects: answers from outside, measured power, the time, the cap that is in force."""
 
-import itertools
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ from memory_api import DOWN, MemoryApi
 from test_report import CapturingLog
 
 from kpm.agent.caps import CapFollower
+from kpm.agent.cluster import cap_view
 from kpm.agent.external import External
 from kpm.agent.machine import Tuner
 from kpm.kube.api import Resource
@@ -136,34 +133,6 @@ def test_a_name_from_an_object_never_becomes_a_path(external: Callable[[Any], Ex
     assert not [item.target for item in server.requests if "?" in item.target]
 
 
-def test_a_server_is_asked_without_credentials(external: Callable[[Any], External], server: Server) -> None:
-    made = external(MemoryApi())
-    server.say(200, b"240\n")
-    assert answer(made, of_address(f"http://127.0.0.1:{server.port}/watts")) == 240
-    (request,) = server.requests
-    assert not {"authorization", "cookie"} & {key.lower() for key in request.headers}
-
-
-def test_a_redirect_is_not_followed(external: Callable[[Any], External], server: Server) -> None:
-    """Else the server would choose what a root process on the node's network asks next."""
-    made = external(MemoryApi())
-    server.say(302, b"", Location=f"http://127.0.0.1:{server.port}/other")
-    assert answer(made, of_address(f"http://127.0.0.1:{server.port}/watts")) is None
-    assert [item.target for item in server.requests] == ["/watts"]
-
-
-@pytest.mark.parametrize("body", [b"9" * (1 << 20), b"\xff\xfe", b"<html>240</html>", b"240; drop", b""])
-def test_an_answer_is_cut_and_must_be_a_number(external: Callable[[Any], External], server: Server, body: bytes) -> None:
-    made = external(MemoryApi())
-    server.say(200, body)
-    assert answer(made, of_address(f"http://127.0.0.1:{server.port}/")) is None
-
-
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,240", "http://[", "http://127.0.0.1:1/", "HTTP:240", ""])
-def test_any_other_address_is_no_answer(external: Callable[[Any], External], url: str) -> None:
-    assert answer(external(MemoryApi()), of_address(url)) is None
-
-
 def test_only_the_sources_of_now_are_asked(external: Callable[[Any], External]) -> None:
     """A cap that goes takes its number along; there is no thread before the first external source."""
     api = MemoryApi()
@@ -177,20 +146,6 @@ def test_only_the_sources_of_now_are_asked(external: Callable[[Any], External]) 
     assert wait_for(lambda: made.readings().get("budget") and made.readings()["budget"].watts == 200)
     made.follow(None)
     assert made.readings() == {}
-
-
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:99999999999999999999/", "http://a b/", "http://[::1", "http://\x00/", "http://127.0.0.1:1/\r\nX: y", "https://127.0.0.1:1/"]
-)
-def test_no_address_ends_the_thread(external: Callable[[Any], External], url: str) -> None:
-    """The next cap is followed as if there had been no other."""
-    api = MemoryApi()
-    api.put(MAPS, {"metadata": {"name": "meter"}, "data": {"watts": "100"}})
-    made = external(api)
-    made.follow(of_address(url))
-    wait_for(lambda: made.log.calls)  # type: ignore[attr-defined]
-    made.follow(of_map())
-    assert wait_for(made.readings)["budget"].watts == 100
 
 
 def test_a_number_that_is_young_again_is_news(external: Callable[[Any], External]) -> None:
@@ -207,36 +162,38 @@ def test_a_number_that_is_young_again_is_news(external: Callable[[Any], External
     assert len(heard) == 2
 
 
-def test_an_answer_that_is_cut_short_is_none(external: Callable[[Any], External], server: Server) -> None:
-    """Else twelve thousand watts would become twelve."""
-
-    def short(link: Any) -> None:
-        link.send_response(200)
-        link.send_header("Content-Length", "5")
-        link.end_headers()
-        link.wfile.write(b"12")
-        link.close_connection = True
-
-    server.write = short
-    assert answer(external(MemoryApi()), of_address(f"http://127.0.0.1:{server.port}/")) is None
+def test_an_agent_asks_no_server(external: Callable[[Any], External], server: Server) -> None:
+    """The operator does; an address in an object makes no node ask anybody."""
+    made = external(MemoryApi())
+    made.follow(of_address(f"http://127.0.0.1:{server.port}/watts"))
+    assert (made._thread, made.readings(), server.requests) == (None, {}, [])
 
 
-def test_a_server_that_drips_is_left(external: Callable[[Any], External], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Headers and all: one source must not hold up what comes after it."""
-    monkeypatch.setattr("kpm.fetching._LONGEST_WAIT", 0.5)
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+PUBLISHED = {
+    "a number": ({"watts": "240.5", "at": "2026-01-01T11:59:00Z"}, Reading(240.5, datetime(2026, 1, 1, 11, 59, tzinfo=UTC))),
+    "no number": ({"watts": "many", "at": "2026-01-01T11:59:00Z"}, None),
+    "no time": ({"watts": "240", "at": "noon"}, None),
+    "nothing": ({}, None),
+    "no object": ("240", None),
+    "a number that is none of JSON's": ({"watts": ["240"], "at": None}, None),
+}
 
-        def drip() -> None:
-            link, _ = listener.accept()
-            with link, suppress(OSError):
-                for byte in itertools.cycle(b"HTTP/1.1 200 OK\r\nX: y"):
-                    link.send(bytes([byte]))
-                    time.sleep(0.02)
 
-        threading.Thread(target=drip, daemon=True).start()
-        began = time.monotonic()
-        assert answer(external(MemoryApi()), of_address(f"http://127.0.0.1:{listener.getsockname()[1]}/")) is None
-        assert time.monotonic() - began < 3
+@pytest.mark.parametrize("what", PUBLISHED)
+def test_what_the_operator_published_is_read_of_the_status(what: str) -> None:
+    status, reading = PUBLISHED[what]
+    spec = {"nodeSelector": {"labelSelector": {}}, "source": {"external": {"url": "http://meter/watts"}}}
+    document = {"apiVersion": "power.openshift.io/v1", "kind": "PowerCap", "metadata": {"name": "budget"}, "spec": spec, "status": {"external": status}}
+    view = cap_view(document, "power.openshift.io")
+    assert (view.cap.meta.name, view.reading) == ("budget", reading)
+
+
+def test_a_published_number_counts_for_the_cap_that_holds(tuner: tuple[Tuner, KernelModel], external: Callable[[Any], External]) -> None:
+    """And for no other; a ConfigMap's is the agent's own to read."""
+    made = CapFollower(tuner[0], external(MemoryApi()))
+    told = {"budget": Reading(240.0, NOON), "other": Reading(1.0, NOON)}
+    assert made.signals(of_address("http://meter/watts"), told).external == {"budget": told["budget"]}
+    assert made.signals(of_map(), told).external == {}
 
 
 def test_numbers_as_people_write_them() -> None:

@@ -100,7 +100,7 @@ class Rig:
         reports = Reports(Outside(**says, retry_at=lambda: None, events=events))  # type: ignore[arg-type]
         kubelet = Outside(look=lambda pods, _custom, _runtime: Allocation(pods), error="", waiting=False, accepted=frozenset(), recall=lambda _: None)
         scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news, speeds=lambda: rig.speeds)
-        caps = Outside(signals=lambda _intent: Signals(), planned=lambda _plan, _instant: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
+        caps = Outside(signals=lambda *_: Signals(), planned=lambda _plan, _instant: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
         self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reports, self.log, scaler, caps, lambda: None)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ import pytest
 from http_server import serving
 from memory_api import Clock, MemoryApi
 from running import until
-from test_caps import NAMESPACE, of_address
+from test_caps import NAMESPACE, of_map
 from test_report import CapturingLog
 from test_run import Rig
 
@@ -209,7 +209,7 @@ def test_every_thread_goes_on_after_whatever_it_raises(name: str, kind: type[Bas
             external = External(MemoryApi(), NAMESPACE, log, lambda: None, threads)  # type: ignore[arg-type]
             monkeypatch.setattr(External, "_ask", failing_once(lambda _self, _cap: None, kind, calls))
             monkeypatch.setattr("kpm.agent.external.period_of", lambda _cap: SimpleNamespace(total_seconds=lambda: 0.01))
-            external.follow(of_address("http://127.0.0.1:1/"))
+            external.follow(of_map())
             stop = external.stop
         case "http":
             monkeypatch.setattr("kpm.serving.Server.run", failing_once(lambda _self: time.sleep(60), kind, calls))

@@ -7,6 +7,7 @@ from attrs import evolve, frozen
 
 from kpm.agent.cluster import object_view
 from kpm.operator.daemonset import Image, image_problems
+from kpm.operator.external import host_problem
 from kpm_planner.agent_settings import AgentSettings
 from kpm_planner.allocation import RuntimeCpus
 from kpm_planner.intent import (
@@ -133,6 +134,13 @@ CASES: dict[Code, Case] = {
         "spec.source.schedule[0].time",
         "'25:10:30' is not allowed: HH:MM",
         lambda: plan(power_cap(source=CapSource(schedule=(CapEntry("25:10:30", watts=100),))), on=CAPPED).problems,
+    ),
+    Code.CAP_HOST: Case(
+        Severity.ERROR,
+        CAP,
+        "spec.source.external.url",
+        "the server 'meter' is not among the operator's --external-host",
+        lambda: (host_problem(power_cap(source=CapSource(external=ExternalCap(url="http://meter/w"))), ()),),
     ),
     Code.CAP_STALE: Case(
         Severity.WARNING,
