@@ -10,6 +10,7 @@ from attrs import frozen
 from kpm.agent.caps import CapFollower
 from kpm.agent.cluster import Cluster
 from kpm.agent.external import External
+from kpm.agent.guard import TelemetryGuard
 from kpm.agent.kubelet import Kubelet, Sockets
 from kpm.agent.machine import Tuner
 from kpm.agent.report import Reporter
@@ -73,6 +74,7 @@ def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log
         ), changed),
         log=log,
         scaler=ScalerProcess(_scaler(settings), log),
+        guard=TelemetryGuard(api, time.monotonic),
         caps=CapFollower(tuner, External(api, settings.namespace, log, changed, cluster.threads)),
         pod_uid=settings.pod_uid,
         energy=None if settings.energy is None else _energy(settings, settings.energy, log),

@@ -12,6 +12,7 @@ from attrs import Factory, define, evolve, field, frozen
 
 from kpm.agent.caps import CapFollower
 from kpm.agent.cluster import Cluster, ClusterView, NodeView
+from kpm.agent.guard import TelemetryGuard
 from kpm.agent.kubelet import Kubelet
 from kpm.agent.machine import Tuner
 from kpm.agent.report import SAID_ANEW, Reporter
@@ -87,6 +88,7 @@ class Agent:
     log: Log
     scaler: ScalerProcess
     caps: CapFollower
+    guard: TelemetryGuard
     wanted: Callable[[], bool | None]
     energy: "EnergyMeter | None" = None
     pod_uid: str = ""
@@ -263,7 +265,7 @@ class Agent:
     def _report(self, view: ClusterView, plan: NodePlan, went: Pass) -> None:
         """Report what is new; while nothing is, not even the statuses are made."""
         assert view.node is not None
-        measured = () if self.energy is None else (self.energy.condition(),)
+        measured = (*(() if self.energy is None else (self.energy.condition(),)), *((self.guard.condition(),) if plan.scaling else ()))
         basis = (plan, went, self.tuner.seen, view.node, self.last_tick // SAID_ANEW, measured)
         if not self._retry_due() and len(self._reported) == len(basis) and all(new is old or new == old for new, old in zip(basis, self._reported, strict=True)):
             return
@@ -287,6 +289,7 @@ class Agent:
         node, resources, problems = view.node, None if went.refused else plan.extended_resources, plan.problems
 
         def say(reporter: Reporter) -> None:
+            self.guard.look()
             if anew:
                 reporter.begin_anew()
             reporter.state(state)

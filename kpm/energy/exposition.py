@@ -198,15 +198,19 @@ def _kpm_container(what: Exposed) -> list[Family]:
     return _kpm_consumers("container", _accounts(what.ledger.containers, "kpm", _kpm_container_labels))
 
 
-def _process_families(what: Exposed, prefix: str, make: Callable[[ProcessAccount], str], watts: str = "watts") -> list[Family]:
+def _process_families(
+    what: Exposed, prefix: str, make: Callable[[ProcessAccount], str], watts: str = "watts", of_time: Callable[[ProcessAccount], str] | None = None
+) -> list[Family]:
+    """of_time: labels of CPU time, where they are others than those of energy."""
     known = [(make(item), item) for item in what.processes.values()]
+    timed = known if of_time is None else [(of_time(item), item) for item in what.processes.values()]
     energy, time = f"{prefix}_joules_total", f"{prefix.removesuffix('_cpu')}_cpu_seconds_total"
     return [
         Family(energy, "counter", "Busy energy of a process.",
                [f'{energy}{{{at},zone="{zone}"}} {uj / 1_000_000!r}\n' for at, item in known for zone, uj in item.zones.items()]),
         Family(f"{prefix}_{watts}", "gauge", "Busy power of a process over the last interval.",
                [f'{prefix}_{watts}{{{at},zone="{zone}"}} {uw / 1_000_000!r}\n' for at, item in known for zone, uw in item.power_uw.items()]),
-        Family(time, "counter", "CPU time of a process.", [f"{time}{{{at}}} {item.usage_us / 1_000_000!r}\n" for at, item in known]),
+        Family(time, "counter", "CPU time of a process.", [f"{time}{{{at}}} {item.usage_us / 1_000_000!r}\n" for at, item in timed]),
     ]  # fmt: skip
 
 
@@ -270,13 +274,13 @@ def _kepler_container(what: Exposed) -> list[Family]:
 
 
 def _kepler_process(what: Exposed) -> list[Family]:
-    def make(item: ProcessAccount) -> str:
-        kind = "container" if item.container_id else "regular"
-        return labels(
-            pid=str(item.pid), comm=item.comm, exe=item.exe, type=kind, state="running", container_id=item.container_id, vm_id="", node_name=what.node,
-        )  # fmt: skip
+    """CPU time has no label of the state, as there."""
 
-    return _process_families(what, "kepler_process_cpu", make)
+    def make(item: ProcessAccount, **state: str) -> str:
+        kind = "container" if item.container_id else "regular"
+        return labels(pid=str(item.pid), comm=item.comm, exe=item.exe, type=kind, **state, container_id=item.container_id, vm_id="", node_name=what.node)
+
+    return _process_families(what, "kepler_process_cpu", lambda item: make(item, state="running"), of_time=make)
 
 
 # --- Kepler's names up to 0.9 ---

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import define, field, frozen
 
-from kpm.energy.coefficients import cpuinfo_of
+from kpm.energy.coefficients import cpuinfo_of, processor_of
 from kpm.energy.cpus import CpuTotals
 from kpm.energy.exposition import Exposed, Family, expose, labels, render
 from kpm.energy.kept import Kept, dump, load, write
@@ -83,6 +83,8 @@ class EnergyMeter:
     _assumed_of: tuple[object, ...] = ()
     _cpuinfo: str = ""
     _machine: str = ""
+    _info: tuple[str, ...] = ()
+    _info_of: Machine | None = None
     _processes: Processes | None = None
     _cpus: CpuTotals = field(factory=CpuTotals)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -215,8 +217,21 @@ class EnergyMeter:
         processes = {} if self._processes is None else self._processes.accounts
         return Exposed(
             self.node, self.settings.levels, self.settings.names, self.settings.most_series, self.ledger, self.sampler.meters, processes,
-            busy / (busy + idle) if busy + idle else None, _cpu_info(self._view), self.build, self.lines(self.sampler.meters),
+            busy / (busy + idle) if busy + idle else None, self._cpu_info(), self.build, self.lines(self.sampler.meters),
         )  # fmt: skip
+
+    def _cpu_info(self) -> tuple[str, ...]:
+        """Labels of each online CPU, as cpuinfo names the processor; made once for a machine."""
+        machine = self._view.machine
+        if self._info_of is not machine:
+            words = processor_of(self._cpuinfo)
+            vendor, model = words.get("vendor_id", words.get("CPU implementer", "")), words.get("model name", "") or machine.cpu_model or ""
+            self._info_of, self._info = machine, tuple(
+                labels(processor=str(cpu.id), vendor_id=vendor, model_name=model, physical_id=str(cpu.package or 0), core_id="" if cpu.core is None else str(cpu.core))
+                for cpu in machine.cpus
+                if cpu.online
+            )  # fmt: skip
+        return self._info
 
     def _of_cpus(self) -> list[Family]:
         if "kpm" not in self.settings.names or "node" not in self.settings.levels or self._before is None:
@@ -295,12 +310,3 @@ class EnergyMeter:
             self._unkept = f"{self.settings.state}: {failure.strerror or one_line(failure)}"
         else:
             self._unkept = ""
-
-
-def _cpu_info(view: View) -> tuple[str, ...]:
-    model = view.machine.cpu_model or ""
-    return tuple(
-        labels(processor=str(cpu.id), vendor_id="", model_name=model, physical_id=str(cpu.package or 0), core_id="" if cpu.core is None else str(cpu.core))
-        for cpu in view.machine.cpus
-        if cpu.online
-    )

@@ -263,7 +263,9 @@ def test_a_node_that_is_left_says_so_even_if_the_first_try_fails() -> None:
     rig = Rig()
     tuner = SimpleNamespace(ready=lambda: True, restore=lambda: True, close=lambda: None)
     cluster = SimpleNamespace(informers=(), own_node=lambda: None)
-    agent = Agent("n", 60.0, cluster, None, tuner, Reports(rig.reporter), rig.log, SimpleNamespace(stop=lambda: None), SimpleNamespace(stop=lambda: None), lambda: False)
+    agent = Agent(
+        "n", 60.0, cluster, None, tuner, Reports(rig.reporter), rig.log, SimpleNamespace(stop=lambda: None), SimpleNamespace(stop=lambda: None), None, lambda: False
+    )
     failures = [1]
 
     def once(_verb: str) -> None:
@@ -281,7 +283,9 @@ def test_a_node_whose_objects_are_gone_is_left_at_once() -> None:
     rig = Rig()
     tuner = SimpleNamespace(ready=lambda: True, restore=lambda: True, close=lambda: None)
     cluster = SimpleNamespace(informers=(), own_node=lambda: None)
-    agent = Agent("n", 60.0, cluster, None, tuner, Reports(rig.reporter), rig.log, SimpleNamespace(stop=lambda: None), SimpleNamespace(stop=lambda: None), lambda: False)
+    agent = Agent(
+        "n", 60.0, cluster, None, tuner, Reports(rig.reporter), rig.log, SimpleNamespace(stop=lambda: None), SimpleNamespace(stop=lambda: None), None, lambda: False
+    )
     asked = []
 
     def gone(verb: str) -> None:

@@ -26,6 +26,7 @@ from kpm_planner.caps import CapTarget
 from kpm_planner.intent import Container, Intent, Meta, Node, Pod, PowerProfile, PowerWorkload, PStates
 from kpm_planner.machine import Machine, PowerLimit, PowerZone
 from kpm_planner.plan import NodePlan
+from kpm_planner.state_types import Condition
 from kpm_planner.status import Pass
 
 MACHINE = build_machine(MachineSpec(cores=4))
@@ -101,7 +102,8 @@ class Rig:
         kubelet = Outside(look=lambda pods, _custom, _runtime: Allocation(pods), error="", waiting=False, accepted=frozenset(), recall=lambda _: None)
         scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news, speeds=lambda: rig.speeds)
         caps = Outside(signals=lambda *_: Signals(), planned=lambda _plan, _instant: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
-        self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reports, self.log, scaler, caps, lambda: None)  # type: ignore[arg-type]
+        guard = Outside(look=lambda: None, condition=lambda: Condition("TelemetryAuthenticated", "False", "PolicyMissing"))
+        self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reports, self.log, scaler, caps, guard, lambda: None)  # type: ignore[arg-type]
 
 
 def test_cpus_that_were_plugged_are_named_to_the_applier_once() -> None:

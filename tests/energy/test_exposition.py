@@ -147,7 +147,7 @@ EXPECTED: dict[tuple[str, str], dict[str, frozenset[str]]] = {
         "kepler_container_cpu_joules_total": KEPLER_CONTAINER | ZONE, "kepler_container_cpu_watts": KEPLER_CONTAINER | ZONE,
         "kepler_container_cpu_seconds_total": KEPLER_CONTAINER,
     },
-    ("kepler", "process"): {"kepler_process_cpu_joules_total": KEPLER_PROCESS | ZONE, "kepler_process_cpu_seconds_total": KEPLER_PROCESS},
+    ("kepler", "process"): {"kepler_process_cpu_joules_total": KEPLER_PROCESS | ZONE, "kepler_process_cpu_seconds_total": KEPLER_PROCESS - {"state"}},
     ("kepler-0.7", "node"): {f"kepler_node_{zone}_joules_total": OLD_NODE for zone in ("core", "package", "dram", "uncore", "platform")},
     ("kepler-0.7", "container"): {
         f"kepler_container_{zone}joules_total": OLD_CONTAINER for zone in ("", "core_", "package_", "dram_", "uncore_", "other_")

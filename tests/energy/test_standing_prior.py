@@ -282,6 +282,17 @@ def test_readings_that_jitter_teach_nothing(new_node: Make, jitter: float) -> No
     hold(wrong({name: node.truth[name] for name in SAME}, pods_of(meter), ASSUMED_WITHIN))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_cpu_is_told_with_its_processor(new_node: Make, kind: str) -> None:
+    """Vendor and model as cpuinfo has them, under the name that Kepler's users ask for."""
+    node = new_node(kind)
+    meter = live(node, measuring(node), (BUSY, 1))
+    found = told(meter)["kepler_node_cpu_info"]
+    assert len(found) == node.kind.packages * node.kind.cpus
+    assert {line.labels["model_name"] for line in found} == {node.kind.name}
+    assert {line.labels["vendor_id"] for line in found} <= {"GenuineIntel", "AuthenticAMD", ""}
+
+
 def test_a_process_is_told_what_its_pod_is(new_node: Make) -> None:
     """What is assumed holds at every level."""
     node = new_node()

@@ -19,7 +19,7 @@ class Leaving:
 
     world: World = field(factory=lambda: running("a", "b"))
     now: float = 0.0
-    operator: Any = field(factory=lambda: Operator(*[None] * 9))  # type: ignore[arg-type]
+    operator: Any = field(factory=lambda: Operator(*[None] * 10))  # type: ignore[arg-type]
 
     def monotonic(self) -> float:
         """Seconds, as the operator asks."""

@@ -1,0 +1,31 @@
+"""Whether telemetry is known to be the pods' own is said, and asked for seldom."""
+
+import pytest
+from memory_api import DOWN, Clock, MemoryApi
+
+from kpm.agent.guard import _BINDINGS, TelemetryGuard
+
+
+@pytest.mark.parametrize(("server", "status"), [("installed", "True"), ("missing", "False"), ("down", "Unknown")])
+def test_where_the_policy_is_not_installed_telemetry_is_not_authenticated(server: str, status: str) -> None:
+    """A server that does not answer is no server without the policy (R7)."""
+    api, clock = MemoryApi(), Clock()
+    if server == "installed":
+        api.put(_BINDINGS, {"metadata": {"name": "power-manager-telemetry"}})
+    guard = TelemetryGuard(api, clock)  # type: ignore[arg-type]
+    assert guard.condition().status == "Unknown"
+    if server == "down":
+        with api.failing(DOWN):
+            guard.look()
+    else:
+        guard.look()
+    assert (guard.condition().type, guard.condition().status) == ("TelemetryAuthenticated", status)
+
+
+def test_it_is_asked_for_seldom() -> None:
+    api, clock = MemoryApi(), Clock()
+    guard = TelemetryGuard(api, clock)  # type: ignore[arg-type]
+    for _ in range(100):
+        guard.look()
+        clock.now += 60
+    assert len(api.calls) <= 8
