@@ -5,8 +5,9 @@ import ipaddress
 import socket
 import ssl
 import threading
-from http.client import HTTPConnection, HTTPSConnection
-from urllib.parse import SplitResult, urlsplit
+from collections.abc import Callable
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 _TIMEOUT = 5.0
 #: The whole exchange may take so long, whatever the server drips.
@@ -15,8 +16,8 @@ _LONGEST_WAIT = 15.0
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-class _Checked(HTTPConnection):
-    """A connection to an address that was looked at, and no other: a name may lead elsewhere the next time."""
+class _Connection(HTTPConnection):
+    """A connection to the address that is given, and no other: a name may lead elsewhere the next time."""
 
     address: str
     secure: ssl.SSLContext | None = None
@@ -33,11 +34,7 @@ def fetch(url: str, most: int) -> bytes:
 
     Errors: OSError, ValueError, http.client.HTTPException.
     """
-    parts = _parts(url)
-    host = parts.hostname or ""
-    if parts.scheme == "https":
-        return _exchange(HTTPSConnection(host, parts.port, timeout=_TIMEOUT, context=ssl.create_default_context()), parts, most)
-    return _exchange(HTTPConnection(host, parts.port, timeout=_TIMEOUT), parts, most)
+    return _fetch(url, most, lambda host, _port: host)
 
 
 def fetch_outside(url: str, most: int) -> bytes:
@@ -45,12 +42,7 @@ def fetch_outside(url: str, most: int) -> bytes:
 
     Errors: as fetch; PermissionError for such an address.
     """
-    parts = _parts(url)
-    secure = ssl.create_default_context() if parts.scheme == "https" else None
-    port = parts.port or (443 if secure else 80)
-    link = _Checked(parts.hostname or "", port, timeout=_TIMEOUT)
-    link.secure, link.address = secure, outside_address(parts.hostname or "", port)
-    return _exchange(link, parts, most)
+    return _fetch(url, most, outside_address)
 
 
 def outside_address(host: str, port: int) -> str:
@@ -72,14 +64,15 @@ def _is_outside(text: str) -> bool:
     return not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved)
 
 
-def _parts(url: str) -> SplitResult:
+def _fetch(url: str, most: int, address: Callable[[str, int], str]) -> bytes:
+    """address: what of a host and port is connected to."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("is no http address")
-    return parts
-
-
-def _exchange(link: HTTPConnection, parts: SplitResult, most: int) -> bytes:
+    secure = ssl.create_default_context() if parts.scheme == "https" else None
+    port = (443 if secure else 80) if parts.port is None else parts.port
+    link = _Connection(parts.hostname, port, timeout=_TIMEOUT)
+    link.secure, link.address = secure, address(parts.hostname, port)
     late = threading.Event()
     with contextlib.closing(link):
         link.connect()

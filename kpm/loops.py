@@ -1,8 +1,8 @@
 """What the loops of agent and operator have in common: they say which kinds they still wait for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from attrs import define
+from attrs import define, field
 
 from kpm.logs import Log
 from kpm_applier.descriptors import raise_limit
@@ -36,6 +36,26 @@ class Listing:
                 self.log.info("all kinds are listed")
             self._told = unsynced
         return not unsynced
+
+
+@define
+class SourceTrouble:
+    """One log line when the source of a power cap begins to fail, fails otherwise, or answers again."""
+
+    log: Log
+    _said: dict[str, str] = field(factory=dict)
+
+    def only(self, caps: Collection[str]) -> None:
+        """Forget the others."""
+        self._said = {name: trouble for name, trouble in self._said.items() if name in caps}
+
+    def say(self, cap: str, trouble: str) -> None:
+        """What is wrong with the source of a cap, or nothing."""
+        before, self._said[cap] = self._said.get(cap, ""), trouble
+        if trouble and trouble != before:
+            self.log.warning("external source", cap=cap, error=trouble[:200])
+        elif before and not trouble:
+            self.log.info("external source answers again", cap=cap)
 
 
 def say_raised(log: Log) -> None:

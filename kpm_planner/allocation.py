@@ -50,6 +50,11 @@ class Allocation:
     runtime: tuple[RuntimeCpus, ...] = ()
     overdue: frozenset[tuple[str, str]] = frozenset()
 
+    @property
+    def said_last(self) -> tuple[ContainerCpus, ...]:
+        """What the kubelet says, or said when it answered last."""
+        return self.reported if self.answered else self.last_known or ()
+
 
 @frozen
 class ContainerRef:

@@ -47,8 +47,7 @@ def _hands_out(allocation: Allocation, config: PowerConfig | None) -> bool:
     source = Source.of(agent.source)
     others = bool(agent.claim_socket or (config is not None and config.custom_devices) or source is Source.NRI)
     policy = source is not Source.PODRESOURCES and any(policy_of(pod) for pod in allocation.pods)
-    last = allocation.reported if allocation.answered else allocation.last_known or ()
-    return others or policy or not hands_out_none(allocation) or any(item.cpus for item in last)
+    return others or policy or not hands_out_none(allocation) or any(item.cpus for item in allocation.said_last)
 
 
 def _amount(resolved: ResolvedProfile, cpus: int, problems: list[Problem]) -> int:

@@ -81,7 +81,7 @@ def remembered(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Al
             if len(asked) == 1 and _count_right(entry, pod, container, asked[0][2], (pod.meta.uid, container.name) in allocation.accepted, []):
                 accepted.add((pod.meta.uid, container.name))
     uids = {key: pod.meta.uid for key, pod in pods.items()}
-    without = [entry for entry in _said_last(allocation, pods) if not entry.cpus and (entry.namespace, entry.pod) in pods]
+    without = [entry for entry in _of_now(allocation.said_last, pods) if not entry.cpus and (entry.namespace, entry.pod) in pods]
     told = allocation.answered or allocation.last_known is not None
     last = tuple(evolve(entry, uid=uids.get((entry.namespace, entry.pod), "")) for entry in (*known, *without)) if told else None
     return evolve(allocation, last_known=last, accepted=frozenset(accepted))
@@ -140,7 +140,7 @@ def _reported(
         return tuple(reported.values()), False
     # One that is listed without CPUs owns none. One that had some keeps them for a while, since a kubelet may have lost its
     # checkpoint, and one that is not listed is unknown for as long; after that both cost only themselves.
-    listed = {(entry.namespace, entry.pod, entry.container) for entry in _said_last(allocation, pods)}
+    listed = {(entry.namespace, entry.pod, entry.container) for entry in _of_now(allocation.said_last, pods)}
     overdue = {key for key in missing if (pods[key[:2]].meta.uid, key[2]) in allocation.overdue}
     given_up = overdue | (missing & listed - known.keys())
     problems += _without_cpus(given_up, listed)
@@ -220,19 +220,15 @@ def hands_out_none(allocation: Allocation) -> bool:
     return allocation.allocatable is not None and not allocation.allocatable
 
 
-def _said_last(allocation: Allocation, pods: Mapping[tuple[str, str], Pod]) -> Iterable[ContainerCpus]:
-    """What the kubelet says, or said when it answered last, of pods that are still there; also that a container has no CPUs."""
-    if allocation.answered:
-        return allocation.reported
+def _of_now(entries: Iterable[ContainerCpus], pods: Mapping[tuple[str, str], Pod]) -> list[ContainerCpus]:
+    """These, less what was said of an earlier pod of the same name."""
     uids = {key: pod.meta.uid for key, pod in pods.items()}
-    return [entry for entry in allocation.last_known or () if entry.uid in ("", uids.get((entry.namespace, entry.pod), entry.uid))]
+    return [entry for entry in entries if entry.uid in ("", uids.get((entry.namespace, entry.pod), entry.uid))]
 
 
 def _still_known(allocation: Allocation, pods: Mapping[tuple[str, str], Pod]) -> dict[tuple[str, str, str], ContainerCpus]:
-    """What is remembered, less what was said of an earlier pod of the same name."""
-    known = _by_container(allocation.last_known or ())
-    uids = {key: pod.meta.uid for key, pod in pods.items()}
-    return {key: entry for key, entry in known.items() if entry.uid in ("", uids.get((entry.namespace, entry.pod), entry.uid))}
+    """What is remembered of pods that are still there."""
+    return _by_container(_of_now(allocation.last_known or (), pods))
 
 
 def _by_container(entries: Iterable[ContainerCpus]) -> dict[tuple[str, str, str], ContainerCpus]:

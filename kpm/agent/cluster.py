@@ -25,7 +25,6 @@ USER_KINDS = {
     "powerconfigs": "PowerConfig",
     "powercaps": "PowerCap",
 }
-_LONGEST_NUMBER = 40
 _CRIO = ("cpu-freq-governor.crio.io", "cpu-c-states.crio.io")
 
 
@@ -215,9 +214,9 @@ def _published(document: Object) -> Reading | None:
     told = status.get("external") if isinstance(status, Mapping) else None
     if not isinstance(told, Mapping):
         return None
-    watts = watts_of(str(told.get("watts") or "")[:_LONGEST_NUMBER])
+    watts = watts_of(str(told.get("watts") or ""))
     try:
-        at = parse_time(str(told.get("at") or "")[:_LONGEST_NUMBER], "status.external.at")
+        at = parse_time(str(told.get("at") or ""), "status.external.at")
     except WireError:
         return None
     return None if watts is None else Reading(watts, at)

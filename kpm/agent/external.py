@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.logs import Log
+from kpm.loops import SourceTrouble
 from kpm.threads import Threads
 from kpm_planner.budget import LONGEST_PERIOD_S, Reading, age_of, period_of
 from kpm_planner.intent import ExternalCap, PowerCap
@@ -30,7 +31,7 @@ class External:
     threads: Threads
     _wanted: PowerCap | None = None
     _reading: Reading | None = None
-    _said: tuple[str, str] = ("", "")
+    _trouble: SourceTrouble = field(default=Factory(lambda self: SourceTrouble(self.log), takes_self=True))
     _lock: threading.Lock = field(factory=threading.Lock)
     _wake: threading.Event = field(factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -79,7 +80,8 @@ class External:
             watts, why = None, failure.reason or f"status {failure.status}"
         except Exception as failure:  # noqa: BLE001  # whatever a server does costs one answer, never the thread
             watts, why = None, f"{type(failure).__name__}: {failure}"
-        self._say(cap.meta.name, "" if watts is not None else why)
+        self._trouble.only((cap.meta.name,))
+        self._trouble.say(cap.meta.name, "" if watts is not None else why)
         if watts is None:
             return
         now = datetime.now(UTC)
@@ -98,11 +100,3 @@ class External:
         if not isinstance(text, str):
             raise ValueError("the ConfigMap has no such key")  # noqa: TRY004  # of what came, not of the caller
         return text[:_LONGEST_ANSWER]
-
-    def _say(self, name: str, trouble: str) -> None:
-        """One log line when the source begins to fail, fails otherwise, or answers again."""
-        before, self._said = self._said, (name, trouble)
-        if trouble and before != self._said:
-            self.log.warning("external source", cap=name, error=trouble[:200])
-        elif not trouble and before[0] == name and before[1]:
-            self.log.info("external source answers again", cap=name)

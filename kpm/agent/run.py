@@ -267,7 +267,7 @@ class Agent:
         assert view.node is not None
         measured = (*(() if self.energy is None else (self.energy.condition(),)), *((self.guard.condition(),) if plan.scaling else ()))
         basis = (plan, went, self.tuner.seen, view.node, self.last_tick // SAID_ANEW, measured)
-        if not self._retry_due() and len(self._reported) == len(basis) and all(new is old or new == old for new, old in zip(basis, self._reported, strict=True)):
+        if not self._retry_due() and basis == self._reported:
             return
         anew = self._uid not in (None, view.node.uid)  # the Node was deleted and made again, and its objects with it
         self._reported, self._uid = basis, view.node.uid
@@ -347,15 +347,14 @@ class Agent:
     def _tell_meter(self, view: ClusterView, inputs: "_Inputs", plan: NodePlan) -> None:
         """Who the containers are whose energy is measured, where that may have changed."""
         basis = (view.pods, inputs.allocation, plan.groups, self.tuner.seen)
-        if self.energy is None or (len(self._metered) == len(basis) and all(new is old or new == old for new, old in zip(basis, self._metered, strict=True))):
+        if self.energy is None or basis == self._metered:
             return
         from kpm.energy.names import known_containers
 
         self._metered = basis
         allocation = inputs.allocation
-        reported = allocation.reported if allocation.answered else allocation.last_known or ()
         pools = {cpu: group.pool.value for group in plan.groups for cpu in group.cpus}
-        self.energy.follow(self.tuner.shown(), *known_containers(view.pods, reported, plan.groups), pools)
+        self.energy.follow(self.tuner.shown(), *known_containers(view.pods, allocation.said_last, plan.groups), pools)
 
     def _say_refused(self) -> None:
         """Report why the machine cannot be had, once that has lasted; while one agent follows another it is no news."""

@@ -83,8 +83,6 @@ class EnergyMeter:
     _assumed_of: tuple[object, ...] = ()
     _cpuinfo: str = ""
     _machine: str = ""
-    _info: tuple[str, ...] = ()
-    _info_of: Machine | None = None
     _processes: Processes | None = None
     _cpus: CpuTotals = field(factory=CpuTotals)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -154,7 +152,7 @@ class EnergyMeter:
         """Meter id → its power over load, as it is assumed or learned by now."""
         view = self._view
         basis = (view.machine, view.cpus, meters)
-        if len(self._assumed_of) != len(basis) or any(new is not old and new != old for new, old in zip(basis, self._assumed_of, strict=True)):
+        if basis != self._assumed_of:
             self._assumed, self._assumed_of = priors_of(view.machine, view.cpus, meters, self._cpuinfo, self.sampler.weights), basis
         found = {meter.id: self._standing.get(meter.id, Standing()).line(self._assumed.get(meter.id)) for meter in meters}
         return {name: line for name, line in found.items() if line is not None}
@@ -221,17 +219,14 @@ class EnergyMeter:
         )  # fmt: skip
 
     def _cpu_info(self) -> tuple[str, ...]:
-        """Labels of each online CPU, as cpuinfo names the processor; made once for a machine."""
-        machine = self._view.machine
-        if self._info_of is not machine:
-            words = processor_of(self._cpuinfo)
-            vendor, model = words.get("vendor_id", words.get("CPU implementer", "")), words.get("model name", "") or machine.cpu_model or ""
-            self._info_of, self._info = machine, tuple(
-                labels(processor=str(cpu.id), vendor_id=vendor, model_name=model, physical_id=str(cpu.package or 0), core_id="" if cpu.core is None else str(cpu.core))
-                for cpu in machine.cpus
-                if cpu.online
-            )  # fmt: skip
-        return self._info
+        """Labels of each online CPU, as cpuinfo names the processor."""
+        machine, words = self._view.machine, processor_of(self._cpuinfo)
+        vendor, model = words.get("vendor_id", words.get("CPU implementer", "")), words.get("model name", "") or machine.cpu_model or ""
+        return tuple(
+            labels(processor=str(cpu.id), vendor_id=vendor, model_name=model, physical_id=str(cpu.package or 0), core_id="" if cpu.core is None else str(cpu.core))
+            for cpu in machine.cpus
+            if cpu.online
+        )
 
     def _of_cpus(self) -> list[Family]:
         if "kpm" not in self.settings.names or "node" not in self.settings.levels or self._before is None:

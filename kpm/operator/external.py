@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from kpm.errors import one_line
 from kpm.logs import Log
+from kpm.loops import SourceTrouble
 from kpm.threads import Threads
 from kpm_planner.budget import age_of, period_of
 from kpm_planner.intent import PowerCap
 from kpm_planner.problems import Code, Problem, error
 from kpm_planner.rollup import PublishedWatts
 
-_LONGEST_ANSWER, _LONGEST_TEXT = 128, 40
+_LONGEST_ANSWER = 128
 #: Seconds between two questions to one server at least.
 _SHORTEST = 5.0
 #: A number that has not changed is published anew when it is this share of its longest age old.
@@ -67,7 +68,7 @@ class External:
     fetch: Callable[[str, int], bytes]
     _asked: dict[str, _Asked] = field(factory=dict)
     _found: dict[str, PublishedWatts] = field(factory=dict)
-    _said: dict[str, str] = field(factory=dict)
+    _trouble: SourceTrouble = field(default=Factory(lambda self: SourceTrouble(self.log), takes_self=True))
     _lock: threading.Lock = field(factory=threading.Lock)
     _wake: threading.Event = field(factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -82,6 +83,7 @@ class External:
                 return
             kept = {name: self._asked[name] for name, cap in wanted.items() if name in self._asked and self._asked[name].cap.source == cap.source}
             self._found = {name: item for name, item in self._found.items() if name in kept}
+            self._trouble.only(wanted)
             self._asked = {name: _Asked(cap, kept[name].due if name in kept else 0.0) for name, cap in wanted.items()}
         self._wake.set()
         if wanted and self._thread is None:
@@ -121,7 +123,7 @@ class External:
             why = "" if watts_of(text) is not None else "is no number of watts"
         except Exception as failure:  # noqa: BLE001  # whatever a server does costs one answer, never the thread
             text, why = "", f"{type(failure).__name__}: {failure}"
-        self._say(name, why)
+        self._trouble.say(name, one_line(why))
         with self._lock:
             if name not in self._asked or self._asked[name].cap is not cap:
                 return
@@ -130,14 +132,5 @@ class External:
             fresh = before is not None and before.watts == text and (now - datetime.fromisoformat(before.at)) < age_of(external) / _RENEW
             if why or fresh:
                 return
-            self._found[name] = PublishedWatts(text[:_LONGEST_TEXT], now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            self._found[name] = PublishedWatts(text, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
         self.changed()
-
-    def _say(self, name: str, trouble: str) -> None:
-        """One log line when a source begins to fail, fails otherwise, or answers again."""
-        before = self._said.get(name, "")
-        self._said[name] = trouble
-        if trouble and trouble != before:
-            self.log.warning("external source", cap=name, error=one_line(trouble)[:200])
-        elif before and not trouble:
-            self.log.info("external source answers again", cap=name)

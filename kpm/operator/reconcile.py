@@ -12,7 +12,7 @@ from attrs import frozen
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, distinct_workload_name, state_name, workload_name
 from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
 from kpm.operator.departures import departure
-from kpm.operator.endings import REMEDY, Lost, Wait, last_word, one_more_round, ours, waiting_lines, waits
+from kpm.operator.endings import REMEDY, Lost, last_word, one_more_round, ours, waiting_lines, waits
 from kpm.operator.external import host_problem
 from kpm.operator.observed import Held, Observed, node_of
 from kpm.wire import document_of
@@ -88,7 +88,7 @@ Action = Apply | Mend | Delete | Finalize | Tell
 def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action, ...]:
     """All that is to be done now, in order."""
     configs = sorted(seen.configs, key=_age)
-    config = next((item for item in configs if not item.deleting), None)
+    config = _holder(seen)
     nodes = _selected(config, seen)
     waiting = waits(seen, nodes)
     states = _states(seen)
@@ -119,15 +119,14 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
     return (*actions, *statuses)
 
 
-def leaving(seen: Observed) -> dict[str, Wait]:
-    """Nodes that were managed, are not to be any more, are still there, and why each is waited for."""
-    config = next((item for item in sorted(seen.configs, key=_age) if not item.deleting), None)
-    return waits(seen, _selected(config, seen))
-
-
 def managed(seen: Observed) -> frozenset[str]:
     """Nodes that are to be managed."""
-    return frozenset(_selected(next((item for item in sorted(seen.configs, key=_age) if not item.deleting), None), seen))
+    return frozenset(_selected(_holder(seen), seen))
+
+
+def _holder(seen: Observed) -> Held[Any] | None:
+    """The PowerConfig that is in force: the oldest that nobody has deleted."""
+    return min((item for item in seen.configs if not item.deleting), key=_age, default=None)
 
 
 def _states_named(states: Mapping[str, PowerNodeStateStatus]) -> bool:

@@ -16,10 +16,10 @@ from kpm.kube.lease import LONGEST_TURN, Lease
 from kpm.logs import Log
 from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
-from kpm.operator.endings import LONGEST, Lost, Wait
+from kpm.operator.endings import LONGEST, Lost, Wait, waits
 from kpm.operator.external import External
 from kpm.operator.observed import Held, Observed, agent_runs_on, held_object, held_plain, held_state, node_seen
-from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, leaving, managed, reconcile
+from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, managed, reconcile
 from kpm.threads import Threads
 
 MANAGER = "power-manager-operator"
@@ -256,10 +256,10 @@ class Operator:
         """Nodes that were waited for in vain, by this process's own clock; forgotten once they are gone or managed again."""
         now = time.monotonic()
         known, self._waits = self._waits, {}
-        for node, why in leaving(seen).items():
+        wanted = managed(seen)
+        for node, why in waits(seen, wanted).items():
             before, since, left = known.get(node, (why, now, now))
             self._waits[node] = (why, since if before is why else now, left)
-        wanted = managed(seen)
         self._lost = {node: why for node, why in self._lost.items() if node in seen.nodes and node not in wanted}
         vain = {node: why for node, (why, since, left) in self._waits.items() if now - since >= why.seconds or now - left >= LONGEST}
         self._lost |= {node: f"not waited for any more: {why.words}" for node, why in vain.items()}

@@ -172,6 +172,7 @@ def test_an_agent_asks_no_server(external: Callable[[Any], External], server: Se
 PUBLISHED = {
     "a number": ({"watts": "240.5", "at": "2026-01-01T11:59:00Z"}, Reading(240.5, datetime(2026, 1, 1, 11, 59, tzinfo=UTC))),
     "no number": ({"watts": "many", "at": "2026-01-01T11:59:00Z"}, None),
+    "a number that is too long": ({"watts": "9" * 50, "at": "2026-01-01T11:59:00Z"}, None),
     "no time": ({"watts": "240", "at": "noon"}, None),
     "nothing": ({}, None),
     "no object": ("240", None),
