@@ -29,3 +29,4 @@ class PlanOptions:
     assign_cpus: bool = False
     at: str | None = None
     cap_reading: tuple[str, ...] = ()
+    cdi: str = ""

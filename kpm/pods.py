@@ -209,9 +209,20 @@ def structure_pod_resources(answer: Any) -> tuple[tuple[ContainerCpus, ...], fro
             container = _mapping(inner, place)
             cpus = _cpu_ids(container.get("cpuIds", container.get("cpu_ids")), f"{place}.cpuIds")
             names = [_text(value, place) for value in (entry.get("namespace"), entry.get("name"), container.get("name"))]
-            found.append(ContainerCpus(names[0] or "default", names[1], names[2], cpus))
+            devices = _cdi_devices(container, place)
+            found.append(ContainerCpus(names[0] or "default", names[1], names[2], cpus, devices=devices))
     allocatable = content.get("cpuIds", content.get("cpu_ids"))
     return tuple(found), None if allocatable is None else _cpu_ids(allocatable, "cpuIds")
+
+
+def _cdi_devices(container: Mapping[str, Any], path: str) -> tuple[str, ...]:
+    """The CDI devices of a container's claims: dynamicResources, claimResources, cdiDevices, name."""
+    level = [container]
+    for name in ("dynamicResources", "claimResources", "cdiDevices"):
+        other = re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), name)
+        inner = (item.get(name, item.get(other)) for item in level)
+        level = [_mapping(item, f"{path}.{name}") for items in inner for item in _list(items, f"{path}.{name}")]
+    return tuple(_text(item.get("name"), f"{path}.cdiDevices.name") for item in level)
 
 
 def _cpu_ids(value: Any, path: str) -> frozenset[int]:

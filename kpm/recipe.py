@@ -45,7 +45,7 @@ def make_recipe(cluster: Cluster, asked: PlanOptions, tree: TreeOptions, machine
     else:
         machine, before = _tree_machine(tree)
         found = {node_named(cluster, asked.node).name: machine}
-    allocation = AllocationOptions(asked.pod_resources, asked.assign_cpus)
+    allocation = AllocationOptions(asked.pod_resources, asked.assign_cpus, asked.cdi)
     return Recipe(cluster, targets_of(cluster, found, allocation, time_options(asked.at, asked.cap_reading), before))
 
 

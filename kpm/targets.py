@@ -6,6 +6,7 @@ from datetime import datetime
 
 from attrs import evolve, field, frozen
 
+from kpm.cdi import claimed_cpus
 from kpm.cpu_manager import assign_cpus
 from kpm.errors import InputError
 from kpm.inputs import Cluster, read_pod_resources
@@ -23,10 +24,14 @@ HOSTNAME_LABEL = "kubernetes.io/hostname"
 
 @frozen
 class AllocationOptions:
-    """Where exclusive CPUs come from: files of the kubelet's answers, or the model of its CPU manager."""
+    """Where exclusive CPUs come from: files of the kubelet's answers, or the model of its CPU manager.
+
+    cdi: the folder of CDI files that name the CPUs of claims, "" for none.
+    """
 
     pod_resources: tuple[str, ...] = ()
     assign: bool = False
+    cdi: str = ""
 
 
 @frozen
@@ -117,7 +122,8 @@ def read_reported(options: AllocationOptions, machines: Mapping[str, object]) ->
         if name in found:
             raise InputError(f"--pod-resources: node {name!r} is given twice; each is allowed once")
         entries, allocatable = read_pod_resources(path)
-        found[name] = Allocation(reported=entries, allocatable=allocatable)
+        claimed = claimed_cpus(options.cdi, entries) if options.cdi else ()
+        found[name] = Allocation(reported=entries, allocatable=allocatable, claimed=claimed)
     return found
 
 

@@ -327,10 +327,14 @@ def allocation_view(allocation: Allocation) -> dict[str, Any]:
         "pods": [
             {"namespace": pod.meta.namespace or "default", "name": pod.meta.name, "uid": pod.meta.uid, "phase": pod.phase} for pod in allocation.pods
         ],
-        "containers": [
-            {"namespace": item.namespace, "pod": item.pod, "name": item.container, "cpus": sorted(item.cpus)} for item in allocation.reported
-        ],
+        "containers": list(map(_container_view, allocation.reported)),
+        **({"claimed": list(map(_container_view, allocation.claimed))} if allocation.claimed else {}),
     }  # fmt: skip
+
+
+def _container_view(item: ContainerCpus) -> dict[str, Any]:
+    names = {"namespace": item.namespace, "pod": item.pod, "name": item.container}
+    return {**names, "cpus": sorted(item.cpus)}
 
 
 def allocation_of(content: Mapping[str, Any], pods: Iterable[Pod], source: str) -> Allocation:
@@ -342,9 +346,11 @@ def allocation_of(content: Mapping[str, Any], pods: Iterable[Pod], source: str) 
     chosen = tuple(
         evolve(pod, phase=phases[key]) for pod in pods if (key := (pod.meta.namespace or "default", pod.meta.name)) in phases
     )  # fmt: skip
-    reported = top.each(
-        "containers",
-        lambda item: ContainerCpus(item.get("namespace", str) or "", item.get("pod", str) or "", item.get("name", str) or "", frozenset(item.numbers("cpus"))),
-    )
+    reported, claimed = (top.each(name, _container_of) for name in ("containers", "claimed"))
     allocatable = None if top.get("allocatable", list) is None else frozenset(top.numbers("allocatable"))
-    return Allocation(chosen, tuple(reported), top.get("answered", bool) is not False, allocatable)
+    return Allocation(chosen, tuple(reported), top.get("answered", bool) is not False, allocatable, claimed=tuple(claimed))
+
+
+def _container_of(item: "_Fields") -> ContainerCpus:
+    namespace, pod, name = (item.get(key, str) or "" for key in ("namespace", "pod", "name"))
+    return ContainerCpus(namespace, pod, name, frozenset(item.numbers("cpus")))

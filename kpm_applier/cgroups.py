@@ -1,10 +1,11 @@
-"""CPU time of cgroups: the tree of version 2, of version 1, and of both side by side.
+"""CPU time and CPUs of cgroups: the tree of version 2, of version 1, and of both side by side.
 
 A cgroup's own counter holds the time of every process that was ever in it, however short its life, to the µs
 (kernel documentation, cgroup-v2 cpu.stat and cgroup-v1 cpuacct).
 """
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
 
 from attrs import define, field, frozen
 
@@ -14,6 +15,8 @@ from kpm_applier.counters import CounterFiles
 MOST_CGROUPS, _DEEPEST, _MOST_FOLDERS = 10_000, 24, 40_000
 #: Of so many folders at most it is noticed at once that they get others; in more, at the next look at everything.
 _MOST_WATCHED = 2_000
+#: Bytes of a CPU list that are read.
+_LONGEST_LIST = 1 << 14
 _V1 = ("cpu,cpuacct", "cpuacct", "cpuacct,cpu")
 
 
@@ -35,6 +38,13 @@ def layout_of(files: CounterFiles) -> Layout | None:
         if "cpuacct.usage" in files.names(name):
             return Layout(1, name, "cpuacct.usage")
     return Layout(2, "unified", "cpu.stat") if "cgroup.controllers" in files.names("unified") else None
+
+
+def cpuset_layout(files: CounterFiles) -> Layout | None:
+    """Where the CPUs are that a cgroup's processes may run on (kernel documentation, cpuset)."""
+    if "cpuset.cpus" in files.names("cpuset"):
+        return Layout(1, "cpuset", "cpuset.effective_cpus")
+    return Layout(2, "", "cpuset.cpus.effective") if "cgroup.controllers" in files.names("") else None
 
 
 @define
@@ -66,17 +76,34 @@ class Cgroups:
 
     def usage_us(self) -> dict[str, int]:
         """Path → CPU time since the cgroup was made, µs; without those that are gone or say no number."""
-        found = {}
-        read, version = self.files.read_all, self.layout.version
-        for path, content in zip(self.paths, read([self._file(path) for path in self.paths], 64), strict=True):
-            if isinstance(content, OSError):
-                self._lost = True
-                self.files.drop(self._file(path))  # one of the same name is another one
-                continue
-            used = parse_usage(content, version)
+        found, version = {}, self.layout.version
+        for path, content in self._contents(64):
+            used = None if isinstance(content, OSError) else parse_usage(content, version)
             if used is not None:
                 found[path] = used
         return found
+
+    def cpusets(self) -> dict[str, str]:
+        """Path → the CPU list of its file, without those that are gone.
+
+        Errors: OSError for one that is there and cannot be read: then it is not known who shares CPUs.
+        """
+        found = {}
+        for path, content in self._contents(_LONGEST_LIST):
+            if not isinstance(content, OSError):
+                found[path] = content.decode("ascii", "replace").strip()
+            elif content.errno not in (errno.ENOENT, errno.ENODEV):
+                raise content
+        return found
+
+    def _contents(self, size: int) -> Iterator[tuple[str, bytes | OSError]]:
+        """What each wanted cgroup's file holds."""
+        read = self.files.read_all([self._file(path) for path in self.paths], size)
+        for path, content in zip(self.paths, read, strict=True):
+            if isinstance(content, OSError):
+                self._lost = True
+                self.files.drop(self._file(path))  # one of the same name is another one
+            yield path, content
 
     def _file(self, path: str) -> str:
         return f"{_joined(self.layout.base, path)}/{self.layout.file}"

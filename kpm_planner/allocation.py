@@ -9,7 +9,7 @@ from kpm_planner.intent import Pod
 class ContainerCpus:
     """CPUs that the kubelet reports for one container, found by namespace, pod and container name.
 
-    uid: of the pod, in what is remembered; the kubelet does not tell it.
+    uid: of the pod, in what is remembered; the kubelet does not tell it. devices: the CDI devices of its claims.
     """
 
     namespace: str
@@ -17,11 +17,12 @@ class ContainerCpus:
     container: str
     cpus: frozenset[int] = frozenset()
     uid: str = ""
+    devices: tuple[str, ...] = ()
 
 
 @frozen(order=True)
 class RuntimeCpus:
-    """CPUs that the container runtime bound one container to; none where it is bound to none. uid: of the pod."""
+    """CPUs that one container is bound to; none where it is bound to none. uid: of the pod."""
 
     uid: str
     container: str
@@ -37,6 +38,8 @@ class Allocation:
     allocatable: CPUs that the kubelet can hand out; None where it was not asked, empty where it named none.
     last_known: the allocation of the last good answer, kept by the caller; None where there is none.
     runtime: what the container runtime says, where it is asked. A cpuset never proves that CPUs are a container's own.
+    cpusets: what cgroups say, looked at where the kubelet leaves a container without CPUs.
+    claimed: the CPUs that CDI devices name for containers with resource claims.
     accepted: (pod uid, container) of containers whose CPU count was compared and found right when first seen.
     overdue: (pod uid, container) of running ones for which good answers have named no CPUs for so long that none are waited for.
     """
@@ -48,6 +51,8 @@ class Allocation:
     last_known: tuple[ContainerCpus, ...] | None = None
     accepted: frozenset[tuple[str, str]] = frozenset()
     runtime: tuple[RuntimeCpus, ...] = ()
+    cpusets: tuple[RuntimeCpus, ...] = ()
+    claimed: tuple[ContainerCpus, ...] = ()
     overdue: frozenset[tuple[str, str]] = frozenset()
 
     @property

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 
 from kpm_planner.agent_settings import AgentSettings, Source
 from kpm_planner.allocation import Allocation
+from kpm_planner.entitlement import requested_profiles
 from kpm_planner.intent import PowerConfig
 from kpm_planner.machine import Machine
-from kpm_planner.ownership import hands_out_none, requested_profiles
+from kpm_planner.ownership import hands_out_none
 from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import ResolvedProfile
 from kpm_planner.quantities import parse_percent

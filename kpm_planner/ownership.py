@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from attrs import evolve, frozen
 
 from kpm_planner.allocation import Allocation, ContainerCpus, ContainerRef
+from kpm_planner.bound import bound_cpus
 from kpm_planner.cpuset import format_cpulist
-from kpm_planner.intent import SYSTEM_NAMESPACE, Container, Pod
+from kpm_planner.entitlement import entitled, native_cpus, requested_profiles
+from kpm_planner.intent import Container, Pod
 from kpm_planner.problems import Code, Problem, error, warning
 from kpm_planner.quantities import Quantity
 
@@ -32,16 +34,6 @@ class Ownership:
     owners: tuple[Owner, ...]
     unknown: bool
     problems: tuple[Problem, ...]
-
-
-def requested_profiles(container: Container) -> tuple[tuple[str, str, Quantity], ...]:
-    """The profile resources a container asks for: (API group, profile name, amount)."""
-    found = []
-    for resource, amount in container.resources:
-        group, _, name = resource.partition("/")
-        if group in SYSTEM_NAMESPACE and name and amount:
-            found.append((group, name, amount))
-    return tuple(sorted(found))
 
 
 def resolve_ownership(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Ownership:
@@ -92,13 +84,15 @@ def awaited(allocation: Allocation, custom_devices: Sequence[str] = ()) -> bool:
     if inactive(allocation):
         return False
     reported = _by_container(allocation.reported) if allocation.answered else {}
+    pods = _newest_by_name(allocation.pods)
+    reported |= bound_cpus(allocation, reported, pods, custom_devices).found
     return any(
         (namespace, name, container.name) not in reported
         and (pod.meta.uid, container.name) not in allocation.overdue
         and not container.finished
         and requested_profiles(container)
-        and _entitled(pod, container, custom_devices)
-        for (namespace, name), pod in _newest_by_name(allocation.pods).items()
+        and entitled(pod, container, custom_devices)
+        for (namespace, name), pod in pods.items()
         if pod.live
         for container in pod.containers
     )
@@ -113,7 +107,7 @@ def without_cpus(allocation: Allocation, custom_devices: Sequence[str] = ()) -> 
         return frozenset()
     pods = _newest_by_name(allocation.pods)
     reported = _by_container(allocation.reported)
-    reported |= _from_runtime(allocation, reported, pods, custom_devices, [])
+    reported |= bound_cpus(allocation, reported, pods, custom_devices).found
     missing = _unreported(reported, _still_known(allocation, pods), pods, custom_devices)
     return frozenset((pods[namespace, name].meta.uid, container) for namespace, name, container in missing)
 
@@ -130,20 +124,23 @@ def _reported(
     allocation: Allocation, pods: Mapping[tuple[str, str], Pod], custom_devices: Sequence[str], problems: list[Problem]
 ) -> tuple[tuple[ContainerCpus, ...], bool]:
     reported = _by_container(allocation.reported) if allocation.answered else {}
-    reported |= _from_runtime(allocation, reported, pods, custom_devices, problems)
+    bound = bound_cpus(allocation, reported, pods, custom_devices)
+    problems += bound.problems
+    reported |= bound.found
     known = _still_known(allocation, pods)
     missing = _unreported(reported, known, pods, custom_devices)
+    listed = {(entry.namespace, entry.pod, entry.container) for entry in _of_now(allocation.said_last, pods)}
     # A kubelet that has only just started names no allocatable CPUs either, so what is known of running containers goes first.
     if inactive(allocation) and not missing & known.keys():
         problems.append(warning(Code.CPU_MANAGER_INACTIVE, "Node", "", "the kubelet names no allocatable CPUs: static CPU manager not active"))
         problems += _in_vain(missing, pods)
+        problems += _without_cpus([key for key in missing & listed if _claims(pods, key)], listed, bound.why_not)
         return tuple(reported.values()), False
     # One that is listed without CPUs owns none. One that had some keeps them for a while, since a kubelet may have lost its
     # checkpoint, and one that is not listed is unknown for as long; after that both cost only themselves.
-    listed = {(entry.namespace, entry.pod, entry.container) for entry in _of_now(allocation.said_last, pods)}
     overdue = {key for key in missing if (pods[key[:2]].meta.uid, key[2]) in allocation.overdue}
     given_up = overdue | (missing & listed - known.keys())
-    problems += _without_cpus(given_up, listed)
+    problems += _without_cpus(given_up, listed, bound.why_not)
     missing -= given_up
     if allocation.answered and not missing:
         return tuple(reported.values()), False
@@ -155,59 +152,37 @@ def _reported(
     return (*reported.values(), *kept.values()), unknown
 
 
-def _without_cpus(containers: Collection[tuple[str, str, str]], listed: Collection[tuple[str, str, str]]) -> Iterable[Problem]:
-    """An error of each such pod alone. listed: containers that the kubelet names, with CPUs or without."""
+def _without_cpus(
+    containers: Collection[tuple[str, str, str]],
+    listed: Collection[tuple[str, str, str]],
+    why_not: Mapping[tuple[str, str, str], str],
+) -> Iterable[Problem]:
+    """An error of each such pod alone.
+
+    listed: containers that the kubelet names, with CPUs or without; why_not: why what a container
+    is bound to does not count.
+    """
     for key in sorted(containers):
         namespace, name, container = key
         how = "lists it without CPUs of its own" if key in listed else "does not list it"
-        message = f"asks for a profile, but the kubelet {how}: see topology manager, pod-level resources, and whether the pod is older than the static policy"
+        advice = ": see topology manager, pod-level resources, and whether the pod is older than the static policy"
+        reason = f", and {why_not[key]}" if key in why_not else advice
+        message = f"asks for a profile, but the kubelet {how}{reason}"
         yield error(Code.POD_WITHOUT_CPUS, f"Pod/{namespace}/{name}", f"spec.containers[{container}].resources", message)
-
-
-def _from_runtime(
-    allocation: Allocation, reported: Mapping[tuple[str, str, str], ContainerCpus], pods: Mapping[tuple[str, str], Pod], custom_devices: Sequence[str],
-    problems: list[Problem],
-) -> dict[tuple[str, str, str], ContainerCpus]:  # fmt: skip
-    """CPUs of containers that the kubelet does not list, as the runtime bound them: drivers of claims and policies of NRI hand out such.
-
-    Shared containers have a cpuset too, so one counts only for a container that is entitled and asks for just as many of a
-    profile, and only CPUs that nobody else is bound to. Where the kubelet lists others than the runtime has, the kubelet's hold.
-    """
-    bound = {(item.uid, item.container): frozenset(item.cpus) for item in allocation.runtime}
-    uses: dict[int, int] = {}
-    for cpus in bound.values():
-        for cpu in cpus:
-            uses[cpu] = uses.get(cpu, 0) + 1
-    taken = {cpu for entry in reported.values() for cpu in entry.cpus}
-    found = {}
-    for (namespace, name), pod in pods.items() if bound else ():
-        for container in pod.containers if pod.live else ():
-            key, cpus = (namespace, name, container.name), bound.get((pod.node_uid, container.name), frozenset())
-            if not cpus or container.finished:
-                continue
-            if key in reported:
-                problems += _differing(reported[key], cpus)
-                continue
-            asked = requested_profiles(container)
-            own = cpus.isdisjoint(taken) and all(uses[cpu] == 1 for cpu in cpus)
-            if len(asked) == 1 and asked[0][2] == len(cpus) and own and _entitled(pod, container, custom_devices):
-                found[key] = ContainerCpus(namespace, name, container.name, cpus)
-    return found
-
-
-def _differing(entry: ContainerCpus, cpus: frozenset[int]) -> Iterable[Problem]:
-    if entry.cpus != cpus:
-        message = f"the kubelet says that container {entry.container} has CPUs {format_cpulist(entry.cpus)}, the runtime {format_cpulist(cpus)}; the kubelet's hold"
-        yield warning(Code.ALLOCATION_DIFFERS, _pod_name(entry), "", message)
 
 
 def _in_vain(missing: Collection[tuple[str, str, str]], pods: Mapping[tuple[str, str], Pod]) -> Iterable[Problem]:
     """Containers that ask for a profile where nobody gives them CPUs of their own: their pods are told, for nobody else would be."""
     for namespace, name, container in sorted(missing):
         pod = pods[namespace, name]
-        if any(item.name == container and _native_cpus(pod, item) is not None and not item.claims for item in pod.containers):
+        if not _claims(pods, (namespace, name, container)) and any(item.name == container and native_cpus(pod, item) is not None for item in pod.containers):
             message = "asks for a profile, but nothing on this node hands out CPUs of one's own: the kubelet's static CPU manager is not active"
             yield error(Code.CPU_MANAGER_INACTIVE, f"Pod/{namespace}/{name}", f"spec.containers[{container}].resources", message)
+
+
+def _claims(pods: Mapping[tuple[str, str], Pod], key: tuple[str, str, str]) -> bool:
+    """Whether a container uses resource claims: then others than the kubelet may give it CPUs."""
+    return any(item.name == key[2] and item.claims for item in pods[key[:2]].containers)
 
 
 def inactive(allocation: Allocation) -> bool:
@@ -253,14 +228,9 @@ def _unreported(
             key = (namespace, name, container.name)
             if pod.phase != "Running" and key not in known:
                 continue
-            if key not in reported and not container.finished and requested_profiles(container) and _entitled(pod, container, custom_devices):
+            if key not in reported and not container.finished and requested_profiles(container) and entitled(pod, container, custom_devices):
                 missing.add(key)
     return missing
-
-
-def _entitled(pod: Pod, container: Container, custom_devices: Sequence[str]) -> bool:
-    """Whether a container can own the CPUs that are reported for it."""
-    return _native_cpus(pod, container) is not None or container.claims or _uses_device(container, custom_devices)
 
 
 def _refused_unreported(pods: Mapping[tuple[str, str], Pod], reported: Collection[tuple[str, str, str]], custom_devices: Sequence[str]) -> Iterable[Problem]:
@@ -268,24 +238,13 @@ def _refused_unreported(pods: Mapping[tuple[str, str], Pod], reported: Collectio
     for (namespace, name), pod in pods.items():
         for container in pod.containers if pod.live else ():
             waiting = (namespace, name, container.name) not in reported and not container.finished
-            if waiting and requested_profiles(container) and not _entitled(pod, container, custom_devices):
+            if waiting and requested_profiles(container) and not entitled(pod, container, custom_devices):
                 yield _not_guaranteed(f"Pod/{namespace}/{name}", container)
 
 
 def _not_guaranteed(obj: str, container: Container) -> Problem:
     message = "asks for a profile but can own no CPUs: needs QoS Guaranteed, whole cpu, requests equal to limits"
     return error(Code.POD_NOT_GUARANTEED, obj, f"spec.containers[{container.name}].resources", message)
-
-
-def _native_cpus(pod: Pod, container: Container) -> int | None:
-    """CPUs that the static CPU manager owes the container; None where it hands out none (kubelet, static policy)."""
-    request, limit = container.cpu
-    whole = request is not None and request == limit and request.denominator == 1 and request >= 1
-    return int(request) if pod.guaranteed and whole and request is not None else None
-
-
-def _uses_device(container: Container, custom_devices: Sequence[str]) -> bool:
-    return any(resource in custom_devices and amount for resource, amount in container.resources)
 
 
 def _pod_name(entry: ContainerCpus) -> str:
@@ -305,7 +264,7 @@ def _owner(entry: ContainerCpus, pod: Pod, allocation: Allocation, custom_device
     asked = requested_profiles(container)
     ref = ContainerRef(entry.namespace, entry.pod, pod.meta.uid, container.name, container.id)
     place = f"spec.containers[{container.name}].resources"
-    if not _entitled(pod, container, custom_devices):
+    if not entitled(pod, container, custom_devices):
         if asked:
             problems.append(_not_guaranteed(_pod_name(entry), container))
         return None
@@ -322,7 +281,7 @@ def _owner(entry: ContainerCpus, pod: Pod, allocation: Allocation, custom_device
 
 def _count_right(entry: ContainerCpus, pod: Pod, container: Container, amount: Quantity, accepted: bool, problems: list[Problem]) -> bool:
     """Whether the amount of the profile resource fits; a later difference of an accepted container is only a warning."""
-    native = _native_cpus(pod, container)
+    native = native_cpus(pod, container)
     owed = len(entry.cpus) if container.claims or native is None else native
     place = f"spec.containers[{container.name}].resources"
     if amount == owed and (native is None or container.claims or len(entry.cpus) == native):

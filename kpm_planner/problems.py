@@ -151,7 +151,7 @@ REGISTRY: dict[Code, tuple[str, str]] = {
         "Name it in AGENT_IMAGES_ALLOWED of the operator and in the admission policy power-manager-operator, or leave agent.image out.",
     ),
     Code.ALLOCATION_DIFFERS: (
-        "The kubelet says that a container has other CPUs than the container runtime has bound it to.",
+        "The kubelet says that a container has other CPUs than the container runtime has bound it to, or its claim names others than it is bound to.",
         "Usually passes; else another NRI plugin moves containers (balloons, topology-aware): let one of them hand out CPUs.",
     ),
     Code.ALLOCATION_UNKNOWN: (

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -26,6 +27,7 @@ from kpm.logs import Log
 from kpm_applier.diff import Repair
 
 if TYPE_CHECKING:
+    from kpm.agent.elsewhere import Elsewhere
     from kpm.energy.meter import EnergyMeter, EnergySettings
 
 _PROGRAM = (sys.executable, "-m", "kpm")
@@ -54,6 +56,7 @@ class Settings:
     helper: str | None = None
     pod_uid: str = ""
     containers: str | None = None
+    cdi: str = ""
 
 
 def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log: Log) -> Agent:
@@ -66,7 +69,7 @@ def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log
         resync=settings.resync,
         cluster=cluster,
         wake=wake,
-        kubelet=Kubelet(Sockets(settings.kubelet_socket, settings.claim_socket)),
+        kubelet=Kubelet(Sockets(settings.kubelet_socket, settings.claim_socket), elsewhere=_elsewhere(settings, log)),
         tuner=tuner,
         reports=Reports(Reporter(
             api, settings.group, settings.namespace, settings.node,
@@ -87,6 +90,19 @@ def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log
 
         agent.runtime = Runtime(settings.containers, changed, agent.worth_waiting, log)
     return agent
+
+
+def _elsewhere(settings: Settings, log: Log) -> "Callable[[], Elsewhere] | None":
+    """What reads cgroups and CDI files, loaded when a container is left without CPUs; None where that is not wanted."""
+    if not settings.cdi:
+        return None
+
+    def make() -> "Elsewhere":
+        from kpm.agent.elsewhere import Elsewhere
+
+        return Elsewhere(settings.cgroup, settings.cdi, log)
+
+    return make
 
 
 def _scaler(settings: Settings) -> list[str]:

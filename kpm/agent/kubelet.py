@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field, frozen
 
 from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
 from kpm_planner.allocation import Allocation, ContainerCpus, RuntimeCpus
+from kpm_planner.bound import lacking
 from kpm_planner.intent import Pod
 from kpm_planner.ownership import awaited, remembered, without_cpus
+
+if TYPE_CHECKING:
+    from kpm.agent.elsewhere import Elsewhere
 
 #: Seconds for which a running container without CPUs is waited for: a kubelet that starts anew may not know it yet.
 _PATIENCE = 60.0
@@ -24,17 +29,22 @@ class Sockets:
 
 @define
 class Kubelet:
-    """Asks, and remembers. error: why the last question failed, or nothing."""
+    """Asks, and remembers. error: why the last question failed, or nothing.
+
+    elsewhere: makes what reads the CPUs of containers that the kubelet leaves without; None for no such look.
+    """
 
     sockets: Sockets
     list_cpus: Callable[[str], tuple[ContainerCpus, ...]] = list_cpus
     allocatable_cpus: Callable[[str], frozenset[int]] = allocatable_cpus
     monotonic: Callable[[], float] = time.monotonic
+    elsewhere: "Callable[[], Elsewhere] | None" = None
     error: str = ""
     waiting: bool = False
     _before: Allocation = Allocation()
     _custom: tuple[str, ...] = ()
     _first: bool = True
+    _files: "Elsewhere | None" = None
     _without: dict[tuple[str, str], float] = field(factory=dict)
 
     @property
@@ -58,10 +68,20 @@ class Kubelet:
             reported, allocatable, answered = (), self._before.allocatable, False
             self.error = str(failure)
         allocation = Allocation(pods, reported, answered, allocatable, self._before.last_known, self._before.accepted, runtime)
+        allocation = self._looked_elsewhere(allocation) if answered else allocation
         allocation = evolve(allocation, overdue=self._overdue(allocation))
-        self.waiting = awaited(allocation, self._custom)
+        self.waiting = awaited(allocation, self._custom) or (self._files is not None and self._files.waiting)
         self._before = remembered(allocation, self._custom)
         return allocation
+
+    def _looked_elsewhere(self, allocation: Allocation) -> Allocation:
+        """With what cgroups and claims say, where a container is left without CPUs; what the runtime says goes before cgroups."""
+        short = lacking(allocation.pods, allocation.reported, self._custom)
+        if self.elsewhere is None or not (short or self._files):
+            return allocation
+        self._files = self._files or self.elsewhere()
+        told = self._files.look(allocation.pods, allocation.reported, short, self.monotonic())
+        return evolve(allocation, cpusets=() if allocation.runtime else told.cpusets, claimed=told.claimed)
 
     def _overdue(self, allocation: Allocation) -> frozenset[tuple[str, str]]:
         """Containers for which good answers have named no CPUs for a minute; a question without an answer starts it anew."""

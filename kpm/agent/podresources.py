@@ -11,6 +11,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
 
 from kpm.agent.protobuf import ProtobufError, decode_allocatable, decode_list
 from kpm.errors import one_line
@@ -20,6 +21,8 @@ KUBELET_SOCKET = "/var/lib/kubelet/pod-resources/kubelet.sock"
 _SERVICE = "/v1.PodResourcesLister"
 _SECONDS = 5.0
 _LARGEST_ANSWER = 16 << 20
+#: Bytes that the kubelet may send unasked: an answer of many megabytes is not to wait for leave.
+_WINDOW = 1 << 20
 _PREFIX = struct.Struct(">BI")
 
 
@@ -43,7 +46,7 @@ def allocatable_cpus(path: str) -> frozenset[int]:
         raise KubeletError(f"{path}: GetAllocatableResources: {failure}") from None
 
 
-def _ask(path: str, method: str) -> bytes:
+def _ask(path: str, method: str) -> memoryview:
     """Call a method without arguments; its answer's message."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
@@ -61,13 +64,15 @@ class _Call:
     def __init__(self, link: socket.socket, target: str) -> None:
         self.link, self.target = link, target
         self.http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self.http.local_settings = Settings(initial_values={SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW})
         self.body = bytearray()
         self.headers: dict[str, str] = {}
         self.ended = False
         self.deadline = time.monotonic() + _SECONDS
 
-    def answer(self) -> bytes:
+    def answer(self) -> memoryview:
         self.http.initiate_connection()
+        self.http.increment_flow_control_window(_WINDOW)
         headers = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -106,7 +111,7 @@ class _Call:
             case StreamReset() | ConnectionTerminated():
                 raise ConnectionError("the call was ended by the kubelet")
 
-    def _message(self) -> bytes:
+    def _message(self) -> memoryview:
         status = self.headers.get("grpc-status", "")
         if status != "0":
             raise KubeletRefusal(f"gRPC status {status or 'missing'} {self.headers.get('grpc-message', '')}")
@@ -115,7 +120,7 @@ class _Call:
         compressed, length = _PREFIX.unpack_from(self.body)
         if compressed or len(self.body) != _PREFIX.size + length:
             raise KubeletRefusal("the answer is not one plain message")
-        return bytes(self.body[_PREFIX.size :])
+        return memoryview(self.body)[_PREFIX.size :]
 
 
 class KubeletRefusal(OSError):

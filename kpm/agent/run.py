@@ -28,9 +28,9 @@ from kpm_planner.allocation import Allocation, RuntimeCpus
 from kpm_planner.budget import Signals
 from kpm_planner.caps import holding_cap
 from kpm_planner.changes import Pass
+from kpm_planner.entitlement import requested_profiles
 from kpm_planner.intent import Meta, Node
 from kpm_planner.machine import Machine
-from kpm_planner.ownership import requested_profiles
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.problems import Problem
 from kpm_planner.selection import Accepted, accept, selects_map

@@ -71,7 +71,7 @@ class _Request:
 
 
 def _request(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions) -> _Request:
-    cluster, allocation = need_files(filenames), AllocationOptions(asked.pod_resources, asked.assign_cpus)
+    cluster, allocation = need_files(filenames), AllocationOptions(asked.pod_resources, asked.assign_cpus, asked.cdi)
     name = node_named(cluster, asked.node).name
     return _Request(cluster, name, allocation, read_reported(allocation, {name: None}), tree, time_options(asked.at, asked.cap_reading))
 

@@ -66,15 +66,20 @@ def output_option(*formats: str) -> Callable[[_Function], _Function]:
 
 
 def planning_options(function: _Function) -> _Function:
-    """--node, --pod-resources, --assign-cpus, --at, --cap-reading, as one argument `asked`."""
+    """--node, --pod-resources, --assign-cpus, --cdi, --at, --cap-reading, as one argument `asked`."""
 
     @wraps(function)
-    def gathered(node: str | None, pod_resources: tuple[str, ...], assign_cpus: bool, at: str | None, cap_reading: tuple[str, ...], **rest: Any) -> Any:
-        return function(asked=PlanOptions(node, pod_resources, assign_cpus, at, cap_reading), **rest)
+    def gathered(
+        node: str | None, pod_resources: tuple[str, ...], cdi: str, assign_cpus: bool,
+        at: str | None, cap_reading: tuple[str, ...], **rest: Any,
+    ) -> Any:  # fmt: skip
+        asked = PlanOptions(node, pod_resources, assign_cpus, at, cap_reading, cdi)
+        return function(asked=asked, **rest)
 
     options = (
         click.option("--node", metavar="NAME", help="The node to plan for; by default the only Node given, else this machine's name."),
         click.option("--pod-resources", multiple=True, metavar="[NODE=]FILE", help="Exclusive CPUs: JSON of the kubelet's PodResources List answer."),
+        click.option("--cdi", metavar="FOLDER", default="", help="CDI files, which name the CPUs of claims that --pod-resources lists without any."),
         click.option("--assign-cpus", is_flag=True, help="Let a model of the static CPU manager choose the exclusive CPUs."),
         click.option("--at", metavar="TIME", help="Plan for this instant, such as 2026-01-31T08:00:00Z; by default for now."),
         click.option("--cap-reading", multiple=True, metavar="NAME=WATTS", help="What the external source of a PowerCap is taken to answer."),

@@ -39,6 +39,7 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
 )
 @click.option("--claim-socket", help="A second PodResources socket, of a driver that hands out CPUs through resource claims.")
 @click.option("--containers", metavar="SOCKET", help="Socket of a helper that hears of containers from the runtime (NRI).")
+@click.option("--cdi", metavar="FOLDER", default="", help="Where CDI files are; with it, CPUs of claims are read there, and in cgroups, where the kubelet names none.")
 @telemetry_option
 @click.option("--resync", callback=_seconds, default="60s", show_default=True, help="How often to look without being told to.")
 @click.option("--repair", type=click.Choice(["write", "report"]), default="write", show_default=True, help="What is done about values that somebody else wrote.")
@@ -50,7 +51,7 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
 def agent(
     node: str, group: str, namespace: str | None, kubeconfig: str | None, sysfs: str, helper: str | None, hsmp: str | None, state_dir: str, kubelet_socket: str,
-    claim_socket: str | None, containers: str | None,
+    claim_socket: str | None, containers: str | None, cdi: str,
     telemetry_dir: str, resync: float, repair: str, measure_only: bool, idle_states: str, port: int, serving: ServingOptions, log_level: str, energy: EnergyOptions,
 ) -> None:  # fmt: skip
     """Tune this node by the objects of the cluster, until told to stop.
@@ -99,6 +100,7 @@ def agent(
         helper,
         os.environ.get("POD_UID", ""),
         containers,
+        cdi,
     )
     say_raised(log)
     made = build_agent(settings, cluster, wake, log)

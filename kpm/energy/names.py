@@ -41,9 +41,15 @@ class Known:
 def known_containers(pods: Iterable[Pod], reported: Iterable[ContainerCpus], groups: Collection[CpuGroup]) -> tuple[dict[str, Known], dict[str, Identity]]:
     """Container id → what is known of it, and pod UID → the pod, for those of its containers that are not in its status yet.
 
-    reported: the CPUs that the kubelet has given to containers, exclusively. groups: of the plan, for the profiles.
+    reported: the CPUs that the kubelet has given to containers, exclusively. groups: of the plan, for the profiles, and for
+    CPUs that others than the kubelet gave.
     """
     owned = {(item.namespace, item.pod, item.container): item.cpus for item in reported if item.cpus}
+    for group in groups:
+        ref = group.container
+        if ref is not None and group.pool is Pool.EXCLUSIVE:
+            key = (ref.namespace, ref.pod, ref.name)
+            owned[key] = owned.get(key, frozenset()) | frozenset(group.cpus)
     profiles = {(group.container.uid, group.container.name): group.profile or "" for group in groups if group.container is not None}
     shared = next((group.profile or "" for group in groups if group.pool is Pool.SHARED), "")
     containers: dict[str, Known] = {}

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from kpm.asked import CONTAINERS_SOCKET, HELPER_SOCKET
 from kpm.kube.kinds import AGENT_NAME, GENERATED, PART_OF
-from kpm.operator.mounts import AGENT, HELPER, NRI, STATE, Mount, asks_runtime, claim_socket, mounts, volumes
+from kpm.operator.mounts import AGENT, CDI, CGROUP, HELPER, NRI, STATE, Mount, asks_runtime, claim_socket, mounts, volumes
 from kpm_applier.mailbox import DEVICE
 from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
 from kpm_planner.intent import PowerConfig
@@ -162,17 +162,18 @@ def _arguments(settings: AgentSettings, image: Image, port: int, health: int) ->
     words = ["agent", "--sysfs", "/host/sys", "--helper", HELPER_SOCKET, "--state-dir", STATE, "--port", str(port), "--health-port", str(health)]
     words += ["--idle-states", image.idle_states] if image.idle_states is not IdleStates.BY_NAME else []
     words += ["--hsmp", DEVICE] if image.hsmp else []
-    words += ["--containers", CONTAINERS_SOCKET] if asks_runtime(settings) else []
+    words += ["--containers", CONTAINERS_SOCKET, "--cdi", CDI] if asks_runtime(settings) else []
     words += ["--resync", settings.resync_period] if settings.resync_period else []
     words += ["--repair", settings.repair] if settings.repair else []
     words += ["--log-level", settings.log_level] if settings.log_level else []
     words += ["--claim-socket", claim_socket(settings)] if claim_socket(settings) else []
+    words += ["--cgroup", f"/host{CGROUP}"] if asks_runtime(settings) or settings.metrics else []
     words += _energy_arguments(settings.metrics) if settings.metrics else []
     return [*words, "--measure-only"] if settings.measure_only else words
 
 
 def _energy_arguments(metrics: MetricSettings) -> list[str]:
-    words = ["--energy", "--cgroup", "/host/sys/fs/cgroup", *(["--proc", "/host/proc"] if "process" in metrics.levels else [])]
+    words = ["--energy", *(["--proc", "/host/proc"] if "process" in metrics.levels else [])]
     words += [word for level in metrics.levels for word in ("--energy-level", level)]
     words += [word for name in metrics.names for word in ("--energy-name", name)]
     words += ["--energy-idle", metrics.idle] if metrics.idle else []

@@ -23,6 +23,9 @@ CPU = "/sys/devices/system/cpu"
 KUBELET = "/var/lib/kubelet/pod-resources"
 #: A folder, so that a runtime that starts anew finds its plugin again; containerd 1.7 makes it, where NRI is on.
 NRI = "/var/run/nri"
+#: Where drivers of claims say what they gave; the CDI specification's folder for what is made at run time.
+CDI = "/var/run/cdi"
+CGROUP = "/sys/fs/cgroup"
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 RUN = HELPER_SOCKET.rpartition("/")[0]
 #: What PowerConfig.spec.agent.powerCaps is about. A folder above is mounted, since the one itself is not on every node;
@@ -62,11 +65,20 @@ def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
         Mount(AGENT, "telemetry", TELEMETRY, TELEMETRY, True, "sockets of DPDK pods"),
         Mount(AGENT, "pod-resources", KUBELET, KUBELET, True, "the kubelet's socket: which container has which CPUs"),
         *_seen(settings, caps),
+        *(_elsewhere() if asks_runtime(settings) else []),
     ]
     folder = claim_socket(settings).rpartition("/")[0]
     if folder and folder != KUBELET:
         found.append(Mount(AGENT, "claim-resources", folder, folder, True, "the socket of a driver that hands out CPUs through claims"))
     return tuple(found)
+
+
+def _elsewhere() -> list[Mount]:
+    """Where CPUs of containers are told that the kubelet names none for."""
+    return [
+        Mount(AGENT, "cdi", CDI, CDI, True, "the CPUs that drivers of claims gave"),
+        Mount(AGENT, "cgroup", CGROUP, f"/host{CGROUP}", True, "what containers are bound to; CPU time of containers"),
+    ]
 
 
 def asks_runtime(settings: AgentSettings) -> bool:
@@ -86,7 +98,7 @@ def _seen(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Moun
         Mount(AGENT, "devices", "/sys/devices", "/host/sys/devices", True, "limits of power, meters"),
         cpu,
         Mount(AGENT, "class", "/sys/class", "/host/sys/class", True, "meters by their class: hwmon, powercap, batteries"),
-        Mount(AGENT, "cgroup", "/sys/fs/cgroup", "/host/sys/fs/cgroup", True, "CPU time of containers"),
+        *([] if asks_runtime(settings) else [Mount(AGENT, "cgroup", CGROUP, f"/host{CGROUP}", True, "CPU time of containers")]),
     ]
     if "process" in settings.metrics.levels:
         found += [

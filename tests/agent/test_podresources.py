@@ -2,6 +2,8 @@
 
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -65,6 +67,53 @@ def test_an_answer_of_megabytes_arrives_whole(path: Path) -> None:
     pods: list[PodAnswer] = [("default", f"pod-{number}", [("app", list(range(1000)))]) for number in range(100)]
     with kubelet(path, list_message(pods) + field(90, bytes(2 << 20))):
         assert list_cpus(str(path)) == values_of(pods)
+
+
+#: Of a process that asks once: containers listed, and how far its memory rose above what it had with all modules, MiB.
+_ASK = """
+import sys
+from kpm.agent.podresources import list_cpus
+def most():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+before = most()
+print(len(list_cpus(sys.argv[1])), most() - before)
+"""
+
+
+def test_an_answer_of_14_mb_costs_less_than_50_mib(path: Path) -> None:
+    """A node whose device plugins offer 2,000 devices to each container: what is not used is not kept."""
+    devices = b"".join(field(2, text(1, "vendor.com/dev") + text(2, f"device-{number:016d}")) for number in range(2000))
+    answer = b"".join(field(1, text(1, f"pod-{number}") + text(2, "ns") + field(3, text(1, "app") + packed(3, [number]) + devices)) for number in range(164))
+    assert len(answer) > 14_000_000
+    with kubelet(path, answer):
+        ran = subprocess.run([sys.executable, "-c", _ASK, str(path)], capture_output=True, text=True, timeout=60, check=True)
+    count, more = ran.stdout.split()
+    assert int(count) == 164
+    assert float(more) < 50, f"{more} MiB"
+
+
+def claim_message(*names: str) -> bytes:
+    """DynamicResource, as ContainerResources has it: a claim whose CDI devices have these names."""
+    return field(5, text(2, "cpus") + text(3, "default") + field(4, b"".join(field(1, text(1, name)) for name in names) + text(2, "dra.cpu")))
+
+
+def test_a_containers_claims_are_listed_by_their_cdi_devices(path: Path) -> None:
+    container = text(1, "app") + claim_message("dra.k8s.io/cpu=claim-1") + claim_message("a.b/c=d", "a.b/c=e")
+    with kubelet(path, field(1, text(1, "pinned") + text(2, "default") + field(3, container))):
+        (found,) = list_cpus(str(path))
+    assert (found.cpus, found.devices) == (frozenset(), ("dra.k8s.io/cpu=claim-1", "a.b/c=d", "a.b/c=e"))
+
+
+@pytest.mark.parametrize("answer", [
+    field(1, text(1, "n" * 2000)),
+    field(1, text(1, "pod") + text(2, "ns") + b"".join(field(3, text(1, f"c{number}")) for number in range(20_001))),
+    field(1, text(1, "pod") + field(3, packed(3, [LARGEST_CPU + 1]))),
+], ids=["a name too long", "too many containers", "no CPU"])  # fmt: skip
+def test_what_no_kubelet_says_is_an_error(answer: bytes) -> None:
+    """The answer is bounded in what is taken out of it, not in its bytes alone."""
+    with pytest.raises(ProtobufError):
+        decode_list(answer)
 
 
 # --- a kubelet that does not, and what is no kubelet ---

@@ -319,7 +319,7 @@ def test_a_pod_is_named_as_soon_as_the_cluster_knows_it(rig: Rig) -> None:
     rest = CpuGroup((1, 2, 3), Pool.SHARED, "slow", None, Target(), ())
     seen = []
     for pods, owned in ((), ()), ((pod,), ()), ((running,), ()), ((running,), (ContainerCpus("ns", "pod", "app", frozenset({0})),)):
-        meter.follow(rig.machine, *known_containers(pods, owned, (group, rest)))
+        meter.follow(rig.machine, *known_containers(pods, owned, (group, rest) if owned else (rest,)))
         for _ in range(2):
             rig.step(meter, {APP: 5.0})
         (container,) = told(meter)["kpm_container_cpu_seconds_total"]

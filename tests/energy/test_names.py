@@ -127,3 +127,11 @@ def test_one_that_is_in_none_says_so() -> None:
     containers, pods = known(a_pod(c={"app": f"containerd://{APP}"}))
     for number in (APP, OTHER):
         assert identify(ContainerPath(number, "containerd", UID), containers, pods).consumer.inside == ""
+
+
+def test_cpus_that_others_than_the_kubelet_gave_are_owned_too() -> None:
+    """Of a claim, or as the runtime bound the container: the plan knows whose they are."""
+    document = a_pod(c={"app": f"containerd://{APP}"})
+    group = evolve(FAST, container=ContainerRef("shop", "web", UID, "app", APP))
+    containers, _ = known_containers((structure_pod(document),), (), (group, SLOW))
+    assert (containers[APP].consumer.cpus, containers[APP].identity.pool) == (frozenset(group.cpus), "exclusive")
