@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from attrs import Attribute, fields, frozen, has
 
-from kpm.wire import api_name
+from kpm.wire import EARLIER_FIELDS, api_name
 from kpm_planner.agent_settings import AgentSettings, MetricSettings, Toleration
 from kpm_planner.intent import (
     OPENSHIFT_GROUP,
@@ -261,13 +261,21 @@ _RULES: Mapping[type, tuple[Rule, ...]] = {
 }
 
 
+#: What an earlier operator stored is not pruned when the definitions change.
+_KEPT: Schema = {"x-kubernetes-preserve-unknown-fields": True}
+
+
 def crd(kind: Kind, group: str = OPENSHIFT_GROUP) -> Schema:
     """The CustomResourceDefinition of a kind in an API group."""
     spec = _object(kind.spec) if kind.spec else _object(NodeObjectSpec)
     spec["description"] = f"What is asked: {kind.description[0].lower()}{kind.description[1:]}" if kind.spec else "Which node the object is about."
     if kind.spec is None:
+        spec |= _KEPT
         spec["properties"]["nodeName"] |= {"description": "The node.", "maxLength": _LONGEST_ITEM}
-    status = _object(kind.status)
+    else:
+        for name in EARLIER_FIELDS.get(kind.name, ()):
+            spec["properties"][name] = {"type": "object", "description": "Of an earlier operator; kept, and not used.", **_KEPT}
+    status = _object(kind.status) | _KEPT
     status["description"] = "What was found; written by the system."
     root: Schema = {
         "type": "object",

@@ -46,20 +46,26 @@ def cluster_of(documents: Iterable[Document]) -> Cluster:
         reader = _reader(content, document.source)
         if reader is None:
             if kind not in _STATUS_KINDS:
-                warnings.append(f"{document.source}: {one_line(kind)} of {one_line(content.get('apiVersion'))} is ignored")
+                warnings.append(f"{document.source}: {one_line(kind)}{_name_of(content, '/')} of {one_line(content.get('apiVersion'))} is ignored")
             continue
         check_json(content, f"{document.source}: {kind}")
         try:
             obj = reader(content)
         except WireError as failure:
-            name = content["metadata"].get("name") if isinstance(content.get("metadata"), Mapping) else None
-            raise InputError(f"{document.source}: {kind}{f' {one_line(name, 60)}' if name else ''}: {one_line(failure)}") from None
+            raise InputError(f"{document.source}: {kind}{_name_of(content)}: {one_line(failure)}") from None
         _note_twice(obj, str(content["apiVersion"]), str(kind), document.source, seen)
         found[type(obj)].append(obj)
         kept.append(content)
     intent = Intent(*(tuple(found[kind]) for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)))
     nodes = {node.name: node for node in found[Node]}
     return Cluster(intent, nodes, tuple(found[Pod]), tuple(warnings), tuple(kept))
+
+
+def _name_of(content: Mapping[str, Any], mark: str = " ") -> str:
+    """A mark and the name of an object, "" where it has none."""
+    meta = content.get("metadata")
+    name = meta.get("name") if isinstance(meta, Mapping) else None
+    return f"{mark}{one_line(name, 60)}" if name else ""
 
 
 def _reader(content: Mapping[str, Any], source: str) -> Any:

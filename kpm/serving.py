@@ -7,6 +7,7 @@ answered, where the kernel has both.
 
 import contextlib
 import errno
+import os
 import socket
 import ssl
 import threading
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
+from kpm.errors import one_line
 from kpm.logs import Log
 from kpm.threads import Threads
 
@@ -33,6 +35,8 @@ _NO_ROOM = 0.5
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 Answer = tuple[int, bytes]
 Answers = Callable[[str, str], Answer | None]
+#: What a reader's Authorization header entitles to, as a status of HTTP.
+Authorize = Callable[[str], int]
 
 
 @frozen
@@ -44,13 +48,38 @@ class Certificates:
     clients: str = ""
 
     def context(self) -> ssl.SSLContext:
-        """Errors: OSError, ssl.SSLError for files that cannot be used."""
+        """Errors: OSError, ssl.SSLError among them, for files that cannot be used."""
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         made.load_cert_chain(self.certificate, self.key)
         if self.clients:
             made.load_verify_locations(self.clients)
             made.verify_mode = ssl.CERT_REQUIRED
         return made
+
+
+@define(eq=False)
+class Renewed:
+    """The context of certificates that are replaced while they are in use, as those of a Secret are."""
+
+    files: Certificates
+    _made: ssl.SSLContext | None = None
+    _stamp: tuple[int, ...] = ()
+
+    def context(self) -> ssl.SSLContext:
+        """That of the files as they are now. Errors: OSError."""
+        names = (self.files.certificate, self.files.key, self.files.clients)
+        stamp = tuple(os.stat(name).st_mtime_ns for name in names if name)
+        if self._made is None or stamp != self._stamp:
+            self._made, self._stamp = self.files.context(), stamp
+        return self._made
+
+
+@frozen
+class Guarded:
+    """How /metrics is kept: the context of TLS at a connection, and what a reader's header entitles to; None for everybody."""
+
+    context: Callable[[], ssl.SSLContext]
+    authorize: Authorize | None = None
 
 
 @define(eq=False)
@@ -62,7 +91,8 @@ class Server:
     log: Log
     most: int = _SOME
     seconds: float = _SECONDS
-    tls: ssl.SSLContext | None = None
+    guarded: Guarded | None = None
+    _bare: bool = False
     _open: dict[socket.socket, float] = field(factory=dict)
     _lock: threading.Lock = field(factory=threading.Lock)
     _full: bool = False
@@ -123,9 +153,9 @@ class Server:
         found: Any = connection
         try:
             connection.settimeout(self.seconds)
-            if self.tls is not None:
-                found = self.tls.wrap_socket(connection, server_side=True)
-            _Handler(found, address, self.answers)
+            if self.guarded is not None:
+                found = self._context(self.guarded).wrap_socket(connection, server_side=True)
+            _Handler(found, address, self.answers, self.guarded.authorize if self.guarded else None)
         except (OSError, ValueError) as failure:  # it went away, or speaks no HTTP
             self.log.debug("connection ended", port=self.port, why=str(failure)[:100])
         finally:
@@ -136,17 +166,33 @@ class Server:
                 with contextlib.suppress(OSError):
                     item.close()
 
+    def _context(self, guarded: Guarded) -> ssl.SSLContext:
+        """Errors: OSError where there are no files that can be used; that is said once."""
+        try:
+            made = guarded.context()
+        except OSError as failure:
+            if not self._bare:
+                self._bare = True
+                self.log.warning("no certificate", port=self.port, why=one_line(failure))
+            raise
+        self._bare = False
+        return made
+
 
 class _Handler(BaseHTTPRequestHandler):
     """One request."""
 
-    def __init__(self, connection: Any, address: str, answers: Answers) -> None:
-        self._answers, self._address = answers, address
+    def __init__(self, connection: Any, address: str, answers: Answers, authorize: Authorize | None) -> None:
+        self._answers, self._address, self._authorize = answers, address, authorize
         super().__init__(connection, (address, 0), None)  # type: ignore[arg-type]  # nobody asks for the server
 
     def do_GET(self) -> None:
-        found = self._answers(self.path.partition("?")[0], self._address)
-        status, body = (404, b"not found\n") if found is None else found
+        status = 200 if self._authorize is None else self._authorize(self.headers.get("Authorization") or "")
+        if status == 200:
+            found = self._answers(self.path.partition("?")[0], self._address)
+            status, body = (404, b"not found\n") if found is None else found
+        else:
+            body = b"refused\n"
         self.send_response(status)
         self.send_header("Content-Type", _TEXT)
         self.send_header("Content-Length", str(len(body)))
@@ -219,9 +265,9 @@ def metric_answers(registry: "Callable[[], CollectorRegistry]", more: Callable[[
     return answers
 
 
-def serve(name: str, port: int, threads: Threads, answers: Answers, *, most: int = _SOME, tls: ssl.SSLContext | None = None) -> int:
+def serve(name: str, port: int, threads: Threads, answers: Answers, *, most: int = _SOME, guarded: Guarded | None = None) -> int:
     """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. Errors: OSError."""
-    server = Server(listen(port), answers, threads.log, most, tls=tls)
+    server = Server(listen(port), answers, threads.log, most, guarded=guarded)
     threads.start(name, server.run)
     return server.port
 
@@ -236,8 +282,8 @@ def both(*answers: Answers) -> Answers:
 
 
 def serve_all(
-    port: int, health_port: int | None, threads: Threads, health: Answers, metrics: Answers, tls: ssl.SSLContext | None = None
+    port: int, health_port: int | None, threads: Threads, health: Answers, metrics: Answers, guarded: Guarded | None = None
 ) -> tuple[int, int]:  # fmt: skip
     """Metrics on one port and health on another, and on that of the metrics too where it is asked for without TLS; the ports. Errors: OSError."""
-    used = serve("http", port, threads, metrics if tls is not None else both(health, metrics), tls=tls)
+    used = serve("http", port, threads, metrics if guarded is not None else both(health, metrics), guarded=guarded)
     return used, used if health_port is None else serve("health", health_port, threads, health, most=_FEW)

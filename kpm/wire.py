@@ -25,7 +25,10 @@ KINDS: dict[str, type] = {kind.__name__: kind for kind in (PowerProfile, PowerWo
 _IRREGULAR = {
     "reserved_cpus": "reservedCPUs", "min_mhz": "minMHz", "max_mhz": "maxMHz", "available_mhz": "availableMHz", "pod_uid": "podUID",
     "min_khz": "minKHz", "max_khz": "maxKHz", "requested_min_khz": "requestedMinKHz", "requested_max_khz": "requestedMaxKHz",
+    "cpu_list": "cpuIDs", "cpu_numbers": "cpuIDs", "power_profile_cpus": "powerProfileCPUs",
 }  # fmt: skip
+#: Fields of spec that an earlier operator wrote into objects of users: kept, and not used.
+EARLIER_FIELDS = {"PowerWorkload": ("workloadNodes",)}
 #: Fields that do not come from spec; no user can write these keys.
 _INJECTED = {"meta": "\0meta", "group": "\0group"}
 _Type = TypeVar("_Type")
@@ -67,6 +70,7 @@ def structure_object(document: Mapping[str, Any], *, strict: bool = True) -> Any
         spec = {}
     if not isinstance(spec, Mapping):
         raise WireError(f"spec: {show(spec)} is not allowed: a mapping")
+    spec = {key: value for key, value in spec.items() if key not in EARLIER_FIELDS.get(kind.__name__, ())}
     hidden = [key for key in spec if key in _INJECTED.values()]
     if hidden:
         raise WireError(f"spec.{hidden[0]!r}: is no field here; allowed are {', '.join(_names(kind))}")

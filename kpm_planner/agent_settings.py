@@ -46,6 +46,23 @@ class Source(StrEnum):
         return cls.AUTO if text is None else cls(text) if text in set(cls) else cls.PODRESOURCES
 
 
+class MetricsAccess(StrEnum):
+    """Who may read the agents' metrics.
+
+    OPEN: whoever reaches the port, without TLS. CERTIFICATE: by TLS, who shows a certificate of the authority that the
+    Secret names. TOKEN: by TLS, who shows a token of the cluster whose account may get /metrics.
+    """
+
+    OPEN = "open"
+    CERTIFICATE = "certificate"
+    TOKEN = "token"  # noqa: S105  # the name of a way, no secret
+
+    @classmethod
+    def of(cls, text: str | None) -> "MetricsAccess":
+        """A setting as it is written; a word of another version is taken for the closest of them."""
+        return cls.OPEN if text is None else cls(text) if text in set(cls) else cls.CERTIFICATE
+
+
 @frozen
 class Toleration:
     """A taint that the agent's pods tolerate, as in a pod's specification."""
@@ -139,5 +156,13 @@ class AgentSettings:
     )
     metrics: MetricSettings | None = field(
         default=None, metadata=_text("Energy of node, pods and containers in /metrics; the agents then read devices and cgroups, for level process /proc too.")
+    )
+    metrics_access: str | None = field(
+        default=None,
+        metadata=_text(
+            "Who may read /metrics: open (default), whoever reaches the port; certificate, by TLS, who shows a certificate of ca.crt; token, by TLS, who shows"
+            " a token whose account may get /metrics. The last two take tls.crt, tls.key and ca.crt from the Secret power-node-agent-metrics.",
+            enum=[item.value for item in MetricsAccess],
+        ),
     )
     metrics_port: int | None = field(default=None, metadata=_text("Port of /metrics. Default 10258; probes have a port of their own, 8081.", minimum=1024, maximum=65535))

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from kpm_planner.meters import Meter
 from kpm_planner.problems import Code
+from kpm_planner.room import cut
 from kpm_planner.state_types import Condition
-from kpm_planner.status import cut
 
 
 def energy_condition(meters: Iterable[Meter], absent: Iterable[tuple[str, str]], problems: Iterable[tuple[str, str]]) -> Condition:

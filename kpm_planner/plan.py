@@ -36,7 +36,10 @@ _BASELINE = Resolved(BASELINE)
 
 @frozen
 class CpuGroup:
-    """CPUs that share pool, target and reasons. held: nothing of them is written until more is known."""
+    """CPUs that share pool, target and reasons. held: nothing of them is written until more is known.
+
+    maker: Kind/name of the object that made the pool, "" where none did.
+    """
 
     cpus: tuple[int, ...]
     pool: Pool
@@ -45,6 +48,7 @@ class CpuGroup:
     target: Target
     because: tuple[str, ...]
     held: bool = False
+    maker: str = ""
 
 
 @frozen
@@ -270,7 +274,7 @@ def _groups(parts: list[_Part]) -> tuple[CpuGroup, ...]:
     found: dict[tuple[object, ...], tuple[_Part, set[int]]] = {}
     for part in parts:
         item = part.assignment
-        key = (item.pool, item.profile_name, item.container, item.held, item.because, part.resolved)
+        key = (item.pool, item.profile_name, item.container, item.held, item.because, item.maker, part.resolved)
         found.setdefault(key, (part, set()))[1].update(part.cpus)
     groups = [
         CpuGroup(
@@ -281,6 +285,7 @@ def _groups(parts: list[_Part]) -> tuple[CpuGroup, ...]:
             target=part.resolved.target,
             because=(*part.assignment.because, *part.resolved.because),
             held=part.assignment.held,
+            maker=part.assignment.maker,
         )
         for part, cpus in found.values()
     ]

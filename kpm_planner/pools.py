@@ -29,7 +29,10 @@ class Pool(StrEnum):
 
 @frozen
 class Assignment:
-    """CPUs of one pool with one reason. profile: None for baseline; held: not to be written until more is known."""
+    """CPUs of one pool with one reason. profile: None for baseline; held: not to be written until more is known.
+
+    maker: Kind/name of the object that made the pool, "" where none did.
+    """
 
     cpus: frozenset[int]
     pool: Pool
@@ -38,6 +41,7 @@ class Assignment:
     container: ContainerRef | None = None
     held: bool = False
     because: tuple[str, ...] = ()
+    maker: str = ""
 
 
 Profiles = Mapping[str, ResolvedProfile]
@@ -90,7 +94,7 @@ def unmanaged(machine: Machine, because: str) -> Pools:
 
 
 def _with_cpus(part: Assignment, cpus: frozenset[int]) -> Assignment:
-    return Assignment(cpus, part.pool, part.profile, part.profile_name, part.container, part.held, part.because)
+    return evolve(part, cpus=cpus)
 
 
 def _matching(node: Node, accepted: Accepted, problems: list[Problem]) -> list[_Definition]:
@@ -145,7 +149,7 @@ def _shared_assignment(definitions: list[_Definition], profiles: Profiles, probl
     if profile is not None and not profile.profile.shared:
         problems.append(warning(Code.PROFILE_NOT_SHARED, reference(winner), field, f"profile {name} is not marked shared"))
     because = f"shared: {reference(winner)}" if profile else f"shared: {reference(winner)}, at baseline for want of its profile"
-    return Assignment(frozenset(), Pool.SHARED, profile, name if profile else None, because=(because,))
+    return Assignment(frozenset(), Pool.SHARED, profile, name if profile else None, because=(because,), maker=reference(winner))
 
 
 def _profile(name: str | None, profiles: Profiles, obj: str, field: str, problems: list[Problem]) -> ResolvedProfile | None:
@@ -190,17 +194,18 @@ def _written(numbers: frozenset[int]) -> str:
 
 def _reserved_assignment(wants: tuple[tuple[str | None, str], ...], cpus: frozenset[int], profiles: Profiles, problems: list[Problem]) -> Assignment:
     name, where = wants[0]
+    maker = where.partition(" ")[0]
     if len(wants) > 1:
         names = " and ".join(f"{name} ({place})" for name, place in wants)
         for _, place in wants:
             obj, _, field = place.partition(" ")
             problems.append(error(Code.RESERVED_CONFLICT, obj, field, f"CPUs {format_cpulist(cpus)} are reserved under {names}; they stay at baseline"))
-        return Assignment(cpus, Pool.RESERVED, because=(f"reserved: {where}, at baseline because two profiles are named",))
+        return Assignment(cpus, Pool.RESERVED, because=(f"reserved: {where}, at baseline because two profiles are named",), maker=maker)
     if name is None:
-        return Assignment(cpus, Pool.RESERVED, because=(f"reserved: {where} names no profile, so baseline",))
+        return Assignment(cpus, Pool.RESERVED, because=(f"reserved: {where} names no profile, so baseline",), maker=maker)
     obj, _, field = where.partition(" ")
     profile = _profile(name, profiles, obj, f"{field}.powerProfile", problems)
-    return Assignment(cpus, Pool.RESERVED, profile, name if profile else None, because=(f"reserved: {where}",))
+    return Assignment(cpus, Pool.RESERVED, profile, name if profile else None, because=(f"reserved: {where}",), maker=maker)
 
 
 @frozen
@@ -277,7 +282,7 @@ def _unsure(allocation: Allocation, ownership: Ownership) -> frozenset[int]:
 
 def _held(base: Assignment, cpus: frozenset[int]) -> Assignment:
     because = (*base.because, "held: it could be a container's, and the kubelet has not said whose")
-    return Assignment(cpus, base.pool, held=True, because=because)
+    return Assignment(cpus, base.pool, held=True, because=because, maker=base.maker)
 
 
 def _rest(free: frozenset[int], shared: Assignment | None, allocation: Allocation, ownership: Ownership) -> list[Assignment]:

@@ -70,6 +70,7 @@ class Code(StrEnum):
     NAME_MISMATCH = "name-mismatch"
     NAME_TOO_LONG = "name-too-long"
     NAMESPACE_IGNORED = "namespace-ignored"
+    NO_SELECTOR = "no-selector"
     NODE_NOT_SELECTED = "node-not-selected"
     OBJECT_UNREADABLE = "object-unreadable"
     POD_ANNOTATIONS = "pod-annotations"
@@ -248,6 +249,10 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.NAME_MISMATCH: ("spec.name differs from metadata.name, which is the identity.", "Make them equal, or drop spec.name."),
     Code.NAME_TOO_LONG: ("The name does not fit in an extended resource.", "Use at most 63 characters."),
     Code.NAMESPACE_IGNORED: ("The object is not in the system's namespace and has no effect.", "Create it in the namespace that the message names."),
+    Code.NO_SELECTOR: (
+        "The object has no nodeSelector, and where it needs one it is in force nowhere; an Uncore without one is about the node of its name.",
+        "Write nodeSelector: {labelSelector: {}} for all nodes, or labels of those that are meant.",
+    ),
     Code.NODE_NOT_SELECTED: ("The PowerConfig does not select this node; nothing on it is managed.", "Label the node, or change powerNodeSelector."),
     Code.OBJECT_UNREADABLE: ("The object holds something that this version cannot read; it has no effect.", "Correct the field that the message names."),
     Code.POD_ANNOTATIONS: ("The pod has annotations by which CRI-O sets its CPUs too, or with a value that is none.", "Drop them, or set agent.crioAnnotations: accept."),

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from attrs import field, frozen
 
 from kpm_planner.problems import Code, Problem, Severity
+from kpm_planner.room import cut
 from kpm_planner.state_types import ContainerState, PowerNodeStateStatus
-from kpm_planner.status import cut
 
 #: Node names in one line of errors; the others are counted.
 MOST_NODES = 10

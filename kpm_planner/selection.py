@@ -1,6 +1,6 @@
 """Which objects count, which nodes they select, and which of two wins: identity, selectors, precedence (design §4)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -215,6 +215,18 @@ def selector_problems(selector: NodeSelector | None, obj: str, field: str = "spe
             want = "needs values" if item.operator in ("In", "NotIn") else "takes no values"
             problems.append(error(Code.SELECTOR_INVALID, obj, f"{place}.values", f"{item.operator} {want}"))
     return problems
+
+
+def nowhere(obj: PowerNodeConfig | Uncore | PowerCap, nodes: Collection[str]) -> Problem | None:
+    """That an object without a selector is about no node of the cluster. nodes: names of all.
+
+    An earlier operator took a selector that is left out for all nodes; who relied on that is told.
+    """
+    if obj.node_selector is not None or (isinstance(obj, Uncore) and obj.meta.name in nodes):
+        return None
+    by_name = ", and no node has its name" if isinstance(obj, Uncore) else ""
+    message = f"is missing{by_name}; {{labelSelector: {{}}}} means all nodes"
+    return error(Code.NO_SELECTOR, reference(obj), "spec.nodeSelector", message)
 
 
 def config_of(accepted: Accepted, node: Node) -> tuple[PowerConfig | None, tuple[Problem, ...]]:

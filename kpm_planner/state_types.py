@@ -96,6 +96,89 @@ class UncoreState:
 
 
 @frozen
+class UncoreStatus:
+    """Uncore frequencies of the node: first as the earlier operator tells them, then each entry."""
+
+    name: str = field(default="", metadata=_text("The Uncore object that holds; left out: none."))
+    config: str = field(default="", metadata=_text("What it asks for, in words."))
+    errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with it here."))
+    entries: tuple[UncoreState, ...] = field(default=(), metadata=_text("Uncore entries."))
+
+
+@frozen
+class ProfileConfig:
+    """A profile on this node, as the earlier operator tells it."""
+
+    name: str = field(metadata=_text("PowerProfile."))
+    config: str = field(default="", metadata=_text("What it sets here, in words; frequencies in kHz."))
+    errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with it here."))
+
+
+@frozen
+class ProfileCpus:
+    """CPUs under one profile."""
+
+    power_profile: str = field(default="", metadata=_text("The profile in force; left out: baseline."))
+    cpu_list: str = field(default="", metadata=_text("CPU ids as a list such as 0-3,8."))
+    errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with them."))
+
+
+@frozen
+class SharedCpus:
+    """The shared pool, as the earlier operator tells it."""
+
+    power_profile: str = field(default="", metadata=_text("The profile in force; left out: baseline."))
+    power_node_config: str = field(default="", metadata=_text("The object that made the pool."))
+    cpu_list: str = field(default="", metadata=_text("CPU ids as a list such as 0-3,8."))
+    errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with it."))
+
+
+@frozen
+class ReservedCpuPool:
+    """Reserved CPUs of one object, as the earlier operator tells them."""
+
+    power_node_config: str = field(default="", metadata=_text("The object that reserves them."))
+    power_profile_cpus: tuple[ProfileCpus, ...] = field(default=(), metadata=_text("By profile."))
+
+
+@frozen
+class PowerContainer:
+    """A container with CPUs of its own, as the earlier operator tells it."""
+
+    name: str = field(metadata=_text("Container name."))
+    id: str = field(default="", metadata=_text("Container id with its runtime."))
+    power_profile: str = field(default="", metadata=_text("The profile in force; left out: baseline."))
+    cpu_numbers: tuple[int, ...] = field(default=(), metadata=_text("CPUs that are the container's own."))
+    errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with it."))
+
+
+@frozen
+class ExclusiveCpus:
+    """A pod with CPUs of its own, as the earlier operator tells it."""
+
+    pod_uid: str = field(metadata=_text("Pod uid."))
+    pod: str = field(default="", metadata=_text("Pod name."))
+    power_containers: tuple[PowerContainer, ...] = field(default=(), metadata=_text("Its containers with CPUs of their own."))
+
+
+@frozen
+class CpuPools:
+    """The pools once more, in the form of the earlier operator, for programs that read that."""
+
+    shared: SharedCpus | None = field(default=None, metadata=_text("The shared pool."))
+    reserved: tuple[ReservedCpuPool, ...] = field(default=(), metadata=_text("Reserved CPUs."))
+    exclusive: tuple[ExclusiveCpus, ...] = field(default=(), metadata=_text("Pods with CPUs of their own."))
+
+
+@frozen
+class NodeInfo:
+    """What does not change while a node is up."""
+
+    cpu_capacity: int = field(default=0, metadata=_text("CPUs of the machine, offline ones too."))
+    architecture: str = field(default="", metadata=_text("As the kernel names it, such as x86_64."))
+
+
+@frozen
 class PowerCapState:
     """The power limit of a package or die. Units: mW."""
 
@@ -134,13 +217,16 @@ class PowerNodeStateStatus:
     exclusive_pools: tuple[ContainerState, ...] = field(default=(), metadata=_text("Containers with CPUs of their own."))
     profiles: tuple[ProfileState, ...] = field(default=(), metadata=_text("Profiles that are offered here."))
     values: tuple[CpuValues, ...] = field(default=(), metadata=_text("Requested and effective values, CPUs with equal ones together."))
-    uncore: tuple[UncoreState, ...] = field(default=(), metadata=_text("Uncore entries."))
+    uncore: UncoreStatus | None = field(default=None, metadata=_text("Uncore frequencies; left out: the machine has none that can be set."))
     power_caps: tuple[PowerCapState, ...] = field(default=(), metadata=_text("Power limits that are asked for, and what their files show."))
     fabrics: tuple[FabricState, ...] = field(default=(), metadata=_text("AMD data fabrics that are set."))
     turbo: bool | None = field(default=None, metadata=_text("Whether turbo is asked to be on; left out: baseline."))
     problems: tuple[ProblemState, ...] = field(default=(), metadata=_text("What could not be honoured."))
     conditions: tuple[Condition, ...] = field(default=(), metadata={"description": "Conditions of the node's agent.", "list_map_keys": ["type"], "maxItems": 32})
     omitted: int | None = field(default=None, metadata=_text("Entries that are left out above for lack of room."))
+    node_info: NodeInfo | None = field(default=None, metadata=_text("What does not change while the node is up."))
+    cpu_pools: CpuPools | None = field(default=None, metadata=_text("The pools in the form of the earlier operator."))
+    power_profiles: tuple[ProfileConfig, ...] = field(default=(), metadata=_text("The profiles in the form of the earlier operator."))
 
 
 @frozen

@@ -7,14 +7,14 @@ so nothing is sent while nothing changes.
 import errno
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
 
-from attrs import evolve, fields, has
+from attrs import evolve
 
 from kpm_planner.allocation import ContainerRef
 from kpm_planner.caps import CapTarget
 from kpm_planner.changes import Outcome, Pass, Status
 from kpm_planner.cpuset import format_cpulist
+from kpm_planner.earlier_state import as_before, uncore_status
 from kpm_planner.intent import PowerProfile
 from kpm_planner.machine import SCALING_POWERSAVE, Cpu, FrequencyDomain, Machine, PowerZone
 from kpm_planner.plan import CpuGroup, NodePlan
@@ -22,11 +22,13 @@ from kpm_planner.pools import Pool
 from kpm_planner.problems import Problem, Severity
 from kpm_planner.profiles import frequency_khz
 from kpm_planner.refusals import refused
+from kpm_planner.room import cut, fitted
 from kpm_planner.state_types import (
     Condition,
     ContainerState,
     CpuValues,
     FabricState,
+    NodeInfo,
     PoolSizes,
     PoolState,
     PowerCapState,
@@ -39,9 +41,8 @@ from kpm_planner.state_types import (
 )
 
 #: Bytes that each list of a status may take, so that the whole stays below 16 KiB whatever a node is like.
-_CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE, _CAPS, _FABRICS = 4500, 3500, 1700, 2100, 600, 600, 300
+_CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE, _CAPS, _FABRICS = 3000, 2900, 1200, 1900, 600, 600, 300
 _LINES_OF_CONTAINERS, _LINES_OF_PROFILES, _LINES_OF_WORKLOADS = 7000, 4500, 3000
-LONGEST_MESSAGE = 240
 _SEPARATOR = " || "
 #: errno of a write to a power limit → reason and what it means (kernel, powercap and amd/hsmp).
 _REFUSALS = {
@@ -52,9 +53,6 @@ _KEPT = ("Locked", "the value does not become what is asked, so firmware has loc
 _NOT_WRITTEN = ("NotWritten", "the limit could not be written")
 #: A limit that is off by less than one part in so many is rounded, not refused.
 _ROUNDING = 100
-#: Quotes, colons and commas around a key or an entry.
-_AROUND = 8
-_Entry = TypeVar("_Entry")
 
 
 def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tuple[str, bool, str]], workload_of: Mapping[str, str]) -> PowerNodeStateStatus:
@@ -63,13 +61,14 @@ def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tu
     workload_of: profile → the PowerWorkload object of this node and profile.
     """
     problems = [ProblemState(str(item.severity), str(item.code), cut(item.object), cut(item.message), item.field) for item in sorted(plan.problems)]
-    containers, more_containers = _fitted(_containers(plan, workload_of), _CONTAINERS)
-    values, more_values = _fitted(_values(plan, shown), _VALUES)
-    profiles, more_profiles = _fitted([_profile_state(item.profile.meta.name, item.problems) for item in plan.profiles], _PROFILES)
-    uncore, more_uncore = _fitted(_uncore(plan, shown), _UNCORE)
-    caps, more_caps = _fitted(_caps(plan, shown), _CAPS)
-    fabrics, more_fabrics = _fitted(tuple(FabricState(item.fabric.package, item.pstates) for item in plan.fabrics if item.pstates is not None), _FABRICS)
-    told, more_problems = _fitted(problems, _PROBLEMS)
+    containers, more_containers = fitted(_containers(plan, workload_of), _CONTAINERS)
+    values, more_values = fitted(_values(plan, shown), _VALUES)
+    profiles, more_profiles = fitted([_profile_state(item.profile.meta.name, item.problems) for item in plan.profiles], _PROFILES)
+    entries, more_uncore = fitted(_uncore(plan, shown), _UNCORE)
+    earlier = as_before(plan, [(item.profile.meta.name, _profile_words(item.profile, shown)) for item in plan.profiles])
+    caps, more_caps = fitted(_caps(plan, shown), _CAPS)
+    fabrics, more_fabrics = fitted(tuple(FabricState(item.fabric.package, item.pstates) for item in plan.fabrics if item.pstates is not None), _FABRICS)
+    told, more_problems = fitted(problems, _PROBLEMS)
     pools = {pool: [group for group in plan.groups if group.pool is pool] for pool in Pool}
     return PowerNodeStateStatus(
         sizes=PoolSizes(*(sum(len(group.cpus) for group in pools[pool]) for pool in (Pool.SHARED, Pool.RESERVED, Pool.EXCLUSIVE, Pool.UNMANAGED, Pool.OFFLINE))),
@@ -78,13 +77,16 @@ def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tu
         exclusive_pools=containers,
         profiles=profiles,
         values=values,
-        uncore=uncore,
+        uncore=uncore_status(plan, entries) if entries else None,
         power_caps=caps,
         fabrics=fabrics,
         turbo=plan.boost,
         problems=told,
         conditions=_conditions(plan, shown, last, features),
-        omitted=(more_containers + more_values + more_profiles + more_uncore + more_caps + more_fabrics + more_problems) or None,
+        node_info=NodeInfo(len(shown.cpus), shown.architecture or ""),
+        cpu_pools=earlier.pools,
+        power_profiles=earlier.profiles,
+        omitted=(earlier.omitted + more_containers + more_values + more_profiles + more_uncore + more_caps + more_fabrics + more_problems) or None,
     )
 
 
@@ -93,9 +95,9 @@ def power_node(plan: NodePlan, shown: Machine, custom_devices: Sequence[str], wo
     profiles = {item.profile.meta.name: item.profile for item in plan.profiles}
     shared = [group for group in plan.groups if group.pool is Pool.SHARED]
     reserved = [group for group in plan.groups if group.pool is Pool.RESERVED]
-    lines, more_lines = _fitted(sorted(_profile_line(item.profile, shown) for item in plan.profiles if item.valid), _LINES_OF_PROFILES)
-    workloads, more_workloads = _fitted(sorted(_workload_lines(plan)), _LINES_OF_WORKLOADS)
-    containers, more_containers = _fitted(_containers(plan, workload_of), _LINES_OF_CONTAINERS)
+    lines, more_lines = fitted(sorted(_profile_line(item.profile, shown) for item in plan.profiles if item.valid), _LINES_OF_PROFILES)
+    workloads, more_workloads = fitted(sorted(_workload_lines(plan)), _LINES_OF_WORKLOADS)
+    containers, more_containers = fitted(_containers(plan, workload_of), _LINES_OF_CONTAINERS)
     return PowerNodeStatus(
         power_profiles=lines,
         power_workloads=workloads,
@@ -117,34 +119,6 @@ def stamped(conditions: Iterable[Condition], before: Iterable[Condition], instan
 
 def _since(item: Condition, before: Condition | None) -> str | None:
     return before.last_transition_time if before is not None and before.status == item.status else None
-
-
-def cut(text: str) -> str:
-    """A message as statuses hold it."""
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
-
-
-def _fitted(entries: Sequence[_Entry], room: int) -> tuple[tuple[_Entry, ...], int]:
-    """As many of the entries, from the first on, as fit in so many bytes; and how many do not."""
-    kept = []
-    for entry in entries:
-        room -= _size(entry) + _AROUND
-        if room < 0:
-            break
-        kept.append(entry)
-    return tuple(kept), len(entries) - len(kept)
-
-
-def _size(value: Any) -> int:
-    """About the bytes of a value as JSON; not below them."""
-    if isinstance(value, str):
-        return 2 + sum(1 if char.isascii() and char.isprintable() and char not in '"\\' else 6 for char in value)
-    if isinstance(value, tuple):
-        return sum(_size(item) + 2 for item in value)
-    if has(type(value)):
-        parts = ((item.name, getattr(value, item.name)) for item in fields(type(value)))
-        return sum(len(name) + _AROUND + _size(part) for name, part in parts if part not in (None, "", ()))
-    return len(str(value))
 
 
 def _cpus(groups: Iterable[CpuGroup]) -> str:
@@ -311,6 +285,14 @@ def _limits(profile: PowerProfile | None, cpus: Iterable[int], shown: Machine) -
 def _profile_line(profile: PowerProfile, shown: Machine) -> str:
     high, low = _limits(profile, shown.by_id, shown)
     return f"{profile.meta.name}: " + _SEPARATOR.join((high, low, profile.pstates.epp or "", _governor(profile, shown), _idle_text(profile, shown)))
+
+
+def _profile_words(profile: PowerProfile, shown: Machine) -> str:
+    """The same line with a word before each value, and how many CPUs are offered."""
+    high, low = _limits(profile, shown.by_id, shown)
+    capacity = "" if profile.cpu_capacity is None else str(profile.cpu_capacity)
+    parts = {"Min": low, "Max": high, "Governor": _governor(profile, shown), "EPP": profile.pstates.epp, "C-states": _idle_text(profile, shown), "Capacity": capacity}
+    return ", ".join(f"{word}: {value}" for word, value in parts.items() if value)
 
 
 def _governor(profile: PowerProfile, shown: Machine) -> str:

@@ -13,12 +13,16 @@ _STEP_KHZ = 100_000
 
 @frozen
 class UncoreTarget:
-    """Wanted limits of one uncore entry; None is baseline. Units: kHz."""
+    """Wanted limits of one uncore entry; None is baseline. Units: kHz.
+
+    maker: Kind/name of the object that they come from, "" for none.
+    """
 
     entry: UncoreEntry
     min_khz: int | None = None
     max_khz: int | None = None
     because: tuple[str, ...] = ()
+    maker: str = ""
 
 
 @frozen
@@ -152,4 +156,4 @@ def _target(entry: UncoreEntry, limits: list[_Limit], obj: str) -> UncoreTarget:
     limit = next((limit for limit in limits if limit.covers(entry)), None)
     if limit is None:
         return UncoreTarget(entry, because=(f"{obj} does not cover it",))
-    return UncoreTarget(entry, limit.low, limit.high, (f"{limit.low}..{limit.high} kHz: {obj} {limit.field}, rounded down to 100 MHz",))
+    return UncoreTarget(entry, limit.low, limit.high, (f"{limit.low}..{limit.high} kHz: {obj} {limit.field}, rounded down to 100 MHz",), obj)

@@ -361,8 +361,8 @@ class Agent:
         if self._refused_since is None:
             self._refused_since = self.last_tick
         if self.last_tick - self._refused_since >= REFUSAL_LASTS:
+            from kpm_planner.room import cut
             from kpm_planner.state_types import Condition, PowerNodeStateStatus
-            from kpm_planner.status import cut
 
             state, reason = PowerNodeStateStatus(conditions=(Condition("Ready", "False", "Refused", cut(self.tuner.refused)),)), self.tuner.refused
             self.reports.say(lambda reporter: reporter.state(state))
@@ -390,11 +390,12 @@ class Agent:
         """The agent's own metrics; made when they are asked for or noted first, which a start has no need of."""
         with self._making:  # a reader's thread may ask while the loop notes
             if self._registry is None:
-                from prometheus_client import CollectorRegistry
+                from prometheus_client import CollectorRegistry, ProcessCollector
 
                 from kpm.agent.metrics import AgentMetrics
 
                 registry = CollectorRegistry()
+                ProcessCollector(registry=registry)
                 self._metrics, self._registry = AgentMetrics.on(registry), registry
             return self._registry
 

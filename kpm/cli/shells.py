@@ -107,7 +107,7 @@ def agent(
     on_signals(made.stop)
     made.settled_in = lambda: listen(made.plugged, log, threads)  # it loads a large library, and looks at once at what it missed
     metrics = metric_answers(made.registry, *([] if made.energy is None else [made.energy.metrics]))
-    used = serving.serve(port, threads, health_answers(made.healthy, made.ready), metrics)
+    used = serving.serve(port, threads, health_answers(made.healthy, made.ready), metrics, cluster.api)
     log.info("agent started", port=used, resync=resync, repair=repair, measure_only=measure_only)
     made.run()
 
@@ -198,7 +198,7 @@ def operator(
     import os
     import uuid
 
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, ProcessCollector
 
     from kpm.ending import on_signals
     from kpm.kube.api import connect
@@ -212,10 +212,11 @@ def operator(
     log = make_log("operator", log_level)
     say_raised(log)
     place = Place(group, namespace or SYSTEM_NAMESPACE[group])
-    made = build_operator(
-        connect(kubeconfig), place, Image(image, privileged, hsmp, IdleStates(idle_states), allowed), f"{os.uname().nodename}_{uuid.uuid4()}", log, hosts
-    )
+    api = connect(kubeconfig)
+    made = build_operator(api, place, Image(image, privileged, hsmp, IdleStates(idle_states), allowed), f"{os.uname().nodename}_{uuid.uuid4()}", log, hosts)
     on_signals(made.stop)
-    used = serving.serve(port, made.threads, health_answers(made.healthy, made.ready), metric_answers(CollectorRegistry))
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    used = serving.serve(port, made.threads, health_answers(made.healthy, made.ready), metric_answers(lambda: registry), api)
     log.info("operator started", port=used, group=group, namespace=place.namespace, image=image)
     made.run()

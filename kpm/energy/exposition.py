@@ -44,6 +44,11 @@ def build_labels() -> str:
     return labels(arch=platform.machine(), branch="", revision="", version=__version__, goversion="")
 
 
+def _old_build_labels() -> str:
+    """Labels of kepler_exporter_build_info."""
+    return labels(arch=platform.machine(), branch="", os="linux", revision="", version=__version__)
+
+
 @frozen
 class Exposed:
     """What is to be told. node: its name; levels, names: chosen; most: series, beyond which levels are left out, the last first.
@@ -305,7 +310,11 @@ def _old_node(what: Exposed) -> list[Family]:
     for (zone, at), both in sums.items():
         name = f"kepler_node_{zone}_joules_total"
         lines.setdefault(name, []).extend(f'{name}{{{at},mode="{mode}"}} {_joules(uj)}\n' for mode, uj in zip(("dynamic", "idle"), both, strict=True))
-    return [Family(name, "counter", "Energy of the node.", found) for name, found in lines.items()]
+    who = [f"kepler_exporter_build_info{{{_old_build_labels()}}} 1\n"] if what.build else []
+    return [
+        *(Family(name, "counter", "Energy of the node.", found) for name, found in lines.items()),
+        Family("kepler_exporter_build_info", "gauge", "Who answers by these names.", who),
+    ]
 
 
 def _sources(what: Exposed) -> str:

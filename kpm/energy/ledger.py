@@ -193,7 +193,7 @@ class Ledger:
             for part in parts:
                 for name, uj in part.busy.items():
                     busy[name] = busy.get(name, 0) + sign * uj
-        self._book("other", {name: uj for name, uj in busy.items() if uj > 0}, {}, report.elapsed_us)
+        self._book("other", {name: max(0, uj) for name, uj in busy.items()}, {}, report.elapsed_us)
         ran = sum(part.busy_uj for part in whole) - sum(part.busy_uj for part in inner)
         total = sum(part.uj for part in whole) - sum(part.uj for part in inner)
         self.other_uj[0] += max(0, ran)

@@ -121,7 +121,7 @@ class EnergyMeter:
         current = self.sampler.take(view.machine, view.cpus)
         meters = self.sampler.meters
         if not self._samples:
-            sources, absent = sorted({meter.source for meter in meters}), [f"{source}: {why}" for source, why in self.sampler.found.absent]
+            sources, absent = sorted({meter.source for meter in meters}), [f"{source}: {why}" for source, why in self.sampler.absent]
             self.log.info("measuring energy", interval=self.settings.interval, sources=sources, absent=absent)
         known = self._known(view)
         report = EnergyReport(0)
@@ -182,7 +182,7 @@ class EnergyMeter:
 
     def condition(self) -> Condition:
         """What the node's state says of it."""
-        return energy_condition(self.sampler.meters, self.sampler.found.absent, self._problems)
+        return energy_condition(self.sampler.meters, self.sampler.absent, self._problems)
 
     def _run(self, threads: Threads) -> None:
         while not self._stop.wait(0 if self._before is None and self._view.cpus else self.settings.interval if self._view.cpus else 0.5):
@@ -236,7 +236,7 @@ class EnergyMeter:
 
     def _own(self, series: int, left_out: Iterable[str]) -> list[Family]:
         """What the measuring tells of itself."""
-        absent = self.sampler.found.absent
+        absent = self.sampler.absent
         present = sorted({meter.source for meter in self.sampler.meters})
         return [
             Family("kpm_energy_source_present", "gauge", "Whether a source of energy readings is there, and why not.",
@@ -254,8 +254,8 @@ class EnergyMeter:
     def _say_problems(self, meters: Iterable[Meter], report: EnergyReport) -> None:
         """One log line for each problem that is new."""
         found = {(part.fault.value, f"{part.meter.id}: {part.meter.zone} of {part.meter.place}") for part in report.meters if part.fault is not None}
-        if not tuple(meters):
-            found.add((Code.ENERGY_NO_METER.value, "; ".join(f"{source}: {why}" for source, why in self.sampler.found.absent)))
+        if not tuple(meters) and not self.sampler.resting:
+            found.add((Code.ENERGY_NO_METER.value, "; ".join(f"{source}: {why}" for source, why in self.sampler.absent)))
         if self.sampler.dropped_cgroups:
             found.add((Code.ENERGY_CGROUPS.value, f"{self.sampler.dropped_cgroups} containers are not measured one by one"))
         if self._processes is not None and self._processes.dropped:

@@ -104,6 +104,17 @@ class Sampler:
             return tuple(meter for meter in self.found.meters if meter.id not in self._silent)
         return tuple(Meter(_estimated_id(package), "package", "estimated", package) for package in sorted(self._estimated))
 
+    @property
+    def resting(self) -> bool:
+        """Whether there are batteries from which nothing is taken now, so that they are no meters."""
+        return bool(self._silent)
+
+    @property
+    def absent(self) -> tuple[tuple[str, str], ...]:
+        """Source → why there is none of it now; batteries that nothing is taken from have a reason too."""
+        resting = (("battery", "charged, or none is emptied"),) if self.resting else ()
+        return (*self.found.absent, *resting)
+
     def resume(self, sample: Sample) -> None:
         """Go on from a sample that was kept: what is estimated of the time since then has its counters to go on from."""
         known = {_estimated_id(package): package for package in range(_MOST_PACKAGES)}

@@ -12,9 +12,9 @@ from attrs import frozen
 
 from kpm.asked import CONTAINERS_SOCKET, HELPER_SOCKET
 from kpm.kube.kinds import AGENT_NAME, GENERATED, PART_OF
-from kpm.operator.mounts import AGENT, CDI, CGROUP, HELPER, NRI, STATE, Mount, asks_runtime, claim_socket, mounts, volumes
+from kpm.operator.mounts import AGENT, CDI, CGROUP, HELPER, METRICS_FILES, NRI, STATE, Mount, asks_runtime, claim_socket, guarded, mounts, volumes
 from kpm_applier.mailbox import DEVICE
-from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
+from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricsAccess, MetricSettings, Toleration
 from kpm_planner.intent import PowerConfig
 from kpm_planner.problems import Code, Problem, error
 
@@ -163,6 +163,7 @@ def _arguments(settings: AgentSettings, image: Image, port: int, health: int) ->
     words += ["--idle-states", image.idle_states] if image.idle_states is not IdleStates.BY_NAME else []
     words += ["--hsmp", DEVICE] if image.hsmp else []
     words += ["--containers", CONTAINERS_SOCKET, "--cdi", CDI] if asks_runtime(settings) else []
+    words += _access_arguments(settings) if guarded(settings) else []
     words += ["--resync", settings.resync_period] if settings.resync_period else []
     words += ["--repair", settings.repair] if settings.repair else []
     words += ["--log-level", settings.log_level] if settings.log_level else []
@@ -170,6 +171,12 @@ def _arguments(settings: AgentSettings, image: Image, port: int, health: int) ->
     words += ["--cgroup", f"/host{CGROUP}"] if asks_runtime(settings) or settings.metrics else []
     words += _energy_arguments(settings.metrics) if settings.metrics else []
     return [*words, "--measure-only"] if settings.measure_only else words
+
+
+def _access_arguments(settings: AgentSettings) -> list[str]:
+    access = MetricsAccess.of(settings.metrics_access)
+    words = ["--metrics-access", access.value, "--metrics-cert", f"{METRICS_FILES}/tls.crt", "--metrics-key", f"{METRICS_FILES}/tls.key"]
+    return [*words, "--metrics-client-ca", f"{METRICS_FILES}/ca.crt"] if access is MetricsAccess.CERTIFICATE else words
 
 
 def _energy_arguments(metrics: MetricSettings) -> list[str]:

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from kpm.asked import HELPER_SOCKET
 from kpm.crds import CLAIM_SOCKET
-from kpm_planner.agent_settings import AgentSettings, Source
+from kpm_planner.agent_settings import AgentSettings, MetricsAccess, Source
 
 STATE = "/var/lib/kpm"
 #: Where pods put their telemetry sockets: examples/example-dpdk-testapp.yaml.
@@ -26,6 +26,8 @@ NRI = "/var/run/nri"
 #: Where drivers of claims say what they gave; the CDI specification's folder for what is made at run time.
 CDI = "/var/run/cdi"
 CGROUP = "/sys/fs/cgroup"
+#: The Secret with the certificate of the agents' metrics, and where the agents see it.
+METRICS_SECRET, METRICS_FILES = "power-node-agent-metrics", "/etc/kpm/metrics"
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 RUN = HELPER_SOCKET.rpartition("/")[0]
 #: What PowerConfig.spec.agent.powerCaps is about. A folder above is mounted, since the one itself is not on every node;
@@ -64,6 +66,7 @@ def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
         Mount(AGENT, "state", STATE, STATE, False, "what was there before the first write"),
         Mount(AGENT, "telemetry", TELEMETRY, TELEMETRY, True, "sockets of DPDK pods"),
         Mount(AGENT, "pod-resources", KUBELET, KUBELET, True, "the kubelet's socket: which container has which CPUs"),
+        *([Mount(AGENT, "metrics-tls", "secret", METRICS_FILES, True, "certificate and key of its metrics")] if guarded(settings) else []),
         *_seen(settings, caps),
         *(_elsewhere() if asks_runtime(settings) else []),
     ]
@@ -71,6 +74,11 @@ def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
     if folder and folder != KUBELET:
         found.append(Mount(AGENT, "claim-resources", folder, folder, True, "the socket of a driver that hands out CPUs through claims"))
     return tuple(found)
+
+
+def guarded(settings: AgentSettings) -> bool:
+    """Whether the metrics are answered by TLS alone."""
+    return MetricsAccess.of(settings.metrics_access) is not MetricsAccess.OPEN
 
 
 def _elsewhere() -> list[Mount]:
@@ -119,6 +127,8 @@ def volumes(found: Iterable[Mount]) -> list[dict[str, Any]]:
 def _source(mount: Mount) -> dict[str, Any]:
     if mount.name == "token":
         return {"projected": {"sources": _TOKEN}}
+    if mount.name == "metrics-tls":  # one that is not there yet keeps no agent from starting
+        return {"secret": {"secretName": METRICS_SECRET, "optional": True}}
     if not mount.source:
         return {"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
     made = "Directory" if mount.source.startswith(("/sys/", "/proc")) else "DirectoryOrCreate"

@@ -29,7 +29,7 @@ from kpm_planner.rollup import (
     exclusive_workload,
     shared_workload,
 )
-from kpm_planner.selection import selects_map
+from kpm_planner.selection import nowhere, selects_map
 from kpm_planner.state_types import PowerNodeStateStatus
 from kpm_planner.validate import validate_intent
 
@@ -160,12 +160,33 @@ def _duplicates(holder: Held[Any], configs: Iterable[Held[Any]]) -> Iterator[Act
 
 
 def _node_objects(seen: Observed, nodes: Iterable[str]) -> Iterator[Action]:
-    power_nodes, states = {item.name for item in seen.power_nodes}, {item.name for item in seen.states}
+    """The two objects of each node. One of its name that this system did not make is a leftover of
+    an earlier one: it holds nothing but a state that is no more, and is replaced.
+    """
+    there: dict[str, dict[str, Held[Any]]] = {
+        "powernodes": {item.name: item for item in seen.power_nodes},
+        "powernodestates": {item.name: item for item in seen.states},
+    }
     for node in nodes:
-        if node not in power_nodes:
-            yield Apply("powernodes", node, _object(seen, "PowerNode", node, {"nodeName": node}))
-        if state_name(node) not in states:
-            yield Apply("powernodestates", state_name(node), _object(seen, "PowerNodeState", state_name(node), {"nodeName": node}))
+        for plural, kind, name in (
+            ("powernodes", "PowerNode", node),
+            ("powernodestates", "PowerNodeState", state_name(node)),
+        ):
+            item = there[plural].get(name)
+            if item is None:
+                yield Apply(plural, name, _object(seen, kind, name, {"nodeName": node}))
+            elif not item.deleting and _misfit(item):
+                yield Delete(plural, name, item.uid)
+
+
+def _misfit(item: Held[Any]) -> bool:
+    """Whether an object of a node is another system's, or of a form that no agent can write to.
+
+    The list of uncore entries was `uncore` itself once; the API takes no change of an object that
+    still has it so.
+    """
+    ours_now = item.labels.get(GENERATED) == "true"
+    return not ours_now or isinstance(item.status.get("uncore"), list)
 
 
 def _object(seen: Observed, kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,6 +254,8 @@ def _statuses(
     faults = [item.fault for item in held if item.fault is not None]
     faults += [problem for item in seen.configs if item.value is not None for problem in image_problems(item.value, image)]
     faults += [problem for item in seen.caps if item.value is not None and (problem := host_problem(item.value, seen.hosts)) is not None]
+    selecting = (*seen.node_configs, *seen.uncores, *seen.caps)
+    faults += [problem for item in selecting if item.value is not None and (problem := nowhere(item.value, seen.nodes.keys())) is not None]
     errors = errors_by_object((*validate_intent(intent), *faults), {node: states[node] for node in nodes if node in states})
     for kind, plural, items in (
         ("PowerProfile", "powerprofiles", seen.profiles),

@@ -22,6 +22,7 @@ SETTINGS = AgentSettings(
     image="other:2", image_pull_policy="Always", tolerations=(Toleration("a", "Exists", None, "NoExecute", 0),), resync_period="30s", repair="report",
     log_level="debug", claim_socket="/var/lib/kubelet/plugins/cpu/pod-resources.sock", measure_only=True, metrics_port=9999, power_caps=("rapl",),
     idle_states="byLatency", source="podresources", metrics=MetricSettings(("node", "process"), ("kepler",), "node", "5s", estimate=True, max_series=500),
+    metrics_access="certificate",
 )  # fmt: skip
 CONFIGS = {
     "default": PowerConfig(Meta("c")),
@@ -89,6 +90,7 @@ def test_who_talks_to_the_network_has_no_privilege_and_writes_nothing_of_the_hos
         "/var/lib/kubelet/pod-resources",
         "/var/lib/power-node-agent/pods",
     }
+    usual |= {"/etc/kpm/metrics"} if config.agent.metrics_access else set()
     elsewhere = set() if config.agent.source == "podresources" else {"/var/run/cdi", "/host/sys/fs/cgroup"}
     assert targets(agent, read_only=True) == usual | measuring | processes | beside | elsewhere
 
@@ -103,7 +105,7 @@ def test_the_helper_has_no_token_and_the_volumes_are_those_that_are_mounted(conf
     assert {volume["name"] for volume in pod["volumes"]} == {mount["name"] for container in (agent, helper) for mount in container["volumeMounts"]}
     hosts = {volume["name"]: volume["hostPath"] for volume in pod["volumes"] if "hostPath" in volume}
     for mount in (*agent["volumeMounts"], *helper["volumeMounts"]):
-        assert ("recursiveReadOnly" in mount) is (mount["readOnly"] and (mount["name"] in hosts or mount["name"] == "token"))
+        assert ("recursiveReadOnly" in mount) is (mount["readOnly"] and (mount["name"] in hosts or mount["name"] in ("token", "metrics-tls")))
     #: Folders that every node has, and those that are made: no mount keeps a pod from starting.
     always = ("/sys/devices/system/cpu", "/sys/devices/virtual", "/sys/devices/platform", "/sys/devices", "/sys/class", "/sys/fs/cgroup", "/proc")
     assert all(item["type"] == "DirectoryOrCreate" or item["path"] in always for item in hosts.values())
@@ -178,6 +180,26 @@ def test_arguments_and_ports_follow_the_settings() -> None:
     assert {item["containerPort"] for item in container["ports"]} == {9999}
     health = {container[probe]["httpGet"]["port"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert health == {8081} == {int(words[words.index("--health-port") + 1])}
+
+
+@pytest.mark.parametrize(("access", "words"), [
+    (None, []),
+    ("open", []),
+    ("token", ["--metrics-access", "token", "--metrics-cert", "/etc/kpm/metrics/tls.crt", "--metrics-key", "/etc/kpm/metrics/tls.key"]),
+    ("certificate", [
+        "--metrics-access", "certificate", "--metrics-cert", "/etc/kpm/metrics/tls.crt", "--metrics-key", "/etc/kpm/metrics/tls.key",
+        "--metrics-client-ca", "/etc/kpm/metrics/ca.crt",
+    ]),
+])  # fmt: skip
+def test_metrics_by_tls_come_from_one_secret_that_may_come_later(access: str | None, words: list[str]) -> None:
+    config = PowerConfig(Meta("c"), agent=AgentSettings(metrics_access=access))
+    agent, helper = containers(config)
+    found = [word for word in agent["args"] if "metrics" in word or word in ("token", "certificate")]
+    assert found == words
+    volumes = [volume for volume in daemon_set(config, NAMESPACE, IMAGE)["spec"]["template"]["spec"]["volumes"] if "secret" in volume]
+    secret = {"name": "metrics-tls", "secret": {"secretName": "power-node-agent-metrics", "optional": True}}
+    assert volumes == ([secret] if words else [])
+    assert "metrics" not in str(helper["volumeMounts"])
 
 
 def test_probes_have_a_port_of_their_own_whatever_that_of_the_metrics_is() -> None:
@@ -308,7 +330,7 @@ def test_the_admission_policy_knows_what_agents_may_see_and_no_more() -> None:
     text = (Path(__file__).parents[2] / "deploy/base/admission-operator.yaml").read_text()
     policy, binding = yaml.safe_load_all(text)
     variables = {item["name"]: item["expression"] for item in policy["spec"]["variables"]}
-    full = AgentSettings(power_caps=("rapl", "amd"), metrics=MetricSettings(("process",), ()))
+    full = AgentSettings(power_caps=("rapl", "amd"), metrics=MetricSettings(("process",), ()), metrics_access="token")
     sources = {mount.source for settings in (full, AgentSettings()) for mount in mounts(settings) if mount.source.startswith("/")}
     assert set(ast.literal_eval(variables["seen"].replace("\n", ""))) == sources
     own = {mount.target for mount in mounts(full) if not mount.source.startswith("/")}
@@ -407,7 +429,49 @@ def test_a_node_that_comes_back_is_set_up_again() -> None:
     assert world.names("powerworkloads") == [workload_name("fast", "a")]
 
 
+@pytest.mark.parametrize("status", [{"cpuPools": {"shared": {"cpuIDs": "0-3"}}}, {"uncore": {"name": "n"}}, {}], ids=["pools", "uncore", "empty"])
+def test_a_state_that_an_earlier_operator_left_is_replaced(status: dict[str, Any]) -> None:
+    """It has the name and not the owner: what it says is of a system that has gone. Those of other nodes are left alone."""
+    world = World()
+    world.node("a", power="yes")
+    for name in ("a", "b"):
+        world.put("powernodes", name)
+        world.put("powernodestates", state_name(name))["status"] = status
+    world.put("powerconfigs", "config", {"powerNodeSelector": {"power": "yes"}})
+    world.settle()
+    for plural, name in (("powernodes", "a"), ("powernodestates", state_name("a"))):
+        item = world.objects[plural, name]
+        assert (item["spec"], item["metadata"]["labels"], item.get("status") or {}) == ({"nodeName": "a"}, {GENERATED: "true"}, {})
+    assert world.objects["powernodestates", state_name("b")]["status"] == status
+    assert world.settle() == []
+
+
+def test_a_state_of_an_older_form_that_the_server_takes_no_change_of_is_replaced() -> None:
+    """Uncore entries were a list by themselves once."""
+    world = running("a")
+    world.report("a", uncore=[{"name": "package_00_die_00"}])
+    assert deletes(world.settle()) == [f"powernodestates/{state_name('a')}"]
+    world.report("a", uncore={"entries": [{"name": "package_00_die_00"}]})
+    assert deletes(world.settle()) == []
+
+
 # --- errors ---
+
+
+@pytest.mark.parametrize(("plural", "name", "spec", "told"), [
+    ("uncores", "a", {"sysMin": 1, "sysMax": 2}, False),
+    ("uncores", "all", {"sysMin": 1, "sysMax": 2}, True),
+    ("uncores", "all", {"nodeSelector": {"labelSelector": {}}}, False),
+    ("powernodeconfigs", "a", {"sharedPowerProfile": "x"}, True),
+    ("powercaps", "a", {"watts": 100}, True),
+])  # fmt: skip
+def test_an_object_that_is_about_no_node_says_so(plural: str, name: str, spec: dict[str, Any], *, told: bool) -> None:
+    """A selector that is left out meant all nodes to an earlier operator; here it is in force nowhere, which nobody would see."""
+    world = running("a")
+    world.put(plural, name, spec)
+    world.settle()
+    lines = [line for line in world.status(plural, name)["errors"] if line.startswith("spec.nodeSelector: is missing")]
+    assert bool(lines) == told, lines
 
 
 def problem(name: str, message: str, severity: str = "error") -> dict[str, Any]:

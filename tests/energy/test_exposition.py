@@ -148,7 +148,10 @@ EXPECTED: dict[tuple[str, str], dict[str, frozenset[str]]] = {
         "kepler_container_cpu_seconds_total": KEPLER_CONTAINER,
     },
     ("kepler", "process"): {"kepler_process_cpu_joules_total": KEPLER_PROCESS | ZONE, "kepler_process_cpu_seconds_total": KEPLER_PROCESS - {"state"}},
-    ("kepler-0.7", "node"): {f"kepler_node_{zone}_joules_total": OLD_NODE for zone in ("core", "package", "dram", "uncore", "platform")},
+    ("kepler-0.7", "node"): {
+        **{f"kepler_node_{zone}_joules_total": OLD_NODE for zone in ("core", "package", "dram", "uncore", "platform")},
+        "kepler_exporter_build_info": frozenset({"arch", "branch", "os", "revision", "version"}),
+    },
     ("kepler-0.7", "container"): {
         f"kepler_container_{zone}joules_total": OLD_CONTAINER for zone in ("", "core_", "package_", "dram_", "uncore_", "other_")
     },
@@ -459,7 +462,7 @@ def test_the_old_names_have_no_parts_of_a_board() -> None:
     assert set(with_rails) == set(without)
     for name, metric in without.items():
         assert {str(line.labels): line.value for line in with_rails[name].samples} == {str(line.labels): line.value for line in metric.samples}
-    assert set(told(full(RAILS[1:3], names=("kepler-0.7",)))) == set()
+    assert set(told(full(RAILS[1:3], names=("kepler-0.7",)))) == {"kepler_exporter_build_info"}
 
 
 def test_the_old_names_tell_the_machine_once() -> None:

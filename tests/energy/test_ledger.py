@@ -539,3 +539,11 @@ def test_all_levels_add_up_after_any_history(history: list[tuple[Any, ...]]) -> 
         meters = [ledger.meters[meter.id] for meter in METERS if meter.zone == zone and meter.id in ledger.meters]
         assert sum(item.uj - item.system_uj - item.unattributed_uj for item in meters) == sum(containers.get(zone, [0, 0]))
         assert sum(item.busy_uj - item.system_uj for item in meters) == containers.get(zone, [0, 0])[0]
+
+
+def test_other_is_told_as_nothing_where_the_platform_is_measured() -> None:
+    """What was measured and is nothing is 0, not absent: Kepler's boards ask for it."""
+    book = Book()
+    who = part(PSYS, {APP: 40}), part(PACKAGE, {APP: 50}), part(DRAM, {APP: 5})
+    book.add(*who, who=(APP,))
+    assert book.ledger.containers[APP.id].zones["other"] == [0, 0]

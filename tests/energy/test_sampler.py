@@ -16,15 +16,19 @@ from attrs import define, evolve, field, frozen
 
 from kpm.energy.containers import ContainerPath
 from kpm.energy.sampler import Roots, Sampler, boot_id, energy_cpus
+from kpm.machines import MachineSpec, build_machine
 from kpm_applier.discover import discover
+from kpm_applier.kernel_model import KernelModel
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, MeterEnergy, Sample, attribute
 from kpm_planner.energy_estimate import Coefficients
 from kpm_planner.energy_shares import Consumer, EnergyCpu
+from kpm_planner.energy_status import energy_condition
 from kpm_planner.machine import Machine
 from kpm_planner.meters import Meter
 from tests.applier.power import MMIO, RAPL
 from tests.kpm.tree_samples import CPU, Tree, build_tree, put
+from tests.trees import write_tree
 
 RANGE = 262_143_328_850
 SECOND = 1_000_000
@@ -719,3 +723,17 @@ def test_an_estimated_case_adds_up(bare: Box) -> None:
         assert found.uj >= 5 * 12 * TICK_US - 1
         assert found.busy[A] == found.busy[B] > 0
     assert conserved(report)
+
+
+def test_a_battery_that_is_charged_is_said_to_be_no_meter_meanwhile(tmp_path: Path) -> None:
+    """Who asks why nothing measures is told; it is no problem."""
+    model = build_machine(MachineSpec(cores=2))
+    write_tree(KernelModel(model), tmp_path)
+    for file, text in {"type": "Battery", "status": "Charging", "power_now": 9_500_000}.items():
+        put(tmp_path, f"sys/class/power_supply/BAT0/{file}", text)
+    sampler = Sampler(Roots(str(tmp_path / "sys"), "/proc", str(tmp_path / "none")))
+    sampler.take(model, ())
+    condition = energy_condition(sampler.meters, sampler.absent, ())
+    sampler.close()
+    assert (sampler.meters, sampler.resting) == ((), True)
+    assert "battery: charged, or none is emptied" in condition.message

@@ -540,7 +540,7 @@ def test_a_foreign_kind_may_hold_anything(tmp_path: Path) -> None:
     text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {8080: x, on: y, 1.5: z}\nother: [[[]], {a: 1.5}]\n---\n" + TEXT
     ran = kpm("validate", "-f", "-", stdin=text)
     assert ran.code == 0, ran
-    assert ran.err == "warning: standard input: document 1: ConfigMap of v1 is ignored\n"
+    assert ran.err == "warning: standard input: document 1: ConfigMap/c of v1 is ignored\n"
 
 
 @pytest.fixture

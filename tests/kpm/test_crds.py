@@ -16,7 +16,7 @@ from random_samples import own_objects
 
 from kpm.crds import KINDS, Kind, crd
 from kpm.documents import read_documents
-from kpm.wire import GROUPS, WireError, api_name, document_of, structure_object
+from kpm.wire import EARLIER_FIELDS, GROUPS, WireError, api_name, document_of, structure_object
 from kpm.wire import KINDS as OURS
 from kpm_planner.status import Pass, node_state, power_node
 from tests.strategies.scenarios import Scenario, scenarios
@@ -117,7 +117,8 @@ def test_a_schema_is_structural(kind: Kind) -> None:
         assert not {"properties", "additionalProperties"} <= node.keys(), path
         assert not {"anyOf", "allOf", "oneOf", "not", "$ref"} & node.keys(), path
         assert ("items" in node) == (node["type"] == "array"), path
-        assert node["type"] != "object" or path == ".metadata" or {"properties", "additionalProperties"} & node.keys(), path
+        free = path == ".metadata" or node.get("x-kubernetes-preserve-unknown-fields")
+        assert node["type"] != "object" or free or {"properties", "additionalProperties"} & node.keys(), path
         assert set(node.get("required", ())) <= node.get("properties", {}).keys(), path
     Draft202012Validator.check_schema(plain(schema_of(kind)))
 
@@ -184,7 +185,19 @@ def test_a_schema_has_the_fields_of_its_classes_and_no_others(kind: Kind) -> Non
         assert schema["spec"]["properties"].keys() == {"nodeName"}
     else:
         assert kind.spec is OURS[kind.name]
-        assert_same(kind.spec, schema["spec"])
+        kept = EARLIER_FIELDS.get(kind.name, ())
+        own = {name: item for name, item in schema["spec"]["properties"].items() if name not in kept}
+        assert_same(kind.spec, {**schema["spec"], "properties": own})
+
+
+@EVERY
+def test_what_an_earlier_operator_stored_is_kept(kind: Kind) -> None:
+    """Of what the system writes everything, of what users write the fields that it wrote there; the rest is as strict as ever."""
+    schema = schema_of(kind)["properties"]
+    free = {path for path, node in nodes(schema_of(kind)) if node.get("x-kubernetes-preserve-unknown-fields")}
+    spec = {".spec"} if kind.spec is None else {f".spec.{name}" for name in EARLIER_FIELDS.get(kind.name, ())}
+    assert free == {".status", *spec}
+    assert schema["status"]["x-kubernetes-preserve-unknown-fields"] is True
 
 
 # --- documents ------------------------------------------------------------------------------------------------------------

