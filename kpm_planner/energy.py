@@ -106,8 +106,8 @@ def attribute(previous: Sample, current: Sample, allocation: EnergyAllocation, p
     ran = _usage(previous, current, allocation, policy.weights, elapsed)
     classes = classify(allocation.consumers, frozenset(cpu.id for cpu in allocation.cpus))
     scopes: dict[tuple[int | None, int | None], Shares] = {}
-    found = []
-    for meter in allocation.meters:
+    found: dict[str, MeterEnergy] = {}
+    for meter in sorted(allocation.meters, key=lambda item: _RANK.get(item.zone, 0)):
         place = (meter.package, meter.die)
         if place not in scopes:
             scopes[place] = shares_of(ran, _scope(allocation.cpus, meter), classes, allocation.consumers)
@@ -116,9 +116,31 @@ def attribute(previous: Sample, current: Sample, allocation: EnergyAllocation, p
         passed = energy_between(meter, previous.readings.get(meter.id), current.readings.get(meter.id), took, suspended=slept)
         shares = scopes[place]
         load = shares.weight / (UNIT * elapsed)
-        part = _divide(meter, passed, shares, ran.consumers, policy, load, took)
-        found.append(evolve(part, load=load, busy_cpus=shares.busy_us / elapsed, elapsed_us=took))
-    return EnergyReport(elapsed, tuple(found), ran.consumers, ran.busy_us, ran.idle_us)
+        inner = _busy_inside(meter, took, found.values())
+        part = _divide(meter, passed, shares, ran.consumers, policy, load, took, inner)
+        found[meter.id] = evolve(part, load=load, busy_cpus=shares.busy_us / elapsed, elapsed_us=took)
+    return EnergyReport(elapsed, tuple(found[meter.id] for meter in allocation.meters), ran.consumers, ran.busy_us, ran.idle_us)
+
+
+#: Zones in which others are, from the inside out, and those that are in each (kernel, powercap: psys is the platform).
+_RANK = {"package": 1, "psys": 2, "platform": 3}
+_INSIDE = {"package": ("core", "uncore"), "psys": ("package", "dram"), "platform": ("package", "dram")}
+
+
+def _busy_inside(meter: Meter, took_us: int, found: Iterable[MeterEnergy]) -> int:
+    """Busy energy of what is inside of a meter, µJ: it cannot be less in the whole than in its parts.
+
+    Each meter has a line of its own, and of two that were learned apart the whole's may say otherwise. What was read over
+    another time than the whole says nothing of it.
+    """
+    return sum(
+        part.busy_uj
+        for part in found
+        if part.meter.zone in _INSIDE.get(meter.zone, ())
+        and part.elapsed_us == took_us
+        and (meter.package is None or part.meter.package == meter.package)
+        and (meter.die is None or part.meter.die == meter.die)
+    )
 
 
 def carry(previous: Sample, current: Sample, meters: Iterable[Meter]) -> Sample:
@@ -199,9 +221,10 @@ def _scope(cpus: tuple[EnergyCpu, ...], meter: Meter) -> frozenset[int]:
     return frozenset(cpu.id for cpu in cpus if meter.package in (None, cpu.package) and meter.die in (None, cpu.die))
 
 
-def _divide(meter: Meter, passed: Passed, shares: Shares, used: Mapping[str, int], policy: EnergyPolicy, load: float, elapsed_us: int) -> MeterEnergy:
-    """One meter's energy: first into busy and idle, then over those who ran and those who own."""
-    from_idle = _idle_part(passed.uj, shares, policy.lines.get(meter.id), load, elapsed_us)
+def _divide(meter: Meter, passed: Passed, shares: Shares, used: Mapping[str, int], policy: EnergyPolicy, load: float, elapsed_us: int, inner_uj: int) -> MeterEnergy:
+    """One meter's energy: first into busy and idle, then over those who ran and those who own. inner_uj: busy energy of what is inside of it."""
+    idle_most = max(0, passed.uj - inner_uj)
+    from_idle = min(_idle_part(passed.uj, shares, policy.lines.get(meter.id), load, elapsed_us), idle_most)
     from_busy = passed.uj - from_idle
     busy = _busy_of(from_busy, shares, used)
     idle = _idle_of(from_idle, shares, policy)

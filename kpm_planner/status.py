@@ -65,7 +65,7 @@ def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tu
     values, more_values = fitted(_values(plan, shown), _VALUES)
     profiles, more_profiles = fitted([_profile_state(item.profile.meta.name, item.problems) for item in plan.profiles], _PROFILES)
     entries, more_uncore = fitted(_uncore(plan, shown), _UNCORE)
-    earlier = as_before(plan, [(item.profile.meta.name, _profile_words(item.profile, shown)) for item in plan.profiles])
+    earlier = as_before(plan, [(item.profile.meta.name, _profile_words(item.profile, shown, plan)) for item in plan.profiles])
     caps, more_caps = fitted(_caps(plan, shown), _CAPS)
     fabrics, more_fabrics = fitted(tuple(FabricState(item.fabric.package, item.pstates) for item in plan.fabrics if item.pstates is not None), _FABRICS)
     told, more_problems = fitted(problems, _PROBLEMS)
@@ -287,10 +287,12 @@ def _profile_line(profile: PowerProfile, shown: Machine) -> str:
     return f"{profile.meta.name}: " + _SEPARATOR.join((high, low, profile.pstates.epp or "", _governor(profile, shown), _idle_text(profile, shown)))
 
 
-def _profile_words(profile: PowerProfile, shown: Machine) -> str:
-    """The same line with a word before each value, and how many CPUs are offered."""
+def _profile_words(profile: PowerProfile, shown: Machine, plan: NodePlan) -> str:
+    """The same line with a word before each value, and how many CPUs the node offers under it."""
     high, low = _limits(profile, shown.by_id, shown)
-    capacity = "" if profile.cpu_capacity is None else str(profile.cpu_capacity)
+    offered = plan.extended_resources.get(f"{profile.group}/{profile.meta.name}")
+    asked = "100%" if profile.cpu_capacity is None else str(profile.cpu_capacity)
+    capacity = "" if offered is None else f"{asked} ({offered} CPUs)"
     parts = {"Min": low, "Max": high, "Governor": _governor(profile, shown), "EPP": profile.pstates.epp, "C-states": _idle_text(profile, shown), "Capacity": capacity}
     return ", ".join(f"{word}: {value}" for word, value in parts.items() if value)
 

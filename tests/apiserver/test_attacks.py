@@ -355,3 +355,34 @@ def test_the_shipped_example_is_taken(server: ApiServer, tenant: str) -> None:
     body = yaml.safe_load((Path(__file__).parents[2] / "examples/example-dpdk-testapp.yaml").read_text())
     body["metadata"]["namespace"] = "tenant"
     assert _create(server, tenant, body).returncode == 0
+
+
+def volume(path: str, kind: str = "hostPath") -> Document:
+    """A volume of the cluster that is a folder of hosts."""
+    one = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n"]}
+    affinity = {"required": {"nodeSelectorTerms": [{"matchExpressions": [one]}]}}
+    spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], kind: {"path": path}, **({"nodeAffinity": affinity} if kind == "local" else {})}
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"v{time.time_ns()}"}, "spec": spec}
+
+
+@pytest.fixture(scope="module")
+def provisioner(server: ApiServer, tenant: str) -> str:
+    """A program that makes volumes, as local-path provisioners do."""
+    server.kubectl("create", "serviceaccount", "provisioner", "-n", "tenant", check=False)
+    server.kubectl("create", "clusterrole", "provisioner", "--verb=create,get", "--resource=persistentvolumes", check=False)
+    server.kubectl("create", "clusterrolebinding", "provisioner", "--clusterrole=provisioner", "--serviceaccount=tenant:provisioner", check=False)
+    server.kubeconfig("provisioner", server.token("tenant", "provisioner"))
+    return "provisioner"
+
+
+@pytest.mark.parametrize("kind", ["hostPath", "local"])
+def test_a_volume_is_not_the_folder_of_telemetry(server: ApiServer, provisioner: str, kind: str) -> None:
+    """Which a pod would mount by its claim, where nobody sees the path; volumes of other folders are nobody's business here."""
+    for path in (FOLDER, f"{FOLDER}/6b1f", "/var/lib", "/", "//var//lib/./power-node-agent", "/proc/1/root/var"):
+        done = _create(server, provisioner, volume(path, kind))
+        assert done.returncode != 0, path
+        assert "a volume does not reach" in done.stderr, done.stderr
+    for path in ("/opt/local-path-provisioner/pvc-1", "/mnt/disks/one", "/var/lib/power-node"):
+        done = _create(server, provisioner, volume(path, kind))
+        assert done.returncode == 0, done.stderr
+    assert _create(server, "admin", volume("/var/lib", kind)).returncode == 0

@@ -280,7 +280,7 @@ def test_a_whole_state_in_the_form_of_the_earlier_operator() -> None:
     }  # fmt: skip
     assert document_of(found.power_profiles[0]) == {
         "name": "performance",
-        "config": "Min: 2000000, Max: 3000000, Governor: powersave, EPP: power, C-states: enabled: C1,C1E,C6,POLL, Capacity: 50%",
+        "config": "Min: 2000000, Max: 3000000, Governor: powersave, EPP: power, C-states: enabled: C1,C1E,C6,POLL, Capacity: 50% (2 CPUs)",
         "errors": [],
     }
     assert found.uncore is not None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, MeterEnergy, Sample, attribute, carry
 from kpm_planner.energy_shares import UNIT, Consumer, EnergyCpu, WeightPolicy, frequency_weight
+from kpm_planner.energy_standing import Line
 from kpm_planner.meters import Meter
 from kpm_planner.problems import Code
 from tests.strategies.energy import RANGES, SECOND, History, Interval, histories, intervals, without
@@ -541,3 +542,33 @@ def test_a_meter_without_a_reading_keeps_its_last_one(readings: dict[str, int | 
 def test_a_meter_that_is_none_meanwhile_begins_anew() -> None:
     """A battery that is charged: what it would have given in that time is not counted."""
     assert carry(Sample(0, {"m0": 7}), Sample(1, {"m0": None}), []).readings == {"m0": None}
+
+
+LINES = st.builds(Line, slope_w=st.floats(0, 50), standing_w=st.floats(0, 400), trust=st.floats(0, 1))
+INSIDE = {"package": {"core", "uncore"}, "psys": {"package", "dram"}, "platform": {"package", "dram"}}
+
+
+@given(PLAUSIBLE, st.lists(LINES, min_size=8, max_size=8))
+def test_the_whole_is_no_less_busy_than_what_is_inside_of_it(interval: Interval, lines: list[Line]) -> None:
+    """Whatever line each meter has: lines that were learned apart would say of a busy platform that it is less busy than its packages."""
+    meters = interval.allocation.meters
+    policy = EnergyPolicy(lines={meter.id: line for meter, line in zip(meters, lines, strict=False)})
+    report = evolve(interval, policy=policy).report()
+    for whole in report.meters:
+        inside = [
+            item.busy_uj
+            for item in report.meters
+            if item.meter.zone in INSIDE.get(whole.meter.zone, ()) and whole.meter.package in (None, item.meter.package) and whole.meter.die in (None, item.meter.die)
+        ]
+        assert whole.busy_uj >= min(whole.uj, sum(inside))
+
+
+def test_a_platform_whose_line_is_flat_is_as_busy_as_its_packages() -> None:
+    """50 W of 80 W are the packages' and busy; the platform's line says that 70 of 100 W are always there."""
+    meters = (Meter("p", "psys"), Meter("k", "package", package=0))
+    lines = {"p": Line(1.0, 70.0), "k": Line(50.0, 30.0)}
+    cpus = tuple(EnergyCpu(cpu) for cpu in range(2))
+    before = Sample(0, {"p": 0, "k": 0}, {0: 0, 1: 0}, {0: 0, 1: 0}, {"a": 0})
+    after = Sample(SECOND, {"p": 100_000_000, "k": 80_000_000}, {0: SECOND, 1: 0}, {0: 0, 1: SECOND}, {"a": SECOND})
+    report = attribute(before, after, EnergyAllocation(meters, cpus, {"a": Consumer()}), EnergyPolicy(lines=lines))
+    assert [item.busy_uj for item in report.meters] == [50_000_000, 50_000_000]
