@@ -60,6 +60,7 @@ class NodePlan:
     boost: whether turbo is to be on; None is baseline. cap_state: for the signals of the next plan. by_demand: whether the
     division of a power budget follows measured power.
     valid_until: when time alone makes it another plan; None for never. versions: to be kept, for the next plan.
+    earlier: those in force in the place of what is written now, which has errors on the node.
     """
 
     node: str
@@ -76,6 +77,7 @@ class NodePlan:
     cap_state: CapState | None = None
     by_demand: bool = False
     versions: tuple[Version, ...] = ()
+    earlier: tuple[Version, ...] = ()
 
 
 @frozen
@@ -145,7 +147,7 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         node.name, groups, uncore.entries, resources, _named(found, node), turbo.wanted, caps.until,
         profiles=tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles)),
         scaling=scaled_domains(_scaled(parts, machine)),
-        fabrics=uncore.fabrics, caps=caps.targets, cap_state=caps.state, by_demand=caps.demand, versions=held.versions,
+        fabrics=uncore.fabrics, caps=caps.targets, cap_state=caps.state, by_demand=caps.demand, versions=held.versions, earlier=held.earlier,
     )  # fmt: skip
 
 

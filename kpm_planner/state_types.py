@@ -197,6 +197,15 @@ class FabricState:
 
 
 @frozen
+class EarlierVersion:
+    """An object of which an earlier version is in force, since the one that is written now has errors on this node."""
+
+    object: str = field(metadata=_text("Kind/name."))
+    generation: int | None = field(default=None, metadata=_text("metadata.generation of the version in force."))
+    since: str | None = field(default=None, metadata=_text("When that version was first valid here (RFC 3339); left out: not known."))
+
+
+@frozen
 class PoolSizes:
     """How many CPUs each pool has."""
 
@@ -224,6 +233,7 @@ class PowerNodeStateStatus:
     problems: tuple[ProblemState, ...] = field(default=(), metadata=_text("What could not be honoured."))
     conditions: tuple[Condition, ...] = field(default=(), metadata={"description": "Conditions of the node's agent.", "list_map_keys": ["type"], "maxItems": 32})
     omitted: int | None = field(default=None, metadata=_text("Entries that are left out above for lack of room."))
+    earlier_versions: tuple[EarlierVersion, ...] = field(default=(), metadata=_text("Objects of which an earlier version is in force here."))
     node_info: NodeInfo | None = field(default=None, metadata=_text("What does not change while the node is up."))
     cpu_pools: CpuPools | None = field(default=None, metadata=_text("The pools in the form of the earlier operator."))
     power_profiles: tuple[ProfileConfig, ...] = field(default=(), metadata=_text("The profiles in the form of the earlier operator."))

@@ -23,10 +23,12 @@ from kpm_planner.problems import Problem, Severity
 from kpm_planner.profiles import frequency_khz
 from kpm_planner.refusals import refused
 from kpm_planner.room import cut, fitted
+from kpm_planner.selection import reference
 from kpm_planner.state_types import (
     Condition,
     ContainerState,
     CpuValues,
+    EarlierVersion,
     FabricState,
     NodeInfo,
     PoolSizes,
@@ -39,9 +41,10 @@ from kpm_planner.state_types import (
     UncoreState,
     Values,
 )
+from kpm_planner.versions import Version, since_text
 
 #: Bytes that each list of a status may take, so that the whole stays below 16 KiB whatever a node is like.
-_CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE, _CAPS, _FABRICS = 3000, 2900, 1200, 1900, 600, 600, 300
+_CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE, _CAPS, _FABRICS, _EARLIER = 3000, 2900, 1200, 1700, 600, 600, 300, 300
 _LINES_OF_CONTAINERS, _LINES_OF_PROFILES, _LINES_OF_WORKLOADS = 7000, 4500, 3000
 _SEPARATOR = " || "
 #: errno of a write to a power limit → reason and what it means (kernel, powercap and amd/hsmp).
@@ -68,6 +71,7 @@ def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tu
     earlier = as_before(plan, [(item.profile.meta.name, _profile_words(item.profile, shown, plan)) for item in plan.profiles])
     caps, more_caps = fitted(_caps(plan, shown), _CAPS)
     fabrics, more_fabrics = fitted(tuple(FabricState(item.fabric.package, item.pstates) for item in plan.fabrics if item.pstates is not None), _FABRICS)
+    earlier_versions, more_earlier = fitted(tuple(map(_earlier_version, plan.earlier)), _EARLIER)
     told, more_problems = fitted(problems, _PROBLEMS)
     pools = {pool: [group for group in plan.groups if group.pool is pool] for pool in Pool}
     return PowerNodeStateStatus(
@@ -83,10 +87,11 @@ def node_state(plan: NodePlan, shown: Machine, last: Pass, features: Sequence[tu
         turbo=plan.boost,
         problems=told,
         conditions=_conditions(plan, shown, last, features),
+        earlier_versions=earlier_versions,
         node_info=NodeInfo(len(shown.cpus), shown.architecture or ""),
         cpu_pools=earlier.pools,
         power_profiles=earlier.profiles,
-        omitted=(earlier.omitted + more_containers + more_values + more_profiles + more_uncore + more_caps + more_fabrics + more_problems) or None,
+        omitted=(more_earlier + earlier.omitted + more_containers + more_values + more_profiles + more_uncore + more_caps + more_fabrics + more_problems) or None,
     )
 
 
@@ -123,6 +128,10 @@ def _since(item: Condition, before: Condition | None) -> str | None:
 
 def _cpus(groups: Iterable[CpuGroup]) -> str:
     return format_cpulist({cpu for group in groups for cpu in group.cpus})
+
+
+def _earlier_version(item: Version) -> EarlierVersion:
+    return EarlierVersion(reference(item.obj), item.obj.meta.generation or None, since_text(item))
 
 
 def _pool_states(groups: Sequence[CpuGroup]) -> tuple[PoolState, ...]:

@@ -45,12 +45,16 @@ class Versions:
 
 @frozen
 class Held:
-    """The objects that are in force on a node. versions: for next time; resolved: the profiles of the node, by name."""
+    """The objects that are in force on a node. versions: for next time; resolved: the profiles of the node, by name.
+
+    earlier: of those in force, the versions that are not the ones written now.
+    """
 
     accepted: Accepted
     resolved: Mapping[str, ResolvedProfile]
     versions: tuple[Version, ...]
     problems: tuple[Problem, ...]
+    earlier: tuple[Version, ...] = ()
 
 
 @frozen
@@ -97,6 +101,7 @@ class _Holder:
             resolved={name: _with_reason(self.resolve(item), told[name]) for name, item in by_name.items() if covers(item, self.node)},
             versions=self.for_next_time((*profiles, *configs, *claimed), (*uncores, *caps), accepted.unused),
             problems=tuple(problem for item in (*profiles, *configs, *claimed) for problem in item.problems),
+            earlier=tuple(item.kept for item in (*profiles, *configs, *claimed) if item.told and item.kept is not None),
         )
 
     def judge(self, obj: Any, unread: frozenset[_Key]) -> _Judged:
@@ -168,10 +173,18 @@ def _key(obj: Versioned) -> _Key:
     return type(obj).__name__, obj.group, obj.meta.name, obj.meta.uid
 
 
+def since_text(kept: Version) -> str | None:
+    """Since when a version is valid here, in UTC; None where that is not known."""
+    if kept.since is None:
+        return None
+    utc = kept.since - (kept.since.utcoffset() or timedelta())
+    return f"{utc:%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _told(kept: Version) -> str:
     """Which version this is."""
-    utc = None if kept.since is None else kept.since - (kept.since.utcoffset() or timedelta())
-    since = "valid here before" if utc is None else f"valid here since {utc:%Y-%m-%dT%H:%M:%SZ}"
+    stamp = since_text(kept)
+    since = "valid here before" if stamp is None else f"valid here since {stamp}"
     return f"generation {kept.obj.meta.generation}, {since}" if kept.obj.meta.generation else since
 
 

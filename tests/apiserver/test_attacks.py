@@ -371,7 +371,7 @@ def provisioner(server: ApiServer, tenant: str) -> str:
     server.kubectl("create", "serviceaccount", "provisioner", "-n", "tenant", check=False)
     server.kubectl("create", "clusterrole", "provisioner", "--verb=create,get", "--resource=persistentvolumes", check=False)
     server.kubectl("create", "clusterrolebinding", "provisioner", "--clusterrole=provisioner", "--serviceaccount=tenant:provisioner", check=False)
-    server.kubeconfig("provisioner", server.token("tenant", "provisioner"))
+    server.kubeconfig("provisioner", server.token("provisioner", "tenant"))
     return "provisioner"
 
 

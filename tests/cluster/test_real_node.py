@@ -137,6 +137,30 @@ def test_a_profile_is_edited_while_a_pod_uses_it(installed: Cluster) -> None:
     shows(installed.tree, FAST)
 
 
+def test_an_edit_that_cannot_be_honoured_slows_no_pod(installed: Cluster) -> None:
+    """A typo in a profile in use: its pods keep what they have, those that come get the same, over a new agent too; the node
+    says which version that is, and the profile what is wrong. The next edit is in force again."""
+    start(installed, pod("typo"))
+    shows(installed.tree, FAST)
+    profile = example("powerprofile")
+    with installed.tree.watched() as written:
+        installed.apply(story.edited(profile, pstates={**profile["spec"]["pstates"], "governor": "no-such"}))
+        name = f"PowerProfile/{profile['metadata']['name']}"
+        wait_for("the node says which version holds", lambda: name in [item["object"] for item in installed.state().get("earlierVersions", ())])
+        installed.kubectl("delete", "pod", "-n", NAMESPACE, installed.agent())
+        agent_ready(installed)
+        assert stays(lambda: installed.tree.limits(OWNED) == FAST, 2)
+    assert written == []
+    end(installed, "typo")
+    start(installed, pod("later"))
+    shows(installed.tree, FAST)
+    errors = installed.get("powerprofile", profile["metadata"]["name"], "-n", NAMESPACE)["status"]["errors"]
+    assert any("no-such" in line for line in errors), errors
+    installed.apply(profile)
+    wait_for("nothing is held any more", lambda: not installed.state().get("earlierVersions"))
+    shows(installed.tree, FAST)
+
+
 def test_a_sidecar_shares_and_its_pod_owns(installed: Cluster) -> None:
     """A native sidecar runs on what is shared; the container beside it has its CPU."""
     item = pod("beside")

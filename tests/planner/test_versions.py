@@ -13,6 +13,8 @@ from kpm_planner.intent import INTEL_GROUP, CapSource, Intent, LabelSelector, No
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.problems import Code
+from kpm_planner.state_types import EarlierVersion
+from kpm_planner.status import Pass, node_state
 from kpm_planner.versions import Versioned, Versions
 from tests.planner.build import NODE, allocation, die, intent, machine, moment, node_config, on_cpu, owns, plan, pod, power_cap, profile, rapl, reserved, uncore, workload
 from tests.planner.reading import codes, limits_of, with_code
@@ -71,6 +73,17 @@ def test_an_edit_that_cannot_be_honoured_changes_nothing_of_what_is_in_force(cha
     assert asked(after) == asked(before)
     assert any(problem.severity == "error" and problem.object == "PowerProfile/performance" for problem in after.problems)
     assert "stays in force (valid here since 2026-01-31T08:00:00Z)" in with_code(after.problems, Code.LAST_VALID)[0].message
+
+
+def test_the_state_of_the_node_says_which_version_is_in_force_since_when() -> None:
+    """While an earlier one is; neither before the edit nor once it is mended."""
+    node = History()
+    states = []
+    for written, hour in ((FAST, 8), (edited(FAST, pstates=PStates(3000, 9000)), 9), (edited(edited(FAST)), 10)):
+        found = node_state(node.look(written, at=moment(hour)), MACHINE, Pass(), (), {})
+        states.append(found.earlier_versions)
+    assert states[0] == states[2] == ()
+    assert states[1] == (EarlierVersion("PowerProfile/performance", None, "2026-01-31T08:00:00Z"),)
 
 
 def test_it_holds_for_pods_that_come_later_and_is_told_where_people_look() -> None:
