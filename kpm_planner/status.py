@@ -44,7 +44,7 @@ from kpm_planner.state_types import (
 from kpm_planner.versions import Version, since_text
 
 #: Bytes that each list of a status may take, so that the whole stays below 16 KiB whatever a node is like.
-_CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE, _CAPS, _FABRICS, _EARLIER = 3000, 2900, 1200, 1700, 600, 600, 300, 300
+_CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE, _CAPS, _FABRICS, _EARLIER = 3000, 2700, 1200, 1900, 600, 600, 300, 300
 _LINES_OF_CONTAINERS, _LINES_OF_PROFILES, _LINES_OF_WORKLOADS = 7000, 4500, 3000
 _SEPARATOR = " || "
 #: errno of a write to a power limit → reason and what it means (kernel, powercap and amd/hsmp).

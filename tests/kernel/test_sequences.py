@@ -1,15 +1,27 @@
-"""On real drivers, random plans end in what was planned, without a trace of the ones before and, after restore, without a trace at all."""
+"""On real drivers, random plans end in what was planned, without a trace of the ones before and, after restore, without a trace at all.
+
+And whole lives of nodes keep the laws of sequences_life.py: kills at any step, a lost state file,
+storms of hotplug, reads that fail. Their time and number are settings:
+
+    KPM_SEQUENCE_SECONDS=300   for the lives on all drivers together, boots among them
+    KPM_SEQUENCES=300          so many lives on each driver instead, as before a release
+    KPM_SEQUENCES_SEED=...     of the run
+    KPM_SEQUENCES_KEEP=1       write what came of it to bench-results/random-lives.md
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from lab import DRIVERS, LabMachine, prepare
-from lab_python import report_of
+from lab_python import INSIDE, report_of
+
+from tests.kernel.sequences_record import keep, table, today
 
 pytestmark = pytest.mark.kernel
 
@@ -70,3 +82,70 @@ def test_the_run_met_what_it_was_made_for(runs: dict[str, Future[dict[str, Any]]
     wanted |= {"acpi-cpufreq": {"outcome limited": 20}, "cppc_cpufreq": {"boosts": 3}}.get(driver, {"switches": 5})
     assert report["driver"] == DRIVERS[driver].scaling_driver
     assert {key: counts.get(key, 0) for key, least in wanted.items() if counts.get(key, 0) < least} == {}, json.dumps(report, indent=1)
+
+
+LIVES = {
+    "acpi-cpufreq": LabMachine(driver="acpi-cpufreq"),
+    "amd-pstate": LabMachine(driver="amd-pstate"),
+    "amd-pstate-epp": LabMachine(driver="amd-pstate-epp"),
+    "cppc_cpufreq, shared": LabMachine(driver="cppc_cpufreq", domain_size=2),
+}
+BOOT_SECONDS = 60.0
+WHOLE_SECONDS = float(os.environ.get("KPM_SEQUENCE_SECONDS", "300"))
+COUNT = int(os.environ.get("KPM_SEQUENCES", "0"))
+LIVES_SEED = os.environ.get("KPM_SEQUENCES_SEED", str(SEED))
+LONGEST_LIFE = 60.0
+#: What every run of more than a few lives has met.
+MET = ("apply", "restart", "restore", "calm", "lose", "reboot", "storm", "foreign", "met: kill")
+
+
+def _lead(name: str) -> dict[str, Any]:
+    """Lives on one machine."""
+    rounds = -(-len(LIVES) // AT_ONCE)
+    seconds = max(WHOLE_SECONDS / rounds - BOOT_SECONDS, 10.0)
+    longest = BOOT_SECONDS + LONGEST_LIFE + (COUNT * LONGEST_LIFE if COUNT else 2 * seconds)
+    where = "../sequences_real.py"
+    arguments = (name, LIVES_SEED, seconds, COUNT)
+    return report_of(LIVES[name], where, *arguments, timeout=longest, path=[INSIDE])
+
+
+@pytest.fixture(scope="module")
+def lives() -> dict[str, dict[str, Any]]:
+    """Random lives on each machine, a few machines at a time; what came of them is printed."""
+    prepare()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        reports = dict(zip(LIVES, pool.map(_lead, LIVES), strict=True))
+    columns = {}
+    for name, report in reports.items():
+        ends = {" lives": report["lives"], " with a fault": report["fault count"]}
+        ends[" seconds, boot too"] = report["whole seconds"]
+        columns[name] = ends | report["counts"]
+    lines = [f"{today()}: seed {LIVES_SEED}.", "", *table(columns)]
+    for name, report in reports.items():
+        for fault in report["faults"]:
+            said = (f"{fault['seed']}, after event {fault['after']}:", fault["life"], fault["why"])
+            lines += ["", name, "", "```", *said, "```"]
+    print("", *lines, sep="\n")
+    if os.environ.get("KPM_SEQUENCES_KEEP"):
+        keep("On real drivers, in an emulated machine", lines)
+    return reports
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_random_lives_keep_the_laws(lives: dict[str, dict[str, Any]], name: str) -> None:
+    """Whatever happens to a node: no residue, and no word of `settled` where that is not true."""
+    report = lives[name]
+    told = [f"seed {item['seed']}: {item['why']}\n{item['life']}" for item in report["faults"]]
+    assert not report["fault count"], "\n\n".join(told)
+
+
+@pytest.mark.parametrize("name", LIVES)
+def test_the_lives_met_what_can_happen(lives: dict[str, dict[str, Any]], name: str) -> None:
+    """The driver was the one meant; every kind of event came, CPUs in the middle of a look too."""
+    report = lives[name]
+    counts = report["counts"]
+    assert report["driver"] == DRIVERS[LIVES[name].driver].scaling_driver
+    if report["lives"] >= 30:
+        assert [kind for kind in MET if not counts.get(kind)] == []
+        assert any(counts.get(f"met: {kind}") for kind in ("goes", "comes", "bounces"))
+        assert all(counts.get(f"met: {error}") for error in ("EIO", "EBUSY", "EMFILE", "ENODEV"))
