@@ -6,7 +6,7 @@ SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yam
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-start pages crds monitoring test-monitoring clean
-.PHONY: install uninstall deploy undeploy lock images images-ocp update push build-push-multiarch
+.PHONY: install uninstall deploy undeploy lock audit images images-ocp update push build-push-multiarch
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -130,7 +130,9 @@ IMG_AGENT ?= $(IMG)
 GROUP ?= power.openshift.io
 CRDS := $(if $(filter power.intel.com,$(GROUP)),crds/intel,crds)
 OVERLAY ?= $(if $(filter true,$(OCP)),openshift,$(if $(filter power.intel.com,$(GROUP)),intel,default))
-BASE := $(if $(filter true,$(OCP)),--build-arg BASE=registry.access.redhat.com/ubi9/python-312-minimal:latest)
+# The base image; a release names it by digest: BASE_IMAGE=docker.io/library/python@sha256:...
+BASE_IMAGE ?= $(if $(filter true,$(OCP)),registry.access.redhat.com/ubi9/python-312-minimal:latest)
+BASE := $(if $(BASE_IMAGE),--build-arg BASE=$(BASE_IMAGE))
 MANIFESTS = $(KUBECTL) kustomize deploy/overlays/$(OVERLAY) | sed -e 's|power-operator:latest|$(IMG)|' -e 's|power-node-agent:latest|$(IMG_AGENT)|'
 
 install: ## the custom resource definitions into the cluster of kubectl
@@ -144,6 +146,11 @@ deploy: ## namespace, accounts, RBAC, admission policy and operator into the clu
 
 undeploy: ## all of that out of the cluster; delete the PowerConfig first and wait until it is gone
 	$(MANIFESTS) | $(KUBECTL) delete --ignore-not-found -f -
+
+audit: ## known vulnerabilities of what images are made of; asks PyPI
+	$(PYTHON) -m venv $(HOME)/.cache/kpm-audit
+	$(HOME)/.cache/kpm-audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	$(HOME)/.cache/kpm-audit/bin/pip-audit --disable-pip --require-hashes -r requirements.lock
 
 lock: $(VENV)/.made ## write requirements*.lock: the versions and hashes that images are made of
 	$(BIN)/python deploy/image/lock.py
