@@ -30,6 +30,8 @@ _FEW, _SOME = 8, 16
 #: Seconds for a whole request, from the connection to the last byte of the answer.
 _SECONDS = 10.0
 _BACKLOG = 64
+#: Seconds between two looks of a server to which nobody comes, and after which one that does not look stands still.
+_TURN, _LONGEST_TURN = 60.0, 240.0
 #: Seconds before a connection is taken again where the process has no descriptor left for it.
 _NO_ROOM = 0.5
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -92,6 +94,7 @@ class Server:
     most: int = _SOME
     seconds: float = _SECONDS
     guarded: Guarded | None = None
+    turn: Callable[[], None] = lambda: None
     _bare: bool = False
     _open: dict[socket.socket, float] = field(factory=dict)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -105,6 +108,7 @@ class Server:
     def run(self) -> None:
         """Take connections for ever; each is served by a thread of its own."""
         while True:
+            self.turn()
             self._end_old()
             self.listening.settimeout(self._next_end())
             try:
@@ -143,11 +147,11 @@ class Server:
                 del self._open[connection]
                 _shut(connection)
 
-    def _next_end(self) -> float | None:
-        """Seconds until a connection has been open for too long; None while there is none."""
+    def _next_end(self) -> float:
+        """Seconds until a connection has been open for too long, or until it is time for another turn."""
         with self._lock:
             began = min(self._open.values(), default=None)
-        return None if began is None else max(0.05, began + self.seconds - time.monotonic())
+        return _TURN if began is None else min(_TURN, max(0.05, began + self.seconds - time.monotonic()))
 
     def _serve(self, connection: socket.socket, address: str) -> None:
         found: Any = connection
@@ -267,8 +271,8 @@ def metric_answers(registry: "Callable[[], CollectorRegistry]", more: Callable[[
 
 def serve(name: str, port: int, threads: Threads, answers: Answers, *, most: int = _SOME, guarded: Guarded | None = None) -> int:
     """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. Errors: OSError."""
-    server = Server(listen(port), answers, threads.log, most, guarded=guarded)
-    threads.start(name, server.run)
+    server = Server(listen(port), answers, threads.log, most, guarded=guarded, turn=lambda: threads.turn(name))
+    threads.start(name, server.run, longest=_LONGEST_TURN)
     return server.port
 
 

@@ -27,6 +27,8 @@ _SHORTEST_WATCH = 1.0
 _WATCH_SECONDS = 3600.0
 #: A watch that brings nothing for so long may be dead: where etcd reports its progress, the server sends a bookmark a minute.
 _SILENCE, _MORE_PATIENCE = 90.0, 8.0
+#: Seconds in which an informer gets a page, an event or the end of its watch, whatever the server does.
+LONGEST_TURN = 1.25 * _WATCH_SECONDS + _SILENCE
 
 
 class Source(Protocol):
@@ -139,6 +141,7 @@ class Informer:
     _stop: threading.Event = field(factory=threading.Event)
     _version: str | None = None
     _failures: int = 0
+    _turn: Callable[[], None] = lambda: None
 
     def values(self) -> tuple[Any, ...]:
         """What is kept, in order of namespace and name."""
@@ -153,7 +156,9 @@ class Informer:
 
     def start(self, threads: Threads) -> threading.Thread:
         """Run in a thread of its own."""
-        return threads.start(f"informer-{self.name}", self.run, self._stop.is_set)
+        name = f"informer-{self.name}"
+        self._turn = lambda: threads.turn(name)
+        return threads.start(name, self.run, self._stop.is_set, LONGEST_TURN)
 
     def stop(self) -> None:
         """End the loop soon."""
@@ -175,12 +180,14 @@ class Informer:
 
     def follow_once(self) -> None:
         """List if need be, then watch until the watch ends. Errors: ApiError, also for a watch that ends at once with nothing."""
+        self._turn()
         if self._version is None:
             self._list()
         if self._stop.is_set():
             return
         started, events = time.monotonic(), 0
         for event in self.source.watch(str(self._version)):
+            self._turn()
             self._take(event)
             self._failures, events = 0, events + 1
             if self._stop.is_set():
@@ -212,6 +219,7 @@ class Informer:
                 raise ApiError(0, "BadAnswer", f"the list {failure}") from None
             found.update((key_of(item), self._kept(item)) for item in page.items)  # the objects themselves go with their page
             token = page.token
+            self._turn()
             if token is None:
                 break
         self._replace({key: entry for key, entry in found.items() if entry is not None})

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from kpm.asked import CONTAINERS_SOCKET, HELPER_SOCKET
 from kpm.kube.kinds import AGENT_NAME, GENERATED, PART_OF
-from kpm.operator.mounts import AGENT, CDI, CGROUP, HELPER, METRICS_FILES, NRI, STATE, Mount, asks_runtime, claim_socket, guarded, mounts, volumes
+from kpm.operator.mounts import AGENT, CDI, CGROUP, HELPER, METRICS_FILES, NRI, STATE, Mount, asks_runtime, claim_socket, guarded, mounts, sees_cgroups, volumes
 from kpm_applier.mailbox import DEVICE
 from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricsAccess, MetricSettings, Toleration
 from kpm_planner.intent import PowerConfig
@@ -168,7 +168,7 @@ def _arguments(settings: AgentSettings, image: Image, port: int, health: int) ->
     words += ["--repair", settings.repair] if settings.repair else []
     words += ["--log-level", settings.log_level] if settings.log_level else []
     words += ["--claim-socket", claim_socket(settings)] if claim_socket(settings) else []
-    words += ["--cgroup", f"/host{CGROUP}"] if asks_runtime(settings) or settings.metrics else []
+    words += ["--cgroup", f"/host{CGROUP}"] if sees_cgroups(settings) else []
     words += _energy_arguments(settings.metrics) if settings.metrics else []
     return [*words, "--measure-only"] if settings.measure_only else words
 

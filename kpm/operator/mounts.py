@@ -68,7 +68,7 @@ def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
         Mount(AGENT, "pod-resources", KUBELET, KUBELET, True, "the kubelet's socket: which container has which CPUs"),
         *([Mount(AGENT, "metrics-tls", "secret", METRICS_FILES, True, "certificate and key of its metrics")] if guarded(settings) else []),
         *_seen(settings, caps),
-        *(_elsewhere() if asks_runtime(settings) else []),
+        *_elsewhere(settings),
     ]
     folder = claim_socket(settings).rpartition("/")[0]
     if folder and folder != KUBELET:
@@ -81,12 +81,19 @@ def guarded(settings: AgentSettings) -> bool:
     return MetricsAccess.of(settings.metrics_access) is not MetricsAccess.OPEN
 
 
-def _elsewhere() -> list[Mount]:
+def sees_cgroups(settings: AgentSettings) -> bool:
+    """Whether cgroups are read: for CPU time, and for what containers are bound to where others than the kubelet bind them.
+
+    Not by default: in version 1 each controller is a mount of its own, which an older runtime leaves writable.
+    """
+    return settings.metrics is not None or Source.of(settings.source) is Source.NRI
+
+
+def _elsewhere(settings: AgentSettings) -> list[Mount]:
     """Where CPUs of containers are told that the kubelet names none for."""
-    return [
-        Mount(AGENT, "cdi", CDI, CDI, True, "the CPUs that drivers of claims gave"),
-        Mount(AGENT, "cgroup", CGROUP, f"/host{CGROUP}", True, "what containers are bound to; CPU time of containers"),
-    ]
+    claims = Mount(AGENT, "cdi", CDI, CDI, True, "the CPUs that drivers of claims gave")
+    cgroups = Mount(AGENT, "cgroup", CGROUP, f"/host{CGROUP}", True, "CPU time of containers, and what they are bound to")
+    return [*([claims] if asks_runtime(settings) else []), *([cgroups] if sees_cgroups(settings) else [])]
 
 
 def asks_runtime(settings: AgentSettings) -> bool:
@@ -106,7 +113,6 @@ def _seen(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Moun
         Mount(AGENT, "devices", "/sys/devices", "/host/sys/devices", True, "limits of power, meters"),
         cpu,
         Mount(AGENT, "class", "/sys/class", "/host/sys/class", True, "meters by their class: hwmon, powercap, batteries"),
-        *([] if asks_runtime(settings) else [Mount(AGENT, "cgroup", CGROUP, f"/host{CGROUP}", True, "CPU time of containers")]),
     ]
     if "process" in settings.metrics.levels:
         found += [

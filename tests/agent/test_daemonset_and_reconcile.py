@@ -25,6 +25,7 @@ SETTINGS = AgentSettings(
     metrics_access="certificate",
 )  # fmt: skip
 CONFIGS = {
+    "others hand out CPUs": PowerConfig(Meta("c"), agent=AgentSettings(source="nri")),
     "default": PowerConfig(Meta("c")),
     "all settings": PowerConfig(Meta("c"), power_node_selector={"power": "yes"}, agent=SETTINGS),
     "both caps": PowerConfig(Meta("c"), agent=AgentSettings(power_caps=("amd", "rapl", "../../etc"))),
@@ -90,8 +91,9 @@ def test_who_talks_to_the_network_has_no_privilege_and_writes_nothing_of_the_hos
         "/var/lib/kubelet/pod-resources",
         "/var/lib/power-node-agent/pods",
     }
+    usual |= {"/host/sys/fs/cgroup"} if config.agent.source == "nri" else set()
     usual |= {"/etc/kpm/metrics"} if config.agent.metrics_access else set()
-    elsewhere = set() if config.agent.source == "podresources" else {"/var/run/cdi", "/host/sys/fs/cgroup"}
+    elsewhere = set() if config.agent.source == "podresources" else {"/var/run/cdi"}
     assert targets(agent, read_only=True) == usual | measuring | processes | beside | elsewhere
 
 

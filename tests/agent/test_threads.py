@@ -1,6 +1,7 @@
 """A thread that ends is noticed: it begins anew in place, and /healthz says where that does not help."""
 
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from kpm.agent.external import External
 from kpm.agent.runtime import Runtime
 from kpm.energy.meter import EnergyMeter, EnergySettings
 from kpm.energy.sampler import Roots, Sampler
-from kpm.kube.api import Resource
+from kpm.kube.api import ApiError, Resource
 from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.lease import Lease
 from kpm.serving import serve
@@ -76,7 +77,7 @@ def test_one_that_stands_still_is_no_health() -> None:
     other.join(5)
 
 
-@pytest.mark.parametrize("name", ["reports", "energy", "lease"])
+@pytest.mark.parametrize("name", ["reports", "energy", "lease", "informer-pods", "http"])
 def test_the_threads_that_go_round_say_so(name: str, tmp_path: Path) -> None:
     """Each with a turn that has a longest time."""
     stop = threading.Event()
@@ -89,6 +90,14 @@ def test_the_threads_that_go_round_say_so(name: str, tmp_path: Path) -> None:
         meter = EnergyMeter("n", EnergySettings(interval=0.01), Sampler(Roots(str(tmp_path))), CapturingLog())
         meter.start(threads)
         end = meter.stop
+    elif name == "informer-pods":
+        informer = Informer("pods", ApiSource(MemoryApi(failure=ApiError(0, "Down", "")), Resource("", "v1", "pods")), lambda: None)
+        informer.start(threads)
+        end = informer.stop
+    elif name == "http":
+        port = serve(name, 0, threads, lambda _path, _address: None)
+        end = lambda: None  # noqa: E731
+        threading.Timer(0.2, lambda: socket.create_connection(("localhost", port), timeout=5).close()).start()
     else:
         lease = Lease(MemoryApi(), Resource("coordination.k8s.io", "v1", "leases", NAMESPACE), "m", "me", time.monotonic)  # type: ignore[arg-type]
         threads.start(name, lambda: lease.run(stop.set, stop.set, lambda: threads.turn(name)), lease.stopped, 60.0)

@@ -73,9 +73,9 @@ def settings_of(metrics: MetricSettings | None, **settings: Any) -> EnergySettin
 
 def test_without_metrics_nothing_is_mounted_or_asked_for() -> None:
     """Nobody pays for what he does not want, with privileges least of all."""
-    assert not [word for word in arguments(None) if "energy" in word or word == "--proc"]
+    assert not [word for word in arguments(None) if "energy" in word or word in ("--proc", "--cgroup")]
     assert not {"/host/sys", "/host/proc"} & mounts(None).keys()
-    assert not [source for source, _, _ in mounts(None).values() if source in ("/", "/sys", "/proc") or source.startswith("/proc/")]
+    assert not [source for source, _, _ in mounts(None).values() if source in ("/", "/sys", "/proc") or source.startswith(("/sys/fs", "/proc/"))]
     assert settings_of(None) is None
 
 
@@ -91,7 +91,7 @@ def test_by_default_an_agent_measures_nothing() -> None:
 def test_with_metrics_what_is_needed_is_mounted_piece_by_piece_for_reading() -> None:
     """Not /sys and /proc as a whole: what is mounted below them would stay writable. Processes alone need /proc, its settings covered."""
     before, after, processes = mounts(None), mounts(MetricSettings()), mounts(MetricSettings(("process",)))
-    pieces = {f"/host{path}": (path, "Directory", True) for path in ("/sys/devices", "/sys/class")}
+    pieces = {f"/host{path}": (path, "Directory", True) for path in ("/sys/devices", "/sys/class", "/sys/fs/cgroup")}
     assert {target: found for target, found in after.items() if target not in before} == pieces
     assert {target: found for target, found in after.items() if target in before} == before
     more = {target: found for target, found in processes.items() if target not in after}
