@@ -60,10 +60,13 @@ def security_page() -> str:
     everything = AgentSettings(power_caps=("rapl", "amd"), metrics=MetricSettings(("process",)), claim_socket="/var/lib/kubelet/plugins/DRIVER/pod-resources.sock")
     plain, measuring, all_of_it = (mounts(settings) for settings in (AgentSettings(), AgentSettings(metrics=MetricSettings()), everything))
     capping = mounts(AgentSettings(power_caps=("rapl", "amd")))
+    guarded, bound = mounts(AgentSettings(metrics_access="token")), mounts(AgentSettings(source="nri"))
     when = {
+        **dict.fromkeys(guarded, "metricsAccess"),
         **dict.fromkeys(all_of_it, "level process, or claimSocket"),
         **dict.fromkeys(capping, "powerCaps"),
         **dict.fromkeys(measuring, "metrics"),
+        **dict.fromkeys(bound, "metrics, or source nri"),
         **dict.fromkeys(plain, ""),
     }
     ordered = sorted(when.items(), key=lambda pair: (pair[0].container, pair[1], pair[0].target))

@@ -193,7 +193,7 @@ _RULES: Mapping[type, tuple[Rule, ...]] = {
         Rule(f"!({_FORMATS}) || !has(self.cooldownPeriod) || {_COOLDOWN} >= {_SAMPLE}", "cooldownPeriod must not be below samplePeriod"),
     ),
     DieSelector: (
-        Rule("has(self.package)", "package is needed"),
+        Rule("has(self.__package__)", "package is needed"),
         Rule("has(self.min) && has(self.max) && self.min <= self.max", _BOTH),
     ),
     Uncore: (Rule("has(self.sysMin) == has(self.sysMax) && (!has(self.sysMin) || self.sysMin <= self.sysMax)", f"sysMin, sysMax: {_BOTH}"),),

@@ -16,13 +16,30 @@ _DEFAULTED = frozenset({
 })  # fmt: skip
 #: Never filled in below these, so whatever is there is somebody's.
 _EXACT = frozenset({"securityContext", "capabilities", "nodeSelector", "matchLabels", "limits", "requests"})
-#: Annotations and labels of the pods are added by many (kubectl rollout restart); none of them is privilege.
+#: Annotations and labels of the pods are added by many (kubectl rollout restart); one alone is privilege, AppArmor's.
 _OTHERS_MAY_ADD = frozenset({"labels", "annotations", "metadata"})
+_APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
+#: Fields that older API servers drop (recursiveReadOnly before 1.31, hostUsers before 1.33): nobody's edit where none is left.
+_LATER = frozenset({"hostUsers", "recursiveReadOnly"})
 
 
 def departure(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> str:
     """The first place at which a specification is not the wanted one; empty where it is, defaults apart."""
-    return next(_departures(wanted, live, ""), "")
+    dropped = _LATER - _keys(live)
+    return next(_departures(_without(wanted, dropped) if dropped else wanted, live, ""), "")
+
+
+def _keys(value: Any) -> frozenset[str]:
+    """The names of all fields, at any depth."""
+    if isinstance(value, Mapping):
+        return frozenset(value).union(*map(_keys, value.values()))
+    return frozenset().union(*map(_keys, value)) if isinstance(value, list) else frozenset()
+
+
+def _without(value: Any, names: frozenset[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without(item, names) for key, item in value.items() if key not in names}
+    return [_without(item, names) for item in value] if isinstance(value, list) else value
 
 
 def _departures(wanted: Any, live: Any, path: str) -> Iterator[str]:
@@ -46,6 +63,8 @@ def _may_be_added(path: str, key: str, value: Any) -> bool:
     """Whether a field that we left out may stand there: nothing, a default, a mark."""
     name = path.rpartition(".")[2].partition("[")[0]
     default = key in _DEFAULTED and name not in _EXACT
+    if key == "annotations" and isinstance(value, Mapping) and any(mark.startswith(_APPARMOR) for mark in value):
+        return False
     return _nothing(value) or default or name in _OTHERS_MAY_ADD or key in _OTHERS_MAY_ADD
 
 

@@ -17,7 +17,7 @@ from kpm_planner.intent import Meta, PowerConfig
 CONFIG = PowerConfig(
     Meta("c"),
     power_node_selector={"power": "yes"},
-    agent=AgentSettings(metrics=MetricSettings(("process",)), tolerations=(Toleration("a", "Exists"),), power_caps=("rapl",)),
+    agent=AgentSettings(metrics=MetricSettings(("process",)), tolerations=(Toleration("a", "Exists"),), power_caps=("rapl",), metrics_access="token"),
 )
 WANTED: dict[str, Any] = daemon_set(CONFIG, NAMESPACE, IMAGE)["spec"]
 
@@ -43,14 +43,36 @@ def served() -> dict[str, Any]:
                 container[probe] |= {"successThreshold": 1}
                 container[probe]["httpGet"]["scheme"] = "HTTP"
     for volume in pod["volumes"]:
-        if "projected" in volume:
-            volume["projected"]["defaultMode"] = 420
+        for kind in {"projected", "secret"} & volume.keys():
+            volume[kind]["defaultMode"] = 420
     return live
 
 
 def test_what_an_api_server_fills_in_is_no_departure() -> None:
     assert departure(WANTED, WANTED) == ""
     assert departure(WANTED, served()) == ""
+
+
+def test_what_an_older_api_server_drops_is_nobodys_edit() -> None:
+    """Kubernetes 1.30 knows neither field, anywhere; where one of them is gone at one place alone somebody took it out."""
+    live = served()
+    _pod(live).pop("hostUsers", None)
+    mounts = [mount for container in (*_pod(live)["containers"], *_pod(live)["initContainers"]) for mount in container["volumeMounts"]]
+    partly = copy.deepcopy(live)
+    for mount in mounts:
+        mount.pop("recursiveReadOnly", None)
+    assert departure(WANTED, live) == ""
+    next(mount for mount in _pod(partly)["containers"][0]["volumeMounts"] if "recursiveReadOnly" in mount).pop("recursiveReadOnly")
+    assert "recursiveReadOnly" in departure(WANTED, partly)
+
+
+def test_an_annotation_that_is_privilege_is_a_departure() -> None:
+    """Others may annotate the pods, as `kubectl rollout restart` does; AppArmor was an annotation once, and still is read as one."""
+    live = served()
+    live["template"]["metadata"]["annotations"] = {"kubectl.kubernetes.io/restartedAt": "now"}
+    assert departure(WANTED, live) == ""
+    live["template"]["metadata"]["annotations"]["container.apparmor.security.beta.kubernetes.io/helper"] = "unconfined"
+    assert "annotations" in departure(WANTED, live)
 
 
 def _pod(live: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,9 @@ NODE_ATTACKS: dict[str, Document] = {
     "more CPUs than there are": {"status": {"capacity": {"power.openshift.io/fast": "9223372036854775807"}}},
 }  # fmt: skip
 
+#: What Kubernetes 1.30 does not know yet, and drops before any policy sees it.
+LATER = {"its features": "node.status.features"}
+
 
 def _node(server: ApiServer) -> Document:
     found = server.get("node", "one")
@@ -89,8 +92,9 @@ def test_an_agent_changes_nothing_of_its_node_but_its_own_resources(server: ApiS
     """By every key that a Node has, and not by a list of those that are known to be dangerous."""
     before = _node(server)
     status, text = server.patch(agent, "/api/v1/nodes/one/status", json.dumps(NODE_ATTACKS[what]))
-    assert status == 422, text
-    assert "an agent may change no" in text
+    known = what not in LATER or server.kubectl("explain", LATER[what], check=False).returncode == 0
+    assert status == (422 if known else 200), text
+    assert "an agent may change no" in text or not known
     assert _node(server) == before
 
 
@@ -184,6 +188,11 @@ def _pod(body: Document) -> Document:
     return found
 
 
+def _template(body: Document) -> Document:
+    found: Document = body["spec"]["template"]["metadata"]
+    return found
+
+
 def _agent_of(body: Document) -> Document:
     found: Document = _pod(body)["containers"][0]
     return found
@@ -225,6 +234,7 @@ OPERATOR_ATTACKS: dict[str, Callable[[Document], object]] = {
     "a capability of the agent": lambda body: _agent_of(body)["securityContext"]["capabilities"].update(add=["SYS_ADMIN"]),
     "another capability": lambda body: _helper_of(body)["securityContext"]["capabilities"].update(add=["SYS_PTRACE"]),
     "no rule of seccomp": lambda body: _pod(body)["securityContext"].update(seccompProfile={"type": "Unconfined"}),
+    "no rule of AppArmor": lambda body: _template(body).update(annotations={"container.apparmor.security.beta.kubernetes.io/helper": "unconfined"}),
     "the host's processes": lambda body: _pod(body).update(hostPID=True),
     "the host's network": lambda body: _pod(body).update(hostNetwork=True),
     "another account": lambda body: _pod(body).update(serviceAccountName="default"),
