@@ -71,6 +71,8 @@ def _pattern(want: Want, shown: Sequence[str | None]) -> _Pattern:
         if target is None or (want.floating and item.attribute.limit and _inside(shows, want.values)):
             continue
         reason = _reason(target, shows, record.requested[index], record.settled[index], plain)
+        if reason is None and want.release and not item.attribute.limit and shows not in (None, target):
+            reason = plain  # words are not rounded: what it settled at may be what a driver forgot just then (K18)
         if reason is None and item.attribute is table.EPP:
             reason = governor
         if reason is not None:

@@ -19,8 +19,12 @@ from kpm_planner.changes import Observed
 from kpm_planner.cpuset import LARGEST_CPU
 from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
 
+#: Errors of reads that say nothing of the file.
+_PASSING = frozenset({errno.EIO, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENXIO, errno.ENOMEM, errno.EAGAIN})
 _SWITCHES = ((f"{CPU_ROOT}/cpufreq", table.BOOST), (f"{CPU_ROOT}/intel_pstate", table.NO_TURBO))
 _STATUS_FILES = (f"{CPU_ROOT}/intel_pstate/status", f"{CPU_ROOT}/amd_pstate/status")
+#: Read before everything else: what changes while the machine is read must be noticed afterwards.
+_MARKS = (*_STATUS_FILES, *(f"{folder}/{attribute.file}" for folder, attribute in _SWITCHES), f"{CPU_ROOT}/online")
 
 
 class HostError(Exception):
@@ -29,12 +33,16 @@ class HostError(Exception):
 
 @frozen
 class Discovery:
-    """A machine, its groups, what their files showed, and files whose change means: discover again (rule A2)."""
+    """A machine, its groups, what their files showed, and files whose change means: discover again (rule A2).
+
+    troubled: whether something could not be read for a reason that may pass, so that it is worth looking again.
+    """
 
     machine: Machine
     groups: tuple[Group, ...]
     observed: Observed
     sentinels: Mapping[str, bytes] = field(hash=False)
+    troubled: bool = False
 
 
 def discover(host: Host) -> Discovery:
@@ -43,6 +51,7 @@ def discover(host: Host) -> Discovery:
     Errors: HostError where not even the list of CPUs can be read.
     """
     reader = Reader(host, {}, {})
+    marks = _raw(host, _MARKS)
     present, online = _cpu_lists(reader)
     groups: list[Group] = []
     boost = _discover_boost(reader, groups)
@@ -69,7 +78,7 @@ def discover(host: Host) -> Discovery:
         min_percent=reader.number(f"{CPU_ROOT}/intel_pstate/min_perf_pct"),
         max_percent=reader.number(f"{CPU_ROOT}/intel_pstate/max_perf_pct"),
     )
-    return Discovery(machine, tuple(groups), Observed(reader.values, reader.errors), _sentinels(reader, domains))
+    return Discovery(machine, tuple(groups), Observed(reader.values, reader.errors), _sentinels(reader, domains, marks), _troubled(reader, present - online))
 
 
 def check_tree(host: Host) -> None:
@@ -168,7 +177,7 @@ def _add_domain(
     domain = _read_domain(reader, folder, number, tuple(sorted(related)), boost_off)
     found[number] = domain
     covered |= related
-    groups.append(_domain_group(domain, folder, online))
+    groups.append(_domain_group(reader, domain, folder, online))
 
 
 def _read_domain(reader: Reader, folder: str, number: int, cpus: tuple[int, ...], boost_off: bool) -> FrequencyDomain:
@@ -212,8 +221,8 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     return tuple(sorted({int(word) for word in (text or "").split() if word.isascii() and word.isdigit()}))
 
 
-def _domain_group(domain: FrequencyDomain, folder: str, online: frozenset[int]) -> Group:
-    has_epp = domain.settings.epp is not None
+def _domain_group(reader: Reader, domain: FrequencyDomain, folder: str, online: frozenset[int]) -> Group:
+    has_epp = reader.errors.get(f"{folder}/{table.EPP.file}") not in (errno.ENOENT, errno.ENODATA)
     rows = (table.GOVERNOR, *((table.EPP,) if has_epp else ()), table.MIN_FREQ, table.MAX_FREQ)
     files = tuple(ManagedFile(row, f"{folder}/{row.file}", row.file) for row in rows)
     low, high = domain.hardware_min_khz, domain.hardware_max_khz
@@ -296,18 +305,29 @@ def _uncore_group(entry: UncoreEntry) -> Group:
     return Group(f"uncore:{entry.name}", Kind.UNCORE, entry.name, "intel_uncore_frequency", files, (), hardware)
 
 
-def _sentinels(reader: Reader, domains: Iterable[FrequencyDomain]) -> dict[str, bytes]:
-    """Files whose change means that the machine is another one, with what they held (rule A2)."""
+def _sentinels(reader: Reader, domains: Sequence[FrequencyDomain], marks: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files whose change means that the machine is another one, with what they held when it was read (rule A2)."""
     folders = [f"{CPU_ROOT}/cpu{domain.cpus[0]}/cpufreq" for domain in domains]
-    candidates = [
-        *(f"{folder}/{name}" for folder in folders[:1] for name in ("scaling_driver",)),
-        *_STATUS_FILES,
-        *(f"{folder}/{attribute.file}" for folder, attribute in _SWITCHES),
-        f"{CPU_ROOT}/online",
-        *(f"{folder}/cpuinfo_max_freq" for folder in folders),
-    ]
-    contents = zip(candidates, reader.host.read_all(candidates), strict=True)
-    return {path: content for path, content in contents if not isinstance(content, OSError)}
+    known = {f"{folder}/cpuinfo_max_freq": str(domain.hardware_max_khz or "") for folder, domain in zip(folders, domains, strict=True)}
+    if domains:
+        known[f"{folders[0]}/scaling_driver"] = domains[0].driver or ""
+    now = _raw(reader.host, known)
+    return {**marks, **{path: raw if raw.decode("ascii", "replace").strip() == known[path] else f"{known[path]}\n".encode() for path, raw in now.items()}}
+
+
+def _raw(host: Host, paths: Iterable[str]) -> dict[str, bytes]:
+    """Contents of those of these files that there are; of one that cannot be read now, none, so that it is looked at again."""
+    paths = tuple(paths)
+    contents = dict(zip(paths, host.read_all(paths), strict=True))
+    there = {path: content for path, content in contents.items() if not (isinstance(content, OSError) and content.errno == errno.ENOENT)}
+    return {path: b"" if isinstance(content, OSError) else content for path, content in there.items()}
+
+
+def _troubled(reader: Reader, offline: frozenset[int]) -> bool:
+    """Whether a read failed for a reason that may pass; files of offline CPUs are busy as long as they are (kernel-facts K17)."""
+    away = {f"{CPU_ROOT}/{name}{cpu}" for cpu in offline for name in ("cpufreq/policy", "cpu")}
+    busy = (number == errno.EBUSY and "/".join(path.split("/")[: 5 if "/policy" in path else 4]) in away for path, number in reader.troubles)
+    return any(number in _PASSING and not gone for (_, number), gone in zip(reader.troubles, busy, strict=True))
 
 
 def observe(host: Host, groups: Iterable[Group], *, disturbing: bool = True) -> Observed:

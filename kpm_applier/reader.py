@@ -2,9 +2,9 @@
 
 import errno
 
-from attrs import frozen
+from attrs import field, frozen
 
-from kpm_applier.host import Host, read_text
+from kpm_applier.host import Host
 from kpm_planner.cpuset import parse_cpulist
 
 #: Values of topology files that mean "not known" (kernel documentation, cputopology; -1 and 65535 are seen on ARM).
@@ -20,11 +20,15 @@ class Reader:
     host: Host
     values: dict[str, str]
     errors: dict[str, int]
+    troubles: list[tuple[str, int]] = field(factory=list)
 
     def text(self, path: str) -> str | None:
         """The text of a file without surrounding blanks."""
-        text = read_text(self.host, path)
-        return text or None
+        try:
+            return self.host.read(path).decode("ascii", "replace").strip() or None
+        except OSError as failure:
+            self.troubles.append((path, failure.errno or errno.EIO))
+            return None
 
     def number(self, path: str) -> int | None:
         """A whole number, which may be negative."""
@@ -59,6 +63,7 @@ class Reader:
             text = self.host.read(path).decode("ascii", "replace").strip()
         except OSError as failure:
             self.errors[path] = failure.errno or errno.EIO
+            self.troubles.append((path, self.errors[path]))
             return None
         if not text:
             self.errors[path] = errno.ENODATA
@@ -70,7 +75,8 @@ class Reader:
         """Names in a folder, none where it cannot be read."""
         try:
             return self.host.list(path)
-        except OSError:
+        except OSError as failure:
+            self.troubles.append((path, failure.errno or errno.EIO))
             return ()
 
 

@@ -14,11 +14,16 @@ from kpm_planner.changes import Outcome, Status, Write
 
 def in_doubt(want: Want) -> GroupState:
     """A group's record while its new requests are being written."""
-    record, values = want.record, want.values
+    record, values = want.record, _asked(want)
     if record.requested == values:
         return record
     settled = tuple(before if asked == value else IN_DOUBT for asked, before, value in zip(record.requested, record.settled, values, strict=True))
     return GroupState(want.group.driver or record.driver, record.labels, record.baseline, values, settled)
+
+
+def _asked(want: Want) -> tuple[str | None, ...]:
+    """What is asked of each file from now on; of one that nothing can be asked of now, what was asked before."""
+    return tuple(before if value is None else value for before, value in zip(want.record.requested, want.values, strict=True))
 
 
 def at_rest(want: Want, intended: GroupState, seen: dict[tuple[object, ...], GroupState]) -> GroupState:
@@ -39,7 +44,7 @@ def after_pass(want: Want, applied: Applied, left: Collection[str], seen: dict[t
     """
     record, values, failures = want.record, applied.observed.values, applied.failures
     paths = want.group.paths
-    requested, settled = want.values, tuple([values.get(path) for path in paths])
+    requested, settled = _asked(want), tuple([values.get(path) for path in paths])
     if failures or left:
         requested = tuple(before if path in failures else now for path, before, now in zip(paths, record.requested, requested, strict=True))
         settled = tuple(before if path in failures or path in left else now for path, before, now in zip(paths, record.settled, settled, strict=True))

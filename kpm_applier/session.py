@@ -134,7 +134,9 @@ class Applier:
     def _look_again(self) -> None:
         """Note when to discover again: soon, then less and less often, while something of ours is not found."""
         found = self._found()
-        if not incomplete(self.state, found.groups, found.machine):
+        missing = incomplete(self.state, found.groups, found.machine)
+        tried = self._again is not None and self._again.length >= _LONGEST_PAUSE
+        if not missing and (tried or not found.troubled):  # what is not ours is given up in the end
             self._again = None
             return
         length = _FIRST_PAUSE if self._again is None else min(self._again.length * 2, _LONGEST_PAUSE)
@@ -198,7 +200,7 @@ class Applier:
         if new:  # their baseline is what they hold now, not what they held some time ago
             self._take_in(observe(self.host, new))
             wants, writes = self._compare(plan)
-        lost = [path for want in wants for path, _ in want.lost]
+        lost = [*(path for want in wants for path, _ in want.lost), *self._unseen(wants)]
         if lost:  # looked at each time until they can be read
             self._take_in(observe_files(self.host, lost))
             wants, writes = self._compare(plan)
@@ -246,6 +248,9 @@ class Applier:
         found = self._found()
         domains = [group for group in found.groups if group.kind is Kind.CPUFREQ and group.key not in self.state.groups]
         self._take_in(observe(self.host, domains))
+        unread = [item.path for group in domains for item in group.files if item.path not in self._found().observed.values]
+        if unread:  # the last moment in which they show what was there before us
+            self._take_in(observe_files(self.host, unread))
         shown = self._found().observed.values
         self._save(evolve(self.state, groups={**self.state.groups, **{group.key: new_group_state(group, shown) for group in domains}}))
 
@@ -262,9 +267,13 @@ class Applier:
         self._in_force = self._watch = None
         boost = [want for want in self._releases() if want.group.kind is Kind.BOOST]
         before = Report()
-        if boost:  # it moves the hardware's limits, which are the baseline of others
-            before = self._carry_out(boost, diff(boost, self._found().observed), obey=False)
+        if boost:  # it moves the hardware's limits, which are the baseline of others, and the limits of those that have come since
+            writes = diff(boost, self._found().observed)
+            if writes:
+                self._keep_limits()
+            before = self._carry_out(boost, writes, obey=False)
             self.discover()
+        self._take_in(observe_files(self.host, self._unseen(self._releases())))
         wants = self._releases()
         report = before.followed_by(self._carry_out(wants, diff(wants, self._found().observed), obey=False))
         told = {outcome.group for outcome in report.outcomes}
@@ -283,6 +292,12 @@ class Applier:
             return writes
         keys = {want.group.key for want in wants if not self._returned.isdisjoint(want.group.cpus)}
         return tuple(write._replace(reason=Reason.PLAN) if write.reason is Reason.DRIFT and write.group in keys else write for write in writes)
+
+    def _unseen(self, wants: Iterable[Want]) -> list[str]:
+        """Files that are to be given back and could not be read, also those that no pass reads: nothing is given up unseen (A7)."""
+        shown = self._found().observed.values
+        going = (want for want in wants if want.release)
+        return [path for want in going for path, text in zip(want.group.paths, want.values, strict=True) if text is not None and path not in shown]
 
     def _releases(self) -> Sequence[Want]:
         found = self._found()
@@ -370,6 +385,7 @@ class Applier:
         for want in wants:
             key = want.group.key
             failed = bool(applied.failures) and any(path in applied.failures for path in want.group.paths)
+            failed = failed or (want.release and _unverified(want, applied.observed))
             if want.release and not failed and want.stays:
                 groups[key] = extended(None, intended[key], want.stays)
             elif want.release and not failed:
@@ -420,6 +436,11 @@ def _without(writes: Sequence[Write], left: Collection[str]) -> tuple[Write, ...
     groups = {write.group for write in writes if write.path in left}
     kept = (write for write in writes if write.path not in left)
     return tuple(write for write in kept if not (write.group in groups and write.reason is Reason.DRIFT and write.old == write.value))
+
+
+def _unverified(want: Want, shown: Observed) -> bool:
+    """Whether nobody knows that a file shows what it should be given back: it could not be read (rule A7)."""
+    return any(text is not None and path not in shown.values for path, text in zip(want.group.paths, want.values, strict=True))
 
 
 def _leaves_unread(wants: Sequence[Want], writes: Sequence[Write]) -> bool:

@@ -50,7 +50,8 @@ def wanted(plan: NodePlan, machine: Machine, groups: Sequence[Group], observed: 
     #: Drivers overwrite the limits of every domain when turbo changes, also of those that are to be left as they are (K24).
     anything_held = any(item.held and item.pool is not Pool.OFFLINE for item in plan.groups)
     floating = {item.domain for item in plan.scaling if item.by_limits}
-    keeps = plan.boost is not None
+    #: Held turbo stays ours, and so do the limits that it moves.
+    keeps = plan.boost is not None or (anything_held and any(key.partition(":")[0] == Kind.BOOST for key in state.groups))
     clipped = _turbo_not_found(groups, state)
     wants = []
     seen: _Seen = {}

@@ -6,7 +6,7 @@ storms of hotplug, reads that fail. Their time and number are settings:
     KPM_SEQUENCE_SECONDS=300   for the lives on all drivers together, boots among them
     KPM_SEQUENCES=300          so many lives on each driver instead, as before a release
     KPM_SEQUENCES_SEED=...     of the run
-    KPM_SEQUENCES_KEEP=1       write what came of it to bench-results/random-lives.md
+    KPM_SEQUENCES_KEEP=1       write what came of it to docs/random-lives.md
 """
 
 from __future__ import annotations

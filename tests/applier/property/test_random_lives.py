@@ -1,0 +1,211 @@
+"""Whole lives of nodes on every driver's model; and what such lives have broken, one by one.
+
+tests/kernel/sequences_life.py says what a life is and which laws hold in it: no residue, `settled`
+exactly where that is true, no write to what was released, no write where nothing has changed.
+tests/bench/lives.py leads ten thousand of them, tests/kernel/test_sequences.py leads them on real
+drivers (R1, R3, R6, R7, A2, A6, A7).
+"""
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from attrs import evolve
+
+from kpm_applier.attributes import CPU_ROOT
+from kpm_applier.kernel_model import KernelModel
+from kpm_planner.machine import Machine
+from kpm_planner.plan import NodePlan
+from kpm_planner.profiles import Target
+from tests.applier import rig
+from tests.applier.property.test_world import bring_in_force
+from tests.kernel.sequences_life import life_of, seed_of, told
+from tests.kernel.sequences_model import MACHINES, lead
+
+LIVES, PIECES, SEED = 20, 2, 20261128
+C6_OFF = Target(idle=(("C6", False),))
+Deny = Callable[[str, str], int | None]
+
+
+@pytest.mark.parametrize("piece", range(PIECES))
+@pytest.mark.parametrize("name", MACHINES)
+def test_random_lives_keep_the_laws(name: str, piece: int) -> None:
+    """A failure names the seed; `shortened` of sequences_model.py cuts its life down."""
+    counts: Counter[str] = Counter()
+    for number in range(piece, LIVES, PIECES):
+        life = life_of(seed_of(SEED, name, number))
+        fault = lead(name, life, counts)
+        assert fault is None, f"life {number} of {name}, seed {SEED}: {fault.why}\n{told(life)}"
+    assert counts["apply"] > LIVES // PIECES
+    assert any(kind.startswith("met: ") for kind in counts)
+
+
+# --- what lives have broken ---
+
+
+def once(verb: str, path: str, what: Callable[[], int | None], skip: int = 0) -> Deny:
+    """Something that happens at one access to a file or folder, the first but `skip`."""
+    left = [skip]
+
+    def deny(met_verb: str, met_path: str) -> int | None:
+        if (met_verb, met_path) != (verb, path):
+            return None
+        left[0] -= 1
+        return what() if left[0] == -1 else None
+
+    return deny
+
+
+def everywhere(target: Target) -> Callable[[Machine], NodePlan]:
+    return lambda found: rig.everywhere(found, target)
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_cpu_that_comes_or_goes_while_the_machine_is_read_is_noticed(comes: bool) -> None:
+    """A2: what a machine is compared with is what was read of it, not what was there afterwards."""
+    model = KernelModel(rig.intel(3))
+    model.plug(2, online=not comes)
+    moment = once("list", f"{CPU_ROOT}/cpu0/cpuidle", lambda: model.plug(2, online=comes))
+    with rig.state_folder() as folder, rig.applier(rig.Probe(model, deny=moment), folder) as handle:
+        assert (2 in handle.machine.online) is not comes, "it was seen as it was before"
+        assert handle.changed()
+        handle.discover()
+        assert (2 in handle.machine.online) is comes
+        assert not handle.changed()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENODEV])
+@pytest.mark.parametrize(("verb", "file"), [("list", "cpuidle"), ("read", "cpuidle/state2/name")])
+def test_what_could_not_be_read_is_looked_for_again(verb: str, file: str, number: int) -> None:
+    """R6, R7: also where it is not ours yet; else one failing read leaves a CPU untuned."""
+    model = KernelModel(rig.intel(2))
+    host = rig.Probe(model, deny=once(verb, f"{CPU_ROOT}/cpu1/{file}", lambda: number))
+    with rig.state_folder() as folder, rig.applier(host, folder) as handle:
+        bring_in_force(handle, rig.everywhere(handle.machine, C6_OFF), model)
+        assert rig.shown(model)[rig.idle_path(1, 2)] == "1"
+
+
+def test_a_file_that_cannot_be_read_to_verify_it_is_not_given_up() -> None:
+    """A7: what is given back is verified before it is forgotten; `settled` says whether it was."""
+    model = KernelModel(rig.intel(2))
+    host = rig.Probe(model)
+    with rig.state_folder() as folder, rig.applier(host, folder) as handle:
+        handle.bring(everywhere(C6_OFF))
+        host.deny = once("read", rig.idle_path(0, 2), lambda: errno.EIO, skip=1)
+        report = handle.restore()
+        assert not report.settled
+        assert "idle:0" in rig.owned(folder)
+        assert handle.restore().settled
+        assert rig.owned(folder) == set()
+
+
+def test_the_limits_that_held_turbo_moves_stay_ours() -> None:
+    """A7, K24, R7: while turbo is held, the hardware's limit is not what it was before us."""
+    model = KernelModel(rig.intel(2, boost=True))
+    before = rig.shown(model)
+    slow = Target(900_000, 1_800_000)
+    with rig.state_folder() as folder, rig.applier(model, folder) as handle:
+        handle.bring(lambda found: evolve(rig.everywhere(found, slow), boost=False))
+        model.clock += 1000
+        handle.bring(lambda found: rig.plan(found, {}, held=[1]))
+        model.clock += 1000
+        assert handle.restore().settled
+        assert rig.shown(model) == before
+        assert rig.owned(folder) == set()
+
+
+def test_an_epp_that_could_not_be_read_at_first_is_given_back() -> None:
+    """R7, K10: a governor takes the EPP along, so that is read before the governor is written."""
+    model = KernelModel(rig.amd(1))
+    rig.foreign_write(model, rig.epp_path(), "balance_power")
+    before = rig.shown(model)
+    host = rig.Probe(model, deny=once("read", rig.epp_path(), lambda: errno.EMFILE))
+    with rig.state_folder() as folder:
+        with rig.applier(host, folder) as handle:
+            handle.bring(everywhere(Target(governor="performance")))
+            assert handle.restore().settled
+        assert rig.shown(model) == before
+
+
+def test_a_limit_that_could_not_be_read_before_turbo_moves_it_is_given_back() -> None:
+    """A7, K24: drivers overwrite all limits when turbo changes, also what is not ours yet."""
+    found = rig.machine([rig.domain(driver="cppc_cpufreq", high=2_500_000)], boost=False)
+    model = KernelModel(found, boosted={0: 2_900_000})
+    rig.foreign_write(model, rig.max_path(), "1500000")
+    before = rig.shown(model)
+    host = rig.Probe(model)
+    with rig.state_folder() as folder, rig.applier(host, folder) as handle:
+        host.deny = once("read", rig.max_path(), lambda: errno.EIO)
+        handle.bring(lambda machine: evolve(rig.plan(machine, {}), boost=True))
+        assert handle.restore().settled
+        assert rig.shown(model) == before
+
+
+def test_a_limit_whose_hardware_cannot_be_read_is_given_back_later() -> None:
+    """A7: `hardware limit` is no value while the hardware's is unknown; it stays owed."""
+    model = KernelModel(rig.intel(1))
+    before = rig.shown(model)
+    slow = Target(900_000, 1_800_000)
+    unread = once("read", rig.cpufreq(0, "cpuinfo_min_freq"), lambda: errno.EIO)
+    with rig.state_folder() as folder:
+        rig.apply_once(model, folder, rig.everywhere(rig.intel(1), slow))
+        with rig.applier(rig.Probe(model, deny=unread), folder) as handle:
+            handle.apply(rig.plan(handle.machine, {}))
+            handle.apply(rig.everywhere(handle.machine, C6_OFF))
+        assert rig.restore_once(model, folder).settled
+    assert rig.shown(model) == before
+
+
+def test_a_cpu_that_came_since_loses_no_limit_when_turbo_is_given_back() -> None:
+    """A7, K24: a restore keeps the limits of all domains before it moves them, as a pass does."""
+    found = rig.machine(
+        (rig.domain(number, driver="cppc_cpufreq", high=2_500_000) for number in range(2)),
+        boost=False,
+    )
+    model = KernelModel(found, boosted={0: 2_900_000, 1: 2_900_000})
+    rig.foreign_write(model, rig.max_path(1), "1500000")
+    before = rig.shown(model)
+    model.plug(1, online=False)
+    with rig.state_folder() as folder, rig.applier(model, folder) as handle:
+        handle.bring(lambda machine: evolve(rig.plan(machine, {}), boost=True))
+        model.plug(1, online=True)
+        handle.discover()
+        assert handle.restore().settled
+        assert rig.shown(model) == before
+
+
+def test_an_epp_that_a_driver_forgets_before_it_is_verified_is_given_back() -> None:
+    """A7, K18: a CPU bounces between write and reading back; what is shown then is no limit."""
+    model = KernelModel(rig.amd(2))
+    before = rig.shown(model)
+
+    def bounce() -> None:
+        model.plug(1, online=False)
+        model.plug(1, online=True)
+
+    host = rig.Probe(model)
+    with rig.state_folder() as folder, rig.applier(host, folder) as handle:
+        handle.bring(everywhere(Target(governor="performance", epp="performance")))
+        host.deny = once("read", rig.epp_path(1), bounce)
+        handle.bring(everywhere(Target(900_000, 1_800_000)))
+        assert rig.shown(model)[rig.epp_path(1)] != before[rig.epp_path(1)], "it was forgotten"
+        assert handle.restore().settled
+        assert rig.shown(model) == before
+
+
+@pytest.mark.xfail(strict=True, reason="a limit that our turbo hides is taken for what was there")
+def test_a_minimum_that_turbo_off_hides_is_given_back() -> None:
+    """A7, K1, K24: of a CPU that comes while turbo is off, a minimum at the top is unknown."""
+    model = KernelModel(rig.intel(2, boost=True))
+    rig.foreign_write(model, rig.min_path(1), "3900000")
+    before = rig.shown(model)
+    model.plug(1, online=False)
+    with rig.state_folder() as folder, rig.applier(model, folder) as handle:
+        turbo_off = lambda machine: evolve(rig.plan(machine, {}), boost=False)  # noqa: E731
+        handle.bring(turbo_off)
+        model.plug(1, online=True)
+        handle.discover()
+        handle.bring(turbo_off)
+        assert handle.restore().settled
+        assert rig.shown(model) == before
