@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-start pages crds monitoring test-monitoring clean
+.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages crds monitoring test-monitoring clean
 .PHONY: install uninstall deploy undeploy lock audit images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -82,6 +82,9 @@ bench-agent: $(VENV)/.installed envtest ## what an agent costs on its node; writ
 bench-cluster: $(VENV)/.installed ## how soon the CPUs of a pod are tuned on a real node; writes bench-results/
 	$(PYTHON) tests/apiserver/envtest.py --cluster
 	$(BIN)/python tests/bench/bench_cluster.py
+
+bench-latency: $(VENV)/.installed ## how soon a pod is tuned while writes to the API hang; writes bench-results/
+	$(BIN)/python tests/bench/bench_latency.py --check
 
 bench-scale: $(VENV)/.installed envtest ## one API server under 1,000 nodes and 20 profiles; writes bench-results/
 	$(BIN)/python tests/bench/bench_scale.py

@@ -156,7 +156,7 @@ class PowerContainer:
 class ExclusiveCpus:
     """A pod with CPUs of its own, as the earlier operator tells it."""
 
-    pod_uid: str = field(metadata=_text("Pod uid."))
+    pod_uid: str = field(default="", metadata=_text("Pod uid; left out: not known."))
     pod: str = field(default="", metadata=_text("Pod name."))
     power_containers: tuple[PowerContainer, ...] = field(default=(), metadata=_text("Its containers with CPUs of their own."))
 

@@ -35,7 +35,7 @@ class _Sent:
 
 @define
 class Reporter:
-    """One node's reports. gone: there was no object to report to when that was tried last."""
+    """One node's reports. gone: there was no object to report to when that was tried last. turn: called before each request."""
 
     api: Api
     group: str
@@ -45,6 +45,7 @@ class Reporter:
     log: Log
     monotonic: Callable[[], float]
     gone: bool = False
+    turn: Callable[[], None] = lambda: None
     _conditions: "tuple[Condition, ...] | None" = None
     _sent: dict[str, _Sent] = field(factory=dict)
     _told: frozenset[Problem] = frozenset()
@@ -78,6 +79,7 @@ class Reporter:
         if not changes or self.monotonic() < sent.retry_at:
             return
         sent.body = changes
+        self.turn()
         try:
             self.api.patch(NODES, self.node, {"status": {"capacity": changes, "allocatable": changes}}, subresource="status")
         except ApiError as failure:
@@ -100,6 +102,7 @@ class Reporter:
                 self._owed[problem] = about
 
     def _tell(self, about: About, problem: Problem) -> bool:
+        self.turn()
         reason = "".join(word.capitalize() for word in str(problem.code).split("-"))
         return self.events.say(about, reason, f"{problem.field}: {problem.message}".removeprefix(": "))
 
@@ -147,9 +150,11 @@ class Reporter:
         if self.monotonic() < sent.retry_at:
             return False
         whole = {"apiVersion": f"{self.group}/v1", "kind": kind, "metadata": {"name": name, "namespace": self.namespace}, "status": body}
+        self.turn()
         try:
             self.api.apply(power(self.group, plural, self.namespace), name, whole, MANAGER, subresource="status")
         except ApiError as failure:
+            sent.body = None  # without an answer it may have been taken, so that nothing is known of what the server has
             self._failed(sent, kind, failure)
             return False
         sent.body, sent.sent_at, sent.retry_at, sent.pause = body, self.monotonic(), 0.0, 0.0

@@ -37,6 +37,7 @@ class Reports:
 
     def start(self, threads: Threads) -> None:
         """Say everything from a thread from now on."""
+        self.reporter.turn = lambda: threads.turn("reports")
         self._thread = threads.start("reports", lambda: self._run(threads), lambda: self._stop, _LONGEST_TURN)
 
     def stop(self) -> None:

@@ -377,7 +377,8 @@ class Agent:
         reason = ("Released", "everything is as it was") if restored else ("NotRestored", "some files could not be put back, see the log")
         conditions = (Condition("Ready", "False", reason[0], reason[1]), Condition("Released", "True" if restored else "False", reason[0], reason[1]))
         reporter = self.reports.reporter
-        for _ in range(_LAST_TRIES):  # the operator waits for this word
+        ends = time.monotonic() + _LAST_TRIES * _LAST_PAUSE
+        while time.monotonic() < ends:  # the operator waits for this word
             reporter.hurry()
             if node is not None:
                 reporter.resources(node, {})

@@ -4,14 +4,18 @@ Retries belong to whoever calls: a request is made once, and once more with a to
 takes the old one no longer.
 """
 
+import http.client
+import io
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import urllib3
-from attrs import frozen
+from attrs import define, frozen
 
 from kpm import __version__
 from kpm.errors import InputError, one_line
@@ -69,11 +73,71 @@ class Resource:
         return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
+@define
+class _Ends:
+    """When the answer of a request is to be there, by the monotonic clock; nothing is read of it after that."""
+
+    at: float
+
+
+#: The one of the request that this thread is making.
+_HERE = threading.local()
+
+
+class _Reading(io.RawIOBase):
+    """The bytes of one answer as they come: each read waits for the connection's time, and for what is left of the whole."""
+
+    def __init__(self, link: socket.socket) -> None:
+        super().__init__()
+        self._link, self._raw = link, link.makefile("rb", buffering=0)
+        self._ends: _Ends = _HERE.ends
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """What has come. Errors: TimeoutError."""
+        silence, left = self._link.gettimeout(), self._ends.at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer is not whole")
+        self._link.settimeout(left if silence is None else min(silence, left))
+        try:
+            return self._raw.readinto(buffer)
+        finally:
+            self._link.settimeout(silence)
+
+    def close(self) -> None:
+        """The connection stays."""
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer all of whose parts have to come in time: status line, headers, chunk sizes, trailers."""
+
+    def __init__(self, sock: socket.socket, *words: Any, **more: Any) -> None:
+        super().__init__(sock, *words, **more)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Reading(sock))
+
+
+class _Http(urllib3.HTTPConnectionPool):
+    class ConnectionCls(urllib3.connection.HTTPConnection):
+        response_class = _Response
+
+
+class _Https(urllib3.HTTPSConnectionPool):
+    class ConnectionCls(urllib3.connection.HTTPSConnection):
+        response_class = _Response
+
+
 class Api:
     """A connection to one API server."""
 
     def __init__(self, server: Access) -> None:
         self._server = server
+        server.pool.pool_classes_by_scheme = {"http": _Http, "https": _Https}
 
     def close(self) -> None:
         """Close the connections."""
@@ -126,12 +190,15 @@ class Api:
                   another thread.
         Errors:   ApiError; its reason is `SILENT` where nothing came for so long.
         """
-        response = self._open("GET", resource.path(), {**query, "watch": "true"}, None, None, silence)
+        response, ends = self._open("GET", resource.path(), {**query, "watch": "true"}, None, None, silence)
         started(lambda: _shut(response))
         try:
             if response.status != 200:
-                raise _refusal(response.status, response.read(), response.headers)
-            yield from _events(response)
+                raise _refusal(response.status, _reason(response), response.headers)
+            ends.at = time.monotonic() + silence
+            for event in _events(response):
+                yield event
+                ends.at = time.monotonic() + silence
         except urllib3.exceptions.ReadTimeoutError as failure:
             raise ApiError(0, SILENT, f"nothing for {silence:g} s") from failure
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as failure:
@@ -144,11 +211,12 @@ class Api:
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None, content_type: str | None = None, *,
         read: Callable[[bytes], Any] = decode,
     ) -> Object:  # fmt: skip
-        response = self._open(method, path, query or {}, body, content_type, _READ_SECONDS)
+        response, ends = self._open(method, path, query or {}, body, content_type, _READ_SECONDS)
         try:
             data = _whole(response)
         except (urllib3.exceptions.HTTPError, OSError) as failure:
-            raise ApiError(0, "Broken", str(failure)) from failure
+            late = time.monotonic() >= ends.at
+            raise ApiError(0, "Broken", f"the answer is not whole after {_WHOLE_SECONDS:g} s" if late else str(failure)) from failure
         finally:
             response.release_conn()
         if not 200 <= response.status < 300:
@@ -161,29 +229,38 @@ class Api:
             raise ApiError(response.status, "BadAnswer", "the answer is no object")
         return content
 
-    def _open(self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str | None, read: float) -> Any:
+    def _open(self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str | None, read: float) -> tuple[Any, _Ends]:
         url = f"{self._server.url}{path}" + (f"?{urlencode(query, quote_via=quote, safe='')}" if query else "")
         data = None if content_type is None else json.dumps(body).encode()
         headers = {"Accept": "application/json", "User-Agent": _AGENT, **({"Content-Type": content_type} if content_type else {})}
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=read)
 
         def ask(who: Mapping[str, str]) -> Any:
+            _HERE.ends = _Ends(time.monotonic() + _WHOLE_SECONDS)
             return self._server.pool.request(method, url, body=data, headers={**headers, **who}, timeout=timeout, retries=False, redirect=False, preload_content=False)
 
         try:
             who = self._server.headers(False)
             answer = ask(who)
             if answer.status == _UNAUTHORIZED and (anew := self._server.headers(True)) != who:
-                answer.drain_conn()
+                answer.close()  # its body may come as slowly as it likes
+                answer.release_conn()
                 answer = ask(anew)
         except (urllib3.exceptions.HTTPError, OSError, ValueError, InputError) as failure:  # a bad header or address is a ValueError
             raise ApiError(0, type(failure).__name__, str(failure)) from failure
-        return answer
+        return answer, _HERE.ends
+
+
+def _reason(response: Any) -> bytes:
+    """What a refusal says for itself; nothing where that does not come: the refusal counts without it."""
+    try:
+        return _whole(response)
+    except (urllib3.exceptions.HTTPError, OSError):
+        return b""
 
 
 def _whole(response: Any) -> bytes:
-    """The body of an answer. Errors: ApiError for one that is too large; TimeoutError for one that takes too long as a whole."""
-    ends = time.monotonic() + _WHOLE_SECONDS
+    """The body of an answer. Errors: ApiError for one that is too large; HTTPError for one that does not come in time."""
     parts, size = [], 0
     while part := response.read1(_PART):
         parts.append(part)
@@ -191,9 +268,6 @@ def _whole(response: Any) -> bytes:
         if size > _LARGEST_ANSWER:
             response.close()
             raise ApiError(response.status, TOO_LARGE, f"the answer has more than {_LARGEST_ANSWER >> 20} MiB")
-        if time.monotonic() > ends:
-            response.close()
-            raise TimeoutError(f"the answer is not whole after {_WHOLE_SECONDS:g} s")
     return b"".join(parts)
 
 

@@ -75,7 +75,8 @@ OBJECTS: dict[str, dict[str, Any]] = {
             "powerNodeSelector": {"kubernetes.io/hostname": "n"}, "customDevices": ["example.com/device"], "duplicatePowerConfig": "reject",
             "agent": {
                 "image": "quay.io/me/kpm:1", "imagePullPolicy": "Always", "resyncPeriod": "30s", "repair": "report", "logLevel": "debug",
-                "claimSocket": "/var/lib/kubelet/plugins/cpu/pod-resources.sock", "measureOnly": True, "metricsPort": 9100, "powerCaps": ["rapl"],
+                "claimSocket": "/var/lib/kubelet/plugins/cpu/pod-resources.sock", "measureOnly": True, "metricsPort": 9100, "metricsAccess": "token",
+                "powerCaps": ["rapl"],
                 "idleStates": "byLatency", "source": "nri", "crioAnnotations": "accept",
                 "metrics": {"levels": ["node", "pod"], "names": ["kpm"], "idle": "requests", "interval": "5s", "estimate": True, "maxSeries": 500},
                 "tolerations": [{"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 60}],
