@@ -13,7 +13,8 @@ from kpm_planner.state_types import Condition
 
 _BINDINGS = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings")
 _NAME = "power-manager-telemetry"
-_EVERY = 900.0
+#: Seconds between two questions, and after one that was not answered.
+_EVERY, _AGAIN = 900.0, 60.0
 
 
 @define(eq=False)
@@ -23,18 +24,21 @@ class TelemetryGuard:
     api: Api
     monotonic: Callable[[], float]
     installed: bool | None = None
-    _looked: float = float("-inf")
+    _next: float = float("-inf")
 
     def look(self) -> None:
         """Ask, where that was long ago. Never raises for what the server does."""
         now = self.monotonic()
-        if now - self._looked < _EVERY:
+        if now < self._next:
             return
-        self._looked = now
+        self._next = now + _EVERY
         try:
             self.api.get(_BINDINGS, _NAME)
         except ApiError as failure:
-            self.installed = False if failure.missing else None
+            if failure.missing:
+                self.installed = False
+            else:  # what was known stays (R7)
+                self._next = now + _AGAIN
         else:
             self.installed = True
 

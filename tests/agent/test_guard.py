@@ -29,3 +29,18 @@ def test_it_is_asked_for_seldom() -> None:
         guard.look()
         clock.now += 60
     assert len(api.calls) <= 8
+
+
+def test_a_question_without_an_answer_is_asked_again_soon_and_takes_nothing_back() -> None:
+    api, clock = MemoryApi(), Clock()
+    api.put(_BINDINGS, {"metadata": {"name": "power-manager-telemetry"}})
+    guard = TelemetryGuard(api, clock)  # type: ignore[arg-type]
+    with api.failing(DOWN):
+        guard.look()
+    clock.now += 60
+    guard.look()
+    assert guard.condition().status == "True"
+    clock.now += 900
+    with api.failing(DOWN):
+        guard.look()
+    assert guard.condition().status == "True"
