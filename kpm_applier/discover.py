@@ -14,7 +14,7 @@ from kpm_applier import attributes as table
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT, Group, Kind, ManagedFile
 from kpm_applier.discover_power import discover_fabrics, discover_zones, fabric_fault
 from kpm_applier.host import Host
-from kpm_applier.reader import Reader, as_number
+from kpm_applier.reader import Reader, as_number, number_of
 from kpm_planner.changes import Observed
 from kpm_planner.cpuset import LARGEST_CPU
 from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
@@ -306,21 +306,34 @@ def _uncore_group(entry: UncoreEntry) -> Group:
 
 
 def _sentinels(reader: Reader, domains: Sequence[FrequencyDomain], marks: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Files whose change means that the machine is another one, with what they held when it was read (rule A2)."""
+    """Files whose change means that the machine is another one (rule A2).
+
+    With what they held when the machine was read: one that says something else by now is taken
+    down as it was, so that the change is noticed.
+    """
     folders = [f"{CPU_ROOT}/cpu{domain.cpus[0]}/cpufreq" for domain in domains]
-    known = {f"{folder}/cpuinfo_max_freq": str(domain.hardware_max_khz or "") for folder, domain in zip(folders, domains, strict=True)}
-    if domains:
-        known[f"{folders[0]}/scaling_driver"] = domains[0].driver or ""
-    now = _raw(reader.host, known)
-    return {**marks, **{path: raw if raw.decode("ascii", "replace").strip() == known[path] else f"{known[path]}\n".encode() for path, raw in now.items()}}
+    found = dict(marks)
+    tops = [f"{folder}/cpuinfo_max_freq" for folder in folders]
+    now = _raw(reader.host, tops)
+    for path, domain in zip(tops, domains, strict=True):
+        if path in now:
+            known = domain.hardware_max_khz
+            same = (number_of(_plain(now[path])) or None) == known
+            found[path] = now[path] if same else f"{known or ''}\n".encode()
+    for path, raw in _raw(reader.host, [f"{folder}/scaling_driver" for folder in folders[:1]]).items():
+        driver = domains[0].driver
+        found[path] = raw if (_plain(raw) or None) == driver else f"{driver or ''}\n".encode()
+    return found
 
 
-def _raw(host: Host, paths: Iterable[str]) -> dict[str, bytes]:
-    """Contents of those of these files that there are; of one that cannot be read now, none, so that it is looked at again."""
-    paths = tuple(paths)
-    contents = dict(zip(paths, host.read_all(paths), strict=True))
-    there = {path: content for path, content in contents.items() if not (isinstance(content, OSError) and content.errno == errno.ENOENT)}
-    return {path: b"" if isinstance(content, OSError) else content for path, content in there.items()}
+def _plain(raw: bytes) -> str:
+    return raw.decode("ascii", "replace").strip()
+
+
+def _raw(host: Host, paths: Sequence[str]) -> dict[str, bytes]:
+    """Contents of those of these files that can be read."""
+    contents = zip(paths, host.read_all(paths), strict=True)
+    return {path: content for path, content in contents if not isinstance(content, OSError)}
 
 
 def _troubled(reader: Reader, offline: frozenset[int]) -> bool:

@@ -13,6 +13,16 @@ _HEX = frozenset("0123456789abcdefABCDEF")
 _MOST_WORDS = 1024
 
 
+def number_of(text: str | None) -> int | None:
+    """A whole number, which may be negative; None for anything else.
+
+    >>> number_of("-3"), number_of("3.0"), number_of("9" * 30)
+    (-3, None, None)
+    """
+    digits = (text or "").removeprefix("-")
+    return int(text or "") if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+
+
 @frozen
 class Reader:
     """Reads files of a host; what belongs to managed files is remembered."""
@@ -32,8 +42,7 @@ class Reader:
 
     def number(self, path: str) -> int | None:
         """A whole number, which may be negative."""
-        text = self.text(path)
-        return int(text) if text is not None and text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and len(text) < 19 else None
+        return number_of(self.text(path))
 
     def identity(self, path: str) -> int | None:
         """A number of the topology."""

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT, Kind
 from kpm_applier.discover import HostError, discover
@@ -17,6 +17,7 @@ from kpm_applier.host import Watch, differing_one_by_one, read_one_by_one
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.machine import Machine, UncoreEntry
 from tests.applier import rig
+from tests.kpm.tree_samples import INTEL, build_tree
 
 Files = dict[str, str | int]
 DUMPS = Path(__file__).parents[3] / "shared/machines"
@@ -831,3 +832,15 @@ def test_discovering_a_dump_writes_nothing(dump: Dump, name: str) -> None:
     before = snapshot()
     assert discover(SysfsHost(str(root))).machine == discover(SysfsHost(str(root))).machine
     assert snapshot() == before
+
+
+@pytest.mark.parametrize("file", ["cpuinfo_max_freq", "scaling_driver"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "none", " 3700000 ", "9" * 30, "3700000\n3700000", "\xff"])
+def test_a_machine_that_does_not_change_is_never_another_one(tmp_path: Path, file: str, text: str) -> None:
+    """Whatever a file says that tells of another machine by its change: as long as it says so, nothing is discovered again (A1, A2)."""
+    root = build_tree(tmp_path, evolve(INTEL, cpus=2))
+    for path in root.rglob(file):
+        path.write_bytes(f"{text}\n".encode("latin-1"))
+    host = SysfsHost(str(root))
+    found = discover(host)
+    assert not host.differing(tuple(found.sentinels), tuple(found.sentinels.values()))
