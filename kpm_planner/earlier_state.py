@@ -32,9 +32,9 @@ _MOST_ERRORS = 2
 
 @frozen
 class Earlier:
-    """What the form adds. omitted: entries for which there is no room."""
+    """What the form adds. pools: None where no pool has CPUs; omitted: entries for which there is no room."""
 
-    pools: CpuPools
+    pools: CpuPools | None
     profiles: tuple[ProfileConfig, ...]
     omitted: int
 
@@ -46,7 +46,8 @@ def as_before(plan: NodePlan, configs: Iterable[tuple[str, str]]) -> Earlier:
     lines = [ProfileConfig(name, words, _errors(plan.problems, f"PowerProfile/{name}")) for name, words in sorted(configs)]
     profiles, more_profiles = fitted(lines, _PROFILES)
     omitted = more_exclusive + more_reserved + more_profiles
-    return Earlier(CpuPools(_shared(plan), reserved, exclusive), profiles, omitted)
+    pools = CpuPools(_shared(plan), reserved, exclusive)
+    return Earlier(None if pools == CpuPools() else pools, profiles, omitted)
 
 
 def uncore_status(plan: NodePlan, entries: tuple[UncoreState, ...]) -> UncoreStatus:

@@ -16,7 +16,7 @@ from kpm_planner.plan import NodePlan
 from kpm_planner.pools import Pool
 from kpm_planner.problems import Severity
 from kpm_planner.room import LONGEST_MESSAGE
-from kpm_planner.state_types import Condition, NodeInfo, PowerNodeStateStatus, PowerNodeStatus, Values
+from kpm_planner.state_types import Condition, CpuPools, NodeInfo, PowerNodeStateStatus, PowerNodeStatus, Values
 from kpm_planner.status import Pass, node_state, power_node, stamped
 from tests.planner.build import moment
 from tests.planner.reading import domain_of, group_of
@@ -245,8 +245,7 @@ def test_the_form_of_the_earlier_operator_says_the_same(view: View) -> None:
     """Its pools hold the CPUs of ours, its profiles are those that are offered; so where all has room."""
     state = view.state()
     assume(state.omitted is None)
-    pools = state.cpu_pools
-    assert pools is not None
+    pools = state.cpu_pools or CpuPools()
     cpus = {pool: frozenset(cpu for group in view.plan.groups if group.pool is pool for cpu in group.cpus) for pool in Pool}
     assert (parse_cpulist(pools.shared.cpu_list) if pools.shared else frozenset()) == cpus[Pool.SHARED]
     assert {cpu for pool in pools.reserved for part in pool.power_profile_cpus for cpu in parse_cpulist(part.cpu_list)} == cpus[Pool.RESERVED]
