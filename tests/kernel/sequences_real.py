@@ -1,8 +1,8 @@
 """Inside a lab machine: lives of this node, one after the other, on the kernel's own /sys.
 
-    python sequences_real.py NAME SEED SECONDS COUNT
+    python sequences_real.py NAME SEED SECONDS COUNT MOST
 
-Lives are led until the seconds are over, or, where COUNT is not 0, so many. A reboot is played: the
+Lives are led until the seconds are over or there were MOST; where COUNT is not 0, so many. A reboot is played: the
 values of the real one are written again, and the state file is from another boot. Faults are put
 into the agent's way in the process: its reads pass a probe. Prints one line of JSON.
 """
@@ -135,12 +135,13 @@ class RealWorld:
 def main() -> None:
     """Lead lives and print the report."""
     name, seed, seconds, count = sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])
+    most = int(sys.argv[5])
     began = time.monotonic()
     world = RealWorld()
     counts: Counter[str] = Counter()
     faults: list[dict[str, object]] = []
     number = broken = 0
-    while number < count if count else time.monotonic() - began < seconds:
+    while number < (count or most) and (count or time.monotonic() - began < seconds):
         life = life_of(seed_of(seed, name, number))
         world.reboot()
         fault = live(world, life, counts)

@@ -4,6 +4,8 @@ And whole lives of nodes keep the laws of sequences_life.py: kills at any step, 
 storms of hotplug, reads that fail. Their time and number are settings:
 
     KPM_SEQUENCE_SECONDS=300   for the lives on all drivers together, boots among them
+    KPM_SEQUENCES_MOST=18      and no more than so many on each: life N of a seed is the same on every
+                               machine, so a faster one does not meet what a slower one has not
     KPM_SEQUENCES=300          so many lives on each driver instead, as before a release
     KPM_SEQUENCES_SEED=...     of the run
     KPM_SEQUENCES_KEEP=1       write what came of it to docs/random-lives.md
@@ -92,6 +94,7 @@ LIVES = {
 }
 BOOT_SECONDS = 60.0
 WHOLE_SECONDS = float(os.environ.get("KPM_SEQUENCE_SECONDS", "300"))
+MOST = int(os.environ.get("KPM_SEQUENCES_MOST", "18"))
 COUNT = int(os.environ.get("KPM_SEQUENCES", "0"))
 LIVES_SEED = os.environ.get("KPM_SEQUENCES_SEED", str(SEED))
 LONGEST_LIFE = 60.0
@@ -105,7 +108,7 @@ def _lead(name: str) -> dict[str, Any]:
     seconds = max(WHOLE_SECONDS / rounds - BOOT_SECONDS, 10.0)
     longest = BOOT_SECONDS + LONGEST_LIFE + (COUNT * LONGEST_LIFE if COUNT else 2 * seconds)
     where = "../sequences_real.py"
-    arguments = (name, LIVES_SEED, seconds, COUNT)
+    arguments = (name, LIVES_SEED, seconds, COUNT, MOST)
     return report_of(LIVES[name], where, *arguments, timeout=longest, path=[INSIDE])
 
 
