@@ -254,6 +254,15 @@ def health_answers(healthy: Callable[[], bool], ready: Callable[[], bool]) -> An
     return answers
 
 
+def process_registry() -> "CollectorRegistry":
+    """Metrics of this process by the names that every exporter has; further ones may be registered."""
+    from prometheus_client import CollectorRegistry, ProcessCollector
+
+    made = CollectorRegistry()
+    ProcessCollector(registry=made)
+    return made
+
+
 def metric_answers(registry: "Callable[[], CollectorRegistry]", more: Callable[[str], bytes] = _nothing) -> Answers:
     """/metrics. registry: asked for when they are; one answer is made at a time. more: further ones, as text, for the reader at an address."""
     making = threading.Lock()

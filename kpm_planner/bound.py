@@ -54,10 +54,10 @@ def bound_cpus(
     Where the kubelet lists others than the runtime has, the kubelet's hold, and that is said.
     """
     result = Bound()
+    if not (allocation.runtime or allocation.cpusets or allocation.claimed):
+        return result  # the common case, and this is asked several times a pass
     evidence = _evidence(allocation, reported, pods)
     runtime = {(item.uid, item.container): frozenset(item.cpus) for item in allocation.runtime}
-    if not evidence.cpusets and not evidence.claimed:
-        return result
     for key, pod, container in _live(pods):
         cpus = evidence.cpusets.get((pod.node_uid, container.name), frozenset())
         if key in reported:

@@ -1,4 +1,4 @@
-"""What a container asks for of profiles, and whether it can own CPUs at all (design §4)."""
+"""What a container asks for of profiles, and whether it can own CPUs at all."""
 
 from collections.abc import Sequence
 

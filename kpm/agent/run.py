@@ -391,12 +391,10 @@ class Agent:
         """The agent's own metrics; made when they are asked for or noted first, which a start has no need of."""
         with self._making:  # a reader's thread may ask while the loop notes
             if self._registry is None:
-                from prometheus_client import CollectorRegistry, ProcessCollector
-
                 from kpm.agent.metrics import AgentMetrics
+                from kpm.serving import process_registry
 
-                registry = CollectorRegistry()
-                ProcessCollector(registry=registry)
+                registry = process_registry()
                 self._metrics, self._registry = AgentMetrics.on(registry), registry
             return self._registry
 

@@ -54,8 +54,10 @@ class ServingOptions:
                 renewed.context()
             except OSError as failure:  # also what OpenSSL says
                 raise InputError(f"--metrics-cert {self.certificate}: {one_line(failure)}") from None
-        if self.access is not MetricsAccess.TOKEN or api is None:
+        if self.access is not MetricsAccess.TOKEN:
             return Guarded(renewed.context)
+        if api is None:  # nobody to ask is nobody let in
+            raise InputError(f"--metrics-access {self.access}: needs an API server")
         from kpm.kube.readers import Readers
 
         return Guarded(renewed.context, Readers(api).status)

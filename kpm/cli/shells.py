@@ -198,15 +198,13 @@ def operator(
     import os
     import uuid
 
-    from prometheus_client import CollectorRegistry, ProcessCollector
-
     from kpm.ending import on_signals
     from kpm.kube.api import connect
     from kpm.logs import make_log
     from kpm.loops import say_raised
     from kpm.operator.daemonset import Image
     from kpm.operator.run import Place, build_operator
-    from kpm.serving import health_answers, metric_answers
+    from kpm.serving import health_answers, metric_answers, process_registry
     from kpm_planner.intent import SYSTEM_NAMESPACE
 
     log = make_log("operator", log_level)
@@ -215,8 +213,7 @@ def operator(
     api = connect(kubeconfig)
     made = build_operator(api, place, Image(image, privileged, hsmp, IdleStates(idle_states), allowed), f"{os.uname().nodename}_{uuid.uuid4()}", log, hosts)
     on_signals(made.stop)
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
+    registry = process_registry()
     used = serving.serve(port, made.threads, health_answers(made.healthy, made.ready), metric_answers(lambda: registry), api)
     log.info("operator started", port=used, group=group, namespace=place.namespace, image=image)
     made.run()

@@ -8,7 +8,6 @@ bounded number of questions, whatever they show. Tokens are kept as hashes alone
 import hashlib
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +40,7 @@ class Readers:
     api: Api
     path: str = "/metrics"
     monotonic: Callable[[], float] = time.monotonic
-    _known: "OrderedDict[bytes, _Kept]" = field(factory=OrderedDict)
+    _known: dict[bytes, _Kept] = field(factory=dict)
     _lock: threading.Lock = field(factory=threading.Lock)
     _left: float = _AT_ONCE
     _filled: float = 0.0
@@ -75,8 +74,8 @@ class Readers:
     def _keep(self, key: bytes, kept: _Kept) -> None:
         """Those who may read are not pushed out by those who may not."""
         with self._lock:
+            self._known.pop(key, None)  # the newest is the last
             self._known[key] = kept
-            self._known.move_to_end(key)
             while len(self._known) > _MOST_KEPT:
                 refused = (item for item, held in self._known.items() if held.status != OK)
                 del self._known[next(refused, next(iter(self._known)))]

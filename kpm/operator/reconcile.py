@@ -180,13 +180,12 @@ def _node_objects(seen: Observed, nodes: Iterable[str]) -> Iterator[Action]:
 
 
 def _misfit(item: Held[Any]) -> bool:
-    """Whether an object of a node is another system's, or of a form that no agent can write to.
+    """Whether an object of a node that nobody deletes is another system's, or of a form that no agent can write to.
 
     The list of uncore entries was `uncore` itself once; the API takes no change of an object that
     still has it so.
     """
-    ours_now = item.labels.get(GENERATED) == "true"
-    return not ours_now or isinstance(item.status.get("uncore"), list)
+    return not ours(item) or isinstance(item.status.get("uncore"), list)
 
 
 def _object(seen: Observed, kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:

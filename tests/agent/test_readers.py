@@ -166,7 +166,8 @@ def test_a_certificate_that_is_not_there_yet_is_waited_for(tmp_path: Path, serve
 @pytest.mark.parametrize("options", [
     ServingOptions(0, access=MetricsAccess.TOKEN),
     ServingOptions(0, "crt", "key", access=MetricsAccess.CERTIFICATE),
-], ids=["no certificate", "no authority"])  # fmt: skip
+    ServingOptions(0, "crt", "key", access=MetricsAccess.TOKEN),
+], ids=["no certificate", "no authority", "nobody to ask"])  # fmt: skip
 def test_an_access_that_cannot_be_kept_is_refused(options: ServingOptions) -> None:
     with pytest.raises(InputError, match="--metrics-access"):
         options.serve(0, Threads(CapturingLog()), HEALTH, metric_answers(CollectorRegistry))
