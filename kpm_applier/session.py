@@ -25,6 +25,7 @@ from kpm_applier.state import (
     extended,
     incomplete,
     new_group_state,
+    turbo_hides,
     whole,
     with_baseline,
     without_void,
@@ -252,7 +253,9 @@ class Applier:
         if unread:  # the last moment in which they show what was there before us
             self._take_in(observe_files(self.host, unread))
         shown = self._found().observed.values
-        self._save(evolve(self.state, groups={**self.state.groups, **{group.key: new_group_state(group, shown) for group in domains}}))
+        hides = turbo_hides(self.state)
+        fresh = {group.key: new_group_state(group, shown, turbo_hides=hides) for group in domains}
+        self._save(evolve(self.state, groups={**self.state.groups, **fresh}))
 
     def _doubt_limits(self) -> None:
         """Take note that the limits of every domain may be others now: their driver moved them, because of us, and nobody else did."""

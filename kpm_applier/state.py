@@ -9,13 +9,13 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
 from attrs import evolve, field, frozen
 
-from kpm_applier.attributes import BOOST, DF_PSTATE, HSMP_ROOT, RESUME_LATENCY, Group, Kind
+from kpm_applier.attributes import BOOST, DF_PSTATE, HSMP_ROOT, NO_TURBO, RESUME_LATENCY, Group, Kind
 from kpm_applier.discover_power import zone_uw
 from kpm_applier.durable import read_plain, write_durably
 from kpm_planner.budget import CapState
@@ -66,21 +66,40 @@ class State:
     boot_id: str | None = None
 
 
-def new_group_state(group: Group, shown: Mapping[str, str]) -> GroupState:
-    """The record of a group at first touch: its baseline is what its files show."""
+def new_group_state(group: Group, shown: Mapping[str, str], *, turbo_hides: bool = False) -> GroupState:
+    """The record of a group at first touch: its baseline is what its files show.
+
+    turbo_hides: turbo is off because of us, so a limit at the top may be a higher one that cannot be seen: unknown (K24).
+    """
     baseline = []
     for item in group.files:
         text = shown.get(item.path)
         limit = {"min": 0, "max": 1}.get(item.attribute.limit)
         at_limit = group.hardware is not None and limit is not None and text == group.hardware[limit]
-        baseline.append(HARDWARE_LIMIT if at_limit else text)
+        hidden = turbo_hides and group.hardware is not None and limit is not None and text == group.hardware[1]
+        baseline.append(None if hidden else HARDWARE_LIMIT if at_limit else text)
     nothing = (None,) * len(group.files)
     return GroupState(group.driver, group.labels, tuple(baseline), nothing, nothing)
 
 
-def completed(group: Group, record: GroupState, shown: Mapping[str, str]) -> GroupState:
-    """A record with the baseline of files that could not be read before and have not been written since."""
-    fresh = new_group_state(group, shown).baseline
+def turbo_hides(state: State) -> bool:
+    """Whether turbo is off because of us."""
+    off = {BOOST.file: "0", NO_TURBO.file: "1"}
+    switches = (record for key, record in state.groups.items() if key.partition(":")[0] == Kind.BOOST)
+    rows = (row for record in switches for row in zip(record.labels, record.baseline, record.requested, strict=True))
+    return any(asked == off.get(label) != before for label, before, asked in rows if asked is not None)
+
+
+def supposed(group: Group, record: GroupState, asked: Sequence[str | None]) -> GroupState:
+    """A record for maxima that are about to be written while turbo hides what they were: most often, no limit at all."""
+    rows = zip(group.files, record.baseline, asked, strict=True)
+    baseline = tuple(HARDWARE_LIMIT if base is None and text is not None and item.attribute.limit == "max" else base for item, base, text in rows)
+    return record if baseline == record.baseline else evolve(record, baseline=baseline)
+
+
+def completed(group: Group, record: GroupState, shown: Mapping[str, str], *, turbo_hides: bool = False) -> GroupState:
+    """A record with the baseline of files that could not be known before and have not been written since."""
+    fresh = new_group_state(group, shown, turbo_hides=turbo_hides).baseline
     baseline = tuple(new if known is None and asked is None else known for known, asked, new in zip(record.baseline, record.requested, fresh, strict=True))
     return evolve(record, baseline=baseline)
 

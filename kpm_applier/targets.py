@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Group, Kind
 from kpm_applier.discover_power import zone_text
-from kpm_applier.state import HARDWARE_LIMIT, GroupState, State, aligned, baseline_text, completed, new_group_state
+from kpm_applier.state import HARDWARE_LIMIT, GroupState, State, aligned, baseline_text, completed, new_group_state, supposed, turbo_hides
 from kpm_planner.caps import CapTarget
 from kpm_planner.changes import Observed
 from kpm_planner.machine import Machine, by_state
@@ -52,7 +52,7 @@ def wanted(plan: NodePlan, machine: Machine, groups: Sequence[Group], observed: 
     floating = {item.domain for item in plan.scaling if item.by_limits}
     #: Held turbo stays ours, and so do the limits that it moves.
     keeps = plan.boost is not None or (anything_held and any(key.partition(":")[0] == Kind.BOOST for key in state.groups))
-    clipped = _turbo_not_found(groups, state)
+    clipped, hides = _turbo_not_found(groups, state), turbo_hides(state)
     wants = []
     seen: _Seen = {}
     seen_idle: _Seen = {}
@@ -77,7 +77,7 @@ def wanted(plan: NodePlan, machine: Machine, groups: Sequence[Group], observed: 
         else:
             asked, because = None if anything_held else _ask_boost(group, plan.boost), ("turbo of the node",)
         if asked is not None:
-            want = _want(group, asked, because, observed, state, kept=keeps and group.kind is Kind.CPUFREQ, clipped=clipped)
+            want = _want(group, asked, because, observed, state, kept=keeps and group.kind is Kind.CPUFREQ, clipped=clipped, hides=hides)
             if want is not None:
                 wants.append(evolve(want, floating=True) if group.kind is Kind.CPUFREQ and group.id in floating else want)
     return tuple(wants)
@@ -85,9 +85,9 @@ def wanted(plan: NodePlan, machine: Machine, groups: Sequence[Group], observed: 
 
 def released(groups: Sequence[Group], observed: Observed, state: State) -> tuple[Want, ...]:
     """What restoring asks of every owned group that can be reached now."""
-    clipped = _turbo_not_found(groups, state)
+    clipped, hides = _turbo_not_found(groups, state), turbo_hides(state)
     reached = (group for group in groups if group.kind is not Kind.CPUFREQ or group.cpus)
-    wants = (_want(group, (None,) * len(group.files), ("restore",), observed, state, clipped=clipped) for group in reached)
+    wants = (_want(group, (None,) * len(group.files), ("restore",), observed, state, clipped=clipped, hides=hides) for group in reached)
     return tuple(want for want in wants if want is not None)
 
 
@@ -98,23 +98,33 @@ def _turbo_not_found(groups: Sequence[Group], state: State) -> bool:
 
 
 def _want(
-    group: Group, asked: tuple[str | None, ...], because: tuple[str, ...], observed: Observed, state: State, *, kept: bool = False, clipped: bool = False
+    group: Group,
+    asked: tuple[str | None, ...],
+    because: tuple[str, ...],
+    observed: Observed,
+    state: State,
+    *,
+    kept: bool = False,
+    clipped: bool = False,
+    hides: bool = False,
 ) -> Want | None:
     """kept: the group stays ours, at baseline, though nothing is asked: turbo, which is ours, moves its limits.
 
-    clipped: what is the hardware's limit now is not what it was before us.
+    clipped: what is the hardware's limit now is not what it was before us. hides: turbo is off because of us.
     """
     owned = record = state.groups.get(group.key)
     claimed = kept or asked.count(None) < len(asked)
     if record is None:
         if not claimed:
             return None
-        record = new_group_state(group, observed.values)
+        record = new_group_state(group, observed.values, turbo_hides=hides)
     elif record.labels != group.labels:
         record = aligned(group, record)
     lost: tuple[tuple[str, str], ...] = ()
     if None in record.baseline:
-        record = completed(group, record, observed.values)
+        record = completed(group, record, observed.values, turbo_hides=hides)
+        if hides and all(path in observed.values for path in group.paths):
+            record = supposed(group, record, asked)
         asked, lost = _without_unknown(group, asked, record, observed)
     if None not in asked:
         return Want(group, asked, record, False, because)

@@ -14,6 +14,8 @@ from kpm_planner.state_types import ContainerState, PowerNodeStateStatus
 #: Node names in one line of errors; the others are counted.
 MOST_NODES = 10
 MOST_ERRORS = 32
+#: Nodes that were let go and are remembered.
+MOST_LEFT = 200
 #: Warnings that the objects themselves must say: somebody else holds what they ask for.
 _SAID = frozenset({Code.CONFIG_SUPERSEDED, Code.SHARED_SUPERSEDED, Code.UNCORE_SUPERSEDED, Code.CAP_SUPERSEDED, Code.TURBO_SUPERSEDED})
 
@@ -30,11 +32,22 @@ class ErrorsStatus:
 
 
 @frozen
+class NodeLeft:
+    """A node that was let go without its agent having said that it put everything back."""
+
+    node: str = field(default="", metadata=_text("Its name."))
+    reason: str = field(default="", metadata=_text("Why it was not waited for any more."))
+
+
+@frozen
 class PowerConfigStatus:
     """Nodes that are managed, and what is wrong."""
 
     nodes: tuple[str, ...] = field(default=(), metadata=_text("Nodes that have an agent."))
     errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with the object; empty when nothing is."))
+    not_restored: tuple[NodeLeft, ...] = field(
+        default=(), metadata=_text("Nodes that were let go although their agent had not put everything back; a node that has an agent again is taken out.")
+    )
 
 
 @frozen

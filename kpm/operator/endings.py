@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from kpm.kube.kinds import GENERATED
 from kpm.operator.observed import Held, Observed, node_of
+from kpm_planner.rollup import MOST_LEFT, NodeLeft
 from kpm_planner.state_types import PowerNodeStateStatus
 
 REMEDY = "what was set there stays until an agent, or kpm restore, runs there again"
@@ -44,6 +45,20 @@ class Lost:
     """Nodes that are not waited for any more: node → why. They are told of as long as they are left so."""
 
     nodes: Mapping[str, str] = field(factory=dict, hash=False)
+
+    def told(self) -> tuple[NodeLeft, ...]:
+        """What the PowerConfig remembers of them for the operator that comes next."""
+        return tuple(NodeLeft(node, why) for node, why in sorted(self.nodes.items()))[:MOST_LEFT]
+
+
+def remembered(configs: Iterable[Held[Any]]) -> dict[str, str]:
+    """The nodes that an operator before this one let go: node → why, as the PowerConfigs tell it."""
+    entries = (entry for item in configs for entry in _list(item.status.get("notRestored")) if isinstance(entry, Mapping))
+    return {str(entry.get("node") or ""): str(entry.get("reason") or "") for entry in entries}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def waits(seen: Observed, selected: Iterable[str]) -> dict[str, Wait]:

@@ -115,7 +115,7 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
     going = {(action.plural, action.name) for action in actions if isinstance(action, Delete)}
     going |= {("powerconfigs", action.name) for action in actions if isinstance(action, Finalize) and FINALIZER not in action.finalizers}
     left = waiting_lines(waiting, lost)
-    statuses = (action for action in _statuses(seen, config, nodes, states, workloads, image, left) if (action.plural, action.name) not in going)
+    statuses = (action for action in _statuses(seen, config, nodes, states, workloads, image, lost, left) if (action.plural, action.name) not in going)
     return (*actions, *statuses)
 
 
@@ -243,7 +243,7 @@ def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> Iterator[Actio
 
 def _statuses(
     seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...], states: Mapping[str, PowerNodeStateStatus], workloads: Mapping[str, tuple[str, str]],
-    image: Image, left: tuple[str, ...],
+    image: Image, lost: Lost, left: tuple[str, ...],
 ) -> Iterator[Apply]:  # fmt: skip
     """The statuses that differ from what the objects hold. left: what is to be said of nodes that are left."""
     user_workloads = [item for item in seen.workloads if item.labels.get(GENERATED) != "true"]
@@ -269,7 +269,8 @@ def _statuses(
     for item in seen.configs:
         holds = item is config or (config is None and FINALIZER in item.finalizers)
         lines = (*errors.get(f"PowerConfig/{item.name}", ()), *(left if holds else ()))[:MOST_ERRORS]
-        yield from _status(seen, "PowerConfig", "powerconfigs", item, PowerConfigStatus(nodes if item is config else (), lines), also_ending=holds)
+        status = PowerConfigStatus(nodes if item is config else (), lines, lost.told() if holds else ())
+        yield from _status(seen, "PowerConfig", "powerconfigs", item, status, also_ending=holds)
     yield from _workload_statuses(seen, nodes, states, workloads, errors)
 
 

@@ -16,7 +16,7 @@ from kpm.kube.lease import LONGEST_TURN, Lease
 from kpm.logs import Log
 from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
-from kpm.operator.endings import LONGEST, Lost, Wait, waits
+from kpm.operator.endings import LONGEST, Lost, Wait, remembered, waits
 from kpm.operator.external import External
 from kpm.operator.observed import Held, Observed, agent_runs_on, held_object, held_plain, held_state, node_seen
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, managed, reconcile
@@ -114,7 +114,7 @@ class Operator:
     _failures: int = 0
     _mended_at: float = float("-inf")
     _waits: dict[str, tuple[Wait, float, float]] = field(factory=dict)
-    _lost: dict[str, str] = field(factory=dict)
+    _lost: dict[str, str] | None = None
     listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
 
     def run(self) -> None:
@@ -253,14 +253,15 @@ class Operator:
         return daemon_sets(self.place) if plural == "daemonsets" else power(self.place.group, plural, self.place.namespace)
 
     def _lost_nodes(self, seen: Observed) -> Lost:
-        """Nodes that were waited for in vain, by this process's own clock; forgotten once they are gone or managed again."""
+        """Nodes that were waited for in vain, by this process's own clock or by that of the operator before it; forgotten once gone or managed again."""
         now = time.monotonic()
         known, self._waits = self._waits, {}
         wanted = managed(seen)
         for node, why in waits(seen, wanted).items():
-            before, since, left = known.get(node, (why, now, now))
-            self._waits[node] = (why, since if before is why else now, left)
-        self._lost = {node: why for node, why in self._lost.items() if node in seen.nodes and node not in wanted}
+            last, since, left = known.get(node, (why, now, now))
+            self._waits[node] = (why, since if last is why else now, left)
+        before = remembered(seen.configs) if self._lost is None else self._lost
+        self._lost = {node: why for node, why in before.items() if node in seen.nodes and node not in wanted}
         vain = {node: why for node, (why, since, left) in self._waits.items() if now - since >= why.seconds or now - left >= LONGEST}
         self._lost |= {node: f"not waited for any more: {why.words}" for node, why in vain.items()}
         return Lost(dict(self._lost))

@@ -102,3 +102,32 @@ def test_an_agent_that_runs_again_gets_the_time_of_one_that_runs(leaving: Leavin
     world.release("b")
     assert leaving.gone_after() is not None
     assert not [action for action in world.actions if isinstance(action, Tell)]
+
+
+def test_an_operator_that_comes_next_knows_who_was_left_in_vain(leaving: Leaving) -> None:
+    """Its pods restart and its leader changes: what stays set on a node is told of until the node is managed again."""
+    world = leaving.world
+    world.objects["nodes", "b"]["metadata"]["labels"]["power"] = "no"
+    world.dead = frozenset({"b"})
+    while world.names("powernodes") != ["a"]:
+        leaving.look()
+        leaving.now += STEP
+    left = world.status("powerconfigs", "config")
+    assert [entry["node"] for entry in left["notRestored"]] == ["b"]
+    leaving.operator = Operator(*[None] * 10)  # type: ignore[arg-type]
+    leaving.look()
+    assert world.status("powerconfigs", "config") == left
+    world.objects["nodes", "b"]["metadata"]["labels"]["power"] = "yes"
+    leaving.look()
+    assert "notRestored" not in world.status("powerconfigs", "config")
+
+
+@pytest.mark.parametrize("odd", [None, "b", [None, 7, "b", {"node": None}, {"node": {"a": 1}}], {"node": "b"}])
+def test_an_odd_memory_of_it_is_none(leaving: Leaving, odd: object) -> None:
+    """Whoever may write the status writes it."""
+    leaving.look()
+    leaving.world.objects["powerconfigs", "config"]["status"]["notRestored"] = odd
+    leaving.operator = Operator(*[None] * 10)  # type: ignore[arg-type]
+    leaving.look()
+    assert leaving.world.status("powerconfigs", "config")["nodes"] == ["a", "b"]
+    assert "notRestored" not in leaving.world.status("powerconfigs", "config")

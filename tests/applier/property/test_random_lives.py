@@ -194,7 +194,6 @@ def test_an_epp_that_a_driver_forgets_before_it_is_verified_is_given_back() -> N
         assert rig.shown(model) == before
 
 
-@pytest.mark.xfail(strict=True, reason="a limit that our turbo hides is taken for what was there")
 def test_a_minimum_that_turbo_off_hides_is_given_back() -> None:
     """A7, K1, K24: of a CPU that comes while turbo is off, a minimum at the top is unknown."""
     model = KernelModel(rig.intel(2, boost=True))
