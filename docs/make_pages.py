@@ -1,4 +1,5 @@
-"""Make the pictures and the generated pages of this folder out of the program itself (make pictures).
+"""Make the pictures and the generated pages of this folder out of the program itself (make
+pictures).
 
 python docs/make_pages.py [FOLDER]      default: this folder
 """
@@ -47,20 +48,38 @@ def quickstart_page() -> str:
 
 def problems_page() -> str:
     """The list of problem codes."""
-    head = "# Problem codes\n\nWhat could not be honoured is a value with a stable code. An error makes its object invalid on that node; a warning does not.\n\n"
-    rows = "".join(f"| `{code}` | {meaning} | {remedy} |\n" for code, (meaning, remedy) in sorted(REGISTRY.items()))
+    head = (
+        "# Problem codes\n\nWhat could not be honoured is a value with a stable code. An error"
+        " makes its object invalid on that node; a warning does not.\n\n"
+    )
+    rows = "".join(
+        f"| `{code}` | {meaning} | {remedy} |\n"
+        for code, (meaning, remedy) in sorted(REGISTRY.items())
+    )
     return f"{head}| code | meaning | what to do |\n|---|---|---|\n{rows}"
 
 
 def security_page() -> str:
-    """The page on security with the table of mounts as the operator makes them, with every setting that adds one."""
+    """The page on security with the table of mounts as the operator makes them, with every setting
+    that adds one.
+    """
     page = (Path(__file__).parent / "security.md").read_text(encoding="utf-8")
     head, _, rest = page.partition(_MOUNTS)
     _, end, tail = rest.partition(_END_OF_MOUNTS)
-    everything = AgentSettings(power_caps=("rapl", "amd"), metrics=MetricSettings(("process",)), claim_socket="/var/lib/kubelet/plugins/DRIVER/pod-resources.sock")
-    plain, measuring, all_of_it = (mounts(settings) for settings in (AgentSettings(), AgentSettings(metrics=MetricSettings()), everything))
+    everything = AgentSettings(
+        power_caps=("rapl", "amd"),
+        metrics=MetricSettings(("process",)),
+        claim_socket="/var/lib/kubelet/plugins/DRIVER/pod-resources.sock",
+    )
+    plain, measuring, all_of_it = (
+        mounts(settings)
+        for settings in (AgentSettings(), AgentSettings(metrics=MetricSettings()), everything)
+    )
     capping = mounts(AgentSettings(power_caps=("rapl", "amd")))
-    guarded, bound = mounts(AgentSettings(metrics_access="token")), mounts(AgentSettings(source="nri"))
+    guarded, bound = (
+        mounts(AgentSettings(metrics_access="token")),
+        mounts(AgentSettings(source="nri")),
+    )
     when = {
         **dict.fromkeys(guarded, "metricsAccess"),
         **dict.fromkeys(all_of_it, "level process, or claimSocket"),
@@ -71,21 +90,39 @@ def security_page() -> str:
     }
     ordered = sorted(when.items(), key=lambda pair: (pair[0].container, pair[1], pair[0].target))
     rows = "".join(_mount_row(item, only) for item, only in ordered)
-    table = f"| container | of the host | in the container | written | why | only with |\n|---|---|---|---|---|---|\n{rows}"
+    table = (
+        "| container | of the host | in the container | written | why | only with"
+        f" |\n|---|---|---|---|---|---|\n{rows}"
+    )
     return f"{head}{_MOUNTS}\n{table}{end}{tail}"
 
 
 def _mount_row(item: Mount, only: str) -> str:
     source = f"`{item.source}`" if item.source.startswith("/") else "none"
-    return f"| {item.container} | {source} | `{item.target}` | {'' if item.read_only else 'yes'} | {item.why} | {only} |\n"
+    return (
+        f"| {item.container} | {source} | `{item.target}` | {'' if item.read_only else 'yes'} |"
+        f" {item.why} | {only} |\n"
+    )
 
 
 _MOUNTS, _END_OF_MOUNTS = "<!-- mounts, made by `make pages` -->", "<!-- end of mounts -->"
 _BOXES = {
     # name: (x, y, width, text lines, colour)
-    "objects": (10, 20, 190, ("objects", "profiles, workloads,", "node configs, uncore"), "#e3f2fd"),
+    "objects": (
+        10,
+        20,
+        190,
+        ("objects", "profiles, workloads,", "node configs, uncore"),
+        "#e3f2fd",
+    ),
     "pods": (10, 120, 190, ("pods + PodResources", "who owns which CPUs"), "#e3f2fd"),
-    "machine": (10, 220, 190, ("machine + baseline", "topology, ranges,", "what was there before"), "#e3f2fd"),
+    "machine": (
+        10,
+        220,
+        190,
+        ("machine + baseline", "topology, ranges,", "what was there before"),
+        "#e3f2fd",
+    ),
     "plan": (270, 120, 170, ("plan_node", "kpm_planner, pure"), "#c8e6c9"),
     "value": (510, 120, 150, ("NodePlan", "one value a node"), "#fff9c4"),
     "diff": (730, 120, 150, ("diff", "kpm_applier, pure"), "#c8e6c9"),
@@ -95,24 +132,45 @@ _BOXES = {
     "state": (730, 250, 150, ("state file", "baseline, requests"), "#eeeeee"),
 }
 _ARROWS = (
-    ("objects", "plan"), ("pods", "plan"), ("machine", "plan"), ("plan", "value"), ("value", "diff"), ("diff", "apply"), ("apply", "sysfs"),
-    ("value", "explain"), ("state", "diff"),
-)  # fmt: skip
+    ("objects", "plan"),
+    ("pods", "plan"),
+    ("machine", "plan"),
+    ("plan", "value"),
+    ("value", "diff"),
+    ("diff", "apply"),
+    ("apply", "sysfs"),
+    ("value", "explain"),
+    ("state", "diff"),
+)
 
 
 def data_flow_picture() -> str:
     """The picture of the data flow."""
-    parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1140 330" font-family="system-ui, sans-serif" role="img" aria-label="Data flow">']
-    parts.append('<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>')
+    parts = [
+        (
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1140 330" font-family="system-ui,'
+            ' sans-serif" role="img" aria-label="Data flow">'
+        )
+    ]
+    parts.append(
+        '<defs><marker id="a" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8"'
+        ' orient="auto"><path d="M0 0L8 4L0 8z"/></marker></defs>'
+    )
     parts.append('<rect width="1140" height="330" fill="#fff"/>')
     for start, end in _ARROWS:
         parts.append(_arrow(start, end))
     for x, y, width, lines, colour in _BOXES.values():
-        parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="70" rx="8" fill="{colour}" stroke="#555"/>')
+        parts.append(
+            f'<rect x="{x}" y="{y}" width="{width}" height="70" rx="8" fill="{colour}"'
+            ' stroke="#555"/>'
+        )
         for index, line in enumerate(lines):
             size, weight = (15, 600) if index == 0 else (12, 400)
             top = y + (70 - 18 * len(lines)) // 2 + 14 + 18 * index
-            parts.append(f'<text x="{x + width / 2:g}" y="{top}" font-size="{size}" font-weight="{weight}" text-anchor="middle">{escape(line)}</text>')
+            parts.append(
+                f'<text x="{x + width / 2:g}" y="{top}" font-size="{size}" font-weight="{weight}"'
+                f' text-anchor="middle">{escape(line)}</text>'
+            )
     return "".join([*parts, "</svg>\n"])
 
 
@@ -125,13 +183,19 @@ def _arrow(start: str, end: str) -> str:
         points = (x1 + width1 / 2, y1 + 70, x2 + width2 / 2, y2 - 2)
     else:
         points = (x1 + width1 / 2, y1, x2 + width2 / 2, y2 + 72)
-    return '<line x1="{:g}" y1="{:g}" x2="{:g}" y2="{:g}" stroke="#555" stroke-width="1.5" marker-end="url(#a)"/>'.format(*points)
+    return (
+        '<line x1="{:g}" y1="{:g}" x2="{:g}" y2="{:g}" stroke="#555" stroke-width="1.5"'
+        ' marker-end="url(#a)"/>'.format(*points)
+    )
 
 
 #: Kind → the example that shows it.
 _EXAMPLES = {
-    "PowerConfig": "powerconfig", "PowerProfile": "powerprofile", "PowerWorkload": "shared-workload", "Uncore": "uncore",
-}  # fmt: skip
+    "PowerConfig": "powerconfig",
+    "PowerProfile": "powerprofile",
+    "PowerWorkload": "shared-workload",
+    "Uncore": "uncore",
+}
 
 
 def resources_page() -> str:
@@ -139,7 +203,10 @@ def resources_page() -> str:
     parts = [
         "# Custom resources",
         "",
-        "Made by `make pages` out of the definitions in `crds/`; `kubectl explain KIND` says the same in a terminal. All live in the",
+        (
+            "Made by `make pages` out of the definitions in `crds/`; `kubectl explain KIND` says"
+            " the same in a terminal. All live in the"
+        ),
         "namespace `power-manager` (`intel-power` with the group `power.intel.com`).",
     ]
     for kind in KINDS:
@@ -185,21 +252,37 @@ _LOADS = {
 
 
 def scaling_picture() -> str:
-    """The controller against four loads, with the defaults, as SVG: load in grey, frequency in blue, over two seconds."""
+    """The controller against four loads, with the defaults, as SVG: load in grey, frequency in
+    blue, over two seconds.
+    """
     low, high, seconds, width, height = 800_000, 3_500_000, 2.0, 960, 150
     policy = scaling_of(CpuScalingPolicy("polling-dpdk"), low, high)
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width + 90} {len(_LOADS) * (height + 40) + 20}" font-family="sans-serif" font-size="13">']
+    parts = [
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width + 90}'
+            f' {len(_LOADS) * (height + 40) + 20}" font-family="sans-serif" font-size="13">'
+        )
+    ]
     parts.append('<rect width="100%" height="100%" fill="#ffffff"/>')
     for row, (name, load) in enumerate(_LOADS.items()):
         top = 30 + row * (height + 40)
         moments = follow(policy, load, seconds)
 
         def line(values: list[float], colour: str, thick: float, top: int = top) -> str:
-            points = " ".join(f"{60 + index * width / len(values):.1f},{top + height * (1 - value / high):.1f}" for index, value in enumerate(values))
-            return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{thick}"/>'
+            points = " ".join(
+                f"{60 + index * width / len(values):.1f},{top + height * (1 - value / high):.1f}"
+                for index, value in enumerate(values)
+            )
+            return (
+                f'<polyline points="{points}" fill="none" stroke="{colour}"'
+                f' stroke-width="{thick}"/>'
+            )
 
         parts.append(f'<text x="60" y="{top - 8}">{escape(name)}</text>')
-        parts += [f'<text x="4" y="{top + height * (1 - khz / high) + 4:.0f}">{khz / 1e6:.1f} GHz</text>' for khz in (low, high)]
+        parts += [
+            f'<text x="4" y="{top + height * (1 - khz / high) + 4:.0f}">{khz / 1e6:.1f} GHz</text>'
+            for khz in (low, high)
+        ]
         parts.append(line([moment.load for moment in moments], "#9e9e9e", 1))
         parts.append(line([float(moment.khz) for moment in moments], "#1565c0", 1.8))
     return "\n".join([*parts, "</svg>", ""])

@@ -4,14 +4,18 @@ ENDLESS = ("agent", "operator", "scaler", "powercap", "helper")
 
 
 def main() -> None:
-    """Run the command line. Verbs that run until they are told to end can be told so from here on."""
+    """Run the command line.
+
+    Verbs that run until they are told to end can be told so from here on.
+    """
     import sys
 
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     from kpm.ending import listen, unblock
 
     (listen if verb in ENDLESS else unblock)()
-    if verb == "helper" and (plain := _pairs(sys.argv[2:])) is not None:  # it loads no library, the command line's among them
+    # it loads no library, the command line's among them
+    if verb == "helper" and (plain := _pairs(sys.argv[2:])) is not None:
         from kpm.helper.run import run
 
         run(**plain)
@@ -20,12 +24,15 @@ def main() -> None:
 
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that knows few letters is no reason to fail
+            # a terminal that knows few letters is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     cli(prog_name="kpm")
 
 
 def _pairs(words: list[str]) -> dict[str, str] | None:
-    """The helper's options as its DaemonSet gives them; None for anything else, which the command line knows how to answer."""
+    """The helper's options as its DaemonSet gives them; None for anything else, which the command
+    line knows how to answer.
+    """
     names = {"--sysfs": "sysfs", "--socket": "path", "--nri": "nri"}
     given = dict(zip(words[::2], words[1::2], strict=False))
     whole = {"--sysfs", "--socket"} <= given.keys() <= names.keys() and len(words) == 2 * len(given)

@@ -30,7 +30,10 @@ def make_applier(tree: TreeOptions, repair: Repair = Repair.WRITE) -> Applier:
 
 
 def open_tree(sysfs: str, helper: str | None) -> SysfsHost:
-    """A tree that this process writes, or a helper for it. Errors: OSError where it is no folder."""
+    """A tree that this process writes, or a helper for it.
+
+    Errors: OSError where it is no folder.
+    """
     if helper is None:
         return SysfsHost(sysfs)
     from kpm_applier.remote import Helper, RemoteHost
@@ -45,19 +48,32 @@ def make_host(tree: TreeOptions) -> SysfsHost:
     return host
 
 
-def _mailbox(host: SysfsHost, tree: TreeOptions, known: Callable[[], Mapping[str, str]]) -> Hsmp | None:
-    """The mailbox of an AMD machine, where there may be one: a helper's only where it is asked for."""
+def _mailbox(
+    host: SysfsHost, tree: TreeOptions, known: Callable[[], Mapping[str, str]]
+) -> Hsmp | None:
+    """The mailbox of an AMD machine, where there may be one: a helper's
+    only where it is asked for.
+    """
     if tree.helper is not None:
         from kpm_applier.remote import RemoteHost, RemoteMailbox
 
-        return Hsmp(RemoteMailbox(tree.hsmp, host.helper), known) if tree.hsmp and isinstance(host, RemoteHost) else None
+        return (
+            Hsmp(RemoteMailbox(tree.hsmp, host.helper), known)
+            if tree.hsmp and isinstance(host, RemoteHost)
+            else None
+        )
     device = tree.hsmp if tree.hsmp is not None else DEVICE if host.live else None
     return None if device is None else Hsmp(Device(device), known)
 
 
 @contextmanager
-def open_applier(tree: TreeOptions, *, writing: bool = True, repair: Repair = Repair.WRITE) -> Iterator[Applier]:
-    """The applier of one root. Errors: InputError where the tree cannot be used, StateError of its state."""
+def open_applier(
+    tree: TreeOptions, *, writing: bool = True, repair: Repair = Repair.WRITE
+) -> Iterator[Applier]:
+    """The applier of one root.
+
+    Errors: InputError where the tree cannot be used, StateError of its state.
+    """
     try:
         applier = make_applier(tree, repair)
         try:

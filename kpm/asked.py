@@ -11,7 +11,8 @@ CONTAINERS_SOCKET = "/run/kpm/containers.sock"
 class TreeOptions:
     """Which machine, and where its baselines are kept.
 
-    hsmp: None for the usual device of a running kernel. helper: the socket of who writes it, None for this process.
+    hsmp: None for the usual device of a running kernel. helper: the socket of who writes it, None
+    for this process.
     """
 
     sysfs: str

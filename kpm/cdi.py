@@ -20,7 +20,8 @@ _MOST_FILES, _MOST_BYTES = 1000, 8 << 20
 
 
 def claimed_cpus(folder: str, reported: Iterable[ContainerCpus]) -> tuple[ContainerCpus, ...]:
-    """The CPUs that CDI devices name for containers that the kubelet gives such devices and no CPUs.
+    """The CPUs that CDI devices name for containers that the kubelet gives such devices and no
+    CPUs.
 
     A container one of whose devices names CPUs that are none is left out.
     """

@@ -1,7 +1,8 @@
 """A model of the kubelet's static CPU manager: who gets which exclusive CPUs.
 
-Whole sockets first, then whole physical cores, then single threads, each from where fewest are free, so that allocations
-pack. Source: the kubelet's static policy (cpu_assignment, numa-first order of a machine whose sockets are its NUMA nodes).
+Whole sockets first, then whole physical cores, then single threads, each from where fewest are
+free, so that allocations pack. Source: the kubelet's static policy (cpu_assignment, numa-first
+order of a machine whose sockets are its NUMA nodes).
 """
 
 from collections.abc import Callable, Iterable
@@ -24,21 +25,49 @@ class Refusal:
     free: int
 
 
-def assign_cpus(machine: Machine, pods: Iterable[Pod], reserved: frozenset[int], held: Allocation = Allocation()) -> tuple[Allocation, tuple[Refusal, ...]]:
-    """Hand out exclusive CPUs to the live Guaranteed pods that have none yet; those that have keep theirs.
+def assign_cpus(
+    machine: Machine, pods: Iterable[Pod], reserved: frozenset[int], held: Allocation = Allocation()
+) -> tuple[Allocation, tuple[Refusal, ...]]:
+    """Hand out exclusive CPUs to the live Guaranteed pods that have none yet; those that have keep
+    theirs.
 
-    reserved: CPUs that are never handed out. held: the allocation so far. Pods are served in order of start, then name.
+    reserved: CPUs that are never handed out. held: the allocation so far. Pods are served in order
+    of start, then name.
     """
-    live = sorted((pod for pod in pods if pod.live), key=lambda pod: (str(pod.started or pod.meta.created or "~"), pod.meta.namespace or "", pod.meta.name))
-    names = {(pod.meta.namespace or "default", pod.meta.name, container.name) for pod in live for container in pod.containers if not container.finished}
-    entries = {(item.namespace, item.pod, item.container): item for item in held.reported if (item.namespace, item.pod, item.container) in names}
+    live = sorted(
+        (pod for pod in pods if pod.live),
+        key=lambda pod: (
+            str(pod.started or pod.meta.created or "~"),
+            pod.meta.namespace or "",
+            pod.meta.name,
+        ),
+    )
+    names = {
+        (pod.meta.namespace or "default", pod.meta.name, container.name)
+        for pod in live
+        for container in pod.containers
+        if not container.finished
+    }
+    entries = {
+        (item.namespace, item.pod, item.container): item
+        for item in held.reported
+        if (item.namespace, item.pod, item.container) in names
+    }
     free = set(machine.online - reserved).difference(*(item.cpus for item in entries.values()))
     refused = []
     for pod in live:
         for container in pod.containers:
             key = (pod.meta.namespace or "default", pod.meta.name, container.name)
             request, limit = container.cpu
-            if key in entries or container.finished or not pod.guaranteed or request is None or request != limit or request.denominator != 1 or request < 1:
+            if (
+                key in entries
+                or container.finished
+                or not pod.guaranteed
+                or request is None
+                or request != limit
+                or request.denominator != 1
+                or request < 1
+            ):
                 continue
             taken = take(machine, frozenset(free), int(request))
             if taken is None:
@@ -46,7 +75,12 @@ def assign_cpus(machine: Machine, pods: Iterable[Pod], reserved: frozenset[int],
                 continue
             free -= taken
             entries[key] = ContainerCpus(*key, taken)
-    allocation = evolve(held, pods=tuple(live), reported=tuple(entries.values()), allocatable=machine.online - reserved)
+    allocation = evolve(
+        held,
+        pods=tuple(live),
+        reported=tuple(entries.values()),
+        allocatable=machine.online - reserved,
+    )
     return allocation, tuple(refused)
 
 
@@ -76,7 +110,9 @@ def take(machine: Machine, free: frozenset[int], count: int) -> frozenset[int] |
     sockets, cores = group_by(_socket, left), group_by(_core, left)
 
     def packed(number: int) -> tuple[int, int, int, int, int]:
-        """Order of single threads: socket by socket, core by core, those with the fewest free CPUs first."""
+        """Order of single threads: socket by socket, core by core, those with the fewest free CPUs
+        first.
+        """
         cpu = by_id[number]
         package = -1 if cpu.package is None else cpu.package
         return len(sockets[_socket(cpu)]), package, len(cores[_core(cpu)]), min(_core(cpu)), number
@@ -94,6 +130,11 @@ def _core(cpu: Cpu) -> tuple[int, ...]:
     return cpu.siblings or (cpu.id,)
 
 
-def _packed(sockets: dict[object, set[int]], places: dict[object, set[int]], by_id: dict[int, Cpu]) -> list[object]:
+def _packed(
+    sockets: dict[object, set[int]], places: dict[object, set[int]], by_id: dict[int, Cpu]
+) -> list[object]:
     """Places ordered by how few CPUs their socket has free, then by their own number."""
-    return sorted(places, key=lambda place: (len(sockets[_socket(by_id[min(places[place])])]), min(places[place])))
+    return sorted(
+        places,
+        key=lambda place: (len(sockets[_socket(by_id[min(places[place])])]), min(places[place])),
+    )

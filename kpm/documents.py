@@ -1,4 +1,6 @@
-"""Documents out of files: YAML and JSON, many in one, Lists unpacked; bounded in size, depth and expansion."""
+"""Documents out of files: YAML and JSON, many in one, Lists unpacked; bounded in size, depth and
+expansion.
+"""
 
 import json
 import math
@@ -28,7 +30,11 @@ class _Loader(_Base):  # type: ignore[misc]
     """YAML as Kubernetes reads it: times stay text, a key stands once, no aliases to itself."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the library's own way to say it
-        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in ("timestamp", "value", "int", "float")]
+        first: [
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if tag.rpartition(":")[2] not in ("timestamp", "value", "int", "float")
+        ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -36,7 +42,9 @@ class _Loader(_Base):  # type: ignore[misc]
         keys = [item.value for item, _ in node.value if isinstance(item, yaml.ScalarNode)]
         if len(set(keys)) < len(keys):
             twice = next(key for index, key in enumerate(keys) if key in keys[:index])
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} stands twice in one mapping", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {twice!r} stands twice in one mapping", node.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -58,7 +66,8 @@ class Document:
 
 
 def read_documents(paths: Sequence[str]) -> list[Document]:
-    """All documents of files, folders (their .yaml, .yml, .json, sorted) and "-" for standard input.
+    """All documents of files, folders (their .yaml, .yml, .json, sorted) and "-" for standard
+    input.
 
     Errors: InputError.
     """
@@ -67,7 +76,9 @@ def read_documents(paths: Sequence[str]) -> list[Document]:
         for file in _files(path):
             found += parse_documents(read_file(file), "standard input" if file == "-" else file)
     if not found:
-        raise InputError(f"{', '.join(paths)}: holds no object; one with apiVersion and kind is needed")
+        raise InputError(
+            f"{', '.join(paths)}: holds no object; one with apiVersion and kind is needed"
+        )
     return found
 
 
@@ -89,7 +100,9 @@ def read_file(path: str) -> bytes:
     try:
         if path == "-":
             if sys.stdin is None:
-                raise InputError("standard input: is closed; a file, a folder or open standard input is allowed")
+                raise InputError(
+                    "standard input: is closed; a file, a folder or open standard input is allowed"
+                )
             data = sys.stdin.buffer.read(LARGEST_FILE + 1)
         else:
             with open(path, "rb") as file:
@@ -102,7 +115,10 @@ def read_file(path: str) -> bytes:
 
 
 def parse_documents(data: bytes, source: str) -> list[Document]:
-    """The documents of a text, Lists unpacked. Errors: InputError that names source and document."""
+    """The documents of a text, Lists unpacked.
+
+    Errors: InputError that names source and document.
+    """
     found: list[Document] = []
     for number, content in enumerate(_parse(data, source), 1):
         place = f"{source}: document {number}"
@@ -110,7 +126,10 @@ def parse_documents(data: bytes, source: str) -> list[Document]:
             continue
         _measure(content, place)
         if not isinstance(content, Mapping):
-            raise InputError(f"{place}: is no mapping but {one_line(repr(content), 60)}; an object with apiVersion and kind is allowed")
+            raise InputError(
+                f"{place}: is no mapping but {one_line(repr(content), 60)}; an object with"
+                " apiVersion and kind is allowed"
+            )
         found += _unpack(content, place)
     return found
 
@@ -119,7 +138,9 @@ def parse_mapping(data: bytes, source: str) -> Mapping[str, Any]:
     """The only document of a text. Errors: InputError."""
     contents = [content for content in _parse(data, source) if content is not None]
     if len(contents) != 1 or not isinstance(contents[0], Mapping):
-        raise InputError(f"{source}: exactly one mapping is allowed here, not {len(contents)} documents")
+        raise InputError(
+            f"{source}: exactly one mapping is allowed here, not {len(contents)} documents"
+        )
     _measure(contents[0], source)
     check_json(contents[0], source)
     return contents[0]
@@ -143,11 +164,20 @@ def _parse(data: bytes, source: str) -> Iterator[Any]:
             number += 1
     except yaml.MarkedYAMLError as failure:
         line = failure.problem_mark.line + 1 if failure.problem_mark else "?"
-        raise InputError(f"{source}: document {number}: line {line}: {one_line(failure.problem)}; YAML or JSON is allowed") from None
-    except (KeyError, AttributeError, IndexError, TypeError):  # of the library's constructors, for tags that do not fit their text
-        raise InputError(f"{source}: document {number}: a value does not fit its tag; YAML without tags or JSON is allowed") from None
+        raise InputError(
+            f"{source}: document {number}: line {line}: {one_line(failure.problem)}; YAML or JSON"
+            " is allowed"
+        ) from None
+    # of the library's constructors, for tags that do not fit their text
+    except (KeyError, AttributeError, IndexError, TypeError):
+        raise InputError(
+            f"{source}: document {number}: a value does not fit its tag; YAML without tags or JSON"
+            " is allowed"
+        ) from None
     except (yaml.YAMLError, ValueError, RecursionError) as failure:
-        raise InputError(f"{source}: document {number}: {one_line(failure, 200)}; YAML or JSON is allowed") from None
+        raise InputError(
+            f"{source}: document {number}: {one_line(failure, 200)}; YAML or JSON is allowed"
+        ) from None
 
 
 def _parse_json(text: str) -> Any:
@@ -155,19 +185,30 @@ def _parse_json(text: str) -> Any:
         content = dict(pairs)
         if len(content) < len(pairs):
             keys = [key for key, _ in pairs]
-            raise ValueError(f"key {next(key for index, key in enumerate(keys) if key in keys[:index])!r} stands twice in one mapping")
+            raise ValueError(
+                f"key {next(key for index, key in enumerate(keys) if key in keys[:index])!r} stands"
+                " twice in one mapping"
+            )
         return content
 
     return json.loads(text, object_pairs_hook=once)
 
 
 def _suspicious(text: str) -> bool:
-    """Whether a text may nest deeply or refer to parts of itself, and has to be looked through before it is built."""
-    return "*" in text or text.count("[") + text.count("{") > DEEPEST or _DEEP_LINE.search(text) is not None
+    """Whether a text may nest deeply or refer to parts of itself, and has to be looked through
+    before it is built.
+    """
+    return (
+        "*" in text
+        or text.count("[") + text.count("{") > DEEPEST
+        or _DEEP_LINE.search(text) is not None
+    )
 
 
 def _check_events(text: str) -> None:
-    """Refuse what would nest too deep or expand beyond all measure; the parser's events need no stack. Errors: ValueError."""
+    """Refuse what would nest too deep or expand beyond all measure; the parser's events need no
+    stack. Errors: ValueError.
+    """
     sizes: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []
     total = 0
@@ -200,23 +241,33 @@ def _measure(content: Any, place: str) -> None:
         nonlocal left
         left -= 1
         if left < 0:
-            raise InputError(f"{place}: expands to more than the {LARGEST_DOCUMENT} values that are allowed")
+            raise InputError(
+                f"{place}: expands to more than the {LARGEST_DOCUMENT} values that are allowed"
+            )
         if depth > DEEPEST:
             raise InputError(f"{place}: nests deeper than the {DEEPEST} levels that are allowed")
-        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        for item in (
+            value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        ):
             count(item, depth + 1)
 
     count(content, 0)
 
 
 def check_json(content: Any, place: str) -> None:
-    """Refuse what JSON does not have, in a document that is read. Errors: InputError that names the field."""
+    """Refuse what JSON does not have, in a document that is read.
+
+    Errors: InputError that names the field.
+    """
 
     def check(value: Any, path: str) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
                 if type(key) is not str:
-                    raise InputError(f"{place}: {path}{one_line(repr(key), 60)}: is not allowed as a key: text (quote numbers, true and yes)")
+                    raise InputError(
+                        f"{place}: {path}{one_line(repr(key), 60)}: is not allowed as a key: text"
+                        " (quote numbers, true and yes)"
+                    )
                 check(item, f"{path}{one_line(key, 80)}.")
         elif isinstance(value, list):
             for index, item in enumerate(value):
@@ -232,11 +283,22 @@ def _check_scalar(value: Any, place: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{place}: {value} is not allowed: a finite number")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
-        raise InputError(f"{place}: a number of {value.bit_length()} bits is not allowed: 64 at most")
-    if isinstance(value, str) and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-        raise InputError(f"{place}: {one_line(ascii(value), 60)} is not allowed: text of whole characters")
+        raise InputError(
+            f"{place}: a number of {value.bit_length()} bits is not allowed: 64 at most"
+        )
+    if (
+        isinstance(value, str)
+        and not value.isascii()
+        and any("\ud800" <= char <= "\udfff" for char in value)
+    ):
+        raise InputError(
+            f"{place}: {one_line(ascii(value), 60)} is not allowed: text of whole characters"
+        )
     if type(value) not in (str, int, float, bool, type(None)):
-        raise InputError(f"{place}: {type(value).__name__} {one_line(repr(value), 60)} is not allowed: text, number, true, false or null")
+        raise InputError(
+            f"{place}: {type(value).__name__} {one_line(repr(value), 60)} is not allowed: text,"
+            " number, true, false or null"
+        )
 
 
 def _unpack(content: Mapping[str, Any], place: str) -> Iterator[Document]:
@@ -249,6 +311,13 @@ def _unpack(content: Mapping[str, Any], place: str) -> Iterator[Document]:
         raise InputError(f"{place}: items: {one_line(repr(items), 60)} is not allowed: a list")
     for index, item in enumerate(items):
         if not isinstance(item, Mapping):
-            raise InputError(f"{place}: items[{index}]: {one_line(repr(item), 60)} is not allowed: an object with apiVersion and kind")
-        defaults = {"apiVersion": content.get("apiVersion"), "kind": kind.removesuffix("List")} if kind != "List" else {}
+            raise InputError(
+                f"{place}: items[{index}]: {one_line(repr(item), 60)} is not allowed: an object"
+                " with apiVersion and kind"
+            )
+        defaults = (
+            {"apiVersion": content.get("apiVersion"), "kind": kind.removesuffix("List")}
+            if kind != "List"
+            else {}
+        )
         yield Document({**defaults, **item}, f"{place} items[{index}]")

@@ -1,8 +1,9 @@
 """Being told to end, from the first moment on.
 
-A container's first process has no default handler: a SIGTERM that comes before it has one of its own is lost, and the
-pod is killed a minute later. So the handlers of long-running verbs stand before anything slow is imported; what they
-were told waits here until the loop that is to end has been made.
+A container's first process has no default handler: a SIGTERM that comes before it has one of its
+own is lost, and the pod is killed a minute later. So the handlers of long-running verbs stand
+before anything slow is imported; what they were told waits here until the loop that is to end has
+been made.
 """
 
 import signal
@@ -23,7 +24,9 @@ def listen() -> None:
 
 
 def unblock() -> None:
-    """Take what has come while the interpreter started: the image starts it with SIGTERM blocked, so that none is lost."""
+    """Take what has come while the interpreter started: the image starts it with SIGTERM blocked,
+    so that none is lost.
+    """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
 
 

@@ -17,7 +17,9 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class _Connection(HTTPConnection):
-    """A connection to the address that is given, and no other: a name may lead elsewhere the next time."""
+    """A connection to the address that is given, and no other: a name may lead elsewhere the next
+    time.
+    """
 
     address: str
     secure: ssl.SSLContext | None = None
@@ -30,7 +32,8 @@ class _Connection(HTTPConnection):
 
 
 def fetch(url: str, most: int) -> bytes:
-    """At most so many bytes of an answer with status 200; no redirect is followed, no proxy and no credential used.
+    """At most so many bytes of an answer with status 200; no redirect is followed, no proxy and no
+    credential used.
 
     Errors: OSError, ValueError, http.client.HTTPException.
     """
@@ -38,7 +41,8 @@ def fetch(url: str, most: int) -> bytes:
 
 
 def fetch_outside(url: str, most: int) -> bytes:
-    """The same of a server that is neither this machine nor on its link, whatever its name leads to.
+    """The same of a server that is neither this machine nor on its link, whatever its name leads
+    to.
 
     Errors: as fetch; PermissionError for such an address.
     """
@@ -46,7 +50,10 @@ def fetch_outside(url: str, most: int) -> bytes:
 
 
 def outside_address(host: str, port: int) -> str:
-    """An address of a host, all of whose addresses are elsewhere. Errors: OSError; PermissionError where one is this machine's or its link's."""
+    """An address of a host, all of whose addresses are elsewhere.
+
+    Errors: OSError; PermissionError where one is this machine's or its link's.
+    """
     found = [str(item[4][0]) for item in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     inside = next((text for text in found if not _is_outside(text)), None)
     if inside is not None or not found:
@@ -55,13 +62,31 @@ def outside_address(host: str, port: int) -> str:
 
 
 def _is_outside(text: str) -> bool:
-    """Whether an address is neither of this machine, nor of its link, nor of nobody; one that stands for an IPv4 address is that."""
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(text.partition("%")[0])
+    """Whether an address is neither of this machine, nor of its link, nor of nobody; one that
+    stands for an IPv4 address is that.
+    """
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(
+        text.partition("%")[0]
+    )
     if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (ipaddress.IPv4Address(address.packed[-4:]) if address in _NAT64 or int(address) < 1 << 32 else None)
+        inner = (
+            address.ipv4_mapped
+            or address.sixtofour
+            or (
+                ipaddress.IPv4Address(address.packed[-4:])
+                if address in _NAT64 or int(address) < 1 << 32
+                else None
+            )
+        )
         if inner is not None and int(address) > 1:
             return _is_outside(str(inner))
-    return not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified or address.is_reserved)
+    return not (
+        address.is_loopback
+        or address.is_link_local
+        or address.is_multicast
+        or address.is_unspecified
+        or address.is_reserved
+    )
 
 
 def _fetch(url: str, most: int, address: Callable[[str, int], str]) -> bytes:
@@ -80,7 +105,9 @@ def _fetch(url: str, most: int, address: Callable[[str, int], str]) -> bytes:
         timer.daemon = True
         timer.start()
         try:
-            return _answer(link, f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}", most)
+            return _answer(
+                link, f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}", most
+            )
         finally:
             timer.cancel()
             if late.is_set():

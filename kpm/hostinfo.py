@@ -9,8 +9,14 @@ from kpm_planner.machine import Machine
 
 
 def with_cpu_model(machine: Machine, host: SysfsHost) -> Machine:
-    """The machine with its CPU model, from the procfs beside the tree (a dump often has one) or the running one."""
-    path = "/proc/cpuinfo" if host.live else os.path.join(os.path.dirname(host.root), "proc", "cpuinfo")
+    """The machine with its CPU model, from the procfs beside the tree (a dump often has one) or the
+    running one.
+    """
+    path = (
+        "/proc/cpuinfo"
+        if host.live
+        else os.path.join(os.path.dirname(host.root), "proc", "cpuinfo")
+    )
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             text = file.read(16384)

@@ -1,6 +1,7 @@
 """Structured logs: JSON lines on standard error, one a decision, none when nothing happens.
 
-Thirty lines of our own: structlog brings rich and pygments along where they are installed, six MiB in every agent.
+Thirty lines of our own: structlog brings rich and pygments along where they are installed, six MiB
+in every agent.
 """
 
 import json
@@ -58,7 +59,9 @@ class Log:
         self._write("error", event, fields)
 
     def exception(self, event: str, **fields: Any) -> None:
-        """A failure that nobody thought of, with the last places of its traceback; for use in an except clause."""
+        """A failure that nobody thought of, with the last places of its traceback; for use in an
+        except clause.
+        """
         self._write("error", event, {**fields, "error": traceback.format_exc(limit=-3)})
 
     def _write(self, level: str, event: str, fields: Mapping[str, Any]) -> None:

@@ -40,7 +40,9 @@ class Listing:
 
 @define
 class SourceTrouble:
-    """One log line when the source of a power cap begins to fail, fails otherwise, or answers again."""
+    """One log line when the source of a power cap begins to fail, fails otherwise, or answers
+    again.
+    """
 
     log: Log
     _said: dict[str, str] = field(factory=dict)
@@ -59,9 +61,19 @@ class SourceTrouble:
 
 
 def say_raised(log: Log) -> None:
-    """Raise the limit of descriptors as far as it goes, and say so; a limit that is small is a warning."""
+    """Raise the limit of descriptors as far as it goes, and say so; a limit that is small is a
+    warning.
+    """
     before, now = raise_limit()
     if before < now:
         log.info("limit of descriptors raised", before=before, now=now)
     if now < _FEW:
-        log.warning("few descriptors", limit=now, wanted=_FEW, remedy="raise LimitNOFILE of the container runtime; files are opened and closed instead of kept meanwhile")
+        log.warning(
+            "few descriptors",
+            limit=now,
+            wanted=_FEW,
+            remedy=(
+                "raise LimitNOFILE of the container runtime; files are opened and closed instead of"
+                " kept meanwhile"
+            ),
+        )

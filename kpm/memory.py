@@ -1,7 +1,9 @@
-"""What a node remembers of objects: their last valid versions (rule R8), and whose CPU counts were found right.
+"""What a node remembers of objects: their last valid versions (rule R8), and whose CPU counts were
+found right.
 
-One file beside the applier's state, good over boots, since it speaks of objects and not of registers. It is kept before
-the first write under it. Without it a plan is as if nothing had been there before, and says so where that matters.
+One file beside the applier's state, good over boots, since it speaks of objects and not of
+registers. It is kept before the first write under it. Without it a plan is as if nothing had been
+there before, and says so where that matters.
 """
 
 import json
@@ -22,7 +24,10 @@ VERSION = 1
 _LARGEST_OBJECT, _LARGEST_FILE = 64 << 10, 4 << 20
 _MOST_CONTAINERS = 4096
 _LONGEST_NAME = 256
-OFFLINE = "whether an earlier version of it is in force on the node, and which, cannot be known here; kpm apply and the agent know"
+OFFLINE = (
+    "whether an earlier version of it is in force on the node, and which, cannot be known here; kpm"
+    " apply and the agent know"
+)
 
 
 @frozen
@@ -34,7 +39,9 @@ class Remembered:
 
 
 class Memory:
-    """The memory of one root. path: None to keep nothing over the end of the process. note: what was lost, or nothing."""
+    """The memory of one root. path: None to keep nothing over the end of the process. note: what
+    was lost, or nothing.
+    """
 
     def __init__(self, path: str | None = None) -> None:
         self.path, self.note, self.found = path, "", False
@@ -48,7 +55,10 @@ class Memory:
         return Versions(self.now.versions, self.note)
 
     def keep(self, versions: tuple[Version, ...], accepted: frozenset[tuple[str, str]]) -> None:
-        """Remember these from now on; nothing is written while they are the same. Errors: StateError, nothing changed then."""
+        """Remember these from now on; nothing is written while they are the same.
+
+        Errors: StateError, nothing changed then.
+        """
         new = Remembered(versions, accepted)
         if new == self.now:
             return
@@ -58,7 +68,10 @@ class Memory:
             elif self.path is not None:
                 write_durably(self.path, encode(new))
         except OSError as failure:
-            raise StateError(f"{self.path}: cannot keep the last valid versions: {failure.strerror}; nothing was written to the tree") from failure
+            raise StateError(
+                f"{self.path}: cannot keep the last valid versions: {failure.strerror}; nothing was"
+                " written to the tree"
+            ) from failure
         self.now = new
 
     def forget(self) -> None:
@@ -71,8 +84,20 @@ class Memory:
             self.found = True
         except FileNotFoundError:
             pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, WireError) as failure:
-            why = failure.strerror if isinstance(failure, OSError) else f"it is damaged ({type(failure).__name__})"
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            WireError,
+        ) as failure:
+            why = (
+                failure.strerror
+                if isinstance(failure, OSError)
+                else f"it is damaged ({type(failure).__name__})"
+            )
             self.note = f"which version of it was last valid here is lost: {path}: {why}; baseline"
 
 
@@ -88,7 +113,10 @@ def memory_beside(state_path: str) -> Memory:
 
 def version_view(version: Version) -> dict[str, Any]:
     """A version as files hold it."""
-    return {"object": document_of_object(version.obj), "since": None if version.since is None else version.since.isoformat()}
+    return {
+        "object": document_of_object(version.obj),
+        "since": None if version.since is None else version.since.isoformat(),
+    }
 
 
 def version_of(content: Mapping[str, Any]) -> Version:
@@ -118,7 +146,10 @@ def versions_from(content: Any, place: str) -> Versions:
     try:
         items = tuple(map(version_of, _list(held.get("versions", []))))
     except (KeyError, TypeError, ValueError, WireError) as failure:
-        raise InputError(f"{place}.versions: {one_line(failure)} is not allowed: objects, each with since when it was valid") from None
+        raise InputError(
+            f"{place}.versions: {one_line(failure)} is not allowed: objects, each with since when"
+            " it was valid"
+        ) from None
     return Versions(items, str(held.get("versionsNote", ""))[:_LONGEST_NAME])
 
 
@@ -131,16 +162,26 @@ def encode(kept: Remembered) -> bytes:
         if size <= min(_LARGEST_OBJECT, room):
             versions.append(view)
             room -= size
-    accepted = sorted(item for item in kept.accepted if max(map(len, item)) <= _LONGEST_NAME)[:_MOST_CONTAINERS]
-    return (json.dumps({"version": VERSION, "versions": versions, "accepted": accepted}, indent=1) + "\n").encode()
+    accepted = sorted(item for item in kept.accepted if max(map(len, item)) <= _LONGEST_NAME)[
+        :_MOST_CONTAINERS
+    ]
+    return (
+        json.dumps({"version": VERSION, "versions": versions, "accepted": accepted}, indent=1)
+        + "\n"
+    ).encode()
 
 
 def decode(data: bytes) -> Remembered:
-    """What a file keeps. Errors: KeyError, TypeError, ValueError, WireError where it is damaged or of another version."""
+    """What a file keeps.
+
+    Errors: KeyError, TypeError, ValueError, WireError where it is damaged or of another version.
+    """
     content = json.loads(data)
     if content["version"] != VERSION:
         raise ValueError(f"version {content['version']!r}")
-    return Remembered(tuple(map(version_of, _list(content["versions"]))), frozenset(_pairs(content["accepted"])))
+    return Remembered(
+        tuple(map(version_of, _list(content["versions"]))), frozenset(_pairs(content["accepted"]))
+    )
 
 
 def _list(value: Any) -> list[Any]:
@@ -157,5 +198,7 @@ def _pairs(value: Any) -> Iterable[tuple[str, str]]:
 
 
 def known_offline(memory: Memory) -> Versions:
-    """The versions for a plan that nobody carries out: where there is no memory, they are not known."""
+    """The versions for a plan that nobody carries out: where there is no memory, they are not
+    known.
+    """
     return memory.versions if memory.found or memory.note else evolve(memory.versions, note=OFFLINE)

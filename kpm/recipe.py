@@ -1,4 +1,6 @@
-"""All inputs of a plan in one value, from the options of the command line, and the plan they give."""
+"""All inputs of a plan in one value, from the options of the command
+line, and the plan they give.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -37,7 +39,9 @@ class Recipe:
         return self.targets.warnings
 
 
-def make_recipe(cluster: Cluster, asked: PlanOptions, tree: TreeOptions, machines: Sequence[str]) -> Recipe:
+def make_recipe(
+    cluster: Cluster, asked: PlanOptions, tree: TreeOptions, machines: Sequence[str]
+) -> Recipe:
     """Inputs out of options. machines: files in place of the tree. Errors: InputError."""
     before = Before(versions=Versions(note=OFFLINE))
     if machines:
@@ -46,7 +50,10 @@ def make_recipe(cluster: Cluster, asked: PlanOptions, tree: TreeOptions, machine
         machine, before = _tree_machine(tree)
         found = {node_named(cluster, asked.node).name: machine}
     allocation = AllocationOptions(asked.pod_resources, asked.assign_cpus, asked.cdi)
-    return Recipe(cluster, targets_of(cluster, found, allocation, time_options(asked.at, asked.cap_reading), before))
+    return Recipe(
+        cluster,
+        targets_of(cluster, found, allocation, time_options(asked.at, asked.cap_reading), before),
+    )
 
 
 def _machines(cluster: Cluster, node: str | None, machines: Sequence[str]) -> Mapping[str, Machine]:
@@ -57,7 +64,9 @@ def _machines(cluster: Cluster, node: str | None, machines: Sequence[str]) -> Ma
     for text in machines:
         name, mark, path = text.partition("=")
         if not mark or not name:
-            raise InputError(f"--machine: {text!r} is not allowed: NODE=FILE, where more than one is given")
+            raise InputError(
+                f"--machine: {text!r} is not allowed: NODE=FILE, where more than one is given"
+            )
         if name in found:
             raise InputError(f"--machine: node {name!r} is given twice; each is allowed once")
         if node is None or node == name:
@@ -76,7 +85,11 @@ def _tree_machine(tree: TreeOptions) -> tuple[Machine, Before]:
     try:
         with open_applier(tree, writing=False) as applier:
             host, memory = applier.host, memory_beside(applier.store.path)
-            machine = with_cpu_model(applier.machine, host) if isinstance(host, SysfsHost) else applier.machine
+            machine = (
+                with_cpu_model(applier.machine, host)
+                if isinstance(host, SysfsHost)
+                else applier.machine
+            )
             return machine, Before(versions=known_offline(memory), accepted=memory.now.accepted)
     except StateError as failure:
         raise InputError(str(failure)) from None

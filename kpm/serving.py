@@ -1,8 +1,9 @@
-"""/healthz, /readyz and /metrics of a shell, for whoever can reach the port: bounded in connections, threads, bytes and time.
+"""/healthz, /readyz and /metrics of a shell, for whoever can reach the port: bounded in
+connections, threads, bytes and time.
 
-Health has a server of its own, so that a flood of scrapers does not end the pod. Where more connect than are served at
-once, the oldest connection goes: one that takes its time is what a flood is made of. Addresses of both versions are
-answered, where the kernel has both.
+Health has a server of its own, so that a flood of scrapers does not end the pod. Where more connect
+than are served at once, the oldest connection goes: one that takes its time is what a flood is made
+of. Addresses of both versions are answered, where the kernel has both.
 """
 
 import contextlib
@@ -30,7 +31,8 @@ _FEW, _SOME = 8, 16
 #: Seconds for a whole request, from the connection to the last byte of the answer.
 _SECONDS = 10.0
 _BACKLOG = 64
-#: Seconds between two looks of a server to which nobody comes, and after which one that does not look stands still.
+#: Seconds between two looks of a server to which nobody comes, and after which one that does not
+#: look stands still.
 _TURN, _LONGEST_TURN = 60.0, 240.0
 #: Seconds before a connection is taken again where the process has no descriptor left for it.
 _NO_ROOM = 0.5
@@ -43,7 +45,9 @@ Authorize = Callable[[str], int]
 
 @frozen
 class Certificates:
-    """Files for TLS: the server's own, its key, and who signs the certificates that clients must show; "" for none."""
+    """Files for TLS: the server's own, its key, and who signs the certificates that clients must
+    show; "" for none.
+    """
 
     certificate: str
     key: str
@@ -61,7 +65,9 @@ class Certificates:
 
 @define(eq=False)
 class Renewed:
-    """The context of certificates that are replaced while they are in use, as those of a Secret are."""
+    """The context of certificates that are replaced while they are in use, as those of a Secret
+    are.
+    """
 
     files: Certificates
     _made: ssl.SSLContext | None = None
@@ -78,7 +84,9 @@ class Renewed:
 
 @frozen
 class Guarded:
-    """How /metrics is kept: the context of TLS at a connection, and what a reader's header entitles to; None for everybody."""
+    """How /metrics is kept: the context of TLS at a connection, and what a reader's header entitles
+    to; None for everybody.
+    """
 
     context: Callable[[], ssl.SSLContext]
     authorize: Authorize | None = None
@@ -86,7 +94,9 @@ class Guarded:
 
 @define(eq=False)
 class Server:
-    """One port. answers: what there is to say of a path to a reader at an address, None for nothing. most: connections at once."""
+    """One port. answers: what there is to say of a path to a reader at an address, None for
+    nothing. most: connections at once.
+    """
 
     listening: socket.socket
     answers: Answers
@@ -124,13 +134,20 @@ class Server:
             self._make_room()
             with self._lock:
                 self._open[connection] = time.monotonic()
-            threading.Thread(target=self._serve, args=(connection, str(address[0])), name=f"port-{self.port}", daemon=True).start()
+            threading.Thread(
+                target=self._serve,
+                args=(connection, str(address[0])),
+                name=f"port-{self.port}",
+                daemon=True,
+            ).start()
 
     def _say_full(self, failure: OSError) -> None:
         """A line, once, and a pause: without a descriptor the loop would only go round."""
         if not self._full:
             self._full = True
-            self.log.warning("connections are not taken", port=self.port, why=failure.strerror or str(failure))
+            self.log.warning(
+                "connections are not taken", port=self.port, why=failure.strerror or str(failure)
+            )
         time.sleep(_NO_ROOM)
 
     def _make_room(self) -> None:
@@ -143,15 +160,23 @@ class Server:
     def _end_old(self) -> None:
         now = time.monotonic()
         with self._lock:
-            for connection in [item for item, began in self._open.items() if now - began >= self.seconds]:
+            for connection in [
+                item for item, began in self._open.items() if now - began >= self.seconds
+            ]:
                 del self._open[connection]
                 _shut(connection)
 
     def _next_end(self) -> float:
-        """Seconds until a connection has been open for too long, or until it is time for another turn."""
+        """Seconds until a connection has been open for too long, or until it is time for another
+        turn.
+        """
         with self._lock:
             began = min(self._open.values(), default=None)
-        return _TURN if began is None else min(_TURN, max(0.05, began + self.seconds - time.monotonic()))
+        return (
+            _TURN
+            if began is None
+            else min(_TURN, max(0.05, began + self.seconds - time.monotonic()))
+        )
 
     def _serve(self, connection: socket.socket, address: str) -> None:
         found: Any = connection
@@ -186,12 +211,19 @@ class Server:
 class _Handler(BaseHTTPRequestHandler):
     """One request."""
 
-    def __init__(self, connection: Any, address: str, answers: Answers, authorize: Authorize | None) -> None:
+    def __init__(
+        self, connection: Any, address: str, answers: Answers, authorize: Authorize | None
+    ) -> None:
         self._answers, self._address, self._authorize = answers, address, authorize
-        super().__init__(connection, (address, 0), None)  # type: ignore[arg-type]  # nobody asks for the server
+        # nobody asks for the server
+        super().__init__(connection, (address, 0), None)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        status = 200 if self._authorize is None else self._authorize(self.headers.get("Authorization") or "")
+        status = (
+            200
+            if self._authorize is None
+            else self._authorize(self.headers.get("Authorization") or "")
+        )
         if status == 200:
             found = self._answers(self.path.partition("?")[0], self._address)
             status, body = (404, b"not found\n") if found is None else found
@@ -203,7 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
+    # the base class calls it so
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Requests are not logged."""
 
 
@@ -213,8 +246,12 @@ def _shut(connection: socket.socket) -> None:
 
 
 def listen(port: int) -> socket.socket:
-    """A socket for both versions of IP, or for the older one where the kernel has only that. Errors: OSError."""
-    for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):  # noqa: S104  # whoever scrapes comes from elsewhere
+    """A socket for both versions of IP, or for the older one where the kernel has only that.
+
+    Errors: OSError.
+    """
+    # whoever scrapes comes from elsewhere
+    for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):  # noqa: S104
         try:
             made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         except OSError:
@@ -255,7 +292,9 @@ def health_answers(healthy: Callable[[], bool], ready: Callable[[], bool]) -> An
 
 
 def process_registry() -> "CollectorRegistry":
-    """Metrics of this process by the names that every exporter has; further ones may be registered."""
+    """Metrics of this process by the names that every exporter has;
+    further ones may be registered.
+    """
     from prometheus_client import CollectorRegistry, ProcessCollector
 
     made = CollectorRegistry()
@@ -263,8 +302,12 @@ def process_registry() -> "CollectorRegistry":
     return made
 
 
-def metric_answers(registry: "Callable[[], CollectorRegistry]", more: Callable[[str], bytes] = _nothing) -> Answers:
-    """/metrics. registry: asked for when they are; one answer is made at a time. more: further ones, as text, for the reader at an address."""
+def metric_answers(
+    registry: "Callable[[], CollectorRegistry]", more: Callable[[str], bytes] = _nothing
+) -> Answers:
+    """/metrics. registry: asked for when they are; one answer is made at a time. more: further
+    ones, as text, for the reader at an address.
+    """
     making = threading.Lock()
 
     def answers(path: str, address: str) -> Answer | None:
@@ -278,9 +321,22 @@ def metric_answers(registry: "Callable[[], CollectorRegistry]", more: Callable[[
     return answers
 
 
-def serve(name: str, port: int, threads: Threads, answers: Answers, *, most: int = _SOME, guarded: Guarded | None = None) -> int:
-    """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. Errors: OSError."""
-    server = Server(listen(port), answers, threads.log, most, guarded=guarded, turn=lambda: threads.turn(name))
+def serve(
+    name: str,
+    port: int,
+    threads: Threads,
+    answers: Answers,
+    *,
+    most: int = _SOME,
+    guarded: Guarded | None = None,
+) -> int:
+    """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0.
+
+    Errors: OSError.
+    """
+    server = Server(
+        listen(port), answers, threads.log, most, guarded=guarded, turn=lambda: threads.turn(name)
+    )
     threads.start(name, server.run, longest=_LONGEST_TURN)
     return server.port
 
@@ -295,8 +351,23 @@ def both(*answers: Answers) -> Answers:
 
 
 def serve_all(
-    port: int, health_port: int | None, threads: Threads, health: Answers, metrics: Answers, guarded: Guarded | None = None
-) -> tuple[int, int]:  # fmt: skip
-    """Metrics on one port and health on another, and on that of the metrics too where it is asked for without TLS; the ports. Errors: OSError."""
-    used = serve("http", port, threads, metrics if guarded is not None else both(health, metrics), guarded=guarded)
-    return used, used if health_port is None else serve("health", health_port, threads, health, most=_FEW)
+    port: int,
+    health_port: int | None,
+    threads: Threads,
+    health: Answers,
+    metrics: Answers,
+    guarded: Guarded | None = None,
+) -> tuple[int, int]:
+    """Metrics on one port and health on another, and on that of the metrics too where it is asked
+    for without TLS; the ports. Errors: OSError.
+    """
+    used = serve(
+        "http",
+        port,
+        threads,
+        metrics if guarded is not None else both(health, metrics),
+        guarded=guarded,
+    )
+    return used, (
+        used if health_port is None else serve("health", health_port, threads, health, most=_FEW)
+    )

@@ -1,4 +1,6 @@
-"""What power caps follow beside the objects: time zones and readings of external sources, as the planner's values."""
+"""What power caps follow beside the objects: time zones and readings of external sources, as the
+planner's values.
+"""
 
 import math
 import re
@@ -25,9 +27,17 @@ def signals_of(
     previous: CapState | None = None,
     parts_uw: Mapping[int, int] | None = None,
 ) -> Signals:
-    """The signals of a node. external: readings by PowerCap name; power_uw: measured, parts_uw: in force, by package."""
-    zones = {cap.source.time_zone: zone for cap in caps if cap.source.time_zone and (zone := time_zone(cap.source.time_zone)) is not None}
-    return Signals(zones, dict(external or {}), dict(power_uw or {}), previous, dict(parts_uw or {}))
+    """The signals of a node. external: readings by PowerCap name; power_uw: measured, parts_uw: in
+    force, by package.
+    """
+    zones = {
+        cap.source.time_zone: zone
+        for cap in caps
+        if cap.source.time_zone and (zone := time_zone(cap.source.time_zone)) is not None
+    }
+    return Signals(
+        zones, dict(external or {}), dict(power_uw or {}), previous, dict(parts_uw or {})
+    )
 
 
 @lru_cache(maxsize=256)
@@ -42,9 +52,13 @@ def time_zone(name: str) -> tzinfo | None:
 
 
 def watts_of(text: str) -> float | None:
-    """The number of watts that an external source answered; None for anything else than a finite number from 0."""
+    """The number of watts that an external source answered; None for anything else than a finite
+    number from 0.
+    """
     text = text.strip()
-    if len(text) > _LONGEST_NUMBER or not re.fullmatch(r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]{1,2})?", text):
+    if len(text) > _LONGEST_NUMBER or not re.fullmatch(
+        r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]{1,2})?", text
+    ):
         return None
     number = float(text)
     return number if math.isfinite(number) else None
@@ -59,7 +73,10 @@ def instant_of(text: str | None, option: str) -> datetime:
     except (WireError, OverflowError, OSError) as failure:
         raise InputError(one_line(failure)) from None
     if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-        raise InputError(f"{option}: {one_line(text, 60)!r} is not allowed: a time from {_FIRST_YEAR} to {_LAST_YEAR}")
+        raise InputError(
+            f"{option}: {one_line(text, 60)!r} is not allowed: a time from {_FIRST_YEAR} to"
+            f" {_LAST_YEAR}"
+        )
     return moment
 
 
@@ -70,6 +87,9 @@ def readings_of(texts: Iterable[str], instant: datetime) -> dict[str, Reading]:
         name, mark, number = text.partition("=")
         watts = watts_of(number)
         if not mark or not name or watts is None:
-            raise InputError(f"--cap-reading: {one_line(text, 60)!r} is not allowed: NAME=WATTS, with the name of a PowerCap")
+            raise InputError(
+                f"--cap-reading: {one_line(text, 60)!r} is not allowed: NAME=WATTS, with the name"
+                " of a PowerCap"
+            )
         found[name] = Reading(watts, instant)
     return found

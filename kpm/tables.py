@@ -41,14 +41,27 @@ def plain_table(*columns: str) -> Table:
 
 def plan_table(plan: NodePlan) -> Table:
     """The groups of a node's plan, one row each."""
-    table = plain_table("CPUs", "pool", "profile", "container", "kHz", "governor", "EPP", "C-states")
+    table = plain_table(
+        "CPUs", "pool", "profile", "container", "kHz", "governor", "EPP", "C-states"
+    )
     for group in plan.groups:
         owner, target = group.container, group.target
         ends = ["baseline" if khz is None else str(khz) for khz in (target.min_khz, target.max_khz)]
         limits = "baseline" if ends == ["baseline", "baseline"] else "..".join(ends)
-        states = " ".join(f"{name}:{'on' if on else 'off'}" for name, on in target.idle) or ("" if target.latency_us is None else f"<= {target.latency_us} µs")
-        pool = Text(f" {group.pool}{' (held)' if group.held else ''} ", style=POOL_STYLES[group.pool])
+        states = " ".join(f"{name}:{'on' if on else 'off'}" for name, on in target.idle) or (
+            "" if target.latency_us is None else f"<= {target.latency_us} µs"
+        )
+        pool = Text(
+            f" {group.pool}{' (held)' if group.held else ''} ", style=POOL_STYLES[group.pool]
+        )
         who = f"{owner.namespace}/{owner.pod}:{owner.name}" if owner else "-"
-        texts = (group.profile or "-", who, limits, target.governor or "-", target.epp or "-", states or "-")
+        texts = (
+            group.profile or "-",
+            who,
+            limits,
+            target.governor or "-",
+            target.epp or "-",
+            states or "-",
+        )
         table.add_row(format_cpulist(group.cpus), pool, *map(cell, texts))
     return table

@@ -1,4 +1,6 @@
-"""Which nodes a command is about, with their machines and allocations: files and options into the planner's inputs."""
+"""Which nodes a command is about, with their machines and allocations: files and options into the
+planner's inputs.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,8 @@ HOSTNAME_LABEL = "kubernetes.io/hostname"
 
 @frozen
 class AllocationOptions:
-    """Where exclusive CPUs come from: files of the kubelet's answers, or the model of its CPU manager.
+    """Where exclusive CPUs come from: files of the kubelet's answers, or the model of its CPU
+    manager.
 
     cdi: the folder of CDI files that name the CPUs of claims, "" for none.
     """
@@ -59,7 +62,9 @@ class Targets:
 
 @frozen
 class Before:
-    """What is known of a node from before: the cap that is in force, last valid versions, containers whose CPU count was right."""
+    """What is known of a node from before: the cap that is in force, last valid versions,
+    containers whose CPU count was right.
+    """
 
     cap: CapState | None = None
     versions: Versions = Versions()
@@ -69,39 +74,66 @@ class Before:
 def node_named(cluster: Cluster, name: str | None) -> Node:
     """The node of one machine: by name, else the only Node given, else this machine's name.
 
-    A node that no object describes has its host name label, as the kubelet would set it. Errors: InputError.
+    A node that no object describes has its host name label, as the kubelet would set it. Errors:
+    InputError.
     """
     if name is None and len(cluster.nodes) > 1:
-        raise InputError(f"--node: is missing; the objects describe {len(cluster.nodes)} nodes: {', '.join(sorted(cluster.nodes))}")
+        raise InputError(
+            f"--node: is missing; the objects describe {len(cluster.nodes)} nodes:"
+            f" {', '.join(sorted(cluster.nodes))}"
+        )
     if name is None:
         name = next(iter(cluster.nodes), None) or os.uname().nodename
     return cluster.nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
 
 
-def targets_of(cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions, when: TimeOptions, before: Before = Before()) -> Targets:
+def targets_of(
+    cluster: Cluster,
+    machines: Mapping[str, Machine],
+    options: AllocationOptions,
+    when: TimeOptions,
+    before: Before = Before(),
+) -> Targets:
     """The planner's inputs for these nodes. Errors: InputError."""
     return targets_with(cluster, machines, options, read_reported(options, machines), when, before)
 
 
 def targets_with(
-    cluster: Cluster, machines: Mapping[str, Machine], options: AllocationOptions, reported: Mapping[str, Allocation], when: TimeOptions, before: Before = Before()
+    cluster: Cluster,
+    machines: Mapping[str, Machine],
+    options: AllocationOptions,
+    reported: Mapping[str, Allocation],
+    when: TimeOptions,
+    before: Before = Before(),
 ) -> Targets:
     """The planner's inputs for these nodes, with what the kubelet reported."""
     inputs, warnings = [], []
     signals = signals_of(cluster.intent.caps, when.readings, previous=before.cap)
     for name, machine in machines.items():
         node = cluster.nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
-        pods = tuple(pod for pod in cluster.pods if pod.node == name or (pod.node is None and len(machines) == 1))
+        pods = tuple(
+            pod
+            for pod in cluster.pods
+            if pod.node == name or (pod.node is None and len(machines) == 1)
+        )
         if options.assign:
             allocation, refused = assign_cpus(machine, _running(pods), reserved_cpus(cluster, node))
-            warnings += [f"pod {item.namespace}/{item.pod} container {item.container} wants {item.wanted} CPUs, {item.free} are free on {name}" for item in refused]
+            warnings += [
+                f"pod {item.namespace}/{item.pod} container {item.container} wants {item.wanted}"
+                f" CPUs, {item.free} are free on {name}"
+                for item in refused
+            ]
         elif name in reported:
             allocation = evolve(reported[name], pods=pods, accepted=before.accepted)
         else:
             allocation = Allocation(pods=pods, answered=not any(pod.live for pod in pods))
         inputs.append(NodeInput(node, machine, allocation, signals, before.versions))
     known = {item.node.name for item in inputs}
-    lost = sorted(f"{pod.meta.namespace or 'default'}/{pod.meta.name}" for pod in cluster.pods if pod.node not in known and not (pod.node is None and len(machines) == 1))
+    lost = sorted(
+        f"{pod.meta.namespace or 'default'}/{pod.meta.name}"
+        for pod in cluster.pods
+        if pod.node not in known and not (pod.node is None and len(machines) == 1)
+    )
     if lost:
         warnings.append(f"pods on no node that is planned for (spec.nodeName): {', '.join(lost)}")
     return Targets(tuple(inputs), tuple(warnings), when.instant)
@@ -112,10 +144,15 @@ def _running(pods: Sequence[Pod]) -> tuple[Pod, ...]:
     return tuple(pod if pod.phase else evolve(pod, phase="Running") for pod in pods)
 
 
-def read_reported(options: AllocationOptions, machines: Mapping[str, object]) -> dict[str, Allocation]:
+def read_reported(
+    options: AllocationOptions, machines: Mapping[str, object]
+) -> dict[str, Allocation]:
     """What the kubelet reported, by node. Errors: InputError."""
     if options.assign and options.pod_resources:
-        raise InputError("--assign-cpus: cannot be used together with --pod-resources; one of them says who owns which CPU")
+        raise InputError(
+            "--assign-cpus: cannot be used together with --pod-resources; one of them says who owns"
+            " which CPU"
+        )
     found = {}
     for text in options.pod_resources:
         name, path = split_node(text, machines, "--pod-resources")
@@ -134,12 +171,21 @@ def split_node(text: str, names: Mapping[str, object], option: str) -> tuple[str
         return name, path
     if len(names) == 1:
         return next(iter(names)), text
-    raise InputError(f"{option}: {text!r} is not allowed: NODE=FILE, with a node of {', '.join(sorted(names)) or 'none'}")
+    raise InputError(
+        f"{option}: {text!r} is not allowed: NODE=FILE, with a node of"
+        f" {', '.join(sorted(names)) or 'none'}"
+    )
 
 
 def reserved_cpus(cluster: Cluster, node: Node) -> frozenset[int]:
     """CPUs that the objects reserve on a node, for the model of the CPU manager."""
     accepted = accept(cluster.intent).intent
-    definitions: list[PowerWorkload | PowerNodeConfig] = [item for item in accepted.workloads if selects_map(item.power_node_selector, node.labels)]
-    definitions += [item for item in accepted.node_configs if selects(item.node_selector, node.labels)]
-    return frozenset(cpu for item in definitions for entry in item.reserved_cpus for cpu in entry.cores)
+    definitions: list[PowerWorkload | PowerNodeConfig] = [
+        item for item in accepted.workloads if selects_map(item.power_node_selector, node.labels)
+    ]
+    definitions += [
+        item for item in accepted.node_configs if selects(item.node_selector, node.labels)
+    ]
+    return frozenset(
+        cpu for item in definitions for entry in item.reserved_cpus for cpu in entry.cores
+    )

@@ -1,7 +1,7 @@
 """Custom resources between API mappings and the planner's values, strictly.
 
-The attrs classes of kpm_planner.intent are the one definition; cattrs does the work, with camelCase names, no unknown
-field, no wrong scalar. Faults name the field as the user wrote it.
+The attrs classes of kpm_planner.intent are the one definition; cattrs does the work, with camelCase
+names, no unknown field, no wrong scalar. Faults name the field as the user wrote it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,18 +15,41 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from kpm.errors import show
 from kpm.unread import Unread
-from kpm_planner.intent import AMD_GROUP, INTEL_GROUP, OPENSHIFT_GROUP, Meta, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
+from kpm_planner.intent import (
+    AMD_GROUP,
+    INTEL_GROUP,
+    OPENSHIFT_GROUP,
+    Meta,
+    PowerCap,
+    PowerConfig,
+    PowerNodeConfig,
+    PowerProfile,
+    PowerWorkload,
+    Uncore,
+)
 from kpm_planner.problems import Code, Problem, error
 from kpm_planner.profiles import with_pstates
 
 GROUPS = (OPENSHIFT_GROUP, INTEL_GROUP, AMD_GROUP)
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)}
+KINDS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
+}
 
 _IRREGULAR = {
-    "reserved_cpus": "reservedCPUs", "min_mhz": "minMHz", "max_mhz": "maxMHz", "available_mhz": "availableMHz", "pod_uid": "podUID",
-    "min_khz": "minKHz", "max_khz": "maxKHz", "requested_min_khz": "requestedMinKHz", "requested_max_khz": "requestedMaxKHz",
-    "cpu_list": "cpuIDs", "cpu_numbers": "cpuIDs", "power_profile_cpus": "powerProfileCPUs",
-}  # fmt: skip
+    "reserved_cpus": "reservedCPUs",
+    "min_mhz": "minMHz",
+    "max_mhz": "maxMHz",
+    "available_mhz": "availableMHz",
+    "pod_uid": "podUID",
+    "min_khz": "minKHz",
+    "max_khz": "maxKHz",
+    "requested_min_khz": "requestedMinKHz",
+    "requested_max_khz": "requestedMaxKHz",
+    "cpu_list": "cpuIDs",
+    "cpu_numbers": "cpuIDs",
+    "power_profile_cpus": "powerProfileCPUs",
+}
 #: Fields of spec that an earlier operator wrote into objects of users: kept, and not used.
 EARLIER_FIELDS = {"PowerWorkload": ("workloadNodes",)}
 #: Fields that do not come from spec; no user can write these keys.
@@ -59,63 +82,105 @@ def api_name(attribute: str) -> str:
 def structure_object(document: Mapping[str, Any], *, strict: bool = True) -> Any:
     """An object of one of KINDS from its mapping. Errors: WireError.
 
-    strict: an unknown field is an error, as what users type wants it; else it is passed over, as between versions.
+    strict: an unknown field is an error, as what users type wants it; else it is passed over, as
+    between versions.
     """
     kind = KINDS[document["kind"]]
     unknown = document.keys() - {"apiVersion", "kind", "metadata", "spec", "status"}
     if unknown and strict:
-        raise WireError(f"{min(unknown, key=str)}: is no field here; allowed are apiVersion, kind, metadata, spec, status")
+        raise WireError(
+            f"{min(unknown, key=str)}: is no field here; allowed are apiVersion, kind, metadata,"
+            " spec, status"
+        )
     spec = document.get("spec")
     if spec is None:
         spec = {}
     if not isinstance(spec, Mapping):
         raise WireError(f"spec: {show(spec)} is not allowed: a mapping")
-    spec = {key: value for key, value in spec.items() if key not in EARLIER_FIELDS.get(kind.__name__, ())}
+    spec = {
+        key: value
+        for key, value in spec.items()
+        if key not in EARLIER_FIELDS.get(kind.__name__, ())
+    }
     hidden = [key for key in spec if key in _INJECTED.values()]
     if hidden:
-        raise WireError(f"spec.{hidden[0]!r}: is no field here; allowed are {', '.join(_names(kind))}")
-    injected = {_INJECTED["meta"]: structure_meta(document), _INJECTED["group"]: document["apiVersion"].partition("/")[0]}
+        raise WireError(
+            f"spec.{hidden[0]!r}: is no field here; allowed are {', '.join(_names(kind))}"
+        )
+    injected = {
+        _INJECTED["meta"]: structure_meta(document),
+        _INJECTED["group"]: document["apiVersion"].partition("/")[0],
+    }
     made: Any = _structure({**_prepared(spec), **injected}, kind, "spec", strict=strict)
     return with_pstates(made) if isinstance(made, PowerProfile) else made
 
 
 def document_of_object(obj: Any) -> dict[str, Any]:
     """An object of one of KINDS as a document that `structure_object` takes."""
-    spec = {key: value for key, value in converter().unstructure(obj).items() if key not in _INJECTED.values() and key != "group"}
+    spec = {
+        key: value
+        for key, value in converter().unstructure(obj).items()
+        if key not in _INJECTED.values() and key != "group"
+    }
     meta = obj.meta
     identity = {
-        "name": meta.name, "namespace": meta.namespace, "labels": dict(meta.labels), "uid": meta.uid, "generation": meta.generation,
+        "name": meta.name,
+        "namespace": meta.namespace,
+        "labels": dict(meta.labels),
+        "uid": meta.uid,
+        "generation": meta.generation,
         "creationTimestamp": None if meta.created is None else meta.created.isoformat(),
-    }  # fmt: skip
-    return {"apiVersion": f"{obj.group}/v1", "kind": type(obj).__name__, "metadata": identity, "spec": spec}
+    }
+    return {
+        "apiVersion": f"{obj.group}/v1",
+        "kind": type(obj).__name__,
+        "metadata": identity,
+        "spec": spec,
+    }
 
 
 def read_object(document: Mapping[str, Any], kind: str, group: str) -> tuple[Any, Problem | None]:
-    """An object of one of KINDS as the API server holds it, in a list without kind and apiVersion; or why it cannot be read."""
+    """An object of one of KINDS as the API server holds it, in a list without kind and apiVersion;
+    or why it cannot be read.
+    """
     try:
         _check_read(document)
-        return structure_object({**document, "kind": kind, "apiVersion": f"{group}/v1"}, strict=False), None
+        return (
+            structure_object({**document, "kind": kind, "apiVersion": f"{group}/v1"}, strict=False),
+            None,
+        )
     except WireError as failure:
         name = str((document.get("metadata") or {}).get("name"))
         return None, error(Code.OBJECT_UNREADABLE, f"{kind}/{name}", "", str(failure))
 
 
 def document_of(value: Any) -> Any:
-    """A status as the API has it: what is unknown or empty is left out, but for lists of errors, whose emptiness is the news."""
+    """A status as the API has it: what is unknown or empty is left out, but for lists of errors,
+    whose emptiness is the news.
+    """
     if isinstance(value, tuple):
         return [document_of(item) for item in value]
     if not has(type(value)):
         return str(value) if isinstance(value, str) else value
     found = {item.name: document_of(getattr(value, item.name)) for item in fields(type(value))}
-    return {api_name(name): item for name, item in found.items() if item not in (None, "", {}) and (item != [] or name == "errors")}
+    return {
+        api_name(name): item
+        for name, item in found.items()
+        if item not in (None, "", {}) and (item != [] or name == "errors")
+    }
 
 
-def structure_plain(content: Mapping[str, Any], kind: type[_Type], root: str, base: _Type | None = None) -> _Type:
-    """A value of any attrs class from its mapping; fields that are left out come from `base` where it is given.
+def structure_plain(
+    content: Mapping[str, Any], kind: type[_Type], root: str, base: _Type | None = None
+) -> _Type:
+    """A value of any attrs class from its mapping; fields that are left out come from `base` where
+    it is given.
 
     Errors: WireError.
     """
-    value = _structure({key: _without_nulls(item) for key, item in content.items() if item is not None}, kind, root)
+    value = _structure(
+        {key: _without_nulls(item) for key, item in content.items() if item is not None}, kind, root
+    )
     if base is None:
         return value
     written: Any = kind
@@ -131,23 +196,42 @@ def structure_meta(document: Mapping[str, Any]) -> Meta:
     if not isinstance(metadata, Mapping):
         raise WireError(f"metadata: {show(metadata)} is not allowed: a mapping with a name")
     name = metadata.get("name")
-    if not isinstance(name, str) or not name or len(name) > 253 or not all(char.isalnum() or char in "-._" for char in name) or not name.isascii():
-        raise WireError(f"metadata.name: {show(name)} is not allowed: letters, digits, '-' and '.', at most 253")
+    if (
+        not isinstance(name, str)
+        or not name
+        or len(name) > 253
+        or not all(char.isalnum() or char in "-._" for char in name)
+        or not name.isascii()
+    ):
+        raise WireError(
+            f"metadata.name: {show(name)} is not allowed: letters, digits, '-' and '.', at most 253"
+        )
     namespace, uid = (_optional_text(metadata, key) for key in ("namespace", "uid"))
     labels = metadata.get("labels")
     labels = {} if labels is None else labels
-    if not isinstance(labels, Mapping) or not all(isinstance(key, str) and isinstance(value, str) for key, value in labels.items()):
-        raise WireError(f"metadata.labels: {show(labels)} is not allowed: a mapping of text to text (quote true, yes and numbers)")
+    if not isinstance(labels, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, str) for key, value in labels.items()
+    ):
+        raise WireError(
+            f"metadata.labels: {show(labels)} is not allowed: a mapping of text to text (quote"
+            " true, yes and numbers)"
+        )
     created = _optional_text(metadata, "creationTimestamp")
     generation = metadata.get("generation")
     return Meta(
-        name, namespace, dict(labels), uid or "", None if created is None else parse_time(created, "metadata.creationTimestamp"),
+        name,
+        namespace,
+        dict(labels),
+        uid or "",
+        None if created is None else parse_time(created, "metadata.creationTimestamp"),
         generation if type(generation) is int and 0 <= generation < 1 << 63 else 0,
-    )  # fmt: skip
+    )
 
 
 def _check_read(document: Mapping[str, Any]) -> None:
-    """Errors: WireError for an object of which only the identity is known; it is not one whose fields are left out."""
+    """Errors: WireError for an object of which only the identity is known; it is not one whose
+    fields are left out.
+    """
     if isinstance(document, Unread):
         raise WireError(document.why)
 
@@ -164,13 +248,19 @@ def parse_time(text: str, path: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise WireError(f"{path}: {show(text)} is not allowed: a time such as 2026-01-31T08:00:00Z") from None
+        raise WireError(
+            f"{path}: {show(text)} is not allowed: a time such as 2026-01-31T08:00:00Z"
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _prepared(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec as the API server would store it: no nulls; the short form of reservedCPUs made long."""
-    clean: dict[str, Any] = {key: _without_nulls(value) for key, value in spec.items() if value is not None}
+    """The spec as the API server would store it: no nulls; the short form of reservedCPUs made
+    long.
+    """
+    clean: dict[str, Any] = {
+        key: _without_nulls(value) for key, value in spec.items() if value is not None
+    }
     reserved = clean.get("reservedCPUs")
     if isinstance(reserved, list) and reserved and all(type(item) is int for item in reserved):
         clean["reservedCPUs"] = [{"cores": reserved}]
@@ -209,7 +299,10 @@ def _faults(failure: BaseException, path: str) -> Iterator[tuple[str, str]]:
             yield from _faults(inner, path)
     elif isinstance(failure, ForbiddenExtraKeysError):
         known = ", ".join(_names(failure.cl))
-        yield f"{path}.{min(failure.extra_fields, key=str)}", f"is no field here; allowed are {known}"
+        yield (
+            f"{path}.{min(failure.extra_fields, key=str)}",
+            f"is no field here; allowed are {known}",
+        )
     elif isinstance(failure, KeyError):
         yield f"{path}", "is missing"
     else:
@@ -217,7 +310,11 @@ def _faults(failure: BaseException, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _names(kind: type | None) -> list[str]:
-    return [api_name(item.name) for item in fields(kind) if item.name not in _INJECTED] if kind is not None else []
+    return (
+        [api_name(item.name) for item in fields(kind) if item.name not in _INJECTED]
+        if kind is not None
+        else []
+    )
 
 
 @cache
@@ -230,7 +327,12 @@ def converter(*, strict: bool = True) -> Converter:
     conv.register_structure_hook_factory(_is_mapping, _mapping_hook)
     conv.register_structure_hook_factory(_is_tuple, lambda hint: _tuple_hook(conv, hint))
     conv.register_structure_hook_factory(has, lambda kind: _class_hook(conv, kind, strict=strict))
-    conv.register_unstructure_hook_factory(has, lambda kind: make_dict_unstructure_fn(kind, conv, _cattrs_omit_if_default=True, **_overrides(kind)))
+    conv.register_unstructure_hook_factory(
+        has,
+        lambda kind: make_dict_unstructure_fn(
+            kind, conv, _cattrs_omit_if_default=True, **_overrides(kind)
+        ),
+    )
     return conv
 
 
@@ -286,7 +388,10 @@ def _tuple_hook(conv: Converter, hint: Any) -> Callable[[Any, Any], Any]:
 
 
 def _overrides(kind: type) -> dict[str, Any]:
-    return {item.name: override(rename=_INJECTED.get(item.name) or api_name(item.name)) for item in fields(kind)}
+    return {
+        item.name: override(rename=_INJECTED.get(item.name) or api_name(item.name))
+        for item in fields(kind)
+    }
 
 
 def _class_hook(conv: Converter, kind: type, *, strict: bool) -> Callable[[Any, Any], Any]:
@@ -295,7 +400,9 @@ def _class_hook(conv: Converter, kind: type, *, strict: bool) -> Callable[[Any, 
     overrides = _overrides(kind)
     if "group" in overrides:
         overrides["group"] = override(rename=_INJECTED["group"])
-    inner: Any = make_dict_structure_fn(kind, conv, _cattrs_forbid_extra_keys=strict, _cattrs_detailed_validation=True, **overrides)
+    inner: Any = make_dict_structure_fn(
+        kind, conv, _cattrs_forbid_extra_keys=strict, _cattrs_detailed_validation=True, **overrides
+    )
 
     def hook(value: Any, hint: Any) -> Any:
         if not isinstance(value, Mapping):

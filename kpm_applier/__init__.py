@@ -1,1 +1,4 @@
-"""Node input and output: discover, observe, diff, apply, verify, restore. Knows sysfs and no Kubernetes."""
+"""Node input and output: discover, observe, diff, apply, verify, restore.
+
+Knows sysfs and no Kubernetes.
+"""

@@ -1,6 +1,9 @@
-"""The table of everything that is managed. There is one diff, one verify and one restore, and all of them read it.
+"""The table of everything that is managed.
 
-To manage one more file, add a row here and say in `wanted` (targets.py) where its value stands in the plan.
+There is one diff, one verify and one restore, and all of them read it.
+
+To manage one more file, add a row here and say in `wanted` (targets.py) where its value stands in
+the plan.
 """
 
 from enum import StrEnum
@@ -24,9 +27,10 @@ class Kind(StrEnum):
 class Attribute:
     """A managed file of a group.
 
-    file: its name below the group's folder; for an idle state, below stateN. order: class of writing inside a group,
-    lower first. disturbed_by: scaling drivers under which reading it interrupts the CPU (rule A1). limit: "min" or "max"
-    where the file is one end of a range, so that both are ordered by direction and a hardware limit is recognised.
+    file: its name below the group's folder; for an idle state, below stateN. order: class of
+    writing inside a group, lower first. disturbed_by: scaling drivers under which reading it
+    interrupts the CPU (rule A1). limit: "min" or "max" where the file is one end of a range, so
+    that both are ordered by direction and a hardware limit is recognised.
     """
 
     kind: Kind
@@ -39,33 +43,55 @@ class Attribute:
 BOOST = Attribute(Kind.BOOST, "boost", 0)
 NO_TURBO = Attribute(Kind.BOOST, "no_turbo", 0)
 GOVERNOR = Attribute(Kind.CPUFREQ, "scaling_governor", 1)
-#: Reading it takes the value from a register of the CPU itself (kernel source, intel_pstate_get_epp).
-EPP = Attribute(Kind.CPUFREQ, "energy_performance_preference", 2, frozenset({"intel_pstate", "intel_cpufreq"}))
+#: Reading it takes the value from a register of the CPU itself (kernel source,
+#: intel_pstate_get_epp).
+EPP = Attribute(
+    Kind.CPUFREQ, "energy_performance_preference", 2, frozenset({"intel_pstate", "intel_cpufreq"})
+)
 MIN_FREQ = Attribute(Kind.CPUFREQ, "scaling_min_freq", 3, limit="min")
 MAX_FREQ = Attribute(Kind.CPUFREQ, "scaling_max_freq", 3, limit="max")
 IDLE_DISABLE = Attribute(Kind.IDLE, "disable", 4)
-#: One value for everybody: CRI-O and TuneD write it too. It bounds all idle states of a CPU, and needs no capability.
+#: One value for everybody: CRI-O and TuneD write it too. It bounds all idle states of a CPU, and
+#: needs no capability.
 RESUME_LATENCY = Attribute(Kind.LATENCY, "pm_qos_resume_latency_us", 4)
 UNCORE_MIN = Attribute(Kind.UNCORE, "min_freq_khz", 5, limit="min")
 UNCORE_MAX = Attribute(Kind.UNCORE, "max_freq_khz", 5, limit="max")
-#: Written many times a second by the scaler, which owns it; in no plan, diff or state, and so in none of the rows below.
+#: Written many times a second by the scaler, which owns it; in no plan, diff or state, and so in
+#: none of the rows below.
 SETSPEED = Attribute(Kind.CPUFREQ, "scaling_setspeed", 3)
 
 DF_PSTATE = Attribute(Kind.FABRIC, "df_pstate", 6)
-#: The short-term limit is never below the long-term one, also while both change: they are ordered as the ends of a range are.
+#: The short-term limit is never below the long-term one, also while both change: they are ordered
+#: as the ends of a range are.
 CAP_LONG = Attribute(Kind.CAP, "long_term", 7, limit="min")
 CAP_SHORT = Attribute(Kind.CAP, "short_term", 7, limit="max")
 CAP_ONLY = Attribute(Kind.CAP, "power_cap", 7)
-#: Turned on after the limits are set, turned off before they are put back: a limit from before may be nonsense.
+#: Turned on after the limits are set, turned off before they are put back: a limit from before may
+#: be nonsense.
 CAP_ENABLED = Attribute(Kind.CAP, "enabled", 7)
 
 ATTRIBUTES = (
-    BOOST, NO_TURBO, GOVERNOR, EPP, MIN_FREQ, MAX_FREQ, IDLE_DISABLE, RESUME_LATENCY, UNCORE_MIN, UNCORE_MAX, DF_PSTATE, CAP_ENABLED, CAP_ONLY, CAP_LONG, CAP_SHORT,
-)  # fmt: skip
+    BOOST,
+    NO_TURBO,
+    GOVERNOR,
+    EPP,
+    MIN_FREQ,
+    MAX_FREQ,
+    IDLE_DISABLE,
+    RESUME_LATENCY,
+    UNCORE_MIN,
+    UNCORE_MAX,
+    DF_PSTATE,
+    CAP_ENABLED,
+    CAP_ONLY,
+    CAP_LONG,
+    CAP_SHORT,
+)
 
 CPU_ROOT = "devices/system/cpu"
 UNCORE_ROOT = f"{CPU_ROOT}/intel_uncore_frequency"
-#: Where zones of the powercap framework are: as they are, and by links to there, which some dumps have alone.
+#: Where zones of the powercap framework are: as they are, and by links to there, which some dumps
+#: have alone.
 POWERCAP_ROOTS = ("devices/virtual/powercap", "class/powercap")
 PLATFORM_ROOT = "devices/platform"
 #: Not a folder of sysfs: the mailbox of AMD's firmware, shown as files (hsmp.py).
@@ -86,8 +112,9 @@ class ManagedFile:
 class Group:
     """Files that are saved, restored and discarded together.
 
-    key: stable name, such as cpufreq:0; driver: whose values these are; files: by order class; cpus: the online ones
-    it belongs to; hardware: texts of the limits that count as "hardware limit", minimum and maximum.
+    key: stable name, such as cpufreq:0; driver: whose values these are; files: by order class;
+    cpus: the online ones it belongs to; hardware: texts of the limits that count as "hardware
+    limit", minimum and maximum.
     """
 
     key: str

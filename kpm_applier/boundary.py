@@ -1,11 +1,14 @@
-"""Which files a process without privilege may have written for it: the boundary between the agent and its helper.
+"""Which files a process without privilege may have written for it: the boundary between the agent
+and its helper.
 
-What crosses is a row of this table, the numbers in its path, and a value. The helper makes the path itself and takes no
-other text, so whoever speaks for the agent can ask for the values that the agent manages and for nothing else. The rows
-are those of `attributes`; plain tuples, since the helper loads no library.
+What crosses is a row of this table, the numbers in its path, and a value. The helper makes the path
+itself and takes no other text, so whoever speaks for the agent can ask for the values that the
+agent manages and for nothing else. The rows are those of `attributes`; plain tuples, since the
+helper loads no library.
 
-A record has one size: row, three numbers, the value padded with zeros. An answer is one errno a record, 0 for done. A message
-of another size is one for the firmware's mailbox (mailbox.py): number, socket, argument; its answer is an errno and a word.
+A record has one size: row, three numbers, the value padded with zeros. An answer is one errno a
+record, 0 for done. A message of another size is one for the firmware's mailbox (mailbox.py):
+number, socket, argument; its answer is an errno and a word.
 """
 
 import errno
@@ -33,10 +36,18 @@ ROWS: tuple[tuple[str, str], ...] = (
     (f"{_POLICY}/boost", SWITCH),
     *((f"{folder}/scaling_governor", WORD) for folder in (_POLICY, _OWN)),
     *((f"{folder}/energy_performance_preference", PREFERENCE) for folder in (_POLICY, _OWN)),
-    *((f"{folder}/{name}", NUMBER) for folder in (_POLICY, _OWN) for name in ("scaling_min_freq", "scaling_max_freq", "scaling_setspeed")),
+    *(
+        (f"{folder}/{name}", NUMBER)
+        for folder in (_POLICY, _OWN)
+        for name in ("scaling_min_freq", "scaling_max_freq", "scaling_setspeed")
+    ),
     (f"{CPU}/cpu{{}}/cpuidle/state{{}}/disable", SWITCH),
     (f"{CPU}/cpu{{}}/power/pm_qos_resume_latency_us", LATENCY),
-    *((f"{folder}/{name}", NUMBER) for folder in (_DIE, _TPMI) for name in ("min_freq_khz", "max_freq_khz")),
+    *(
+        (f"{folder}/{name}", NUMBER)
+        for folder in (_DIE, _TPMI)
+        for name in ("min_freq_khz", "max_freq_khz")
+    ),
     *((f"{zone}/constraint_{{}}_power_limit_uw", NUMBER) for zone in _ZONES),
     *((f"{zone}/enabled", SWITCH) for zone in _ZONES),
     *((f"{sensor}/power1_cap", NUMBER) for sensor in _SENSORS),
@@ -54,7 +65,10 @@ MAY_TELL, NO_ARGUMENT = 0, 0xFFFFFFFF
 
 
 def path_of(row: int, numbers: tuple[int, ...]) -> str | None:
-    """The path of a row; None where there is no such row, or a number is out of bounds. Numbers that it does not use are 0."""
+    """The path of a row; None where there is no such row, or a number is out of bounds.
+
+    Numbers that it does not use are 0.
+    """
     if not 0 <= row < len(ROWS):
         return None
     template = ROWS[row][0]
@@ -65,7 +79,9 @@ def path_of(row: int, numbers: tuple[int, ...]) -> str | None:
 
 
 def fits(row: int, value: bytes) -> bool:
-    """Whether a value may be written to a row's file: what it means there is for the kernel to judge."""
+    """Whether a value may be written to a row's file: what it means there is for the kernel to
+    judge.
+    """
     kind = ROWS[row][1]
     digits = value.isdigit() and len(value) <= _MOST_DIGITS
     if kind == SWITCH:

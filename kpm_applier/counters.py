@@ -1,7 +1,8 @@
-"""Files of procfs and cgroupfs, read again and again through kept descriptors; folders, and whether one has got others below it.
+"""Files of procfs and cgroupfs, read again and again through kept descriptors; folders, and whether
+one has got others below it.
 
-Beside sysfs.py the only module that opens what counts. Paths come from listings of the root itself; a link at their end is
-not followed. Nothing is ever written.
+Beside sysfs.py the only module that opens what counts. Paths come from listings of the root itself;
+a link at their end is not followed. Nothing is ever written.
 """
 
 import contextlib
@@ -32,7 +33,10 @@ class CounterFiles:
         raise_limit()
 
     def read(self, path: str, size: int = _PAGE) -> bytes:
-        """The beginning of a file. Errors: OSError, with ENODEV or ESRCH for one whose cgroup or process is gone."""
+        """The beginning of a file.
+
+        Errors: OSError, with ENODEV or ESRCH for one whose cgroup or process is gone.
+        """
         descriptor = self._files.get(path)
         if descriptor is None:
             if not DESCRIPTORS.take(_PART_NAME, _SHARE):
@@ -41,7 +45,10 @@ class CounterFiles:
         return os.pread(descriptor, size, 0)
 
     def _open(self, path: str, flags: int) -> int:
-        """Open what is to be kept, with its place in the budget taken already. Errors: OSError, and the place is free again."""
+        """Open what is to be kept, with its place in the budget taken already.
+
+        Errors: OSError, and the place is free again.
+        """
         try:
             return os.open(f"{self.root}/{path}", flags)
         except OSError:
@@ -55,17 +62,24 @@ class CounterFiles:
         for path in paths:
             try:
                 descriptor = kept.get(path)
-                found.append(self.read(path, size) if descriptor is None else pread(descriptor, size, 0))
+                found.append(
+                    self.read(path, size) if descriptor is None else pread(descriptor, size, 0)
+                )
             except OSError as failure:
                 found.append(failure)
         return found
 
     def read_once(self, path: str, size: int = _PAGE) -> bytes:
-        """The beginning of a file that is not kept open, in as many reads as it takes. Errors: OSError."""
+        """The beginning of a file that is not kept open, in as many reads as it takes.
+
+        Errors: OSError.
+        """
         descriptor = os.open(f"{self.root}/{path}", _READ)
         try:
             content = b""
-            while len(content) < size and (part := os.read(descriptor, min(size - len(content), _PART))):
+            while len(content) < size and (
+                part := os.read(descriptor, min(size - len(content), _PART))
+            ):
                 content += part
             return content
         finally:
@@ -98,7 +112,9 @@ class CounterFiles:
             return ()
 
     def links(self, path: str) -> int | None:
-        """How many folders a folder has, as its link count tells; None where the file system does not count, or the folder is gone."""
+        """How many folders a folder has, as its link count tells; None where the file system does
+        not count, or the folder is gone.
+        """
         try:
             descriptor = self._folders.get(path)
             count = self._count(path) if descriptor is None else os.fstat(descriptor).st_nlink

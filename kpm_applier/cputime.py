@@ -1,6 +1,8 @@
-"""Busy and idle time of CPUs, their effective frequency, and how long each idle state was asked for.
+"""Busy and idle time of CPUs, their effective frequency, and how long each idle state was asked
+for.
 
-Sources: proc(5), stat; kernel documentation of cpufreq-stats and cpuidle. Times are µs, frequencies kHz.
+Sources: proc(5), stat; kernel documentation of cpufreq-stats and cpuidle. Times are µs, frequencies
+kHz.
 """
 
 from collections.abc import Iterable
@@ -18,7 +20,9 @@ _MOST = 1 << 62
 
 
 def parse_stat(content: bytes) -> tuple[dict[int, int], dict[int, int]]:
-    """CPU → busy µs, CPU → idle µs since boot. Time that a hypervisor took is neither; guests run on their host's time.
+    """CPU → busy µs, CPU → idle µs since boot.
+
+    Time that a hypervisor took is neither; guests run on their host's time.
 
     >>> parse_stat(b"cpu  9 9 9 9\\ncpu0 10 0 5 100 20 1 1 7 3 0\\nintr 5\\n")
     ({0: 170000}, {0: 1200000})
@@ -30,7 +34,12 @@ def parse_stat(content: bytes) -> tuple[dict[int, int], dict[int, int]]:
             break
         name, *words = line.split()
         number = name[3:]
-        if number.isdigit() and len(number) < 6 and len(words) >= 4 and all(word.isdigit() and len(word) < 19 for word in words[:7]):
+        if (
+            number.isdigit()
+            and len(number) < 6
+            and len(words) >= 4
+            and all(word.isdigit() and len(word) < 19 for word in words[:7])
+        ):
             times = [int(word) for word in words[:7]]
             cpu = int(number)
             busy[cpu] = (times[0] + times[1] + times[2] + sum(times[5:7])) * _TICK_US
@@ -51,7 +60,9 @@ def parse_time_in_state(content: bytes) -> tuple[int, int]:
 
 @define
 class Frequencies:
-    """Mean effective frequency of domains: out of their statistics where the driver keeps them, else the mean of two looks."""
+    """Mean effective frequency of domains: out of their statistics where the driver keeps them,
+    else the mean of two looks.
+    """
 
     host: Host
     _before: dict[int, tuple[int, int]] = field(factory=dict)
@@ -59,7 +70,9 @@ class Frequencies:
     _no_statistics: set[int] = field(factory=set)
 
     def sample(self, machine: Machine, busy: Iterable[int]) -> dict[int, int]:
-        """CPU → kHz since the last sample, for the CPUs that were busy; one that was not is not asked, so that it is not woken."""
+        """CPU → kHz since the last sample, for the CPUs that were busy; one that was not is not
+        asked, so that it is not woken.
+        """
         found: dict[int, int] = {}
         wanted = set(busy)
         for domain in machine.domains:
@@ -75,7 +88,9 @@ class Frequencies:
 
     def _from_statistics(self, domain: int) -> int | None:
         try:
-            now = parse_time_in_state(self.host.read(f"{CPU_ROOT}/cpufreq/policy{domain}/stats/time_in_state"))
+            now = parse_time_in_state(
+                self.host.read(f"{CPU_ROOT}/cpufreq/policy{domain}/stats/time_in_state")
+            )
         except OSError:
             self._no_statistics.add(domain)
             return None
@@ -87,7 +102,11 @@ class Frequencies:
 
     def _from_looks(self, domain: int) -> int | None:
         try:
-            now = as_number(self.host.read(f"{CPU_ROOT}/cpufreq/policy{domain}/scaling_cur_freq").decode("ascii", "replace").strip())
+            now = as_number(
+                self.host.read(f"{CPU_ROOT}/cpufreq/policy{domain}/scaling_cur_freq")
+                .decode("ascii", "replace")
+                .strip()
+            )
         except OSError:
             return None
         if not now:
@@ -103,7 +122,9 @@ def idle_residency(host: Host, machine: Machine, cpus: Iterable[int]) -> dict[st
     for number in cpus:
         cpu = machine.by_id.get(number)
         states = () if cpu is None else cpu.idle
-        contents = host.read_all([f"{CPU_ROOT}/cpu{number}/cpuidle/state{state.index}/time" for state in states])
+        contents = host.read_all(
+            [f"{CPU_ROOT}/cpu{number}/cpuidle/state{state.index}/time" for state in states]
+        )
         for state, content in zip(states, contents, strict=True):
             if isinstance(content, bytes) and content.strip().isdigit():
                 found[state.name] = min(found.get(state.name, 0) + int(content), _MOST)

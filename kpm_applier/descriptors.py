@@ -1,7 +1,9 @@
-"""How many files the parts of a process keep open: one budget for all of them, so that the rest of it always finds some.
+"""How many files the parts of a process keep open: one budget for all of them, so that the rest of
+it always finds some.
 
-Managed files, counters of processes and cgroups, and everything else (connections, the state file) share one limit of the
-process. The soft limit is raised to the hard one once. A part that may keep no more reads by opening and closing.
+Managed files, counters of processes and cgroups, and everything else (connections, the state file)
+share one limit of the process. The soft limit is raised to the hard one once. A part that may keep
+no more reads by opening and closing.
 """
 
 import resource
@@ -29,7 +31,9 @@ class Descriptors:
     _lock: threading.Lock = field(factory=threading.Lock)
 
     def take(self, part: str, share: float = 1.0) -> bool:
-        """Whether a part may keep one more. share: of the whole budget, what this part may have at most."""
+        """Whether a part may keep one more. share: of the whole budget, what this part may have at
+        most.
+        """
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = hard - min(_SPARE, hard // _SPARE_SHARE)
         with self._lock:

@@ -1,4 +1,6 @@
-"""Small files that survive a crash: written whole, with fsync and rename, private; only plain files are read."""
+"""Small files that survive a crash: written whole, with fsync and rename, private; only plain files
+are read.
+"""
 
 import errno
 import os
@@ -8,7 +10,10 @@ LARGEST = 64 << 20
 
 
 def read_plain(path: str, most: int = LARGEST) -> bytes:
-    """The content of a plain file, no link and no pipe. Errors: OSError; one that is larger than `most` bytes is EFBIG."""
+    """The content of a plain file, no link and no pipe.
+
+    Errors: OSError; one that is larger than `most` bytes is EFBIG.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -20,10 +25,15 @@ def read_plain(path: str, most: int = LARGEST) -> bytes:
 
 
 def write_durably(path: str, data: bytes) -> None:
-    """Write a file so that a crash leaves the old or the new one. Errors: OSError, nothing changed then."""
+    """Write a file so that a crash leaves the old or the new one.
+
+    Errors: OSError, nothing changed then.
+    """
     folder, temporary = os.path.dirname(path), f"{path}.new"
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()

@@ -1,7 +1,7 @@
 """The one interface to a /sys tree: real, a copy in a folder, or a model in memory.
 
-Paths are relative to the root and use "/". Contents are bytes as the kernel gives them, newline included. Failures are
-OSError with the kernel's errno.
+Paths are relative to the root and use "/". Contents are bytes as the kernel gives them, newline
+included. Failures are OSError with the kernel's errno.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,8 +32,12 @@ class Host(Protocol):
         """The contents of many files, or why they cannot be read."""
         ...
 
-    def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
-        """Of many files, the contents of those that do not hold what is expected, or why they cannot be read."""
+    def differing(
+        self, paths: Sequence[str], expected: Sequence[bytes]
+    ) -> dict[str, bytes | OSError]:
+        """Of many files, the contents of those that do not hold what is expected, or why they
+        cannot be read.
+        """
         ...
 
     def write(self, path: str, data: bytes) -> None:
@@ -61,11 +65,15 @@ class Host(Protocol):
         ...
 
     def keep(self, paths: Iterable[str]) -> None:
-        """Keep files open without reading them; one that cannot be opened is left to its next use."""
+        """Keep files open without reading them; one that cannot be
+        opened is left to its next use.
+        """
         ...
 
     def forget(self) -> None:
-        """Close what is kept open: after hotplug, a driver switch or ENODEV nothing of it is worth keeping."""
+        """Close what is kept open: after hotplug, a driver switch or ENODEV nothing of it is worth
+        keeping.
+        """
         ...
 
 
@@ -88,8 +96,12 @@ def read_one_by_one(host: Host, paths: Iterable[str]) -> list[bytes | OSError]:
     return found
 
 
-def differing_one_by_one(host: Host, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
-    """Of many files, through `read_all`, the contents of those that do not hold what is expected, or why they cannot be read."""
+def differing_one_by_one(
+    host: Host, paths: Sequence[str], expected: Sequence[bytes]
+) -> dict[str, bytes | OSError]:
+    """Of many files, through `read_all`, the contents of those that do not hold what is expected,
+    or why they cannot be read.
+    """
     found = zip(paths, host.read_all(paths), expected, strict=True)
     return {path: content for path, content, wanted in found if content != wanted}
 

@@ -1,8 +1,10 @@
-"""The mailbox of AMD's system management firmware (HSMP), shown as files, so that it has the same diff, verify and restore as sysfs.
+"""The mailbox of AMD's system management firmware (HSMP), shown as files, so that it has the same
+diff, verify and restore as sysfs.
 
-socketN/protocol, power_mw, power_limit_mw, power_limit_max_mw are read by message (mailbox.py). df_pstate holds "auto", one
-P-state, or the slowest and the fastest that are allowed; no message reads it back, so it shows what was last taken, by this
-process or, as the state file has it, by the one before.
+socketN/protocol, power_mw, power_limit_mw, power_limit_max_mw are read by message (mailbox.py).
+df_pstate holds "auto", one P-state, or the slowest and the fastest that are allowed; no message
+reads it back, so it shows what was last taken, by this process or, as the state file has it, by the
+one before.
 """
 
 import errno
@@ -24,7 +26,12 @@ from kpm_applier.mailbox import (
 )
 from kpm_planner.fabric import AUTOMATIC
 
-_READS = {"protocol": GET_PROTOCOL, "power_mw": GET_POWER, "power_limit_mw": GET_LIMIT, "power_limit_max_mw": GET_LIMIT_MAX}
+_READS = {
+    "protocol": GET_PROTOCOL,
+    "power_mw": GET_POWER,
+    "power_limit_mw": GET_LIMIT,
+    "power_limit_max_mw": GET_LIMIT_MAX,
+}
 _FAULTS = {
     errno.ETIMEDOUT: "the firmware does not answer (ETIMEDOUT): HSMP is turned off in its settings",
     errno.EACCES: "may not be opened (EACCES): use the hsmp overlay of deploy/",
@@ -51,7 +58,10 @@ class Hsmp:
         """Names in a folder. Errors: OSError where there is no mailbox to be used."""
         self._look()
         if path == HSMP_ROOT and (self._sockets or self._fault):
-            return (*(f"socket{number}" for number in range(self._sockets)), *(["fault"] if self._fault else []))
+            return (
+                *(f"socket{number}" for number in range(self._sockets)),
+                *(["fault"] if self._fault else []),
+            )
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
     def read(self, path: str) -> bytes:
@@ -67,20 +77,30 @@ class Hsmp:
         return f"{self._mailbox.send(number, _READS[name])}\n".encode()
 
     def write(self, path: str, data: bytes) -> None:
-        """Hand a text to a file. Errors: OSError with the errno that the message got, EINVAL for what is no value of the file."""
+        """Hand a text to a file.
+
+        Errors: OSError with the errno that the message got, EINVAL for what is no value of the
+        file.
+        """
         self._look()
         number, name = self._place(path)
         words = data.decode("ascii", "replace").split()
-        values = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 10]
+        values = [
+            int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 10
+        ]
         if name == "power_limit_mw" and len(values) == len(words) == 1:
             self._mailbox.send(number, SET_LIMIT, values[0])
-        elif name == DF_PSTATE.file and (words == [AUTOMATIC] or (len(values) == len(words) in (1, 2) and max(values) <= 0xFF)):
+        elif name == DF_PSTATE.file and (
+            words == [AUTOMATIC] or (len(values) == len(words) in (1, 2) and max(values) <= 0xFF)
+        ):
             self._set_fabric(path, number, values)
         else:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
 
     def _set_fabric(self, path: str, number: int, values: Sequence[int]) -> None:
-        """Fix a P-state, or let the firmware choose, in a range where one is given: a fixed one would outlast the range."""
+        """Fix a P-state, or let the firmware choose, in a range where one is given: a fixed one
+        would outlast the range.
+        """
         if len(values) == 1:
             self._mailbox.send(number, SET_DF, values[0])
         else:
@@ -103,12 +123,19 @@ class Hsmp:
     def _place(self, path: str) -> tuple[int, str]:
         words = path.split("/")
         number = words[1].removeprefix("socket") if len(words) == 3 else ""
-        if not (number.isascii() and number.isdigit()) or len(number) > 2 or int(number) >= self._sockets:
+        if (
+            not (number.isascii() and number.isdigit())
+            or len(number) > 2
+            or int(number) >= self._sockets
+        ):
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return int(number), words[2]
 
     def _look(self) -> None:
-        """Count the sockets: each answers for its protocol until one does not exist. Only while there is no device this is done again."""
+        """Count the sockets: each answers for its protocol until one does not exist.
+
+        Only while there is no device this is done again.
+        """
         if self._sockets or self._fault:
             return
         self._asked = {**self._known(), **self._asked}

@@ -1,4 +1,6 @@
-"""What the kernel model's files show that belong to no cpufreq policy: idle states, topology, uncore."""
+"""What the kernel model's files show that belong to no cpufreq policy: idle states, topology,
+uncore.
+"""
 
 import errno
 from collections.abc import Collection, Mapping
@@ -8,7 +10,9 @@ from kpm_planner.cpuset import format_cpulist
 from kpm_planner.machine import Machine, UncoreEntry
 
 
-def read_idle(machine: Machine, disabled: Mapping[int, int], number: int, state: int, name: str, path: str) -> str:
+def read_idle(
+    machine: Machine, disabled: Mapping[int, int], number: int, state: int, name: str, path: str
+) -> str:
     """A file of cpuidle/stateN. disabled: for each CPU, bit N is set while its state N is (K14)."""
     cpu = machine.by_id.get(number)
     found = next((item for item in cpu.idle if item.index == state), None) if cpu else None
@@ -26,7 +30,9 @@ def read_idle(machine: Machine, disabled: Mapping[int, int], number: int, state:
     raise fail(errno.ENOENT, path)
 
 
-def read_topology(machine: Machine, offline: Collection[int], number: int, name: str, path: str) -> str:
+def read_topology(
+    machine: Machine, offline: Collection[int], number: int, name: str, path: str
+) -> str:
     """A file of cpuN/topology, which is gone while the CPU is offline (K17)."""
     cpu = machine.by_id.get(number)
     if cpu is None or number in offline:
@@ -44,7 +50,9 @@ def read_topology(machine: Machine, offline: Collection[int], number: int, name:
 
 
 def read_uncore(entries: Mapping[str, UncoreEntry], entry: str, name: str, path: str) -> str:
-    """A file of an intel_uncore_frequency entry; only TPMI's entries (uncoreNN) name package and die in files."""
+    """A file of an intel_uncore_frequency entry; only TPMI's entries (uncoreNN) name package and
+    die in files.
+    """
     found = entries.get(entry)
     if found is None:
         raise fail(errno.ENOENT, path)

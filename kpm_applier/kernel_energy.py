@@ -1,8 +1,9 @@
-"""What the kernel model's CPUs use: a power model of cores, counters of RAPL that it feeds, and the truth of who used what.
+"""What the kernel model's CPUs use: a power model of cores, counters of RAPL that it feeds, and the
+truth of who used what.
 
-Per core: leakage by voltage while it runs, dynamic power by f x V^2, a second hyperthread at its marginal share, and in
-idle what the deepest allowed state leaves. It knows nothing of how energy is attributed; tests/energy/test_accuracy.py
-compares the two. Units: W, s, kHz inside; files show µJ.
+Per core: leakage by voltage while it runs, dynamic power by f x V^2, a second hyperthread at its
+marginal share, and in idle what the deepest allowed state leaves. It knows nothing of how energy is
+attributed; tests/energy/test_accuracy.py compares the two. Units: W, s, kHz inside; files show µJ.
 """
 
 import errno
@@ -22,10 +23,13 @@ _ROOT = "devices/virtual/powercap/intel-rapl"
 
 @frozen
 class PowerModel:
-    """A kind of processor. Units: W. standing: of a package; dynamic, leak: of a core at its highest frequency and voltage.
+    """A kind of processor.
 
-    sibling: what a second hyperthread adds to a busy core. voltage: at the lowest frequency, of that at the highest;
-    curve: how it rises between. dram_standing, dram_busy: of the memory of a package, alone and for each busy core.
+    Units: W. standing: of a package; dynamic, leak: of a core at its highest frequency and voltage.
+
+    sibling: what a second hyperthread adds to a busy core. voltage: at the lowest frequency, of
+    that at the highest; curve: how it rises between. dram_standing, dram_busy: of the memory of a
+    package, alone and for each busy core.
     """
 
     standing: float = 30.0
@@ -48,7 +52,9 @@ class PowerModel:
         return self.dynamic * khz / high * volts * volts + self.leak * volts
 
     def idling(self, running: float, states: Iterable[IdleState]) -> float:
-        """A core on which none runs: in its deepest allowed state, or spinning where none is allowed."""
+        """A core on which none runs: in its deepest allowed state, or spinning where none is
+        allowed.
+        """
         deepest = max((state.latency_us for state in states), default=0)
         if deepest <= 0:
             return running * 0.6
@@ -57,9 +63,11 @@ class PowerModel:
 
 @define
 class EnergyFiles:
-    """Energy of one machine. on: whether it has counters. loads: CPU → busy share, nothing runs on the others.
+    """Energy of one machine. on: whether it has counters. loads: CPU → busy share, nothing runs on
+    the others.
 
-    busy_uj: CPU → what running on it took, the truth. busy_us, idle_us: by CPU, what /proc/stat would show.
+    busy_uj: CPU → what running on it took, the truth. busy_us, idle_us: by CPU, what /proc/stat
+    would show.
     """
 
     machine: Machine
@@ -76,14 +84,24 @@ class EnergyFiles:
     def __attrs_post_init__(self) -> None:
         for package in sorted({cpu.package or 0 for cpu in self.machine.cpus}):
             folder = self._zone(package)
-            own = next((zone.name for zone in self.machine.power_zones if zone.id == folder), f"package-{package}")
+            own = next(
+                (zone.name for zone in self.machine.power_zones if zone.id == folder),
+                f"package-{package}",
+            )
             for path, name in ((folder, own), (f"{folder}/{folder.rpartition('/')[2]}:0", "dram")):
                 self._counters[path], self._names[path] = 0.0, name
                 add_folder(self._folders, path)
 
     def _zone(self, package: int) -> str:
         """The folder of a package: that of its power limits where it has some."""
-        known = next((zone.id for zone in self.machine.power_zones if zone.package == package and zone.control == "intel-rapl"), None)
+        known = next(
+            (
+                zone.id
+                for zone in self.machine.power_zones
+                if zone.package == package and zone.control == "intel-rapl"
+            ),
+            None,
+        )
         return known or f"{_ROOT}/intel-rapl:{package}"
 
     def names(self, path: str) -> tuple[str, ...]:
@@ -96,7 +114,11 @@ class EnergyFiles:
     def knows(self, path: str) -> bool:
         """Whether a path is a file of a counter."""
         folder, _, name = path.rpartition("/")
-        return self.on and folder in self._counters and name in ("energy_uj", "max_energy_range_uj", "name")
+        return (
+            self.on
+            and folder in self._counters
+            and name in ("energy_uj", "max_energy_range_uj", "name")
+        )
 
     def read(self, path: str) -> str:
         """A file. Errors: OSError."""
@@ -105,10 +127,20 @@ class EnergyFiles:
             raise fail(errno.ENOENT, path)
         if name == "name":
             return self._names[folder]
-        return str(RANGE_UJ if name == "max_energy_range_uj" else int(self._counters[folder]) % RANGE_UJ)
+        return str(
+            RANGE_UJ if name == "max_energy_range_uj" else int(self._counters[folder]) % RANGE_UJ
+        )
 
-    def pass_time(self, seconds: float, khz: Mapping[int, float], states: Mapping[int, Iterable[IdleState]], offline: Iterable[int] = ()) -> None:
-        """Let time pass at these loads. khz: CPU → its frequency; states: CPU → idle states that are allowed."""
+    def pass_time(
+        self,
+        seconds: float,
+        khz: Mapping[int, float],
+        states: Mapping[int, Iterable[IdleState]],
+        offline: Iterable[int] = (),
+    ) -> None:
+        """Let time pass at these loads. khz: CPU → its frequency; states: CPU → idle states that
+        are allowed.
+        """
         gone = set(offline)
         packages: dict[int, tuple[float, float]] = {}
         for core in _cores(self.machine, gone):
@@ -120,10 +152,21 @@ class EnergyFiles:
             folder = self._zone(package)
             self._counters[folder] += power * seconds * _UJ
             part = f"{folder}/{folder.rpartition('/')[2]}:0"
-            self._counters[part] += (self.model.dram_standing + self.model.dram_busy * running) * seconds * _UJ
+            self._counters[part] += (
+                (self.model.dram_standing + self.model.dram_busy * running) * seconds * _UJ
+            )
 
-    def _core(self, threads: tuple[Cpu, ...], seconds: float, khz: Mapping[int, float], states: Mapping[int, Iterable[IdleState]]) -> tuple[float, float]:
-        """Mean power of one core, and how many of it ran; what each of its threads took is booked. Threads run independently of each other."""
+    def _core(
+        self,
+        threads: tuple[Cpu, ...],
+        seconds: float,
+        khz: Mapping[int, float],
+        states: Mapping[int, Iterable[IdleState]],
+    ) -> tuple[float, float]:
+        """Mean power of one core, and how many of it ran; what each of its threads took is booked.
+
+        Threads run independently of each other.
+        """
         shares = {cpu.id: min(max(self.loads.get(cpu.id, 0.0), 0.0), 1.0) for cpu in threads}
         low, high = self._range(threads[0])
         power, nobody = 0.0, 1.0
@@ -131,22 +174,32 @@ class EnergyFiles:
             others = [shares[other.id] for other in threads if other is not cpu]
             speed = khz.get(cpu.id, high)
             share = 1.0
-            if any(others):  # k of n others run as well, each for its own: a thread bears sibling + (1 - sibling) / (1 + k) of a core
+            # k of n others run as well, each for its own: a thread bears sibling + (1 - sibling) /
+            # (1 + k) of a core
+            if any(others):
                 mean, count = sum(others) / len(others), len(others) + 1
-                share = self.model.sibling + (1 - self.model.sibling) * (1 - (1 - mean) ** count) / (count * mean)
+                share = self.model.sibling + (1 - self.model.sibling) * (
+                    1 - (1 - mean) ** count
+                ) / (count * mean)
             taken = self.model.running(speed, low, high) * shares[cpu.id] * share
             power += taken
             nobody *= 1 - shares[cpu.id]
             self.busy_uj[cpu.id] = self.busy_uj.get(cpu.id, 0.0) + taken * seconds * _UJ
             self.busy_us[cpu.id] = self.busy_us.get(cpu.id, 0.0) + shares[cpu.id] * seconds * 1e6
-            self.idle_us[cpu.id] = self.idle_us.get(cpu.id, 0.0) + (1 - shares[cpu.id]) * seconds * 1e6
+            self.idle_us[cpu.id] = (
+                self.idle_us.get(cpu.id, 0.0) + (1 - shares[cpu.id]) * seconds * 1e6
+            )
         first = threads[0].id
-        idle = self.model.idling(self.model.running(khz.get(first, high), low, high), states.get(first, ()))
+        idle = self.model.idling(
+            self.model.running(khz.get(first, high), low, high), states.get(first, ())
+        )
         return power + idle * nobody, 1 - nobody
 
     def _range(self, cpu: Cpu) -> tuple[float, float]:
         domain = None if cpu.domain is None else self.machine.domain_by_id.get(cpu.domain)
-        low, high = (None, None) if domain is None else (domain.hardware_min_khz, domain.hardware_max_khz)
+        low, high = (
+            (None, None) if domain is None else (domain.hardware_min_khz, domain.hardware_max_khz)
+        )
         return float(low or 1_000_000), float(high or 3_000_000)
 
 

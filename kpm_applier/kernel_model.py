@@ -1,11 +1,13 @@
 """A Host in memory that behaves as the kernel's cpufreq, cpuidle and uncore files do.
 
-For tests and simulation. It is built from a machine and holds requests apart from what is shown, as the kernel does;
-tests/kernel runs the same operations on it and on real drivers, and where they differ this module is wrong. Numbers in
-comments are the kernel facts that docs/kernel-facts.md lists.
+For tests and simulation. It is built from a machine and holds requests apart from what is shown, as
+the kernel does; tests/kernel runs the same operations on it and on real drivers, and where they
+differ this module is wrong. Numbers in comments are the kernel facts that docs/kernel-facts.md
+lists.
 
-Energy counters are there, and go on, where `energy.on` says so (kernel_energy.py). It cannot do: scaling_cur_freq and other measured
-values, driver modules coming and going, and the intervals in which a real policy is half-way between two settings.
+Energy counters are there, and go on, where `energy.on` says so (kernel_energy.py). It cannot do:
+scaling_cur_freq and other measured values, driver modules coming and going, and the intervals in
+which a real policy is half-way between two settings.
 """
 
 import errno
@@ -20,17 +22,44 @@ from kpm_applier.kernel_energy import EnergyFiles
 from kpm_applier.kernel_paths import parse_path
 from kpm_applier.kernel_policy import EPP_WORDS, Policy
 from kpm_applier.kernel_power import PowerFiles
-from kpm_applier.kernel_texts import UNLIMITED, fail, first_word, parse_integer, parse_latency, parse_request, parse_switch
+from kpm_applier.kernel_texts import (
+    UNLIMITED,
+    fail,
+    first_word,
+    parse_integer,
+    parse_latency,
+    parse_request,
+    parse_switch,
+)
 from kpm_planner.cpuset import format_cpulist
-from kpm_planner.machine import KERNEL_GOVERNORS, SCALING_POWERSAVE, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+from kpm_planner.machine import (
+    KERNEL_GOVERNORS,
+    SCALING_POWERSAVE,
+    CpufreqSettings,
+    FrequencyDomain,
+    IdleState,
+    Machine,
+    UncoreEntry,
+)
 
 _LONGEST_WRITE = 4096
 _UNCORE_STEP_KHZ = 100_000
 _UNCORE_STEPS = 127
 #: Drivers with a boost file in each policy.
 _POLICY_BOOST = frozenset({"cppc_cpufreq", "amd-pstate", "amd-pstate-epp"})
-_ROOT_WRITABLE = frozenset({("cpufreq", "boost"), ("intel_pstate", "no_turbo"), ("amd_pstate", "status")})
-_WRITABLE = frozenset({"scaling_min_freq", "scaling_max_freq", "scaling_governor", "energy_performance_preference", "scaling_setspeed", "boost"})
+_ROOT_WRITABLE = frozenset(
+    {("cpufreq", "boost"), ("intel_pstate", "no_turbo"), ("amd_pstate", "status")}
+)
+_WRITABLE = frozenset(
+    {
+        "scaling_min_freq",
+        "scaling_max_freq",
+        "scaling_governor",
+        "energy_performance_preference",
+        "scaling_setspeed",
+        "boost",
+    }
+)
 #: The kernel compares so many letters of a mode's name.
 _SHORTEST_MODE = 6
 _AMD_MODES = {"active": "amd-pstate-epp", "passive": "amd-pstate", "guided": "amd-pstate"}
@@ -45,7 +74,9 @@ class _ModelWatch:
     returns: dict[int, int]
 
     def same(self) -> bool:
-        """Whether every file still has its content; ENODEV once a policy or the idle states of a CPU are made anew (K23)."""
+        """Whether every file still has its content; ENODEV once a policy or the idle states of a
+        CPU are made anew (K23).
+        """
         for cpu, times in self.returns.items():
             if self.model.returns.get(cpu, 0) != times:
                 raise fail(errno.ENODEV, f"cpu{cpu}/cpuidle")
@@ -61,9 +92,11 @@ class _ModelWatch:
 class KernelModel:
     """The kernel of one machine.
 
-    latency: seconds between a write and the update of what its policy shows (K2). boosted, unboosted: hardware maximum
-    of each domain with boost on and off, where the machine does not tell (K24). modes: what the domains look like under
-    another driver mode. modules: governors that load when they are named. Every write that is taken is in `log`; `faults` maps paths to an errno that using them gives.
+    latency: seconds between a write and the update of what its policy shows (K2). boosted,
+    unboosted: hardware maximum of each domain with boost on and off, where the machine does not
+    tell (K24). modes: what the domains look like under another driver mode. modules: governors that
+    load when they are named. Every write that is taken is in `log`; `faults` maps paths to an errno
+    that using them gives.
     """
 
     machine: Machine
@@ -82,7 +115,9 @@ class KernelModel:
     default_epp: str = "performance"
     modules: frozenset[str] = KERNEL_GOVERNORS
     power: PowerFiles = field(factory=PowerFiles)
-    energy: EnergyFiles = field(default=Factory(lambda self: EnergyFiles(self.machine), takes_self=True))
+    energy: EnergyFiles = field(
+        default=Factory(lambda self: EnergyFiles(self.machine), takes_self=True)
+    )
     _disabled: dict[int, int] = field(factory=dict)
     _latencies: dict[int, str] = field(factory=dict)
     _uncore: dict[str, UncoreEntry] = field(factory=dict)
@@ -97,7 +132,9 @@ class KernelModel:
         self.power = PowerFiles.of(self.machine)
         self._uncore = {entry.name: entry for entry in self.machine.uncore}
         for cpu in self.machine.cpus:
-            self._disabled[cpu.id] = sum(1 << state.index for state in cpu.idle if not state.enabled)
+            self._disabled[cpu.id] = sum(
+                1 << state.index for state in cpu.idle if not state.enabled
+            )
             if cpu.resume_latency is not None:
                 self._latencies[cpu.id] = cpu.resume_latency
         for domain in self.machine.domains:
@@ -118,11 +155,19 @@ class KernelModel:
         """Let its own time pass."""
         self.clock += seconds
         if self.energy.on:
-            self.energy.pass_time(seconds, {cpu: float(khz) for cpu, khz in self.frequencies().items()}, self.allowed_states(), self.offline)
+            self.energy.pass_time(
+                seconds,
+                {cpu: float(khz) for cpu, khz in self.frequencies().items()},
+                self.allowed_states(),
+                self.offline,
+            )
 
     def allowed_states(self) -> dict[int, list[IdleState]]:
         """CPU → the idle states that it may use: neither disabled nor slower than its limit."""
-        return {cpu.id: [state for state in cpu.idle if self._allows(cpu.id, state)] for cpu in self.machine.cpus}
+        return {
+            cpu.id: [state for state in cpu.idle if self._allows(cpu.id, state)]
+            for cpu in self.machine.cpus
+        }
 
     def _allows(self, cpu: int, state: IdleState) -> bool:
         limit = self._latencies.get(cpu, "0")
@@ -130,7 +175,9 @@ class KernelModel:
         return not slow and not self._disabled[cpu] >> state.index & 1
 
     def frequencies(self) -> dict[int, int]:
-        """CPU → kHz at its load: governor userspace and performance know one frequency, the others go with the busiest CPU of the domain."""
+        """CPU → kHz at its load: governor userspace and performance know one frequency, the others
+        go with the busiest CPU of the domain.
+        """
         found = {}
         for policy in self.policies.values():
             low, high = policy.shown
@@ -139,16 +186,30 @@ class KernelModel:
             elif policy.governor == "performance":
                 khz = high
             else:
-                khz = round(low + (high - low) * max(min(self.energy.loads.get(cpu, 0.0), 1.0) for cpu in policy.spec.cpus))
+                khz = round(
+                    low
+                    + (high - low)
+                    * max(min(self.energy.loads.get(cpu, 0.0), 1.0) for cpu in policy.spec.cpus)
+                )
             found.update(dict.fromkeys(policy.spec.cpus, khz))
         return found
 
     def watch(self, files: Mapping[str, bytes]) -> _ModelWatch:
         """Keep files; policies that are created anew are gone for it."""
-        numbers = {self._number(area, number) for area, number, _, _ in map(parse_path, files) if area in ("policy", "cpu-cpufreq")}
-        generations = {number: self.policies[number].generation for number in numbers if number in self.policies}
+        numbers = {
+            self._number(area, number)
+            for area, number, _, _ in map(parse_path, files)
+            if area in ("policy", "cpu-cpufreq")
+        }
+        generations = {
+            number: self.policies[number].generation
+            for number in numbers
+            if number in self.policies
+        }
         idle = {number for area, number, _, _ in map(parse_path, files) if area == "cpu-idle"}
-        return _ModelWatch(self, dict(files), generations, {cpu: self.returns.get(cpu, 0) for cpu in idle})
+        return _ModelWatch(
+            self, dict(files), generations, {cpu: self.returns.get(cpu, 0) for cpu in idle}
+        )
 
     def forget(self) -> None:
         """Nothing is kept open."""
@@ -156,7 +217,14 @@ class KernelModel:
     def list(self, path: str) -> tuple[str, ...]:
         """Names in a folder."""
         if path == f"{CPU_ROOT}/cpufreq" and self.policies:
-            return tuple(sorted([*(f"policy{number}" for number in self.policies), *(["boost"] if self._has_boost_file() else [])]))
+            return tuple(
+                sorted(
+                    [
+                        *(f"policy{number}" for number in self.policies),
+                        *(["boost"] if self._has_boost_file() else []),
+                    ]
+                )
+            )
         if path == UNCORE_ROOT and self._uncore:
             return tuple(sorted(self._uncore))
         words = path.removeprefix(f"{CPU_ROOT}/").split("/")
@@ -178,8 +246,12 @@ class KernelModel:
         """The contents of many files, or why they cannot be read."""
         return read_one_by_one(self, paths)
 
-    def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
-        """Of many files, the contents of those that do not hold what is expected, or why they cannot be read."""
+    def differing(
+        self, paths: Sequence[str], expected: Sequence[bytes]
+    ) -> dict[str, bytes | OSError]:
+        """Of many files, the contents of those that do not hold what is expected, or why they
+        cannot be read.
+        """
         return differing_one_by_one(self, paths, expected)
 
     def keep(self, paths: Iterable[str]) -> None:
@@ -213,8 +285,8 @@ class KernelModel:
     def plug(self, cpu: int, *, online: bool) -> None:
         """Take a CPU offline or bring it back (K17, K18).
 
-        A policy that had no CPU left comes back with its limits and governor, and without what its driver forgets: the
-        EPP of amd-pstate-epp, a boosted maximum, a requested speed.
+        A policy that had no CPU left comes back with its limits and governor, and without what its
+        driver forgets: the EPP of amd-pstate-epp, a boosted maximum, a requested speed.
         """
         if online is (cpu not in self.offline) or cpu not in self.machine.by_id:
             return
@@ -235,7 +307,9 @@ class KernelModel:
         if policy.spec.driver == "cppc_cpufreq":
             policy.hardware_max = self._base_max(policy)
         elif self.boost is not None:  # the driver looks at its table anew, by the boost of now
-            policy.hardware_max = self._boosted_max(policy) if self.boost else self._base_max(policy)
+            policy.hardware_max = (
+                self._boosted_max(policy) if self.boost else self._base_max(policy)
+            )
         policy.speed_request = None
         self._refresh(policy)
 
@@ -272,7 +346,9 @@ class KernelModel:
                 return format_cpulist(present - self.offline)
             case "root", "offline":
                 return format_cpulist(self.offline)
-            case "cpu-online", _ if number in present and (number != 0 or self.machine.architecture == "aarch64"):
+            case "cpu-online", _ if number in present and (
+                number != 0 or self.machine.architecture == "aarch64"
+            ):
                 return "0" if number in self.offline else "1"
             case "cpuidle", "current_driver":
                 return self.machine.idle_driver or "none"
@@ -285,16 +361,24 @@ class KernelModel:
         raise fail(errno.ENOENT, path)
 
     def epps(self, policy: Policy) -> str | None:
-        """The preferences that the driver lists: under amd-pstate-epp and governor performance only that one."""
+        """The preferences that the driver lists: under amd-pstate-epp and governor performance only
+        that one.
+        """
         if policy.epp is None:
             return None
         only = policy.spec.driver == "amd-pstate-epp" and policy.governor == "performance"
-        return "performance" if only else " ".join(policy.spec.epps if len(policy.spec.epps) > 1 else EPP_WORDS)
+        return (
+            "performance"
+            if only
+            else " ".join(policy.spec.epps if len(policy.spec.epps) > 1 else EPP_WORDS)
+        )
 
     # --- writing ---
 
     def _write(self, path: str, text: str) -> None:
-        """A write; one to a file that cannot be opened fails whatever it says, an empty one does nothing else."""
+        """A write; one to a file that cannot be opened fails whatever it says, an empty one does
+        nothing else.
+        """
         if self.power.knows(path):
             self.power.write(path, text)
             return
@@ -328,8 +412,14 @@ class KernelModel:
             self._disabled[number] = self._disabled[number] & ~(1 << state) | on << state
 
     def _load(self, governor: str, policy: Policy) -> None:
-        """Load the module of a governor that is named and not there; it is there for every policy then, and stays."""
-        if governor in policy.spec.governors or governor not in self.modules or policy.spec.driver in SCALING_POWERSAVE:
+        """Load the module of a governor that is named and not there; it is there for every policy
+        then, and stays.
+        """
+        if (
+            governor in policy.spec.governors
+            or governor not in self.modules
+            or policy.spec.driver in SCALING_POWERSAVE
+        ):
             return
         for other in self.policies.values():
             if other.spec.driver not in SCALING_POWERSAVE and governor not in other.spec.governors:
@@ -360,7 +450,9 @@ class KernelModel:
             case "scaling_min_freq":
                 self._request(policy, parse_request(text, path, released=0), policy.max_request)
             case "scaling_max_freq":
-                self._request(policy, policy.min_request, parse_request(text, path, released=UNLIMITED))
+                self._request(
+                    policy, policy.min_request, parse_request(text, path, released=UNLIMITED)
+                )
             case "scaling_governor":
                 self._load(first_word(text).lower(), policy)
                 policy.set_governor(first_word(text).lower(), path)
@@ -381,15 +473,29 @@ class KernelModel:
         if not 0 < steps <= _UNCORE_STEPS:
             raise fail(errno.EINVAL, path)
         khz = steps * _UNCORE_STEP_KHZ
-        self._uncore[entry] = evolve(found, min_khz=khz) if name == "min_freq_khz" else evolve(found, max_khz=khz)
+        self._uncore[entry] = (
+            evolve(found, min_khz=khz) if name == "min_freq_khz" else evolve(found, max_khz=khz)
+        )
 
     # --- policies ---
 
     def _add_policy(self, domain: FrequencyDomain, generation: int) -> None:
         settings = domain.settings
         low = 0 if settings.min_khz in (None, domain.hardware_min_khz) else settings.min_khz or 0
-        high = UNLIMITED if settings.max_khz in (None, domain.hardware_max_khz) else settings.max_khz or 0
-        policy = Policy(domain, low, high, settings.governor or "", settings.epp, domain.hardware_max_khz or 0, generation=generation)
+        high = (
+            UNLIMITED
+            if settings.max_khz in (None, domain.hardware_max_khz)
+            else settings.max_khz or 0
+        )
+        policy = Policy(
+            domain,
+            low,
+            high,
+            settings.governor or "",
+            settings.epp,
+            domain.hardware_max_khz or 0,
+            generation=generation,
+        )
         policy.default_epp = self._left_epp.get(domain.id, self.default_epp)
         policy.shown = policy.aggregate()
         self.policies[domain.id] = policy
@@ -425,11 +531,19 @@ class KernelModel:
             policy.update()
 
     def _set_boost(self, on: bool, path: str) -> None:
-        """Boost moves the hardware's maximum; a driver with a boost file overwrites the request for it (K24)."""
+        """Boost moves the hardware's maximum; a driver with a boost file overwrites the request for
+        it (K24).
+        """
         if on == self.boost:
             return
-        alive = [policy for policy in self.policies.values() if not self.offline.issuperset(policy.spec.cpus)]
-        if on and not any(self._boosted_max(policy) > self._base_max(policy) for policy in self.policies.values()):
+        alive = [
+            policy
+            for policy in self.policies.values()
+            if not self.offline.issuperset(policy.spec.cpus)
+        ]
+        if on and not any(
+            self._boosted_max(policy) > self._base_max(policy) for policy in self.policies.values()
+        ):
             raise fail(errno.EINVAL, path)
         self.boost = on
         for policy in alive:
@@ -443,7 +557,9 @@ class KernelModel:
             self._boost_policy(policy, on)
 
     def _boost_policy(self, policy: Policy, on: bool) -> None:
-        """The driver asks for the new maximum itself; where that was asked for already, only the maximum is shown anew."""
+        """The driver asks for the new maximum itself; where that was asked for already, only the
+        maximum is shown anew.
+        """
         policy.boost = on
         policy.hardware_max = self._boosted_max(policy) if on else self._base_max(policy)
         if self._has_no_turbo():
@@ -464,8 +580,13 @@ class KernelModel:
         return self.unboosted.get(policy.spec.id, top * 4 // 5 if self.machine.boost else top)
 
     def _switch_mode(self, word: str, path: str) -> None:
-        """Every policy is destroyed and created with the driver's start values, but passive and guided are one (K23)."""
-        word = next((mode for mode in _AMD_MODES if mode.startswith(word) and len(word) >= _SHORTEST_MODE), "")
+        """Every policy is destroyed and created with the driver's start values, but passive and
+        guided are one (K23).
+        """
+        word = next(
+            (mode for mode in _AMD_MODES if mode.startswith(word) and len(word) >= _SHORTEST_MODE),
+            "",
+        )
         driver = _AMD_MODES.get(word)
         if driver is None or (driver not in self.modes and driver != self._driver()):
             raise fail(errno.EINVAL, path)
@@ -473,7 +594,8 @@ class KernelModel:
         if driver == before:
             return
         self._mode = driver
-        if before == "amd-pstate-epp":  # it leaves this in the register, where the next one to bind finds it
+        # it leaves this in the register, where the next one to bind finds it
+        if before == "amd-pstate-epp":
             self._left_epp = dict.fromkeys(self.policies, "balance_power")
         for number, policy in list(self.policies.items()):
             if self._dead(policy):  # it is made again once it has a CPU
@@ -488,20 +610,34 @@ class KernelModel:
         return self.boost is not None and not self._has_no_turbo()
 
     def _has_no_turbo(self) -> bool:
-        return self.boost is not None and any((policy.spec.driver or "").startswith("intel_") for policy in self.policies.values())
+        return self.boost is not None and any(
+            (policy.spec.driver or "").startswith("intel_") for policy in self.policies.values()
+        )
 
     def _status_folder(self) -> str:
         if self.status is None:
             return ""
-        return "amd_pstate" if any((policy.spec.driver or "").startswith("amd-") for policy in self.policies.values()) else "intel_pstate"
+        return (
+            "amd_pstate"
+            if any(
+                (policy.spec.driver or "").startswith("amd-") for policy in self.policies.values()
+            )
+            else "intel_pstate"
+        )
 
 
 def _boost_word(model: KernelModel, policy: Policy) -> int | None:
-    return int(policy.boost) if policy.spec.driver in _POLICY_BOOST and model.boost is not None else None
+    return (
+        int(policy.boost)
+        if policy.spec.driver in _POLICY_BOOST and model.boost is not None
+        else None
+    )
 
 
 def _amd_max(_: KernelModel, policy: Policy) -> int | None:
-    return policy.spec.limit_max_khz if (policy.spec.driver or "").startswith("amd-pstate") else None
+    return (
+        policy.spec.limit_max_khz if (policy.spec.driver or "").startswith("amd-pstate") else None
+    )
 
 
 #: The files of a policy with what they show; None for one that its driver does not have.
@@ -511,14 +647,20 @@ _POLICY_FILES: dict[str, Callable[[KernelModel, Policy], object]] = {
     "scaling_governor": lambda _, policy: policy.governor,
     "energy_performance_preference": lambda _, policy: policy.epp,
     "energy_performance_available_preferences": lambda model, policy: model.epps(policy),
-    "scaling_setspeed": lambda _, policy: policy.speed() if policy.governor == "userspace" else _UNSUPPORTED,
+    "scaling_setspeed": lambda _, policy: (
+        policy.speed() if policy.governor == "userspace" else _UNSUPPORTED
+    ),
     "cpuinfo_min_freq": lambda _, policy: policy.spec.hardware_min_khz,
     "cpuinfo_max_freq": lambda _, policy: policy.hardware_max,
     "related_cpus": lambda _, policy: " ".join(map(str, policy.spec.cpus)),
-    "affected_cpus": lambda model, policy: " ".join(str(cpu) for cpu in policy.spec.cpus if cpu not in model.offline),
+    "affected_cpus": lambda model, policy: " ".join(
+        str(cpu) for cpu in policy.spec.cpus if cpu not in model.offline
+    ),
     "scaling_driver": lambda _, policy: policy.spec.driver,
     "scaling_available_governors": lambda _, policy: " ".join(policy.spec.governors),
-    "scaling_available_frequencies": lambda _, policy: " ".join(str(khz) for khz in sorted(policy.spec.available_khz, reverse=True)) or None,
+    "scaling_available_frequencies": lambda _, policy: (
+        " ".join(str(khz) for khz in sorted(policy.spec.available_khz, reverse=True)) or None
+    ),
     "amd_pstate_max_freq": _amd_max,
     "boost": _boost_word,
 }
@@ -526,4 +668,7 @@ _POLICY_FILES: dict[str, Callable[[KernelModel, Policy], object]] = {
 
 def start_values(domain: FrequencyDomain, governor: str, epp: str | None) -> FrequencyDomain:
     """A domain as its driver creates it: unlimited, with this governor and EPP."""
-    return evolve(domain, settings=CpufreqSettings(domain.hardware_min_khz, domain.hardware_max_khz, governor, epp))
+    return evolve(
+        domain,
+        settings=CpufreqSettings(domain.hardware_min_khz, domain.hardware_max_khz, governor, epp),
+    )

@@ -7,7 +7,9 @@ from kpm_applier.attributes import CPU_ROOT
 
 @lru_cache(maxsize=1 << 16)
 def parse_path(path: str) -> tuple[str, int, int, str]:
-    """(area, number, state, name) of a path below the CPU root; area "" for one that does not exist."""
+    """(area, number, state, name) of a path below the CPU root; area "" for one that does not
+    exist.
+    """
     if not path.startswith(f"{CPU_ROOT}/"):
         return "", 0, 0, path
     words = path[len(CPU_ROOT) + 1 :].split("/")

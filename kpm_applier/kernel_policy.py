@@ -33,12 +33,17 @@ class Policy:
     boost: bool = False
 
     def aggregate(self) -> tuple[int, int]:
-        """What the kernel shows: both requests clamped to the hardware, the minimum never above the maximum (K1, K4).
+        """What the kernel shows: both requests clamped to the hardware, the minimum never above the
+        maximum (K1, K4).
 
         With a frequency table the maximum is rounded down to an entry and the minimum up (K3).
         """
         low, high = self.spec.hardware_min_khz or 0, self.hardware_max
-        top = self.max_request if self.foreign_max is None else min(self.max_request, self.foreign_max)
+        top = (
+            self.max_request
+            if self.foreign_max is None
+            else min(self.max_request, self.foreign_max)
+        )
         bottom, top = min(max(self.min_request, low), high), min(max(top, low), high)
         table = self.spec.available_khz
         if table:
@@ -47,11 +52,15 @@ class Policy:
         return min(bottom, top), top
 
     def update(self) -> None:
-        """Show what the requests come to; a change of a request, of boost, and every governor write lead to it."""
+        """Show what the requests come to; a change of a request, of boost, and every governor write
+        lead to it.
+        """
         self.shown, self.speed_held = self.aggregate(), None
 
     def speed(self) -> int:
-        """What governor userspace runs at: the request inside the limits, rounded up to an entry of the table."""
+        """What governor userspace runs at: the request inside the limits, rounded up to an entry of
+        the table.
+        """
         if self.speed_held is not None:
             return self.speed_held
         low, high = self.shown
@@ -59,7 +68,9 @@ class Policy:
         return min((khz for khz in self.spec.available_khz if khz >= wanted), default=wanted)
 
     def set_governor(self, word: str, path: str) -> None:
-        """Governor performance takes the EPP along; going back, intel_pstate restores it and amd-pstate-epp does not (K10)."""
+        """Governor performance takes the EPP along; going back, intel_pstate restores it and
+        amd-pstate-epp does not (K10).
+        """
         if word not in self.spec.governors:
             raise fail(errno.EINVAL, path)
         if word == self.governor:
@@ -71,7 +82,9 @@ class Policy:
                 self.epp = self.saved_epp
         self.speed_request = self.speed_held = None
         if word == "userspace":
-            self.speed_request = {"powersave": self.shown[0], "performance": self.shown[1]}.get(self.governor)
+            self.speed_request = {"powersave": self.shown[0], "performance": self.shown[1]}.get(
+                self.governor
+            )
         self.governor = word
 
     def set_epp(self, word: str, path: str) -> None:
@@ -81,7 +94,11 @@ class Policy:
             if not 0 <= number <= 255:
                 raise fail(errno.EINVAL, path)
         meant = self.default_epp if word == "default" else word
-        if self.governor == "performance" and self.spec.driver in _EPP_FOLLOWS and meant != "performance":
+        if (
+            self.governor == "performance"
+            and self.spec.driver in _EPP_FOLLOWS
+            and meant != "performance"
+        ):
             raise fail(errno.EBUSY, path)
         self.epp = meant
 

@@ -1,6 +1,8 @@
-"""What the kernel model's files show of power: zones of RAPL, the cap of amd_hsmp_hwmon, and the mailbox as files.
+"""What the kernel model's files show of power: zones of RAPL, the cap of amd_hsmp_hwmon, and the
+mailbox as files.
 
-Limits are held in units of 1/8 W in 15 bits, silently cut off (kernel, intel_rapl); a locked zone refuses with ENODATA.
+Limits are held in units of 1/8 W in 15 bits, silently cut off (kernel, intel_rapl); a locked zone
+refuses with ENODATA.
 """
 
 import errno
@@ -37,7 +39,9 @@ class PowerFiles:
         for zone in machine.power_zones:
             made._zones[zone.id] = zone
             add_folder(made._folders, zone.id)
-            made.limits.update({f"{zone.id}/{limit.file}": limit.limit_uw or 0 for limit in zone.limits})
+            made.limits.update(
+                {f"{zone.id}/{limit.file}": limit.limit_uw or 0 for limit in zone.limits}
+            )
             if zone.enabled is not None:
                 made.switches[f"{zone.id}/enabled"] = zone.enabled
         for fabric in machine.fabrics:
@@ -61,7 +65,11 @@ class PowerFiles:
         folder, _, name = path.rpartition("/")
         if path in self.pstates:
             return self.pstates[path]
-        if name == "protocol" and folder in self._fabrics and self._fabrics[folder].protocol is not None:
+        if (
+            name == "protocol"
+            and folder in self._fabrics
+            and self._fabrics[folder].protocol is not None
+        ):
             return str(self._fabrics[folder].protocol)
         zone = self._zones.get(folder)
         if zone is None:
@@ -76,7 +84,10 @@ class PowerFiles:
 
     def _read_limit(self, zone: PowerZone, name: str, path: str) -> str:
         tops = {_top_file(limit): limit.max_uw for limit in zone.limits}
-        windows = {limit.file.replace("power_limit_uw", "time_window_us"): limit.window_us for limit in zone.limits}
+        windows = {
+            limit.file.replace("power_limit_uw", "time_window_us"): limit.window_us
+            for limit in zone.limits
+        }
         if name != "power1_cap" and windows.get(name):
             return str(windows[name])
         names = {limit.file.replace("power_limit_uw", "name"): limit.name for limit in zone.limits}
@@ -114,13 +125,18 @@ class PowerFiles:
 
     def _write_fabric(self, path: str, text: str) -> None:
         words = text.split()
-        if len(text) > _LONGEST or not (words == [_AUTOMATIC] or (len(words) in (1, 2) and all(word.isdigit() for word in words))):
+        if len(text) > _LONGEST or not (
+            words == [_AUTOMATIC]
+            or (len(words) in (1, 2) and all(word.isdigit() for word in words))
+        ):
             raise fail(errno.EINVAL, path)
         self.pstates[path] = " ".join(words)
 
 
 def _top_file(limit: PowerLimit) -> str:
-    return {"power1_cap": "power1_cap_max", "power_limit_mw": "power_limit_max_mw"}.get(limit.file) or limit.file.replace("power_limit_uw", "max_power_uw")
+    return {"power1_cap": "power1_cap_max", "power_limit_mw": "power_limit_max_mw"}.get(
+        limit.file
+    ) or limit.file.replace("power_limit_uw", "max_power_uw")
 
 
 def shown_limits(files: PowerFiles, zone: PowerZone) -> Mapping[str, int]:

@@ -1,4 +1,6 @@
-"""Texts as the kernel takes them from a write to sysfs, with the errno of those that it refuses (kernel-facts K5)."""
+"""Texts as the kernel takes them from a write to sysfs, with the errno of those that it refuses
+(kernel-facts K5).
+"""
 
 import errno
 import os
@@ -31,7 +33,10 @@ def parse_integer(text: str, path: str, largest: int = 2**64 - 1) -> int:
 
 
 def parse_request(text: str, path: str, released: int) -> int:
-    """A frequency request: taken modulo 2^32 as a signed number, of which -1 is none at all. Errors: EINVAL, ERANGE."""
+    """A frequency request: taken modulo 2^32 as a signed number, of which -1 is none at all.
+
+    Errors: EINVAL, ERANGE.
+    """
     number = parse_integer(text, path) % 2**32
     if number == 2**32 - 1:
         return released
@@ -41,7 +46,9 @@ def parse_request(text: str, path: str, released: int) -> int:
 
 
 def parse_latency(text: str, path: str) -> str:
-    """A limit of latency as it is shown afterwards: µs, 0 for none, n/a for no latency at all (kernel-facts). Errors: EINVAL."""
+    """A limit of latency as it is shown afterwards: µs, 0 for none, n/a for no latency at all
+    (kernel-facts). Errors: EINVAL.
+    """
     if text.removesuffix("\n") == "n/a":
         return "n/a"
     try:

@@ -1,6 +1,8 @@
-"""How much power each package takes, out of energy counters and power inputs (kernel documentation, powercap and hwmon).
+"""How much power each package takes, out of energy counters and power inputs (kernel documentation,
+powercap and hwmon).
 
-Read only while a power budget is divided by demand: reading RAPL's counter runs on a CPU of the package (rule A1).
+Read only while a power budget is divided by demand: reading RAPL's counter runs on a CPU of the
+package (rule A1).
 """
 
 from collections.abc import Iterable
@@ -25,9 +27,11 @@ class PowerMeter:
     _counters: dict[str, int] = field(factory=dict)
 
     def sample(self, zones: Iterable[PowerZone], seconds: float) -> dict[int, int]:
-        """Package → µW since the last sample; packages of which that is not known are left out. seconds: monotonic.
+        """Package → µW since the last sample; packages of which that is not known are left out.
+        seconds: monotonic.
 
-        A counter that fell has wrapped once where that makes a possible power, else the sample is dropped (user-asks 33).
+        A counter that fell has wrapped once where that makes a possible power, else the sample is
+        dropped (user-asks 33).
         """
         reader = Reader(self.host, {}, {})
         counters: dict[str, int] = {}
@@ -45,7 +49,9 @@ class PowerMeter:
         self._seconds, self._counters = seconds, counters
         return {package: uw for package, uw in found.items() if package not in lost}
 
-    def _rate(self, reader: Reader, zone: PowerZone, took: float | None, counters: dict[str, int]) -> int | None:
+    def _rate(
+        self, reader: Reader, zone: PowerZone, took: float | None, counters: dict[str, int]
+    ) -> int | None:
         now = reader.number(f"{zone.id}/energy_uj")
         if now is None:
             return None

@@ -1,4 +1,7 @@
-"""Files of a host as values. What a file does not say is None; one that is missing, empty or unreadable costs itself only (R6)."""
+"""Files of a host as values.
+
+What a file does not say is None; one that is missing, empty or unreadable costs itself only (R6).
+"""
 
 import errno
 
@@ -7,7 +10,8 @@ from attrs import field, frozen
 from kpm_applier.host import Host
 from kpm_planner.cpuset import parse_cpulist
 
-#: Values of topology files that mean "not known" (kernel documentation, cputopology; -1 and 65535 are seen on ARM).
+#: Values of topology files that mean "not known" (kernel documentation, cputopology; -1 and 65535
+#: are seen on ARM).
 _NO_ID = frozenset({-1, 65535})
 _HEX = frozenset("0123456789abcdefABCDEF")
 _MOST_WORDS = 1024
@@ -61,13 +65,19 @@ class Reader:
         """CPUs of a mask: hexadecimal words of 32 bits, the highest first."""
         text = self.text(path)
         words = [] if text is None else text.split(",")
-        if not words or len(words) > _MOST_WORDS or not all(len(word) <= 8 and word and set(word) <= _HEX for word in words):
+        if (
+            not words
+            or len(words) > _MOST_WORDS
+            or not all(len(word) <= 8 and word and set(word) <= _HEX for word in words)
+        ):
             return None
         number = int("".join(word.rjust(8, "0") for word in words), 16)
         return frozenset(cpu for cpu in range(number.bit_length()) if number >> cpu & 1)
 
     def managed(self, path: str) -> str | None:
-        """The text of a managed file, kept for the diff; its errno otherwise, ENODATA for an empty one, which has no value."""
+        """The text of a managed file, kept for the diff; its errno otherwise, ENODATA for an empty
+        one, which has no value.
+        """
         try:
             text = self.host.read(path).decode("ascii", "replace").strip()
         except OSError as failure:
@@ -91,4 +101,8 @@ class Reader:
 
 def as_number(text: str | None) -> int | None:
     """A text as a number from 0; None for any other text."""
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 19 else None
+    return (
+        int(text)
+        if text is not None and text.isascii() and text.isdigit() and len(text) < 19
+        else None
+    )

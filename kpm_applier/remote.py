@@ -1,7 +1,9 @@
-"""A host whose files somebody else writes: read here, written by a helper behind a socket (boundary.py).
+"""A host whose files somebody else writes: read here, written by a helper behind a socket
+(boundary.py).
 
-The process that talks to the network mounts sysfs read-only and has no capability; the helper has what writing needs, no
-network, and a table of what it takes. A write costs one message for a whole batch, in order.
+The process that talks to the network mounts sysfs read-only and has no capability; the helper has
+what writing needs, no network, and a table of what it takes. A write costs one message for a whole
+batch, in order.
 """
 
 import errno
@@ -13,12 +15,25 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from kpm_applier.attributes import HSMP_ROOT
-from kpm_applier.boundary import ANSWER, CALL, MAY_TELL, MOST_RECORDS, NO_ARGUMENT, NUMBERS, RECORD, RESULT, ROWS, fits, path_of
+from kpm_applier.boundary import (
+    ANSWER,
+    CALL,
+    MAY_TELL,
+    MOST_RECORDS,
+    NO_ARGUMENT,
+    NUMBERS,
+    RECORD,
+    RESULT,
+    ROWS,
+    fits,
+    path_of,
+)
 from kpm_applier.host import write_one_by_one
 from kpm_applier.hsmp import Hsmp
 from kpm_applier.sysfs import SysfsHost
 
-#: Seconds for which a helper that has just been started again is waited for, and for which an answer is.
+#: Seconds for which a helper that has just been started again is waited for, and for which an
+#: answer is.
 _PATIENCE = 5.0
 _PAUSE = 0.02
 _DIGITS = re.compile(r"\d+")
@@ -35,7 +50,10 @@ def _used(template: str) -> tuple[int, ...]:
     return tuple(index for index, text in enumerate(marked) if text.startswith("{"))
 
 
-_ROWS = {_shape(_FIELD.sub("0", template)): (row, _used(template)) for row, (template, _) in enumerate(ROWS)}
+_ROWS = {
+    _shape(_FIELD.sub("0", template)): (row, _used(template))
+    for row, (template, _) in enumerate(ROWS)
+}
 
 
 def place_of(path: str) -> tuple[int, tuple[int, ...]] | None:
@@ -46,12 +64,19 @@ def place_of(path: str) -> tuple[int, tuple[int, ...]] | None:
     row, used = found
     runs = _DIGITS.findall(path)
     numbers = tuple(int(runs[index]) for index in used)
-    return (row, numbers) if path_of(row, (*numbers, *(0,) * (NUMBERS - len(numbers)))) == path else None
+    return (
+        (row, numbers)
+        if path_of(row, (*numbers, *(0,) * (NUMBERS - len(numbers)))) == path
+        else None
+    )
 
 
 @define(eq=False)
 class Helper:
-    """The connection to a helper; made when it is needed, and again after it has ended. Of one thread."""
+    """The connection to a helper; made when it is needed, and again after it has ended.
+
+    Of one thread.
+    """
 
     path: str
     _link: socket.socket | None = None
@@ -65,17 +90,26 @@ class Helper:
         for path, data in writes:
             record = self._record(path, data)
             if record is None:
-                failures[path] = OSError(errno.ENOTSUP, "is no file of the helper's table, or no value of it", path)
+                failures[path] = OSError(
+                    errno.ENOTSUP, "is no file of the helper's table, or no value of it", path
+                )
             else:
                 records.append((path, record))
         for first in range(0, len(records), MOST_RECORDS):
             part = records[first : first + MOST_RECORDS]
             numbers = self._ask(b"".join(record for _, record in part), len(part))
-            failures |= {path: OSError(number, _text(number), path) for (path, _), number in zip(part, numbers, strict=True) if number}
+            failures |= {
+                path: OSError(number, _text(number), path)
+                for (path, _), number in zip(part, numbers, strict=True)
+                if number
+            }
         return failures
 
     def call(self, message: int, number: int = 0, argument: int = NO_ARGUMENT) -> int:
-        """One message for the firmware's mailbox; its answer, 0 for none. Errors: OSError with the errno that it got."""
+        """One message for the firmware's mailbox; its answer, 0 for none.
+
+        Errors: OSError with the errno that it got.
+        """
         answer = self._exchange(CALL.pack(message, number, argument), RESULT.size)
         failed, word = (answer, 0) if isinstance(answer, int) else RESULT.unpack(answer)
         if failed:
@@ -110,7 +144,11 @@ class Helper:
     def _ask(self, records: bytes, count: int) -> list[int]:
         """The errno of each record."""
         answer = self._exchange(records, count * ANSWER.size)
-        return [answer] * count if isinstance(answer, int) else [number for (number,) in ANSWER.iter_unpack(answer)]
+        return (
+            [answer] * count
+            if isinstance(answer, int)
+            else [number for (number,) in ANSWER.iter_unpack(answer)]
+        )
 
     def _exchange(self, message: bytes, size: int) -> bytes | int:
         """The answer to a message, of so many bytes; or the errno of having none.
@@ -140,7 +178,9 @@ class Helper:
         return self._link
 
     def _connect(self) -> socket.socket:
-        """Errors: OSError where nobody listens for so long; who was not there a moment ago is not waited for again."""
+        """Errors: OSError where nobody listens for so long; who was not there a moment ago is not
+        waited for again.
+        """
         ends = time.monotonic() + (0.0 if time.monotonic() < self._absent_until else _PATIENCE)
         while True:
             link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -181,7 +221,10 @@ class RemoteMailbox:
         self.path, self._helper = path, helper
 
     def send(self, number: int, message: int, argument: int | None = None) -> int:
-        """One message of a socket; its answer, 0 for none. Errors: OSError with the errno that it got."""
+        """One message of a socket; its answer, 0 for none.
+
+        Errors: OSError with the errno that it got.
+        """
         return self._helper.call(message, number, NO_ARGUMENT if argument is None else argument)
 
     def refuses_writing(self) -> int:
@@ -197,7 +240,9 @@ class RemoteMailbox:
 
 
 class RemoteHost(SysfsHost):
-    """A tree that is read here and written by a helper, which has the mailbox of an AMD machine too."""
+    """A tree that is read here and written by a helper, which has the mailbox of an AMD machine
+    too.
+    """
 
     writes = False
 

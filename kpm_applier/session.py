@@ -1,7 +1,7 @@
 """The applier as a handle with a lifetime: one root, one state file, one plan in force.
 
-It composes discover, diff, apply and state; a pass over a machine that is right reads the managed files through kept
-descriptors, compares bytes, and does nothing else (rules A1 to A7).
+It composes discover, diff, apply and state; a pass over a machine that is right reads the managed
+files through kept descriptors, compares bytes, and does nothing else (rules A1 to A7).
 """
 
 import errno
@@ -35,7 +35,8 @@ from kpm_planner.changes import Observed, Outcome, Reason, Status, Write
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodePlan
 
-#: Seconds before a group that somebody else keeps changing, or that keeps failing, is written again: doubled each time.
+#: Seconds before a group that somebody else keeps changing, or that keeps failing, is written
+#: again: doubled each time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 _GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ENXIO})
 
@@ -51,12 +52,20 @@ class Report:
 
     def followed_by(self, later: "Report") -> "Report":
         """Both reports as one."""
-        return Report((*self.writes, *later.writes), (*self.outcomes, *later.outcomes), (*self.drift, *later.drift), (*self.released, *later.released))
+        return Report(
+            (*self.writes, *later.writes),
+            (*self.outcomes, *later.outcomes),
+            (*self.drift, *later.drift),
+            (*self.released, *later.released),
+        )
 
     @property
     def settled(self) -> bool:
         """Whether everything was written and stood still at the end."""
-        return not any(outcome.status in (Status.FAILED, Status.UNSETTLED, Status.OFFLINE) for outcome in self.outcomes)
+        return not any(
+            outcome.status in (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
+            for outcome in self.outcomes
+        )
 
 
 @define
@@ -98,7 +107,10 @@ class Applier:
     _again: _Pause | None = None
 
     def open(self, *, writing: bool = True, known: Discovery | None = None) -> None:
-        """Load the state and discover the machine, unless it is known. Errors: StateError, HostError, OSError of the root."""
+        """Load the state and discover the machine, unless it is known.
+
+        Errors: StateError, HostError, OSError of the root.
+        """
         if writing:
             check_tree(self.host)
             self.store.lock()
@@ -133,26 +145,34 @@ class Applier:
         return self.discovery
 
     def _look_again(self) -> None:
-        """Note when to discover again: soon, then less and less often, while something of ours is not found."""
+        """Note when to discover again: soon, then less and less often, while something of ours is
+        not found.
+        """
         found = self._found()
         missing = incomplete(self.state, found.groups, found.machine)
         tried = self._again is not None and self._again.length >= _LONGEST_PAUSE
         if not missing and (tried or not found.troubled):  # what is not ours is given up in the end
             self._again = None
             return
-        length = _FIRST_PAUSE if self._again is None else min(self._again.length * 2, _LONGEST_PAUSE)
+        length = (
+            _FIRST_PAUSE if self._again is None else min(self._again.length * 2, _LONGEST_PAUSE)
+        )
         self._again = _Pause(self.host.now() + length, length)
 
     def came_back(self, cpus: Collection[int]) -> None:
-        """Take note of CPUs that were away: what differs on them in the next pass, their drivers forgot and nobody else wrote.
+        """Take note of CPUs that were away: what differs on them in the next pass, their drivers
+        forgot and nobody else wrote.
 
-        `discover` sees by itself which were away when it looked last. Source: docs/kernel-facts.md, K18.
+        `discover` sees by itself which were away when it looked last. Source: docs/kernel-facts.md,
+        K18.
         """
         self._returned = self._returned.union(cpus)
 
     @property
     def machine(self) -> Machine:
-        """The machine with the baseline of every owned group as its settings, of the others what was last seen: what the planner takes."""
+        """The machine with the baseline of every owned group as its settings, of the others what
+        was last seen: what the planner takes.
+        """
         found = self._found()
         return with_baseline(found.machine, found.groups, self.state, found.observed.values)
 
@@ -165,10 +185,14 @@ class Applier:
     def preview(self, plan: NodePlan) -> tuple[Write, ...]:
         """The writes that applying the plan would start with."""
         found = self._found()
-        return diff(wanted(plan, found.machine, found.groups, found.observed, self.state), found.observed)
+        return diff(
+            wanted(plan, found.machine, found.groups, found.observed, self.state), found.observed
+        )
 
     def changed(self) -> bool:
-        """Whether the machine itself has changed since it was discovered (rule A2), or something of ours was not found then."""
+        """Whether the machine itself has changed since it was discovered (rule A2), or something of
+        ours was not found then.
+        """
         found = self._found()
         if self._again is not None and self.host.now() >= self._again.until:
             return True
@@ -185,16 +209,21 @@ class Applier:
             return True
 
     def apply(self, plan: NodePlan) -> Report:
-        """Bring the machine to the plan and verify it. Errors: StateError, and then nothing has been written.
+        """Bring the machine to the plan and verify it.
 
-        A plan that is in force costs one comparison of bytes. A descriptor that has died is opened anew once.
+        Errors: StateError, and then nothing has been written.
+
+        A plan that is in force costs one comparison of bytes. A descriptor that has died is opened
+        anew once.
         """
         in_force = self._in_force
         if in_force is not None and in_force.plan == plan and self._all_same(in_force.quiet):
             self._returned = frozenset()
             return Report()
         wants, writes = self._compare(plan)
-        if in_force is None or (_leaves_unread(wants, writes) and not self._all_same(in_force.quiet)):
+        if in_force is None or (
+            _leaves_unread(wants, writes) and not self._all_same(in_force.quiet)
+        ):
             self._look()
             wants, writes = self._compare(plan)
         new = [want.group for want in wants if want.group.key not in self.state.groups]
@@ -212,8 +241,11 @@ class Applier:
             self._put_in_force(plan, wants)
         return report
 
-    def bring(self, planned: Callable[[Machine], NodePlan], plan: NodePlan | None = None) -> tuple[NodePlan, Report]:
-        """Plan for this machine and apply it; where turbo changes, that first, and the rest by the limits that it leaves (rule A2).
+    def bring(
+        self, planned: Callable[[Machine], NodePlan], plan: NodePlan | None = None
+    ) -> tuple[NodePlan, Report]:
+        """Plan for this machine and apply it; where turbo changes, that first, and the rest by the
+        limits that it leaves (rule A2).
 
         plan: what is planned for the machine as it is, where that is known.
         """
@@ -221,7 +253,8 @@ class Applier:
         if self._in_force is not None and self._in_force.plan == plan:
             return plan, self.apply(plan)
         switches, writes = self._switches(plan)
-        if writes and self.changed():  # turbo would move the limits of a domain that has just come, before they are known
+        # turbo would move the limits of a domain that has just come, before they are known
+        if writes and self.changed():
             self.discover()
             plan = planned(self.machine)
             switches, writes = self._switches(plan)
@@ -240,16 +273,32 @@ class Applier:
     def _switches(self, plan: NodePlan) -> tuple[Sequence[Want], tuple[Write, ...]]:
         """What the plan wants of turbo, and the writes that it needs."""
         found = self._found()
-        groups = [group for group in found.groups if group.kind is Kind.BOOST and (plan.boost is not None or group.key in self.state.groups)]
+        groups = [
+            group
+            for group in found.groups
+            if group.kind is Kind.BOOST
+            and (plan.boost is not None or group.key in self.state.groups)
+        ]
         wants = wanted(plan, found.machine, groups, found.observed, self.state) if groups else ()
         return wants, diff(wants, found.observed)
 
     def _keep_limits(self) -> None:
-        """Save what every domain holds: drivers overwrite its limits when turbo changes (kernel-facts K24)."""
+        """Save what every domain holds: drivers overwrite its limits when turbo changes
+        (kernel-facts K24).
+        """
         found = self._found()
-        domains = [group for group in found.groups if group.kind is Kind.CPUFREQ and group.key not in self.state.groups]
+        domains = [
+            group
+            for group in found.groups
+            if group.kind is Kind.CPUFREQ and group.key not in self.state.groups
+        ]
         self._take_in(observe(self.host, domains))
-        unread = [item.path for group in domains for item in group.files if item.path not in self._found().observed.values]
+        unread = [
+            item.path
+            for group in domains
+            for item in group.files
+            if item.path not in self._found().observed.values
+        ]
         if unread:  # the last moment in which they show what was there before us
             self._take_in(observe_files(self.host, unread))
         shown = self._found().observed.values
@@ -258,19 +307,33 @@ class Applier:
         self._save(evolve(self.state, groups={**self.state.groups, **fresh}))
 
     def _doubt_limits(self) -> None:
-        """Take note that the limits of every domain may be others now: their driver moved them, because of us, and nobody else did."""
+        """Take note that the limits of every domain may be others now: their driver moved them,
+        because of us, and nobody else did.
+        """
         owned = self.state.groups
-        domains = (group for group in self._found().groups if group.kind is Kind.CPUFREQ and group.key in owned)
-        moved = {group.key: whole(adrift(group, aligned(group, owned[group.key])), owned[group.key]) for group in domains}
+        domains = (
+            group
+            for group in self._found().groups
+            if group.kind is Kind.CPUFREQ and group.key in owned
+        )
+        moved = {
+            group.key: whole(adrift(group, aligned(group, owned[group.key])), owned[group.key])
+            for group in domains
+        }
         self._save(evolve(self.state, groups={**owned, **moved}))
 
     def restore(self) -> Report:
-        """Put every owned group back to its baseline and drop it from the state. Errors: StateError."""
+        """Put every owned group back to its baseline and drop it from the state.
+
+        Errors: StateError.
+        """
         self._look()
         self._in_force = self._watch = None
         boost = [want for want in self._releases() if want.group.kind is Kind.BOOST]
         before = Report()
-        if boost:  # it moves the hardware's limits, which are the baseline of others, and the limits of those that have come since
+        # it moves the hardware's limits, which are the baseline of others, and the limits of those
+        # that have come since
+        if boost:
             writes = diff(boost, self._found().observed)
             if writes:
                 self._keep_limits()
@@ -278,9 +341,15 @@ class Applier:
             self.discover()
         self._take_in(observe_files(self.host, self._unseen(self._releases())))
         wants = self._releases()
-        report = before.followed_by(self._carry_out(wants, diff(wants, self._found().observed), obey=False))
+        report = before.followed_by(
+            self._carry_out(wants, diff(wants, self._found().observed), obey=False)
+        )
         told = {outcome.group for outcome in report.outcomes}
-        left = [Outcome(key, key, Status.OFFLINE, "baseline") for key in self.state.groups if key not in told]
+        left = [
+            Outcome(key, key, Status.OFFLINE, "baseline")
+            for key in self.state.groups
+            if key not in told
+        ]
         return evolve(report, outcomes=(*report.outcomes, *left))
 
     def _compare(self, plan: NodePlan) -> tuple[Sequence[Want], tuple[Write, ...]]:
@@ -294,24 +363,45 @@ class Applier:
         if not self._returned:
             return writes
         keys = {want.group.key for want in wants if not self._returned.isdisjoint(want.group.cpus)}
-        return tuple(write._replace(reason=Reason.PLAN) if write.reason is Reason.DRIFT and write.group in keys else write for write in writes)
+        return tuple(
+            (
+                write._replace(reason=Reason.PLAN)
+                if write.reason is Reason.DRIFT and write.group in keys
+                else write
+            )
+            for write in writes
+        )
 
     def _unseen(self, wants: Iterable[Want]) -> list[str]:
-        """Files that are to be given back and could not be read, also those that no pass reads: nothing is given up unseen (A7)."""
+        """Files that are to be given back and could not be read, also those that no pass reads:
+        nothing is given up unseen (A7).
+        """
         shown = self._found().observed.values
         going = (want for want in wants if want.release)
-        return [path for want in going for path, text in zip(want.group.paths, want.values, strict=True) if text is not None and path not in shown]
+        return [
+            path
+            for want in going
+            for path, text in zip(want.group.paths, want.values, strict=True)
+            if text is not None and path not in shown
+        ]
 
     def _releases(self) -> Sequence[Want]:
         found = self._found()
         return released(found.groups, found.observed, self.state)
 
     def _put_in_force(self, plan: NodePlan, wants: Sequence[Want]) -> None:
-        """Keep all files of the plan open; those whose reading disturbs nobody are compared from now on."""
+        """Keep all files of the plan open; those whose reading disturbs nobody are compared from
+        now on.
+        """
         groups = tuple(want.group for want in wants)
         if groups != self._kept_groups:
             self.host.keep(path for group in groups for path in group.paths)
-            self._quiet = tuple(item.path for group in groups for item in group.files if group.driver not in item.attribute.disturbed_by)
+            self._quiet = tuple(
+                item.path
+                for group in groups
+                for item in group.files
+                if group.driver not in item.attribute.disturbed_by
+            )
             self._kept_groups = groups
         self._in_force = _InForce(plan, self._quiet)
 
@@ -319,14 +409,23 @@ class Applier:
         return self.discovery if self.discovery is not None else self.discover()
 
     def _all_same(self, quiet: Sequence[str]) -> bool:
-        """Whether the files of the plan in force still show what they did; the first time they are read for it."""
+        """Whether the files of the plan in force still show what they did; the first time they are
+        read for it.
+        """
         try:
             if self._watch is not None:
                 return self._watch.same()
             contents = dict(zip(quiet, self.host.read_all(quiet), strict=True))
             shown = self._found().observed.values
-            raw = {path: content for path, content in contents.items() if not isinstance(content, OSError)}
-            if len(raw) < len(contents) or any(content.decode("ascii", "replace").strip() != shown.get(path) for path, content in raw.items()):
+            raw = {
+                path: content
+                for path, content in contents.items()
+                if not isinstance(content, OSError)
+            }
+            if len(raw) < len(contents) or any(
+                content.decode("ascii", "replace").strip() != shown.get(path)
+                for path, content in raw.items()
+            ):
                 return False
             self._watch = self.host.watch(raw)
         except OSError:
@@ -348,9 +447,13 @@ class Applier:
         self.discovery = evolve(found, observed=merged(found.observed, fresh))
 
     def _carry_out(self, wants: Sequence[Want], writes: tuple[Write, ...], *, obey: bool) -> Report:
-        """Write, verify, record. obey: foreign values are left where policy or back-off says so, but for what is released."""
+        """Write, verify, record. obey: foreign values are left where policy or back-off says so,
+        but for what is released.
+        """
         known = self._found()
-        drift = tuple(write for write in writes if write.reason is Reason.DRIFT and write.old != write.value)
+        drift = tuple(
+            write for write in writes if write.reason is Reason.DRIFT and write.old != write.value
+        )
         left = self._left_alone(drift, wants) if obey and drift else frozenset()
         writes = _without(writes, left) if left else writes
         intended = self._intend(wants)
@@ -359,16 +462,27 @@ class Applier:
         self.discovery = evolve(known, observed=applied.observed)
         if report_only and applied.writes:
             going = {want.group.key for want in wants if want.release}
-            found = (write for write in diff(wants, applied.observed) if write.reason is Reason.DRIFT and write.old != write.value)
-            late = tuple(write for write in found if write.path not in left and write.group not in going)
+            found = (
+                write
+                for write in diff(wants, applied.observed)
+                if write.reason is Reason.DRIFT and write.old != write.value
+            )
+            late = tuple(
+                write for write in found if write.path not in left and write.group not in going
+            )
             drift, left = (*drift, *late), left.union(write.path for write in late)
         self._count(drift)
         outcomes = outcomes_of(wants, writes, applied, left)
-        self._pause({write.group for write in drift} | {item.group for item in outcomes if item.status is Status.FAILED})
+        self._pause(
+            {write.group for write in drift}
+            | {item.group for item in outcomes if item.status is Status.FAILED}
+        )
         return Report(applied.writes, outcomes, drift, self._record(wants, applied, left, intended))
 
     def _intend(self, wants: Iterable[Want]) -> Mapping[str, GroupState]:
-        """Save what is about to be asked, in doubt, with the baseline of every group, before the first write (rule A7)."""
+        """Save what is about to be asked, in doubt, with the baseline of every group, before the
+        first write (rule A7).
+        """
         groups = dict(self.state.groups)
         seen: dict[tuple[object, ...], GroupState] = {}
         for want in wants:
@@ -380,14 +494,22 @@ class Applier:
             self._save(evolve(self.state, groups=groups))
         return groups
 
-    def _record(self, wants: Iterable[Want], applied: Applied, left: Collection[str], intended: Mapping[str, GroupState]) -> tuple[str, ...]:
+    def _record(
+        self,
+        wants: Iterable[Want],
+        applied: Applied,
+        left: Collection[str],
+        intended: Mapping[str, GroupState],
+    ) -> tuple[str, ...]:
         """Save requests and where they settled; drop the groups that are back at baseline."""
         groups = dict(intended)
         dropped = []
         seen: dict[tuple[object, ...], GroupState] = {}
         for want in wants:
             key = want.group.key
-            failed = bool(applied.failures) and any(path in applied.failures for path in want.group.paths)
+            failed = bool(applied.failures) and any(
+                path in applied.failures for path in want.group.paths
+            )
             failed = failed or (want.release and _unverified(want, applied.observed))
             if want.release and not failed and want.stays:
                 groups[key] = extended(None, intended[key], want.stays)
@@ -403,7 +525,8 @@ class Applier:
         if groups != self.state.groups:
             try:
                 self._save(evolve(self.state, groups=groups))
-            except StateError:  # the file still says in doubt, so at worst a write is made once more
+            # the file still says in doubt, so at worst a write is made once more
+            except StateError:
                 self.state = evolve(self.state, groups=groups)
         return tuple(dropped)
 
@@ -412,11 +535,17 @@ class Applier:
         self.state = state
 
     def _left_alone(self, drift: Iterable[Write], wants: Iterable[Want]) -> frozenset[str]:
-        """Paths of foreign values that are not repaired now: by policy, or because it was tried a moment ago."""
+        """Paths of foreign values that are not repaired now: by policy, or because it was tried a
+        moment ago.
+        """
         now = self.host.now()
         going = {want.group.key for want in wants if want.release}
         quiet = {key for key, pause in self._pauses.items() if now < pause.until}
-        return frozenset(write.path for write in drift if write.group not in going and (self.repair is Repair.REPORT or write.group in quiet))
+        return frozenset(
+            write.path
+            for write in drift
+            if write.group not in going and (self.repair is Repair.REPORT or write.group in quiet)
+        )
 
     def _count(self, drift: Iterable[Write]) -> None:
         """Count foreign changes, one that stays only once."""
@@ -435,17 +564,30 @@ class Applier:
 
 
 def _without(writes: Sequence[Write], left: Collection[str]) -> tuple[Write, ...]:
-    """The writes less those of foreign values that are left, and less an EPP that only goes along with such a governor."""
+    """The writes less those of foreign values that are left, and less an EPP that only goes along
+    with such a governor.
+    """
     groups = {write.group for write in writes if write.path in left}
     kept = (write for write in writes if write.path not in left)
-    return tuple(write for write in kept if not (write.group in groups and write.reason is Reason.DRIFT and write.old == write.value))
+    return tuple(
+        write
+        for write in kept
+        if not (write.group in groups and write.reason is Reason.DRIFT and write.old == write.value)
+    )
 
 
 def _unverified(want: Want, shown: Observed) -> bool:
-    """Whether nobody knows that a file shows what it should be given back: it could not be read (rule A7)."""
-    return any(text is not None and path not in shown.values for path, text in zip(want.group.paths, want.values, strict=True))
+    """Whether nobody knows that a file shows what it should be given back: it could not be read
+    (rule A7).
+    """
+    return any(
+        text is not None and path not in shown.values
+        for path, text in zip(want.group.paths, want.values, strict=True)
+    )
 
 
 def _leaves_unread(wants: Sequence[Want], writes: Sequence[Write]) -> bool:
-    """Whether some file would go unread in a pass: groups that are written are read to verify them, all others not."""
+    """Whether some file would go unread in a pass: groups that are written are read to verify them,
+    all others not.
+    """
     return len({write.group for write in writes}) < len(wants)

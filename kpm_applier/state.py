@@ -1,7 +1,8 @@
-"""What was there before us, what we asked for and where it settled: the state file (rules A3, A6, A7).
+"""What was there before us, what we asked for and where it settled: the state file (rules A3, A6,
+A7).
 
-One file for each root, private, written whole with fsync and rename, before the first write to a group. Groups with
-equal records are stored once, so that a person can read it.
+One file for each root, private, written whole with fsync and rename, before the first write to a
+group. Groups with equal records are stored once, so that a person can read it.
 """
 
 import errno
@@ -15,33 +16,55 @@ from typing import Any, Protocol
 
 from attrs import evolve, field, frozen
 
-from kpm_applier.attributes import BOOST, DF_PSTATE, HSMP_ROOT, NO_TURBO, RESUME_LATENCY, Group, Kind
+from kpm_applier.attributes import (
+    BOOST,
+    DF_PSTATE,
+    HSMP_ROOT,
+    NO_TURBO,
+    RESUME_LATENCY,
+    Group,
+    Kind,
+)
 from kpm_applier.discover_power import zone_uw
 from kpm_applier.durable import read_plain, write_durably
 from kpm_planner.budget import CapState
 from kpm_planner.cpuset import format_cpulist, parse_cpulist
-from kpm_planner.machine import Cpu, CpufreqSettings, Fabric, FrequencyDomain, IdleState, Machine, PowerZone, UncoreEntry
+from kpm_planner.machine import (
+    Cpu,
+    CpufreqSettings,
+    Fabric,
+    FrequencyDomain,
+    IdleState,
+    Machine,
+    PowerZone,
+    UncoreEntry,
+)
 
 VERSION = 1
 #: Baseline of a limit that equalled the hardware's: restored as whatever the hardware's is then.
 HARDWARE_LIMIT = "hardware limit"
-#: Settled value of a request from before its write until it has been verified. Whoever finds it makes the write again
-#: whatever the file shows: a crash may have come before it, and what is shown may be late news (K2).
+#: Settled value of a request from before its write until it has been verified. Whoever finds it
+#: makes the write again whatever the file shows: a crash may have come before it, and what is shown
+#: may be late news (K2).
 IN_DOUBT = ""
 _LONGEST_TEXT = 4096
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class StateError(Exception):
-    """The state cannot be used; nothing may be written to the tree. The text says why and what to do."""
+    """The state cannot be used; nothing may be written to the tree.
+
+    The text says why and what to do.
+    """
 
 
 @frozen(cache_hash=True)
 class GroupState:
     """An owned group. labels name its files; the tuples run in step with them.
 
-    baseline: what each file held before our first write; requested: what we last asked for, None for nothing yet;
-    settled: what it showed when it had settled, None where that is not known, IN_DOUBT from before the write until then.
+    baseline: what each file held before our first write; requested: what we last asked for, None
+    for nothing yet; settled: what it showed when it had settled, None where that is not known,
+    IN_DOUBT from before the write until then.
     """
 
     driver: str
@@ -66,17 +89,27 @@ class State:
     boot_id: str | None = None
 
 
-def new_group_state(group: Group, shown: Mapping[str, str], *, turbo_hides: bool = False) -> GroupState:
+def new_group_state(
+    group: Group, shown: Mapping[str, str], *, turbo_hides: bool = False
+) -> GroupState:
     """The record of a group at first touch: its baseline is what its files show.
 
-    turbo_hides: turbo is off because of us, so a limit at the top may be a higher one that cannot be seen: unknown (K24).
+    turbo_hides: turbo is off because of us, so a limit at the top may be a higher one that cannot
+    be seen: unknown (K24).
     """
     baseline = []
     for item in group.files:
         text = shown.get(item.path)
         limit = {"min": 0, "max": 1}.get(item.attribute.limit)
-        at_limit = group.hardware is not None and limit is not None and text == group.hardware[limit]
-        hidden = turbo_hides and group.hardware is not None and limit is not None and text == group.hardware[1]
+        at_limit = (
+            group.hardware is not None and limit is not None and text == group.hardware[limit]
+        )
+        hidden = (
+            turbo_hides
+            and group.hardware is not None
+            and limit is not None
+            and text == group.hardware[1]
+        )
         baseline.append(None if hidden else HARDWARE_LIMIT if at_limit else text)
     nothing = (None,) * len(group.files)
     return GroupState(group.driver, group.labels, tuple(baseline), nothing, nothing)
@@ -85,33 +118,61 @@ def new_group_state(group: Group, shown: Mapping[str, str], *, turbo_hides: bool
 def turbo_hides(state: State) -> bool:
     """Whether turbo is off because of us."""
     off = {BOOST.file: "0", NO_TURBO.file: "1"}
-    switches = (record for key, record in state.groups.items() if key.partition(":")[0] == Kind.BOOST)
-    rows = (row for record in switches for row in zip(record.labels, record.baseline, record.requested, strict=True))
-    return any(asked == off.get(label) != before for label, before, asked in rows if asked is not None)
+    switches = (
+        record for key, record in state.groups.items() if key.partition(":")[0] == Kind.BOOST
+    )
+    rows = (
+        row
+        for record in switches
+        for row in zip(record.labels, record.baseline, record.requested, strict=True)
+    )
+    return any(
+        asked == off.get(label) != before for label, before, asked in rows if asked is not None
+    )
 
 
 def supposed(group: Group, record: GroupState, asked: Sequence[str | None]) -> GroupState:
-    """A record for maxima that are about to be written while turbo hides what they were: most often, no limit at all."""
+    """A record for maxima that are about to be written while turbo hides what they were: most
+    often, no limit at all.
+    """
     rows = zip(group.files, record.baseline, asked, strict=True)
-    baseline = tuple(HARDWARE_LIMIT if base is None and text is not None and item.attribute.limit == "max" else base for item, base, text in rows)
+    baseline = tuple(
+        (
+            HARDWARE_LIMIT
+            if base is None and text is not None and item.attribute.limit == "max"
+            else base
+        )
+        for item, base, text in rows
+    )
     return record if baseline == record.baseline else evolve(record, baseline=baseline)
 
 
-def completed(group: Group, record: GroupState, shown: Mapping[str, str], *, turbo_hides: bool = False) -> GroupState:
-    """A record with the baseline of files that could not be known before and have not been written since."""
+def completed(
+    group: Group, record: GroupState, shown: Mapping[str, str], *, turbo_hides: bool = False
+) -> GroupState:
+    """A record with the baseline of files that could not be known before and have not been written
+    since.
+    """
     fresh = new_group_state(group, shown, turbo_hides=turbo_hides).baseline
-    baseline = tuple(new if known is None and asked is None else known for known, asked, new in zip(record.baseline, record.requested, fresh, strict=True))
+    baseline = tuple(
+        new if known is None and asked is None else known
+        for known, asked, new in zip(record.baseline, record.requested, fresh, strict=True)
+    )
     return evolve(record, baseline=baseline)
 
 
 def aligned(group: Group, record: GroupState) -> GroupState:
-    """A record in step with a group whose files are not those it was made for; what it does not know is None."""
+    """A record in step with a group whose files are not those it was made for; what it does not
+    know is None.
+    """
     columns = zip(*(record.of(label) for label in group.labels), strict=True)
     return GroupState(record.driver, group.labels, *columns)
 
 
 def whole(record: GroupState, before: GroupState | None) -> GroupState:
-    """A record with what the one before it knows of files that were not found this time: what cannot be read is not gone (R7)."""
+    """A record with what the one before it knows of files that were not found this time: what
+    cannot be read is not gone (R7).
+    """
     if before is None or before.labels == record.labels:
         return record
     missing = tuple(label for label in before.labels if label not in record.labels)
@@ -123,18 +184,27 @@ def extended(record: GroupState | None, before: GroupState, labels: tuple[str, .
     columns = tuple(zip(*(before.of(label) for label in labels), strict=True))
     if record is None:
         return GroupState(before.driver, labels, *columns)
-    joined = ((*own, *more) for own, more in zip((record.baseline, record.requested, record.settled), columns, strict=True))
+    joined = (
+        (*own, *more)
+        for own, more in zip(
+            (record.baseline, record.requested, record.settled), columns, strict=True
+        )
+    )
     return GroupState(record.driver, (*record.labels, *labels), *joined)
 
 
 def incomplete(state: State, groups: Iterable[Group], machine: Machine) -> bool:
-    """Whether something that is ours was not found, other than for a CPU that is offline: it is worth looking again."""
+    """Whether something that is ours was not found, other than for a CPU that is offline: it is
+    worth looking again.
+    """
     found = {group.key: group for group in groups}
     for key, record in state.groups.items():
         group = found.get(key)
         if group is None:
             kind, number = _parts(key)
-            if not (kind in (Kind.CPUFREQ, Kind.IDLE, Kind.LATENCY) and number not in machine.online):
+            if not (
+                kind in (Kind.CPUFREQ, Kind.IDLE, Kind.LATENCY) and number not in machine.online
+            ):
                 return True
         elif group.labels != record.labels and not set(record.labels) <= set(group.labels):
             return True
@@ -150,28 +220,66 @@ def baseline_text(group: Group, state: GroupState, label: str) -> str | None:
     return None if group.hardware is None else group.hardware[limit == "max"]
 
 
-def with_baseline(machine: Machine, groups: Iterable[Group], state: State, shown: Mapping[str, str]) -> Machine:
-    """The machine as it would be without us: owned groups hold their baseline, all others what their files show."""
+def with_baseline(
+    machine: Machine, groups: Iterable[Group], state: State, shown: Mapping[str, str]
+) -> Machine:
+    """The machine as it would be without us: owned groups hold their baseline, all others what
+    their files show.
+    """
     held = {group.key: _held(group, state.groups.get(group.key), shown) for group in groups}
-    domains = tuple(_domain(item, held[key]) if (key := f"cpufreq:{item.id}") in held else item for item in machine.domains)
-    uncore = tuple(_uncore(item, held[key]) if (key := f"uncore:{item.name}") in held else item for item in machine.uncore)
+    domains = tuple(
+        _domain(item, held[key]) if (key := f"cpufreq:{item.id}") in held else item
+        for item in machine.domains
+    )
+    uncore = tuple(
+        _uncore(item, held[key]) if (key := f"uncore:{item.name}") in held else item
+        for item in machine.uncore
+    )
     idle: dict[tuple[object, ...], tuple[IdleState, ...]] = {}
-    cpus = tuple(_cpu(item, held[key], idle) if (key := f"idle:{item.id}") in held else item for item in machine.cpus)
-    cpus = tuple(_limited(item, held[key]) if (key := f"latency:{item.id}") in held else item for item in cpus)
-    zones = tuple(_zone(item, held[key]) if (key := f"cap:{item.name}") in held else item for item in machine.power_zones)
-    fabrics = tuple(_fabric(item, held[key]) if (key := f"fabric:{item.package}") in held else item for item in machine.fabrics)
-    without_us = evolve(machine, domains=domains, uncore=uncore, cpus=cpus, power_zones=zones, fabrics=fabrics, boost_before=_boost_before(state))
+    cpus = tuple(
+        _cpu(item, held[key], idle) if (key := f"idle:{item.id}") in held else item
+        for item in machine.cpus
+    )
+    cpus = tuple(
+        _limited(item, held[key]) if (key := f"latency:{item.id}") in held else item
+        for item in cpus
+    )
+    zones = tuple(
+        _zone(item, held[key]) if (key := f"cap:{item.name}") in held else item
+        for item in machine.power_zones
+    )
+    fabrics = tuple(
+        _fabric(item, held[key]) if (key := f"fabric:{item.package}") in held else item
+        for item in machine.fabrics
+    )
+    without_us = evolve(
+        machine,
+        domains=domains,
+        uncore=uncore,
+        cpus=cpus,
+        power_zones=zones,
+        fabrics=fabrics,
+        boost_before=_boost_before(state),
+    )
     return machine if without_us == machine else without_us
 
 
 def _boost_before(state: State) -> bool | None:
     """Whether turbo was on before us, where it is ours."""
-    switches = [record for key, record in state.groups.items() if key.partition(":")[0] == Kind.BOOST]
-    known = [text == "1" if label == BOOST.file else text == "0" for record in switches for label, text in zip(record.labels, record.baseline, strict=True)]
+    switches = [
+        record for key, record in state.groups.items() if key.partition(":")[0] == Kind.BOOST
+    ]
+    known = [
+        text == "1" if label == BOOST.file else text == "0"
+        for record in switches
+        for label, text in zip(record.labels, record.baseline, strict=True)
+    ]
     return any(known) if known else None
 
 
-def _held(group: Group, owned: GroupState | None, shown: Mapping[str, str]) -> dict[str, str | None]:
+def _held(
+    group: Group, owned: GroupState | None, shown: Mapping[str, str]
+) -> dict[str, str | None]:
     if owned is None:
         return {item.label: shown.get(item.path) for item in group.files}
     return {item.label: baseline_text(group, owned, item.label) for item in group.files}
@@ -182,10 +290,15 @@ def _domain(domain: FrequencyDomain, held: Mapping[str, str | None]) -> Frequenc
     return domain if settings == domain.settings else evolve(domain, settings=settings)
 
 
-def _cpu(cpu: Cpu, held: Mapping[str, str | None], seen: dict[tuple[object, ...], tuple[IdleState, ...]]) -> Cpu:
+def _cpu(
+    cpu: Cpu, held: Mapping[str, str | None], seen: dict[tuple[object, ...], tuple[IdleState, ...]]
+) -> Cpu:
     key = (cpu.idle, *held.values())
     if key not in seen:
-        seen[key] = tuple(evolve(state, enabled=held.get(f"state{state.index}", "0") in ("0", None)) for state in cpu.idle)
+        seen[key] = tuple(
+            evolve(state, enabled=held.get(f"state{state.index}", "0") in ("0", None))
+            for state in cpu.idle
+        )
     return cpu if seen[key] == cpu.idle else evolve(cpu, idle=seen[key])
 
 
@@ -195,12 +308,18 @@ def _limited(cpu: Cpu, held: Mapping[str, str | None]) -> Cpu:
 
 
 def _uncore(entry: UncoreEntry, held: Mapping[str, str | None]) -> UncoreEntry:
-    return evolve(entry, min_khz=_number(held.get("min_freq_khz")), max_khz=_number(held.get("max_freq_khz")))
+    return evolve(
+        entry, min_khz=_number(held.get("min_freq_khz")), max_khz=_number(held.get("max_freq_khz"))
+    )
 
 
 def _zone(zone: PowerZone, held: Mapping[str, str | None]) -> PowerZone:
-    limits = tuple(evolve(limit, limit_uw=zone_uw(zone, held.get(limit.name))) for limit in zone.limits)
-    return evolve(zone, limits=limits, enabled=None if zone.enabled is None else held.get("enabled") == "1")
+    limits = tuple(
+        evolve(limit, limit_uw=zone_uw(zone, held.get(limit.name))) for limit in zone.limits
+    )
+    return evolve(
+        zone, limits=limits, enabled=None if zone.enabled is None else held.get("enabled") == "1"
+    )
 
 
 def _fabric(fabric: Fabric, held: Mapping[str, str | None]) -> Fabric:
@@ -224,21 +343,39 @@ def _number(text: str | None) -> int | None:
 def asked_fabrics(state: State) -> dict[str, str]:
     """Path of each fabric's file → what it was last set to, which nothing reads back."""
     label = DF_PSTATE.file
-    texts = {key: item.of(label)[2] or item.of(label)[1] for key, item in state.groups.items() if key.startswith(f"{Kind.FABRIC}:")}
-    return {f"{HSMP_ROOT}/socket{key.partition(':')[2]}/{label}": text for key, text in texts.items() if text is not None}
+    texts = {
+        key: item.of(label)[2] or item.of(label)[1]
+        for key, item in state.groups.items()
+        if key.startswith(f"{Kind.FABRIC}:")
+    }
+    return {
+        f"{HSMP_ROOT}/socket{key.partition(':')[2]}/{label}": text
+        for key, text in texts.items()
+        if text is not None
+    }
 
 
-def cap_in_force(shown: Machine, owned: Mapping[str, GroupState]) -> tuple[CapState | None, dict[int, int]]:
-    """The power that the packages are capped at by us, as their files show it, and its parts by package.
+def cap_in_force(
+    shown: Machine, owned: Mapping[str, GroupState]
+) -> tuple[CapState | None, dict[int, int]]:
+    """The power that the packages are capped at by us, as their files show it, and its parts by
+    package.
 
-    Whose cap it was nobody knows any more. Of a zone the limit counts that was asked for, not one that is at baseline.
+    Whose cap it was nobody knows any more. Of a zone the limit counts that was asked for, not one
+    that is at baseline.
     """
     parts: dict[int, int] = {}
     for zone in shown.power_zones:
         record = owned.get(f"{Kind.CAP}:{zone.name}")
         if record is not None:
-            known = {limit.name: limit.limit_uw for limit in zone.limits if limit.limit_uw is not None}
-            asked = [uw for name, uw in known.items() if record.of(name)[1] not in (None, record.of(name)[0])]
+            known = {
+                limit.name: limit.limit_uw for limit in zone.limits if limit.limit_uw is not None
+            }
+            asked = [
+                uw
+                for name, uw in known.items()
+                if record.of(name)[1] not in (None, record.of(name)[0])
+            ]
             uw = next(iter(asked or known.values()), None)
             if uw is not None:
                 parts[zone.package] = parts.get(zone.package, 0) + uw
@@ -246,9 +383,15 @@ def cap_in_force(shown: Machine, owned: Mapping[str, GroupState]) -> tuple[CapSt
 
 
 def without_void(state: State, groups: Iterable[Group]) -> State:
-    """The state less the groups that are known to be another driver's now; a name that could not be read is none."""
+    """The state less the groups that are known to be another driver's now; a name that could not be
+    read is none.
+    """
     drivers = {group.key: group.driver for group in groups}
-    kept = {key: item for key, item in state.groups.items() if "" in (item.driver, drivers.get(key, "")) or drivers[key] == item.driver}
+    kept = {
+        key: item
+        for key, item in state.groups.items()
+        if "" in (item.driver, drivers.get(key, "")) or drivers[key] == item.driver
+    }
     return state if len(kept) == len(state.groups) else evolve(state, groups=kept)
 
 
@@ -278,7 +421,8 @@ class StateStore:
     """The state file of one root below a folder, and the lock of its one writer."""
 
     def __init__(self, folder: str, root: str, *, live: bool) -> None:
-        name = "sys" if live else f"{os.path.basename(root) or 'root'}-{hashlib.sha256(root.encode()).hexdigest()[:12]}"
+        digest = hashlib.sha256(root.encode()).hexdigest()[:12]
+        name = "sys" if live else f"{os.path.basename(root) or 'root'}-{digest}"
         self.folder, self.root, self.live = folder, root, live
         self.path = os.path.join(folder, f"{name}.json")
         self._lock_path = os.path.join(folder, f"{name}.lock")
@@ -289,15 +433,22 @@ class StateStore:
         """Become the one writer of the root. Errors: StateError that names the holder."""
         try:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
-            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(
+                self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
         except OSError as failure:
             raise StateError(_cannot("use", self.folder, failure)) from failure
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as failure:
-            holder = os.read(descriptor, 200).decode("ascii", "replace").strip() or "another process"
+            holder = (
+                os.read(descriptor, 200).decode("ascii", "replace").strip() or "another process"
+            )
             os.close(descriptor)
-            raise StateError(f"{self._lock_path}: {self.root} is being written by {holder}; only one writer is allowed") from failure
+            raise StateError(
+                f"{self._lock_path}: {self.root} is being written by {holder}; only one writer is"
+                " allowed"
+            ) from failure
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"process {os.getpid()}\n".encode())
         self._lock = descriptor
@@ -309,7 +460,10 @@ class StateStore:
             self._lock = None
 
     def load(self) -> State:
-        """The state; empty where there is no file or it is of another boot. Errors: StateError where it is not usable."""
+        """The state; empty where there is no file or it is of another boot.
+
+        Errors: StateError where it is not usable.
+        """
         try:
             data = read_plain(self.path)
         except FileNotFoundError:
@@ -324,7 +478,10 @@ class StateStore:
         return evolve(state, boot_id=boot_id)
 
     def save(self, state: State) -> None:
-        """Write the state so that a crash leaves the old or the new one. Errors: StateError, nothing changed then."""
+        """Write the state so that a crash leaves the old or the new one.
+
+        Errors: StateError, nothing changed then.
+        """
         if state == self._saved:
             return
         try:
@@ -344,7 +501,11 @@ class StateStore:
 
 
 def _cannot(verb: str, path: str, failure: OSError) -> str:
-    why = "no space" if failure.errno in (errno.ENOSPC, errno.EDQUOT) else (failure.strerror or str(failure))
+    why = (
+        "no space"
+        if failure.errno in (errno.ENOSPC, errno.EDQUOT)
+        else (failure.strerror or str(failure))
+    )
     return f"{path}: cannot {verb} the state: {why}; nothing was written to the tree"
 
 
@@ -359,13 +520,21 @@ def encode(state: State, root: str) -> bytes:
             "driver": item.driver,
             "files": {
                 label: {"baseline": base, "requested": asked, "settled": settled}
-                for label, base, asked, settled in zip(item.labels, item.baseline, item.requested, item.settled, strict=True)
+                for label, base, asked, settled in zip(
+                    item.labels, item.baseline, item.requested, item.settled, strict=True
+                )
             },
         }
         for item, keys in by_record.items()
     ]
     records.sort(key=lambda record: str(record["groups"]))
-    return (json.dumps({"version": VERSION, "root": root, "bootId": state.boot_id, "records": records}, indent=1) + "\n").encode()
+    return (
+        json.dumps(
+            {"version": VERSION, "root": root, "bootId": state.boot_id, "records": records},
+            indent=1,
+        )
+        + "\n"
+    ).encode()
 
 
 def _folded(keys: Iterable[str]) -> list[str]:
@@ -395,7 +564,10 @@ def _unfolded(text: str) -> Iterable[str]:
 
 
 def decode(data: bytes, path: str) -> State:
-    """The state of a file's content. Errors: StateError where it is damaged or of a newer version."""
+    """The state of a file's content.
+
+    Errors: StateError where it is damaged or of a newer version.
+    """
     remedy = "move it away to start anew from what the machine shows now"
     try:
         content = json.loads(data)
@@ -403,20 +575,36 @@ def decode(data: bytes, path: str) -> State:
         if version == VERSION:
             return State(_groups_of(content["records"]), _text(content["bootId"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
-        raise StateError(f"{path}: the state file is damaged ({type(failure).__name__}); nothing was written to the tree; {remedy}") from failure
-    raise StateError(f"{path}: the state file has version {version!r}, this program knows {VERSION}; nothing was written to the tree; use the newer program")
+        raise StateError(
+            f"{path}: the state file is damaged ({type(failure).__name__}); nothing was written to"
+            f" the tree; {remedy}"
+        ) from failure
+    raise StateError(
+        f"{path}: the state file has version {version!r}, this program knows {VERSION}; nothing was"
+        " written to the tree; use the newer program"
+    )
 
 
 def _groups_of(records: list[dict[str, Any]]) -> dict[str, GroupState]:
-    """The groups of a file's records. Errors: TypeError, ValueError, KeyError for whatever is not as it was written."""
+    """The groups of a file's records.
+
+    Errors: TypeError, ValueError, KeyError for whatever is not as it was written.
+    """
     groups: dict[str, GroupState] = {}
     for record in records:
         files = record["files"]
-        columns = [tuple(_text(item[name]) for item in files.values()) for name in ("baseline", "requested", "settled")]
+        columns = [
+            tuple(_text(item[name]) for item in files.values())
+            for name in ("baseline", "requested", "settled")
+        ]
         state = GroupState(_needed(record["driver"]), tuple(map(_needed, files)), *columns)
         if not isinstance(record["groups"], list):
             raise TypeError("groups")
-        groups.update(dict.fromkeys((key for text in record["groups"] for key in _unfolded(_needed(text))), state))
+        groups.update(
+            dict.fromkeys(
+                (key for text in record["groups"] for key in _unfolded(_needed(text))), state
+            )
+        )
     return groups
 
 

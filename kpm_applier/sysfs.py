@@ -1,6 +1,9 @@
-"""A Host on files: the running kernel's /sys or any tree of the same shape. The only module that opens them.
+"""A Host on files: the running kernel's /sys or any tree of the same shape.
 
-It never leaves its root: a link that points outside is refused (rule A5). A read takes one page at most.
+The only module that opens them.
+
+It never leaves its root: a link that points outside is refused (rule A5). A read takes one page at
+most.
 """
 
 import contextlib
@@ -40,7 +43,9 @@ class _FileWatch:
 
 @define
 class _PathWatch:
-    """The slow way, where there are not enough descriptors, or what is watched is no file of sysfs."""
+    """The slow way, where there are not enough descriptors, or what is
+    watched is no file of sysfs.
+    """
 
     host: "SysfsHost"
     files: dict[str, bytes]
@@ -50,19 +55,28 @@ class _PathWatch:
 
 
 def _is_sysfs(folder: str) -> bool:
-    """Whether a folder lies on a mounted sysfs, as in a container that sees the host's below another name."""
+    """Whether a folder lies on a mounted sysfs, as in a container that sees the host's below
+    another name.
+    """
     best, kind = "", ""
-    with contextlib.suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file,
+    ):
         for line in file:
             words = line.split()
             point, mark = words[4], words.index("-")
-            if len(point) >= len(best) and (folder == point or folder.startswith(f"{point.rstrip('/')}/")):
+            if len(point) >= len(best) and (
+                folder == point or folder.startswith(f"{point.rstrip('/')}/")
+            ):
                 best, kind = point, words[mark + 1]
     return kind == "sysfs"
 
 
 class SysfsHost:
-    """A tree of files below `root`, and beside it the mailbox of an AMD machine as the folder hsmp."""
+    """A tree of files below `root`, and beside it the mailbox of an AMD
+    machine as the folder hsmp.
+    """
 
     #: Whether this process itself writes.
     writes = True
@@ -108,8 +122,12 @@ class SysfsHost:
                 found.append(failure)
         return found
 
-    def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
-        """Of many files, the contents of those that do not hold what is expected (shorter than 64 bytes)."""
+    def differing(
+        self, paths: Sequence[str], expected: Sequence[bytes]
+    ) -> dict[str, bytes | OSError]:
+        """Of many files, the contents of those that do not hold what is expected (shorter than 64
+        bytes).
+        """
         found: dict[str, bytes | OSError] = {}
         kept, pread = self._kept, os.pread
         for path, content in zip(paths, expected, strict=True):
@@ -120,7 +138,9 @@ class SysfsHost:
                 self._differing_slowly(path, content, failure, found)
         return found
 
-    def _differing_slowly(self, path: str, content: bytes, failure: Exception, found: dict[str, bytes | OSError]) -> None:
+    def _differing_slowly(
+        self, path: str, content: bytes, failure: Exception, found: dict[str, bytes | OSError]
+    ) -> None:
         """One file that is not kept, or could not be read."""
         try:
             if isinstance(failure, OSError):
@@ -132,7 +152,9 @@ class SysfsHost:
             found[path] = refusal
 
     def write(self, path: str, data: bytes) -> None:
-        """Hand data to a file in one write; a plain file is cut to it, as a sysfs file is by itself."""
+        """Hand data to a file in one write; a plain file is cut to it, as a sysfs file is by
+        itself.
+        """
         kept = self._writable.get(path)
         if self.mailbox is not None and path.startswith(_MAILBOX):
             self.mailbox.write(path, data)
@@ -190,9 +212,17 @@ class SysfsHost:
         return time.monotonic()
 
     def watch(self, files: Mapping[str, bytes]) -> Watch:
-        """Keep the files open and compare them cheaply from now on: the files, not what may take their names later."""
-        plain = {path: content for path, content in files.items() if self.mailbox is None or not path.startswith(_MAILBOX)}
-        others = _PathWatch(self, {path: content for path, content in files.items() if path not in plain})
+        """Keep the files open and compare them cheaply from now on: the files, not what may take
+        their names later.
+        """
+        plain = {
+            path: content
+            for path, content in files.items()
+            if self.mailbox is None or not path.startswith(_MAILBOX)
+        }
+        others = _PathWatch(
+            self, {path: content for path, content in files.items() if path not in plain}
+        )
         try:
             kept = {path: self._descriptor(path) for path in plain}
         except OSError as failure:
@@ -200,10 +230,18 @@ class SysfsHost:
                 raise
             self.forget()  # better slow than without a descriptor left for anything else
             return _PathWatch(self, dict(files))
-        return _FileWatch([(kept[path], _SHORT if len(content) < _SHORT else _PAGE, content) for path, content in plain.items()], others)
+        return _FileWatch(
+            [
+                (kept[path], _SHORT if len(content) < _SHORT else _PAGE, content)
+                for path, content in plain.items()
+            ],
+            others,
+        )
 
     def keep(self, paths: Iterable[str]) -> None:
-        """Keep files open, for writing too where that is allowed; one that cannot be opened is left to its next use."""
+        """Keep files open, for writing too where that is allowed; one that cannot be opened is left
+        to its next use.
+        """
         for path in paths:
             if path not in self._kept and (self.mailbox is None or not path.startswith(_MAILBOX)):
                 with contextlib.suppress(OSError):
@@ -251,7 +289,9 @@ class SysfsHost:
             self.mailbox.close()
 
     def _open_raising_limit(self, path: str, flags: int) -> int:
-        """Open; the soft limit of descriptors is raised to the hard one the first time it is met."""
+        """Open; the soft limit of descriptors is raised to the hard one
+        the first time it is met.
+        """
         try:
             return self._open(path, flags)
         except OSError as failure:
@@ -272,7 +312,9 @@ class SysfsHost:
         return descriptor
 
     def _look_anew(self, folder: str) -> None:
-        """Forget what is known of a folder and those above it: nothing is written through an old look at a link."""
+        """Forget what is known of a folder and those above it: nothing is written through an old
+        look at a link.
+        """
         while folder:
             self._folders.pop(folder, None)
             folder = folder.rpartition("/")[0]

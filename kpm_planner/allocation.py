@@ -9,7 +9,8 @@ from kpm_planner.intent import Pod
 class ContainerCpus:
     """CPUs that the kubelet reports for one container, found by namespace, pod and container name.
 
-    uid: of the pod, in what is remembered; the kubelet does not tell it. devices: the CDI devices of its claims.
+    uid: of the pod, in what is remembered; the kubelet does not tell it. devices: the CDI devices
+    of its claims.
     """
 
     namespace: str
@@ -35,13 +36,14 @@ class Allocation:
     """The pods of a node and what the kubelet says about their CPUs.
 
     answered: False where the kubelet has not answered or answered an error: unknown is not empty.
-    allocatable: CPUs that the kubelet can hand out; None where it was not asked, empty where it named none.
-    last_known: the allocation of the last good answer, kept by the caller; None where there is none.
-    runtime: what the container runtime says, where it is asked. A cpuset never proves that CPUs are a container's own.
-    cpusets: what cgroups say, looked at where the kubelet leaves a container without CPUs.
-    claimed: the CPUs that CDI devices name for containers with resource claims.
-    accepted: (pod uid, container) of containers whose CPU count was compared and found right when first seen.
-    overdue: (pod uid, container) of running ones for which good answers have named no CPUs for so long that none are waited for.
+    allocatable: CPUs that the kubelet can hand out; None where it was not asked, empty where it
+    named none. last_known: the allocation of the last good answer, kept by the caller; None where
+    there is none. runtime: what the container runtime says, where it is asked. A cpuset never
+    proves that CPUs are a container's own. cpusets: what cgroups say, looked at where the kubelet
+    leaves a container without CPUs. claimed: the CPUs that CDI devices name for containers with
+    resource claims. accepted: (pod uid, container) of containers whose CPU count was compared and
+    found right when first seen. overdue: (pod uid, container) of running ones for which good
+    answers have named no CPUs for so long that none are waited for.
     """
 
     pods: tuple[Pod, ...] = ()

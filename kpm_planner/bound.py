@@ -68,7 +68,9 @@ def bound_cpus(
     return result
 
 
-def lacking(pods: Iterable[Pod], reported: Iterable[ContainerCpus], custom_devices: Sequence[str]) -> frozenset[Key]:
+def lacking(
+    pods: Iterable[Pod], reported: Iterable[ContainerCpus], custom_devices: Sequence[str]
+) -> frozenset[Key]:
     """Containers that may own CPUs, ask for a profile or use a claim, and have none of the kubelet.
 
     For them it is worth looking at cgroups and claims, which costs more than asking the kubelet.
@@ -78,7 +80,9 @@ def lacking(pods: Iterable[Pod], reported: Iterable[ContainerCpus], custom_devic
     return frozenset(
         key
         for key, pod, container in _live(by_name)
-        if key not in given and (requested_profiles(container) or container.claims) and entitled(pod, container, custom_devices)
+        if key not in given
+        and (requested_profiles(container) or container.claims)
+        and entitled(pod, container, custom_devices)
     )
 
 
@@ -89,7 +93,9 @@ def _live(pods: Pods) -> Iterator[tuple[Key, Pod, Container]]:
                 yield (namespace, name, container.name), pod, container
 
 
-def _evidence(allocation: Allocation, reported: Mapping[Key, ContainerCpus], pods: Pods) -> _Evidence:
+def _evidence(
+    allocation: Allocation, reported: Mapping[Key, ContainerCpus], pods: Pods
+) -> _Evidence:
     cpusets = {(item.uid, item.container): frozenset(item.cpus) for item in allocation.cpusets}
     cpusets |= {(item.uid, item.container): frozenset(item.cpus) for item in allocation.runtime}
     claimed = {(item.namespace, item.pod, item.container): item.cpus for item in allocation.claimed}
@@ -107,7 +113,9 @@ def _evidence(allocation: Allocation, reported: Mapping[Key, ContainerCpus], pod
 
 @frozen
 class _Owed:
-    """What a container is to have: so many CPUs, None for none; claimed: which, where CDI says so."""
+    """What a container is to have: so many CPUs, None for none;
+    claimed: which, where CDI says so.
+    """
 
     count: Quantity | int | None
     claimed: frozenset[int] | None
@@ -122,7 +130,9 @@ def _owed(pod: Pod, container: Container, claimed: frozenset[int] | None) -> _Ow
     return _Owed(native_cpus(pod, container) if container.claims else None, claimed)
 
 
-def _judge(result: Bound, key: Key, cpuset: frozenset[int], owed: _Owed, evidence: _Evidence) -> None:
+def _judge(
+    result: Bound, key: Key, cpuset: frozenset[int], owed: _Owed, evidence: _Evidence
+) -> None:
     """Take a container's CPUs for its own, or note why not."""
     cpus = cpuset or owed.claimed
     if not cpus or owed.count is None:
@@ -132,7 +142,11 @@ def _judge(result: Bound, key: Key, cpuset: frozenset[int], owed: _Owed, evidenc
     if owed.claimed and owed.claimed != cpus:
         given = format_cpulist(owed.claimed)
         why = f"its claims give it CPUs {given}, but it is bound to {shown}"
-        result.problems.append(warning(Code.ALLOCATION_DIFFERS, f"Pod/{key[0]}/{key[1]}", "", f"container {key[2]}: {why}"))
+        result.problems.append(
+            warning(
+                Code.ALLOCATION_DIFFERS, f"Pod/{key[0]}/{key[1]}", "", f"container {key[2]}: {why}"
+            )
+        )
     elif owed.count != len(cpus):
         why = f"it is bound to CPUs {shown}, which are not as many as the {owed.count} it asks for"
     elif others:
@@ -145,5 +159,8 @@ def _judge(result: Bound, key: Key, cpuset: frozenset[int], owed: _Owed, evidenc
 
 def _differing(entry: ContainerCpus, cpus: frozenset[int]) -> Iterable[Problem]:
     if entry.cpus != cpus:
-        message = f"the kubelet says that container {entry.container} has CPUs {format_cpulist(entry.cpus)}, the runtime {format_cpulist(cpus)}; the kubelet's hold"
+        message = (
+            f"the kubelet says that container {entry.container} has CPUs"
+            f" {format_cpulist(entry.cpus)}, the runtime {format_cpulist(cpus)}; the kubelet's hold"
+        )
         yield warning(Code.ALLOCATION_DIFFERS, f"Pod/{entry.namespace}/{entry.pod}", "", message)

@@ -17,12 +17,16 @@ from kpm_planner.selection import reference
 
 
 def plan_capacity(
-    profiles: Iterable[ResolvedProfile], allocation: Allocation, machine: Machine, config: PowerConfig | None = None
+    profiles: Iterable[ResolvedProfile],
+    allocation: Allocation,
+    machine: Machine,
+    config: PowerConfig | None = None,
 ) -> tuple[Mapping[str, int], tuple[Problem, ...]]:
     """Extended resource name → amount, for every valid profile that is not shared.
 
-    Never below what running pods hold; a profile whose share rounds down to nothing and that nobody holds is left out, and so are
-    all where nothing hands out CPUs: a pod would be scheduled here, and never tuned.
+    Never below what running pods hold; a profile whose share rounds down to nothing and that nobody
+    holds is left out, and so are all where nothing hands out CPUs: a pod would be scheduled here,
+    and never tuned.
     """
     given = _hands_out(allocation, config)
     held = _held(allocation)
@@ -40,28 +44,55 @@ def plan_capacity(
 
 
 def _hands_out(allocation: Allocation, config: PowerConfig | None) -> bool:
-    """Whether containers can come to own CPUs here: by the kubelet, a device plugin, a claim driver, or a policy that NRI shows.
+    """Whether containers can come to own CPUs here: by the kubelet, a device plugin, a claim
+    driver, or a policy that NRI shows.
 
-    Claim drivers need a kubelet that hands out none itself, so they are known by the setting that says so; policies by their pods.
+    Claim drivers need a kubelet that hands out none itself, so they are known by the setting that
+    says so; policies by their pods.
     """
     agent = config.agent if config is not None else AgentSettings()
     source = Source.of(agent.source)
-    others = bool(agent.claim_socket or (config is not None and config.custom_devices) or source is Source.NRI)
+    others = bool(
+        agent.claim_socket or (config is not None and config.custom_devices) or source is Source.NRI
+    )
     policy = source is not Source.PODRESOURCES and any(policy_of(pod) for pod in allocation.pods)
-    return others or policy or not hands_out_none(allocation) or any(item.cpus for item in allocation.said_last)
+    return (
+        others
+        or policy
+        or not hands_out_none(allocation)
+        or any(item.cpus for item in allocation.said_last)
+    )
 
 
 def _amount(resolved: ResolvedProfile, cpus: int, problems: list[Problem]) -> int:
-    capacity, obj, field = resolved.profile.cpu_capacity, reference(resolved.profile), "spec.cpuCapacity"
+    capacity, obj, field = (
+        resolved.profile.cpu_capacity,
+        reference(resolved.profile),
+        "spec.cpuCapacity",
+    )
     if capacity is None:
         return cpus
     if isinstance(capacity, int):
         if capacity > cpus:
-            problems.append(warning(Code.CAPACITY_CLAMPED, obj, field, f"{capacity} is more than the {cpus} CPUs online; {cpus} are advertised"))
+            problems.append(
+                warning(
+                    Code.CAPACITY_CLAMPED,
+                    obj,
+                    field,
+                    f"{capacity} is more than the {cpus} CPUs online; {cpus} are advertised",
+                )
+            )
         return min(capacity, cpus)
     amount = cpus * (parse_percent(capacity) or 0) // 100
     if not amount:
-        problems.append(warning(Code.CAPACITY_CLAMPED, obj, field, f"{capacity!r} of {cpus} CPUs rounds down to none; nothing is advertised"))
+        problems.append(
+            warning(
+                Code.CAPACITY_CLAMPED,
+                obj,
+                field,
+                f"{capacity!r} of {cpus} CPUs rounds down to none; nothing is advertised",
+            )
+        )
     return amount
 
 

@@ -1,4 +1,6 @@
-"""What was seen, what is to be written, and how that went: the values between planner, applier and reports."""
+"""What was seen, what is to be written, and how that went: the values between planner, applier and
+reports.
+"""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -18,8 +20,8 @@ class Reason(StrEnum):
 class Write(NamedTuple):
     """One file to be written; a tuple, since a pass may make thousands.
 
-    path: below the root; value: text without newline; old: what it shows now; group: what it belongs to; because: the
-    reasons of the group's whole target.
+    path: below the root; value: text without newline; old: what it shows now; group: what it
+    belongs to; because: the reasons of the group's whole target.
     """
 
     path: str
@@ -68,7 +70,8 @@ class Outcome:
 class Pass:
     """How the agent's last pass went.
 
-    refused: why nothing could be written; forbidden: files that cannot be, each with the remedy; drift: foreign values that were found.
+    refused: why nothing could be written; forbidden: files that cannot be, each with the remedy;
+    drift: foreign values that were found.
     """
 
     outcomes: tuple[Outcome, ...] = ()

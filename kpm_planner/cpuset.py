@@ -19,7 +19,9 @@ def parse_cpulist(text: str) -> frozenset[int]:
     left = 2 * LARGEST_CPU
     for part in text.replace(",", " ").split():
         first, mark, last = part.partition("-")
-        if not (first.isascii() and first.isdigit()) or (mark and not (last.isascii() and last.isdigit())):
+        if not (first.isascii() and first.isdigit()) or (
+            mark and not (last.isascii() and last.isdigit())
+        ):
             raise ValueError(f"not a CPU list: {text[:80]!r}")
         low, high = int(first), int(last) if mark else int(first)
         left -= high - low + 1

@@ -1,9 +1,11 @@
-"""CRI-O's own annotations of a pod's CPUs: taken for a profile of that pod's, or named as what else sets them (pure).
+"""CRI-O's own annotations of a pod's CPUs: taken for a profile of that pod's, or named as what else
+sets them (pure).
 
-CRI-O's high-performance runtime sets the governor and the idle states of a pod's CPUs by two annotations, and puts them back
-when the pod ends. Two writers of one file fight; so `agent.crioAnnotations` says whether this system does what they ask
-(`accept`: both want the same then) or only names them (`conflict`).
-Source: CRI-O, high-performance hooks, annotations cpu-freq-governor.crio.io and cpu-c-states.crio.io.
+CRI-O's high-performance runtime sets the governor and the idle states of a pod's CPUs by two
+annotations, and puts them back when the pod ends. Two writers of one file fight; so
+`agent.crioAnnotations` says whether this system does what they ask (`accept`: both want the same
+then) or only names them (`conflict`). Source: CRI-O, high-performance hooks, annotations
+cpu-freq-governor.crio.io and cpu-c-states.crio.io.
 """
 
 from collections.abc import Mapping
@@ -24,29 +26,48 @@ _MOST_US = 10_000_000
 
 def wishes_of(annotations: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The annotations of a pod that are CRI-O's, by name."""
-    return tuple(sorted((name, annotations[name]) for name in (GOVERNOR, STATES) if name in annotations))
+    return tuple(
+        sorted((name, annotations[name]) for name in (GOVERNOR, STATES) if name in annotations)
+    )
 
 
 def conflict(pod: str, wishes: tuple[tuple[str, str], ...]) -> Problem:
     """What else sets the CPUs of a pod."""
     named = ", ".join(f"{name}: {value!r}" for name, value in wishes)
-    return warning(Code.POD_ANNOTATIONS, pod, "metadata.annotations", f"CRI-O sets its CPUs too, by {named}; drop them, or set agent.crioAnnotations: accept")
+    return warning(
+        Code.POD_ANNOTATIONS,
+        pod,
+        "metadata.annotations",
+        f"CRI-O sets its CPUs too, by {named}; drop them, or set agent.crioAnnotations: accept",
+    )
 
 
-def wished_profile(pod: str, wishes: tuple[tuple[str, str], ...], machine: Machine, how: IdleStates) -> ResolvedProfile:
-    """What the annotations ask for as a profile of the pod's own; its problems are the pod's. A value that is none is an error."""
+def wished_profile(
+    pod: str, wishes: tuple[tuple[str, str], ...], machine: Machine, how: IdleStates
+) -> ResolvedProfile:
+    """What the annotations ask for as a profile of the pod's own; its problems are the pod's.
+
+    A value that is none is an error.
+    """
     asked, states = dict(wishes), CStates()
     problems = []
     governor, text = asked.get(GOVERNOR), asked.get(STATES, "enable")
     digits = text.removeprefix(_LIMIT)
     if text == "disable":
         states = CStates(max_latency_us=0)
-    elif text.startswith(_LIMIT) and digits.isascii() and digits.isdigit() and int(digits) <= _MOST_US:
+    elif (
+        text.startswith(_LIMIT)
+        and digits.isascii()
+        and digits.isdigit()
+        and int(digits) <= _MOST_US
+    ):
         states = CStates(max_latency_us=int(digits))
     elif text != "enable":
         message = f"{STATES}: {text!r} is not allowed: enable, disable or {_LIMIT}N with N in µs"
         problems.append(error(Code.POD_ANNOTATIONS, pod, "metadata.annotations", message))
     profile = PowerProfile(Meta("annotations"), pstates=PStates(governor=governor), cstates=states)
     found = resolve_profile(profile, machine, how)
-    own = tuple(evolve(problem, object=pod, field="metadata.annotations") for problem in found.problems)
+    own = tuple(
+        evolve(problem, object=pod, field="metadata.annotations") for problem in found.problems
+    )
     return evolve(found, by_kind=() if problems else found.by_kind, problems=(*own, *problems))

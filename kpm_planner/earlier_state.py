@@ -1,4 +1,5 @@
-"""A node's state once more in the form that the earlier operator publishes, for programs that read it.
+"""A node's state once more in the form that the earlier operator publishes, for programs that read
+it.
 
 Its PowerNodeState has `cpuPools`, `powerProfiles` and `uncore` with a sentence for each; ours has
 them beside its own fields, so that objects of either can be read by programs of both.
@@ -32,7 +33,9 @@ _MOST_ERRORS = 2
 
 @frozen
 class Earlier:
-    """What the form adds. pools: None where no pool has CPUs; omitted: entries for which there is no room."""
+    """What the form adds. pools: None where no pool has CPUs; omitted: entries for which there is
+    no room.
+    """
 
     pools: CpuPools | None
     profiles: tuple[ProfileConfig, ...]
@@ -43,7 +46,10 @@ def as_before(plan: NodePlan, configs: Iterable[tuple[str, str]]) -> Earlier:
     """Pools and profiles. configs: name and words of each profile."""
     exclusive, more_exclusive = fitted(_exclusive(plan), _EXCLUSIVE)
     reserved, more_reserved = fitted(_reserved(plan), _RESERVED)
-    lines = [ProfileConfig(name, words, _errors(plan.problems, f"PowerProfile/{name}")) for name, words in sorted(configs)]
+    lines = [
+        ProfileConfig(name, words, _errors(plan.problems, f"PowerProfile/{name}"))
+        for name, words in sorted(configs)
+    ]
     profiles, more_profiles = fitted(lines, _PROFILES)
     omitted = more_exclusive + more_reserved + more_profiles
     pools = CpuPools(_shared(plan), reserved, exclusive)
@@ -118,5 +124,9 @@ def _list(groups: Iterable[CpuGroup]) -> str:
 
 def _errors(problems: Iterable[Problem], obj: str, place: str = "") -> tuple[str, ...]:
     """The first errors of an object; place: what the field must hold."""
-    found = sorted(cut(item.message) for item in problems if item.severity is Severity.ERROR and item.object == obj and place in item.field)
+    found = sorted(
+        cut(item.message)
+        for item in problems
+        if item.severity is Severity.ERROR and item.object == obj and place in item.field
+    )
     return tuple(found[:_MOST_ERRORS])

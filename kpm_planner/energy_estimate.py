@@ -1,6 +1,7 @@
 """Power of a package that has no meter, estimated from load and frequency.
 
-It is an estimate: coefficients are of a kind of processor, not of this one. What comes of it is labelled so everywhere.
+It is an estimate: coefficients are of a kind of processor, not of this one. What comes of it is
+labelled so everywhere.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,10 @@ from kpm_planner.energy_shares import UNIT, EnergyCpu, WeightPolicy, cpu_weights
 
 @frozen
 class Coefficients:
-    """A kind of processor. Units: W. standing: of a package with nothing running; core: of a busy core at its highest frequency.
+    """A kind of processor.
+
+    Units: W. standing: of a package with nothing running; core: of a busy core at its highest
+    frequency.
 
     error: how far off an estimate may be, per cent. model: what it is called in the data.
     """
@@ -24,9 +28,16 @@ class Coefficients:
 
 
 def estimate_uw(
-    coefficients: Coefficients, cpus: Iterable[EnergyCpu], busy_us: Mapping[int, int], khz: Mapping[int, int], elapsed_us: int, policy: WeightPolicy
+    coefficients: Coefficients,
+    cpus: Iterable[EnergyCpu],
+    busy_us: Mapping[int, int],
+    khz: Mapping[int, int],
+    elapsed_us: int,
+    policy: WeightPolicy,
 ) -> dict[int, int]:
-    """Package → µW over an interval: standing power, and that of the cores that ran, by the weights that attribution uses."""
+    """Package → µW over an interval: standing power, and that of the cores that ran, by the weights
+    that attribution uses.
+    """
     known = tuple(cpus)
     weights = cpu_weights(known, busy_us, khz, elapsed_us, policy)
     found = {cpu.package: coefficients.standing * 1_000_000 for cpu in known}

@@ -1,8 +1,9 @@
 """How the busy and the standing time of CPUs divides over those who use or own them.
 
-A CPU's busy time weighs by its effective frequency and by how busy its hyperthreads are. Consumers of one set of
-exclusive CPUs form a class, and all that own none another: what a class weighs depends on its CPU time alone, not on how
-many consumers it has, so splitting one changes nothing for the others. All weights are whole numbers.
+A CPU's busy time weighs by its effective frequency and by how busy its hyperthreads are. Consumers
+of one set of exclusive CPUs form a class, and all that own none another: what a class weighs
+depends on its CPU time alone, not on how many consumers it has, so splitting one changes nothing
+for the others. All weights are whole numbers.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,9 @@ UNIT = 1 << 12
 
 @frozen
 class EnergyCpu:
-    """An online CPU. siblings: the other hyperthreads of its core; max_khz: of its hardware, 0 where not known."""
+    """An online CPU. siblings: the other hyperthreads of its core; max_khz: of its hardware, 0
+    where not known.
+    """
 
     id: int
     package: int = 0
@@ -26,7 +29,8 @@ class EnergyCpu:
 
 @frozen
 class Consumer:
-    """What energy is attributed to: a container. cpus: those that it owns exclusively; request: CPUs that it asks for, in 1/1000.
+    """What energy is attributed to: a container. cpus: those that it owns exclusively; request:
+    CPUs that it asks for, in 1/1000.
 
     inside: the consumer whose CPU time contains this one's, "" for none.
     """
@@ -40,8 +44,9 @@ class Consumer:
 class WeightPolicy:
     """How much a second on a CPU weighs, in per cent. Sources: docs/energy.md.
 
-    static: of a busy core's power at its highest frequency, what does not depend on the frequency. voltage: the lowest
-    voltage as a share of the highest. sibling: what a second hyperthread adds to a busy core.
+    static: of a busy core's power at its highest frequency, what does not depend on the frequency.
+    voltage: the lowest voltage as a share of the highest. sibling: what a second hyperthread adds
+    to a busy core.
     """
 
     static: int = 20
@@ -51,7 +56,9 @@ class WeightPolicy:
 
 @frozen
 class ClassShare:
-    """A class of consumers in one scope. weight: of its CPU time; usage_us: of all of it; cpus: how many it owns there; owns: any at all."""
+    """A class of consumers in one scope. weight: of its CPU time; usage_us: of all of it; cpus: how
+    many it owns there; owns: any at all.
+    """
 
     members: tuple[str, ...]
     weight: int
@@ -62,9 +69,11 @@ class ClassShare:
 
 @frozen
 class Shares:
-    """One scope (a package, or the node). weight: of all that ran; busy_us, cpus: of its CPUs; shared_cpus: those that nobody owns.
+    """One scope (a package, or the node). weight: of all that ran; busy_us, cpus: of its CPUs;
+    shared_cpus: those that nobody owns.
 
-    requests: of each consumer, in 1/1000 CPU; requested: by those that own none, or all the CPUs that nobody owns where that is more.
+    requests: of each consumer, in 1/1000 CPU; requested: by those that own none, or all the CPUs
+    that nobody owns where that is more.
     """
 
     classes: tuple[ClassShare, ...]
@@ -78,7 +87,9 @@ class Shares:
 
 
 def frequency_weight(khz: int, highest_khz: int, policy: WeightPolicy) -> int:
-    """Weight of a µs at a frequency: static + (1 - static) x f x V(f)^2, all relative to the highest; UNIT where one is not known."""
+    """Weight of a µs at a frequency: static + (1 - static) x f x V(f)^2, all relative to the
+    highest; UNIT where one is not known.
+    """
     if khz <= 0 or highest_khz <= 0:
         return UNIT
     f = min(khz / highest_khz, 1.5)
@@ -91,8 +102,9 @@ def frequency_weight(khz: int, highest_khz: int, policy: WeightPolicy) -> int:
 def sibling_weight(weight: int, others_busy: float, others: int, policy: WeightPolicy) -> int:
     """The same where other hyperthreads are each busy for such a share of the time.
 
-    Where k of them run too, the core costs 1 + k x sibling and each thread bears an equal part: sibling + (1 - sibling) /
-    (1 + k). Threads run independently of each other, so k is binomial, and the mean of 1 / (1 + k) is as below.
+    Where k of them run too, the core costs 1 + k x sibling and each thread bears an equal part:
+    sibling + (1 - sibling) / (1 + k). Threads run independently of each other, so k is binomial,
+    and the mean of 1 / (1 + k) is as below.
     """
     share = min(max(others_busy, 0.0), 1.0)
     if not others or not share:
@@ -102,8 +114,17 @@ def sibling_weight(weight: int, others_busy: float, others: int, policy: WeightP
     return max(1, round(weight * (sibling + (1 - sibling) * mean)))
 
 
-def cpu_weights(cpus: Iterable[EnergyCpu], busy_us: Mapping[int, int], khz: Mapping[int, int], elapsed_us: int, policy: WeightPolicy) -> dict[int, int]:
-    """CPU → weight of one of its busy µs in an interval. A CPU that did not run weighs as one at full frequency."""
+def cpu_weights(
+    cpus: Iterable[EnergyCpu],
+    busy_us: Mapping[int, int],
+    khz: Mapping[int, int],
+    elapsed_us: int,
+    policy: WeightPolicy,
+) -> dict[int, int]:
+    """CPU → weight of one of its busy µs in an interval.
+
+    A CPU that did not run weighs as one at full frequency.
+    """
     known = tuple(cpus)
     highest = max((cpu.max_khz for cpu in known), default=0)
     by_khz: dict[int, int] = {}
@@ -114,7 +135,9 @@ def cpu_weights(cpus: Iterable[EnergyCpu], busy_us: Mapping[int, int], khz: Mapp
         if weight is None:
             weight = by_khz[speed] = frequency_weight(speed, highest, policy)
         if cpu.siblings and elapsed_us > 0:
-            others = sum(busy_us.get(other, 0) for other in cpu.siblings) / (len(cpu.siblings) * elapsed_us)
+            others = sum(busy_us.get(other, 0) for other in cpu.siblings) / (
+                len(cpu.siblings) * elapsed_us
+            )
             weight = sibling_weight(weight, others, len(cpu.siblings), policy)
         found[cpu.id] = weight
     return found
@@ -122,7 +145,9 @@ def cpu_weights(cpus: Iterable[EnergyCpu], busy_us: Mapping[int, int], khz: Mapp
 
 @frozen
 class Usage:
-    """What ran in an interval. consumers: id → µs of CPU time; busy_us, idle_us: by CPU; weights: as cpu_weights gives them."""
+    """What ran in an interval. consumers: id → µs of CPU time; busy_us, idle_us: by CPU; weights:
+    as cpu_weights gives them.
+    """
 
     cpus: tuple[EnergyCpu, ...]
     consumers: Mapping[str, int] = field(hash=False)
@@ -133,7 +158,9 @@ class Usage:
 
 @frozen
 class Classes:
-    """Consumers by the CPUs that they own; those of the empty set share the CPUs that nobody owns."""
+    """Consumers by the CPUs that they own; those of the empty set share
+    the CPUs that nobody owns.
+    """
 
     members: Mapping[frozenset[int], tuple[str, ...]] = field(hash=False)
     owned: frozenset[int]
@@ -153,14 +180,20 @@ def classify(consumers: Mapping[str, Consumer], online: frozenset[int]) -> Class
     return Classes({cpus: tuple(names) for cpus, names in members.items()}, owned)
 
 
-def shares_of(usage: Usage, scope: frozenset[int], classes: Classes, consumers: Mapping[str, Consumer]) -> Shares:
+def shares_of(
+    usage: Usage, scope: frozenset[int], classes: Classes, consumers: Mapping[str, Consumer]
+) -> Shares:
     """How a scope's CPU time and CPUs divide. scope: its online CPUs."""
     online = frozenset(cpu.id for cpu in usage.cpus)
     found = []
     for cpus, members in classes.members.items():
         where = cpus or (online - classes.owned) or online
         used = sum(usage.consumers.get(name, 0) for name in members)
-        found.append(ClassShare(members, _weight(usage, used, where, scope), used, len(cpus & scope), bool(cpus)))
+        found.append(
+            ClassShare(
+                members, _weight(usage, used, where, scope), used, len(cpus & scope), bool(cpus)
+            )
+        )
     busy = sum(usage.busy_us.get(cpu, 0) for cpu in scope)
     ran = sum(usage.busy_us.get(cpu, 0) * usage.weights[cpu] for cpu in scope)
     shared = classes.members.get(frozenset(), ())
@@ -178,11 +211,17 @@ def shares_of(usage: Usage, scope: frozenset[int], classes: Classes, consumers: 
 
 
 def _weight(usage: Usage, used: int, where: frozenset[int], scope: frozenset[int]) -> int:
-    """Weight in a scope of CPU time that was used on these CPUs: over them as their busy time says, evenly where it says nothing."""
+    """Weight in a scope of CPU time that was used on these CPUs: over them as their busy time says,
+    evenly where it says nothing.
+    """
     if not used or not where:
         return used * UNIT  # no CPU is known: CPU time alone counts
     busy = {cpu: usage.busy_us.get(cpu, 0) for cpu in where}
     total = sum(busy.values())
     if not total:
         busy, total = dict.fromkeys(where, 1), len(where)
-    return used * sum(amount * usage.weights[cpu] for cpu, amount in busy.items() if cpu in scope) // total
+    return (
+        used
+        * sum(amount * usage.weights[cpu] for cpu, amount in busy.items() if cpu in scope)
+        // total
+    )

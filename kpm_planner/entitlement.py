@@ -18,7 +18,11 @@ def requested_profiles(container: Container) -> tuple[tuple[str, str, Quantity],
 
 def entitled(pod: Pod, container: Container, custom_devices: Sequence[str]) -> bool:
     """Whether a container can own the CPUs that are reported for it."""
-    return native_cpus(pod, container) is not None or container.claims or _uses_device(container, custom_devices)
+    return (
+        native_cpus(pod, container) is not None
+        or container.claims
+        or _uses_device(container, custom_devices)
+    )
 
 
 def native_cpus(pod: Pod, container: Container) -> int | None:

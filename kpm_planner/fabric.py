@@ -16,7 +16,9 @@ RANGE_PROTOCOLS = frozenset({5, 7})
 
 @frozen
 class FabricTarget:
-    """What is asked of the fabric of one package: None is baseline, else "N" or "SLOWEST FASTEST"."""
+    """What is asked of the fabric of one package: None is baseline,
+    else "N" or "SLOWEST FASTEST".
+    """
 
     fabric: Fabric
     pstates: str | None = None
@@ -36,12 +38,33 @@ def validate_fabric(uncore: Uncore) -> tuple[Problem, ...]:
     low, high = amd.df_pstate_min, amd.df_pstate_max
     if low is None or high is None:
         absent = "dfPstateMin" if low is None else "dfPstateMax"
-        return (error(Code.FABRIC_RANGE, obj, f"spec.amd.{absent}", "is missing; both ends are needed, equal ones fix the P-state"),)
+        return (
+            error(
+                Code.FABRIC_RANGE,
+                obj,
+                f"spec.amd.{absent}",
+                "is missing; both ends are needed, equal ones fix the P-state",
+            ),
+        )
     for name, value in (("dfPstateMin", low), ("dfPstateMax", high)):
         if not 0 <= value <= SLOWEST:
-            return (error(Code.FABRIC_RANGE, obj, f"spec.amd.{name}", f"{value} is not allowed: 0, the fastest, to {SLOWEST}"),)
+            return (
+                error(
+                    Code.FABRIC_RANGE,
+                    obj,
+                    f"spec.amd.{name}",
+                    f"{value} is not allowed: 0, the fastest, to {SLOWEST}",
+                ),
+            )
     if high > low:
-        return (error(Code.FABRIC_RANGE, obj, "spec.amd.dfPstateMax", f"{high} is slower than dfPstateMin {low}; 0 is the fastest P-state"),)
+        return (
+            error(
+                Code.FABRIC_RANGE,
+                obj,
+                "spec.amd.dfPstateMax",
+                f"{high} is slower than dfPstateMin {low}; 0 is the fastest P-state",
+            ),
+        )
     return ()
 
 
@@ -52,12 +75,28 @@ def fabric_faults(uncore: Uncore, machine: Machine) -> tuple[Problem, ...]:
         return ()
     if not machine.fabrics:
         reason = machine.fabric_fault or "there is no HSMP device; the driver is amd_hsmp"
-        say = warning if machine.uncore else error  # an Intel node takes its own part of an object for both
-        return (say(Code.FABRIC_UNSUPPORTED, obj, "spec.amd", f"the data fabric cannot be set: {reason}"),)
+        # an Intel node takes its own part of an object for both
+        say = warning if machine.uncore else error
+        return (
+            say(
+                Code.FABRIC_UNSUPPORTED, obj, "spec.amd", f"the data fabric cannot be set: {reason}"
+            ),
+        )
     if not _covered(amd, machine):
         has = ", ".join(str(fabric.package) for fabric in machine.fabrics)
-        return (error(Code.FABRIC_RANGE, obj, "spec.amd.package", f"package {amd.package} does not exist here; the node has {has}"),)
-    old = [fabric.protocol for fabric in _covered(amd, machine) if fabric.protocol not in RANGE_PROTOCOLS]
+        return (
+            error(
+                Code.FABRIC_RANGE,
+                obj,
+                "spec.amd.package",
+                f"package {amd.package} does not exist here; the node has {has}",
+            ),
+        )
+    old = [
+        fabric.protocol
+        for fabric in _covered(amd, machine)
+        if fabric.protocol not in RANGE_PROTOCOLS
+    ]
     if amd.df_pstate_min != amd.df_pstate_max and old:
         has = "that of this node is not known" if old[0] is None else f"this node has {old[0]}"
         message = f"a range needs HSMP protocol 5 or 7, {has}; equal ends work everywhere"
@@ -76,7 +115,18 @@ def fabric_targets(uncore: Uncore, machine: Machine) -> tuple[FabricTarget, ...]
         return baseline_fabrics(machine, f"{obj} does not cover it")
     fixed = amd.df_pstate_min == amd.df_pstate_max
     text = str(amd.df_pstate_min) if fixed else f"{amd.df_pstate_min} {amd.df_pstate_max}"
-    because = f"P-state {text}: {obj} spec.amd" if fixed else f"P-states {amd.df_pstate_max} to {amd.df_pstate_min}: {obj} spec.amd"
+    because = (
+        f"P-state {text}: {obj} spec.amd"
+        if fixed
+        else f"P-states {amd.df_pstate_max} to {amd.df_pstate_min}: {obj} spec.amd"
+    )
     covered = _covered(amd, machine)
     left = (f"{obj} does not cover it",)
-    return tuple(FabricTarget(fabric, text, (because,)) if fabric in covered else FabricTarget(fabric, None, left) for fabric in machine.fabrics)
+    return tuple(
+        (
+            FabricTarget(fabric, text, (because,))
+            if fabric in covered
+            else FabricTarget(fabric, None, left)
+        )
+        for fabric in machine.fabrics
+    )

@@ -1,7 +1,8 @@
 """A machine as values: CPUs, frequency domains, idle states, uncore entries, power zones, fabrics.
 
-A machine is discovered from sysfs, read from a file or described by hand. The settings in it are what the files hold;
-for planning, the applier puts the baseline of every owned group in their place.
+A machine is discovered from sysfs, read from a file or described by hand. The settings in it are
+what the files hold; for planning, the applier puts the baseline of every owned group in their
+place.
 """
 
 from collections.abc import Iterable
@@ -9,17 +10,33 @@ from functools import cached_property
 
 from attrs import frozen
 
-#: Scaling drivers that this system manages (design rule; kernel documentation of cpufreq, intel_pstate, amd-pstate).
-MANAGED_DRIVERS = frozenset({"intel_pstate", "intel_cpufreq", "acpi-cpufreq", "amd-pstate", "amd-pstate-epp", "cppc_cpufreq"})
+#: Scaling drivers that this system manages (design rule; kernel documentation of cpufreq,
+#: intel_pstate, amd-pstate).
+MANAGED_DRIVERS = frozenset(
+    {
+        "intel_pstate",
+        "intel_cpufreq",
+        "acpi-cpufreq",
+        "amd-pstate",
+        "amd-pstate-epp",
+        "cppc_cpufreq",
+    }
+)
 #: Those whose governor powersave scales with load; elsewhere it pins the lowest frequency.
 SCALING_POWERSAVE = frozenset({"intel_pstate", "amd-pstate-epp"})
-#: The kernel's own governors. Those that are not listed may be modules, which load when they are named (kernel-facts).
-KERNEL_GOVERNORS = frozenset({"performance", "powersave", "userspace", "ondemand", "conservative", "schedutil"})
+#: The kernel's own governors. Those that are not listed may be modules, which load when they are
+#: named (kernel-facts).
+KERNEL_GOVERNORS = frozenset(
+    {"performance", "powersave", "userspace", "ondemand", "conservative", "schedutil"}
+)
 
 
 @frozen
 class IdleState:
-    """A cpuidle state of one CPU. Units: µs. default_enabled: None where the kernel has no default_status."""
+    """A cpuidle state of one CPU.
+
+    Units: µs. default_enabled: None where the kernel has no default_status.
+    """
 
     index: int
     name: str
@@ -32,7 +49,8 @@ class IdleState:
 class Cpu:
     """A present CPU. What the kernel does not say (an offline CPU, odd firmware) is None or empty.
 
-    resume_latency: what limits the latency of its idle states: "0" for nothing, µs, or "n/a" for none at all.
+    resume_latency: what limits the latency of its idle states: "0" for nothing, µs, or "n/a" for
+    none at all.
     """
 
     id: int
@@ -49,7 +67,10 @@ class Cpu:
 
 @frozen
 class CpufreqSettings:
-    """What the files of a frequency domain hold. Units: kHz. epp: None where the file does not exist."""
+    """What the files of a frequency domain hold.
+
+    Units: kHz. epp: None where the file does not exist.
+    """
 
     min_khz: int | None = None
     max_khz: int | None = None
@@ -61,9 +82,10 @@ class CpufreqSettings:
 class FrequencyDomain:
     """A cpufreq policy. Units: kHz.
 
-    hardware_min_khz, hardware_max_khz: cpuinfo_{min,max}_freq of now; a maximum of 0 is none. limit_max_khz: the highest
-    frequency with boost on that any file names; limit_named: False while boost is off and none does.
-    epps: the preferences that the kernel lists now, never used to validate.
+    hardware_min_khz, hardware_max_khz: cpuinfo_{min,max}_freq of now; a maximum of 0 is none.
+    limit_max_khz: the highest frequency with boost on that any file names; limit_named: False while
+    boost is off and none does. epps: the preferences that the kernel lists now, never used to
+    validate.
     """
 
     id: int
@@ -81,11 +103,20 @@ class FrequencyDomain:
     @property
     def managed(self) -> bool:
         """Whether the driver is one that this system manages and the range is known."""
-        return self.driver in MANAGED_DRIVERS and self.hardware_min_khz is not None and self.hardware_max_khz is not None
+        return (
+            self.driver in MANAGED_DRIVERS
+            and self.hardware_min_khz is not None
+            and self.hardware_max_khz is not None
+        )
 
     def may_have(self, governor: str) -> bool:
-        """Whether it is worth asking for a governor: it is listed, or may be a module. Drivers that choose speeds themselves have two, both listed."""
-        return governor in self.governors or (governor in KERNEL_GOVERNORS and self.driver not in SCALING_POWERSAVE)
+        """Whether it is worth asking for a governor: it is listed, or may be a module.
+
+        Drivers that choose speeds themselves have two, both listed.
+        """
+        return governor in self.governors or (
+            governor in KERNEL_GOVERNORS and self.driver not in SCALING_POWERSAVE
+        )
 
 
 @frozen
@@ -105,7 +136,10 @@ class UncoreEntry:
 
 @frozen
 class PowerLimit:
-    """One limit of a zone. Units: µW, µs. file: what sets it, below the zone's folder; max_uw, window_us: None where not known.
+    """One limit of a zone.
+
+    Units: µW, µs. file: what sets it, below the zone's folder; max_uw, window_us: None where not
+    known.
 
     window_us: over which time the power is averaged; it is shown and never set.
     """
@@ -121,8 +155,9 @@ class PowerLimit:
 class PowerZone:
     """What caps the power of a package, or of one die of it.
 
-    id: its folder below /sys, or socketN of the HSMP device. control: intel-rapl, amd_hsmp_hwmon or hsmp. enabled: None
-    where there is no switch. mirror_uw: the long-term limit of the memory-mapped twin, in force where it is lower.
+    id: its folder below /sys, or socketN of the HSMP device. control: intel-rapl, amd_hsmp_hwmon or
+    hsmp. enabled: None where there is no switch. mirror_uw: the long-term limit of the
+    memory-mapped twin, in force where it is lower.
     """
 
     id: str
@@ -137,7 +172,9 @@ class PowerZone:
 
 @frozen
 class Fabric:
-    """The data fabric of one AMD package. protocol: of its HSMP; pstates: what was last asked, "auto" for nothing."""
+    """The data fabric of one AMD package. protocol: of its HSMP; pstates: what was last asked,
+    "auto" for nothing.
+    """
 
     package: int
     protocol: int | None = None
@@ -146,7 +183,8 @@ class Fabric:
 
 @frozen
 class CoreKind:
-    """What decides a CPU's targets beside its profile: its domain's capability and settings, its idle states.
+    """What decides a CPU's targets beside its profile: its domain's capability and settings, its
+    idle states.
 
     limits_latency: whether the latency of its idle states can be limited as a whole.
     """
@@ -158,11 +196,12 @@ class CoreKind:
 
 @frozen
 class Machine:
-    """A whole machine. driver_status: the mode of intel_pstate or amd_pstate; boost: None where there is no switch.
+    """A whole machine. driver_status: the mode of intel_pstate or amd_pstate; boost: None where
+    there is no switch.
 
-    fabric_fault: why an HSMP device that is there is of no use. min_percent, max_percent: the range of intel_pstate as a whole, in
-    per cent of the highest frequency; nothing that a profile asks for goes beyond it. boost_before: the switch before us, where it
-    is ours.
+    fabric_fault: why an HSMP device that is there is of no use. min_percent, max_percent: the range
+    of intel_pstate as a whole, in per cent of the highest frequency; nothing that a profile asks
+    for goes beyond it. boost_before: the switch before us, where it is ours.
     """
 
     architecture: str | None = None
@@ -183,15 +222,29 @@ class Machine:
 
     @property
     def limits_known(self) -> bool:
-        """Whether it is known how far turbo goes. Where it is on since we turned it on, the limit of now may still be that of before."""
+        """Whether it is known how far turbo goes.
+
+        Where it is on since we turned it on, the limit of now may still be that of before.
+        """
         kinds = self.managed_kinds
-        unmoved = self.boost_before is False and any(domain.limit_max_khz == domain.hardware_max_khz for domain in kinds)
+        unmoved = self.boost_before is False and any(
+            domain.limit_max_khz == domain.hardware_max_khz for domain in kinds
+        )
         return not unmoved and all(domain.limit_named for domain in kinds)
 
     @cached_property
     def cores(self) -> int:
-        """How many cores are online: hyperthreads of one are siblings; what siblings are not told counts by the numbers of its core."""
-        return len({cpu.siblings or (cpu.package, cpu.die, cpu.core, cpu.id if cpu.core is None else None) for cpu in self.cpus if cpu.online})
+        """How many cores are online: hyperthreads of one are siblings; what siblings are not told
+        counts by the numbers of its core.
+        """
+        return len(
+            {
+                cpu.siblings
+                or (cpu.package, cpu.die, cpu.core, cpu.id if cpu.core is None else None)
+                for cpu in self.cpus
+                if cpu.online
+            }
+        )
 
     @cached_property
     def online(self) -> frozenset[int]:
@@ -218,7 +271,9 @@ class Machine:
             domain = None if cpu.domain is None else self.domain_by_id.get(cpu.domain)
             shape = None if domain is None else _shape(domain)
             limits = cpu.resume_latency is not None
-            _, cpus = found.setdefault((shape, cpu.idle, limits), (CoreKind(domain, cpu.idle, limits), set()))
+            _, cpus = found.setdefault(
+                (shape, cpu.idle, limits), (CoreKind(domain, cpu.idle, limits), set())
+            )
             cpus.add(cpu.id)
         return tuple((kind, frozenset(cpus)) for kind, cpus in found.values())
 
@@ -231,7 +286,11 @@ class Machine:
     @cached_property
     def shared_cores(self) -> tuple[tuple[int, ...], ...]:
         """Online hyperthread siblings, for cores that have more than one."""
-        cores = {tuple(sorted(self.online.intersection(cpu.siblings))) for cpu in self.cpus if len(cpu.siblings) > 1}
+        cores = {
+            tuple(sorted(self.online.intersection(cpu.siblings)))
+            for cpu in self.cpus
+            if len(cpu.siblings) > 1
+        }
         return tuple(sorted(core for core in cores if len(core) > 1))
 
     @cached_property
@@ -240,25 +299,42 @@ class Machine:
         latency: dict[str, int] = {}
         for states in {cpu.idle for cpu in self.cpus}:
             for state in states:
-                latency[state.name] = min(state.latency_us, latency.get(state.name, state.latency_us))
+                latency[state.name] = min(
+                    state.latency_us, latency.get(state.name, state.latency_us)
+                )
         return tuple(sorted(latency, key=lambda name: (latency[name], name)))
 
     @cached_property
     def managed_kinds(self) -> tuple[FrequencyDomain, ...]:
         """One domain of each kind whose frequency this system manages."""
-        return tuple(kind.frequency for kind, _ in self.kinds if kind.frequency is not None and kind.frequency.managed)
+        return tuple(
+            kind.frequency
+            for kind, _ in self.kinds
+            if kind.frequency is not None and kind.frequency.managed
+        )
 
 
 def _shape(domain: FrequencyDomain) -> tuple[object, ...]:
     return (
-        domain.driver, domain.hardware_min_khz, domain.hardware_max_khz, domain.limit_max_khz, domain.limit_named, domain.governors,
+        domain.driver,
+        domain.hardware_min_khz,
+        domain.hardware_max_khz,
+        domain.limit_max_khz,
+        domain.limit_named,
+        domain.governors,
         domain.settings,
-    )  # fmt: skip
+    )
 
 
-def by_state(asked: Iterable[tuple[str, bool]], states: Iterable[IdleState]) -> tuple[bool | None, ...]:
-    """What a target asks of each state, None for nothing: of two of one name the first is meant by the first of the target, and so on."""
+def by_state(
+    asked: Iterable[tuple[str, bool]], states: Iterable[IdleState]
+) -> tuple[bool | None, ...]:
+    """What a target asks of each state, None for nothing: of two of one name the first is meant by
+    the first of the target, and so on.
+    """
     waiting: dict[str, list[bool]] = {}
     for name, on in asked:
         waiting.setdefault(name, []).append(on)
-    return tuple(waiting[state.name].pop(0) if waiting.get(state.name) else None for state in states)
+    return tuple(
+        waiting[state.name].pop(0) if waiting.get(state.name) else None for state in states
+    )

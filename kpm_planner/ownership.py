@@ -19,7 +19,9 @@ _NEWEST = datetime.max.replace(tzinfo=UTC)
 
 @frozen
 class Owner:
-    """A container with its CPUs. profile: (API group, name) asked for, None for none; refused: its CPUs stay at baseline."""
+    """A container with its CPUs. profile: (API group, name) asked for, None for none; refused: its
+    CPUs stay at baseline.
+    """
 
     ref: ContainerRef
     cpus: frozenset[int]
@@ -39,8 +41,8 @@ class Ownership:
 def resolve_ownership(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Ownership:
     """Match what the kubelet reports with the pods.
 
-    Of two pods of one name the newer counts; of two that own one CPU the later started. What has not been reported is
-    unknown, and the last known allocation stays (R7).
+    Of two pods of one name the newer counts; of two that own one CPU the later started. What has
+    not been reported is unknown, and the last known allocation stays (R7).
     """
     problems: list[Problem] = []
     pods = _newest_by_name(allocation.pods)
@@ -48,39 +50,77 @@ def resolve_ownership(allocation: Allocation, custom_devices: Sequence[str] = ()
     claims: list[_Claim] = []
     for entry in reported:
         pod = pods.get((entry.namespace, entry.pod))
-        owner = _unknown_pod(entry, problems) if pod is None else _owner(entry, pod, allocation, custom_devices, problems)
+        owner = (
+            _unknown_pod(entry, problems)
+            if pod is None
+            else _owner(entry, pod, allocation, custom_devices, problems)
+        )
         if owner is not None:
             claims.append((_started(pod), owner))
-    problems += _refused_unreported(pods, {(entry.namespace, entry.pod, entry.container) for entry in reported}, custom_devices)
+    problems += _refused_unreported(
+        pods, {(entry.namespace, entry.pod, entry.container) for entry in reported}, custom_devices
+    )
     owners = _disjoint(claims, problems)
     return Ownership(owners, unknown, tuple(problems))
 
 
 def remembered(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Allocation:
-    """The allocation that the next look starts from: what is known now, and which containers' CPU counts were found right.
+    """The allocation that the next look starts from: what is known now, and which containers' CPU
+    counts were found right.
 
-    Its `last_known` and `accepted` are for the caller to carry over; None stays None until the kubelet has answered once.
+    Its `last_known` and `accepted` are for the caller to carry over; None stays None until the
+    kubelet has answered once.
     """
     pods = _newest_by_name(allocation.pods)
     known, _ = _reported(allocation, pods, custom_devices, [])
-    present = {(pod.meta.uid, container.name) for pod in pods.values() if pod.live for container in pod.containers if not container.finished}
+    present = {
+        (pod.meta.uid, container.name)
+        for pod in pods.values()
+        if pod.live
+        for container in pod.containers
+        if not container.finished
+    }
     accepted = set(allocation.accepted & present)
     for entry in known:
         pod = pods.get((entry.namespace, entry.pod))
-        container = next((item for item in pod.containers if item.name == entry.container), None) if pod else None
+        container = (
+            next((item for item in pod.containers if item.name == entry.container), None)
+            if pod
+            else None
+        )
         if pod is not None and container is not None:
             asked = requested_profiles(container)
-            if len(asked) == 1 and _count_right(entry, pod, container, asked[0][2], (pod.meta.uid, container.name) in allocation.accepted, []):
+            if len(asked) == 1 and _count_right(
+                entry,
+                pod,
+                container,
+                asked[0][2],
+                (pod.meta.uid, container.name) in allocation.accepted,
+                [],
+            ):
                 accepted.add((pod.meta.uid, container.name))
     uids = {key: pod.meta.uid for key, pod in pods.items()}
-    without = [entry for entry in _of_now(allocation.said_last, pods) if not entry.cpus and (entry.namespace, entry.pod) in pods]
+    without = [
+        entry
+        for entry in _of_now(allocation.said_last, pods)
+        if not entry.cpus and (entry.namespace, entry.pod) in pods
+    ]
     told = allocation.answered or allocation.last_known is not None
-    last = tuple(evolve(entry, uid=uids.get((entry.namespace, entry.pod), "")) for entry in (*known, *without)) if told else None
+    last = (
+        tuple(
+            evolve(entry, uid=uids.get((entry.namespace, entry.pod), ""))
+            for entry in (*known, *without)
+        )
+        if told
+        else None
+    )
     return evolve(allocation, last_known=last, accepted=frozenset(accepted))
 
 
 def awaited(allocation: Allocation, custom_devices: Sequence[str] = ()) -> bool:
-    """Whether a container that asks for a profile and can own CPUs has not been reported yet: it is worth asking again soon."""
+    """Whether a container that asks for a profile and can own CPUs has not been reported yet: it is
+    worth asking again soon.
+    """
     if inactive(allocation):
         return False
     reported = _by_container(allocation.reported) if allocation.answered else {}
@@ -98,8 +138,11 @@ def awaited(allocation: Allocation, custom_devices: Sequence[str] = ()) -> bool:
     )
 
 
-def without_cpus(allocation: Allocation, custom_devices: Sequence[str] = ()) -> frozenset[tuple[str, str]]:
-    """(pod uid, container) of running ones that should have CPUs of their own and for which a good answer names none.
+def without_cpus(
+    allocation: Allocation, custom_devices: Sequence[str] = ()
+) -> frozenset[tuple[str, str]]:
+    """(pod uid, container) of running ones that should have CPUs of their own and for which a good
+    answer names none.
 
     For the caller to measure how long that lasts; who is to be in `overdue`.
     """
@@ -109,11 +152,15 @@ def without_cpus(allocation: Allocation, custom_devices: Sequence[str] = ()) -> 
     reported = _by_container(allocation.reported)
     reported |= bound_cpus(allocation, reported, pods, custom_devices).found
     missing = _unreported(reported, _still_known(allocation, pods), pods, custom_devices)
-    return frozenset((pods[namespace, name].meta.uid, container) for namespace, name, container in missing)
+    return frozenset(
+        (pods[namespace, name].meta.uid, container) for namespace, name, container in missing
+    )
 
 
 def _newest_by_name(pods: Iterable[Pod]) -> dict[tuple[str, str], Pod]:
-    """Pods by namespace and name; a newer one that has ended still hides an older one of its name."""
+    """Pods by namespace and name; a newer one that has ended still
+    hides an older one of its name.
+    """
     found: dict[tuple[str, str], Pod] = {}
     for pod in sorted(pods, key=lambda item: (item.meta.created or _NEWEST, item.meta.uid)):
         found[(pod.meta.namespace or "default", pod.meta.name)] = pod
@@ -121,7 +168,10 @@ def _newest_by_name(pods: Iterable[Pod]) -> dict[tuple[str, str], Pod]:
 
 
 def _reported(
-    allocation: Allocation, pods: Mapping[tuple[str, str], Pod], custom_devices: Sequence[str], problems: list[Problem]
+    allocation: Allocation,
+    pods: Mapping[tuple[str, str], Pod],
+    custom_devices: Sequence[str],
+    problems: list[Problem],
 ) -> tuple[tuple[ContainerCpus, ...], bool]:
     reported = _by_container(allocation.reported) if allocation.answered else {}
     bound = bound_cpus(allocation, reported, pods, custom_devices)
@@ -129,26 +179,50 @@ def _reported(
     reported |= bound.found
     known = _still_known(allocation, pods)
     missing = _unreported(reported, known, pods, custom_devices)
-    listed = {(entry.namespace, entry.pod, entry.container) for entry in _of_now(allocation.said_last, pods)}
-    # A kubelet that has only just started names no allocatable CPUs either, so what is known of running containers goes first.
+    listed = {
+        (entry.namespace, entry.pod, entry.container)
+        for entry in _of_now(allocation.said_last, pods)
+    }
+    # A kubelet that has only just started names no allocatable CPUs either, so what is known of
+    # running containers goes first.
     if inactive(allocation) and not missing & known.keys():
-        problems.append(warning(Code.CPU_MANAGER_INACTIVE, "Node", "", "the kubelet names no allocatable CPUs: static CPU manager not active"))
+        problems.append(
+            warning(
+                Code.CPU_MANAGER_INACTIVE,
+                "Node",
+                "",
+                "the kubelet names no allocatable CPUs: static CPU manager not active",
+            )
+        )
         problems += _in_vain(missing, pods)
-        problems += _without_cpus([key for key in missing & listed if _claims(pods, key)], listed, bound.why_not)
+        problems += _without_cpus(
+            [key for key in missing & listed if _claims(pods, key)], listed, bound.why_not
+        )
         return tuple(reported.values()), False
-    # One that is listed without CPUs owns none. One that had some keeps them for a while, since a kubelet may have lost its
-    # checkpoint, and one that is not listed is unknown for as long; after that both cost only themselves.
+    # One that is listed without CPUs owns none. One that had some keeps them for a while, since a
+    # kubelet may have lost its checkpoint, and one that is not listed is unknown for as long; after
+    # that both cost only themselves.
     overdue = {key for key in missing if (pods[key[:2]].meta.uid, key[2]) in allocation.overdue}
     given_up = overdue | (missing & listed - known.keys())
     problems += _without_cpus(given_up, listed, bound.why_not)
     missing -= given_up
     if allocation.answered and not missing:
         return tuple(reported.values()), False
-    kept = {key: entry for key, entry in known.items() if key not in reported and (not allocation.answered or key in missing)}
-    unknown = (not allocation.answered and allocation.last_known is None) or any(key not in known for key in missing)
+    kept = {
+        key: entry
+        for key, entry in known.items()
+        if key not in reported and (not allocation.answered or key in missing)
+    }
+    unknown = (not allocation.answered and allocation.last_known is None) or any(
+        key not in known for key in missing
+    )
     names = ", ".join("/".join(key) for key in sorted(missing)) or "any container"
-    source = "the last known CPUs stay" if not unknown else "no CPU that could be allocated is written"
-    problems.append(warning(Code.ALLOCATION_UNKNOWN, "Node", "", f"the CPUs of {names} are not known; {source}"))
+    source = (
+        "the last known CPUs stay" if not unknown else "no CPU that could be allocated is written"
+    )
+    problems.append(
+        warning(Code.ALLOCATION_UNKNOWN, "Node", "", f"the CPUs of {names} are not known; {source}")
+    )
     return (*reported.values(), *kept.values()), unknown
 
 
@@ -165,19 +239,41 @@ def _without_cpus(
     for key in sorted(containers):
         namespace, name, container = key
         how = "lists it without CPUs of its own" if key in listed else "does not list it"
-        advice = ": see topology manager, pod-level resources, and whether the pod is older than the static policy"
+        advice = (
+            ": see topology manager, pod-level resources, and whether the pod is older than the"
+            " static policy"
+        )
         reason = f", and {why_not[key]}" if key in why_not else advice
         message = f"asks for a profile, but the kubelet {how}{reason}"
-        yield error(Code.POD_WITHOUT_CPUS, f"Pod/{namespace}/{name}", f"spec.containers[{container}].resources", message)
+        yield error(
+            Code.POD_WITHOUT_CPUS,
+            f"Pod/{namespace}/{name}",
+            f"spec.containers[{container}].resources",
+            message,
+        )
 
 
-def _in_vain(missing: Collection[tuple[str, str, str]], pods: Mapping[tuple[str, str], Pod]) -> Iterable[Problem]:
-    """Containers that ask for a profile where nobody gives them CPUs of their own: their pods are told, for nobody else would be."""
+def _in_vain(
+    missing: Collection[tuple[str, str, str]], pods: Mapping[tuple[str, str], Pod]
+) -> Iterable[Problem]:
+    """Containers that ask for a profile where nobody gives them CPUs of their own: their pods are
+    told, for nobody else would be.
+    """
     for namespace, name, container in sorted(missing):
         pod = pods[namespace, name]
-        if not _claims(pods, (namespace, name, container)) and any(item.name == container and native_cpus(pod, item) is not None for item in pod.containers):
-            message = "asks for a profile, but nothing on this node hands out CPUs of one's own: the kubelet's static CPU manager is not active"
-            yield error(Code.CPU_MANAGER_INACTIVE, f"Pod/{namespace}/{name}", f"spec.containers[{container}].resources", message)
+        if not _claims(pods, (namespace, name, container)) and any(
+            item.name == container and native_cpus(pod, item) is not None for item in pod.containers
+        ):
+            message = (
+                "asks for a profile, but nothing on this node hands out CPUs of one's own: the"
+                " kubelet's static CPU manager is not active"
+            )
+            yield error(
+                Code.CPU_MANAGER_INACTIVE,
+                f"Pod/{namespace}/{name}",
+                f"spec.containers[{container}].resources",
+                message,
+            )
 
 
 def _claims(pods: Mapping[tuple[str, str], Pod], key: tuple[str, str, str]) -> bool:
@@ -195,13 +291,21 @@ def hands_out_none(allocation: Allocation) -> bool:
     return allocation.allocatable is not None and not allocation.allocatable
 
 
-def _of_now(entries: Iterable[ContainerCpus], pods: Mapping[tuple[str, str], Pod]) -> list[ContainerCpus]:
+def _of_now(
+    entries: Iterable[ContainerCpus], pods: Mapping[tuple[str, str], Pod]
+) -> list[ContainerCpus]:
     """These, less what was said of an earlier pod of the same name."""
     uids = {key: pod.meta.uid for key, pod in pods.items()}
-    return [entry for entry in entries if entry.uid in ("", uids.get((entry.namespace, entry.pod), entry.uid))]
+    return [
+        entry
+        for entry in entries
+        if entry.uid in ("", uids.get((entry.namespace, entry.pod), entry.uid))
+    ]
 
 
-def _still_known(allocation: Allocation, pods: Mapping[tuple[str, str], Pod]) -> dict[tuple[str, str, str], ContainerCpus]:
+def _still_known(
+    allocation: Allocation, pods: Mapping[tuple[str, str], Pod]
+) -> dict[tuple[str, str, str], ContainerCpus]:
     """What is remembered of pods that are still there."""
     return _by_container(_of_now(allocation.last_known or (), pods))
 
@@ -221,30 +325,52 @@ def _unreported(
     pods: Mapping[tuple[str, str], Pod],
     custom_devices: Sequence[str],
 ) -> set[tuple[str, str, str]]:
-    """Containers that run, or were reported before they ran, and of which the kubelet says nothing now."""
+    """Containers that run, or were reported before they ran, and of which the kubelet says nothing
+    now.
+    """
     missing = set()
     for (namespace, name), pod in pods.items():
         for container in pod.containers if pod.live else ():
             key = (namespace, name, container.name)
             if pod.phase != "Running" and key not in known:
                 continue
-            if key not in reported and not container.finished and requested_profiles(container) and entitled(pod, container, custom_devices):
+            if (
+                key not in reported
+                and not container.finished
+                and requested_profiles(container)
+                and entitled(pod, container, custom_devices)
+            ):
                 missing.add(key)
     return missing
 
 
-def _refused_unreported(pods: Mapping[tuple[str, str], Pod], reported: Collection[tuple[str, str, str]], custom_devices: Sequence[str]) -> Iterable[Problem]:
-    """Containers that ask for a profile, can own no CPUs, and of which the kubelet says nothing either."""
+def _refused_unreported(
+    pods: Mapping[tuple[str, str], Pod],
+    reported: Collection[tuple[str, str, str]],
+    custom_devices: Sequence[str],
+) -> Iterable[Problem]:
+    """Containers that ask for a profile, can own no CPUs, and of which the kubelet says nothing
+    either.
+    """
     for (namespace, name), pod in pods.items():
         for container in pod.containers if pod.live else ():
             waiting = (namespace, name, container.name) not in reported and not container.finished
-            if waiting and requested_profiles(container) and not entitled(pod, container, custom_devices):
+            if (
+                waiting
+                and requested_profiles(container)
+                and not entitled(pod, container, custom_devices)
+            ):
                 yield _not_guaranteed(f"Pod/{namespace}/{name}", container)
 
 
 def _not_guaranteed(obj: str, container: Container) -> Problem:
-    message = "asks for a profile but can own no CPUs: needs QoS Guaranteed, whole cpu, requests equal to limits"
-    return error(Code.POD_NOT_GUARANTEED, obj, f"spec.containers[{container.name}].resources", message)
+    message = (
+        "asks for a profile but can own no CPUs: needs QoS Guaranteed, whole cpu, requests equal to"
+        " limits"
+    )
+    return error(
+        Code.POD_NOT_GUARANTEED, obj, f"spec.containers[{container.name}].resources", message
+    )
 
 
 def _pod_name(entry: ContainerCpus) -> str:
@@ -252,12 +378,23 @@ def _pod_name(entry: ContainerCpus) -> str:
 
 
 def _unknown_pod(entry: ContainerCpus, problems: list[Problem]) -> Owner:
-    message = f"container {entry.container} is reported to own CPUs {format_cpulist(entry.cpus)}, but no such pod is known; they stay at baseline"
+    message = (
+        f"container {entry.container} is reported to own CPUs {format_cpulist(entry.cpus)}, but no"
+        " such pod is known; they stay at baseline"
+    )
     problems.append(warning(Code.POD_UNKNOWN, _pod_name(entry), "", message))
-    return Owner(ContainerRef(entry.namespace, entry.pod, "", entry.container, ""), entry.cpus, refused=True)
+    return Owner(
+        ContainerRef(entry.namespace, entry.pod, "", entry.container, ""), entry.cpus, refused=True
+    )
 
 
-def _owner(entry: ContainerCpus, pod: Pod, allocation: Allocation, custom_devices: Sequence[str], problems: list[Problem]) -> Owner | None:
+def _owner(
+    entry: ContainerCpus,
+    pod: Pod,
+    allocation: Allocation,
+    custom_devices: Sequence[str],
+    problems: list[Problem],
+) -> Owner | None:
     container = next((item for item in pod.containers if item.name == entry.container), None)
     if container is None or container.finished or not pod.live:
         return None
@@ -272,25 +409,58 @@ def _owner(entry: ContainerCpus, pod: Pod, allocation: Allocation, custom_device
         return Owner(ref, entry.cpus)
     if len(asked) > 1:
         names = ", ".join(f"{group}/{name}" for group, name, _ in asked)
-        problems.append(error(Code.POD_TWO_PROFILES, _pod_name(entry), place, f"asks for {names}; exactly one is allowed"))
+        problems.append(
+            error(
+                Code.POD_TWO_PROFILES,
+                _pod_name(entry),
+                place,
+                f"asks for {names}; exactly one is allowed",
+            )
+        )
         return Owner(ref, entry.cpus, refused=True)
     group, name, amount = asked[0]
-    right = _count_right(entry, pod, container, amount, (pod.meta.uid, container.name) in allocation.accepted, problems)
+    right = _count_right(
+        entry,
+        pod,
+        container,
+        amount,
+        (pod.meta.uid, container.name) in allocation.accepted,
+        problems,
+    )
     return Owner(ref, entry.cpus, (group, name), refused=not right)
 
 
-def _count_right(entry: ContainerCpus, pod: Pod, container: Container, amount: Quantity, accepted: bool, problems: list[Problem]) -> bool:
-    """Whether the amount of the profile resource fits; a later difference of an accepted container is only a warning."""
+def _count_right(
+    entry: ContainerCpus,
+    pod: Pod,
+    container: Container,
+    amount: Quantity,
+    accepted: bool,
+    problems: list[Problem],
+) -> bool:
+    """Whether the amount of the profile resource fits; a later difference of an accepted container
+    is only a warning.
+    """
     native = native_cpus(pod, container)
     owed = len(entry.cpus) if container.claims or native is None else native
     place = f"spec.containers[{container.name}].resources"
     if amount == owed and (native is None or container.claims or len(entry.cpus) == native):
         return True
     if accepted or amount == owed:
-        message = f"owns {len(entry.cpus)} CPUs now and asks for {amount} of the profile; it stays in force"
+        message = (
+            f"owns {len(entry.cpus)} CPUs now and asks for {amount} of the profile; it stays in"
+            " force"
+        )
         problems.append(warning(Code.POD_COUNT_CHANGED, _pod_name(entry), place, message))
         return True
-    problems.append(error(Code.POD_COUNT, _pod_name(entry), place, f"asks for {amount} of the profile and for {owed} CPUs; they must be equal"))
+    problems.append(
+        error(
+            Code.POD_COUNT,
+            _pod_name(entry),
+            place,
+            f"asks for {amount} of the profile and for {owed} CPUs; they must be equal",
+        )
+    )
     return False
 
 
@@ -324,8 +494,17 @@ def _disjoint(claims: list[_Claim], problems: list[Problem]) -> tuple[Owner, ...
     return tuple(owners)
 
 
-def _overlap(owner: Owner, lost: frozenset[int], started: datetime | None, winner: _Claim) -> Problem:
+def _overlap(
+    owner: Owner, lost: frozenset[int], started: datetime | None, winner: _Claim
+) -> Problem:
     ref = winner[1].ref
-    how = "started later" if None not in (started, winner[0]) and started != winner[0] else "decided without timestamps"
-    message = f"container {owner.ref.name} is reported to own CPUs {format_cpulist(lost)}, which {ref.namespace}/{ref.pod} has ({how})"
+    how = (
+        "started later"
+        if None not in (started, winner[0]) and started != winner[0]
+        else "decided without timestamps"
+    )
+    message = (
+        f"container {owner.ref.name} is reported to own CPUs {format_cpulist(lost)}, which"
+        f" {ref.namespace}/{ref.pod} has ({how})"
+    )
     return warning(Code.POD_OVERLAP, f"Pod/{owner.ref.namespace}/{owner.ref.pod}", "", message)

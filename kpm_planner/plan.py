@@ -1,6 +1,7 @@
 """plan_node and plan_cluster: intent, allocation and machine in, one plan a node out.
 
-The only module that composes the others. A plan depends on its arguments alone (R1) and covers every present CPU (R2).
+The only module that composes the others. A plan depends on its arguments alone (R1) and covers
+every present CPU (R2).
 """
 
 from collections import Counter
@@ -36,7 +37,8 @@ _BASELINE = Resolved(BASELINE)
 
 @frozen
 class CpuGroup:
-    """CPUs that share pool, target and reasons. held: nothing of them is written until more is known.
+    """CPUs that share pool, target and reasons. held: nothing of them is written until more is
+    known.
 
     maker: Kind/name of the object that made the pool, "" where none did.
     """
@@ -55,12 +57,12 @@ class CpuGroup:
 class NodePlan:
     """The plan of one node.
 
-    profiles: those that are offered on the node, valid or not, by name, without the targets that they gave.
-    scaling: frequency domains whose speed, within their limits, follows telemetry.
-    boost: whether turbo is to be on; None is baseline. cap_state: for the signals of the next plan. by_demand: whether the
-    division of a power budget follows measured power.
-    valid_until: when time alone makes it another plan; None for never. versions: to be kept, for the next plan.
-    earlier: those in force in the place of what is written now, which has errors on the node.
+    profiles: those that are offered on the node, valid or not, by name, without the targets that
+    they gave. scaling: frequency domains whose speed, within their limits, follows telemetry.
+    boost: whether turbo is to be on; None is baseline. cap_state: for the signals of the next plan.
+    by_demand: whether the division of a power budget follows measured power. valid_until: when time
+    alone makes it another plan; None for never. versions: to be kept, for the next plan. earlier:
+    those in force in the place of what is written now, which has errors on the node.
     """
 
     node: str
@@ -90,7 +92,9 @@ class ClusterPlan:
 
 @frozen
 class NodeInput:
-    """All that the plan of a node needs beside the cluster's intent. versions: those of the plan before."""
+    """All that the plan of a node needs beside the cluster's intent. versions: those of the plan
+    before.
+    """
 
     node: Node
     machine: Machine
@@ -108,21 +112,39 @@ class _Part:
     cpus: frozenset[int]
 
 
-def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | None = None) -> NodePlan:
+def plan_node(
+    intent: Intent | Accepted, item: NodeInput, instant: datetime | None = None
+) -> NodePlan:
     """The plan of one node.
 
-    item.machine holds the baseline of owned groups as its settings. instant: aware; only caps depend on it, and left out,
-    1970 begins. Never raises for what the objects say: that is in `problems`.
+    item.machine holds the baseline of owned groups as its settings. instant: aware; only caps
+    depend on it, and left out, 1970 begins. Never raises for what the objects say: that is in
+    `problems`.
     """
     accepted = intent if isinstance(intent, Accepted) else accept(intent)
     node, machine, allocation = item.node, item.machine, item.allocation
     config, problems = config_of(accepted, node)
     if problems:
         return _unmanaged(node, machine, problems)
-    held = hold(accepted, node, machine, IdleStates.of(config.agent.idle_states if config else None), item.versions, instant)
+    held = hold(
+        accepted,
+        node,
+        machine,
+        IdleStates.of(config.agent.idle_states if config else None),
+        item.versions,
+        instant,
+    )
     accepted, profiles = held.accepted, held.resolved
     ownership = resolve_ownership(allocation, config.custom_devices if config else ())
-    pools = assign_pools(node, accepted, profiles, allocation, ownership, machine, config.agent if config else AgentSettings())
+    pools = assign_pools(
+        node,
+        accepted,
+        profiles,
+        allocation,
+        ownership,
+        machine,
+        config.agent if config else AgentSettings(),
+    )
     parts, domain_problems = _settle_domains(_cut(pools, machine), machine)
     resources, capacity_problems = plan_capacity(profiles.values(), allocation, machine, config)
     uncore, turbo = plan_uncore(node, accepted, machine), plan_turbo(node, accepted, machine)
@@ -132,7 +154,12 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         *held.problems,
         *limit_problems(groups, machine),
         *(problem for resolved in profiles.values() for problem in resolved.problems),
-        *(problem for name, profile in accepted.profiles.items() if name not in profiles for problem in selector_problems(profile.node_selector, reference(profile))),
+        *(
+            problem
+            for name, profile in accepted.profiles.items()
+            if name not in profiles
+            for problem in selector_problems(profile.node_selector, reference(profile))
+        ),
         *ownership.problems,
         *rival_problems(allocation),
         *pools.problems,
@@ -144,11 +171,22 @@ def plan_node(intent: Intent | Accepted, item: NodeInput, instant: datetime | No
         *caps.problems,
     ]
     return NodePlan(
-        node.name, groups, uncore.entries, resources, _named(found, node), turbo.wanted, caps.until,
+        node.name,
+        groups,
+        uncore.entries,
+        resources,
+        _named(found, node),
+        turbo.wanted,
+        caps.until,
         profiles=tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles)),
         scaling=scaled_domains(_scaled(parts, machine)),
-        fabrics=uncore.fabrics, caps=caps.targets, cap_state=caps.state, by_demand=caps.demand, versions=held.versions, earlier=held.earlier,
-    )  # fmt: skip
+        fabrics=uncore.fabrics,
+        caps=caps.targets,
+        cap_state=caps.state,
+        by_demand=caps.demand,
+        versions=held.versions,
+        earlier=held.earlier,
+    )
 
 
 def _unmanaged(node: Node, machine: Machine, problems: tuple[Problem, ...]) -> NodePlan:
@@ -156,10 +194,20 @@ def _unmanaged(node: Node, machine: Machine, problems: tuple[Problem, ...]) -> N
     reason = "the PowerConfig does not select this node"
     uncore = baseline_uncore(machine, reason)
     groups = _groups(_cut(unmanaged(machine, reason), machine))
-    return NodePlan(node.name, groups, uncore.entries, {}, problems, fabrics=uncore.fabrics, caps=baseline_caps(machine, reason))
+    return NodePlan(
+        node.name,
+        groups,
+        uncore.entries,
+        {},
+        problems,
+        fabrics=uncore.fabrics,
+        caps=baseline_caps(machine, reason),
+    )
 
 
-def plan_cluster(intent: Intent, items: Iterable[NodeInput], instant: datetime | None = None) -> ClusterPlan:
+def plan_cluster(
+    intent: Intent, items: Iterable[NodeInput], instant: datetime | None = None
+) -> ClusterPlan:
     """The plans of many nodes; what does not depend on the node is done once."""
     accepted = accept(intent)
     plans = [plan_node(accepted, item, instant) for item in items]
@@ -167,7 +215,10 @@ def plan_cluster(intent: Intent, items: Iterable[NodeInput], instant: datetime |
 
 
 def _named(problems: Iterable[Problem], node: Node) -> tuple[Problem, ...]:
-    named = (evolve(item, object=f"Node/{node.name}") if item.object == "Node" else item for item in problems)
+    named = (
+        evolve(item, object=f"Node/{node.name}") if item.object == "Node" else item
+        for item in problems
+    )
     return tuple(sorted(set(named)))
 
 
@@ -185,7 +236,9 @@ def _cut(pools: Pools, machine: Machine) -> list[_Part]:
 
 
 def _settle_domains(parts: list[_Part], machine: Machine) -> tuple[list[_Part], list[Problem]]:
-    """Give CPUs that share a frequency domain one frequency target; one warning a domain where they differ."""
+    """Give CPUs that share a frequency domain one frequency target; one warning a domain where they
+    differ.
+    """
     if not machine.shared_domains:
         return parts, []
     part_of = {cpu: index for index, part in enumerate(parts) for cpu in part.cpus}
@@ -201,11 +254,16 @@ def _settle_domains(parts: list[_Part], machine: Machine) -> tuple[list[_Part], 
         combined = combine(domain, wanted)
         if len({in_force(domain, target) for target in wanted}) > 1:
             problems.append(_domain_problem(domain, cpus, combined))
-        reason = f"frequency domain {domain.id} (CPUs {format_cpulist(cpus)}), the highest of its CPUs' targets holds: {_named_values(combined)}"
+        reason = (
+            f"frequency domain {domain.id} (CPUs {format_cpulist(cpus)}), the highest of its CPUs'"
+            f" targets holds: {_named_values(combined)}"
+        )
         for cpu in cpus:
             before = parts[part_of[cpu]].resolved
             target = evolve(combined, idle=before.target.idle, latency_us=before.target.latency_us)
-            after = Resolved(target, (*before.because, reason)) if target != before.target else before
+            after = (
+                Resolved(target, (*before.because, reason)) if target != before.target else before
+            )
             moved.setdefault((part_of[cpu], after), set()).add(cpu)
     return _moved(parts, moved), problems
 
@@ -214,22 +272,38 @@ def _moved(parts: list[_Part], moved: Mapping[tuple[int, Resolved], set[int]]) -
     gone: dict[int, set[int]] = {}
     for (index, _), cpus in moved.items():
         gone.setdefault(index, set()).update(cpus)
-    kept = [evolve(part, cpus=part.cpus - gone.get(index, set())) for index, part in enumerate(parts)]
-    changed = [_Part(parts[index].assignment, resolved, frozenset(cpus)) for (index, resolved), cpus in moved.items()]
+    kept = [
+        evolve(part, cpus=part.cpus - gone.get(index, set())) for index, part in enumerate(parts)
+    ]
+    changed = [
+        _Part(parts[index].assignment, resolved, frozenset(cpus))
+        for (index, resolved), cpus in moved.items()
+    ]
     return [part for part in (*kept, *changed) if part.cpus]
 
 
 def _domain_problem(domain: FrequencyDomain, cpus: frozenset[int], combined: Target) -> Problem:
     low, high, governor, epp = in_force(domain, combined)
     values = f"{low}..{high} kHz, governor {governor}" + (f", epp {epp}" if epp else "")
-    message = f"CPUs {format_cpulist(cpus)} share frequency domain {domain.id} but not a target; the highest holds: {values}"
+    message = (
+        f"CPUs {format_cpulist(cpus)} share frequency domain {domain.id} but not a target; the"
+        f" highest holds: {values}"
+    )
     return warning(Code.DOMAIN_CONFLICT, "Node", f"cpufreq/policy{domain.id}", message)
 
 
 def _named_values(target: Target) -> str:
     """The values of a frequency target, each by its name."""
-    limits = [f"{name} {khz} kHz" for name, khz in (("min", target.min_khz), ("max", target.max_khz)) if khz is not None]
-    words = [f"{name} {word}" for name, word in (("governor", target.governor), ("epp", target.epp)) if word is not None]
+    limits = [
+        f"{name} {khz} kHz"
+        for name, khz in (("min", target.min_khz), ("max", target.max_khz))
+        if khz is not None
+    ]
+    words = [
+        f"{name} {word}"
+        for name, word in (("governor", target.governor), ("epp", target.epp))
+        if word is not None
+    ]
     return ", ".join([*limits, *words]) or "baseline"
 
 
@@ -238,11 +312,22 @@ def _sibling_problems(parts: list[_Part], machine: Machine) -> list[Problem]:
     if not machine.shared_cores or len(parts) < 2:
         return []
     part_of = {cpu: part for part in parts for cpu in part.cpus}
-    mixed = [core for core in machine.shared_cores if any(part_of[cpu] is not part_of[core[0]] for cpu in core[1:])]
+    mixed = [
+        core
+        for core in machine.shared_cores
+        if any(part_of[cpu] is not part_of[core[0]] for cpu in core[1:])
+    ]
     return [
-        warning(Code.SIBLING_CONFLICT, "Node", f"cpu{core[0]}", f"CPUs {format_cpulist(core)} are one core with different targets; the hardware runs the higher")
+        warning(
+            Code.SIBLING_CONFLICT,
+            "Node",
+            f"cpu{core[0]}",
+            f"CPUs {format_cpulist(core)} are one core with different targets; the hardware runs"
+            " the higher",
+        )
         for core in mixed
-        if len({frequency_part(part_of[cpu].resolved.target) for cpu in core}) > 1 and len({_in_force(cpu, part_of[cpu], machine) for cpu in core}) > 1
+        if len({frequency_part(part_of[cpu].resolved.target) for cpu in core}) > 1
+        and len({_in_force(cpu, part_of[cpu], machine) for cpu in core}) > 1
     ]
 
 
@@ -256,27 +341,54 @@ def _scaled(parts: list[_Part], machine: Machine) -> list[ScaledCpu]:
     """CPUs under a scaling policy, on domains that are under one as a whole."""
     found = [item for part in parts for item in _scaled_part(part, machine)]
     scaled = {item.cpu for item in found}
-    mixed = {machine.by_id[cpu].domain for domain, cpus in machine.shared_domains if cpus - scaled for cpu in cpus}
+    mixed = {
+        machine.by_id[cpu].domain
+        for domain, cpus in machine.shared_domains
+        if cpus - scaled
+        for cpu in cpus
+    }
     return [item for item in found if item.domain not in mixed]
 
 
 def _scaled_part(part: _Part, machine: Machine) -> Iterable[ScaledCpu]:
     item, target = part.assignment, part.resolved.target
-    if item.profile is None or item.held or item.profile.profile.cpu_scaling_policy is None or target.min_khz is None or target.max_khz is None:
+    if (
+        item.profile is None
+        or item.held
+        or item.profile.profile.cpu_scaling_policy is None
+        or target.min_khz is None
+        or target.max_khz is None
+    ):
         return
     uid = item.container.uid if item.container is not None else ""
     for cpu in sorted(part.cpus):
         number = machine.by_id[cpu].domain
         domain = None if number is None else machine.domain_by_id.get(number)
         if domain is not None and domain.managed:
-            yield ScaledCpu(cpu, domain.id, uid, item.profile.profile, target.min_khz, target.max_khz, "userspace" not in domain.governors)
+            yield ScaledCpu(
+                cpu,
+                domain.id,
+                uid,
+                item.profile.profile,
+                target.min_khz,
+                target.max_khz,
+                "userspace" not in domain.governors,
+            )
 
 
 def _groups(parts: list[_Part]) -> tuple[CpuGroup, ...]:
     found: dict[tuple[object, ...], tuple[_Part, set[int]]] = {}
     for part in parts:
         item = part.assignment
-        key = (item.pool, item.profile_name, item.container, item.held, item.because, item.maker, part.resolved)
+        key = (
+            item.pool,
+            item.profile_name,
+            item.container,
+            item.held,
+            item.because,
+            item.maker,
+            part.resolved,
+        )
         found.setdefault(key, (part, set()))[1].update(part.cpus)
     groups = [
         CpuGroup(

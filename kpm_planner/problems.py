@@ -1,7 +1,7 @@
 """What could not be honoured, as values with stable codes.
 
-A problem is collected, never raised: one bad object never stops the rest. An error makes its object invalid on that
-node, a warning does not. docs/problems.md lists this registry.
+A problem is collected, never raised: one bad object never stops the rest. An error makes its object
+invalid on that node, a warning does not. docs/problems.md lists this registry.
 """
 
 from enum import StrEnum
@@ -111,7 +111,8 @@ class Code(StrEnum):
 class Problem:
     """One thing that could not be honoured.
 
-    object: "Kind/name", "Pod/namespace/name" or "Node/name"; field: the user's own path below it, or "".
+    object: "Kind/name", "Pod/namespace/name" or "Node/name"; field: the user's own path below it,
+    or "".
     """
 
     severity: Severity
@@ -137,7 +138,18 @@ def warning(code: Code, obj: str, field: str, message: str) -> Problem:
 
 def _printable(text: str) -> str:
     """What users wrote, with everything escaped that would break a line or colour a terminal."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(
+            (
+                char
+                if char.isprintable()
+                else char.encode("unicode_escape", "backslashreplace").decode()
+            )
+            for char in text
+        )
+    )
 
 
 def has_errors(problems: tuple[Problem, ...]) -> bool:
@@ -148,38 +160,83 @@ def has_errors(problems: tuple[Problem, ...]) -> bool:
 #: What each code means and what to do; the source of docs/problems.md.
 REGISTRY: dict[Code, tuple[str, str]] = {
     Code.AGENT_IMAGE: (
-        "The PowerConfig names an image of the agents that the operator's settings do not allow; agents run the operator's own.",
-        "Name it in AGENT_IMAGES_ALLOWED of the operator and in the admission policy power-manager-operator, or leave agent.image out.",
+        (
+            "The PowerConfig names an image of the agents that the operator's settings do not"
+            " allow; agents run the operator's own."
+        ),
+        (
+            "Name it in AGENT_IMAGES_ALLOWED of the operator and in the admission policy"
+            " power-manager-operator, or leave agent.image out."
+        ),
     ),
     Code.ALLOCATION_DIFFERS: (
-        "The kubelet says that a container has other CPUs than the container runtime has bound it to, or its claim names others than it is bound to.",
-        "Usually passes; else another NRI plugin moves containers (balloons, topology-aware): let one of them hand out CPUs.",
+        (
+            "The kubelet says that a container has other CPUs than the container runtime has bound"
+            " it to, or its claim names others than it is bound to."
+        ),
+        (
+            "Usually passes; else another NRI plugin moves containers (balloons, topology-aware):"
+            " let one of them hand out CPUs."
+        ),
     ),
     Code.ALLOCATION_UNKNOWN: (
         "Which CPUs the containers own is not known.",
-        "Nothing that could be allocated is written until it is. Offline: give --pod-resources or --assign-cpus.",
+        (
+            "Nothing that could be allocated is written until it is. Offline: give --pod-resources"
+            " or --assign-cpus."
+        ),
     ),
-    Code.CAP_CONSTRAINT: ("The package has no limit of the name that `constraint` asks for.", "Use long_term, or unselect the node."),
+    Code.CAP_CONSTRAINT: (
+        "The package has no limit of the name that `constraint` asks for.",
+        "Use long_term, or unselect the node.",
+    ),
     Code.CAP_HOST: (
         "The cap's source is a server that the operator's settings do not name, so nobody asks it.",
         "Name its host in EXTERNAL_HOSTS of the operator, or let a ConfigMap hold the number.",
     ),
     Code.CAP_MIRROR: (
-        "The memory-mapped twin of the package's limit is lower than the cap, and the hardware obeys the lower one.",
+        (
+            "The memory-mapped twin of the package's limit is lower than the cap, and the hardware"
+            " obeys the lower one."
+        ),
         "Raise it in firmware, or stop what sets it (thermald); this system never writes it.",
     ),
-    Code.CAP_RANGE: ("The bounds, the step or the period of the cap make no sense.", "See the message for what is allowed."),
-    Code.CAP_SOURCE: ("The source of the cap is not exactly one valid source.", "Give one of static, schedule, solar, market, external as the message says."),
-    Code.CAP_STALE: ("The external source has not answered lately.", "See to the source; fallbackWatts or no cap holds meanwhile."),
+    Code.CAP_RANGE: (
+        "The bounds, the step or the period of the cap make no sense.",
+        "See the message for what is allowed.",
+    ),
+    Code.CAP_SOURCE: (
+        "The source of the cap is not exactly one valid source.",
+        "Give one of static, schedule, solar, market, external as the message says.",
+    ),
+    Code.CAP_STALE: (
+        "The external source has not answered lately.",
+        "See to the source; fallbackWatts or no cap holds meanwhile.",
+    ),
     Code.CAP_SUPERSEDED: ("Two PowerCaps match one node; one holds.", "Keep one of them."),
-    Code.CAP_TIME_ZONE: ("The time zone does not exist.", "Write a name such as UTC or Europe/Paris."),
+    Code.CAP_TIME_ZONE: (
+        "The time zone does not exist.",
+        "Write a name such as UTC or Europe/Paris.",
+    ),
     Code.CAP_UNSUPPORTED: (
         "The node has nothing that caps the power of a package.",
-        "See `kpm discover`; in a cluster set spec.agent.powerCaps of the PowerConfig, on AMD load amd_hsmp.",
+        (
+            "See `kpm discover`; in a cluster set spec.agent.powerCaps of the PowerConfig, on AMD"
+            " load amd_hsmp."
+        ),
     ),
-    Code.CAPACITY_CLAMPED: ("cpuCapacity is more than the node has, or rounds down to no CPU.", "Lower or raise cpuCapacity."),
-    Code.CAPACITY_FORMAT: ("cpuCapacity is neither a whole number from 1 nor a percentage.", 'Write 4 or "75%".'),
-    Code.CONFIG_SUPERSEDED: ("More than one PowerConfig; the oldest holds.", "Delete the later one."),
+    Code.CAPACITY_CLAMPED: (
+        "cpuCapacity is more than the node has, or rounds down to no CPU.",
+        "Lower or raise cpuCapacity.",
+    ),
+    Code.CAPACITY_FORMAT: (
+        "cpuCapacity is neither a whole number from 1 nor a percentage.",
+        'Write 4 or "75%".',
+    ),
+    Code.CONFIG_SUPERSEDED: (
+        "More than one PowerConfig; the oldest holds.",
+        "Delete the later one.",
+    ),
     Code.CPU_MANAGER_INACTIVE: (
         "The kubelet names no allocatable CPUs, so it hands out none.",
         "Set cpuManagerPolicy: static and reservedSystemCPUs in the kubelet's configuration.",
@@ -192,111 +249,309 @@ REGISTRY: dict[Code, tuple[str, str]] = {
         "The node has more cgroups than are measured one by one.",
         "The CPU time of the rest counts as system; find what makes cgroups without end.",
     ),
-    Code.ENERGY_IMPLAUSIBLE: ("A meter shows more than can have passed through it; the interval is not counted.", "See to the sensor; other meters go on."),
+    Code.ENERGY_IMPLAUSIBLE: (
+        "A meter shows more than can have passed through it; the interval is not counted.",
+        "See to the sensor; other meters go on.",
+    ),
     Code.ENERGY_NO_METER: (
         "The node has nothing that measures energy.",
-        "Normal in virtual machines; set estimate: true to have an estimate, which is labelled as one.",
+        (
+            "Normal in virtual machines; set estimate: true to have an estimate, which is labelled"
+            " as one."
+        ),
     ),
-    Code.ENERGY_RESET: ("A counter began anew; the energy of that interval is not known and not counted.", "None, if a driver was loaded again or the machine slept."),
-    Code.ENERGY_SERIES: ("There are more time series than maxSeries; the levels named last are left out.", "Raise maxSeries, or choose fewer levels."),
-    Code.ENERGY_STATE: ("The totals of energy cannot be kept over a restart of the agent.", "See the message; counters begin at 0 when the agent starts."),
+    Code.ENERGY_RESET: (
+        "A counter began anew; the energy of that interval is not known and not counted.",
+        "None, if a driver was loaded again or the machine slept.",
+    ),
+    Code.ENERGY_SERIES: (
+        "There are more time series than maxSeries; the levels named last are left out.",
+        "Raise maxSeries, or choose fewer levels.",
+    ),
+    Code.ENERGY_STATE: (
+        "The totals of energy cannot be kept over a restart of the agent.",
+        "See the message; counters begin at 0 when the agent starts.",
+    ),
     Code.ENERGY_UNREADABLE: (
-        "A meter cannot be read, or shows what is no number; its energy counts with the next reading.",
+        (
+            "A meter cannot be read, or shows what is no number; its energy counts with the next"
+            " reading."
+        ),
         "RAPL counters need root; see the message for the file.",
     ),
-    Code.ENERGY_WRAPPED: ("The time between two readings allows for more than one wrap of the counter; the least is counted.", "Sample more often."),
-    Code.EPP_GOVERNOR: ("Under governor performance the kernel accepts no EPP but performance.", "Drop epp, or choose governor powersave."),
-    Code.EPP_UNSUPPORTED: ("The node's driver has no EPP; the rest of the profile applies.", "Remove epp for these nodes, or switch the driver's mode."),
-    Code.EPP_WORD: ("The EPP is not one of the four words.", "Write performance, balance_performance, balance_power or power."),
-    Code.FABRIC_RANGE: ("The data-fabric P-states are out of range, the wrong way round, or only one is given.", "0 is the fastest: dfPstateMax at most dfPstateMin."),
+    Code.ENERGY_WRAPPED: (
+        (
+            "The time between two readings allows for more than one wrap of the counter; the least"
+            " is counted."
+        ),
+        "Sample more often.",
+    ),
+    Code.EPP_GOVERNOR: (
+        "Under governor performance the kernel accepts no EPP but performance.",
+        "Drop epp, or choose governor powersave.",
+    ),
+    Code.EPP_UNSUPPORTED: (
+        "The node's driver has no EPP; the rest of the profile applies.",
+        "Remove epp for these nodes, or switch the driver's mode.",
+    ),
+    Code.EPP_WORD: (
+        "The EPP is not one of the four words.",
+        "Write performance, balance_performance, balance_power or power.",
+    ),
+    Code.FABRIC_RANGE: (
+        "The data-fabric P-states are out of range, the wrong way round, or only one is given.",
+        "0 is the fastest: dfPstateMax at most dfPstateMin.",
+    ),
     Code.FABRIC_UNSUPPORTED: (
         "The node's data fabric cannot be set.",
-        "Load amd_hsmp, turn HSMP on in firmware, use the hsmp overlay; ranges need protocol 5 or 7.",
+        (
+            "Load amd_hsmp, turn HSMP on in firmware, use the hsmp overlay; ranges need protocol 5"
+            " or 7."
+        ),
     ),
-    Code.FREQUENCY_COLLAPSED: ("Minimum and maximum meet at the maximum of one kind of core.", "Lower the minimum, or use percentages."),
-    Code.FREQUENCY_FORMAT: ("The value is no frequency.", 'Write MHz (1500), kHz (1500000) or a percentage ("40%").'),
+    Code.FREQUENCY_COLLAPSED: (
+        "Minimum and maximum meet at the maximum of one kind of core.",
+        "Lower the minimum, or use percentages.",
+    ),
+    Code.FREQUENCY_FORMAT: (
+        "The value is no frequency.",
+        'Write MHz (1500), kHz (1500000) or a percentage ("40%").',
+    ),
     Code.FREQUENCY_LIMIT_UNKNOWN: (
-        "The frequency is above the hardware's highest of now; turbo is off, and no file says how high it would go with turbo. It is clamped.",
+        (
+            "The frequency is above the hardware's highest of now; turbo is off, and no file says"
+            " how high it would go with turbo. It is clamped."
+        ),
         "Turn turbo on, or ask for less.",
     ),
     Code.FREQUENCY_LIMITED: (
-        "Limits of intel_pstate as a whole, which somebody else has set, keep CPUs from the frequencies that are asked.",
-        "Set min_perf_pct and max_perf_pct of intel_pstate back where they come from: TuneD, TLP, a boot script.",
+        (
+            "Limits of intel_pstate as a whole, which somebody else has set, keep CPUs from the"
+            " frequencies that are asked."
+        ),
+        (
+            "Set min_perf_pct and max_perf_pct of intel_pstate back where they come from: TuneD,"
+            " TLP, a boot script."
+        ),
     ),
     Code.FREQUENCY_ORDER: ("The minimum lies above the maximum.", "Swap or correct them."),
-    Code.FREQUENCY_RANGE: ("The frequency lies outside the range of every core of the node.", "Choose a value inside the range; percentages always are."),
-    Code.FREQUENCY_UNSUPPORTED: ("The node has no scaling driver that this system manages.", "Check `kpm discover`; C-states still apply."),
-    Code.GOVERNOR_STATIC: ("Under this driver powersave pins CPUs at the lowest frequency.", "Choose schedutil or ondemand if that is not meant."),
-    Code.GOVERNOR_UNAVAILABLE: ("The governor does not exist on the node.", "Choose one of those that the message lists."),
-    Code.IDLE_ALL_OFF: ("All idle states are off; the kernel uses the first one all the same.", "Leave at least one state on."),
+    Code.FREQUENCY_RANGE: (
+        "The frequency lies outside the range of every core of the node.",
+        "Choose a value inside the range; percentages always are.",
+    ),
+    Code.FREQUENCY_UNSUPPORTED: (
+        "The node has no scaling driver that this system manages.",
+        "Check `kpm discover`; C-states still apply.",
+    ),
+    Code.GOVERNOR_STATIC: (
+        "Under this driver powersave pins CPUs at the lowest frequency.",
+        "Choose schedutil or ondemand if that is not meant.",
+    ),
+    Code.GOVERNOR_UNAVAILABLE: (
+        "The governor does not exist on the node.",
+        "Choose one of those that the message lists.",
+    ),
+    Code.IDLE_ALL_OFF: (
+        "All idle states are off; the kernel uses the first one all the same.",
+        "Leave at least one state on.",
+    ),
     Code.IDLE_BOTH: ("Both names and maxLatencyUs are given.", "Give one of them."),
     Code.IDLE_LATENCY: ("maxLatencyUs is not a whole number from 0.", "Write microseconds."),
     Code.IDLE_LIMITED: (
-        "Somebody else limits how long CPUs may take to wake up, so deeper idle states are not entered, whatever a profile asks.",
+        (
+            "Somebody else limits how long CPUs may take to wake up, so deeper idle states are not"
+            " entered, whatever a profile asks."
+        ),
         "See CRI-O's annotations of the pods there, and TuneD's profile.",
     ),
     Code.IDLE_MECHANISM: (
-        "The agents may not set idle states in the way that the profile asks for; its C-states stay as they are.",
-        "Use maxLatencyUs under idleStates: byLatency, names under byName; the operator's --idle-states may allow less.",
+        (
+            "The agents may not set idle states in the way that the profile asks for; its C-states"
+            " stay as they are."
+        ),
+        (
+            "Use maxLatencyUs under idleStates: byLatency, names under byName; the operator's"
+            " --idle-states may allow less."
+        ),
     ),
-    Code.IDLE_NAME_UNKNOWN: ("No CPU of the node has an idle state of this name.", "Use a name that the message lists, or maxLatencyUs."),
-    Code.IDLE_UNSUPPORTED: ("The node has no idle states to manage.", "Check `kpm discover`; frequencies still apply."),
+    Code.IDLE_NAME_UNKNOWN: (
+        "No CPU of the node has an idle state of this name.",
+        "Use a name that the message lists, or maxLatencyUs.",
+    ),
+    Code.IDLE_UNSUPPORTED: (
+        "The node has no idle states to manage.",
+        "Check `kpm discover`; frequencies still apply.",
+    ),
     Code.LAST_VALID: (
-        "The object has errors on this node since it was edited; the version that was last valid here stays in force, or, where that has errors today too, baseline.",
+        (
+            "The object has errors on this node since it was edited; the version that was last"
+            " valid here stays in force, or, where that has errors today too, baseline."
+        ),
         "Mend the object, or delete it to let go.",
     ),
-    Code.NAME_IN_BOTH_GROUPS: ("The same name exists in both API groups.", "Delete one of the two."),
-    Code.NAME_MISMATCH: ("spec.name differs from metadata.name, which is the identity.", "Make them equal, or drop spec.name."),
-    Code.NAME_TOO_LONG: ("The name does not fit in an extended resource.", "Use at most 63 characters."),
-    Code.NAMESPACE_IGNORED: ("The object is not in the system's namespace and has no effect.", "Create it in the namespace that the message names."),
+    Code.NAME_IN_BOTH_GROUPS: (
+        "The same name exists in both API groups.",
+        "Delete one of the two.",
+    ),
+    Code.NAME_MISMATCH: (
+        "spec.name differs from metadata.name, which is the identity.",
+        "Make them equal, or drop spec.name.",
+    ),
+    Code.NAME_TOO_LONG: (
+        "The name does not fit in an extended resource.",
+        "Use at most 63 characters.",
+    ),
+    Code.NAMESPACE_IGNORED: (
+        "The object is not in the system's namespace and has no effect.",
+        "Create it in the namespace that the message names.",
+    ),
     Code.NO_SELECTOR: (
-        "The object has no nodeSelector, and where it needs one it is in force nowhere; an Uncore without one is about the node of its name.",
+        (
+            "The object has no nodeSelector, and where it needs one it is in force nowhere; an"
+            " Uncore without one is about the node of its name."
+        ),
         "Write nodeSelector: {labelSelector: {}} for all nodes, or labels of those that are meant.",
     ),
-    Code.NODE_NOT_SELECTED: ("The PowerConfig does not select this node; nothing on it is managed.", "Label the node, or change powerNodeSelector."),
-    Code.OBJECT_UNREADABLE: ("The object holds something that this version cannot read; it has no effect.", "Correct the field that the message names."),
-    Code.POD_ANNOTATIONS: ("The pod has annotations by which CRI-O sets its CPUs too, or with a value that is none.", "Drop them, or set agent.crioAnnotations: accept."),
-    Code.POD_COUNT: ("The number of profile resources differs from the number of CPUs.", "Ask for as many of the profile as of cpu."),
-    Code.POD_COUNT_CHANGED: ("The container's CPUs changed after it had been accepted.", "Nothing; the profile stays in force."),
-    Code.POD_NOT_GUARANTEED: ("The container asks for a profile but can own no CPUs.", "Whole cpu, requests equal to limits, for all containers."),
-    Code.POD_OVERLAP: ("Two containers are reported to own one CPU; the later pod has it.", "Usually passes; else restart the kubelet."),
-    Code.POD_PROFILE: ("The profile is missing, invalid or shared; its CPUs stay at baseline.", "Correct the profile or the pod."),
+    Code.NODE_NOT_SELECTED: (
+        "The PowerConfig does not select this node; nothing on it is managed.",
+        "Label the node, or change powerNodeSelector.",
+    ),
+    Code.OBJECT_UNREADABLE: (
+        "The object holds something that this version cannot read; it has no effect.",
+        "Correct the field that the message names.",
+    ),
+    Code.POD_ANNOTATIONS: (
+        "The pod has annotations by which CRI-O sets its CPUs too, or with a value that is none.",
+        "Drop them, or set agent.crioAnnotations: accept.",
+    ),
+    Code.POD_COUNT: (
+        "The number of profile resources differs from the number of CPUs.",
+        "Ask for as many of the profile as of cpu.",
+    ),
+    Code.POD_COUNT_CHANGED: (
+        "The container's CPUs changed after it had been accepted.",
+        "Nothing; the profile stays in force.",
+    ),
+    Code.POD_NOT_GUARANTEED: (
+        "The container asks for a profile but can own no CPUs.",
+        "Whole cpu, requests equal to limits, for all containers.",
+    ),
+    Code.POD_OVERLAP: (
+        "Two containers are reported to own one CPU; the later pod has it.",
+        "Usually passes; else restart the kubelet.",
+    ),
+    Code.POD_PROFILE: (
+        "The profile is missing, invalid or shared; its CPUs stay at baseline.",
+        "Correct the profile or the pod.",
+    ),
     Code.POD_TWO_PROFILES: ("A container asks for more than one profile.", "Ask for exactly one."),
-    Code.POD_UNKNOWN: ("CPUs are reported for a pod that the API does not show.", "Usually passes; its CPUs stay at baseline."),
+    Code.POD_UNKNOWN: (
+        "CPUs are reported for a pod that the API does not show.",
+        "Usually passes; its CPUs stay at baseline.",
+    ),
     Code.POD_WITHOUT_CPUS: (
-        "The container runs and asks for a profile, and the kubelet names no CPUs of its own for it.",
-        "It is treated like any container without a profile. Give it whole CPUs of its own (QoS Guaranteed), or make it anew.",
+        (
+            "The container runs and asks for a profile, and the kubelet names no CPUs of its own"
+            " for it."
+        ),
+        (
+            "It is treated like any container without a profile. Give it whole CPUs of its own (QoS"
+            " Guaranteed), or make it anew."
+        ),
     ),
     Code.PROFILE_EARLIER_FORM: (
-        "The profile has fields as the operators before this one wrote them, or a PowerConfig names profiles that those made.",
+        (
+            "The profile has fields as the operators before this one wrote them, or a PowerConfig"
+            " names profiles that those made."
+        ),
         "Write them below spec.pstates, and profiles as PowerProfiles.",
     ),
-    Code.PROFILE_INVALID: ("The profile has errors on this node.", "See the profile's own problems."),
-    Code.PROFILE_MISSING: ("No profile of this name is in force on this node.", "Create it, or correct the name or the selector."),
-    Code.PROFILE_NOT_SHARED: ("The profile of the shared pool is not marked shared.", "Set shared: true unless pods use it too."),
-    Code.RESERVED_CONFLICT: ("One reserved CPU has two profiles; it stays at baseline.", "Name it once."),
-    Code.RESERVED_DIFFERS: ("The reserved CPUs differ from those that the kubelet reserves.", "Make reservedCPUs and reservedSystemCPUs equal."),
-    Code.RESERVED_OWNED: ("A container owns a reserved CPU and has it.", "Make reservedCPUs and reservedSystemCPUs equal."),
+    Code.PROFILE_INVALID: (
+        "The profile has errors on this node.",
+        "See the profile's own problems.",
+    ),
+    Code.PROFILE_MISSING: (
+        "No profile of this name is in force on this node.",
+        "Create it, or correct the name or the selector.",
+    ),
+    Code.PROFILE_NOT_SHARED: (
+        "The profile of the shared pool is not marked shared.",
+        "Set shared: true unless pods use it too.",
+    ),
+    Code.RESERVED_CONFLICT: (
+        "One reserved CPU has two profiles; it stays at baseline.",
+        "Name it once.",
+    ),
+    Code.RESERVED_DIFFERS: (
+        "The reserved CPUs differ from those that the kubelet reserves.",
+        "Make reservedCPUs and reservedSystemCPUs equal.",
+    ),
+    Code.RESERVED_OWNED: (
+        "A container owns a reserved CPU and has it.",
+        "Make reservedCPUs and reservedSystemCPUs equal.",
+    ),
     Code.RESERVED_UNKNOWN_CPU: ("A reserved CPU does not exist on the node.", "Correct the list."),
     Code.RIVAL_POLICY: (
-        "A resource policy of NRI (balloons, topology-aware) runs on the node; it moves containers and may set frequencies. The message says what it holds.",
-        "Let it set no frequencies; its containers are tuned where agent.source is auto or nri and they ask for a profile.",
+        (
+            "A resource policy of NRI (balloons, topology-aware) runs on the node; it moves"
+            " containers and may set frequencies. The message says what it holds."
+        ),
+        (
+            "Let it set no frequencies; its containers are tuned where agent.source is auto or nri"
+            " and they ask for a profile."
+        ),
     ),
-    Code.SCALING_POLICY: ("The scaling policy is out of its ranges.", "See the message for the range."),
-    Code.SELECTOR_INVALID: ("The label selector is not valid; it selects nothing.", "Use In, NotIn, Exists, DoesNotExist as the API has them."),
-    Code.SHARED_SUPERSEDED: ("Two objects define the shared pool of one node; the older holds.", "Keep one of them."),
-    Code.SIBLING_CONFLICT: ("Hyperthreads of one core have different targets; the hardware runs the higher.", "Give whole cores to one profile."),
-    Code.TURBO_SUPERSEDED: ("Two PowerNodeConfigs set turbo of one node differently; the older holds.", "Keep one of them, or give them the same value."),
-    Code.TURBO_UNSUPPORTED: ("The node has no switch of turbo.", "None; the rest of the object applies."),
-    Code.UNCORE_DIE: ("The package or die does not exist on the node.", "Use one that the message lists."),
+    Code.SCALING_POLICY: (
+        "The scaling policy is out of its ranges.",
+        "See the message for the range.",
+    ),
+    Code.SELECTOR_INVALID: (
+        "The label selector is not valid; it selects nothing.",
+        "Use In, NotIn, Exists, DoesNotExist as the API has them.",
+    ),
+    Code.SHARED_SUPERSEDED: (
+        "Two objects define the shared pool of one node; the older holds.",
+        "Keep one of them.",
+    ),
+    Code.SIBLING_CONFLICT: (
+        "Hyperthreads of one core have different targets; the hardware runs the higher.",
+        "Give whole cores to one profile.",
+    ),
+    Code.TURBO_SUPERSEDED: (
+        "Two PowerNodeConfigs set turbo of one node differently; the older holds.",
+        "Keep one of them, or give them the same value.",
+    ),
+    Code.TURBO_UNSUPPORTED: (
+        "The node has no switch of turbo.",
+        "None; the rest of the object applies.",
+    ),
+    Code.UNCORE_DIE: (
+        "The package or die does not exist on the node.",
+        "Use one that the message lists.",
+    ),
     Code.UNCORE_ENDS: ("Only one end of an uncore range is given.", "Give both ends."),
     Code.UNCORE_ORDER: ("The uncore minimum lies above the maximum.", "Swap or correct them."),
-    Code.UNCORE_RANGE: ("The uncore frequency lies outside the entry's range.", "Choose a value inside the range."),
+    Code.UNCORE_RANGE: (
+        "The uncore frequency lies outside the entry's range.",
+        "Choose a value inside the range.",
+    ),
     Code.UNCORE_SUPERSEDED: ("Two Uncore objects match one node; one holds.", "Keep one of them."),
-    Code.UNCORE_UNSUPPORTED: ("The node has no uncore frequency control.", "Load intel_uncore_frequency, or unselect the node."),
+    Code.UNCORE_UNSUPPORTED: (
+        "The node has no uncore frequency control.",
+        "Load intel_uncore_frequency, or unselect the node.",
+    ),
     Code.VERSION_UNKNOWN: (
-        "The object has errors, and which version of it was last valid on the node is not known here: a plan without the node's state, or state that was lost.",
+        (
+            "The object has errors, and which version of it was last valid on the node is not known"
+            " here: a plan without the node's state, or state that was lost."
+        ),
         "Mend the object; `kpm apply` and agents keep the last valid version.",
     ),
-    Code.WRITE_REFUSED: ("The kernel, or what stands before it, refused a write; that file alone keeps what it held.", "See the message for errno and remedy."),
+    Code.WRITE_REFUSED: (
+        (
+            "The kernel, or what stands before it, refused a write; that file alone keeps what it"
+            " held."
+        ),
+        "See the message for errno and remedy.",
+    ),
 }

@@ -13,10 +13,23 @@ Quantity = int | Fraction
 FIRST_KHZ = 100_000
 
 _SUFFIXES = {
-    "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000), "": Fraction(1),
-    "k": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9), "T": Fraction(10**12), "P": Fraction(10**15), "E": Fraction(10**18),
-    "Ki": Fraction(2**10), "Mi": Fraction(2**20), "Gi": Fraction(2**30), "Ti": Fraction(2**40), "Pi": Fraction(2**50), "Ei": Fraction(2**60),
-}  # fmt: skip
+    "n": Fraction(1, 10**9),
+    "u": Fraction(1, 10**6),
+    "m": Fraction(1, 1000),
+    "": Fraction(1),
+    "k": Fraction(10**3),
+    "M": Fraction(10**6),
+    "G": Fraction(10**9),
+    "T": Fraction(10**12),
+    "P": Fraction(10**15),
+    "E": Fraction(10**18),
+    "Ki": Fraction(2**10),
+    "Mi": Fraction(2**20),
+    "Gi": Fraction(2**30),
+    "Ti": Fraction(2**40),
+    "Pi": Fraction(2**50),
+    "Ei": Fraction(2**60),
+}
 _LONGEST_QUANTITY = 40
 
 
@@ -46,7 +59,11 @@ def parse_quantity(text: str | int) -> Quantity:
     whole, _, part = digits.partition(".")
     if suffix not in _SUFFIXES or not (whole or part) or not (whole + part).isdigit():
         raise ValueError(text)
-    value = Fraction(digits if whole else f"0{digits}") * _SUFFIXES[suffix] * Fraction(10) ** (int(exponent) if mark else 0)
+    value = (
+        Fraction(digits if whole else f"0{digits}")
+        * _SUFFIXES[suffix]
+        * Fraction(10) ** (int(exponent) if mark else 0)
+    )
     return int(value) if value.denominator == 1 else value
 
 
@@ -106,16 +123,27 @@ def duration_s(text: str) -> int | None:
 def _duration(text: str, units: Mapping[str, int]) -> int | None:
     number = text.rstrip("hms")
     unit = units.get(text[len(number) :])
-    return int(number) * unit if unit and number.isascii() and number.isdigit() and len(number) < 8 else None
+    return (
+        int(number) * unit
+        if unit and number.isascii() and number.isdigit() and len(number) < 8
+        else None
+    )
 
 
 def clock_minutes(text: str) -> int | None:
     """Parse a time of day, HH:MM from 00:00 to 23:59, in minutes; None for any other text.
 
-    >>> clock_minutes("08:30"), clock_minutes("24:00"), clock_minutes("8:30"), clock_minutes("25:10:30")
-    (510, None, None, None)
+    >>> clock_minutes("08:30")
+    510
+    >>> [clock_minutes(text) for text in ("24:00", "8:30", "25:10:30")]
+    [None, None, None]
     """
     hours, mark, minutes = text.partition(":")
-    if not mark or len(hours) != 2 or len(minutes) != 2 or not (text.isascii() and hours.isdigit() and minutes.isdigit()):
+    if (
+        not mark
+        or len(hours) != 2
+        or len(minutes) != 2
+        or not (text.isascii() and hours.isdigit() and minutes.isdigit())
+    ):
         return None
     return int(hours) * 60 + int(minutes) if int(hours) < 24 and int(minutes) < 60 else None

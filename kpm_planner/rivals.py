@@ -1,8 +1,9 @@
 """Other systems on a node that hand out CPUs, and what they hold (pure).
 
-The resource policies of containers/nri-plugins (balloons, topology-aware) move every container between CPUs through NRI and
-may set frequencies of their own. This system does not fight them: it says that they are there, and which CPUs the
-container runtime has bound containers to while they are.
+The resource policies of containers/nri-plugins (balloons, topology-aware) move every container
+between CPUs through NRI and may set frequencies of their own. This system does not fight them: it
+says that they are there, and which CPUs the container runtime has bound containers to while they
+are.
 """
 
 from kpm_planner.allocation import Allocation, RuntimeCpus
@@ -24,9 +25,16 @@ def policy_of(pod: Pod) -> str:
 
 
 def rival_problems(allocation: Allocation) -> tuple[Problem, ...]:
-    """A warning for each such policy on the node, with the CPUs that containers are bound to under it."""
+    """A warning for each such policy on the node, with the CPUs that containers are bound to under
+    it.
+    """
     return tuple(
-        warning(Code.RIVAL_POLICY, "Node", "", f"{policy_of(pod)} (pod {_place(pod)}) hands out CPUs too: {_holdings(allocation)}")
+        warning(
+            Code.RIVAL_POLICY,
+            "Node",
+            "",
+            f"{policy_of(pod)} (pod {_place(pod)}) hands out CPUs too: {_holdings(allocation)}",
+        )
         for pod in allocation.pods
         if policy_of(pod)
     )
@@ -41,7 +49,10 @@ def _holdings(allocation: Allocation) -> str:
     for item in allocation.runtime:
         if item.cpus:
             pods.setdefault(item.cpus, set()).add(_owner(item, names))
-    found = [f"{format_cpulist(cpus)} to {_some(sorted(owners), _OWNERS)}" for cpus, owners in sorted(pods.items())]
+    found = [
+        f"{format_cpulist(cpus)} to {_some(sorted(owners), _OWNERS)}"
+        for cpus, owners in sorted(pods.items())
+    ]
     return _some(found, _SETS, "; ") or "none at present"
 
 

@@ -1,4 +1,6 @@
-"""How much of a status there is room for: an object of the API is to stay below 16 KiB whatever a node is like."""
+"""How much of a status there is room for: an object of the API is to stay below 16 KiB whatever a
+node is like.
+"""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -30,10 +32,15 @@ def fitted(entries: Sequence[_Entry], room: int) -> tuple[tuple[_Entry, ...], in
 def _size(value: Any) -> int:
     """About the bytes of a value as JSON; not below them."""
     if isinstance(value, str):
-        return 2 + sum(1 if char.isascii() and char.isprintable() and char not in '"\\' else 6 for char in value)
+        return 2 + sum(
+            1 if char.isascii() and char.isprintable() and char not in '"\\' else 6
+            for char in value
+        )
     if isinstance(value, tuple):
         return sum(_size(item) + 2 for item in value)
     if has(type(value)):
         parts = ((item.name, getattr(value, item.name)) for item in fields(type(value)))
-        return sum(len(name) + _AROUND + _size(part) for name, part in parts if part not in (None, "", ()))
+        return sum(
+            len(name) + _AROUND + _size(part) for name, part in parts if part not in (None, "", ())
+        )
     return len(str(value))

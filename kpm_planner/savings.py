@@ -1,6 +1,8 @@
-"""What a change saved: two sets of runs compared, with a confidence interval, in joules, money and grams of CO2e.
+"""What a change saved: two sets of runs compared, with a confidence interval, in joules, money and
+grams of CO2e.
 
-Source of the interval: Welch's t test for means of unequal variance; quantiles by the incomplete beta function.
+Source of the interval: Welch's t test for means of unequal variance; quantiles by the incomplete
+beta function.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +15,9 @@ _J_PER_KWH = 3_600_000
 
 @frozen
 class Mean:
-    """Repeated measurements of one thing: how many, their mean, and the standard error of the mean (0 of one)."""
+    """Repeated measurements of one thing: how many, their mean, and the standard error of the mean
+    (0 of one).
+    """
 
     count: int
     mean: float
@@ -36,9 +40,12 @@ def mean_of(values: Sequence[float]) -> Mean:
 
 @frozen
 class Saving:
-    """What the second of two saved. Units: those of the measurements; share: of the first, None where that is 0.
+    """What the second of two saved.
 
-    low, high: the confidence interval, None where one of the two was measured once only. confidence: per cent.
+    Units: those of the measurements; share: of the first, None where that is 0.
+
+    low, high: the confidence interval, None where one of the two was measured once only.
+    confidence: per cent.
     """
 
     before: Mean
@@ -63,14 +70,18 @@ def compare(before: Sequence[float], after: Sequence[float], confidence: int = 9
     if first.count > 1 and second.count > 1:
         reach = _reach(first, second, confidence)
         low, high = saved - reach, saved + reach
-    return Saving(first, second, saved, saved / first.mean if first.mean else None, low, high, confidence)
+    return Saving(
+        first, second, saved, saved / first.mean if first.mean else None, low, high, confidence
+    )
 
 
 def _reach(first: Mean, second: Mean, confidence: int) -> float:
     variance = first.error**2 + second.error**2
     if not variance:
         return 0.0
-    freedom = variance**2 / (first.error**4 / (first.count - 1) + second.error**4 / (second.count - 1))
+    freedom = variance**2 / (
+        first.error**4 / (first.count - 1) + second.error**4 / (second.count - 1)
+    )
     return t_quantile(0.5 + confidence / 200, freedom) * sqrt(variance)
 
 
@@ -138,7 +149,11 @@ def rate_at(rates: Sequence[Rate], second: float) -> float:
     if not rates:
         raise ValueError("no rates")
     held = [rate for rate in rates if rate.since <= second]
-    return max(held, key=lambda rate: rate.since).per_kwh if held else min(rates, key=lambda rate: rate.since).per_kwh
+    return (
+        max(held, key=lambda rate: rate.since).per_kwh
+        if held
+        else min(rates, key=lambda rate: rate.since).per_kwh
+    )
 
 
 def cost(joules: float, per_kwh: float) -> float:

@@ -1,4 +1,5 @@
-"""Frequency that follows the load of a polling workload: usage out of cycle counters, and the next target (pure).
+"""Frequency that follows the load of a polling workload: usage out of cycle counters, and the next
+target (pure).
 
 Units: kHz, µs, per cent. Source: PowerProfile.spec.cpuScalingPolicy, design §6, scaler.
 """
@@ -45,13 +46,23 @@ def scaling_of(policy: CpuScalingPolicy, min_khz: int, max_khz: int) -> Scaling:
     given = {
         "target": policy.target_usage,
         "usage_band": policy.allowed_usage_difference,
-        "band_khz": None if policy.allowed_frequency_difference is None else policy.allowed_frequency_difference * _MHZ,
+        "band_khz": (
+            None
+            if policy.allowed_frequency_difference is None
+            else policy.allowed_frequency_difference * _MHZ
+        ),
         "scale": policy.scale_percentage,
         "fallback": policy.fallback_freq_percent,
     }
-    # A sample period above the usual cool-down makes that the period: the rule is at least one period.
+    # A sample period above the usual cool-down makes that the period: the rule is at least one
+    # period.
     times = {"sample_us": sample * 1000, "cooldown_us": max(sample, cooldown) * 1000}
-    return Scaling(min_khz, max_khz, **times, **{name: value for name, value in given.items() if value is not None})
+    return Scaling(
+        min_khz,
+        max_khz,
+        **times,
+        **{name: value for name, value in given.items() if value is not None},
+    )
 
 
 @frozen
@@ -63,7 +74,9 @@ class Cycles:
 
 
 def usage(before: Cycles | None, after: Cycles) -> float | None:
-    """Busy share of a window in per cent; None where the counters say nothing: no earlier ones, going back, more busy than total."""
+    """Busy share of a window in per cent; None where the counters say nothing: no earlier ones,
+    going back, more busy than total.
+    """
     if before is None:
         return None
     total, busy = after.total - before.total, after.busy - before.busy
@@ -74,7 +87,9 @@ def usage(before: Cycles | None, after: Cycles) -> float | None:
 
 @frozen
 class Speed:
-    """Where a frequency domain stands. khz: the last target that the kernel took, None at first; changed_us: when it took it."""
+    """Where a frequency domain stands. khz: the last target that the kernel took, None at first;
+    changed_us: when it took it.
+    """
 
     khz: int | None = None
     changed_us: int = 0
@@ -88,7 +103,8 @@ def next_target(scaling: Scaling, speed: Speed, busy: float | None, now_us: int)
     """The frequency to ask for now, or None to hold.
 
     Args:     busy: usage of the last window in per cent, None without a sample.
-    Rules:    a target outside the limits is brought inside at once; after a change nothing is changed for the cool-down; usage near
+    Rules:    a target outside the limits is brought inside at once; after a change nothing is
+    changed for the cool-down; usage near
               its target and a step smaller than the allowed difference hold.
     """
     if speed.khz is None:
@@ -103,13 +119,17 @@ def next_target(scaling: Scaling, speed: Speed, busy: float | None, now_us: int)
     elif abs(busy - scaling.target) <= scaling.usage_band:
         return None
     else:
-        wanted = scaling.clamped(round(current * (1 + (busy / scaling.target - 1) * scaling.scale / 100)))
+        wanted = scaling.clamped(
+            round(current * (1 + (busy / scaling.target - 1) * scaling.scale / 100))
+        )
     return wanted if wanted != current and abs(wanted - current) >= scaling.band_khz else None
 
 
 @frozen
 class PodCpus:
-    """CPUs that a pod's telemetry may speak for. uid: of the pod; empty where no pod has them, and so no telemetry."""
+    """CPUs that a pod's telemetry may speak for. uid: of the pod; empty where no pod has them, and
+    so no telemetry.
+    """
 
     uid: str
     cpus: tuple[int, ...]
@@ -119,7 +139,8 @@ class PodCpus:
 class ScaledDomain:
     """A frequency domain whose speed follows telemetry.
 
-    by_limits: the driver has no governor userspace, so minimum and maximum are both set to the target.
+    by_limits: the driver has no governor userspace, so minimum and maximum are both set to the
+    target.
     """
 
     domain: int
@@ -148,7 +169,9 @@ class ScaledCpu:
 
 
 def scaled_domains(cpus: Iterable[ScaledCpu]) -> tuple[ScaledDomain, ...]:
-    """One entry a domain; where several policies meet in one, that of the profile whose name is first counts."""
+    """One entry a domain; where several policies meet in one, that of the profile whose name is
+    first counts.
+    """
     found: dict[int, list[ScaledCpu]] = {}
     for item in cpus:
         found.setdefault(item.domain, []).append(item)

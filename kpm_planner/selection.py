@@ -1,4 +1,6 @@
-"""Which objects count, which nodes they select, and which of two wins: identity, selectors, precedence (design §4)."""
+"""Which objects count, which nodes they select, and which of two wins: identity, selectors,
+precedence (design §4).
+"""
 
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
@@ -54,8 +56,18 @@ def accept(intent: Intent) -> Accepted:
     Source: design §4, identity, namespaces, selectors; R5 for the order.
     """
     problems: list[Problem] = []
-    kept: dict[type, list[PowerObject]] = {kind: [] for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)}
-    objects: tuple[PowerObject, ...] = (*intent.profiles, *intent.workloads, *intent.node_configs, *intent.uncores, *intent.configs, *intent.caps)
+    kept: dict[type, list[PowerObject]] = {
+        kind: []
+        for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
+    }
+    objects: tuple[PowerObject, ...] = (
+        *intent.profiles,
+        *intent.workloads,
+        *intent.node_configs,
+        *intent.uncores,
+        *intent.configs,
+        *intent.caps,
+    )
     for obj in objects:
         if _in_system_namespace(obj, problems):
             kept[type(obj)].append(obj)
@@ -67,7 +79,9 @@ def accept(intent: Intent) -> Accepted:
     accepted = Intent(
         profiles=tuple(profiles.values()),
         workloads=tuple(obj for obj in kept[PowerWorkload] if isinstance(obj, PowerWorkload)),
-        node_configs=tuple(obj for obj in kept[PowerNodeConfig] if isinstance(obj, PowerNodeConfig)),
+        node_configs=tuple(
+            obj for obj in kept[PowerNodeConfig] if isinstance(obj, PowerNodeConfig)
+        ),
         uncores=tuple(obj for obj in kept[Uncore] if isinstance(obj, Uncore)),
         configs=tuple(obj for obj in kept[PowerConfig] if isinstance(obj, PowerConfig)),
         caps=tuple(obj for obj in kept[PowerCap] if isinstance(obj, PowerCap)),
@@ -88,7 +102,9 @@ def _in_system_namespace(obj: PowerObject, problems: list[Problem]) -> bool:
     return False
 
 
-def _unique_profiles(profiles: list[PowerProfile], problems: list[Problem]) -> dict[str, PowerProfile]:
+def _unique_profiles(
+    profiles: list[PowerProfile], problems: list[Problem]
+) -> dict[str, PowerProfile]:
     found: dict[str, PowerProfile] = {}
     twice: set[str] = set()
     for profile in sorted(profiles, key=lambda item: (item.meta.name, item.group)):
@@ -96,7 +112,14 @@ def _unique_profiles(profiles: list[PowerProfile], problems: list[Problem]) -> d
             twice.add(profile.meta.name)
         found[profile.meta.name] = profile
     for name in sorted(twice):
-        problems.append(error(Code.NAME_IN_BOTH_GROUPS, f"PowerProfile/{name}", "metadata.name", f"{name} exists in both API groups; neither is used"))
+        problems.append(
+            error(
+                Code.NAME_IN_BOTH_GROUPS,
+                f"PowerProfile/{name}",
+                "metadata.name",
+                f"{name} exists in both API groups; neither is used",
+            )
+        )
     return {name: profile for name, profile in found.items() if name not in twice}
 
 
@@ -112,15 +135,30 @@ def _name_problems(objects: list[PowerObject]) -> list[Problem]:
 
 def _config_problems(configs: tuple[PowerConfig, ...]) -> list[Problem]:
     return [
-        warning(Code.CONFIG_SUPERSEDED, reference(config), "", f"{reference(configs[0])} is older and holds{decided_without_age(configs[0].meta, config.meta)}")
+        warning(
+            Code.CONFIG_SUPERSEDED,
+            reference(config),
+            "",
+            f"{reference(configs[0])} is older and"
+            f" holds{decided_without_age(configs[0].meta, config.meta)}",
+        )
         for config in configs[1:]
     ]
 
 
-def _made_by_others(configs: tuple[PowerConfig, ...], profiles: Mapping[str, PowerProfile]) -> list[Problem]:
-    """Profiles that a PowerConfig names, since operators before this one made them, and that are not there."""
+def _made_by_others(
+    configs: tuple[PowerConfig, ...], profiles: Mapping[str, PowerProfile]
+) -> list[Problem]:
+    """Profiles that a PowerConfig names, since operators before this one made them, and that are
+    not there.
+    """
     return [
-        warning(Code.PROFILE_EARLIER_FORM, reference(config), "spec.powerProfiles", f"{name!r} is not made by this system; write a PowerProfile of this name")
+        warning(
+            Code.PROFILE_EARLIER_FORM,
+            reference(config),
+            "spec.powerProfiles",
+            f"{name!r} is not made by this system; write a PowerProfile of this name",
+        )
         for config in configs
         for name in dict.fromkeys(config.power_profiles)
         if name not in profiles
@@ -128,20 +166,37 @@ def _made_by_others(configs: tuple[PowerConfig, ...], profiles: Mapping[str, Pow
 
 
 def decided_without_age(*metas: Meta) -> str:
-    """The mark of a decision between objects that rests on a missing creationTimestamp; else nothing."""
-    return " (decided without creationTimestamp)" if len(metas) > 1 and any(meta.created is None for meta in metas) else ""
+    """The mark of a decision between objects that rests on a missing creationTimestamp; else
+    nothing.
+    """
+    return (
+        " (decided without creationTimestamp)"
+        if len(metas) > 1 and any(meta.created is None for meta in metas)
+        else ""
+    )
 
 
 def age_key(obj: PowerObject) -> tuple[datetime, str, str]:
-    """Sort key of age, then namespace and name; a missing creationTimestamp counts as newest, a missing namespace is the system's."""
-    return (obj.meta.created or _NEWEST, obj.meta.namespace or SYSTEM_NAMESPACE.get(obj.group, ""), obj.meta.name)
+    """Sort key of age, then namespace and name; a missing creationTimestamp counts as newest, a
+    missing namespace is the system's.
+    """
+    return (
+        obj.meta.created or _NEWEST,
+        obj.meta.namespace or SYSTEM_NAMESPACE.get(obj.group, ""),
+        obj.meta.name,
+    )
 
 
 _Selecting = TypeVar("_Selecting", Uncore, PowerCap)
 
 
-def holder(objects: Iterable[_Selecting], node: Node, superseded: Code, problems: list[Problem]) -> _Selecting | None:
-    """The one object of a kind that holds on a node; the others that match get a problem. An Uncore without selector is for the node of its name."""
+def holder(
+    objects: Iterable[_Selecting], node: Node, superseded: Code, problems: list[Problem]
+) -> _Selecting | None:
+    """The one object of a kind that holds on a node; the others that match get a problem.
+
+    An Uncore without selector is for the node of its name.
+    """
     matching = []
     for obj in objects:
         problems += selector_problems(obj.node_selector, reference(obj))
@@ -150,19 +205,32 @@ def holder(objects: Iterable[_Selecting], node: Node, superseded: Code, problems
     matching.sort(key=lambda item: precedence_key(item, node))
     for loser in matching[1:]:
         mark = decided_without_age(matching[0].meta, loser.meta)
-        problems.append(warning(superseded, reference(loser), "", f"{reference(matching[0])} holds on this node already{mark}"))
+        problems.append(
+            warning(
+                superseded,
+                reference(loser),
+                "",
+                f"{reference(matching[0])} holds on this node already{mark}",
+            )
+        )
     return matching[0] if matching else None
 
 
 def covers(obj: PowerProfile | PowerNodeConfig | Uncore | PowerCap, node: Node) -> bool:
-    """Whether an object is about a node. A selector that is left out: a profile is about all, an Uncore about the node of its name, others about none."""
+    """Whether an object is about a node.
+
+    A selector that is left out: a profile is about all, an Uncore about the node of its name,
+    others about none.
+    """
     by_selector = selects(obj.node_selector, node.labels)
     if by_selector is not None:
         return by_selector
     return isinstance(obj, PowerProfile) or (isinstance(obj, Uncore) and obj.meta.name == node.name)
 
 
-def precedence_key(obj: PowerWorkload | PowerNodeConfig | Uncore | PowerCap, node: Node) -> tuple[datetime, str, int, int, str]:
+def precedence_key(
+    obj: PowerWorkload | PowerNodeConfig | Uncore | PowerCap, node: Node
+) -> tuple[datetime, str, int, int, str]:
     """Sort key of two objects that claim one thing on a node; the first wins (R5)."""
     created, namespace, name = age_key(obj)
     by_kind = 0 if isinstance(obj, PowerNodeConfig) else 1
@@ -172,7 +240,9 @@ def precedence_key(obj: PowerWorkload | PowerNodeConfig | Uncore | PowerCap, nod
 
 def selects_map(selector: Mapping[str, str] | None, labels: Mapping[str, str]) -> bool:
     """Whether a plain label map matches; a map that is left out or empty selects nothing here."""
-    return bool(selector) and all(labels.get(key) == value for key, value in (selector or {}).items())
+    return bool(selector) and all(
+        labels.get(key) == value for key, value in (selector or {}).items()
+    )
 
 
 def selects(selector: NodeSelector | None, labels: Mapping[str, str]) -> bool | None:
@@ -202,7 +272,9 @@ def _meets(item: Requirement, labels: Mapping[str, str]) -> bool:
             return False
 
 
-def selector_problems(selector: NodeSelector | None, obj: str, field: str = "spec.nodeSelector.labelSelector") -> list[Problem]:
+def selector_problems(
+    selector: NodeSelector | None, obj: str, field: str = "spec.nodeSelector.labelSelector"
+) -> list[Problem]:
     """Faults of a label selector that make it select nothing."""
     if selector is None or selector.label_selector is None:
         return []
@@ -210,10 +282,19 @@ def selector_problems(selector: NodeSelector | None, obj: str, field: str = "spe
     for index, item in enumerate(selector.label_selector.match_expressions):
         place = f"{field}.matchExpressions[{index}]"
         if item.operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
-            problems.append(error(Code.SELECTOR_INVALID, obj, f"{place}.operator", f"{item.operator!r} is none of In, NotIn, Exists, DoesNotExist"))
+            problems.append(
+                error(
+                    Code.SELECTOR_INVALID,
+                    obj,
+                    f"{place}.operator",
+                    f"{item.operator!r} is none of In, NotIn, Exists, DoesNotExist",
+                )
+            )
         elif (item.operator in ("In", "NotIn")) != bool(item.values):
             want = "needs values" if item.operator in ("In", "NotIn") else "takes no values"
-            problems.append(error(Code.SELECTOR_INVALID, obj, f"{place}.values", f"{item.operator} {want}"))
+            problems.append(
+                error(Code.SELECTOR_INVALID, obj, f"{place}.values", f"{item.operator} {want}")
+            )
     return problems
 
 
@@ -236,5 +317,14 @@ def config_of(accepted: Accepted, node: Node) -> tuple[PowerConfig | None, tuple
     config = accepted.intent.configs[0]
     if not config.power_node_selector or selects_map(config.power_node_selector, node.labels):
         return config, ()
-    wanted = ", ".join(f"{key}={value}" for key, value in sorted(config.power_node_selector.items()))
-    return config, (warning(Code.NODE_NOT_SELECTED, reference(config), "spec.powerNodeSelector", f"{wanted} does not select node {node.name}"),)
+    wanted = ", ".join(
+        f"{key}={value}" for key, value in sorted(config.power_node_selector.items())
+    )
+    return config, (
+        warning(
+            Code.NODE_NOT_SELECTED,
+            reference(config),
+            "spec.powerNodeSelector",
+            f"{wanted} does not select node {node.name}",
+        ),
+    )

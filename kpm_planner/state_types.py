@@ -1,4 +1,5 @@
-"""The types of what a node's agent reports, as the API has them: PowerNode in lines for people, PowerNodeState in fields for programs.
+"""The types of what a node's agent reports, as the API has them: PowerNode in lines for people,
+PowerNodeState in fields for programs.
 
 `description` in a field's metadata is the text of the resource's schema.
 """
@@ -15,15 +16,23 @@ class Condition:
     """One aspect of a node's state, as Kubernetes conditions are."""
 
     type: str = field(metadata=_text("What is judged."))
-    status: str = field(metadata={"description": "Whether it is so.", "enum": ["True", "False", "Unknown"]})
+    status: str = field(
+        metadata={"description": "Whether it is so.", "enum": ["True", "False", "Unknown"]}
+    )
     reason: str = field(metadata=_text("One word for why."))
     message: str = field(default="", metadata=_text("One sentence for a person."))
-    last_transition_time: str | None = field(default=None, metadata={"description": "When the status last changed.", "format": "date-time"})
+    last_transition_time: str | None = field(
+        default=None,
+        metadata={"description": "When the status last changed.", "format": "date-time"},
+    )
 
 
 @frozen
 class Values:
-    """Settings of CPUs; left out where the kernel has no such file or nothing is asked. Units: kHz."""
+    """Settings of CPUs; left out where the kernel has no such file or nothing is asked.
+
+    Units: kHz.
+    """
 
     min_khz: int | None = field(default=None, metadata=_text("Lowest frequency, kHz."))
     max_khz: int | None = field(default=None, metadata=_text("Highest frequency, kHz."))
@@ -38,7 +47,9 @@ class CpuValues:
     """What was asked of some CPUs, and what their files show."""
 
     cpus: str = field(metadata=_text("CPU ids as a list such as 0-3,8."))
-    requested: Values = field(default=Values(), metadata=_text("What the plan asks; left out is baseline."))
+    requested: Values = field(
+        default=Values(), metadata=_text("What the plan asks; left out is baseline.")
+    )
     effective: Values = field(default=Values(), metadata=_text("What the kernel shows."))
 
 
@@ -47,7 +58,9 @@ class PoolState:
     """CPUs of one pool under one profile."""
 
     cpus: str = field(metadata=_text("CPU ids as a list such as 0-3,8."))
-    power_profile: str | None = field(default=None, metadata=_text("The PowerProfile in force; left out: baseline."))
+    power_profile: str | None = field(
+        default=None, metadata=_text("The PowerProfile in force; left out: baseline.")
+    )
 
 
 @frozen
@@ -59,8 +72,12 @@ class ContainerState:
     pod: str = field(default="", metadata=_text("Pod name."))
     namespace: str = field(default="", metadata=_text("Pod namespace."))
     pod_uid: str = field(default="", metadata=_text("Pod uid."))
-    exclusive_cpus: tuple[int, ...] = field(default=(), metadata=_text("CPUs that are the container's own."))
-    power_profile: str = field(default="", metadata=_text("The profile in force; left out: baseline."))
+    exclusive_cpus: tuple[int, ...] = field(
+        default=(), metadata=_text("CPUs that are the container's own.")
+    )
+    power_profile: str = field(
+        default="", metadata=_text("The profile in force; left out: baseline.")
+    )
     workload: str = field(default="", metadata=_text("The PowerWorkload object that lists it."))
 
 
@@ -89,8 +106,12 @@ class UncoreState:
     """An uncore entry. Units: kHz."""
 
     name: str = field(metadata=_text("Directory of the entry."))
-    requested_min_khz: int | None = field(default=None, metadata=_text("Asked; left out: baseline. kHz."))
-    requested_max_khz: int | None = field(default=None, metadata=_text("Asked; left out: baseline. kHz."))
+    requested_min_khz: int | None = field(
+        default=None, metadata=_text("Asked; left out: baseline. kHz.")
+    )
+    requested_max_khz: int | None = field(
+        default=None, metadata=_text("Asked; left out: baseline. kHz.")
+    )
     min_khz: int | None = field(default=None, metadata=_text("Shown, kHz."))
     max_khz: int | None = field(default=None, metadata=_text("Shown, kHz."))
 
@@ -110,7 +131,9 @@ class ProfileConfig:
     """A profile on this node, as the earlier operator tells it."""
 
     name: str = field(metadata=_text("PowerProfile."))
-    config: str = field(default="", metadata=_text("What it sets here, in words; frequencies in kHz."))
+    config: str = field(
+        default="", metadata=_text("What it sets here, in words; frequencies in kHz.")
+    )
     errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with it here."))
 
 
@@ -118,7 +141,9 @@ class ProfileConfig:
 class ProfileCpus:
     """CPUs under one profile."""
 
-    power_profile: str = field(default="", metadata=_text("The profile in force; left out: baseline."))
+    power_profile: str = field(
+        default="", metadata=_text("The profile in force; left out: baseline.")
+    )
     cpu_list: str = field(default="", metadata=_text("CPU ids as a list such as 0-3,8."))
     errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with them."))
 
@@ -127,7 +152,9 @@ class ProfileCpus:
 class SharedCpus:
     """The shared pool, as the earlier operator tells it."""
 
-    power_profile: str = field(default="", metadata=_text("The profile in force; left out: baseline."))
+    power_profile: str = field(
+        default="", metadata=_text("The profile in force; left out: baseline.")
+    )
     power_node_config: str = field(default="", metadata=_text("The object that made the pool."))
     cpu_list: str = field(default="", metadata=_text("CPU ids as a list such as 0-3,8."))
     errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with it."))
@@ -147,8 +174,12 @@ class PowerContainer:
 
     name: str = field(metadata=_text("Container name."))
     id: str = field(default="", metadata=_text("Container id with its runtime."))
-    power_profile: str = field(default="", metadata=_text("The profile in force; left out: baseline."))
-    cpu_numbers: tuple[int, ...] = field(default=(), metadata=_text("CPUs that are the container's own."))
+    power_profile: str = field(
+        default="", metadata=_text("The profile in force; left out: baseline.")
+    )
+    cpu_numbers: tuple[int, ...] = field(
+        default=(), metadata=_text("CPUs that are the container's own.")
+    )
     errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with it."))
 
 
@@ -158,7 +189,9 @@ class ExclusiveCpus:
 
     pod_uid: str = field(default="", metadata=_text("Pod uid; left out: not known."))
     pod: str = field(default="", metadata=_text("Pod name."))
-    power_containers: tuple[PowerContainer, ...] = field(default=(), metadata=_text("Its containers with CPUs of their own."))
+    power_containers: tuple[PowerContainer, ...] = field(
+        default=(), metadata=_text("Its containers with CPUs of their own.")
+    )
 
 
 @frozen
@@ -167,7 +200,9 @@ class CpuPools:
 
     shared: SharedCpus | None = field(default=None, metadata=_text("The shared pool."))
     reserved: tuple[ReservedCpuPool, ...] = field(default=(), metadata=_text("Reserved CPUs."))
-    exclusive: tuple[ExclusiveCpus, ...] = field(default=(), metadata=_text("Pods with CPUs of their own."))
+    exclusive: tuple[ExclusiveCpus, ...] = field(
+        default=(), metadata=_text("Pods with CPUs of their own.")
+    )
 
 
 @frozen
@@ -184,7 +219,9 @@ class PowerCapState:
 
     zone: str = field(metadata=_text("Zone by its name."))
     limit: str = field(metadata=_text("Which of its limits."))
-    requested_milliwatts: int | None = field(default=None, metadata=_text("Asked; left out: baseline. mW."))
+    requested_milliwatts: int | None = field(
+        default=None, metadata=_text("Asked; left out: baseline. mW.")
+    )
     milliwatts: int | None = field(default=None, metadata=_text("Shown, mW."))
 
 
@@ -193,16 +230,26 @@ class FabricState:
     """The data fabric of an AMD package; 0 is the fastest P-state."""
 
     package: int = field(metadata=_text("Package number."))
-    pstates: str = field(default="", metadata=_text("Asked: one P-state, or the slowest and the fastest; left out: automatic."))
+    pstates: str = field(
+        default="",
+        metadata=_text("Asked: one P-state, or the slowest and the fastest; left out: automatic."),
+    )
 
 
 @frozen
 class EarlierVersion:
-    """An object of which an earlier version is in force, since the one that is written now has errors on this node."""
+    """An object of which an earlier version is in force, since the one that is written now has
+    errors on this node.
+    """
 
     object: str = field(metadata=_text("Kind/name."))
-    generation: int | None = field(default=None, metadata=_text("metadata.generation of the version in force."))
-    since: str | None = field(default=None, metadata=_text("When that version was first valid here (RFC 3339); left out: not known."))
+    generation: int | None = field(
+        default=None, metadata=_text("metadata.generation of the version in force.")
+    )
+    since: str | None = field(
+        default=None,
+        metadata=_text("When that version was first valid here (RFC 3339); left out: not known."),
+    )
 
 
 @frozen
@@ -221,33 +268,79 @@ class PowerNodeStateStatus:
     """State of one node, for programs."""
 
     sizes: PoolSizes = field(default=PoolSizes(), metadata=_text("Number of CPUs in each pool."))
-    shared_pool: tuple[PoolState, ...] = field(default=(), metadata=_text("CPUs under the shared profile."))
-    reserved_pools: tuple[PoolState, ...] = field(default=(), metadata=_text("CPUs kept for the system."))
-    exclusive_pools: tuple[ContainerState, ...] = field(default=(), metadata=_text("Containers with CPUs of their own."))
-    profiles: tuple[ProfileState, ...] = field(default=(), metadata=_text("Profiles that are offered here."))
-    values: tuple[CpuValues, ...] = field(default=(), metadata=_text("Requested and effective values, CPUs with equal ones together."))
-    uncore: UncoreStatus | None = field(default=None, metadata=_text("Uncore frequencies; left out: the machine has none that can be set."))
-    power_caps: tuple[PowerCapState, ...] = field(default=(), metadata=_text("Power limits that are asked for, and what their files show."))
-    fabrics: tuple[FabricState, ...] = field(default=(), metadata=_text("AMD data fabrics that are set."))
-    turbo: bool | None = field(default=None, metadata=_text("Whether turbo is asked to be on; left out: baseline."))
-    problems: tuple[ProblemState, ...] = field(default=(), metadata=_text("What could not be honoured."))
-    conditions: tuple[Condition, ...] = field(default=(), metadata={"description": "Conditions of the node's agent.", "list_map_keys": ["type"], "maxItems": 32})
-    omitted: int | None = field(default=None, metadata=_text("Entries that are left out above for lack of room."))
-    earlier_versions: tuple[EarlierVersion, ...] = field(default=(), metadata=_text("Objects of which an earlier version is in force here."))
-    node_info: NodeInfo | None = field(default=None, metadata=_text("What does not change while the node is up."))
-    cpu_pools: CpuPools | None = field(default=None, metadata=_text("The pools in the form of the earlier operator."))
-    power_profiles: tuple[ProfileConfig, ...] = field(default=(), metadata=_text("The profiles in the form of the earlier operator."))
+    shared_pool: tuple[PoolState, ...] = field(
+        default=(), metadata=_text("CPUs under the shared profile.")
+    )
+    reserved_pools: tuple[PoolState, ...] = field(
+        default=(), metadata=_text("CPUs kept for the system.")
+    )
+    exclusive_pools: tuple[ContainerState, ...] = field(
+        default=(), metadata=_text("Containers with CPUs of their own.")
+    )
+    profiles: tuple[ProfileState, ...] = field(
+        default=(), metadata=_text("Profiles that are offered here.")
+    )
+    values: tuple[CpuValues, ...] = field(
+        default=(), metadata=_text("Requested and effective values, CPUs with equal ones together.")
+    )
+    uncore: UncoreStatus | None = field(
+        default=None,
+        metadata=_text("Uncore frequencies; left out: the machine has none that can be set."),
+    )
+    power_caps: tuple[PowerCapState, ...] = field(
+        default=(), metadata=_text("Power limits that are asked for, and what their files show.")
+    )
+    fabrics: tuple[FabricState, ...] = field(
+        default=(), metadata=_text("AMD data fabrics that are set.")
+    )
+    turbo: bool | None = field(
+        default=None, metadata=_text("Whether turbo is asked to be on; left out: baseline.")
+    )
+    problems: tuple[ProblemState, ...] = field(
+        default=(), metadata=_text("What could not be honoured.")
+    )
+    conditions: tuple[Condition, ...] = field(
+        default=(),
+        metadata={
+            "description": "Conditions of the node's agent.",
+            "list_map_keys": ["type"],
+            "maxItems": 32,
+        },
+    )
+    omitted: int | None = field(
+        default=None, metadata=_text("Entries that are left out above for lack of room.")
+    )
+    earlier_versions: tuple[EarlierVersion, ...] = field(
+        default=(), metadata=_text("Objects of which an earlier version is in force here.")
+    )
+    node_info: NodeInfo | None = field(
+        default=None, metadata=_text("What does not change while the node is up.")
+    )
+    cpu_pools: CpuPools | None = field(
+        default=None, metadata=_text("The pools in the form of the earlier operator.")
+    )
+    power_profiles: tuple[ProfileConfig, ...] = field(
+        default=(), metadata=_text("The profiles in the form of the earlier operator.")
+    )
 
 
 @frozen
 class PowerNodeStatus:
     """State of one node in lines for people; frequencies in kHz, the maximum first."""
 
-    power_profiles: tuple[str, ...] = field(default=(), metadata=_text("name: max || min || epp || governor || idle states"))
+    power_profiles: tuple[str, ...] = field(
+        default=(), metadata=_text("name: max || min || epp || governor || idle states")
+    )
     power_workloads: tuple[str, ...] = field(default=(), metadata=_text("profile: profile || CPUs"))
     shared_pool: str = field(default="", metadata=_text("profile || max || min || CPUs"))
     reserved_pools: tuple[str, ...] = field(default=(), metadata=_text("max || min || CPUs"))
     unaffected_cores: str = field(default="", metadata=_text("CPUs that nothing covers."))
-    power_containers: tuple[ContainerState, ...] = field(default=(), metadata=_text("Containers with CPUs of their own."))
-    custom_devices: tuple[str, ...] = field(default=(), metadata=_text("Extended resources that hand out CPUs."))
-    omitted: int | None = field(default=None, metadata=_text("Entries that are left out above for lack of room."))
+    power_containers: tuple[ContainerState, ...] = field(
+        default=(), metadata=_text("Containers with CPUs of their own.")
+    )
+    custom_devices: tuple[str, ...] = field(
+        default=(), metadata=_text("Extended resources that hand out CPUs.")
+    )
+    omitted: int | None = field(
+        default=None, metadata=_text("Entries that are left out above for lack of room.")
+    )

@@ -18,13 +18,26 @@ class TurboPlan:
 
 def plan_turbo(node: Node, accepted: Accepted, machine: Machine) -> TurboPlan:
     """The switch by the PowerNodeConfigs that set it; those that do not, do not count here (R5)."""
-    claims = [item for item in accepted.intent.node_configs if item.turbo is not None and selects(item.node_selector, node.labels)]
+    claims = [
+        item
+        for item in accepted.intent.node_configs
+        if item.turbo is not None and selects(item.node_selector, node.labels)
+    ]
     if not claims:
         return TurboPlan()
     claims.sort(key=lambda item: precedence_key(item, node))
-    problems = [_superseded(claims[0], loser) for loser in claims[1:] if loser.turbo != claims[0].turbo]
+    problems = [
+        _superseded(claims[0], loser) for loser in claims[1:] if loser.turbo != claims[0].turbo
+    ]
     if machine.boost is None:
-        problems.append(warning(Code.TURBO_UNSUPPORTED, reference(claims[0]), "spec.turbo", f"node {node.name} has no switch of turbo"))
+        problems.append(
+            warning(
+                Code.TURBO_UNSUPPORTED,
+                reference(claims[0]),
+                "spec.turbo",
+                f"node {node.name} has no switch of turbo",
+            )
+        )
         return TurboPlan(None, tuple(problems))
     return TurboPlan(claims[0].turbo, tuple(problems))
 
@@ -32,4 +45,9 @@ def plan_turbo(node: Node, accepted: Accepted, machine: Machine) -> TurboPlan:
 def _superseded(winner: PowerNodeConfig, loser: PowerNodeConfig) -> Problem:
     mark = decided_without_age(winner.meta, loser.meta)
     word = "on" if winner.turbo else "off"
-    return warning(Code.TURBO_SUPERSEDED, reference(loser), "spec.turbo", f"{reference(winner)} has set turbo {word} on this node already{mark}")
+    return warning(
+        Code.TURBO_SUPERSEDED,
+        reference(loser),
+        "spec.turbo",
+        f"{reference(winner)} has set turbo {word} on this node already{mark}",
+    )

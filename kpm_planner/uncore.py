@@ -1,8 +1,16 @@
-"""Uncore limits: system, package, die (design §4, uncore), and with them the fabric of AMD packages."""
+"""Uncore limits: system, package, die (design §4, uncore), and with them the fabric of AMD
+packages.
+"""
 
 from attrs import evolve, frozen
 
-from kpm_planner.fabric import FabricTarget, baseline_fabrics, fabric_faults, fabric_targets, validate_fabric
+from kpm_planner.fabric import (
+    FabricTarget,
+    baseline_fabrics,
+    fabric_faults,
+    fabric_targets,
+    validate_fabric,
+)
 from kpm_planner.intent import Node, Uncore
 from kpm_planner.machine import Machine, UncoreEntry
 from kpm_planner.problems import Code, Problem, error, has_errors, warning
@@ -27,7 +35,9 @@ class UncoreTarget:
 
 @frozen
 class _Limit:
-    """One range somebody asked for: where, for which package and die (None: all), both ends in kHz."""
+    """One range somebody asked for: where, for which package and die
+    (None: all), both ends in kHz.
+    """
 
     field: str
     package: int | None
@@ -43,7 +53,9 @@ class _Limit:
 
     def covers(self, entry: UncoreEntry) -> bool:
         die = entry.domain if entry.die is None else entry.die
-        return (self.package is None or entry.package == self.package) and (self.die is None or die == self.die)
+        return (self.package is None or entry.package == self.package) and (
+            self.die is None or die == self.die
+        )
 
 
 @frozen
@@ -56,19 +68,38 @@ class UncorePlan:
 
 
 def plan_uncore(node: Node, accepted: Accepted, machine: Machine) -> UncorePlan:
-    """Targets for every uncore entry and fabric of the machine. An invalid object has no effect at all."""
+    """Targets for every uncore entry and fabric of the machine.
+
+    An invalid object has no effect at all.
+    """
     problems: list[Problem] = []
     winner = holder(accepted.intent.uncores, node, Code.UNCORE_SUPERSEDED, problems)
     if winner is None:
-        return evolve(baseline_uncore(machine, "no Uncore object covers it"), problems=tuple(problems))
+        return evolve(
+            baseline_uncore(machine, "no Uncore object covers it"), problems=tuple(problems)
+        )
     if not machine.uncore and (winner.amd is None or _asks_limits(winner)):
-        problems.append(warning(Code.UNCORE_UNSUPPORTED, reference(winner), "", f"node {node.name} has no uncore frequency control"))
+        problems.append(
+            warning(
+                Code.UNCORE_UNSUPPORTED,
+                reference(winner),
+                "",
+                f"node {node.name} has no uncore frequency control",
+            )
+        )
     faults = uncore_faults(winner, machine)
     problems += faults if machine.uncore or winner.amd is not None else ()
     if has_errors(faults):
-        return evolve(baseline_uncore(machine, f"{reference(winner)} has errors, so baseline"), problems=tuple(problems))
+        return evolve(
+            baseline_uncore(machine, f"{reference(winner)} has errors, so baseline"),
+            problems=tuple(problems),
+        )
     limits = _limits(winner) if machine.uncore else []
-    return UncorePlan(tuple(_target(entry, limits, reference(winner)) for entry in machine.uncore), fabric_targets(winner, machine), tuple(problems))
+    return UncorePlan(
+        tuple(_target(entry, limits, reference(winner)) for entry in machine.uncore),
+        fabric_targets(winner, machine),
+        tuple(problems),
+    )
 
 
 def uncore_faults(uncore: Uncore, machine: Machine) -> tuple[Problem, ...]:
@@ -82,7 +113,10 @@ def uncore_faults(uncore: Uncore, machine: Machine) -> tuple[Problem, ...]:
 
 def baseline_uncore(machine: Machine, reason: str) -> UncorePlan:
     """Everything as it was."""
-    return UncorePlan(tuple(UncoreTarget(entry, because=(reason,)) for entry in machine.uncore), baseline_fabrics(machine, reason))
+    return UncorePlan(
+        tuple(UncoreTarget(entry, because=(reason,)) for entry in machine.uncore),
+        baseline_fabrics(machine, reason),
+    )
 
 
 def _asks_limits(uncore: Uncore) -> bool:
@@ -93,37 +127,64 @@ def validate_uncore(uncore: Uncore) -> tuple[Problem, ...]:
     """Faults of an Uncore object that no machine is needed to see."""
     obj = reference(uncore)
     if not _asks_limits(uncore) and uncore.amd is None:
-        return (error(Code.UNCORE_ENDS, obj, "spec", "asks for nothing: sysMin and sysMax, dieSelector or amd is needed"), *selector_problems(uncore.node_selector, obj))
+        return (
+            error(
+                Code.UNCORE_ENDS,
+                obj,
+                "spec",
+                "asks for nothing: sysMin and sysMax, dieSelector or amd is needed",
+            ),
+            *selector_problems(uncore.node_selector, obj),
+        )
     problems = _end_faults(obj, "spec.sysMin", "spec.sysMax", uncore.sys_min, uncore.sys_max)
     for index, item in enumerate(uncore.die_selector):
         field = f"spec.dieSelector[{index}]"
         if item.package is None:
-            problems.append(error(Code.UNCORE_DIE, obj, f"{field}.package", "is missing; a package is needed"))
+            problems.append(
+                error(Code.UNCORE_DIE, obj, f"{field}.package", "is missing; a package is needed")
+            )
         if item.min is None and item.max is None:
-            problems.append(error(Code.UNCORE_ENDS, obj, field, "has neither min nor max; both are needed"))
+            problems.append(
+                error(Code.UNCORE_ENDS, obj, field, "has neither min nor max; both are needed")
+            )
         problems += _end_faults(obj, f"{field}.min", f"{field}.max", item.min, item.max)
     return (*problems, *validate_fabric(uncore), *selector_problems(uncore.node_selector, obj))
 
 
-def _end_faults(obj: str, low_field: str, high_field: str, low: int | None, high: int | None) -> list[Problem]:
+def _end_faults(
+    obj: str, low_field: str, high_field: str, low: int | None, high: int | None
+) -> list[Problem]:
     if (low is None) != (high is None):
         given, absent = (high_field, low_field) if low is None else (low_field, high_field)
-        return [error(Code.UNCORE_ENDS, obj, absent, f"is missing while {given} is given; both ends are needed")]
+        return [
+            error(
+                Code.UNCORE_ENDS,
+                obj,
+                absent,
+                f"is missing while {given} is given; both ends are needed",
+            )
+        ]
     if low is not None and high is not None and low > high:
-        return [error(Code.UNCORE_ORDER, obj, low_field, f"{low} kHz is above {high_field} {high} kHz")]
+        return [
+            error(Code.UNCORE_ORDER, obj, low_field, f"{low} kHz is above {high_field} {high} kHz")
+        ]
     return []
 
 
 def _limits(uncore: Uncore) -> list[_Limit]:
     """The ranges asked for, the most specific first: die, package, system."""
     found = [
-        _Limit(f"spec.dieSelector[{index}]", item.package, item.die, _step(item.min), _step(item.max))
+        _Limit(
+            f"spec.dieSelector[{index}]", item.package, item.die, _step(item.min), _step(item.max)
+        )
         for index, item in enumerate(uncore.die_selector)
         if item.min is not None and item.max is not None
     ]
     found.sort(key=lambda limit: (limit.die is None, limit.field))
     if uncore.sys_min is not None and uncore.sys_max is not None:
-        found.append(_Limit("spec.sysMin", None, None, _step(uncore.sys_min), _step(uncore.sys_max)))
+        found.append(
+            _Limit("spec.sysMin", None, None, _step(uncore.sys_min), _step(uncore.sys_max))
+        )
     return found
 
 
@@ -133,20 +194,43 @@ def _step(khz: int | None) -> int:
 
 def _machine_faults(uncore: Uncore, limits: list[_Limit], machine: Machine) -> list[Problem]:
     problems = []
-    places = sorted({(entry.package, entry.domain if entry.die is None else entry.die) for entry in machine.uncore}, key=str)
+    places = sorted(
+        {
+            (entry.package, entry.domain if entry.die is None else entry.die)
+            for entry in machine.uncore
+        },
+        key=str,
+    )
     seen: set[tuple[int | None, int | None]] = set()
     for limit in limits:
         covered = [entry for entry in machine.uncore if limit.covers(entry)]
         if not covered:
-            has = ", ".join(f"package {package}" if die is None else f"package {package} die {die}" for package, die in places)
-            problems.append(error(Code.UNCORE_DIE, reference(uncore), limit.field, f"{limit.place} does not exist here; the node has {has}"))
+            has = ", ".join(
+                f"package {package}" if die is None else f"package {package} die {die}"
+                for package, die in places
+            )
+            problems.append(
+                error(
+                    Code.UNCORE_DIE,
+                    reference(uncore),
+                    limit.field,
+                    f"{limit.place} does not exist here; the node has {has}",
+                )
+            )
         if (limit.package, limit.die) in seen:
-            problems.append(error(Code.UNCORE_DIE, reference(uncore), limit.field, f"{limit.place} is named twice"))
+            problems.append(
+                error(
+                    Code.UNCORE_DIE, reference(uncore), limit.field, f"{limit.place} is named twice"
+                )
+            )
         seen.add((limit.package, limit.die))
         for entry in covered:
             low, high = entry.hardware_min_khz, entry.hardware_max_khz
             if low is not None and high is not None and not low <= limit.low <= limit.high <= high:
-                message = f"{limit.low}..{limit.high} kHz is outside the range of {entry.name}, {low}..{high} kHz"
+                message = (
+                    f"{limit.low}..{limit.high} kHz is outside the range of {entry.name},"
+                    f" {low}..{high} kHz"
+                )
                 problems.append(error(Code.UNCORE_RANGE, reference(uncore), limit.field, message))
                 break
     return problems
@@ -156,4 +240,10 @@ def _target(entry: UncoreEntry, limits: list[_Limit], obj: str) -> UncoreTarget:
     limit = next((limit for limit in limits if limit.covers(entry)), None)
     if limit is None:
         return UncoreTarget(entry, because=(f"{obj} does not cover it",))
-    return UncoreTarget(entry, limit.low, limit.high, (f"{limit.low}..{limit.high} kHz: {obj} {limit.field}, rounded down to 100 MHz",), obj)
+    return UncoreTarget(
+        entry,
+        limit.low,
+        limit.high,
+        (f"{limit.low}..{limit.high} kHz: {obj} {limit.field}, rounded down to 100 MHz",),
+        obj,
+    )

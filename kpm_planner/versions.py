@@ -1,8 +1,10 @@
-"""Last valid versions: an edit that cannot be honoured on a node never slows what runs there (rule R8).
+"""Last valid versions: an edit that cannot be honoured on a node never slows what runs there (rule
+R8).
 
-While an object's own content has errors on this node, the version that was last in force here without any stays in
-force, judged anew on today's machine. Conflicts with other objects, lost claims and missing references neither make a
-version nor end one. Deletion, another uid, and a selector that leaves the node end it.
+While an object's own content has errors on this node, the version that was last in force here
+without any stays in force, judged anew on today's machine. Conflicts with other objects, lost
+claims and missing references neither make a version nor end one. Deletion, another uid, and a
+selector that leaves the node end it.
 
 Versions are state that the caller keeps: what `hold` returns is its argument next time.
 """
@@ -15,7 +17,16 @@ from attrs import astuple, evolve, frozen
 
 from kpm_planner.agent_settings import IdleStates
 from kpm_planner.cap_rules import validate_cap
-from kpm_planner.intent import Intent, Node, NodeSelector, PowerCap, PowerNodeConfig, PowerProfile, Uncore, Unreadable
+from kpm_planner.intent import (
+    Intent,
+    Node,
+    NodeSelector,
+    PowerCap,
+    PowerNodeConfig,
+    PowerProfile,
+    Uncore,
+    Unreadable,
+)
 from kpm_planner.machine import Machine
 from kpm_planner.pools import definition_faults
 from kpm_planner.problems import Code, Problem, Severity, has_errors, warning
@@ -29,7 +40,9 @@ _Key = tuple[str, str, str, str]
 
 @frozen
 class Version:
-    """An object as it was last in force on the node without errors of its own. since: aware; None where not known."""
+    """An object as it was last in force on the node without errors of its own. since: aware; None
+    where not known.
+    """
 
     obj: Versioned
     since: datetime | None = None
@@ -37,7 +50,9 @@ class Version:
 
 @frozen
 class Versions:
-    """What is known of earlier versions. note: what is to be said of an object without one, where they are not all known."""
+    """What is known of earlier versions. note: what is to be said of an object without one, where
+    they are not all known.
+    """
 
     items: tuple[Version, ...] = ()
     note: str = ""
@@ -45,7 +60,8 @@ class Versions:
 
 @frozen
 class Held:
-    """The objects that are in force on a node. versions: for next time; resolved: the profiles of the node, by name.
+    """The objects that are in force on a node. versions: for next time; resolved: the profiles of
+    the node, by name.
 
     earlier: of those in force, the versions that are not the ones written now.
     """
@@ -59,7 +75,9 @@ class Held:
 
 @frozen
 class _Judged:
-    """One object on the node. obj: what is in force; kept: for next time; told: which version that is, where it is an earlier one."""
+    """One object on the node. obj: what is in force; kept: for next time; told: which version that
+    is, where it is an earlier one.
+    """
 
     obj: Versioned
     kept: Version | None = None
@@ -67,7 +85,14 @@ class _Judged:
     told: str = ""
 
 
-def hold(accepted: Accepted, node: Node, machine: Machine, how: IdleStates, versions: Versions, instant: datetime | None) -> Held:
+def hold(
+    accepted: Accepted,
+    node: Node,
+    machine: Machine,
+    how: IdleStates,
+    versions: Versions,
+    instant: datetime | None,
+) -> Held:
     """The objects with those that have errors on this node replaced by their last valid versions.
 
     how: idle states may be set so. instant: since when a version counts that is new.
@@ -78,8 +103,21 @@ def hold(accepted: Accepted, node: Node, machine: Machine, how: IdleStates, vers
 class _Holder:
     """The judgement of all objects of one node."""
 
-    def __init__(self, node: Node, machine: Machine, how: IdleStates, versions: Versions, instant: datetime | None) -> None:
-        self.node, self.machine, self.how, self.note, self.instant = node, machine, how, versions.note, instant
+    def __init__(
+        self,
+        node: Node,
+        machine: Machine,
+        how: IdleStates,
+        versions: Versions,
+        instant: datetime | None,
+    ) -> None:
+        self.node, self.machine, self.how, self.note, self.instant = (
+            node,
+            machine,
+            how,
+            versions.note,
+            instant,
+        )
         self.known = {_key(item.obj): item for item in versions.items}
         self.profiles: dict[PowerProfile, ResolvedProfile] = {}
 
@@ -87,10 +125,16 @@ class _Holder:
         """See the module."""
         intent = _with_unreadable(accepted.intent, self.known)
         unread = frozenset(map(astuple, intent.unreadable))
-        hidden = [item for item in _kept_of(intent.unreadable, self.known, PowerProfile) if item.meta.name not in accepted.profiles]
+        hidden = [
+            item
+            for item in _kept_of(intent.unreadable, self.known, PowerProfile)
+            if item.meta.name not in accepted.profiles
+        ]
         profiles = [self.judge(item, unread) for item in (*accepted.profiles.values(), *hidden)]
         configs = [self.judge(item, unread) for item in intent.node_configs]
-        uncores, caps = ([self.judge(item, unread) for item in items] for items in (intent.uncores, intent.caps))
+        uncores, caps = (
+            [self.judge(item, unread) for item in items] for items in (intent.uncores, intent.caps)
+        )
         claimed = [item for found in (uncores, caps) for item in self.winner(found)]
         judged = [*profiles, *configs, *uncores, *caps]
         in_force = evolve(intent, **_by_kind(judged))
@@ -98,10 +142,22 @@ class _Holder:
         told = {item.obj.meta.name: item.told for item in profiles}
         return Held(
             accepted=evolve(accepted, profiles=by_name, intent=in_force),
-            resolved={name: _with_reason(self.resolve(item), told[name]) for name, item in by_name.items() if covers(item, self.node)},
-            versions=self.for_next_time((*profiles, *configs, *claimed), (*uncores, *caps), accepted.unused),
-            problems=tuple(problem for item in (*profiles, *configs, *claimed) for problem in item.problems),
-            earlier=tuple(item.kept for item in (*profiles, *configs, *claimed) if item.told and item.kept is not None),
+            resolved={
+                name: _with_reason(self.resolve(item), told[name])
+                for name, item in by_name.items()
+                if covers(item, self.node)
+            },
+            versions=self.for_next_time(
+                (*profiles, *configs, *claimed), (*uncores, *caps), accepted.unused
+            ),
+            problems=tuple(
+                problem for item in (*profiles, *configs, *claimed) for problem in item.problems
+            ),
+            earlier=tuple(
+                item.kept
+                for item in (*profiles, *configs, *claimed)
+                if item.told and item.kept is not None
+            ),
         )
 
     def judge(self, obj: Any, unread: frozenset[_Key]) -> _Judged:
@@ -116,14 +172,27 @@ class _Holder:
         faults = self.faults(obj)
         if not has_errors(faults):
             same = kept is not None and evolve(kept.obj, meta=obj.meta) == obj
-            return _Judged(obj, Version(obj, kept.since if same and kept is not None else self.instant))
+            return _Judged(
+                obj, Version(obj, kept.since if same and kept is not None else self.instant)
+            )
         return self.keep(obj, kept, selector, faults, "has errors on this node")
 
-    def keep(self, obj: Versioned, kept: Version | None, selector: NodeSelector | None, faults: tuple[Problem, ...], why: str) -> _Judged:
-        """An object that cannot be in force as it is written. selector: the one that it has on the node."""
+    def keep(
+        self,
+        obj: Versioned,
+        kept: Version | None,
+        selector: NodeSelector | None,
+        faults: tuple[Problem, ...],
+        why: str,
+    ) -> _Judged:
+        """An object that cannot be in force as it is written. selector: the one that it has on the
+        node.
+        """
         errors = tuple(item for item in faults if item.severity is Severity.ERROR)
         if kept is None:
-            note = (warning(Code.VERSION_UNKNOWN, reference(obj), "", self.note),) if self.note else ()
+            note = (
+                (warning(Code.VERSION_UNKNOWN, reference(obj), "", self.note),) if self.note else ()
+            )
             return _Judged(obj, None, note)
         candidate = evolve(kept.obj, meta=obj.meta, node_selector=selector)
         if candidate == obj and errors:  # the machine has changed, not the object
@@ -133,7 +202,9 @@ class _Holder:
             message = f"{why}, and so has its last valid version ({told}) today; baseline"
             return _Judged(obj, kept, (warning(Code.LAST_VALID, reference(obj), "", message),))
         message = f"{why}; its last valid version stays in force ({told})"
-        return _Judged(candidate, kept, (*errors, warning(Code.LAST_VALID, reference(obj), "", message)), told)
+        return _Judged(
+            candidate, kept, (*errors, warning(Code.LAST_VALID, reference(obj), "", message)), told
+        )
 
     def faults(self, obj: Versioned) -> tuple[Problem, ...]:
         """The faults of an object's own content on this node."""
@@ -158,10 +229,16 @@ class _Holder:
         here: list[Any] = [item for item in judged if covers(item.obj, self.node)]
         return sorted(here, key=lambda item: precedence_key(item.obj, self.node))[:1]
 
-    def for_next_time(self, judged: Iterable[_Judged], claiming: Iterable[_Judged], unused: Iterable[PowerProfile]) -> tuple[Version, ...]:
-        """The versions to keep: new ones of what holds, earlier ones of what lost its claim or is in a conflict."""
+    def for_next_time(
+        self, judged: Iterable[_Judged], claiming: Iterable[_Judged], unused: Iterable[PowerProfile]
+    ) -> tuple[Version, ...]:
+        """The versions to keep: new ones of what holds, earlier ones of what lost its claim or is
+        in a conflict.
+        """
         found = {_key(item.obj): item.kept for item in judged if item.kept is not None}
-        lost = [item.obj for item in claiming if item.kept is not None] + [item for item in unused if covers(item, self.node)]
+        lost = [item.obj for item in claiming if item.kept is not None] + [
+            item for item in unused if covers(item, self.node)
+        ]
         for obj in lost:
             if _key(obj) in self.known:
                 found.setdefault(_key(obj), self.known[_key(obj)])
@@ -193,24 +270,51 @@ def _with_reason(resolved: ResolvedProfile, told: str) -> ResolvedProfile:
     if not told:
         return resolved
     name = f"profile {resolved.profile.meta.name}"
-    by_kind = tuple(evolve(item, because=tuple(f"{name}, {told}" if line == name else line for line in item.because)) for item in resolved.by_kind)
+    by_kind = tuple(
+        evolve(
+            item,
+            because=tuple(f"{name}, {told}" if line == name else line for line in item.because),
+        )
+        for item in resolved.by_kind
+    )
     return evolve(resolved, by_kind=by_kind)
 
 
-def _kept_of(unreadable: Iterable[Unreadable], known: Mapping[_Key, Version], kind: type) -> list[Any]:
+def _kept_of(
+    unreadable: Iterable[Unreadable], known: Mapping[_Key, Version], kind: type
+) -> list[Any]:
     """The kept versions of one kind's objects that cannot be read now."""
-    return [known[key].obj for key in map(astuple, unreadable) if key in known and type(known[key].obj) is kind]
+    return [
+        known[key].obj
+        for key in map(astuple, unreadable)
+        if key in known and type(known[key].obj) is kind
+    ]
 
 
 def _with_unreadable(intent: Intent, known: Mapping[_Key, Version]) -> Intent:
     """The node-wide objects, with those in force that cannot be read now."""
     if not intent.unreadable:
         return intent
-    configs, uncores, caps = (_kept_of(intent.unreadable, known, kind) for kind in (PowerNodeConfig, Uncore, PowerCap))
-    return evolve(intent, node_configs=(*intent.node_configs, *configs), uncores=(*intent.uncores, *uncores), caps=(*intent.caps, *caps))
+    configs, uncores, caps = (
+        _kept_of(intent.unreadable, known, kind) for kind in (PowerNodeConfig, Uncore, PowerCap)
+    )
+    return evolve(
+        intent,
+        node_configs=(*intent.node_configs, *configs),
+        uncores=(*intent.uncores, *uncores),
+        caps=(*intent.caps, *caps),
+    )
 
 
 def _by_kind(judged: Iterable[_Judged]) -> dict[str, tuple[Any, ...]]:
     """The objects in force, as fields of an Intent."""
-    kinds = {"profiles": PowerProfile, "node_configs": PowerNodeConfig, "uncores": Uncore, "caps": PowerCap}
-    return {name: tuple(item.obj for item in judged if isinstance(item.obj, kind)) for name, kind in kinds.items()}
+    kinds = {
+        "profiles": PowerProfile,
+        "node_configs": PowerNodeConfig,
+        "uncores": Uncore,
+        "caps": PowerCap,
+    }
+    return {
+        name: tuple(item.obj for item in judged if isinstance(item.obj, kind))
+        for name, kind in kinds.items()
+    }

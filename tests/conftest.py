@@ -1,6 +1,8 @@
-"""Hypothesis profiles: dev for a quick look, ci for every run (always the same examples), soak for a night.
+"""Hypothesis profiles: dev for a quick look, ci for every run (always the same examples), soak for
+a night.
 
-Chosen by the environment variable HYPOTHESIS_PROFILE. No test has a deadline: the machines that run them are shared.
+Chosen by the environment variable HYPOTHESIS_PROFILE. No test has a deadline: the machines that run
+them are shared.
 """
 
 import os
@@ -11,7 +13,18 @@ _UNHURRIED = (HealthCheck.too_slow,)
 #: Without the one that explains a failure line by line: it takes longer than all the rest.
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 
-settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES)
-settings.register_profile("ci", max_examples=60, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES, derandomize=True)
-settings.register_profile("soak", max_examples=5000, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES)
+settings.register_profile(
+    "dev", max_examples=50, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
+)
+settings.register_profile(
+    "ci",
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=_UNHURRIED,
+    phases=_PHASES,
+    derandomize=True,
+)
+settings.register_profile(
+    "soak", max_examples=5000, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

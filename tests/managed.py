@@ -1,4 +1,6 @@
-"""What the managed files of a machine show, below a folder that is laid out like /sys/devices/system/cpu."""
+"""What the managed files of a machine show, below a folder that is laid out like
+/sys/devices/system/cpu.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +8,41 @@ import errno
 import time
 from pathlib import Path
 
-NAMES = ("scaling_min_freq", "scaling_max_freq", "scaling_governor", "energy_performance_preference", "disable", "min_freq_khz", "max_freq_khz")
+NAMES = (
+    "scaling_min_freq",
+    "scaling_max_freq",
+    "scaling_governor",
+    "energy_performance_preference",
+    "disable",
+    "min_freq_khz",
+    "max_freq_khz",
+)
 #: Those outside of that folder: limits of power and their switches, P-states of fabrics.
 POWER = ("power_limit_uw", "enabled", "power1_cap", "power_limit_mw", "df_pstate")
 
 
 def managed_files(root: Path) -> dict[str, str]:
     """Path below the root → text."""
-    return {str(path.relative_to(root)): text_of(path) for path in sorted(root.rglob("*")) if path.name in NAMES and not path.is_symlink() and path.is_file()}
+    return {
+        str(path.relative_to(root)): text_of(path)
+        for path in sorted(root.rglob("*"))
+        if path.name in NAMES and not path.is_symlink() and path.is_file()
+    }
 
 
 def power_files(sysfs: Path) -> dict[str, str]:
     """Path below /sys → text."""
-    folders = [sysfs / name for name in ("devices/virtual/powercap", "devices/platform", "hsmp") if (sysfs / name).is_dir()]
-    return {str(path.relative_to(sysfs)): text_of(path) for folder in folders for path in sorted(folder.rglob("*")) if path.name.endswith(POWER)}
+    folders = [
+        sysfs / name
+        for name in ("devices/virtual/powercap", "devices/platform", "hsmp")
+        if (sysfs / name).is_dir()
+    ]
+    return {
+        str(path.relative_to(sysfs)): text_of(path)
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.name.endswith(POWER)
+    }
 
 
 def text_of(path: Path) -> str:

@@ -1,11 +1,14 @@
-"""What the image holds in /opt/kpm: the locked wheels and kpm, less what is never imported, compiled.
+"""What the image holds in /opt/kpm: the locked wheels and kpm, less what is never imported,
+compiled.
 
-    python3 deploy/image/install.py wheels /opt/kpm     the environment; Python with ensurepip is all that this needs
-    python3 deploy/image/install.py kpm /opt/kpm        kpm into it, in the folder of the sources
+    python3 deploy/image/install.py wheels /opt/kpm     the environment; Python with ensurepip is
+    all that this needs python3 deploy/image/install.py kpm /opt/kpm        kpm into it, in the
+    folder of the sources
 
-Two steps, so that a change of the sources fetches no wheel again where layers are kept. The base may have no shell, so
-the Containerfile runs this and no pipeline. The root file system is read-only at run time: bytecode that is not there
-would be compiled again at every start, so the interpreter's own library is compiled too (strip.py).
+Two steps, so that a change of the sources fetches no wheel again where layers are kept. The base
+may have no shell, so the Containerfile runs this and no pipeline. The root file system is read-only
+at run time: bytecode that is not there would be compiled again at every start, so the interpreter's
+own library is compiled too (strip.py).
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ import sys
 import venv
 from pathlib import Path
 
-#: Of the client only configuration and raw calls are used (kpm.kube.api): neither the asynchronous client and what it
-#: alone needs, nor the classes of every kind, which the client loads by name when they are asked for.
+#: Of the client only configuration and raw calls are used (kpm.kube.api): neither the asynchronous
+#: client and what it alone needs, nor the classes of every kind, which the client loads by name
+#: when they are asked for.
 UNUSED = (
     "aiohappyeyeballs*",
     "aiohttp*",
@@ -41,7 +45,10 @@ UNUSED = (
 
 
 def wheels(target: Path) -> None:
-    """Make the virtual environment. Wheels alone are taken: nothing that is fetched runs while the image is built."""
+    """Make the virtual environment.
+
+    Wheels alone are taken: nothing that is fetched runs while the image is built.
+    """
     venv.create(target, with_pip=True, symlinks=True)
     locked = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
     for lock in ("requirements.lock", "requirements-build.lock"):
@@ -49,7 +56,9 @@ def wheels(target: Path) -> None:
 
 
 def kpm(target: Path) -> None:
-    """Install what is here, then remove what is never imported, the installer itself last, and compile the rest."""
+    """Install what is here, then remove what is never imported, the installer itself last, and
+    compile the rest.
+    """
     _pip(target, "--no-deps", "--no-build-isolation", ".")
     (packages,) = target.glob("lib/python3*/site-packages")
     for path in [path for pattern in UNUSED for path in packages.glob(pattern)]:
@@ -61,7 +70,15 @@ def kpm(target: Path) -> None:
 
 
 def _pip(target: Path, *words: str) -> None:
-    command = [str(target / "bin/python"), "-m", "pip", "install", "--no-cache-dir", "--no-compile", *words]
+    command = [
+        str(target / "bin/python"),
+        "-m",
+        "pip",
+        "install",
+        "--no-cache-dir",
+        "--no-compile",
+        *words,
+    ]
     subprocess.run(command, check=True)
 
 

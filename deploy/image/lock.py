@@ -1,9 +1,11 @@
-"""requirements.lock and requirements-build.lock: every wheel that an image may get, by version and hash.
+"""requirements.lock and requirements-build.lock: every wheel that an image may get, by version and
+hash.
 
     python deploy/image/lock.py     resolves pyproject.toml anew (make lock)
 
-pip is asked once for each Python and architecture that is supported, what it chose first being kept by the rest; so
-the lock names the wheels of those and nothing else: no source archive, no other system.
+pip is asked once for each Python and architecture that is supported, what it chose first being kept
+by the rest; so the lock names the wheels of those and nothing else: no source archive, no other
+system.
 """
 
 from __future__ import annotations
@@ -42,10 +44,29 @@ def _ask(needs: list[str], kept: Locked, python: str, architecture: str) -> list
     with tempfile.TemporaryDirectory() as scratch:
         fixed = Path(scratch) / "kept.txt"
         fixed.write_text("".join(f"{name}=={version}\n" for name, (version, _) in kept.items()))
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        command += ["--report", "-", "--only-binary", ":all:", "--target", scratch, "-c", str(fixed)]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--dry-run",
+            "--ignore-installed",
+        ]
+        command += [
+            "--report",
+            "-",
+            "--only-binary",
+            ":all:",
+            "--target",
+            scratch,
+            "-c",
+            str(fixed),
+        ]
         command += ["--python-version", python, "--implementation", "cp"]
-        command += [word for system in SYSTEMS for word in ("--platform", f"{system}_{architecture}")]
+        command += [
+            word for system in SYSTEMS for word in ("--platform", f"{system}_{architecture}")
+        ]
         done = subprocess.run([*command, *needs], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)["install"]
 

@@ -19,7 +19,12 @@ _HEAD = "# Written by make monitoring; rules.py is the source.\n"
 
 def files() -> dict[str, str]:
     """Name → content."""
-    made = {f"dashboards/{name}.json": json.dumps(item, cls=JSONEncoder, indent=1, sort_keys=True) + "\n" for name, item in dashboards().items()}
+    made = {
+        f"dashboards/{name}.json": (
+            json.dumps(item, cls=JSONEncoder, indent=1, sort_keys=True) + "\n"
+        )
+        for name, item in dashboards().items()
+    }
     found = rules()
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",

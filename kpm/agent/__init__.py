@@ -1,1 +1,4 @@
-"""The node agent: watches, asks the kubelet, plans, applies, reports. It decides nothing about power itself."""
+"""The node agent: watches, asks the kubelet, plans, applies, reports.
+
+It decides nothing about power itself.
+"""

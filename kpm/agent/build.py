@@ -60,7 +60,9 @@ class Settings:
 
 
 def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log: Log) -> Agent:
-    """An agent that is ready to run. cluster: its informers, started perhaps; wake: what they set when something has changed."""
+    """An agent that is ready to run. cluster: its informers, started perhaps; wake: what they set
+    when something has changed.
+    """
     api, changed = cluster.api, wake.set
     tree = TreeOptions(settings.sysfs, settings.state_dir, settings.hsmp, settings.helper)
     tuner = Tuner(lambda: make_applier(tree, Repair(settings.repair)), log, settings.measure_only)
@@ -69,12 +71,23 @@ def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log
         resync=settings.resync,
         cluster=cluster,
         wake=wake,
-        kubelet=Kubelet(Sockets(settings.kubelet_socket, settings.claim_socket), elsewhere=_elsewhere(settings, log)),
+        kubelet=Kubelet(
+            Sockets(settings.kubelet_socket, settings.claim_socket),
+            elsewhere=_elsewhere(settings, log),
+        ),
         tuner=tuner,
-        reports=Reports(Reporter(
-            api, settings.group, settings.namespace, settings.node,
-            Recorder(api, AGENT_NAME, settings.node, settings.namespace, log, time.monotonic), log, time.monotonic,
-        ), changed),
+        reports=Reports(
+            Reporter(
+                api,
+                settings.group,
+                settings.namespace,
+                settings.node,
+                Recorder(api, AGENT_NAME, settings.node, settings.namespace, log, time.monotonic),
+                log,
+                time.monotonic,
+            ),
+            changed,
+        ),
         log=log,
         scaler=ScalerProcess(_scaler(settings), log),
         guard=TelemetryGuard(api, time.monotonic),
@@ -82,9 +95,11 @@ def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log
         pod_uid=settings.pod_uid,
         energy=None if settings.energy is None else _energy(settings, settings.energy, log),
         wanted=lambda: still_wanted(
-            lambda: _configs(api, settings), lambda: _labels(api, settings.node), lambda: not namespace_ends(api, settings.namespace)
+            lambda: _configs(api, settings),
+            lambda: _labels(api, settings.node),
+            lambda: not namespace_ends(api, settings.namespace),
         ),
-    )  # fmt: skip
+    )
     if settings.containers:
         from kpm.agent.runtime import Runtime
 
@@ -93,7 +108,9 @@ def build_agent(settings: Settings, cluster: Cluster, wake: threading.Event, log
 
 
 def _elsewhere(settings: Settings, log: Log) -> "Callable[[], Elsewhere] | None":
-    """What reads cgroups and CDI files, loaded when a container is left without CPUs; None where that is not wanted."""
+    """What reads cgroups and CDI files, loaded when a container is left without CPUs; None where
+    that is not wanted.
+    """
     if not settings.cdi:
         return None
 
@@ -106,7 +123,16 @@ def _elsewhere(settings: Settings, log: Log) -> "Callable[[], Elsewhere] | None"
 
 
 def _scaler(settings: Settings) -> list[str]:
-    words = [*_PROGRAM, "scaler", "--sysfs", settings.sysfs, "--telemetry-dir", settings.telemetry_dir, "--log-level", settings.log_level]
+    words = [
+        *_PROGRAM,
+        "scaler",
+        "--sysfs",
+        settings.sysfs,
+        "--telemetry-dir",
+        settings.telemetry_dir,
+        "--log-level",
+        settings.log_level,
+    ]
     return [*words, "--helper", settings.helper] if settings.helper else words
 
 
@@ -117,20 +143,37 @@ def _energy(settings: Settings, energy: "EnergySettings", log: Log) -> "EnergyMe
     from kpm.energy.meter import EnergyMeter
     from kpm.energy.sampler import Roots, Sampler
 
-    sampler = Sampler(Roots(settings.sysfs, energy.proc, settings.cgroup), coefficients=coefficients_for(energy.proc) if settings.estimate else None)
+    sampler = Sampler(
+        Roots(settings.sysfs, energy.proc, settings.cgroup),
+        coefficients=coefficients_for(energy.proc) if settings.estimate else None,
+    )
     return EnergyMeter(settings.node, energy, sampler, log, build_labels())
 
 
 def _configs(api: Api, settings: Settings) -> list[tuple[dict[str, str], bool]]:
     """Selector of each PowerConfig, and whether it is being deleted, the oldest first."""
     try:
-        items = api.list(power(settings.group, "powerconfigs", settings.namespace), {}).get("items") or []
+        items = (
+            api.list(power(settings.group, "powerconfigs", settings.namespace), {}).get("items")
+            or []
+        )
     except ApiError as failure:
         if failure.missing:  # the kind itself is gone
             return []
         raise
-    items.sort(key=lambda item: (item["metadata"].get("creationTimestamp") or "", item["metadata"].get("name") or ""))
-    return [(dict((item.get("spec") or {}).get("powerNodeSelector") or {}), bool(item["metadata"].get("deletionTimestamp"))) for item in items]
+    items.sort(
+        key=lambda item: (
+            item["metadata"].get("creationTimestamp") or "",
+            item["metadata"].get("name") or "",
+        )
+    )
+    return [
+        (
+            dict((item.get("spec") or {}).get("powerNodeSelector") or {}),
+            bool(item["metadata"].get("deletionTimestamp")),
+        )
+        for item in items
+    ]
 
 
 def _labels(api: Api, node: str) -> dict[str, str] | None:

@@ -1,4 +1,6 @@
-"""What the agent's plans need for the power cap that holds on its node: readings, measured power, the cap that is in force."""
+"""What the agent's plans need for the power cap that holds on its node: readings, measured power,
+the cap that is in force.
+"""
 
 import time
 from collections.abc import Mapping
@@ -12,7 +14,8 @@ from kpm_planner.budget import CapState, Reading, Signals, period_of
 from kpm_planner.intent import PowerCap
 from kpm_planner.plan import NodePlan
 
-#: Seconds between a plan's end and its next look at least: a clock that runs unevenly must not make the loop spin.
+#: Seconds between a plan's end and its next look at least: a clock that runs unevenly must not make
+#: the loop spin.
 _SHORTEST = 0.05
 #: A clock that was set back by more than so many seconds makes another plan.
 _BACK = 2.0
@@ -31,8 +34,11 @@ class CapFollower:
     _measure_at: float = 0.0
     _planned_at: datetime | None = None
 
-    def signals(self, cap: PowerCap | None, published: Mapping[str, Reading] | None = None) -> Signals:
-        """The signals of now for the cap that holds here; nothing is measured or asked that it does not want.
+    def signals(
+        self, cap: PowerCap | None, published: Mapping[str, Reading] | None = None
+    ) -> Signals:
+        """The signals of now for the cap that holds here; nothing is measured or asked that it does
+        not want.
 
         published: answers of servers as the caps' statuses have them, by PowerCap.
         """
@@ -46,8 +52,18 @@ class CapFollower:
         self._measure(cap)
         from kpm.signals import signals_of
 
-        answers = {name: reading for name, reading in (published or {}).items() if name == cap.meta.name and cap.source.external is not None and cap.source.external.url}
-        return signals_of([cap], {**answers, **self.external.readings()}, self._measured, self._previous, self._parts)
+        answers = {
+            name: reading
+            for name, reading in (published or {}).items()
+            if name == cap.meta.name and cap.source.external is not None and cap.source.external.url
+        }
+        return signals_of(
+            [cap],
+            {**answers, **self.external.readings()},
+            self._measured,
+            self._previous,
+            self._parts,
+        )
 
     def planned(self, plan: NodePlan, instant: datetime) -> None:
         """Take note of the cap that a plan set, and when it was made."""
@@ -56,15 +72,23 @@ class CapFollower:
             self._parts = {}
 
     def due(self, plan: NodePlan) -> bool:
-        """Whether time alone has made another plan of it: it is over, or the clock was set back before it."""
+        """Whether time alone has made another plan of it: it is over, or the clock was set back
+        before it.
+        """
         if plan.valid_until is None:
             return False
         now = datetime.now(UTC)
-        return now >= plan.valid_until or (self._planned_at is not None and (self._planned_at - now).total_seconds() > _BACK)
+        return now >= plan.valid_until or (
+            self._planned_at is not None and (self._planned_at - now).total_seconds() > _BACK
+        )
 
     def wait(self, plan: NodePlan) -> float | None:
         """Seconds until then."""
-        return None if plan.valid_until is None else max(_SHORTEST, (plan.valid_until - datetime.now(UTC)).total_seconds())
+        return (
+            None
+            if plan.valid_until is None
+            else max(_SHORTEST, (plan.valid_until - datetime.now(UTC)).total_seconds())
+        )
 
     def stop(self) -> None:
         """Ask nobody any more."""

@@ -13,7 +13,18 @@ from kpm.threads import Threads
 from kpm.wire import WireError, parse_time, read_object
 from kpm_planner.agent_settings import IdleStates
 from kpm_planner.budget import Reading
-from kpm_planner.intent import Intent, Node, Pod, PowerCap, PowerConfig, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore, Unreadable
+from kpm_planner.intent import (
+    Intent,
+    Node,
+    Pod,
+    PowerCap,
+    PowerConfig,
+    PowerNodeConfig,
+    PowerProfile,
+    PowerWorkload,
+    Uncore,
+    Unreadable,
+)
 from kpm_planner.problems import Code, Problem, error
 from kpm_planner.rivals import policy_of
 
@@ -30,7 +41,9 @@ _CRIO = ("cpu-freq-governor.crio.io", "cpu-c-states.crio.io")
 
 @frozen
 class NodeView:
-    """The agent's node. resources: extended resources of ours that it shows, capacity and allocatable."""
+    """The agent's node. resources: extended resources of ours that it shows, capacity and
+    allocatable.
+    """
 
     node: Node
     uid: str
@@ -39,7 +52,9 @@ class NodeView:
 
 @frozen
 class PodView:
-    """A pod, and what in it is known to change CPU settings as well. ending: somebody has deleted it."""
+    """A pod, and what in it is known to change CPU settings as well. ending: somebody has deleted
+    it.
+    """
 
     pod: Pod
     rival: str = ""
@@ -64,7 +79,8 @@ class CapView:
 
 @frozen
 class ClusterView:
-    """All of it at one moment. node: None where it does not exist any more. ending: uids of pods that have been deleted and still run.
+    """All of it at one moment. node: None where it does not exist any more. ending: uids of pods
+    that have been deleted and still run.
 
     published: answers of the servers of PowerCaps, by name.
     """
@@ -80,7 +96,11 @@ class ClusterView:
     @property
     def config(self) -> PowerConfig | None:
         """The PowerConfig that is oldest, if there is one."""
-        return min(self.intent.configs, key=lambda item: (item.meta.created is None, item.meta.created, item.meta.name), default=None)
+        return min(
+            self.intent.configs,
+            key=lambda item: (item.meta.created is None, item.meta.created, item.meta.name),
+            default=None,
+        )
 
 
 def node_view(document: Object, group: str) -> NodeView:
@@ -89,7 +109,9 @@ def node_view(document: Object, group: str) -> NodeView:
     capacity, allocatable = status.get("capacity") or {}, status.get("allocatable") or {}
     keys = {key for key in (*capacity, *allocatable) if str(key).startswith(f"{group}/")}
     return NodeView(
-        structure_node(document), str((document.get("metadata") or {}).get("uid") or ""), {key: (capacity.get(key), allocatable.get(key)) for key in sorted(keys)}
+        structure_node(document),
+        str((document.get("metadata") or {}).get("uid") or ""),
+        {key: (capacity.get(key), allocatable.get(key)) for key in sorted(keys)},
     )
 
 
@@ -113,7 +135,10 @@ def _rival(document: Object, pod: Pod, namespace: str) -> str:
         return "tuned"
     if labels.get("name") == "powercap":
         return f"powercap (pod {place})"
-    if pod.meta.name.startswith(f"{AGENT_NAME}-") and (pod.meta.namespace, labels.get(PART_OF[0])) != (namespace, PART_OF[1]):
+    if pod.meta.name.startswith(f"{AGENT_NAME}-") and (
+        pod.meta.namespace,
+        labels.get(PART_OF[0]),
+    ) != (namespace, PART_OF[1]):
         return f"another power manager (pod {place})"
     annotations = (document.get("metadata") or {}).get("annotations") or {}
     if any(str(key).startswith(_CRIO) for key in annotations):
@@ -127,24 +152,52 @@ def object_view(document: Object, kind: str, group: str) -> Any:
     if fault is None:
         return value
     metadata = document.get("metadata") or {}
-    return Skipped(fault, Unreadable(kind, group, str(metadata.get("name") or ""), str(metadata.get("uid") or "")))
+    return Skipped(
+        fault,
+        Unreadable(kind, group, str(metadata.get("name") or ""), str(metadata.get("uid") or "")),
+    )
 
 
 class Cluster:
     """The informers of one agent."""
 
     def __init__(
-        self, api: Api, node: str, group: str, namespace: str, changed: Callable[[], None], trouble: Callable[[str, ApiError], None],
-        threads: Threads, idle_states: IdleStates = IdleStates.BY_NAME,
-    ) -> None:  # fmt: skip
+        self,
+        api: Api,
+        node: str,
+        group: str,
+        namespace: str,
+        changed: Callable[[], None],
+        trouble: Callable[[str, ApiError], None],
+        threads: Threads,
+        idle_states: IdleStates = IdleStates.BY_NAME,
+    ) -> None:
         """threads: of the process. idle_states: the most that a PowerConfig may ask for."""
         self.api, self.node_name, self.group, self.threads = api, node, group, threads
         self._started = False
-        self.nodes = Informer("nodes", ApiSource(api, NODES, {"fieldSelector": f"metadata.name={node}"}), changed, lambda obj: node_view(obj, group), trouble)
-        self.pods = Informer("pods", ApiSource(api, PODS, {"fieldSelector": f"spec.nodeName={node}"}), changed, lambda obj: pod_view(obj, namespace), trouble)
+        self.nodes = Informer(
+            "nodes",
+            ApiSource(api, NODES, {"fieldSelector": f"metadata.name={node}"}),
+            changed,
+            lambda obj: node_view(obj, group),
+            trouble,
+        )
+        self.pods = Informer(
+            "pods",
+            ApiSource(api, PODS, {"fieldSelector": f"spec.nodeName={node}"}),
+            changed,
+            lambda obj: pod_view(obj, namespace),
+            trouble,
+        )
         mine = {"labelSelector": f"!{GENERATED}"}
         self.objects = {
-            plural: Informer(plural, ApiSource(api, power(group, plural, namespace), mine), changed, _reader(kind, group, idle_states), trouble)
+            plural: Informer(
+                plural,
+                ApiSource(api, power(group, plural, namespace), mine),
+                changed,
+                _reader(kind, group, idle_states),
+                trouble,
+            )
             for plural, kind in USER_KINDS.items()
         }
 
@@ -166,7 +219,9 @@ class Cluster:
         return tuple(item.name for item in self.informers if not item.synced)
 
     def own_node(self) -> NodeView | None:
-        """The node as the informer has it; asked for where it was never listed, as at the end of an agent that had only begun."""
+        """The node as the informer has it; asked for where it was never listed, as at the end of an
+        agent that had only begun.
+        """
         if self.nodes.synced:
             found: NodeView | None = self.nodes.get(self.node_name)
             return found
@@ -177,17 +232,34 @@ class Cluster:
 
     def pod(self, uid: str) -> Pod | None:
         """One pod of the node; None where it has not been seen yet."""
-        return next((item.pod for item in self.pods.values() if isinstance(item, PodView) and item.pod.node_uid == uid), None)
+        return next(
+            (
+                item.pod
+                for item in self.pods.values()
+                if isinstance(item, PodView) and item.pod.node_uid == uid
+            ),
+            None,
+        )
 
     def view(self) -> ClusterView:
         """All that is known now."""
         seen = self.pods.values()
         pods = [item for item in seen if isinstance(item, PodView)]
-        held: list[Any] = [value for informer in self.objects.values() for value in informer.values()]
+        held: list[Any] = [
+            value for informer in self.objects.values() for value in informer.values()
+        ]
         found: list[Any] = [value.cap if isinstance(value, CapView) else value for value in held]
         kinds = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
-        sorted_out: list[tuple[Any, ...]] = [tuple(item for item in found if isinstance(item, kind)) for kind in kinds]
-        sorted_out.append(tuple(item.identity for item in found if isinstance(item, Skipped) and item.identity is not None))
+        sorted_out: list[tuple[Any, ...]] = [
+            tuple(item for item in found if isinstance(item, kind)) for kind in kinds
+        ]
+        sorted_out.append(
+            tuple(
+                item.identity
+                for item in found
+                if isinstance(item, Skipped) and item.identity is not None
+            )
+        )
         intent = Intent(*sorted_out)
         return ClusterView(
             intent,
@@ -196,7 +268,11 @@ class Cluster:
             tuple(item.pod for item in pods),
             tuple(sorted({item.rival for item in pods if item.rival})),
             frozenset(item.pod.meta.uid for item in pods if item.ending),
-            {item.cap.meta.name: item.reading for item in held if isinstance(item, CapView) and item.reading is not None},
+            {
+                item.cap.meta.name: item.reading
+                for item in held
+                if isinstance(item, CapView) and item.reading is not None
+            },
         )
 
 
@@ -234,4 +310,9 @@ def _limited(config: Any, most: IdleStates) -> Any:
     """A PowerConfig that asks for no more than the operator allows."""
     if not isinstance(config, PowerConfig) or most is IdleStates.BY_NAME:
         return config
-    return evolve(config, agent=evolve(config.agent, idle_states=IdleStates.of(config.agent.idle_states).within(most).value))
+    return evolve(
+        config,
+        agent=evolve(
+            config.agent, idle_states=IdleStates.of(config.agent.idle_states).within(most).value
+        ),
+    )

@@ -85,7 +85,9 @@ def _bound(pods: Iterable[Pod], lists: Mapping[str, str]) -> Iterator[RuntimeCpu
     names = {}
     for pod in pods:
         both = (*((item.name, item.id) for item in pod.containers), *pod.others)
-        names.update({_number(identity): (pod.node_uid, name) for name, identity in both if identity})
+        names.update(
+            {_number(identity): (pod.node_uid, name) for name, identity in both if identity}
+        )
     for path, text in lists.items():
         container = container_of(path)
         if container is not None and not container.inside and container.id in names:

@@ -1,7 +1,9 @@
-"""Numbers that somebody else names for power caps: keys of ConfigMaps. What HTTP servers say is published by the operator.
+"""Numbers that somebody else names for power caps: keys of ConfigMaps.
 
-One thread, and only once the cap that holds here has such a source: the loop never waits for a server. An answer is
-hostile: it is cut, and anything but a number of watts is none.
+What HTTP servers say is published by the operator.
+
+One thread, and only once the cap that holds here has such a source: the loop never waits for a
+server. An answer is hostile: it is cut, and anything but a number of watts is none.
 """
 
 import threading
@@ -22,7 +24,9 @@ _LONGEST_ANSWER = 128
 
 @define(eq=False)
 class External:
-    """The source of one agent's cap. namespace: of the ConfigMaps. changed: called when the number is another one, or young again."""
+    """The source of one agent's cap. namespace: of the ConfigMaps. changed: called when the number
+    is another one, or young again.
+    """
 
     api: Api
     namespace: str
@@ -31,7 +35,9 @@ class External:
     threads: Threads
     _wanted: PowerCap | None = None
     _reading: Reading | None = None
-    _trouble: SourceTrouble = field(default=Factory(lambda self: SourceTrouble(self.log), takes_self=True))
+    _trouble: SourceTrouble = field(
+        default=Factory(lambda self: SourceTrouble(self.log), takes_self=True)
+    )
     _lock: threading.Lock = field(factory=threading.Lock)
     _wake: threading.Event = field(factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -39,11 +45,22 @@ class External:
 
     def follow(self, cap: PowerCap | None) -> None:
         """Ask the source of this cap from now on, and no other."""
-        wanted = cap if cap is not None and cap.source.external is not None and cap.source.external.config_map is not None else None
+        wanted = (
+            cap
+            if cap is not None
+            and cap.source.external is not None
+            and cap.source.external.config_map is not None
+            else None
+        )
         with self._lock:
             if wanted == self._wanted:
                 return
-            if wanted is None or self._wanted is None or (wanted.meta.name, wanted.source) != (self._wanted.meta.name, self._wanted.source):
+            if (
+                wanted is None
+                or self._wanted is None
+                or (wanted.meta.name, wanted.source)
+                != (self._wanted.meta.name, self._wanted.source)
+            ):
                 self._reading = None
             self._wanted = wanted
         self._wake.set()
@@ -53,7 +70,11 @@ class External:
     def readings(self) -> Mapping[str, Reading]:
         """The last answer, by PowerCap name."""
         with self._lock:
-            return {} if self._wanted is None or self._reading is None else {self._wanted.meta.name: self._reading}
+            return (
+                {}
+                if self._wanted is None or self._reading is None
+                else {self._wanted.meta.name: self._reading}
+            )
 
     def stop(self) -> None:
         """Ask nobody any more."""
@@ -66,7 +87,9 @@ class External:
                 wanted = self._wanted
             if wanted is not None:
                 self._ask(wanted)
-            self._wake.wait(None if wanted is None else min(period_of(wanted).total_seconds(), LONGEST_PERIOD_S))
+            self._wake.wait(
+                None if wanted is None else min(period_of(wanted).total_seconds(), LONGEST_PERIOD_S)
+            )
             self._wake.clear()
 
     def _ask(self, cap: PowerCap) -> None:
@@ -78,7 +101,8 @@ class External:
             watts, why = watts_of(self._answer(source)), "is no number of watts"
         except ApiError as failure:
             watts, why = None, failure.reason or f"status {failure.status}"
-        except Exception as failure:  # noqa: BLE001  # whatever a server does costs one answer, never the thread
+        # whatever a server does costs one answer, never the thread
+        except Exception as failure:  # noqa: BLE001
             watts, why = None, f"{type(failure).__name__}: {failure}"
         self._trouble.only((cap.meta.name,))
         self._trouble.say(cap.meta.name, "" if watts is not None else why)
@@ -95,8 +119,11 @@ class External:
     def _answer(self, source: ExternalCap) -> str:
         """What the source says, cut. Errors: OSError, ValueError, ApiError."""
         assert source.config_map is not None
-        found = self.api.get(Resource("", "v1", "configmaps", self.namespace), source.config_map.name or "")
+        found = self.api.get(
+            Resource("", "v1", "configmaps", self.namespace), source.config_map.name or ""
+        )
         text = (found.get("data") or {}).get(source.config_map.key or "")
         if not isinstance(text, str):
-            raise ValueError("the ConfigMap has no such key")  # noqa: TRY004  # of what came, not of the caller
+            # of what came, not of the caller
+            raise ValueError("the ConfigMap has no such key")  # noqa: TRY004
         return text[:_LONGEST_ANSWER]

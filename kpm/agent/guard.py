@@ -1,7 +1,8 @@
-"""Whether telemetry of pods is known to be theirs: the admission policy keeps each pod to its own folder, where it is installed.
+"""Whether telemetry of pods is known to be theirs: the admission policy keeps each pod to its own
+folder, where it is installed.
 
-An agent cannot see whose process answers on a socket: it has no view of the host's processes. So it asks the API server
-whether the policy's binding is there, seldom, from the thread that reports.
+An agent cannot see whose process answers on a socket: it has no view of the host's processes. So it
+asks the API server whether the policy's binding is there, seldom, from the thread that reports.
 """
 
 from collections.abc import Callable
@@ -45,8 +46,21 @@ class TelemetryGuard:
     def condition(self) -> Condition:
         """What a node that scales by telemetry says of it."""
         if self.installed is None:
-            return Condition("TelemetryAuthenticated", "Unknown", "NotAsked", f"whether the admission policy {_NAME} is installed is not known")
+            return Condition(
+                "TelemetryAuthenticated",
+                "Unknown",
+                "NotAsked",
+                f"whether the admission policy {_NAME} is installed is not known",
+            )
         if self.installed:
-            return Condition("TelemetryAuthenticated", "True", "PolicyInstalled", "a pod reaches the sockets of its own folder alone")
-        message = f"the admission policy {_NAME} is not installed: a pod that may mount host paths can answer for another"
+            return Condition(
+                "TelemetryAuthenticated",
+                "True",
+                "PolicyInstalled",
+                "a pod reaches the sockets of its own folder alone",
+            )
+        message = (
+            f"the admission policy {_NAME} is not installed: a pod that may mount host paths can"
+            " answer for another"
+        )
         return Condition("TelemetryAuthenticated", "False", "PolicyMissing", message)

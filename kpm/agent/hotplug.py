@@ -1,4 +1,6 @@
-"""CPUs that come and go, as the kernel tells it (uevents, pyroute2); in one thread, imported when it starts."""
+"""CPUs that come and go, as the kernel tells it (uevents, pyroute2); in one thread, imported when
+it starts.
+"""
 
 import re
 import time
@@ -15,7 +17,8 @@ _CPU = re.compile(r"/devices/system/cpu/cpu(\d{1,7})")
 
 
 def listen(changed: Callable[[Collection[int]], None], log: Log, threads: Threads) -> None:
-    """Call `changed` with the CPUs of every CPU uevent, from a thread of its own, for the life of the process.
+    """Call `changed` with the CPUs of every CPU uevent, from a thread of its own, for the life of
+    the process.
 
     Without CPUs where it is not known which came or went.
     """
@@ -24,7 +27,9 @@ def listen(changed: Callable[[Collection[int]], None], log: Log, threads: Thread
 
 def cpus_of(messages: Iterable[Mapping[str, object]]) -> frozenset[int] | None:
     """CPUs that uevents are about; None where none is about a CPU."""
-    paths = [str(message.get("DEVPATH")) for message in messages if message.get("SUBSYSTEM") == "cpu"]
+    paths = [
+        str(message.get("DEVPATH")) for message in messages if message.get("SUBSYSTEM") == "cpu"
+    ]
     found = (_CPU.fullmatch(path) for path in paths)
     return frozenset(int(match[1]) for match in found if match) if paths else None
 
@@ -46,7 +51,10 @@ def _listen(changed: Callable[[Collection[int]], None], log: Log) -> None:
 
 
 def _bound(log: Log) -> Any:
-    """A socket on which the kernel tells; it belongs to the thread that binds it. Where there is none it is tried now and then."""
+    """A socket on which the kernel tells; it belongs to the thread that binds it.
+
+    Where there is none it is tried now and then.
+    """
     told = False
     while True:
         try:

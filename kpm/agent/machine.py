@@ -1,4 +1,6 @@
-"""The machine as the agent handles it: one applier, opened when its lock is free, and how its last pass went."""
+"""The machine as the agent handles it: one applier, opened when its lock is free, and how its last
+pass went.
+"""
 
 import errno
 from collections.abc import Callable, Collection
@@ -20,7 +22,8 @@ from kpm_planner.plan import NodePlan
 
 @define
 class Tuner:
-    """One machine. refused: why nothing can be written now, or nothing; forbidden: files that cannot be, with the remedy.
+    """One machine. refused: why nothing can be written now, or nothing; forbidden: files that
+    cannot be, with the remedy.
 
     names_states: idle states are set one by one, which needs a capability.
     """
@@ -41,7 +44,9 @@ class Tuner:
     _empty: tuple[str, ...] = ()
 
     def ready(self) -> bool:
-        """Open the applier if it is not; False where it cannot be, which is tried again at the next pass."""
+        """Open the applier if it is not; False where it cannot be, which is tried again at the next
+        pass.
+        """
         if self.applier is not None:
             return True
         applier = None
@@ -69,7 +74,17 @@ class Tuner:
     def _say_empty(self) -> None:
         """A line about files that are empty, once: they have no value, so they are not managed."""
         discovery = self._open.discovery
-        found = () if discovery is None else tuple(sorted(path for path, number in discovery.observed.errors.items() if number == errno.ENODATA))
+        found = (
+            ()
+            if discovery is None
+            else tuple(
+                sorted(
+                    path
+                    for path, number in discovery.observed.errors.items()
+                    if number == errno.ENODATA
+                )
+            )
+        )
         if found and found != self._empty:
             self.log.warning("empty files are not managed", files=len(found), first=found[0])
         self._empty = found
@@ -83,7 +98,9 @@ class Tuner:
             self.log.warning("self-test", refused=line)
 
     def new_drift(self) -> int:
-        """How many foreign values were found since this was asked last; one that stays counts once."""
+        """How many foreign values were found since this was asked last;
+        one that stays counts once.
+        """
         if self.applier is None:
             return 0
         before, self._counted = self._counted, self.applier.drift_count
@@ -99,11 +116,15 @@ class Tuner:
 
     @property
     def seen(self) -> object:
-        """A mark of what was last seen of the machine: another object whenever something new was."""
+        """A mark of what was last seen of the machine: another object
+        whenever something new was.
+        """
         return self._open.discovery
 
     def look_anew(self, plugged: Collection[int] = ()) -> bool:
-        """Discover again where the machine itself has changed; whether it had. plugged: CPUs that are known to have come or gone."""
+        """Discover again where the machine itself has changed; whether it had. plugged: CPUs that
+        are known to have come or gone.
+        """
         self._open.came_back(plugged)
         if not self._open.changed():
             return False
@@ -127,15 +148,24 @@ class Tuner:
             self._meter = PowerMeter(self._open.host)
         return self._meter.sample(self._open.machine.power_zones, seconds)
 
-    def apply(self, plan: NodePlan, planned: Callable[[Machine], NodePlan], accepted: frozenset[tuple[str, str]] = frozenset()) -> tuple[NodePlan, Pass]:
-        """Bring the machine to a plan, or to another one of the same wishes where turbo has moved its limits; the plan in the end, and how it went.
+    def apply(
+        self,
+        plan: NodePlan,
+        planned: Callable[[Machine], NodePlan],
+        accepted: frozenset[tuple[str, str]] = frozenset(),
+    ) -> tuple[NodePlan, Pass]:
+        """Bring the machine to a plan, or to another one of the same wishes where turbo has moved
+        its limits; the plan in the end, and how it went.
 
-        accepted: containers whose CPU counts were found right, to be remembered with the plan's versions.
+        accepted: containers whose CPU counts were found right, to be remembered with the plan's
+        versions.
         """
         try:
             if not self.measure_only:
                 self.memory.keep(plan.versions, accepted)
-            plan, report = (plan, Report()) if self.measure_only else self._open.bring(planned, plan)
+            plan, report = (
+                (plan, Report()) if self.measure_only else self._open.bring(planned, plan)
+            )
         except (StateError, HostError, OSError) as failure:
             self._refuse(str(failure))
             self.last = Pass(settled=False, refused=str(failure), measure_only=self.measure_only)
@@ -143,9 +173,21 @@ class Tuner:
         self.refused = ""
         self._note(report)
         if report.writes or report.outcomes or report.drift or not self.last.settled:
-            self.last = Pass(report.outcomes, report.drift, report.settled, measure_only=self.measure_only, forbidden=self.forbidden)
+            self.last = Pass(
+                report.outcomes,
+                report.drift,
+                report.settled,
+                measure_only=self.measure_only,
+                forbidden=self.forbidden,
+            )
         else:
-            self.last = evolve(self.last, drift=(), refused="", measure_only=self.measure_only, forbidden=self.forbidden)
+            self.last = evolve(
+                self.last,
+                drift=(),
+                refused="",
+                measure_only=self.measure_only,
+                forbidden=self.forbidden,
+            )
         return plan, self.last
 
     def restore(self) -> bool:
@@ -184,10 +226,22 @@ class Tuner:
             groups.setdefault(write.group, []).append(write)
         for group, writes in groups.items():
             values = {
-                write.path.rpartition("/")[2] if "cpuidle" not in write.path else "/".join(write.path.split("/")[-2:]): f"{write.old} -> {write.value}"
+                (
+                    write.path.rpartition("/")[2]
+                    if "cpuidle" not in write.path
+                    else "/".join(write.path.split("/")[-2:])
+                ): f"{write.old} -> {write.value}"
                 for write in writes
             }
-            self.log.info("written", group=group, reason=str(writes[0].reason), why=list(writes[0].because), values=values)
+            self.log.info(
+                "written",
+                group=group,
+                reason=str(writes[0].reason),
+                why=list(writes[0].because),
+                values=values,
+            )
         for write in report.drift:
             if write.reason is Reason.DRIFT:
-                self.log.warning("foreign value", path=write.path, wanted=write.value, found=write.old)
+                self.log.warning(
+                    "foreign value", path=write.path, wanted=write.value, found=write.old
+                )

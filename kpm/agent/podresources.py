@@ -9,7 +9,15 @@ import time
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+)
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
@@ -53,8 +61,13 @@ def _ask(path: str, method: str) -> memoryview:
             link.settimeout(_SECONDS)
             link.connect(path)
             return _Call(link, f"{_SERVICE}/{method}").answer()
-    except (OSError, ProtocolError, ValueError) as failure:  # h2 decodes headers when they are looked at
-        reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else one_line(failure, 120) or type(failure).__name__
+    # h2 decodes headers when they are looked at
+    except (OSError, ProtocolError, ValueError) as failure:
+        reason = (
+            failure.strerror
+            if isinstance(failure, OSError) and failure.strerror
+            else one_line(failure, 120) or type(failure).__name__
+        )
         raise KubeletError(f"{path}: {method}: {reason}") from None
 
 
@@ -64,7 +77,9 @@ class _Call:
     def __init__(self, link: socket.socket, target: str) -> None:
         self.link, self.target = link, target
         self.http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
-        self.http.local_settings = Settings(initial_values={SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW})
+        self.http.local_settings = Settings(
+            initial_values={SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW}
+        )
         self.body = bytearray()
         self.headers: dict[str, str] = {}
         self.ended = False
@@ -114,7 +129,9 @@ class _Call:
     def _message(self) -> memoryview:
         status = self.headers.get("grpc-status", "")
         if status != "0":
-            raise KubeletRefusal(f"gRPC status {status or 'missing'} {self.headers.get('grpc-message', '')}")
+            raise KubeletRefusal(
+                f"gRPC status {status or 'missing'} {self.headers.get('grpc-message', '')}"
+            )
         if len(self.body) < _PREFIX.size:
             raise KubeletRefusal("the answer has no message")
         compressed, length = _PREFIX.unpack_from(self.body)

@@ -1,4 +1,6 @@
-"""What the agent writes to the API server: statuses, extended resources, Events; each only when it changed."""
+"""What the agent writes to the API server: statuses, extended resources, Events; each only when it
+changed.
+"""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 MANAGER = "power-node-agent"
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
-#: Seconds after which a status is sent again although nothing changed: somebody may have deleted the object.
+#: Seconds after which a status is sent again although nothing changed: somebody may have deleted
+#: the object.
 SAID_ANEW = 900.0
 
 
@@ -35,7 +38,9 @@ class _Sent:
 
 @define
 class Reporter:
-    """One node's reports. gone: there was no object to report to when that was tried last. turn: called before each request."""
+    """One node's reports. gone: there was no object to report to when that was tried last. turn:
+    called before each request.
+    """
 
     api: Api
     group: str
@@ -59,7 +64,12 @@ class Reporter:
         from kpm_planner.status import stamped
 
         conditions = stamped(status.conditions, before, datetime.now(UTC))
-        done = self._put("powernodestates", "PowerNodeState", state_name(self.node), evolve(status, conditions=conditions))
+        done = self._put(
+            "powernodestates",
+            "PowerNodeState",
+            state_name(self.node),
+            evolve(status, conditions=conditions),
+        )
         if done:
             self._conditions = conditions
         return done
@@ -71,8 +81,14 @@ class Reporter:
     def resources(self, node: NodeView, wanted: Mapping[str, int]) -> None:
         """Make the node advertise these extended resources of ours, and no others; key by key."""
         texts = {key: str(amount) for key, amount in wanted.items()}
-        changes: dict[str, str | None] = {key: text for key, text in texts.items() if node.resources.get(key) != (text, text)}
-        changes |= {key: None for key, shown in node.resources.items() if key not in texts and shown != (None, None)}
+        changes: dict[str, str | None] = {
+            key: text for key, text in texts.items() if node.resources.get(key) != (text, text)
+        }
+        changes |= {
+            key: None
+            for key, shown in node.resources.items()
+            if key not in texts and shown != (None, None)
+        }
         sent = self._sent.setdefault("resources", _Sent())
         if not changes or changes != sent.body:
             sent.pause = sent.retry_at = 0.0
@@ -81,34 +97,61 @@ class Reporter:
         sent.body = changes
         self.turn()
         try:
-            self.api.patch(NODES, self.node, {"status": {"capacity": changes, "allocatable": changes}}, subresource="status")
+            self.api.patch(
+                NODES,
+                self.node,
+                {"status": {"capacity": changes, "allocatable": changes}},
+                subresource="status",
+            )
         except ApiError as failure:
             self._failed(sent, "node status", failure)
             return
-        # Until the watch has shown it; where the Node does not keep what it was given, later and later.
+        # Until the watch has shown it; where the Node does not keep what it was given, later and
+        # later.
         self._pause(sent, min(sent.pause * 2, _LONGEST_RETRY) or _FIRST_RETRY)
         self.log.info("extended resources", changes=changes)
 
     def problems(self, problems: tuple[Problem, ...], pods: Mapping[str, About]) -> None:
-        """Events for new errors of pods; those of other objects are in their status. One log line for each new problem."""
+        """Events for new errors of pods; those of other objects are in their status.
+
+        One log line for each new problem.
+        """
         now = frozenset(problems)
         new, owed = now - self._told, now & self._owed.keys()
         self._told, self._owed = now, {}
         for problem in sorted(new):
-            self.log.info("problem", severity=str(problem.severity), code=str(problem.code), object=problem.object, field=problem.field, message=problem.message)
+            self.log.info(
+                "problem",
+                severity=str(problem.severity),
+                code=str(problem.code),
+                object=problem.object,
+                field=problem.field,
+                message=problem.message,
+            )
         for problem in sorted(new | owed):
             about = pods.get(problem.object)
-            if about is not None and problem.severity is Severity.ERROR and not self._tell(about, problem):
+            if (
+                about is not None
+                and problem.severity is Severity.ERROR
+                and not self._tell(about, problem)
+            ):
                 self._owed[problem] = about
 
     def _tell(self, about: About, problem: Problem) -> bool:
         self.turn()
         reason = "".join(word.capitalize() for word in str(problem.code).split("-"))
-        return self.events.say(about, reason, f"{problem.field}: {problem.message}".removeprefix(": "))
+        return self.events.say(
+            about, reason, f"{problem.field}: {problem.message}".removeprefix(": ")
+        )
 
     def event(self, reason: str, message: str, *, warning: bool = True) -> None:
         """An Event about this node's PowerNodeState."""
-        self.events.say(About(f"{self.group}/v1", "PowerNodeState", state_name(self.node), self.namespace), reason, message, warning=warning)
+        self.events.say(
+            About(f"{self.group}/v1", "PowerNodeState", state_name(self.node), self.namespace),
+            reason,
+            message,
+            warning=warning,
+        )
 
     def begin_anew(self) -> None:
         """The node's objects are others than those that were reported to: say everything again."""
@@ -133,12 +176,16 @@ class Reporter:
             if self.monotonic() < sent.retry_at:
                 return None
             try:
-                found = self.api.get(power(self.group, "powernodestates", self.namespace), state_name(self.node))
+                found = self.api.get(
+                    power(self.group, "powernodestates", self.namespace), state_name(self.node)
+                )
             except ApiError as failure:
                 self._failed(sent, "PowerNodeState", failure)
                 return None
             sent.pause = sent.retry_at = 0.0
-            self._conditions = tuple(_condition(item) for item in (found.get("status") or {}).get("conditions") or ())
+            self._conditions = tuple(
+                _condition(item) for item in (found.get("status") or {}).get("conditions") or ()
+            )
         return self._conditions
 
     def _put(self, plural: str, kind: str, name: str, status: object) -> bool:
@@ -149,12 +196,25 @@ class Reporter:
             return True
         if self.monotonic() < sent.retry_at:
             return False
-        whole = {"apiVersion": f"{self.group}/v1", "kind": kind, "metadata": {"name": name, "namespace": self.namespace}, "status": body}
+        whole = {
+            "apiVersion": f"{self.group}/v1",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": self.namespace},
+            "status": body,
+        }
         self.turn()
         try:
-            self.api.apply(power(self.group, plural, self.namespace), name, whole, MANAGER, subresource="status")
+            self.api.apply(
+                power(self.group, plural, self.namespace),
+                name,
+                whole,
+                MANAGER,
+                subresource="status",
+            )
         except ApiError as failure:
-            sent.body = None  # without an answer it may have been taken, so that nothing is known of what the server has
+            # without an answer it may have been taken, so that nothing is known of what the server
+            # has
+            sent.body = None
             self._failed(sent, kind, failure)
             return False
         sent.body, sent.sent_at, sent.retry_at, sent.pause = body, self.monotonic(), 0.0, 0.0
@@ -172,5 +232,7 @@ class Reporter:
 def _condition(item: Object) -> "Condition":
     from kpm_planner.state_types import Condition
 
-    kind, status, reason, message = (str(item.get(key) or "") for key in ("type", "status", "reason", "message"))
+    kind, status, reason, message = (
+        str(item.get(key) or "") for key in ("type", "status", "reason", "message")
+    )
     return Condition(kind, status, reason, message, item.get("lastTransitionTime"))

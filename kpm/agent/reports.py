@@ -1,7 +1,9 @@
-"""What the loop has to say, said by a thread of its own: a server that hangs costs nobody a tuned CPU.
+"""What the loop has to say, said by a thread of its own: a server that hangs costs nobody a tuned
+CPU.
 
-Of what is said only the newest counts: it replaces what has not been sent yet. Events happened, so they queue, up to a
-number. Before `start` and after `stop` everything is said at once, by whoever says it.
+Of what is said only the newest counts: it replaces what has not been sent yet. Events happened, so
+they queue, up to a number. Before `start` and after `stop` everything is said at once, by whoever
+says it.
 """
 
 import threading
@@ -16,14 +18,17 @@ from kpm.threads import Threads
 _MOST_EVENTS = 200
 #: Seconds for which the end waits for a request that is under way.
 _PATIENCE = 5.0
-#: Seconds between two turns: at least so often without anything to say, and at most, many requests that hang among them.
+#: Seconds between two turns: at least so often without anything to say, and at most, many requests
+#: that hang among them.
 _TURN, _LONGEST_TURN = 30.0, 1800.0
 Job = Callable[[Reporter], object]
 
 
 @define(eq=False)
 class Reports:
-    """The thread, and what waits for it. changed: called when something is to be tried again later."""
+    """The thread, and what waits for it. changed: called when something
+    is to be tried again later.
+    """
 
     reporter: Reporter
     changed: Callable[[], None] = lambda: None
@@ -38,7 +43,9 @@ class Reports:
     def start(self, threads: Threads) -> None:
         """Say everything from a thread from now on."""
         self.reporter.turn = lambda: threads.turn("reports")
-        self._thread = threads.start("reports", lambda: self._run(threads), lambda: self._stop, _LONGEST_TURN)
+        self._thread = threads.start(
+            "reports", lambda: self._run(threads), lambda: self._stop, _LONGEST_TURN
+        )
 
     def stop(self) -> None:
         """What waits is not said any more."""

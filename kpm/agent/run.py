@@ -1,10 +1,13 @@
-"""The agent's loop: one thread that sees, plans, applies and reports; everything else only wakes it."""
+"""The agent's loop: one thread that sees, plans, applies and reports; everything else only wakes
+it.
+"""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -42,7 +45,8 @@ if TYPE_CHECKING:
     from kpm.agent.runtime import Creation, Runtime
     from kpm.energy.meter import EnergyMeter
 
-#: Seconds between questions to the kubelet while a container's CPUs are awaited: at first, and at most.
+#: Seconds between questions to the kubelet while a container's CPUs are awaited: at first, and at
+#: most.
 _ASK_AGAIN, _ASK_LATER = 0.02, 1.0
 _CLOSED_RETRY = 1.0
 #: The last report is tried for less than the pod's grace period.
@@ -74,9 +78,11 @@ class _Planned:
 
 @define(eq=False)
 class Agent:
-    """One node's agent. resync: seconds. wanted: asks the API server whether the agent is still wanted, None where it does not say.
+    """One node's agent. resync: seconds. wanted: asks the API server whether the agent is still
+    wanted, None where it does not say.
 
-    pod_uid: of the pod that this process is, where it is one. settled_in: called after the first pass, for what can wait until then.
+    pod_uid: of the pod that this process is, where it is one. settled_in: called after the first
+    pass, for what can wait until then.
     """
 
     node: str
@@ -140,14 +146,19 @@ class Agent:
 
     def healthy(self) -> bool:
         """Whether the loop is going round, and no thread is down or begins anew all the time."""
-        return time.monotonic() - self.last_tick < _STUCK * max(self.resync, 10.0) and not self.cluster.threads.trouble()
+        return (
+            time.monotonic() - self.last_tick < _STUCK * max(self.resync, 10.0)
+            and not self.cluster.threads.trouble()
+        )
 
     def ready(self) -> bool:
         """Whether a first pass was made; what the hardware cannot do does not matter."""
         return self.passed_once
 
     def _tick_safely(self) -> None:
-        """A pass that fails in a way nobody thought of costs only itself (R6); the log has it, and the next one comes after a pause."""
+        """A pass that fails in a way nobody thought of costs only itself (R6); the log has it, and
+        the next one comes after a pause.
+        """
         try:
             self.tick()
         except Exception:  # the machine's settings stay, and so does the agent
@@ -158,13 +169,18 @@ class Agent:
         """One pass: see, plan, apply, report."""
         self.last_tick = time.monotonic()
         if not self.listing.done(self.cluster.unsynced):
-            self.tuner.ready()  # the machine is looked at while the API server answers; nothing is written yet
+            # the machine is looked at while the API server answers; nothing is written yet
+            self.tuner.ready()
             return
         view = self.cluster.view()
-        if self.pod_uid and self.pod_uid in view.ending:  # a SIGTERM that came before this process could take one is lost
+        # a SIGTERM that came before this process could take one is lost
+        if self.pod_uid and self.pod_uid in view.ending:
             self.stop()
             return
-        self.tuner.names_states = IdleStates.of(view.config.agent.idle_states if view.config else None) is IdleStates.BY_NAME
+        self.tuner.names_states = (
+            IdleStates.of(view.config.agent.idle_states if view.config else None)
+            is IdleStates.BY_NAME
+        )
         if not self.tuner.ready():
             self._say_refused()
             return
@@ -177,13 +193,17 @@ class Agent:
                 return
         if view.node is None:
             self._planned = _Planned()
-            return  # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
+            # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
+            return
         started = time.monotonic()
         told = self.runtime.picture() if self.runtime is not None else None
         inputs = self._inputs(view, view.node, told.containers if told is not None else ())
         plan = self._plan(view, inputs, self.tuner.machine())
-        self.scaler.leave(() if self.tuner.measure_only else plan.scaling)  # first: what the plan takes back nobody else may write
-        plan, went = self.tuner.apply(plan, lambda machine: self._plan(view, inputs, machine), self.kubelet.accepted)
+        # first: what the plan takes back nobody else may write
+        self.scaler.leave(() if self.tuner.measure_only else plan.scaling)
+        plan, went = self.tuner.apply(
+            plan, lambda machine: self._plan(view, inputs, machine), self.kubelet.accepted
+        )
         went = evolve(went, answered=not self.kubelet.error, owners=view.rivals)
         if told is not None:
             self._let_begin(view, told.created)
@@ -197,7 +217,9 @@ class Agent:
             self.settled_in()
 
     def leave(self) -> None:
-        """The process ends: where the agent is not wanted any more everything is put back, else it stays (design §6, leaving)."""
+        """The process ends: where the agent is not wanted any more everything is put back, else it
+        stays (design §6, leaving).
+        """
         for informer in self.cluster.informers:
             informer.stop()
         self.reports.stop()
@@ -238,25 +260,48 @@ class Agent:
             self._waiting_since = None
         return max(0.0, min(times) - now)
 
-    def _inputs(self, view: ClusterView, node: NodeView, runtime: tuple[RuntimeCpus, ...]) -> "_Inputs":
+    def _inputs(
+        self, view: ClusterView, node: NodeView, runtime: tuple[RuntimeCpus, ...]
+    ) -> "_Inputs":
         """What a pass plans from beside the machine, asked for once."""
         before = self._planned
-        same = before.inputs is not None and before.view is not None and before.view.intent == view.intent
-        accepted = before.inputs.accepted if same and before.inputs is not None else accept(view.intent)
+        same = (
+            before.inputs is not None
+            and before.view is not None
+            and before.view.intent == view.intent
+        )
+        accepted = (
+            before.inputs.accepted if same and before.inputs is not None else accept(view.intent)
+        )
         self.kubelet.recall(self.tuner.memory.now.accepted)
-        allocation = self.kubelet.look(view.pods, view.config.custom_devices if view.config else (), runtime)
-        return _Inputs(accepted, node.node, allocation, self.caps.signals(holding_cap(node.node, accepted), view.published))
+        allocation = self.kubelet.look(
+            view.pods, view.config.custom_devices if view.config else (), runtime
+        )
+        return _Inputs(
+            accepted,
+            node.node,
+            allocation,
+            self.caps.signals(holding_cap(node.node, accepted), view.published),
+        )
 
     def _plan(self, view: ClusterView, inputs: "_Inputs", machine: Machine) -> NodePlan:
         before = self._planned
-        item = NodeInput(inputs.node, machine, inputs.allocation, inputs.signals, self.tuner.memory.versions)
-        same = before.item == item and before.view is not None and (before.view.intent, before.view.faults) == (view.intent, view.faults)
+        item = NodeInput(
+            inputs.node, machine, inputs.allocation, inputs.signals, self.tuner.memory.versions
+        )
+        same = (
+            before.item == item
+            and before.view is not None
+            and (before.view.intent, before.view.faults) == (view.intent, view.faults)
+        )
         if same and not self.caps.due(before.plan):
             return before.plan
         instant = datetime.now(UTC)
         plan = plan_node(inputs.accepted, item, instant)
         self.caps.planned(plan, instant)
-        plan = evolve(plan, problems=tuple(sorted({*plan.problems, *inputs.accepted.problems, *view.faults})))
+        plan = evolve(
+            plan, problems=tuple(sorted({*plan.problems, *inputs.accepted.problems, *view.faults}))
+        )
         if plan == before.plan:
             plan = before.plan  # the same value again, so that it compares at once
         self._planned = _Planned(item, view, inputs, plan)
@@ -265,28 +310,52 @@ class Agent:
     def _report(self, view: ClusterView, plan: NodePlan, went: Pass) -> None:
         """Report what is new; while nothing is, not even the statuses are made."""
         assert view.node is not None
-        measured = (*(() if self.energy is None else (self.energy.condition(),)), *((self.guard.condition(),) if plan.scaling else ()))
+        measured = (
+            *(() if self.energy is None else (self.energy.condition(),)),
+            *((self.guard.condition(),) if plan.scaling else ()),
+        )
         basis = (plan, went, self.tuner.seen, view.node, self.last_tick // SAID_ANEW, measured)
         if not self._retry_due() and basis == self._reported:
             return
-        anew = self._uid not in (None, view.node.uid)  # the Node was deleted and made again, and its objects with it
+        # the Node was deleted and made again, and its objects with it
+        anew = self._uid not in (None, view.node.uid)
         self._reported, self._uid = basis, view.node.uid
         from kpm.views import features
         from kpm_planner.refusals import refusal_problems
         from kpm_planner.status import node_state, power_node
 
         shown = self.tuner.shown()
-        workloads = {item.profile.meta.name: workload_name(item.profile.meta.name, self.node) for item in plan.profiles if item.valid and not item.profile.shared}
-        supported = [(str(item["name"]), bool(item["supported"]), str(item["reason"])) for item in features(shown)]
+        workloads = {
+            item.profile.meta.name: workload_name(item.profile.meta.name, self.node)
+            for item in plan.profiles
+            if item.valid and not item.profile.shared
+        }
+        supported = [
+            (str(item["name"]), bool(item["supported"]), str(item["reason"]))
+            for item in features(shown)
+        ]
         refusals = refusal_problems(plan, shown, went.outcomes)
-        plan = evolve(plan, problems=tuple(sorted({*plan.problems, *refusals}))) if refusals else plan
+        plan = (
+            evolve(plan, problems=tuple(sorted({*plan.problems, *refusals}))) if refusals else plan
+        )
         state = node_state(plan, shown, went, supported, workloads)
-        state = evolve(state, conditions=tuple(sorted((*state.conditions, *measured), key=lambda item: item.type)))
+        state = evolve(
+            state,
+            conditions=tuple(sorted((*state.conditions, *measured), key=lambda item: item.type)),
+        )
         if self._metrics is not None:
             self._metrics.note_conditions(state.conditions)
-        lines = power_node(plan, shown, view.config.custom_devices if view.config else (), workloads)
-        pods = {f"Pod/{pod.meta.namespace}/{pod.meta.name}": _about_pod(pod.meta) for pod in view.pods}
-        node, resources, problems = view.node, None if went.refused else plan.extended_resources, plan.problems
+        lines = power_node(
+            plan, shown, view.config.custom_devices if view.config else (), workloads
+        )
+        pods = {
+            f"Pod/{pod.meta.namespace}/{pod.meta.name}": _about_pod(pod.meta) for pod in view.pods
+        }
+        node, resources, problems = (
+            view.node,
+            None if went.refused else plan.extended_resources,
+            plan.problems,
+        )
 
         def say(reporter: Reporter) -> None:
             self.guard.look()
@@ -302,7 +371,9 @@ class Agent:
         self._tell_events(went, refusals)
 
     def _retry_due(self) -> bool:
-        """Whether a report that failed is to be said again now; before that, saying it would only go round."""
+        """Whether a report that failed is to be said again now; before that, saying it would only
+        go round.
+        """
         at = self.reports.retry_at()
         return at is not None and at <= time.monotonic()
 
@@ -312,25 +383,39 @@ class Agent:
         told += [("Forbidden", line) for line in went.forbidden]
         told += [("WriteRefused", f"{problem.object}: {problem.message}") for problem in refusals]
         by = f", perhaps by {' or '.join(went.owners)}" if went.owners else ""
-        told += [("ForeignValue", f"{write.path}: wanted {write.value}, somebody else wrote {write.old}{by}") for write in went.drift[:3]]
+        told += [
+            (
+                "ForeignValue",
+                f"{write.path}: wanted {write.value}, somebody else wrote {write.old}{by}",
+            )
+            for write in went.drift[:3]
+        ]
         for reason, message in told:
-            self.reports.tell(lambda reporter, reason=reason, message=message: reporter.event(reason, message))  # type: ignore[misc]
+            self.reports.tell(partial(_say_of_node, reason=reason, message=message))
 
     def _let_begin(self, view: ClusterView, created: "tuple[Creation, ...]") -> None:
-        """The containers that this pass knew of may begin; one whose pod the API has not shown yet waits on."""
+        """The containers that this pass knew of may begin; one whose pod the API has not shown yet
+        waits on.
+        """
         if self.runtime is not None and created:
             pods = {pod.node_uid for pod in view.pods}
             self.runtime.answer(tuple(item for item in created if item.uid in pods))
 
     def worth_waiting(self, uid: str, container: str) -> bool:
-        """Whether a container that is being created may ask for a profile: it does, or its pod is not known yet. Called by another thread."""
+        """Whether a container that is being created may ask for a profile: it does, or its pod is
+        not known yet. Called by another thread.
+        """
         if self.cluster.unsynced or self.tuner.measure_only:
             return False
         pod = self.cluster.pod(uid)
-        return pod is None or any(item.name == container and requested_profiles(item) for item in pod.containers)
+        return pod is None or any(
+            item.name == container and requested_profiles(item) for item in pod.containers
+        )
 
     def _tell_telemetry(self, view: ClusterView) -> None:
-        """An Event about a pod whose telemetry is of no use: its CPUs have the fall-back frequency, which nobody else would say."""
+        """An Event about a pod whose telemetry is of no use: its CPUs have the fall-back frequency,
+        which nobody else would say.
+        """
         news = self.scaler.news()
         if not news:
             return
@@ -340,9 +425,11 @@ class Agent:
         for item in news:
             meta = pods.get(item.uid)
             if meta is not None and item.state != Status.CONNECTED:
-                kind = item.state.partition(":")[0]  # what follows is the pod's own words, and would make every Event a new one
-                about, message = _about_pod(meta), f"DPDK telemetry: {kind}; its CPUs have the fall-back frequency"
-                self.reports.tell(lambda reporter, about=about, message=message: reporter.events.say(about, "NoTelemetry", message))  # type: ignore[misc]
+                # what follows is the pod's own words, and would make every Event a new one
+                kind = item.state.partition(":")[0]
+                message = f"DPDK telemetry: {kind}; its CPUs have the fall-back frequency"
+                about = _about_pod(meta)
+                self.reports.tell(partial(_say_no_telemetry, about=about, message=message))
 
     def _tell_meter(self, view: ClusterView, inputs: "_Inputs", plan: NodePlan) -> None:
         """Who the containers are whose energy is measured, where that may have changed."""
@@ -354,17 +441,28 @@ class Agent:
         self._metered = basis
         allocation = inputs.allocation
         pools = {cpu: group.pool.value for group in plan.groups for cpu in group.cpus}
-        self.energy.follow(self.tuner.shown(), *known_containers(view.pods, allocation.said_last, plan.groups), pools)
+        self.energy.follow(
+            self.tuner.shown(),
+            *known_containers(view.pods, allocation.said_last, plan.groups),
+            pools,
+        )
 
     def _say_refused(self) -> None:
-        """Report why the machine cannot be had, once that has lasted; while one agent follows another it is no news."""
+        """Report why the machine cannot be had, once that has lasted; while one agent follows
+        another it is no news.
+        """
         if self._refused_since is None:
             self._refused_since = self.last_tick
         if self.last_tick - self._refused_since >= REFUSAL_LASTS:
             from kpm_planner.room import cut
             from kpm_planner.state_types import Condition, PowerNodeStateStatus
 
-            state, reason = PowerNodeStateStatus(conditions=(Condition("Ready", "False", "Refused", cut(self.tuner.refused)),)), self.tuner.refused
+            state, reason = (
+                PowerNodeStateStatus(
+                    conditions=(Condition("Ready", "False", "Refused", cut(self.tuner.refused)),)
+                ),
+                self.tuner.refused,
+            )
             self.reports.say(lambda reporter: reporter.state(state))
             self.reports.tell(lambda reporter: reporter.event("Refused", reason))
             self._reported = ()
@@ -374,8 +472,15 @@ class Agent:
         from kpm_planner.state_types import Condition, PowerNodeStateStatus
 
         node = self.cluster.own_node()
-        reason = ("Released", "everything is as it was") if restored else ("NotRestored", "some files could not be put back, see the log")
-        conditions = (Condition("Ready", "False", reason[0], reason[1]), Condition("Released", "True" if restored else "False", reason[0], reason[1]))
+        reason = (
+            ("Released", "everything is as it was")
+            if restored
+            else ("NotRestored", "some files could not be put back, see the log")
+        )
+        conditions = (
+            Condition("Ready", "False", reason[0], reason[1]),
+            Condition("Released", "True" if restored else "False", reason[0], reason[1]),
+        )
         reporter = self.reports.reporter
         ends = time.monotonic() + _LAST_TRIES * _LAST_PAUSE
         while time.monotonic() < ends:  # the operator waits for this word
@@ -388,7 +493,9 @@ class Agent:
         self.log.error("the API server did not take the last report")
 
     def registry(self) -> "CollectorRegistry":
-        """The agent's own metrics; made when they are asked for or noted first, which a start has no need of."""
+        """The agent's own metrics; made when they are asked for or noted first, which a start has
+        no need of.
+        """
         with self._making:  # a reader's thread may ask while the loop notes
             if self._registry is None:
                 from kpm.agent.metrics import AgentMetrics
@@ -406,17 +513,29 @@ class Agent:
         self._metrics.note_speeds(self.scaler.speeds() if plan.scaling else {})
 
 
+def _say_of_node(reporter: Reporter, *, reason: str, message: str) -> None:
+    reporter.event(reason, message)
+
+
+def _say_no_telemetry(reporter: Reporter, *, about: About, message: str) -> None:
+    reporter.events.say(about, "NoTelemetry", message)
+
+
 def _about_pod(meta: Meta) -> About:
     return About("v1", "Pod", meta.name, meta.namespace, meta.uid)
 
 
 def still_wanted(
-    configs: Callable[[], list[tuple[dict[str, str], bool]]], labels: Callable[[], dict[str, str] | None], namespace_stays: Callable[[], bool]
+    configs: Callable[[], list[tuple[dict[str, str], bool]]],
+    labels: Callable[[], dict[str, str] | None],
+    namespace_stays: Callable[[], bool],
 ) -> bool | None:
-    """Whether a PowerConfig that is not being deleted selects the node; None where the API server does not say.
+    """Whether a PowerConfig that is not being deleted selects the node; None where the API server
+    does not say.
 
-    configs: selector and whether it is being deleted, the oldest first. labels: of the node, None where it is gone.
-    namespace_stays: False while the system's namespace is deleted, which ends the agents before the PowerConfig.
+    configs: selector and whether it is being deleted, the oldest first. labels: of the node, None
+    where it is gone. namespace_stays: False while the system's namespace is deleted, which ends the
+    agents before the PowerConfig.
     """
     try:
         found, node, stays = configs(), labels(), namespace_stays()

@@ -1,8 +1,10 @@
-"""What the container runtime says of containers, through the helper: which CPUs each has, and of new ones before they run.
+"""What the container runtime says of containers, through the helper: which CPUs each has, and of
+new ones before they run.
 
-A thread keeps the picture and wakes the loop. A creation is answered when a pass has brought its CPUs to their profile, or at
-once where that is nobody's business here: nothing is known yet, or the container asks for no profile. One that is never
-answered costs its container a quarter of a second (kpm/helper/containers.py).
+A thread keeps the picture and wakes the loop. A creation is answered when a pass has brought its
+CPUs to their profile, or at once where that is nobody's business here: nothing is known yet, or the
+container asks for no profile. One that is never answered costs its container a quarter of a second
+(kpm/helper/containers.py).
 """
 
 import contextlib
@@ -46,7 +48,9 @@ class Picture:
 
 @define(eq=False)
 class Runtime:
-    """The link to the helper. matters: whether a new container of this pod uid and name is worth waiting for."""
+    """The link to the helper. matters: whether a new container of this pod uid and name is worth
+    waiting for.
+    """
 
     path: str
     changed: Callable[[], None]
@@ -108,7 +112,11 @@ class Runtime:
             case "known":
                 self._note(message)
             case "create":
-                ticket, uid, name = int(message["ticket"]), str(message["uid"]), str(message["name"])
+                ticket, uid, name = (
+                    int(message["ticket"]),
+                    str(message["uid"]),
+                    str(message["name"]),
+                )
                 self._note(message)
                 if self.matters(uid, name):
                     with self._lock:
@@ -134,7 +142,12 @@ class Runtime:
             cpus = parse_cpulist(str(message["cpus"])) if message["cpus"] else frozenset()
         except ValueError:
             cpus = frozenset()
-        found = RuntimeCpus(str(message["uid"]), str(message["name"]), tuple(sorted(cpu for cpu in cpus if cpu <= LARGEST_CPU)), str(message["id"]))
+        found = RuntimeCpus(
+            str(message["uid"]),
+            str(message["name"]),
+            tuple(sorted(cpu for cpu in cpus if cpu <= LARGEST_CPU)),
+            str(message["id"]),
+        )
         with self._lock:
             if len(self._containers) < _MOST or found.id in self._containers:
                 self._containers[found.id] = found

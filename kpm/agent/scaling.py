@@ -1,4 +1,6 @@
-"""The scaler as the agent's child: started when there is something to scale, told what has changed, started again when it ends."""
+"""The scaler as the agent's child: started when there is something to scale, told what has changed,
+started again when it ends.
+"""
 
 import contextlib
 import os
@@ -36,7 +38,9 @@ class ScalerProcess:
     _asked: bool = False
 
     def scale(self, wanted: tuple[ScaledDomain, ...]) -> None:
-        """From now on scale these; none ends the process, which leaves every domain at its fall-back."""
+        """From now on scale these; none ends the process, which leaves every domain at its
+        fall-back.
+        """
         if self._child is not None and self._child.poll() is not None:
             self._ended()
         if not wanted:
@@ -65,7 +69,9 @@ class ScalerProcess:
         return found
 
     def speeds(self) -> dict[int, tuple[int | None, float | None]]:
-        """Domain → the target, kHz, and the busy share, per cent, that it said last; asks for those of now, which come later."""
+        """Domain → the target, kHz, and the busy share, per cent, that it said last; asks for those
+        of now, which come later.
+        """
         if self._child is None:
             return {}
         self._listen(0.0)
@@ -95,7 +101,8 @@ class ScalerProcess:
         self._told = wanted
         if self.monotonic() < self._retry_at:
             return
-        self._child = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603  # our own program, no word of it from outside
+        # our own program, no word of it from outside
+        self._child = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
         self._open, self._rest = 0, b""
         self._speeds.clear()
         self._asked = False
@@ -118,7 +125,9 @@ class ScalerProcess:
             self._wait_until_in_force()
 
     def _wait_until_in_force(self) -> None:
-        """The scaler says when it has left what it is to leave: until then it might write there once more."""
+        """The scaler says when it has left what it is to leave: until then it might write there
+        once more.
+        """
         ends = self.monotonic() + _PATIENCE
         while self._open:
             left = ends - self.monotonic()
@@ -150,7 +159,10 @@ class ScalerProcess:
         _close(self._child)
         self.log.warning("scaler ended", status=self._child.wait(), again_in=self._pause)
         self._child = None
-        self._retry_at, self._pause = self.monotonic() + self._pause, min(self._pause * 2, _LONGEST_RETRY)
+        self._retry_at, self._pause = (
+            self.monotonic() + self._pause,
+            min(self._pause * 2, _LONGEST_RETRY),
+        )
 
 
 def _close(child: "subprocess.Popen[bytes]") -> None:

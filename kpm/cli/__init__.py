@@ -12,7 +12,10 @@ from kpm.errors import InputError, one_line
 
 _BROKEN_PIPE = 141
 _VERBS = {
-    "discover": ("machine", "Show the machine: CPUs, frequency domains, idle states, uncore, and what is supported."),
+    "discover": (
+        "machine",
+        "Show the machine: CPUs, frequency domains, idle states, uncore, and what is supported.",
+    ),
     "validate": ("planning", "Check objects against their schema and rules; needs no machine."),
     "plan": ("planning", "Show what every CPU would be asked to do, and why."),
     "explain": ("planning", "Say why a CPU, a profile or a pod has what it has."),
@@ -22,7 +25,10 @@ _VERBS = {
     "snapshot": ("recording", "Record all inputs of a plan in a folder."),
     "replay": ("recording", "Plan again from a recorded folder, on any machine."),
     "simulate": ("simulation", "Run a scenario on simulated machines and show them, CPU by CPU."),
-    "energy": ("energy", "Joules of pods now, of a measured run, of a profile; what a change saved."),
+    "energy": (
+        "energy",
+        "Joules of pods now, of a measured run, of a profile; what a change saved.",
+    ),
     "agent": ("shells", "Run the node agent."),
     "operator": ("shells", "Run the operator."),
     "helper": ("shells", "Write sysfs for an agent without privilege; its pod runs it."),
@@ -66,11 +72,16 @@ class _Lazy(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(_BROKEN_PIPE)
         except OSError as failure:
-            click.echo(f"kpm: {one_line(failure.filename or 'standard output')}: {failure.strerror}", err=True)
+            click.echo(
+                f"kpm: {one_line(failure.filename or 'standard output')}: {failure.strerror}",
+                err=True,
+            )
             ctx.exit(2)
 
 
-@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(
+    cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="kpm")
 def cli() -> None:
     """Kubernetes power manager: plan, apply, verify and restore CPU power settings.

@@ -11,11 +11,27 @@ from attrs import define
 
 from kpm.applying import open_applier
 from kpm.asked import PlanOptions, TreeOptions
-from kpm.cli.options import files_option, output_option, planning_options, print_lines, print_structured, say, tree_options
+from kpm.cli.options import (
+    files_option,
+    output_option,
+    planning_options,
+    print_lines,
+    print_structured,
+    say,
+    tree_options,
+)
 from kpm.cli.planning import all_problems, need_files
 from kpm.inputs import Cluster
 from kpm.memory import Memory, memory_beside
-from kpm.targets import AllocationOptions, Before, TimeOptions, node_named, read_reported, targets_with, time_options
+from kpm.targets import (
+    AllocationOptions,
+    Before,
+    TimeOptions,
+    node_named,
+    read_reported,
+    targets_with,
+    time_options,
+)
 from kpm_applier.session import Applier, Report
 from kpm_applier.state import StateError, cap_in_force
 from kpm_planner.allocation import Allocation
@@ -27,7 +43,12 @@ from kpm_planner.problems import has_errors
 from kpm_planner.refusals import remedy
 
 #: How the reason of a file begins, among those of its group.
-_REASON_OF = {"scaling_min_freq": "min ", "scaling_max_freq": "max ", "scaling_governor": "governor ", "energy_performance_preference": "epp "}
+_REASON_OF = {
+    "scaling_min_freq": "min ",
+    "scaling_max_freq": "max ",
+    "scaling_governor": "governor ",
+    "energy_performance_preference": "epp ",
+}
 #: Groups whose reasons are those of each of their files.
 _WHOLE = ("cap:", "fabric:", "boost")
 _BAD = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
@@ -35,7 +56,9 @@ _BAD = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
 
 @define
 class _Request:
-    """What diff and apply have in common. accepted: containers whose CPU count the last plan found right."""
+    """What diff and apply have in common. accepted: containers whose CPU count the last plan found
+    right.
+    """
 
     cluster: Cluster
     node: str
@@ -51,7 +74,14 @@ class _Request:
     def plan(self, applier: Applier, memory: Memory, *, quiet: bool = False) -> ClusterPlan:
         cap, _ = cap_in_force(applier.shown, applier.state.groups)
         before = Before(cap, memory.versions, memory.now.accepted)
-        targets = targets_with(self.cluster, {self.node: applier.machine}, self.allocation, self.reported, self.when, before)
+        targets = targets_with(
+            self.cluster,
+            {self.node: applier.machine},
+            self.allocation,
+            self.reported,
+            self.when,
+            before,
+        )
         if not quiet:
             print_lines(f"warning: {text}" for text in targets.warnings)
         self.accepted = remembered(targets.inputs[0].allocation).accepted
@@ -71,9 +101,19 @@ class _Request:
 
 
 def _request(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions) -> _Request:
-    cluster, allocation = need_files(filenames), AllocationOptions(asked.pod_resources, asked.assign_cpus, asked.cdi)
+    cluster, allocation = (
+        need_files(filenames),
+        AllocationOptions(asked.pod_resources, asked.assign_cpus, asked.cdi),
+    )
     name = node_named(cluster, asked.node).name
-    return _Request(cluster, name, allocation, read_reported(allocation, {name: None}), tree, time_options(asked.at, asked.cap_reading))
+    return _Request(
+        cluster,
+        name,
+        allocation,
+        read_reported(allocation, {name: None}),
+        tree,
+        time_options(asked.at, asked.cap_reading),
+    )
 
 
 @click.command()
@@ -115,13 +155,20 @@ def _refuse(failure: StateError) -> Any:
 
 
 def _write_line(write: Write) -> str:
-    return f"{write.path}: {write.old if write.old is not None else '?'} -> {write.value}  ({_why(write)})"
+    return (
+        f"{write.path}: {write.old if write.old is not None else '?'} -> {write.value} "
+        f" ({_why(write)})"
+    )
 
 
 def _why(write: Write) -> str:
     """The reasons of one file out of those of its whole group."""
     if write.group.startswith(_WHOLE):
-        return "; ".join(["changed by somebody else", *write.because] if write.reason == "drift" else write.because)
+        return "; ".join(
+            ["changed by somebody else", *write.because]
+            if write.reason == "drift"
+            else write.because
+        )
     key = _REASON_OF.get(write.path.rpartition("/")[2])
     own = [line for line in write.because[1:] if line.startswith(("profile ", key or "profile "))]
     first = {"drift": "changed by somebody else; ", "restore": "", "plan": ""}[write.reason]
@@ -129,20 +176,31 @@ def _why(write: Write) -> str:
 
 
 def _write_view(write: Write) -> dict[str, Any]:
-    return {"path": write.path, "old": write.old, "value": write.value, "group": write.group, "reason": write.reason, "because": list(write.because)}
+    return {
+        "path": write.path,
+        "old": write.old,
+        "value": write.value,
+        "group": write.group,
+        "reason": write.reason,
+        "because": list(write.because),
+    }
 
 
 @click.command()
 @files_option
 @planning_options
 @tree_options
-@click.option("--dry-run", is_flag=True, help="Only show the writes, as diff does; nothing is written.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only show the writes, as diff does; nothing is written."
+)
 @output_option("table", "json", "yaml")
-def apply(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, dry_run: bool, output: str) -> None:
+def apply(
+    filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, dry_run: bool, output: str
+) -> None:
     """Write the plan to the machine, read back until it has settled, and report.
 
-    Exit 0 settled (what the kernel rounds or somebody else limits is reported, not an error); 1 a write failed, a value
-    does not settle, or an object has errors.
+    Exit 0 settled (what the kernel rounds or somebody else limits is reported, not an error); 1 a
+    write failed, a value does not settle, or an object has errors.
 
     \b
     kpm apply -f policy.yaml --dry-run
@@ -166,7 +224,8 @@ def apply(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, dry
 @tree_options
 @output_option("table", "json", "yaml")
 def restore(tree: TreeOptions, output: str) -> None:
-    """Put every owned group back to its baseline: what was there before the first write. Exit 1 where something could not be.
+    """Put every owned group back to its baseline: what was there before the first write. Exit 1
+    where something could not be.
 
     \b
     kpm restore
@@ -183,24 +242,44 @@ def restore(tree: TreeOptions, output: str) -> None:
 
 def _print_report(report: Report, output: str) -> None:
     if output != "table":
-        view = {"version": 1, "settled": report.settled, "writes": [_write_view(item) for item in report.writes], "outcomes": _outcome_views(report.outcomes)}
+        view = {
+            "version": 1,
+            "settled": report.settled,
+            "writes": [_write_view(item) for item in report.writes],
+            "outcomes": _outcome_views(report.outcomes),
+        }
         print_structured({**view, "released": list(report.released)}, output)
         return
     for outcome in report.outcomes:
         say(_outcome_line(outcome), err=outcome.status in _BAD)
     released = f", {len(report.released)} groups back at baseline" if report.released else ""
-    say(f"{len(report.writes)} files written{released}, {'settled' if report.settled else 'NOT settled'}")
+    say(
+        f"{len(report.writes)} files written{released},"
+        f" {'settled' if report.settled else 'NOT settled'}"
+    )
 
 
 def _outcome_views(outcomes: Iterable[Outcome]) -> list[dict[str, Any]]:
-    return [{"path": item.path, "status": item.status, "wanted": item.wanted, "shows": item.shows, "errno": errno.errorcode.get(item.errno or 0)} for item in outcomes]
+    return [
+        {
+            "path": item.path,
+            "status": item.status,
+            "wanted": item.wanted,
+            "shows": item.shows,
+            "errno": errno.errorcode.get(item.errno or 0),
+        }
+        for item in outcomes
+    ]
 
 
 def _outcome_line(outcome: Outcome) -> str:
     shows = outcome.shows if outcome.shows is not None else "nothing readable"
     match outcome.status:
         case Status.LIMITED:
-            return f"{outcome.path}: {outcome.wanted} requested, {shows} shown: rounded by the kernel or limited by another party"
+            return (
+                f"{outcome.path}: {outcome.wanted} requested, {shows} shown: rounded by the kernel"
+                " or limited by another party"
+            )
         case Status.DRIFTED:
             return f"{outcome.path}: {outcome.wanted} wanted, somebody else wrote {shows}"
         case Status.OFFLINE:

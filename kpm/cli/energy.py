@@ -1,4 +1,6 @@
-"""The verbs of energy: what pods use now, what a run takes, what a change saved, what a profile used."""
+"""The verbs of energy: what pods use now, what a run takes, what a change saved, what a profile
+used.
+"""
 
 import json
 import os
@@ -25,7 +27,9 @@ _KINDS = ("node", "pool", "pod", "container")
 def _duration(_context: object, parameter: click.Parameter, text: str) -> int:
     seconds = duration_s(text)
     if not seconds:
-        raise InputError(f"{parameter.opts[0]}: {text!r} is not allowed: a duration such as 10s, 30m or 24h")
+        raise InputError(
+            f"{parameter.opts[0]}: {text!r} is not allowed: a duration such as 10s, 30m or 24h"
+        )
     return seconds
 
 
@@ -36,16 +40,44 @@ def _rest(context: object, parameter: click.Parameter, text: str) -> int:
 @click.group(invoke_without_command=True, short_help="Joules of pods, runs and profiles.")
 @sysfs_option
 @click.option("--proc", default="/proc", show_default=True, metavar="ROOT", help="Where procfs is.")
-@click.option("--cgroup", default="/sys/fs/cgroup", show_default=True, metavar="ROOT", help="Where the cgroup file system is.")
-@click.option("--pods", metavar="FILE", help="Pods of this node, as `kubectl get pods -A -o json` prints them, for their names.")
-@click.option("--interval", callback=_duration, default="2s", show_default=True, help="Time between two looks.")
-@click.option("--count", type=click.IntRange(1), help="So many intervals, then end; by default until interrupted.")
+@click.option(
+    "--cgroup",
+    default="/sys/fs/cgroup",
+    show_default=True,
+    metavar="ROOT",
+    help="Where the cgroup file system is.",
+)
+@click.option(
+    "--pods",
+    metavar="FILE",
+    help="Pods of this node, as `kubectl get pods -A -o json` prints them, for their names.",
+)
+@click.option(
+    "--interval",
+    callback=_duration,
+    default="2s",
+    show_default=True,
+    help="Time between two looks.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    help="So many intervals, then end; by default until interrupted.",
+)
 @click.option("--estimate", is_flag=True, help="Estimate where nothing measures energy.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document a line for each interval.")
 @click.pass_context
 def energy(
-    context: click.Context, sysfs: str, proc: str, cgroup: str, pods: str | None, interval: int, count: int | None, estimate: bool, as_json: bool,
-) -> None:  # fmt: skip
+    context: click.Context,
+    sysfs: str,
+    proc: str,
+    cgroup: str,
+    pods: str | None,
+    interval: int,
+    count: int | None,
+    estimate: bool,
+    as_json: bool,
+) -> None:
     """Show the watts of this machine by pool and pod, live.
 
     \b
@@ -64,7 +96,9 @@ def energy(
         _show(meter, interval, count)
 
 
-def _meter(tree: TreeOptions, proc: str, cgroup: str, pods: str | None, *, estimate: bool) -> "EnergyMeter":
+def _meter(
+    tree: TreeOptions, proc: str, cgroup: str, pods: str | None, *, estimate: bool
+) -> "EnergyMeter":
     from kpm.cli.machine import read_tree
     from kpm.documents import read_documents
     from kpm.energy.coefficients import coefficients_for
@@ -76,7 +110,12 @@ def _meter(tree: TreeOptions, proc: str, cgroup: str, pods: str | None, *, estim
 
     known = cluster_of(read_documents([pods])).pods if pods else ()
     sampler = Sampler(Roots(tree.sysfs, proc, cgroup), coefficients_for(proc) if estimate else None)
-    meter = EnergyMeter(os.uname().nodename, EnergySettings(idle="requests", proc=proc), sampler, make_log("energy", "error"))
+    meter = EnergyMeter(
+        os.uname().nodename,
+        EnergySettings(idle="requests", proc=proc),
+        sampler,
+        make_log("energy", "error"),
+    )
     meter.follow(read_tree(tree), *known_containers(known, (), ()))
     return meter
 
@@ -121,27 +160,55 @@ def _table(shown: "Shown", history: "History") -> Any:
     from kpm.tables import cell, plain_table
 
     past = history.add(shown)
-    head = ", ".join(f"{zone} of {place} {'not read' if watts is None else f'{watts:.1f} W'} ({source})" for zone, place, source, watts, _ in shown.meters)
+    head = ", ".join(
+        f"{zone} of {place} {'not read' if watts is None else f'{watts:.1f} W'} ({source})"
+        for zone, place, source, watts, _ in shown.meters
+    )
     table = plain_table("", "name", "profile", "busy W", "idle W", "joules", "power")
-    rows = sorted(shown.rows, key=lambda row: (_KINDS.index(row.kind), -row.busy - row.idle, row.name))
+    rows = sorted(
+        shown.rows, key=lambda row: (_KINDS.index(row.kind), -row.busy - row.idle, row.name)
+    )
     for row in rows[:_MOST_ROWS]:
-        values = (f"{row.busy:.2f}", f"{row.idle:.2f}", f"{row.joules:.1f}", sparkline(past[row.kind, row.name]))
+        values = (
+            f"{row.busy:.2f}",
+            f"{row.idle:.2f}",
+            f"{row.joules:.1f}",
+            sparkline(past[row.kind, row.name]),
+        )
         table.add_row(cell(row.kind), cell(row.name), cell(row.profile or "-"), *map(cell, values))
     more = [cell(f"… and {len(rows) - _MOST_ROWS} more")] if len(rows) > _MOST_ROWS else []
     total = "nothing measures energy here" if shown.watts is None else f"{shown.watts:.1f} W"
-    return Group(cell(f"{total}   {head}"), table, *more, *(cell(f"! {code}: {text}", "yellow") for code, text in shown.problems))
+    return Group(
+        cell(f"{total}   {head}"),
+        table,
+        *more,
+        *(cell(f"! {code}: {text}", "yellow") for code, text in shown.problems),
+    )
 
 
 @energy.command("record", context_settings={"ignore_unknown_options": True})
 @sysfs_option
-@click.option("-n", "--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="How often the command is run.")
-@click.option("--settle", callback=_rest, default="1s", show_default=True, help="Rest before each run.")
+@click.option(
+    "-n",
+    "--repeats",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="How often the command is run.",
+)
+@click.option(
+    "--settle", callback=_rest, default="1s", show_default=True, help="Rest before each run."
+)
 @click.option("-w", "--write", "path", metavar="FILE", help="Keep the measurements, for compare.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def record_verb(sysfs: str, repeats: int, settle: int, path: str | None, command: tuple[str, ...]) -> None:
-    """Run COMMAND some times over and measure the energy of the machine meanwhile, with its standard error.
+def record_verb(
+    sysfs: str, repeats: int, settle: int, path: str | None, command: tuple[str, ...]
+) -> None:
+    """Run COMMAND some times over and measure the energy of the machine meanwhile, with its
+    standard error.
 
-    Everything that runs on the machine counts. What the command prints goes where it goes; the result is on standard error.
+    Everything that runs on the machine counts. What the command prints goes where it goes; the
+    result is on standard error.
 
     \b
     kpm energy record -n 10 -w before.json -- ./benchmark --seconds 30
@@ -153,19 +220,40 @@ def record_verb(sysfs: str, repeats: int, settle: int, path: str | None, command
     if path is not None:
         with open(path, "w", encoding="utf-8") as file:
             json.dump(recording_document(found), file, indent=1)
-    joules, seconds = mean_of([run.total for run in found.runs]), mean_of([run.seconds for run in found.runs])
-    lines = [f"{joules.mean:.3f} J ± {joules.error:.3f} J (standard error of {joules.count}), {seconds.mean:.3f} s ± {seconds.error:.3f} s"]
+    joules, seconds = (
+        mean_of([run.total for run in found.runs]),
+        mean_of([run.seconds for run in found.runs]),
+    )
+    lines = [
+        (
+            f"{joules.mean:.3f} J ± {joules.error:.3f} J (standard error of {joules.count}),"
+            f" {seconds.mean:.3f} s ± {seconds.error:.3f} s"
+        )
+    ]
     for place in found.runs[0].joules:
         part = mean_of([run.joules.get(place, 0.0) for run in found.runs])
         lines.append(f"  {place}: {part.mean:.3f} J ± {part.error:.3f} J")
     failed = sorted({run.status for run in found.runs if run.status})
-    print_lines([*lines, *([f"the command ended with status {', '.join(map(str, failed))}"] if failed else [])])
+    print_lines(
+        [
+            *lines,
+            *([f"the command ended with status {', '.join(map(str, failed))}"] if failed else []),
+        ]
+    )
     if failed:
         raise SystemExit(1)
 
 
-_price = click.option("--price", metavar="NUMBER|CSV", help="Money per kWh: a number, or a CSV file of times and numbers.")
-_carbon = click.option("--carbon", metavar="NUMBER|CSV", help="Grams of CO2e per kWh: a number, or a CSV file of times and numbers.")
+_price = click.option(
+    "--price",
+    metavar="NUMBER|CSV",
+    help="Money per kWh: a number, or a CSV file of times and numbers.",
+)
+_carbon = click.option(
+    "--carbon",
+    metavar="NUMBER|CSV",
+    help="Grams of CO2e per kWh: a number, or a CSV file of times and numbers.",
+)
 
 
 def _rates(price: str | None, carbon: str | None) -> "dict[str, tuple[Rate, ...]]":
@@ -181,10 +269,26 @@ def _rates(price: str | None, carbon: str | None) -> "dict[str, tuple[Rate, ...]
 @click.argument("after", metavar="B")
 @_price
 @_carbon
-@click.option("--confidence", type=click.IntRange(50, 99), default=95, show_default=True, help="Of the interval, per cent.")
-@click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="How to print.")
-def compare_verb(before: str, after: str, price: str | None, carbon: str | None, confidence: int, output: str) -> None:
-    """Say what B saved against A, two recordings of `kpm energy record`, with a confidence interval (Welch).
+@click.option(
+    "--confidence",
+    type=click.IntRange(50, 99),
+    default=95,
+    show_default=True,
+    help="Of the interval, per cent.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="How to print.",
+)
+def compare_verb(
+    before: str, after: str, price: str | None, carbon: str | None, confidence: int, output: str
+) -> None:
+    """Say what B saved against A, two recordings of `kpm energy record`, with a confidence
+    interval (Welch).
 
     \b
     kpm energy compare before.json after.json --price 0.30 --carbon grid.csv
@@ -195,21 +299,46 @@ def compare_verb(before: str, after: str, price: str | None, carbon: str | None,
     first, second = read_recording(before), read_recording(after)
 
     def costs(recording: Recording, rates: "tuple[Rate, ...]") -> list[float]:
-        return [cost(run.total, rate_at(rates, run.began + run.seconds / 2)) for run in recording.runs]
+        return [
+            cost(run.total, rate_at(rates, run.began + run.seconds / 2)) for run in recording.runs
+        ]
 
-    found = {"joules": compare([run.total for run in first.runs], [run.total for run in second.runs], confidence)}
-    found["seconds"] = compare([run.seconds for run in first.runs], [run.seconds for run in second.runs], confidence)
+    found = {
+        "joules": compare(
+            [run.total for run in first.runs], [run.total for run in second.runs], confidence
+        )
+    }
+    found["seconds"] = compare(
+        [run.seconds for run in first.runs], [run.seconds for run in second.runs], confidence
+    )
     for name, rates in _rates(price, carbon).items():
         found[name] = compare(costs(first, rates), costs(second, rates), confidence)
     if output != "table":
-        print_structured({"version": 1, "confidence": confidence, **{name: _saving_document(item) for name, item in found.items()}}, output)
+        print_structured(
+            {
+                "version": 1,
+                "confidence": confidence,
+                **{name: _saving_document(item) for name, item in found.items()},
+            },
+            output,
+        )
         return
     _print_savings(found)
 
 
 def _saving_document(item: "Saving") -> dict[str, Any]:
-    means = {name: {"count": mean.count, "mean": mean.mean, "standardError": mean.error} for name, mean in (("before", item.before), ("after", item.after))}
-    return {**means, "saved": item.saved, "share": item.share, "low": item.low, "high": item.high, "certain": item.certain}
+    means = {
+        name: {"count": mean.count, "mean": mean.mean, "standardError": mean.error}
+        for name, mean in (("before", item.before), ("after", item.after))
+    }
+    return {
+        **means,
+        "saved": item.saved,
+        "share": item.share,
+        "low": item.low,
+        "high": item.high,
+        "certain": item.certain,
+    }
 
 
 def _print_savings(found: "dict[str, Saving]") -> None:
@@ -218,26 +347,64 @@ def _print_savings(found: "dict[str, Saving]") -> None:
     confidence = found["joules"].confidence
     table = plain_table("", "A", "B", "saved", "%", f"{confidence} % interval", "")
     for name, item in found.items():
-        interval = "measured once" if item.low is None or item.high is None else f"{item.low:.6g} to {item.high:.6g}"
-        word = "saved" if item.certain and item.saved > 0 else "more" if item.certain else "not certain"
+        interval = (
+            "measured once"
+            if item.low is None or item.high is None
+            else f"{item.low:.6g} to {item.high:.6g}"
+        )
+        word = (
+            "saved"
+            if item.certain and item.saved > 0
+            else "more"
+            if item.certain
+            else "not certain"
+        )
         share = "-" if item.share is None else f"{item.share:.1%}"
-        texts = (name, f"{item.before.mean:.6g} ± {item.before.error:.3g}", f"{item.after.mean:.6g} ± {item.after.error:.3g}", f"{item.saved:.6g}", share, interval, word)
+        texts = (
+            name,
+            f"{item.before.mean:.6g} ± {item.before.error:.3g}",
+            f"{item.after.mean:.6g} ± {item.after.error:.3g}",
+            f"{item.saved:.6g}",
+            share,
+            interval,
+            word,
+        )
         table.add_row(*map(cell, texts))
     console().print(table)
 
 
 @energy.command("report")
-@click.option("--prometheus", required=True, metavar="URL", envvar="KPM_PROMETHEUS", help="Where the Prometheus is that scrapes the agents.")
+@click.option(
+    "--prometheus",
+    required=True,
+    metavar="URL",
+    envvar="KPM_PROMETHEUS",
+    help="Where the Prometheus is that scrapes the agents.",
+)
 @click.option("--profile", help="Only the pods under this profile.")
 @click.option("--since", callback=_duration, default="24h", show_default=True, help="How far back.")
 @_price
 @_carbon
-@click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="How to print.")
-def report_verb(prometheus: str, profile: str | None, since: int, price: str | None, carbon: str | None, output: str) -> None:
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="How to print.",
+)
+def report_verb(
+    prometheus: str,
+    profile: str | None,
+    since: int,
+    price: str | None,
+    carbon: str | None,
+    output: str,
+) -> None:
     """Say what the pods of a profile used in a cluster, out of its Prometheus.
 
     \b
-    kpm energy report --prometheus http://localhost:9090 --profile performance --since 24h --price 0.30
+    kpm energy report --prometheus http://localhost:9090 --since 24h --price 0.30
     """
     from kpm.energy.prometheus import report
     from kpm_planner.savings import cost, rate_at
@@ -247,19 +414,42 @@ def report_verb(prometheus: str, profile: str | None, since: int, price: str | N
     lines = report(prometheus, profile, since, end)
 
     def row(joules: float) -> dict[str, float]:
-        return {name: cost(joules, rate_at(known, end - since / 2)) for name, known in rates.items()}
+        return {
+            name: cost(joules, rate_at(known, end - since / 2)) for name, known in rates.items()
+        }
 
     total = sum(line.busy + line.idle for line in lines)
     rows = [
-        {"profile": line.profile, "pool": line.pool, "pod": line.pod, "busyJoules": line.busy, "idleJoules": line.idle, "watts": (line.busy + line.idle) / since,
-         **row(line.busy + line.idle)}
+        {
+            "profile": line.profile,
+            "pool": line.pool,
+            "pod": line.pod,
+            "busyJoules": line.busy,
+            "idleJoules": line.idle,
+            "watts": (line.busy + line.idle) / since,
+            **row(line.busy + line.idle),
+        }
         for line in lines
-    ]  # fmt: skip
+    ]
     if output != "table":
-        print_structured({"version": 1, "seconds": since, "joules": total, "watts": total / since, **row(total), "pods": rows}, output)
+        print_structured(
+            {
+                "version": 1,
+                "seconds": since,
+                "joules": total,
+                "watts": total / since,
+                **row(total),
+                "pods": rows,
+            },
+            output,
+        )
         return
     if not rows:
-        say(f"no pod{f' of profile {one_line(profile, 60)}' if profile else ''} used energy in that time; are metrics on (spec.agent.metrics), and scraped?", err=True)
+        say(
+            f"no pod{f' of profile {one_line(profile, 60)}' if profile else ''} used energy in that"
+            " time; are metrics on (spec.agent.metrics), and scraped?",
+            err=True,
+        )
         raise SystemExit(1)
     _print_report(rows, {"joules": total, "watts": total / since, **row(total)})
 
@@ -269,7 +459,12 @@ def _print_report(rows: list[dict[str, Any]], total: dict[str, float]) -> None:
 
     table = plain_table(*rows[0])
     for item in rows:
-        table.add_row(*(cell(f"{value:.6g}" if isinstance(value, float) else value or "-") for value in item.values()))
+        table.add_row(
+            *(
+                cell(f"{value:.6g}" if isinstance(value, float) else value or "-")
+                for value in item.values()
+            )
+        )
     out = console()
     out.print(table)
     out.print(cell("total " + ", ".join(f"{value:.6g} {name}" for name, value in total.items())))

@@ -42,7 +42,13 @@ class EnergyOptions:
         levels = self.levels or METRIC_LEVELS[:3]
         names = self.names or METRIC_NAMES[:2]
         return EnergySettings(
-            tuple(dict.fromkeys(levels)), tuple(dict.fromkeys(names)), self.idle, self.interval, self.series, os.path.join(state_dir, _STATE), self.proc
+            tuple(dict.fromkeys(levels)),
+            tuple(dict.fromkeys(names)),
+            self.idle,
+            self.interval,
+            self.series,
+            os.path.join(state_dir, _STATE),
+            self.proc,
         )
 
 
@@ -55,14 +61,49 @@ def _interval(_context: object, parameter: click.Parameter, text: str) -> int:
 
 _OPTIONS = (
     click.option("--energy", is_flag=True, help="Measure the energy of node, pods and containers."),
-    click.option("--energy-level", multiple=True, type=click.Choice(METRIC_LEVELS), help="What energy is told of; node, pod and container by default."),
-    click.option("--energy-name", multiple=True, type=click.Choice(METRIC_NAMES), help="Names of the energy metrics; kpm and kepler by default."),
-    click.option("--energy-idle", type=click.Choice(["owner", "requests", "node"]), default="owner", show_default=True, help="Whose idle energy is."),
-    click.option("--energy-interval", callback=_interval, default="10s", show_default=True, help="How often the meters are read."),
-    click.option("--energy-estimate", is_flag=True, help="Estimate the energy of a node that has no meter."),
-    click.option("--energy-series", type=click.IntRange(100, 1_000_000), default=20_000, show_default=True, help="Most energy series that are told."),
+    click.option(
+        "--energy-level",
+        multiple=True,
+        type=click.Choice(METRIC_LEVELS),
+        help="What energy is told of; node, pod and container by default.",
+    ),
+    click.option(
+        "--energy-name",
+        multiple=True,
+        type=click.Choice(METRIC_NAMES),
+        help="Names of the energy metrics; kpm and kepler by default.",
+    ),
+    click.option(
+        "--energy-idle",
+        type=click.Choice(["owner", "requests", "node"]),
+        default="owner",
+        show_default=True,
+        help="Whose idle energy is.",
+    ),
+    click.option(
+        "--energy-interval",
+        callback=_interval,
+        default="10s",
+        show_default=True,
+        help="How often the meters are read.",
+    ),
+    click.option(
+        "--energy-estimate", is_flag=True, help="Estimate the energy of a node that has no meter."
+    ),
+    click.option(
+        "--energy-series",
+        type=click.IntRange(100, 1_000_000),
+        default=20_000,
+        show_default=True,
+        help="Most energy series that are told.",
+    ),
     click.option("--proc", default="/proc", show_default=True, help="Where the host's procfs is."),
-    click.option("--cgroup", default="/sys/fs/cgroup", show_default=True, help="Where the host's cgroup file system is."),
+    click.option(
+        "--cgroup",
+        default="/sys/fs/cgroup",
+        show_default=True,
+        help="Where the host's cgroup file system is.",
+    ),
 )
 
 
@@ -71,10 +112,29 @@ def energy_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def taken(
-        *args: Any, energy: bool, energy_level: tuple[str, ...], energy_name: tuple[str, ...], energy_idle: str, energy_interval: int, energy_estimate: bool,
-        energy_series: int, proc: str, cgroup: str, **kwargs: Any,
-    ) -> Any:  # fmt: skip
-        asked = EnergyOptions(energy, energy_level, energy_name, energy_idle, energy_interval, energy_estimate, energy_series, proc, cgroup)
+        *args: Any,
+        energy: bool,
+        energy_level: tuple[str, ...],
+        energy_name: tuple[str, ...],
+        energy_idle: str,
+        energy_interval: int,
+        energy_estimate: bool,
+        energy_series: int,
+        proc: str,
+        cgroup: str,
+        **kwargs: Any,
+    ) -> Any:
+        asked = EnergyOptions(
+            energy,
+            energy_level,
+            energy_name,
+            energy_idle,
+            energy_interval,
+            energy_estimate,
+            energy_series,
+            proc,
+            cgroup,
+        )
         return command(*args, energy=asked, **kwargs)
 
     for option in reversed(_OPTIONS):

@@ -20,7 +20,8 @@ from kpm_planner.machine import Machine, PowerLimit
 @hsmp_option
 @output_option("table", "json", "yaml")
 def discover(sysfs: str, hsmp: str | None, output: str) -> None:
-    """Show the machine: CPUs, cores, dies, packages, frequency domains, idle states, uncore, power limits, what is supported and why not.
+    """Show the machine: CPUs, cores, dies, packages, frequency domains, idle states, uncore, power
+    limits, what is supported and why not.
 
     \b
     kpm discover
@@ -46,7 +47,15 @@ def read_tree(tree: TreeOptions) -> Machine:
 
 def _range(low: int | None, high: int | None) -> str:
     """Two ends of a range; those that no file says are unknown."""
-    return f"{'unknown' if low is None else low}..{'unknown' if high is None else high}" if (low, high) != (None, None) else "unknown"
+    return (
+        f"{'unknown' if low is None else low}..{'unknown' if high is None else high}"
+        if (low, high) != (None, None)
+        else "unknown"
+    )
+
+
+def _of_most(limit: PowerLimit) -> str:
+    return f" of {watts(limit.max_uw)}" if limit.max_uw else ""
 
 
 def _window(limit: PowerLimit) -> str:
@@ -59,33 +68,81 @@ def _print_table(machine: Machine) -> None:
     out = console()
     online = machine.online
     packages = {cpu.package for cpu in machine.cpus if cpu.online}
-    out.print(cell(f"{machine.cpu_model or 'unknown CPU'} ({machine.architecture or 'architecture unknown'})"))
-    out.print(cell(f"{len(online)} of {len(machine.cpus)} CPUs online ({format_cpulist(online)}), {machine.cores} cores, {len(packages)} packages"))
+    out.print(
+        cell(
+            f"{machine.cpu_model or 'unknown CPU'}"
+            f" ({machine.architecture or 'architecture unknown'})"
+        )
+    )
+    out.print(
+        cell(
+            f"{len(online)} of {len(machine.cpus)} CPUs online ({format_cpulist(online)}),"
+            f" {machine.cores} cores, {len(packages)} packages"
+        )
+    )
     rows: dict[tuple[str, ...], set[int]] = {}
     for kind, cpus in machine.kinds:
         domain = kind.frequency
         states = " ".join(f"{state.name}:{state.latency_us}" for state in kind.idle) or "-"
-        key = ("-",) * 5 if domain is None else (
-            str(domain.driver), _range(domain.hardware_min_khz, domain.hardware_max_khz), " ".join(domain.governors) or "-",
-            f"{_range(domain.settings.min_khz, domain.settings.max_khz)} {domain.settings.governor or '-'}", domain.settings.epp or "-",
-        )  # fmt: skip
+        key = (
+            ("-",) * 5
+            if domain is None
+            else (
+                str(domain.driver),
+                _range(domain.hardware_min_khz, domain.hardware_max_khz),
+                " ".join(domain.governors) or "-",
+                (
+                    f"{_range(domain.settings.min_khz, domain.settings.max_khz)}"
+                    f" {domain.settings.governor or '-'}"
+                ),
+                domain.settings.epp or "-",
+            )
+        )
         rows.setdefault((*key, states), set()).update(cpus)
-    table = plain_table("CPUs", "driver", "hardware kHz", "governors", "now", "EPP", "idle states (µs)")
+    table = plain_table(
+        "CPUs", "driver", "hardware kHz", "governors", "now", "EPP", "idle states (µs)"
+    )
     for row, members in rows.items():
         table.add_row(format_cpulist(members), *map(cell, row))
     out.print(table)
     sizes = sorted({len(domain.cpus) for domain in machine.domains})
-    out.print(cell(f"{len(machine.domains)} frequency domains of {', '.join(map(str, sizes)) or 'no'} CPUs"))
+    out.print(
+        cell(
+            f"{len(machine.domains)} frequency domains of {', '.join(map(str, sizes)) or 'no'} CPUs"
+        )
+    )
     for entry in machine.uncore:
-        out.print(cell(f"uncore {entry.name}: {_range(entry.min_khz, entry.max_khz)} kHz of {_range(entry.hardware_min_khz, entry.hardware_max_khz)}"))
+        out.print(
+            cell(
+                f"uncore {entry.name}: {_range(entry.min_khz, entry.max_khz)} kHz of"
+                f" {_range(entry.hardware_min_khz, entry.hardware_max_khz)}"
+            )
+        )
     for zone in machine.power_zones:
-        limits = ", ".join(f"{limit.name} {watts(limit.limit_uw)}{f' of {watts(limit.max_uw)}' if limit.max_uw else ''}{_window(limit)}" for limit in zone.limits)
+        limits = ", ".join(
+            f"{limit.name} {watts(limit.limit_uw)}{_of_most(limit)}{_window(limit)}"
+            for limit in zone.limits
+        )
         off = " (switched off)" if zone.enabled is False else ""
         out.print(cell(f"power {zone.name}: {limits}{off}, {zone.control}"))
     for fabric in machine.fabrics:
-        out.print(cell(f"data fabric of package {fabric.package}: P-states {fabric.pstates}, HSMP protocol {fabric.protocol or 'unknown'}"))
+        out.print(
+            cell(
+                f"data fabric of package {fabric.package}: P-states {fabric.pstates}, HSMP protocol"
+                f" {fabric.protocol or 'unknown'}"
+            )
+        )
     if machine.min_percent is not None or machine.max_percent is not None:
         ends = _range(machine.min_percent, machine.max_percent)
-        out.print(cell(f"intel_pstate as a whole: {ends} per cent of the highest frequency (min_perf_pct, max_perf_pct)"))
+        out.print(
+            cell(
+                f"intel_pstate as a whole: {ends} per cent of the highest frequency (min_perf_pct,"
+                " max_perf_pct)"
+            )
+        )
     for feature in features(machine):
-        out.print(cell(f"{feature['name']}: {'yes' if feature['supported'] else 'no'}, {feature['reason']}"))
+        out.print(
+            cell(
+                f"{feature['name']}: {'yes' if feature['supported'] else 'no'}, {feature['reason']}"
+            )
+        )

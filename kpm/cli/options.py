@@ -18,12 +18,25 @@ DEFAULT_TELEMETRY_DIR = "/var/lib/power-node-agent/pods"
 
 def files_option(function: _Function) -> _Function:
     """-f FILE|DIR|-"""
-    return click.option("-f", "--filename", "filenames", multiple=True, metavar="FILE|DIR|-", help="Objects as YAML or JSON; may be given many times.")(function)
+    return click.option(
+        "-f",
+        "--filename",
+        "filenames",
+        multiple=True,
+        metavar="FILE|DIR|-",
+        help="Objects as YAML or JSON; may be given many times.",
+    )(function)
 
 
 def sysfs_option(function: _Function) -> _Function:
     """--sysfs ROOT"""
-    return click.option("--sysfs", default="/sys", metavar="ROOT", show_default=True, help="The tree that /sys is; a copy or a dump works too.")(function)
+    return click.option(
+        "--sysfs",
+        default="/sys",
+        metavar="ROOT",
+        show_default=True,
+        help="The tree that /sys is; a copy or a dump works too.",
+    )(function)
 
 
 def helper_option(function: _Function) -> _Function:
@@ -34,7 +47,10 @@ def helper_option(function: _Function) -> _Function:
 
 def hsmp_option(function: _Function) -> _Function:
     """--hsmp DEVICE"""
-    text = "Mailbox of an AMD machine's firmware; by default /dev/hsmp where the tree is the running kernel's. With --helper: that helper's."
+    text = (
+        "Mailbox of an AMD machine's firmware; by default /dev/hsmp where the tree is the running"
+        " kernel's. With --helper: that helper's."
+    )
     return click.option("--hsmp", metavar="DEVICE", help=text)(function)
 
 
@@ -51,22 +67,44 @@ def tree_options(function: _Function) -> _Function:
 def state_option(function: _Function) -> _Function:
     """--state-dir DIR"""
     text = "Where baselines and requests are kept, one file for each root."
-    return click.option("--state-dir", envvar="KPM_STATE_DIR", default=DEFAULT_STATE_DIR, metavar="DIR", show_default=True, help=text)(function)
+    return click.option(
+        "--state-dir",
+        envvar="KPM_STATE_DIR",
+        default=DEFAULT_STATE_DIR,
+        metavar="DIR",
+        show_default=True,
+        help=text,
+    )(function)
 
 
 def telemetry_option(function: _Function) -> _Function:
     """--telemetry-dir DIR"""
     text = "Folder with a folder for each pod's UID, in it dpdk/<file prefix>/dpdk_telemetry.v2."
-    return click.option("--telemetry-dir", default=DEFAULT_TELEMETRY_DIR, metavar="DIR", show_default=True, help=text)(function)
+    return click.option(
+        "--telemetry-dir",
+        default=DEFAULT_TELEMETRY_DIR,
+        metavar="DIR",
+        show_default=True,
+        help=text,
+    )(function)
 
 
 def output_option(*formats: str) -> Callable[[_Function], _Function]:
     """-o FORMAT, the first one by default."""
-    return click.option("-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="How to print.")
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        help="How to print.",
+    )
 
 
 def planning_options(function: _Function) -> _Function:
-    """--node, --pod-resources, --assign-cpus, --cdi, --at, --cap-reading, as one argument `asked`."""
+    """--node, --pod-resources, --assign-cpus, --cdi, --at,
+    --cap-reading, as one argument `asked`.
+    """
 
     @wraps(function)
     def gathered(
@@ -77,12 +115,39 @@ def planning_options(function: _Function) -> _Function:
         return function(asked=asked, **rest)
 
     options = (
-        click.option("--node", metavar="NAME", help="The node to plan for; by default the only Node given, else this machine's name."),
-        click.option("--pod-resources", multiple=True, metavar="[NODE=]FILE", help="Exclusive CPUs: JSON of the kubelet's PodResources List answer."),
-        click.option("--cdi", metavar="FOLDER", default="", help="CDI files, which name the CPUs of claims that --pod-resources lists without any."),
-        click.option("--assign-cpus", is_flag=True, help="Let a model of the static CPU manager choose the exclusive CPUs."),
-        click.option("--at", metavar="TIME", help="Plan for this instant, such as 2026-01-31T08:00:00Z; by default for now."),
-        click.option("--cap-reading", multiple=True, metavar="NAME=WATTS", help="What the external source of a PowerCap is taken to answer."),
+        click.option(
+            "--node",
+            metavar="NAME",
+            help="The node to plan for; by default the only Node given, else this machine's name.",
+        ),
+        click.option(
+            "--pod-resources",
+            multiple=True,
+            metavar="[NODE=]FILE",
+            help="Exclusive CPUs: JSON of the kubelet's PodResources List answer.",
+        ),
+        click.option(
+            "--cdi",
+            metavar="FOLDER",
+            default="",
+            help="CDI files, which name the CPUs of claims that --pod-resources lists without any.",
+        ),
+        click.option(
+            "--assign-cpus",
+            is_flag=True,
+            help="Let a model of the static CPU manager choose the exclusive CPUs.",
+        ),
+        click.option(
+            "--at",
+            metavar="TIME",
+            help="Plan for this instant, such as 2026-01-31T08:00:00Z; by default for now.",
+        ),
+        click.option(
+            "--cap-reading",
+            multiple=True,
+            metavar="NAME=WATTS",
+            help="What the external source of a PowerCap is taken to answer.",
+        ),
     )
     made: Any = gathered
     for option in reversed(options):
@@ -97,7 +162,14 @@ def print_structured(content: Any, output: str) -> None:
     else:
         import yaml
 
-        click.echo(yaml.dump(json.loads(json.dumps(content)), sort_keys=False, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)), nl=False)
+        click.echo(
+            yaml.dump(
+                json.loads(json.dumps(content)),
+                sort_keys=False,
+                Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper),
+            ),
+            nl=False,
+        )
 
 
 def say(text: object, *, err: bool = False) -> None:

@@ -5,17 +5,38 @@ import sys
 import click
 
 from kpm.asked import PlanOptions, TreeOptions
-from kpm.cli.options import files_option, output_option, planning_options, print_lines, print_structured, say, tree_options
+from kpm.cli.options import (
+    files_option,
+    output_option,
+    planning_options,
+    print_lines,
+    print_structured,
+    say,
+    tree_options,
+)
 from kpm.errors import InputError
 from kpm.inputs import Cluster, read_cluster
 from kpm.recipe import Recipe, make_recipe
 from kpm.views import plan_view, problem_view
-from kpm_planner.explain import describe_node, explain_cap, explain_cpu, explain_pod, explain_profile, explain_uncore
+from kpm_planner.explain import (
+    describe_node,
+    explain_cap,
+    explain_cpu,
+    explain_pod,
+    explain_profile,
+    explain_uncore,
+)
 from kpm_planner.plan import ClusterPlan, NodePlan
 from kpm_planner.problems import Problem, has_errors
 from kpm_planner.validate import validate_intent
 
-machine_option = click.option("--machine", "machines", multiple=True, metavar="[NODE=]FILE", help="Machine from `discover -o json` or a description, instead of --sysfs.")
+machine_option = click.option(
+    "--machine",
+    "machines",
+    multiple=True,
+    metavar="[NODE=]FILE",
+    help="Machine from `discover -o json` or a description, instead of --sysfs.",
+)
 
 
 def need_files(filenames: tuple[str, ...]) -> Cluster:
@@ -31,7 +52,8 @@ def need_files(filenames: tuple[str, ...]) -> Cluster:
 @files_option
 @output_option("table", "json", "yaml")
 def validate(filenames: tuple[str, ...], output: str) -> None:
-    """Check every object against its schema and rules; no machine is needed. Exit 1 where one has errors.
+    """Check every object against its schema and rules; no machine is needed. Exit 1 where one has
+    errors.
 
     \b
     kpm validate -f policy.yaml -f more/
@@ -40,9 +62,15 @@ def validate(filenames: tuple[str, ...], output: str) -> None:
     problems = validate_intent(cluster.intent)
     if output == "table":
         _print_problems(problems)
-        say(f"{len(cluster.documents)} objects, {sum(item.severity == 'error' for item in problems)} errors, {len(problems)} problems")
+        say(
+            f"{len(cluster.documents)} objects,"
+            f" {sum(item.severity == 'error' for item in problems)} errors, {len(problems)}"
+            " problems"
+        )
     else:
-        print_structured({"version": 1, "problems": [problem_view(item) for item in problems]}, output)
+        print_structured(
+            {"version": 1, "problems": [problem_view(item) for item in problems]}, output
+        )
     sys.exit(1 if has_errors(problems) else 0)
 
 
@@ -52,8 +80,15 @@ def validate(filenames: tuple[str, ...], output: str) -> None:
 @tree_options
 @machine_option
 @output_option("table", "json", "yaml")
-def plan(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, machines: tuple[str, ...], output: str) -> None:
-    """Show what every CPU would be asked to do, and why. Nothing is written. Exit 1 where an object has errors.
+def plan(
+    filenames: tuple[str, ...],
+    asked: PlanOptions,
+    tree: TreeOptions,
+    machines: tuple[str, ...],
+    output: str,
+) -> None:
+    """Show what every CPU would be asked to do, and why. Nothing is written. Exit 1 where an
+    object has errors.
 
     \b
     kpm plan -f policy.yaml
@@ -82,7 +117,14 @@ def print_plan(result: ClusterPlan, output: str) -> None:
         for line in describe_node(item):
             out.print(cell(line))
         if item.extended_resources:
-            out.print(cell("extended resources: " + ", ".join(f"{name}={amount}" for name, amount in item.extended_resources.items())))
+            out.print(
+                cell(
+                    "extended resources: "
+                    + ", ".join(
+                        f"{name}={amount}" for name, amount in item.extended_resources.items()
+                    )
+                )
+            )
     _print_problems(all_problems(result))
 
 
@@ -93,7 +135,11 @@ def describe_values_of(low: int | None, high: int | None) -> str:
 
 def all_problems(result: ClusterPlan) -> tuple[Problem, ...]:
     """The problems of a plan and of all its nodes, each once."""
-    return tuple(dict.fromkeys([*result.problems, *(problem for item in result.nodes for problem in item.problems)]))
+    return tuple(
+        dict.fromkeys(
+            [*result.problems, *(problem for item in result.nodes for problem in item.problems)]
+        )
+    )
 
 
 def finish(recipe: Recipe, result: ClusterPlan) -> None:
@@ -114,7 +160,14 @@ def _print_problems(problems: tuple[Problem, ...]) -> None:
 @machine_option
 @click.argument("what", type=click.Choice(["cpu", "profile", "pod", "cap", "uncore"]))
 @click.argument("name")
-def explain(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, machines: tuple[str, ...], what: str, name: str) -> None:
+def explain(
+    filenames: tuple[str, ...],
+    asked: PlanOptions,
+    tree: TreeOptions,
+    machines: tuple[str, ...],
+    what: str,
+    name: str,
+) -> None:
     """Say why a CPU, a profile, a pod, a package's power cap or an uncore entry has what it has.
 
     \b
@@ -139,14 +192,24 @@ def _known(item: NodePlan, what: str) -> str:
     if what == "cpu":
         cpus = [cpu for group in item.groups for cpu in group.cpus]
         return f"a CPU of node {item.node}, {min(cpus)} to {max(cpus)}"
-    names = [target.zone.name for target in item.caps] if what == "cap" else [target.entry.name for target in item.uncore]
-    names += [f"fabric-{target.fabric.package}" for target in item.fabrics] if what == "uncore" else []
+    names = (
+        [target.zone.name for target in item.caps]
+        if what == "cap"
+        else [target.entry.name for target in item.uncore]
+    )
+    names += (
+        [f"fabric-{target.fabric.package}" for target in item.fabrics] if what == "uncore" else []
+    )
     return f"one of node {item.node}, {', '.join(names) or 'which has none'}"
 
 
 def _explain(item: NodePlan, what: str, name: str) -> tuple[str, ...]:
     if what == "cpu":
-        return explain_cpu(item, int(name)) if name.isascii() and name.isdigit() and len(name) < 6 else ()
+        return (
+            explain_cpu(item, int(name))
+            if name.isascii() and name.isdigit() and len(name) < 6
+            else ()
+        )
     if what == "profile":
         return explain_profile(item, name)
     if what == "cap":

@@ -12,12 +12,27 @@ from kpm.cli.options import say, tree_options
 @click.command()
 @tree_options
 @click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
-@click.option("--no-annotations", is_flag=True, help="Say nothing on the Node; no API server is needed.")
-@click.option("--once", is_flag=True, help="One pass, and leave the limits as they are then; kpm restore undoes it.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least severity that is logged.")
-def powercap(tree: TreeOptions, kubeconfig: str | None, no_annotations: bool, once: bool, log_level: str) -> None:
-    """Cap this node's power by the environment: NODE_NAME, MAX_SOURCE, STABILISATION_TIME, ALPHA, RAPL_MIN_POWER, RAPL_LIMIT,
-    PMAX_FUNC, DATA_PROVIDER, PROVIDER_URL, PROVIDER_PARAMS, TIMEZONE, POWER_CALC_MODE. The limits are put back at the end.
+@click.option(
+    "--no-annotations", is_flag=True, help="Say nothing on the Node; no API server is needed."
+)
+@click.option(
+    "--once",
+    is_flag=True,
+    help="One pass, and leave the limits as they are then; kpm restore undoes it.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Least severity that is logged.",
+)
+def powercap(
+    tree: TreeOptions, kubeconfig: str | None, no_annotations: bool, once: bool, log_level: str
+) -> None:
+    """Cap this node's power by the environment: NODE_NAME, MAX_SOURCE, STABILISATION_TIME, ALPHA,
+    RAPL_MIN_POWER, RAPL_LIMIT, PMAX_FUNC, DATA_PROVIDER, PROVIDER_URL, PROVIDER_PARAMS, TIMEZONE,
+    POWER_CALC_MODE. The limits are put back at the end.
 
     \b
     NODE_NAME=$(hostname) MAX_SOURCE=140000000 kpm powercap --no-annotations
@@ -38,11 +53,25 @@ def powercap(tree: TreeOptions, kubeconfig: str | None, no_annotations: bool, on
     api = None if no_annotations else connect(kubeconfig)
     try:
         with open_applier(tree) as applier:
-            capper = Capper(environment, applier, sources_of(environment, log), annotator(api, environment.node, log), log)
+            capper = Capper(
+                environment,
+                applier,
+                sources_of(environment, log),
+                annotator(api, environment.node, log),
+                log,
+            )
             if once:
-                sys.exit(0 if capper.once(datetime.now(UTC)).settled and applier.machine.power_zones else 1)
+                sys.exit(
+                    0
+                    if capper.once(datetime.now(UTC)).settled and applier.machine.power_zones
+                    else 1
+                )
             on_signals(lambda *_: capper.stopped.set())
-            log.info("powercap started", provider=environment.provider.value, every=environment.stabilisation)
+            log.info(
+                "powercap started",
+                provider=environment.provider.value,
+                every=environment.stabilisation,
+            )
             capper.run()
     except StateError as failure:
         say(f"kpm: {failure}", err=True)

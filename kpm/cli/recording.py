@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 from kpm.asked import PlanOptions, TreeOptions
-from kpm.cli.options import files_option, output_option, planning_options, print_lines, say, tree_options
+from kpm.cli.options import (
+    files_option,
+    output_option,
+    planning_options,
+    print_lines,
+    say,
+    tree_options,
+)
 from kpm.cli.planning import finish, machine_option, need_files, print_plan
 from kpm.documents import parse_mapping, read_documents, read_file
 from kpm.errors import InputError, show
@@ -19,7 +26,16 @@ from kpm.memory import versions_from, versions_view
 from kpm.recipe import Recipe, make_recipe
 from kpm.signals import instant_of, signals_of
 from kpm.targets import Targets
-from kpm.views import VERSION, allocation_of, allocation_view, machine_of, machine_view, plan_view, readings_from, readings_view
+from kpm.views import (
+    VERSION,
+    allocation_of,
+    allocation_view,
+    machine_of,
+    machine_view,
+    plan_view,
+    readings_from,
+    readings_view,
+)
 from kpm.wire import WireError, structure_meta
 from kpm_planner.intent import Node
 from kpm_planner.plan import NodeInput
@@ -31,7 +47,13 @@ from kpm_planner.plan import NodeInput
 @planning_options
 @tree_options
 @machine_option
-def snapshot(folder: str, filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, machines: tuple[str, ...]) -> None:
+def snapshot(
+    folder: str,
+    filenames: tuple[str, ...],
+    asked: PlanOptions,
+    tree: TreeOptions,
+    machines: tuple[str, ...],
+) -> None:
     """Record all inputs of a plan, and the plan, in the folder DIR.
 
     \b
@@ -44,10 +66,20 @@ def snapshot(folder: str, filenames: tuple[str, ...], asked: PlanOptions, tree: 
             "version": VERSION,
             "instant": recipe.targets.instant.isoformat() if recipe.targets.instant else None,
             "nodes": [
-                {"name": item.node.name, "labels": dict(item.node.labels), "capReadings": readings_view(item.signals), **versions_view(item.versions)} for item in items
+                {
+                    "name": item.node.name,
+                    "labels": dict(item.node.labels),
+                    "capReadings": readings_view(item.signals),
+                    **versions_view(item.versions),
+                }
+                for item in items
             ],
         },
-        "objects.json": {"apiVersion": "v1", "kind": "List", "items": list(recipe.cluster.documents)},
+        "objects.json": {
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": list(recipe.cluster.documents),
+        },
         "plan.json": plan_view(recipe.plan()),
     }
     for index, item in enumerate(items):
@@ -73,7 +105,8 @@ def _write_folder(folder: str, contents: Mapping[str, Any]) -> None:
 @click.argument("folder", metavar="DIR")
 @output_option("table", "json", "yaml")
 def replay(folder: str, output: str) -> None:
-    """Plan again from a recorded folder. Exit 1 where the plan differs from the recorded one, or an object has errors.
+    """Plan again from a recorded folder. Exit 1 where the plan differs from the recorded one, or
+    an object has errors.
 
     \b
     kpm replay ./case -o json
@@ -104,17 +137,34 @@ def _node_of(item: Any, place: str) -> Node:
 def _read_folder(folder: str) -> Recipe:
     head = _read(folder, "snapshot.json")
     if head.get("version") != VERSION or not isinstance(head.get("nodes"), list):
-        raise InputError(f"{folder}/snapshot.json: version: {head.get('version')!r} is not allowed: {VERSION}, with a list of nodes")
+        raise InputError(
+            f"{folder}/snapshot.json: version: {head.get('version')!r} is not allowed: {VERSION},"
+            " with a list of nodes"
+        )
     cluster = cluster_of(read_documents([os.path.join(folder, "objects.json")]))
     instant = _instant_of(head.get("instant"), f"{folder}/snapshot.json")
     inputs = []
     for index, item in enumerate(head["nodes"]):
-        machine = machine_of(_read(folder, f"machine-{index}.json"), f"{folder}/machine-{index}.json")
-        allocation = allocation_of(_read(folder, f"allocation-{index}.json"), cluster.pods, f"{folder}/allocation-{index}.json")
+        machine = machine_of(
+            _read(folder, f"machine-{index}.json"), f"{folder}/machine-{index}.json"
+        )
+        allocation = allocation_of(
+            _read(folder, f"allocation-{index}.json"),
+            cluster.pods,
+            f"{folder}/allocation-{index}.json",
+        )
         place = f"{folder}/snapshot.json.nodes[{index}]"
         readings = readings_from(item.get("capReadings") if isinstance(item, dict) else None, place)
         versions = versions_from(item, place)
-        inputs.append(NodeInput(_node_of(item, place), machine, allocation, signals_of(cluster.intent.caps, readings), versions))
+        inputs.append(
+            NodeInput(
+                _node_of(item, place),
+                machine,
+                allocation,
+                signals_of(cluster.intent.caps, readings),
+                versions,
+            )
+        )
     return Recipe(cluster, Targets(tuple(inputs), instant=instant))
 
 
@@ -123,5 +173,7 @@ def _instant_of(text: object, place: str) -> datetime | None:
     if text is None:
         return None
     if not isinstance(text, str):
-        raise InputError(f"{place}.instant: {show(text)} is not allowed: a time such as 2026-01-31T08:00:00Z")
+        raise InputError(
+            f"{place}.instant: {show(text)} is not allowed: a time such as 2026-01-31T08:00:00Z"
+        )
     return instant_of(text, f"{place}.instant")

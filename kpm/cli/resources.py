@@ -9,8 +9,19 @@ from kpm.wire import GROUPS
 
 
 @click.command()
-@click.option("--group", type=click.Choice(GROUPS), default=GROUPS[0], show_default=True, help="API group of the kinds.")
-@click.option("--dir", "folder", type=str, help="Write one file for each kind into this folder instead of printing all.")
+@click.option(
+    "--group",
+    type=click.Choice(GROUPS),
+    default=GROUPS[0],
+    show_default=True,
+    help="API group of the kinds.",
+)
+@click.option(
+    "--dir",
+    "folder",
+    type=str,
+    help="Write one file for each kind into this folder instead of printing all.",
+)
 def crds(group: str, folder: str | None) -> None:
     """Print the custom resource definitions, ready for kubectl apply.
 
@@ -21,7 +32,12 @@ def crds(group: str, folder: str | None) -> None:
 
     from kpm.crds import KINDS, crd
 
-    texts = {f"{group}_{kind.plural}.yaml": str(yaml.safe_dump(crd(kind, group), sort_keys=False, width=150, allow_unicode=True)) for kind in KINDS}
+    texts = {
+        f"{group}_{kind.plural}.yaml": str(
+            yaml.safe_dump(crd(kind, group), sort_keys=False, width=150, allow_unicode=True)
+        )
+        for kind in KINDS
+    }
     if folder is None:
         click.echo("---\n".join(texts.values()), nl=False)
         return

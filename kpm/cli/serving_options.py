@@ -1,4 +1,6 @@
-"""The options by which agent and operator are reached: ports, TLS for the metrics, and who may read them."""
+"""The options by which agent and operator are reached: ports, TLS for the metrics, and who may read
+them.
+"""
 
 from collections.abc import Callable
 from functools import wraps
@@ -26,24 +28,43 @@ class ServingOptions:
     clients: str = ""
     access: MetricsAccess | None = None
 
-    def serve(self, port: int, threads: "Threads", health: "Answers", metrics: "Answers", api: "Api | None" = None) -> int:
-        """Answer on the ports; that of the metrics. api: whom to ask about tokens. Errors: InputError."""
+    def serve(
+        self,
+        port: int,
+        threads: "Threads",
+        health: "Answers",
+        metrics: "Answers",
+        api: "Api | None" = None,
+    ) -> int:
+        """Answer on the ports; that of the metrics. api: whom to ask about tokens.
+
+        Errors: InputError.
+        """
         from kpm.serving import serve_all
 
         guarded = self._guarded(api)
         try:
             return serve_all(port, self.health_port, threads, health, metrics, guarded)[0]
         except OSError as failure:
-            raise InputError(f"--port {port}, --health-port {self.health_port}: {failure.strerror}") from None
+            raise InputError(
+                f"--port {port}, --health-port {self.health_port}: {failure.strerror}"
+            ) from None
 
     def _guarded(self, api: "Api | None") -> "Guarded | None":
-        """Certificates that are not there yet are waited for where access says who may read; else they are an error."""
+        """Certificates that are not there yet are waited for where access says who may read; else
+        they are an error.
+        """
         from kpm.serving import Certificates, Guarded, Renewed
 
         if bool(self.certificate) != bool(self.key) or (self.clients and not self.certificate):
-            raise InputError("--metrics-cert, --metrics-key: are needed together, and both for --metrics-client-ca")
+            raise InputError(
+                "--metrics-cert, --metrics-key: are needed together, and both for"
+                " --metrics-client-ca"
+            )
         if self.access in (MetricsAccess.CERTIFICATE, MetricsAccess.TOKEN) and not self.certificate:
-            raise InputError(f"--metrics-access {self.access}: needs --metrics-cert and --metrics-key")
+            raise InputError(
+                f"--metrics-access {self.access}: needs --metrics-cert and --metrics-key"
+            )
         if self.access is MetricsAccess.CERTIFICATE and not self.clients:
             raise InputError(f"--metrics-access {self.access}: needs --metrics-client-ca")
         if not self.certificate:
@@ -53,7 +74,9 @@ class ServingOptions:
             try:
                 renewed.context()
             except OSError as failure:  # also what OpenSSL says
-                raise InputError(f"--metrics-cert {self.certificate}: {one_line(failure)}") from None
+                raise InputError(
+                    f"--metrics-cert {self.certificate}: {one_line(failure)}"
+                ) from None
         if self.access is not MetricsAccess.TOKEN:
             return Guarded(renewed.context)
         if api is None:  # nobody to ask is nobody let in
@@ -79,10 +102,18 @@ def serving_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for name, text in (
         ("--metrics-client-ca", "Who signs the certificates that readers of /metrics must show."),
         ("--metrics-key", "Key of --metrics-cert."),
-        ("--metrics-cert", "Certificate: /metrics is answered by TLS alone, which needs --health-port for probes."),
+        (
+            "--metrics-cert",
+            "Certificate: /metrics is answered by TLS alone, which needs --health-port for probes.",
+        ),
     ):
         options = click.option(name, metavar="FILE", default="", help=text)(options)
-    text = "Who may read /metrics by TLS: who has a certificate, or a token that the API server knows and allows."
-    options = click.option("--metrics-access", type=click.Choice([item.value for item in MetricsAccess]), help=text)(options)
+    text = (
+        "Who may read /metrics by TLS: who has a certificate, or a token that the API server knows"
+        " and allows."
+    )
+    options = click.option(
+        "--metrics-access", type=click.Choice([item.value for item in MetricsAccess]), help=text
+    )(options)
     text = "Port of /healthz and /readyz alone, with connections of its own."
     return click.option("--health-port", type=click.IntRange(0, 65535), help=text)(options)  # type: ignore[no-any-return]

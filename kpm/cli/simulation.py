@@ -22,7 +22,8 @@ EMBEDDED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "simulate", 
 def simulate(scenario: str | None, html: str | None, svg: str | None, quiet: bool) -> None:
     """Run a scenario on simulated machines and show them, CPU by CPU.
 
-    Without SCENARIO the built-in quickstart runs. Exit 1 where an expectation of the scenario does not hold.
+    Without SCENARIO the built-in quickstart runs. Exit 1 where an expectation of the scenario does
+    not hold.
 
     \b
     kpm simulate
@@ -48,7 +49,9 @@ def simulate(scenario: str | None, html: str | None, svg: str | None, quiet: boo
 
         _write(html, page_of(found, views))
     if svg is not None:
-        out.save_svg(svg, title=f"kpm simulate {os.path.basename(scenario) if scenario else ''}".strip())
+        out.save_svg(
+            svg, title=f"kpm simulate {os.path.basename(scenario) if scenario else ''}".strip()
+        )
     for line in failed:
         say(f"kpm: {line}", err=True)
     sys.exit(1 if failed else 0)

@@ -24,16 +24,33 @@ def cpuinfo_of(proc: str) -> str:
 
 def processor_of(cpuinfo: str) -> dict[str, str]:
     """What a cpuinfo text says of a processor: the last value of each name."""
-    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines()) if name.strip()}
+    return {
+        name.strip(): value.strip()
+        for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())
+        if name.strip()
+    }
 
 
 def coefficients_of(cpuinfo: str) -> Coefficients:
     """The first entry that fits vendor, family and model of a cpuinfo text."""
     words = processor_of(cpuinfo)
-    vendor, family, model = words.get("vendor_id", ""), words.get("cpu family", ""), words.get("model", "")
+    vendor, family, model = (
+        words.get("vendor_id", ""),
+        words.get("cpu family", ""),
+        words.get("model", ""),
+    )
     text = resources.files("kpm.energy").joinpath("cpu_models.yaml").read_text(encoding="utf-8")
     for entry in yaml.load(text, Loader=yaml.CSafeLoader):  # the C form of the safe loader
-        fits = entry.get("vendor", vendor) == vendor and re.fullmatch(str(entry.get("family", ".*")), family) and re.fullmatch(str(entry.get("model", ".*")), model)
+        fits = (
+            entry.get("vendor", vendor) == vendor
+            and re.fullmatch(str(entry.get("family", ".*")), family)
+            and re.fullmatch(str(entry.get("model", ".*")), model)
+        )
         if fits:
-            return Coefficients(str(entry["name"]), float(entry["standing"]), float(entry["core"]), int(entry["error"]))
+            return Coefficients(
+                str(entry["name"]),
+                float(entry["standing"]),
+                float(entry["core"]),
+                int(entry["error"]),
+            )
     raise ValueError("cpu_models.yaml has no entry for all others")

@@ -16,7 +16,9 @@ _IDLE_EVERY = 30.0
 
 @define(eq=False)
 class CpuTotals:
-    """Of one machine. residency_us: (pool, idle state) → µs; a CPU that changes its pool takes along nothing of what was before."""
+    """Of one machine. residency_us: (pool, idle state) → µs; a CPU that changes its pool takes
+    along nothing of what was before.
+    """
 
     residency_us: dict[tuple[str, str], int] = field(factory=dict)
     _before: dict[int, dict[str, int]] = field(factory=dict)
@@ -33,26 +35,62 @@ class CpuTotals:
             self._before[cpu] = times
             for name, us in times.items():
                 key = (pools.get(cpu, ""), name)
-                self.residency_us[key] = self.residency_us.get(key, 0) + max(0, us - before.get(name, us))
+                self.residency_us[key] = self.residency_us.get(key, 0) + max(
+                    0, us - before.get(name, us)
+                )
 
-    def families(self, machine: Machine, pools: Mapping[int, str], khz: Mapping[int, int], last: EnergyReport) -> list[Family]:
+    def families(
+        self, machine: Machine, pools: Mapping[int, str], khz: Mapping[int, int], last: EnergyReport
+    ) -> list[Family]:
         """The metrics of CPUs and frequency domains."""
-        residency = [(labels(pool=pool, idle_state=name), us / 1_000_000) for (pool, name), us in sorted(self.residency_us.items())]
+        residency = [
+            (labels(pool=pool, idle_state=name), us / 1_000_000)
+            for (pool, name), us in sorted(self.residency_us.items())
+        ]
         return [
-            Family("kpm_cpu_busy_ratio", "gauge", "Share of the last interval in which a CPU was busy.", list(_busy(pools, last))),
-            Family("kpm_cpu_frequency_hertz", "gauge", "Mean effective frequency of a CPU over the last interval; absent where it was idle throughout.",
-                   [f"kpm_cpu_frequency_hertz{{{labels(cpu=str(cpu), pool=pools.get(cpu, ''))}}} {value * 1000}\n" for cpu, value in sorted(khz.items())]),
-            Family("kpm_domain_limit_hertz", "gauge", "What the limits of a frequency domain are set to.", list(_limits(machine, pools))),
-            Family("kpm_idle_state_seconds_total", "counter", "How long the CPUs of a pool had asked for an idle state.",
-                   [f"kpm_idle_state_seconds_total{{{at}}} {seconds!r}\n" for at, seconds in residency]),
-        ]  # fmt: skip
+            Family(
+                "kpm_cpu_busy_ratio",
+                "gauge",
+                "Share of the last interval in which a CPU was busy.",
+                list(_busy(pools, last)),
+            ),
+            Family(
+                "kpm_cpu_frequency_hertz",
+                "gauge",
+                "Mean effective frequency of a CPU over the last interval; absent where it was idle"
+                " throughout.",
+                [
+                    f"kpm_cpu_frequency_hertz{{{labels(cpu=str(cpu), pool=pools.get(cpu, ''))}}}"
+                    f" {value * 1000}\n"
+                    for cpu, value in sorted(khz.items())
+                ],
+            ),
+            Family(
+                "kpm_domain_limit_hertz",
+                "gauge",
+                "What the limits of a frequency domain are set to.",
+                list(_limits(machine, pools)),
+            ),
+            Family(
+                "kpm_idle_state_seconds_total",
+                "counter",
+                "How long the CPUs of a pool had asked for an idle state.",
+                [
+                    f"kpm_idle_state_seconds_total{{{at}}} {seconds!r}\n"
+                    for at, seconds in residency
+                ],
+            ),
+        ]
 
 
 def _busy(pools: Mapping[int, str], last: EnergyReport) -> Iterable[str]:
     for cpu, us in sorted(last.busy_us.items()):
         whole = us + last.idle_us.get(cpu, 0)
         if whole:
-            yield f"kpm_cpu_busy_ratio{{{labels(cpu=str(cpu), pool=pools.get(cpu, ''))}}} {us / whole!r}\n"
+            yield (
+                f"kpm_cpu_busy_ratio{{{labels(cpu=str(cpu), pool=pools.get(cpu, ''))}}}"
+                f" {us / whole!r}\n"
+            )
 
 
 def _limits(machine: Machine, pools: Mapping[int, str]) -> Iterable[str]:
@@ -60,4 +98,5 @@ def _limits(machine: Machine, pools: Mapping[int, str]) -> Iterable[str]:
         pool = next((pools[cpu] for cpu in domain.cpus if cpu in pools), "")
         for name, khz in (("min", domain.settings.min_khz), ("max", domain.settings.max_khz)):
             if khz is not None:
-                yield f"kpm_domain_limit_hertz{{{labels(domain=str(domain.id), pool=pool, limit=name)}}} {khz * 1000}\n"
+                whose = labels(domain=str(domain.id), pool=pool, limit=name)
+                yield f"kpm_domain_limit_hertz{{{whose}}} {khz * 1000}\n"

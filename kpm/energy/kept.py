@@ -1,7 +1,7 @@
 """Totals of energy over a restart of the agent: one file, good for one boot.
 
-It is written at every look, by a rename and without a sync: a process that is killed loses nothing of it, and what a crash
-of the machine loses belongs to a boot that is over.
+It is written at every look, by a rename and without a sync: a process that is killed loses nothing
+of it, and what a crash of the machine loses belongs to a boot that is over.
 """
 
 import contextlib
@@ -26,7 +26,8 @@ _LONGEST_ADDRESS, _MOST_READERS = 64, 16
 
 @frozen
 class Kept:
-    """What goes on: the totals, the sample that the next interval begins at, what was learned of standing power, and who reads the metrics.
+    """What goes on: the totals, the sample that the next interval begins at, what was learned of
+    standing power, and who reads the metrics.
 
     machine: of which it was learned; that outlives the boot.
     """
@@ -40,17 +41,26 @@ class Kept:
 
 def dump(kept: Kept, boot: str) -> bytes:
     """The file's content."""
-    standing = {name: [None if number == inf else number for number in astuple(item)] for name, item in kept.standing.items()}
+    standing = {
+        name: [None if number == inf else number for number in astuple(item)]
+        for name, item in kept.standing.items()
+    }
     sample = None if kept.sample is None else _document_of(kept.sample)
     document = {
-        "version": _VERSION, "boot": boot, "machine": kept.machine, "sample": sample, "standing": standing, "readers": kept.readers,
+        "version": _VERSION,
+        "boot": boot,
+        "machine": kept.machine,
+        "sample": sample,
+        "standing": standing,
+        "readers": kept.readers,
         "ledger": kept.ledger.as_document(),
-    }  # fmt: skip
+    }
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def load(path: str, boot: str, now: float, machine: str = "") -> Kept:
-    """What the file keeps of this boot and machine, and what was learned of the machine in another boot; nothing where there is no file, or of another version.
+    """What the file keeps of this boot and machine, and what was learned of the machine in another
+    boot; nothing where there is no file, or of another version.
 
     Errors: OSError; ValueError for a file that is damaged.
     """
@@ -63,12 +73,24 @@ def load(path: str, boot: str, now: float, machine: str = "") -> Kept:
         document = json.loads(content)
         if document["version"] != _VERSION:
             return Kept()
-        standing = {str(name): _standing(numbers) for name, numbers in document["standing"].items() if len(numbers) == _SUMS}
-        standing = standing if document.get("machine", "") == machine and (machine or (boot and document["boot"] == boot)) else {}
+        standing = {
+            str(name): _standing(numbers)
+            for name, numbers in document["standing"].items()
+            if len(numbers) == _SUMS
+        }
+        standing = (
+            standing
+            if document.get("machine", "") == machine
+            and (machine or (boot and document["boot"] == boot))
+            else {}
+        )
         if not boot or document["boot"] != boot:
             return Kept(standing=standing, machine=machine)
         sample = None if document["sample"] is None else _sample_of(document["sample"])
-        readers = tuple(str(reader)[:_LONGEST_ADDRESS] for reader in list(document.get("readers", ()))[:_MOST_READERS])
+        readers = tuple(
+            str(reader)[:_LONGEST_ADDRESS]
+            for reader in list(document.get("readers", ()))[:_MOST_READERS]
+        )
         return Kept(Ledger.of_document(document["ledger"], now), sample, standing, readers, machine)
     except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as failure:
         raise ValueError(f"is damaged: {failure}") from None
@@ -78,7 +100,12 @@ def write(path: str, content: bytes) -> None:
     """Put the content in place of the file. Errors: OSError."""
     new = f"{path}.new"
     try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb") as file:
+        with os.fdopen(
+            os.open(
+                new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            ),
+            "wb",
+        ) as file:
             file.write(content)
         os.replace(new, path)
     except OSError:
@@ -88,7 +115,15 @@ def write(path: str, content: bytes) -> None:
 
 
 def _document_of(sample: Sample) -> list[Any]:
-    return [sample.at_us, sample.readings, sample.busy_us, sample.idle_us, sample.usage_us, sample.slept_us, sample.carried]
+    return [
+        sample.at_us,
+        sample.readings,
+        sample.busy_us,
+        sample.idle_us,
+        sample.usage_us,
+        sample.slept_us,
+        sample.carried,
+    ]
 
 
 def _sample_of(fields: Any) -> Sample:
@@ -96,12 +131,18 @@ def _sample_of(fields: Any) -> Sample:
     at_us, readings, busy, idle, usage, slept, carried = fields
     return Sample(
         whole_number(at_us),
-        {str(name): None if value is None else whole_number(value) for name, value in readings.items()},
+        {
+            str(name): None if value is None else whole_number(value)
+            for name, value in readings.items()
+        },
         {int(cpu): whole_number(us) for cpu, us in busy.items()},
         {int(cpu): whole_number(us) for cpu, us in idle.items()},
         {str(name): whole_number(us) for name, us in usage.items()},
         slept_us=whole_number(slept),
-        carried={str(name): (whole_number(since), whole_number(then)) for name, (since, then) in carried.items()},
+        carried={
+            str(name): (whole_number(since), whole_number(then))
+            for name, (since, then) in carried.items()
+        },
     )
 
 
@@ -109,7 +150,11 @@ def _standing(numbers: Any) -> Standing:
     """What was learned of a meter. Errors: ValueError, TypeError."""
     *sums, slope, error = numbers
     made = Standing(*map(_sum, sums))
-    return made if slope is None or error is None else evolve(made, slope_w=_sum(slope), slope_error_w=abs(_sum(error)))
+    return (
+        made
+        if slope is None or error is None
+        else evolve(made, slope_w=_sum(slope), slope_error_w=abs(_sum(error)))
+    )
 
 
 def _sum(value: Any) -> float:

@@ -1,7 +1,8 @@
-"""Energy since the beginning, by meter, container, pod and pool: numbers that only grow, until what they belong to is gone and told.
+"""Energy since the beginning, by meter, container, pod and pool: numbers that only grow, until what
+they belong to is gone and told.
 
-Units: µJ, µs. The totals outlive a restart of the agent on the same boot; on another boot everything begins at 0, which
-is what a counter's reader expects.
+Units: µJ, µs. The totals outlive a restart of the agent on the same boot; on another boot
+everything begins at 0, which is what a counter's reader expects.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,9 +22,11 @@ MOST_ENDED = 1000
 
 @define(eq=False)
 class Account:
-    """Of one container, pod or pool: zone → [busy µJ, idle µJ], and power over the last interval, zone → [busy µW, idle µW].
+    """Of one container, pod or pool: zone → [busy µJ, idle µJ], and power over the last interval,
+    zone → [busy µW, idle µW].
 
-    ended: when it was gone; told: who has seen that. texts: how it is named to those who read, made once (exposition.py).
+    ended: when it was gone; told: who has seen that. texts: how it is named to those who read, made
+    once (exposition.py).
     """
 
     identity: Identity
@@ -49,7 +52,9 @@ class Account:
 
 @define(eq=False)
 class MeterAccount:
-    """Of one meter. up: whether it could be read the last time; last: the interval that then ended, None where it was not looked at; faults: how often, by code."""
+    """Of one meter. up: whether it could be read the last time; last: the interval that then ended,
+    None where it was not looked at; faults: how often, by code.
+    """
 
     uj: int = 0
     busy_uj: int = 0
@@ -65,7 +70,8 @@ class MeterAccount:
         self.busy_uj += part.busy_uj
         self.system_uj += part.system_uj
         self.unattributed_uj += part.unattributed_uj
-        implausible = part.meter.power and part.fault is Code.ENERGY_IMPLAUSIBLE  # an error's value: no value is no sample
+        # an error's value: no value is no sample
+        implausible = part.meter.power and part.fault is Code.ENERGY_IMPLAUSIBLE
         self.up, self.last = read and not implausible, part
         if part.fault is not None:
             self.faults[part.fault.value] = self.faults.get(part.fault.value, 0) + 1
@@ -97,7 +103,9 @@ class MeterAccount:
 
 @define(eq=False)
 class Ledger:
-    """All accounts of a node. pods: by UID; pools: by pool and profile; other_uj: of the platform beside packages and memory, busy and idle."""
+    """All accounts of a node. pods: by UID; pools: by pool and profile; other_uj: of the platform
+    beside packages and memory, busy and idle.
+    """
 
     meters: dict[str, MeterAccount] = field(factory=dict)
     containers: dict[str, Account] = field(factory=dict)
@@ -105,8 +113,16 @@ class Ledger:
     pools: dict[tuple[str, str], Account] = field(factory=dict)
     other_uj: list[int] = field(factory=lambda: [0, 0])
 
-    def add(self, report: EnergyReport, identities: Mapping[str, Identity], readings: Mapping[str, int | None], now: float) -> None:
-        """Book an interval. identities: of the containers that are there; now: monotonic seconds."""
+    def add(
+        self,
+        report: EnergyReport,
+        identities: Mapping[str, Identity],
+        readings: Mapping[str, int | None],
+        now: float,
+    ) -> None:
+        """Book an interval. identities: of the containers that are
+        there; now: monotonic seconds.
+        """
         self._meet(identities, now)
         if report.elapsed_us <= 0:
             return
@@ -115,7 +131,9 @@ class Ledger:
                 account.power_uw = {}
         self._book_time(report.usage_us)
         for part in report.meters:
-            self.meters.setdefault(part.meter.id, MeterAccount()).add(part, read=readings.get(part.meter.id) is not None)
+            self.meters.setdefault(part.meter.id, MeterAccount()).add(
+                part, read=readings.get(part.meter.id) is not None
+            )
             self._book(part.meter.zone, part.busy, part.idle, part.elapsed_us)
         self._book_other(report)
         for name in self.meters.keys() - {part.meter.id for part in report.meters}:
@@ -126,10 +144,16 @@ class Ledger:
         return [(meter, self.meters[meter.id]) for meter in meters if meter.id in self.meters]
 
     def forget_told(self, readers: Iterable[str], now: float, *, keep_s: float) -> None:
-        """Let go of those who are gone once every reader has seen that, or so many seconds have passed, or they are too many."""
+        """Let go of those who are gone once every reader has seen that, or so many seconds have
+        passed, or they are too many.
+        """
         wanted = set(readers)
         for accounts in (self.containers, self.pods):
-            ended = [(account.ended, name) for name, account in accounts.items() if account.ended is not None]
+            ended = [
+                (account.ended, name)
+                for name, account in accounts.items()
+                if account.ended is not None
+            ]
             too_many = {name for _, name in sorted(ended)[: max(0, len(ended) - MOST_ENDED)]}
             for since, name in ended:
                 told = bool(wanted) and wanted <= accounts[name].told
@@ -153,7 +177,9 @@ class Ledger:
             if pod is None:
                 self.pods[uid] = Account(_pod_of(identity))
             else:
-                _rename(pod, _pod_of(identity) if identity.pod or not pod.identity.pod else pod.identity)
+                _rename(
+                    pod, _pod_of(identity) if identity.pod or not pod.identity.pod else pod.identity
+                )
         _mark_ended(self.containers, identities.keys(), now)
         _mark_ended(self.pods, pods, now)
 
@@ -166,7 +192,9 @@ class Ledger:
                 if pod is not None:
                     pod.usage_us += used
 
-    def _book(self, zone: str, busy: Mapping[str, int], idle: Mapping[str, int], elapsed_us: int) -> None:
+    def _book(
+        self, zone: str, busy: Mapping[str, int], idle: Mapping[str, int], elapsed_us: int
+    ) -> None:
         for name in busy.keys() | idle.keys():
             account = self.containers.get(name)
             if account is None:
@@ -178,15 +206,21 @@ class Ledger:
                 pod.add(zone, *amounts, elapsed_us)
             pool = self.pools.get((identity.pool, identity.profile))
             if pool is None:
-                pool = self.pools[identity.pool, identity.profile] = Account(Identity("", pool=identity.pool, profile=identity.profile))
+                pool = self.pools[identity.pool, identity.profile] = Account(
+                    Identity("", pool=identity.pool, profile=identity.profile)
+                )
             pool.add(zone, *amounts, elapsed_us)
 
     def _book_other(self, report: EnergyReport) -> None:
-        """What the platform uses beside its packages and memory; left out where one of the meters was not read or catches up, as it would not fit."""
+        """What the platform uses beside its packages and memory; left out where one of the meters
+        was not read or catches up, as it would not fit.
+        """
         platform = whole_zone({part.meter.zone for part in report.meters})
         whole = [part for part in report.meters if part.meter.zone == platform]
         inner = [part for part in report.meters if part.meter.zone in APART]
-        if not whole or any(part.elapsed_us != report.elapsed_us or not part.uj for part in (*whole, *inner)):
+        if not whole or any(
+            part.elapsed_us != report.elapsed_us or not part.uj for part in (*whole, *inner)
+        ):
             return
         busy: dict[str, int] = {}
         for sign, parts in ((1, whole), (-1, inner)):
@@ -202,7 +236,10 @@ class Ledger:
     def as_document(self) -> dict[str, Any]:
         """All of it as a mapping."""
         return {
-            "meters": {name: [item.uj, item.busy_uj, item.system_uj, item.unattributed_uj, item.faults] for name, item in self.meters.items()},
+            "meters": {
+                name: [item.uj, item.busy_uj, item.system_uj, item.unattributed_uj, item.faults]
+                for name, item in self.meters.items()
+            },
             "other": self.other_uj,
             "containers": [_document(item) for item in self.containers.values()],
             "pods": [_document(item) for item in self.pods.values()],
@@ -211,11 +248,20 @@ class Ledger:
 
     @classmethod
     def of_document(cls, document: Any, now: float) -> "Ledger":
-        """The same, read. Errors: ValueError, TypeError, KeyError, AttributeError for what is none."""
+        """The same, read.
+
+        Errors: ValueError, TypeError, KeyError, AttributeError for what is none.
+        """
         made = cls()
         for name, (uj, busy, system, nobody, faults) in document["meters"].items():
             known = {_text(code): whole_number(times) for code, times in faults.items()}
-            made.meters[_text(name)] = MeterAccount(whole_number(uj), whole_number(busy), whole_number(system), whole_number(nobody), faults=known)
+            made.meters[_text(name)] = MeterAccount(
+                whole_number(uj),
+                whole_number(busy),
+                whole_number(system),
+                whole_number(nobody),
+                faults=known,
+            )
         busy, idle = document["other"]
         made.other_uj = [whole_number(busy), whole_number(idle)]
         for item in document["containers"]:
@@ -244,7 +290,9 @@ def _text(value: Any) -> str:
 
 
 def _says_more(one: Identity, other: Identity) -> bool:
-    """Of two containers of a pod, the one that says what the pod is: named, with a name of its own (the sandbox has none), with CPUs of its own."""
+    """Of two containers of a pod, the one that says what the pod is: named, with a name of its own
+    (the sandbox has none), with CPUs of its own.
+    """
     return _rank(one) > _rank(other)
 
 
@@ -254,13 +302,24 @@ def _rank(identity: Identity) -> tuple[bool, bool, bool]:
 
 def _rename(account: Account, identity: Identity) -> None:
     """It is there, under this name."""
-    if account.ended is not None or (account.identity is not identity and account.identity != identity):
+    if account.ended is not None or (
+        account.identity is not identity and account.identity != identity
+    ):
         account.identity, account.ended = identity, None
         account.texts.clear()
 
 
 def _pod_of(identity: Identity) -> Identity:
-    return Identity("", "", identity.namespace, identity.pod, identity.pod_uid, "", identity.pool, identity.profile)
+    return Identity(
+        "",
+        "",
+        identity.namespace,
+        identity.pod,
+        identity.pod_uid,
+        "",
+        identity.pool,
+        identity.profile,
+    )
 
 
 def _mark_ended(accounts: Mapping[str, Account], there: Iterable[str], now: float) -> None:
@@ -279,5 +338,8 @@ def _document(account: Account) -> list[Any]:
 def _account(document: Sequence[Any], now: float | None) -> Account:
     """An account, as of one that is gone until it is met again."""
     fields, zones, used = document
-    kept = {_text(zone): [whole_number(busy), whole_number(idle)] for zone, (busy, idle) in zones.items()}
+    kept = {
+        _text(zone): [whole_number(busy), whole_number(idle)]
+        for zone, (busy, idle) in zones.items()
+    }
     return Account(Identity(*map(_text, fields)), kept, usage_us=whole_number(used), ended=now)

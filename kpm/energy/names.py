@@ -14,7 +14,10 @@ from kpm_planner.pools import Pool
 
 @frozen
 class Identity:
-    """A container. Empty texts where nothing is known: a container outside of pods has a runtime and an id only."""
+    """A container.
+
+    Empty texts where nothing is known: a container outside of pods has a runtime and an id only.
+    """
 
     id: str
     runtime: str = ""
@@ -27,7 +30,16 @@ class Identity:
 
     def fields(self) -> tuple[str, ...]:
         """All of it, in order."""
-        return (self.id, self.runtime, self.namespace, self.pod, self.pod_uid, self.name, self.pool, self.profile)
+        return (
+            self.id,
+            self.runtime,
+            self.namespace,
+            self.pod,
+            self.pod_uid,
+            self.name,
+            self.pool,
+            self.profile,
+        )
 
 
 @frozen
@@ -38,25 +50,36 @@ class Known:
     consumer: Consumer = Consumer()
 
 
-def known_containers(pods: Iterable[Pod], reported: Iterable[ContainerCpus], groups: Collection[CpuGroup]) -> tuple[dict[str, Known], dict[str, Identity]]:
-    """Container id → what is known of it, and pod UID → the pod, for those of its containers that are not in its status yet.
+def known_containers(
+    pods: Iterable[Pod], reported: Iterable[ContainerCpus], groups: Collection[CpuGroup]
+) -> tuple[dict[str, Known], dict[str, Identity]]:
+    """Container id → what is known of it, and pod UID → the pod, for those of its containers that
+    are not in its status yet.
 
-    reported: the CPUs that the kubelet has given to containers, exclusively. groups: of the plan, for the profiles, and for
-    CPUs that others than the kubelet gave.
+    reported: the CPUs that the kubelet has given to containers, exclusively. groups: of the plan,
+    for the profiles, and for CPUs that others than the kubelet gave.
     """
-    owned = {(item.namespace, item.pod, item.container): item.cpus for item in reported if item.cpus}
+    owned = {
+        (item.namespace, item.pod, item.container): item.cpus for item in reported if item.cpus
+    }
     for group in groups:
         ref = group.container
         if ref is not None and group.pool is Pool.EXCLUSIVE:
             key = (ref.namespace, ref.pod, ref.name)
             owned[key] = owned.get(key, frozenset()) | frozenset(group.cpus)
-    profiles = {(group.container.uid, group.container.name): group.profile or "" for group in groups if group.container is not None}
+    profiles = {
+        (group.container.uid, group.container.name): group.profile or ""
+        for group in groups
+        if group.container is not None
+    }
     shared = next((group.profile or "" for group in groups if group.pool is Pool.SHARED), "")
     containers: dict[str, Known] = {}
     by_uid: dict[str, Identity] = {}
     for pod in pods:
         namespace = pod.meta.namespace or "default"
-        base = Identity("", "", namespace, pod.meta.name, pod.meta.uid, "", Pool.SHARED.value, shared)
+        base = Identity(
+            "", "", namespace, pod.meta.name, pod.meta.uid, "", Pool.SHARED.value, shared
+        )
         by_uid[pod.meta.uid] = by_uid[pod.node_uid] = base
         for name, address in pod.others:
             runtime, _, number = address.partition("://")
@@ -66,14 +89,22 @@ def known_containers(pods: Iterable[Pod], reported: Iterable[ContainerCpus], gro
             cpus = owned.get((namespace, pod.meta.name, container.name), frozenset())
             identity = evolve(base, id=number, runtime=runtime, name=container.name)
             if cpus:
-                identity = evolve(identity, pool=Pool.EXCLUSIVE.value, profile=profiles.get((pod.meta.uid, container.name), ""))
+                identity = evolve(
+                    identity,
+                    pool=Pool.EXCLUSIVE.value,
+                    profile=profiles.get((pod.meta.uid, container.name), ""),
+                )
             request = container.cpu[0]
-            containers[number] = Known(identity, Consumer(cpus, 0 if request is None else round(request * 1000)))
+            containers[number] = Known(
+                identity, Consumer(cpus, 0 if request is None else round(request * 1000))
+            )
     containers.pop("", None)
     return containers, by_uid
 
 
-def identify(found: ContainerPath, containers: Mapping[str, Known], pods: Mapping[str, Identity]) -> Known:
+def identify(
+    found: ContainerPath, containers: Mapping[str, Known], pods: Mapping[str, Identity]
+) -> Known:
     """Who a cgroup's container is: by its id, else by its pod; else the id alone."""
     known, base = containers.get(found.id), pods.get(found.pod_uid)
     if known is None and base is not None:

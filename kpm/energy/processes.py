@@ -1,7 +1,9 @@
-"""Energy of processes: a container's busy energy, or the system's, divided by the CPU time of its processes.
+"""Energy of processes: a container's busy energy, or the system's, divided by the CPU time of its
+processes.
 
-A process is known by its number and its start, so that a number used again is another one. One that began and ended
-between two looks is not seen; its energy stays with its container, which has its CPU time all the same.
+A process is known by its number and its start, so that a number used again is another one. One that
+began and ended between two looks is not seen; its energy stays with its container, which has its
+CPU time all the same.
 """
 
 from collections.abc import Mapping
@@ -20,7 +22,9 @@ _LONGEST_EXE = 200
 
 @define(eq=False)
 class ProcessAccount:
-    """A process. zones: zone → busy µJ since it was first seen; power_uw: over the last interval."""
+    """A process. zones: zone → busy µJ since it was first seen;
+    power_uw: over the last interval.
+    """
 
     pid: int
     comm: str
@@ -42,7 +46,9 @@ class Stat:
 
 
 def parse_stat_line(content: bytes) -> Stat | None:
-    """A process out of its stat file; None for what is none. The name may hold anything, brackets too.
+    """A process out of its stat file; None for what is none.
+
+    The name may hold anything, brackets too.
 
     >>> parse_stat_line(b"7 (a) b) S 1 7 7 0 -1 4 1 0 0 0 30 12 0 0 20 0 1 0 990 1 1")
     Stat(comm='a) b', ticks=42, start=990)
@@ -52,7 +58,11 @@ def parse_stat_line(content: bytes) -> Stat | None:
     if start < 0 or end < start or len(words) < 20:
         return None
     try:
-        return Stat(content[start + 1 : end].decode("utf-8", "replace"), int(words[11]) + int(words[12]), int(words[19]))
+        return Stat(
+            content[start + 1 : end].decode("utf-8", "replace"),
+            int(words[11]) + int(words[12]),
+            int(words[19]),
+        )
     except ValueError:
         return None
 
@@ -67,16 +77,21 @@ class Processes:
     _starts: dict[str, int] = field(factory=dict)
 
     def sample(self) -> dict[tuple[int, int], int]:
-        """Look at all processes; µs of CPU time of each since the last look, all of it for a new one (none at the first look)."""
+        """Look at all processes; µs of CPU time of each since the last look, all of it for a new
+        one (none at the first look).
+        """
         first = not self._starts
         names = [name for name in self.proc.names("") if name.isdigit()]
         self.dropped = max(0, len(names) - MOST_PROCESSES)
         names = names[:MOST_PROCESSES]
         used: dict[tuple[int, int], int] = {}
         starts: dict[str, int] = {}
-        for name, content in zip(names, self.proc.read_all([f"{name}/stat" for name in names], 512), strict=True):
+        for name, content in zip(
+            names, self.proc.read_all([f"{name}/stat" for name in names], 512), strict=True
+        ):
             if isinstance(content, OSError):
-                self.proc.drop(f"{name}/stat")  # a descriptor of a process that is gone does not become that of the next one
+                # a descriptor of a process that is gone does not become that of the next one
+                self.proc.drop(f"{name}/stat")
                 continue
             stat = parse_stat_line(content)
             if stat is None:
@@ -85,7 +100,8 @@ class Processes:
             account = self.accounts.get(key)
             if account is None:
                 account = self.accounts[key] = self._meet(name, stat, seen_from_start=not first)
-            elif stat.comm != account.comm:  # it runs another program, as a container's first process does once it is in its cgroup
+            # it runs another program, as a container's first process does once it is in its cgroup
+            elif stat.comm != account.comm:
                 account.exe, account.container_id = self._exe(name), self._container(name)
             used[key] = max(0, stat.ticks - account.ticks) * _TICK_US
             account.ticks, account.comm = stat.ticks, stat.comm
@@ -94,7 +110,9 @@ class Processes:
         return used
 
     def book(self, report: EnergyReport, used: Mapping[tuple[int, int], int]) -> None:
-        """Divide an interval's busy energy; no process gets more than its share of the CPU time of its container."""
+        """Divide an interval's busy energy; no process gets more than its share of the CPU time of
+        its container.
+        """
         whole: dict[str, int] = {}
         for key, us in used.items():
             account = self.accounts[key]
@@ -112,10 +130,18 @@ class Processes:
                     uj = busy.get(owner, 0) if owner else part.system_uj
                     share = uj * us // totals[owner]
                     account.zones[zone] = account.zones.get(zone, 0) + share
-                    account.power_uw[zone] = account.power_uw.get(zone, 0) + share * 1_000_000 // part.elapsed_us
+                    account.power_uw[zone] = (
+                        account.power_uw.get(zone, 0) + share * 1_000_000 // part.elapsed_us
+                    )
 
     def _meet(self, name: str, stat: Stat, *, seen_from_start: bool) -> ProcessAccount:
-        return ProcessAccount(int(name), stat.comm, self._exe(name), self._container(name), 0 if seen_from_start else stat.ticks)
+        return ProcessAccount(
+            int(name),
+            stat.comm,
+            self._exe(name),
+            self._container(name),
+            0 if seen_from_start else stat.ticks,
+        )
 
     def _container(self, name: str) -> str:
         try:
@@ -123,7 +149,11 @@ class Processes:
         except OSError:
             return ""
         for line in lines:
-            path = line.rpartition(":")[2] if line.count(":") == 2 else line.partition(":")[2].partition(":")[2]
+            path = (
+                line.rpartition(":")[2]
+                if line.count(":") == 2
+                else line.partition(":")[2].partition(":")[2]
+            )
             parts = path.strip("/").split("/")
             for end in range(len(parts), 0, -1):
                 found = container_of("/".join(parts[:end]))

@@ -13,13 +13,17 @@ _MOST_LINES = 1_000_000
 def rates_of(option: str, text: str) -> tuple[Rate, ...]:
     """The rates that an option names. Errors: InputError.
 
-    text: a number, or the path of a CSV file whose lines are an ISO 8601 time (UTC where it names no zone) and a number.
+    text: a number, or the path of a CSV file whose lines are an ISO 8601 time (UTC where it names
+    no zone) and a number.
     """
     number = _number(text)
     if number is not None:
         return (Rate(0.0, number),)
     if not os.path.isfile(text):
-        raise InputError(f"{option}: {one_line(text, 80)!r} is not allowed: a number from 0 per kWh, or a CSV file of times and numbers")
+        raise InputError(
+            f"{option}: {one_line(text, 80)!r} is not allowed: a number from 0 per kWh, or a CSV"
+            " file of times and numbers"
+        )
     return _read(option, text)
 
 
@@ -33,7 +37,10 @@ def _read(option: str, path: str) -> tuple[Rate, ...]:
                 place = f"{option} {path}: line {index}"
                 number = _number(row[1]) if len(row) > 1 else None
                 if number is None or index > _MOST_LINES:
-                    raise InputError(f"{place}: {one_line(','.join(row), 60)!r} is not allowed: a time and a number from 0")
+                    raise InputError(
+                        f"{place}: {one_line(','.join(row), 60)!r} is not allowed: a time and a"
+                        " number from 0"
+                    )
                 found.append(Rate(_second(row[0], place), number))
     except (OSError, csv.Error) as failure:
         raise InputError(f"{option} {path}: {one_line(failure)}") from None
@@ -54,5 +61,7 @@ def _second(text: str, place: str) -> float:
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
-        raise InputError(f"{place}: {one_line(text, 40)!r} is not allowed: a time such as 2026-01-31T08:00:00Z") from None
+        raise InputError(
+            f"{place}: {one_line(text, 40)!r} is not allowed: a time such as 2026-01-31T08:00:00Z"
+        ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

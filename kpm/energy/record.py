@@ -1,4 +1,5 @@
-"""Measured runs: a command is run some times over, and the energy that passed through the machine's meters meanwhile is kept.
+"""Measured runs: a command is run some times over, and the energy that passed through the machine's
+meters meanwhile is kept.
 
 Units: J, s. A file of records carries a version and grows only by addition.
 """
@@ -27,7 +28,9 @@ _TRIES = 5
 
 @frozen
 class Run:
-    """One run. joules: by zone and place, such as package-0; status: of the command; began: wall clock, seconds."""
+    """One run. joules: by zone and place, such as package-0; status: of the command; began: wall
+    clock, seconds.
+    """
 
     seconds: float
     joules: Mapping[str, float] = field(hash=False)
@@ -56,7 +59,9 @@ class Watcher:
     def look(self) -> None:
         """Add what has passed since the last look."""
         now = self._sample(self._read())
-        for part in attribute(self._before, now, EnergyAllocation(self.meters, ()), EnergyPolicy()).meters:
+        for part in attribute(
+            self._before, now, EnergyAllocation(self.meters, ()), EnergyPolicy()
+        ).meters:
             name = part.meter.id
             self.joules[name] += part.uj
             if part.fault is not None:
@@ -67,7 +72,10 @@ class Watcher:
 
     def _sample(self, readings: Iterable[int | None]) -> Sample:
         """Readings of now, of nothing but the meters."""
-        return Sample(time.monotonic_ns() // 1000, dict(zip((meter.id for meter in self.meters), readings, strict=True)))
+        return Sample(
+            time.monotonic_ns() // 1000,
+            dict(zip((meter.id for meter in self.meters), readings, strict=True)),
+        )
 
     def _read(self) -> list[int | None]:
         """The readings; a meter that fails once is asked again."""
@@ -76,26 +84,43 @@ class Watcher:
             if None not in found:
                 break
             time.sleep(0.01)
-            found = [value if value is not None else new for value, new in zip(found, read_meters(self.host, self.meters), strict=True)]
+            found = [
+                value if value is not None else new
+                for value, new in zip(found, read_meters(self.host, self.meters), strict=True)
+            ]
         return found
 
 
 def record(sysfs: str, command: Sequence[str], repeats: int, settle: float) -> Recording:
-    """Run a command so many times. settle: seconds of rest before each run. Errors: InputError where nothing can be measured or run."""
+    """Run a command so many times. settle: seconds of rest before each run.
+
+    Errors: InputError where nothing can be measured or run.
+    """
     try:
         host = SysfsHost(sysfs)
     except OSError as failure:
         raise InputError(f"--sysfs {sysfs}: {failure.strerror}") from None
     found = discover_meters(host)
     if not found.meters:
-        raise InputError(f"--sysfs {sysfs}: nothing measures energy here: {'; '.join(f'{source}: {why}' for source, why in found.absent)}")
+        raise InputError(
+            f"--sysfs {sysfs}: nothing measures energy here:"
+            f" {'; '.join(f'{source}: {why}' for source, why in found.absent)}"
+        )
     readings = read_meters(host, found.meters)
     pairs = zip(found.meters, readings, strict=True)
-    found = evolve(found, meters=tuple(meter for meter, value in pairs if meter.source != "battery" or value is not None))  # one that gives nothing measures nothing
+    # one that gives nothing measures nothing
+    found = evolve(
+        found,
+        meters=tuple(
+            meter for meter, value in pairs if meter.source != "battery" or value is not None
+        ),
+    )
     if not telling(meter.zone for meter in found.meters):
         raise InputError(f"--sysfs {sysfs}: nothing measures the machine or its packages now")
     if all(value is None for value in readings):
-        raise InputError(f"--sysfs {sysfs}: {found.meters[0].id} cannot be read: energy counters are root's own")
+        raise InputError(
+            f"--sysfs {sysfs}: {found.meters[0].id} cannot be read: energy counters are root's own"
+        )
     runs = []
     for _ in range(repeats):
         time.sleep(settle)
@@ -107,7 +132,8 @@ def _run(host: SysfsHost, found: FoundMeters, command: Sequence[str]) -> Run:
     watcher, began = Watcher(host, found), time.time()
     started = time.monotonic()
     try:
-        process = subprocess.Popen(list(command))  # noqa: S603  # the user's own command, without a shell
+        # the user's own command, without a shell
+        process = subprocess.Popen(list(command))  # noqa: S603
     except OSError as failure:
         raise InputError(f"{one_line(command[0], 80)}: cannot be run: {failure.strerror}") from None
     while True:
@@ -119,7 +145,10 @@ def _run(host: SysfsHost, found: FoundMeters, command: Sequence[str]) -> Run:
     seconds = time.monotonic() - started
     watcher.look()
     if watcher.faults:
-        raise InputError(f"{next(iter(watcher.faults))}: the energy of the run is not known ({next(iter(watcher.faults.values()))})")
+        raise InputError(
+            f"{next(iter(watcher.faults))}: the energy of the run is not known"
+            f" ({next(iter(watcher.faults.values()))})"
+        )
     joules = _by_place(found.meters, watcher.joules)
     return Run(seconds, joules, _total(found.meters, watcher.joules), process.returncode, began)
 
@@ -141,10 +170,21 @@ def _total(meters: Sequence[Meter], joules: Mapping[str, int]) -> float:
 def recording_document(recording: Recording) -> dict[str, Any]:
     """What a file holds."""
     runs = [
-        {"seconds": run.seconds, "joules": dict(run.joules), "total": run.total, "status": run.status, "began": datetime.fromtimestamp(run.began, UTC).isoformat()}
+        {
+            "seconds": run.seconds,
+            "joules": dict(run.joules),
+            "total": run.total,
+            "status": run.status,
+            "began": datetime.fromtimestamp(run.began, UTC).isoformat(),
+        }
         for run in recording.runs
     ]
-    return {"version": VERSION, "kind": "EnergyRecording", "command": list(recording.command), "runs": runs}
+    return {
+        "version": VERSION,
+        "kind": "EnergyRecording",
+        "command": list(recording.command),
+        "runs": runs,
+    }
 
 
 def read_recording(path: str) -> Recording:
@@ -156,17 +196,33 @@ def read_recording(path: str) -> Recording:
         raise InputError(f"{path}: {failure.strerror}") from None
     except ValueError as failure:
         raise InputError(f"{path}: is no JSON: {one_line(failure)}") from None
-    if not isinstance(document, dict) or document.get("kind") != "EnergyRecording" or document.get("version") != VERSION:
+    if (
+        not isinstance(document, dict)
+        or document.get("kind") != "EnergyRecording"
+        or document.get("version") != VERSION
+    ):
         raise InputError(f"{path}: is no recording of kpm energy record, version {VERSION}")
     runs = document.get("runs")
     if not isinstance(runs, list) or not runs:
         raise InputError(f"{path}: runs: {show(runs)} is not allowed: at least one run")
-    return Recording(tuple(map(str, document.get("command") or ())), tuple(_read_run(item, f"{path}: runs[{index}]") for index, item in enumerate(runs)))
+    return Recording(
+        tuple(map(str, document.get("command") or ())),
+        tuple(_read_run(item, f"{path}: runs[{index}]") for index, item in enumerate(runs)),
+    )
 
 
 def _read_run(item: Any, place: str) -> Run:
     try:
         joules = {str(name): float(value) for name, value in item["joules"].items()}
-        return Run(float(item["seconds"]), joules, float(item["total"]), int(item["status"]), datetime.fromisoformat(item["began"]).timestamp())
+        return Run(
+            float(item["seconds"]),
+            joules,
+            float(item["total"]),
+            int(item["status"]),
+            datetime.fromisoformat(item["began"]).timestamp(),
+        )
     except (TypeError, KeyError, ValueError, AttributeError) as failure:
-        raise InputError(f"{place}: {show(item)} is not allowed: seconds, joules, total, status, began ({one_line(failure, 80)})") from None
+        raise InputError(
+            f"{place}: {show(item)} is not allowed: seconds, joules, total, status, began"
+            f" ({one_line(failure, 80)})"
+        ) from None

@@ -39,14 +39,18 @@ def energy_cpus(machine: Machine) -> tuple[EnergyCpu, ...]:
         if cpu.online:
             domain = None if cpu.domain is None else machine.domain_by_id.get(cpu.domain)
             highest = 0 if domain is None else domain.hardware_max_khz or 0
-            others = tuple(other for other in cpu.siblings if other != cpu.id and other in machine.online)
+            others = tuple(
+                other for other in cpu.siblings if other != cpu.id and other in machine.online
+            )
             found.append(EnergyCpu(cpu.id, cpu.package or 0, cpu.die, others, highest))
     return tuple(found)
 
 
 @define(eq=False)
 class Sampler:
-    """The sources of one machine, kept open. coefficients: of an estimate, where one is wanted and there is no meter."""
+    """The sources of one machine, kept open. coefficients: of an estimate, where one is wanted and
+    there is no meter.
+    """
 
     roots: Roots
     coefficients: Coefficients | None = None
@@ -67,14 +71,21 @@ class Sampler:
     _gone: dict[str, int] = field(factory=dict)
 
     def take(self, machine: Machine, cpus: tuple[EnergyCpu, ...]) -> Sample:
-        """Read everything. A source that is not there costs itself only, and says why in `faults`."""
+        """Read everything.
+
+        A source that is not there costs itself only, and says why in `faults`.
+        """
         now = time.monotonic()
         anew = self._looked is None or now - self._looked >= _LOOK_ANEW
         if anew:
             self._looked = now
             self._open()
         readings = {} if self._reader is None else self._reader.read()
-        self._silent = frozenset(meter.id for meter in self.found.meters if meter.source == "battery" and readings.get(meter.id) is None)
+        self._silent = frozenset(
+            meter.id
+            for meter in self.found.meters
+            if meter.source == "battery" and readings.get(meter.id) is None
+        )
         at_us, slept_us = _clocks()
         busy, idle = self._cpu_time()
         usage = self._usage(anew=anew)
@@ -95,30 +106,47 @@ class Sampler:
     @property
     def estimating(self) -> bool:
         """Whether there is no meter, and an estimate is wanted."""
-        return self.coefficients is not None and all(meter.id in self._silent for meter in self.found.meters)
+        return self.coefficients is not None and all(
+            meter.id in self._silent for meter in self.found.meters
+        )
 
     @property
     def meters(self) -> tuple[Meter, ...]:
-        """The meters of the last sample; batteries that nothing is taken from are none meanwhile."""
+        """The meters of the last sample; batteries that nothing is taken
+        from are none meanwhile.
+        """
         if not self.estimating:
             return tuple(meter for meter in self.found.meters if meter.id not in self._silent)
-        return tuple(Meter(_estimated_id(package), "package", "estimated", package) for package in sorted(self._estimated))
+        return tuple(
+            Meter(_estimated_id(package), "package", "estimated", package)
+            for package in sorted(self._estimated)
+        )
 
     @property
     def resting(self) -> bool:
-        """Whether there are batteries from which nothing is taken now, so that they are no meters."""
+        """Whether there are batteries from which nothing is taken now,
+        so that they are no meters.
+        """
         return bool(self._silent)
 
     @property
     def absent(self) -> tuple[tuple[str, str], ...]:
-        """Source → why there is none of it now; batteries that nothing is taken from have a reason too."""
+        """Source → why there is none of it now; batteries that nothing is taken from have a reason
+        too.
+        """
         resting = (("battery", "charged, or none is emptied"),) if self.resting else ()
         return (*self.found.absent, *resting)
 
     def resume(self, sample: Sample) -> None:
-        """Go on from a sample that was kept: what is estimated of the time since then has its counters to go on from."""
+        """Go on from a sample that was kept: what is estimated of the time since then has its
+        counters to go on from.
+        """
         known = {_estimated_id(package): package for package in range(_MOST_PACKAGES)}
-        self._estimated = {known[name]: uj for name, uj in sample.readings.items() if name in known and uj is not None}
+        self._estimated = {
+            known[name]: uj
+            for name, uj in sample.readings.items()
+            if name in known and uj is not None
+        }
         self._before = sample
 
     def close(self) -> None:
@@ -143,7 +171,9 @@ class Sampler:
             layout = None if files is None else layout_of(files)
             if files is not None and layout is None:
                 self.faults["cgroups"] = f"{self.roots.cgroup}: no cgroup file system with CPU time"
-            self._cgroups = None if files is None or layout is None else Cgroups(files, layout, is_container)
+            self._cgroups = (
+                None if files is None or layout is None else Cgroups(files, layout, is_container)
+            )
 
     def _host(self) -> SysfsHost | None:
         try:
@@ -185,9 +215,19 @@ class Sampler:
         if groups is None:
             return {}
         if groups.look(anew=anew):
-            found = {path: container for path in groups.paths if (container := container_of(path)) is not None}
-            found = {path: container for path, container in found.items() if container.inside != container.id}  # its time is in the outer one's
-            self.containers = dict(sorted(found.items(), key=lambda item: bool(item[1].pod_uid)))  # who knows its pod has the last word
+            found = {
+                path: container
+                for path in groups.paths
+                if (container := container_of(path)) is not None
+            }
+            # its time is in the outer one's
+            found = {
+                path: container
+                for path, container in found.items()
+                if container.inside != container.id
+            }
+            # who knows its pod has the last word
+            self.containers = dict(sorted(found.items(), key=lambda item: bool(item[1].pod_uid)))
         return self._by_container(groups.usage_us())
 
     def _by_container(self, used: Mapping[str, int]) -> dict[str, int]:
@@ -196,10 +236,15 @@ class Sampler:
         present = {found.id for path, found in known.items() if path in used}
         for path in self._used.keys() - known.keys():
             found = container_of(path)
-            if found is not None and found.id in present:  # what one of several had used when it went is not lost
+            # what one of several had used when it went is not lost
+            if found is not None and found.id in present:
                 self._gone[found.id] = self._gone.get(found.id, 0) + self._used[path]
         self._gone = {name: us for name, us in self._gone.items() if name in present}
-        self._used = {path: used.get(path, self._used.get(path, 0)) for path in known if path in used or path in self._used}
+        self._used = {
+            path: used.get(path, self._used.get(path, 0))
+            for path in known
+            if path in used or path in self._used
+        }
         total = dict(self._gone)
         for path, us in self._used.items():
             total[known[path].id] = total.get(known[path].id, 0) + us
@@ -215,10 +260,21 @@ class Sampler:
         before, coefficients = self._before, self.coefficients
         assert coefficients is not None
         elapsed = 0 if before is None else sample.at_us - before.at_us
-        busy = {} if before is None else {cpu: max(0, us - before.busy_us.get(cpu, us)) for cpu, us in sample.busy_us.items()}
+        busy = (
+            {}
+            if before is None
+            else {
+                cpu: max(0, us - before.busy_us.get(cpu, us)) for cpu, us in sample.busy_us.items()
+            }
+        )
         power = estimate_uw(coefficients, cpus, busy, sample.khz, elapsed, self.weights)
-        self._estimated = {package: self._estimated.get(package, 0) + uw * max(elapsed, 0) // 1_000_000 for package, uw in power.items()}
-        return evolve(sample, readings={_estimated_id(package): uj for package, uj in self._estimated.items()})
+        self._estimated = {
+            package: self._estimated.get(package, 0) + uw * max(elapsed, 0) // 1_000_000
+            for package, uw in power.items()
+        }
+        return evolve(
+            sample, readings={_estimated_id(package): uj for package, uj in self._estimated.items()}
+        )
 
 
 def _estimated_id(package: int) -> str:
@@ -227,14 +283,21 @@ def _estimated_id(package: int) -> str:
 
 def _clocks() -> tuple[int, int]:
     """Monotonic µs, and how long the machine has slept since boot, to the hundredth of a second."""
-    monotonic, boot = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    monotonic, boot = (
+        time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+        time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+    )
     return monotonic // 1000, (boot - monotonic) // 10_000_000 * 10_000
 
 
 def boot_id(proc: str) -> str:
     """Which boot this is; "" where nobody says."""
     try:
-        with open(os.path.join(proc or "/proc", "sys/kernel/random/boot_id"), encoding="ascii", errors="replace") as file:
+        with open(
+            os.path.join(proc or "/proc", "sys/kernel/random/boot_id"),
+            encoding="ascii",
+            errors="replace",
+        ) as file:
             return file.read(64).strip()
     except OSError:
         return ""

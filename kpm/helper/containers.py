@@ -1,9 +1,11 @@
-"""The runtime's containers, told to the agent: who is created is told while the runtime waits, a quarter of a second at most.
+"""The runtime's containers, told to the agent: who is created is told while the runtime waits, a
+quarter of a second at most.
 
-The runtime's socket is as good as root on the host, since a plugin may add mounts and hooks; so the process that has it has
-no network, and answers nothing but "as it is". The agent hears over a socket of its own, one JSON object a message, and
-answers a creation by its ticket once the container's CPUs are as they should be, or at once where they are not its business.
-Where there is no agent, or it is silent, containers simply start.
+The runtime's socket is as good as root on the host, since a plugin may add mounts and hooks; so the
+process that has it has no network, and answers nothing but "as it is". The agent hears over a
+socket of its own, one JSON object a message, and answers a creation by its ticket once the
+container's CPUs are as they should be, or at once where they are not its business. Where there is
+no agent, or it is silent, containers simply start.
 """
 
 import contextlib
@@ -26,8 +28,21 @@ _CHUNK = 1 << 16
 class Containers:
     """The link to the runtime, the link to the agent, and what waits between them."""
 
-    def __init__(self, runtime: str, server: socket.socket, poll: "select.poll", say: Callable[..., None], clock: Callable[[], float] = time.monotonic) -> None:
-        self.runtime, self.server, self.poll, self.say, self.clock = runtime, server, poll, say, clock
+    def __init__(
+        self,
+        runtime: str,
+        server: socket.socket,
+        poll: "select.poll",
+        say: Callable[..., None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.runtime, self.server, self.poll, self.say, self.clock = (
+            runtime,
+            server,
+            poll,
+            say,
+            clock,
+        )
         self.known: dict[str, Container] = {}
         self._plugin = Plugin()
         self._nri: socket.socket | None = None
@@ -67,7 +82,9 @@ class Containers:
     # --- the runtime ---
 
     def _connect(self) -> None:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        link = socket.socket(
+            socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
         try:
             link.connect(self.runtime)
             self._plugin = Plugin()
@@ -105,7 +122,10 @@ class Containers:
             self.say("runtime lost", reason=reason)
         self.poll.unregister(self._nri)
         self._nri.close()
-        self._nri, self._retry_at = None, self.clock() + (_RETRY if not self._plugin.registered else 0.0)
+        self._nri, self._retry_at = (
+            None,
+            self.clock() + (_RETRY if not self._plugin.registered else 0.0),
+        )
         self._plugin = Plugin()
         self._waiting.clear()
         self.known.clear()

@@ -1,12 +1,15 @@
-"""The container runtime's NRI, as far as the helper speaks it: who is created with which CPUs, told before it runs.
+"""The container runtime's NRI, as far as the helper speaks it: who is created with which CPUs, told
+before it runs.
 
-A runtime that has NRI (containerd from 1.7, CRI-O) asks its plugins about every container it makes, and waits. This plugin
-says nothing of the container: whatever happens, its answer is success without adjustment. It registers late (index 90), so
-that CPUs set by earlier plugins (claim drivers, balloons) are seen.
+A runtime that has NRI (containerd from 1.7, CRI-O) asks its plugins about every container it makes,
+and waits. This plugin says nothing of the container: whatever happens, its answer is success
+without adjustment. It registers late (index 90), so that CPUs set by earlier plugins (claim
+drivers, balloons) are seen.
 
-On the wire (containerd/nri, pkg/net/multiplex; containerd/ttrpc; protobuf): frames of a connection number, a length and
-data; in the data of a connection ttrpc messages of ten bytes of head and a body; in the body protobuf. Header and body go
-into frames of their own, since the other side reads one frame at a time. Pure: bytes in, events and bytes out.
+On the wire (containerd/nri, pkg/net/multiplex; containerd/ttrpc; protobuf): frames of a connection
+number, a length and data; in the data of a connection ttrpc messages of ten bytes of head and a
+body; in the body protobuf. Header and body go into frames of their own, since the other side reads
+one frame at a time. Pure: bytes in, events and bytes out.
 """
 
 import struct
@@ -39,8 +42,16 @@ class Container:
 
     __slots__ = ("cpus", "id", "name", "namespace", "pod", "uid")
 
-    def __init__(self, id: str, name: str, pod: str, namespace: str, uid: str, cpus: str) -> None:  # noqa: A002  # its name everywhere
-        self.id, self.name, self.pod, self.namespace, self.uid, self.cpus = id, name, pod, namespace, uid, cpus
+    # its name everywhere
+    def __init__(self, id: str, name: str, pod: str, namespace: str, uid: str, cpus: str) -> None:  # noqa: A002
+        self.id, self.name, self.pod, self.namespace, self.uid, self.cpus = (
+            id,
+            name,
+            pod,
+            namespace,
+            uid,
+            cpus,
+        )
 
     def view(self) -> dict[str, str]:
         """As it is told to the agent."""
@@ -48,7 +59,9 @@ class Container:
 
 
 class Event:
-    """What the runtime said. kind: create (it waits for the answer), update, gone, or known (of those that run already)."""
+    """What the runtime said. kind: create (it waits for the answer), update, gone, or known (of
+    those that run already).
+    """
 
     __slots__ = ("answer", "container", "kind")
 
@@ -68,7 +81,14 @@ class Plugin:
     def begin(self) -> bytes:
         """The first bytes to send."""
         who = _field(1, _NAME) + _field(2, _INDEX)
-        return _message(_RUNTIME, 1, _REQUEST, _field(1, "nri.pkg.api.v1alpha1.Runtime") + _field(2, "RegisterPlugin") + _field(3, who))
+        return _message(
+            _RUNTIME,
+            1,
+            _REQUEST,
+            _field(1, "nri.pkg.api.v1alpha1.Runtime")
+            + _field(2, "RegisterPlugin")
+            + _field(3, who),
+        )
 
     def take(self, data: bytes) -> Iterator[Event | bytes]:
         """What came, in order: events, and bytes to send at once. Errors: NriError."""
@@ -127,7 +147,9 @@ class Plugin:
 
     def _note_pod(self, box: "int | bytes") -> None:
         pod = parse(box if isinstance(box, bytes) else b"")
-        self._pods[_text(pod, _SANDBOX_ID)] = {number: pod[number] for number in (_POD_NAME, _POD_UID, _POD_NAMESPACE) if number in pod}
+        self._pods[_text(pod, _SANDBOX_ID)] = {
+            number: pod[number] for number in (_POD_NAME, _POD_UID, _POD_NAMESPACE) if number in pod
+        }
         while len(self._pods) > _MOST_PODS:
             del self._pods[next(iter(self._pods))]
 
@@ -135,7 +157,14 @@ class Plugin:
         content = parse(box if isinstance(box, bytes) else b"")
         pod = self._pods.get(_text(content, _POD_ID), {})
         cpus = _cpus(parse(_one(parse(_one(content, _LINUX)), _RESOURCES)))
-        return Container(_text(content, _ID), _text(content, _CONTAINER_NAME), _text(pod, _POD_NAME), _text(pod, _POD_NAMESPACE), _text(pod, _POD_UID), cpus)
+        return Container(
+            _text(content, _ID),
+            _text(content, _CONTAINER_NAME),
+            _text(pod, _POD_NAME),
+            _text(pod, _POD_NAMESPACE),
+            _text(pod, _POD_UID),
+            cpus,
+        )
 
 
 _MOST_PODS = 2000

@@ -1,7 +1,9 @@
-"""The helper's process: listen, give up what is not needed, then write record after record until told to end.
+"""The helper's process: listen, give up what is not needed, then write record after record until
+told to end.
 
-Whoever connects is the agent or its scaler: the socket lies in a folder that only the pod's two containers mount. What
-they send is taken as hostile all the same: it is of a fixed shape, and a table says which files and values it can mean.
+Whoever connects is the agent or its scaler: the socket lies in a folder that only the pod's two
+containers mount. What they send is taken as hostile all the same: it is of a fixed shape, and a
+table says which files and values it can mean.
 """
 
 import contextlib
@@ -19,7 +21,16 @@ from typing import NoReturn
 from kpm.ending import on_signals
 from kpm.helper.confine import drop_capabilities, filter_calls, leave_network, write_only
 from kpm.helper.containers import Containers
-from kpm_applier.boundary import ANSWER, CALL, MAY_TELL, MOST_RECORDS, NO_ARGUMENT, RECORD, RESULT, write_of
+from kpm_applier.boundary import (
+    ANSWER,
+    CALL,
+    MAY_TELL,
+    MOST_RECORDS,
+    NO_ARGUMENT,
+    RECORD,
+    RESULT,
+    write_of,
+)
 from kpm_applier.mailbox import Device
 
 #: The name of the socket on which the agent hears of containers, beside the one on which it writes.
@@ -28,7 +39,8 @@ _MOST_LINKS = 8
 _LONGEST = MOST_RECORDS * RECORD.size
 #: Descriptors left to sockets.
 _SPARE = 32
-#: Below the root: the only folders that have files of the table. The chip's own, not all of its bus.
+#: Below the root: the only folders that have files of the table. The chip's own, not all of its
+#: bus.
 _FOLDERS = ("devices/system/cpu", "devices/virtual/powercap")
 _CHIPS = ("devices/platform", ("amd_hsmp", "AMDI0097:"))
 
@@ -42,7 +54,10 @@ class Writer:
         self._plain: set[int] = set()
 
     def write(self, record: bytes) -> int:
-        """Carry out one record; the errno, 0 for done. A kept file that has died is opened anew once."""
+        """Carry out one record; the errno, 0 for done.
+
+        A kept file that has died is opened anew once.
+        """
         asked = write_of(record)
         if isinstance(asked, int):
             return asked
@@ -68,7 +83,9 @@ class Writer:
         if len(self._open) >= self.most:
             for other in list(self._open):
                 self._drop(other)
-        file = os.open(f"{self.root}/{path}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        file = os.open(
+            f"{self.root}/{path}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        )
         self._open[path] = file
         shape = os.fstat(file)
         if not stat.S_ISREG(shape.st_mode):
@@ -85,7 +102,9 @@ class Writer:
 
 
 def answer(message: bytes, writer: Writer, mailbox: Device | None = None) -> bytes | None:
-    """What is said to a message; None where it is none. mailbox: the firmware's, where there is to be one."""
+    """What is said to a message; None where it is none. mailbox: the firmware's, where there is to
+    be one.
+    """
     if len(message) == CALL.size:
         return RESULT.pack(*_told(message, mailbox))
     if not message or len(message) % RECORD.size or len(message) > _LONGEST:
@@ -120,9 +139,13 @@ def listen(path: str) -> socket.socket:
 
 
 class Loop:
-    """One poll for everything: links that write, and where the runtime is asked, what it says of containers."""
+    """One poll for everything: links that write, and where the runtime is asked, what it says of
+    containers.
+    """
 
-    def __init__(self, server: socket.socket, writer: Writer, mailbox: Device | None = None) -> None:
+    def __init__(
+        self, server: socket.socket, writer: Writer, mailbox: Device | None = None
+    ) -> None:
         self.server, self.writer, self.mailbox = server, writer, mailbox
         self.poll = select.poll()
         self.poll.register(server, select.POLLIN)
@@ -150,7 +173,8 @@ class Loop:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             link, _ = self.server.accept()
-            if len(self.links) >= _MOST_LINKS:  # the oldest is of a process that has gone, or of nobody we know
+            # the oldest is of a process that has gone, or of nobody we know
+            if len(self.links) >= _MOST_LINKS:
                 self._drop(next(iter(self.links)))
             self.poll.register(link, select.POLLIN)
             self.links[link.fileno()] = link
@@ -185,19 +209,27 @@ def folders(root: str) -> list[str]:
     bus, names = _CHIPS
     chips: list[str] = []
     with contextlib.suppress(OSError):
-        chips = [f"{root}/{bus}/{name}" for name in os.listdir(f"{root}/{bus}") if name.startswith(names)]
+        chips = [
+            f"{root}/{bus}/{name}" for name in os.listdir(f"{root}/{bus}") if name.startswith(names)
+        ]
     return [*(f"{root}/{folder}" for folder in _FOLDERS), *chips]
 
 
 def say(event: str, **fields: object) -> None:
     """A line of log, in the shape of the agent's."""
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    sys.stderr.write(json.dumps({"time": moment, "level": "info", "event": event, "component": "helper", **fields}) + "\n")
+    sys.stderr.write(
+        json.dumps(
+            {"time": moment, "level": "info", "event": event, "component": "helper", **fields}
+        )
+        + "\n"
+    )
     sys.stderr.flush()
 
 
 def run(sysfs: str, path: str, nri: str | None = None, hsmp: str | None = None) -> NoReturn:
-    """Listen and serve until a signal ends the process. nri: the runtime's socket, where it is to be asked. hsmp: a device.
+    """Listen and serve until a signal ends the process. nri: the runtime's socket, where it is to
+    be asked. hsmp: a device.
 
     Errors: OSError where the sockets cannot be made.
     """
@@ -209,10 +241,21 @@ def run(sysfs: str, path: str, nri: str | None = None, hsmp: str | None = None) 
         mailbox.open()
     loop = Loop(listen(path), Writer(root, most), mailbox)
     if nri is not None:
-        loop.containers = Containers(nri, listen(f"{path.rpartition('/')[0]}/{CONTAINERS}"), loop.poll, say)
+        loop.containers = Containers(
+            nri, listen(f"{path.rpartition('/')[0]}/{CONTAINERS}"), loop.poll, say
+        )
     network = leave_network()
     drop_capabilities()
     files = write_only(folders(root))
     calls = filter_calls(mailbox=mailbox is not None)
-    say("helper started", socket=path, runtime=nri, mailbox=hsmp, network_left=network, files_held=files, calls_filtered=calls, **facts())
+    say(
+        "helper started",
+        socket=path,
+        runtime=nri,
+        mailbox=hsmp,
+        network_left=network,
+        files_held=files,
+        calls_filtered=calls,
+        **facts(),
+    )
     loop.run()

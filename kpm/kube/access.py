@@ -1,11 +1,12 @@
 """How an API server is reached: its address, connections to it, and who asks.
 
-In a pod the four facts stand in the environment and in two mounted files, so nothing is loaded but the HTTP library:
-an agent starts in half the time. A kubeconfig has many more ways (client certificates, exec plugins, proxies), which
-the kubernetes package reads.
+In a pod the four facts stand in the environment and in two mounted files, so nothing is loaded but
+the HTTP library: an agent starts in half the time. A kubeconfig has many more ways (client
+certificates, exec plugins, proxies), which the kubernetes package reads.
 
-Certificates are verified as kubectl does. Python 3.13 asks more: a cluster CA without the keyUsage extension, which
-many clusters have, fails its X509_STRICT. That flag alone is cleared; chain, dates and name are checked as ever.
+Certificates are verified as kubectl does. Python 3.13 asks more: a cluster CA without the keyUsage
+extension, which many clusters have, fails its X509_STRICT. That flag alone is cleared; chain, dates
+and name are checked as ever.
 """
 
 import os
@@ -35,7 +36,9 @@ _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TC
 
 @frozen
 class Access:
-    """One API server. headers: those of every request; given True after a refusal, when what they hold may be old."""
+    """One API server. headers: those of every request; given True after a refusal, when what they
+    hold may be old.
+    """
 
     url: str
     pool: urllib3.PoolManager
@@ -43,14 +46,21 @@ class Access:
 
 
 def tls_context(*, verify: bool = True) -> ssl.SSLContext:
-    """Verification as kubectl does it. verify: False where a kubeconfig asks for none (insecure-skip-tls-verify)."""
-    context = urllib3.util.ssl_.create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE)
+    """Verification as kubectl does it. verify: False where a kubeconfig asks for none
+    (insecure-skip-tls-verify).
+    """
+    context = urllib3.util.ssl_.create_urllib3_context(
+        cert_reqs=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+    )
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def access(kubeconfig: str | None = None) -> Access:
-    """The API server of the pod that this runs in, else of a kubeconfig file. Errors: InputError."""
+    """The API server of the pod that this runs in, else of a kubeconfig file.
+
+    Errors: InputError.
+    """
     if kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return in_cluster(os.environ)
     return from_kubeconfig(kubeconfig)
@@ -58,7 +68,10 @@ def access(kubeconfig: str | None = None) -> Access:
 
 def in_cluster(environment: Mapping[str, str], account: str = _ACCOUNT) -> Access:
     """The API server of a pod, by what every pod is given. Errors: InputError."""
-    host, port = environment["KUBERNETES_SERVICE_HOST"], environment.get("KUBERNETES_SERVICE_PORT") or "443"
+    host, port = (
+        environment["KUBERNETES_SERVICE_HOST"],
+        environment.get("KUBERNETES_SERVICE_PORT") or "443",
+    )
     authority = f"{account}/ca.crt"
     if not os.path.isfile(authority):
         raise InputError(f"{authority}: is missing; the pod has no service account mounted")
@@ -97,19 +110,30 @@ def from_configuration(configuration: "Configuration") -> Access:
 
     def headers(_anew: bool) -> Mapping[str, str]:
         settings: Any = configuration.auth_settings().values()
-        return {item["key"]: item["value"] for item in settings if item["in"] == "header" and item["value"]}
+        return {
+            item["key"]: item["value"]
+            for item in settings
+            if item["in"] == "header" and item["value"]
+        }
 
     return Access(configuration.host.rstrip("/"), pool, headers)
 
 
 def _socket_options() -> list[tuple[int, int, int]]:
     pairs = [(socket.IPPROTO_TCP, name, value) for name, value in _KEEP_ALIVE]
-    return [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *pairs]
+    return [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        *pairs,
+    ]
 
 
 @define(eq=False)
 class _Token:
-    """A token in a file that is exchanged from time to time. While it cannot be read the last one is used."""
+    """A token in a file that is exchanged from time to time.
+
+    While it cannot be read the last one is used.
+    """
 
     path: str
     monotonic: Callable[[], float]

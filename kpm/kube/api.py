@@ -1,7 +1,7 @@
 """HTTP to the API server: verbs on objects, which are plain mappings.
 
-Retries belong to whoever calls: a request is made once, and once more with a token that is read anew where the server
-takes the old one no longer.
+Retries belong to whoever calls: a request is made once, and once more with a token that is read
+anew where the server takes the old one no longer.
 """
 
 import http.client
@@ -24,7 +24,8 @@ from kpm.kube.decode import decode, decode_event, decode_list
 
 Object = Mapping[str, Any]
 
-#: Seconds to connect, of silence while an answer comes, and for the whole of it, however slowly it drips.
+#: Seconds to connect, of silence while an answer comes, and for the whole of it, however slowly it
+#: drips.
 _CONNECT_SECONDS, _READ_SECONDS, _WHOLE_SECONDS = 5.0, 30.0, 60.0
 _LARGEST_ANSWER, _PART = 64 << 20, 1 << 16
 #: The reason of an answer that is larger than what is read.
@@ -37,13 +38,22 @@ _UNAUTHORIZED = 401
 #: Seconds that a server may ask to be left alone, at most; so many digits of it are read.
 _LONGEST_WAIT, _DIGITS = 300.0, 9
 _AGENT = f"kpm/{__version__}"
-JSON, MERGE_PATCH, JSON_PATCH, APPLY_PATCH = "application/json", "application/merge-patch+json", "application/json-patch+json", "application/apply-patch+yaml"
+JSON, MERGE_PATCH, JSON_PATCH, APPLY_PATCH = (
+    "application/json",
+    "application/merge-patch+json",
+    "application/json-patch+json",
+    "application/apply-patch+yaml",
+)
 
 
 class ApiError(Exception):
-    """The server refused, or could not be reached (status 0). reason: Kubernetes' word for it, such as NotFound."""
+    """The server refused, or could not be reached (status 0). reason: Kubernetes' word for it, such
+    as NotFound.
+    """
 
-    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, status: int, reason: str, message: str, retry_after: float | None = None
+    ) -> None:
         super().__init__(f"{status or 'no answer'} {reason}: {one_line(message, _MESSAGE)}")
         self.status, self.reason, self.retry_after = status, reason, retry_after
 
@@ -55,18 +65,31 @@ class ApiError(Exception):
 
 @frozen
 class Resource:
-    """Where objects of a kind are found. namespace: None for all namespaces or a kind that has none."""
+    """Where objects of a kind are found. namespace: None for all namespaces or a kind that has
+    none.
+    """
 
     group: str
     version: str
     plural: str
     namespace: str | None = None
 
-    def path(self, name: str | None = None, subresource: str | None = None, namespace: str | None = None) -> str:
-        """The URL path of the collection or of one object; every part is quoted. Errors: ApiError for a part that is none."""
+    def path(
+        self, name: str | None = None, subresource: str | None = None, namespace: str | None = None
+    ) -> str:
+        """The URL path of the collection or of one object; every part is quoted.
+
+        Errors: ApiError for a part that is none.
+        """
         root = ["apis", self.group, self.version] if self.group else ["api", self.version]
         space = namespace or self.namespace
-        parts = [*root, *(["namespaces", space] if space else []), self.plural, *([] if name is None else [name]), *([subresource] if subresource else [])]
+        parts = [
+            *root,
+            *(["namespaces", space] if space else []),
+            self.plural,
+            *([] if name is None else [name]),
+            *([subresource] if subresource else []),
+        ]
         odd = next((part for part in parts if part in ("", ".", "..")), None)
         if odd is not None:
             raise ApiError(0, "BadName", f"{odd!r} is no name of an object")
@@ -75,7 +98,9 @@ class Resource:
 
 @define
 class _Ends:
-    """When the answer of a request is to be there, by the monotonic clock; nothing is read of it after that."""
+    """When the answer of a request is to be there, by the monotonic clock; nothing is read of it
+    after that.
+    """
 
     at: float
 
@@ -85,7 +110,9 @@ _HERE = threading.local()
 
 
 class _Reading(io.RawIOBase):
-    """The bytes of one answer as they come: each read waits for the connection's time, and for what is left of the whole."""
+    """The bytes of one answer as they come: each read waits for the connection's time, and for what
+    is left of the whole.
+    """
 
     def __init__(self, link: socket.socket) -> None:
         super().__init__()
@@ -114,7 +141,9 @@ class _Reading(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer all of whose parts have to come in time: status line, headers, chunk sizes, trailers."""
+    """An answer all of whose parts have to come in time: status line, headers, chunk sizes,
+    trailers.
+    """
 
     def __init__(self, sock: socket.socket, *words: Any, **more: Any) -> None:
         super().__init__(sock, *words, **more)
@@ -147,8 +176,16 @@ class Api:
         """One object. Errors: ApiError."""
         return self._call("GET", resource.path(name, namespace=namespace))
 
-    def list(self, resource: Resource, query: Mapping[str, str], sized: Callable[[int], None] = lambda _: None) -> Object:
-        """One page of a list; items that cannot be read are `Unread`. sized: is given its bytes. Errors: ApiError, TOO_LARGE among their reasons."""
+    def list(
+        self,
+        resource: Resource,
+        query: Mapping[str, str],
+        sized: Callable[[int], None] = lambda _: None,
+    ) -> Object:
+        """One page of a list; items that cannot be read are `Unread`. sized: is given its bytes.
+
+        Errors: ApiError, TOO_LARGE among their reasons.
+        """
 
         def read(data: bytes) -> Any:
             sized(len(data))
@@ -164,17 +201,45 @@ class Api:
         """Replace an object; its resourceVersion guards it. Errors: ApiError."""
         return self._call("PUT", resource.path(name), {}, body, JSON)
 
-    def patch(self, resource: Resource, name: str, body: Any, *, subresource: str | None = None, kind: str = MERGE_PATCH) -> Object:
+    def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Any,
+        *,
+        subresource: str | None = None,
+        kind: str = MERGE_PATCH,
+    ) -> Object:
         """Patch an object or its subresource. Errors: ApiError."""
         return self._call("PATCH", resource.path(name, subresource), {}, body, kind)
 
-    def apply(self, resource: Resource, name: str, body: Object, manager: str, *, subresource: str | None = None) -> Object:
+    def apply(
+        self,
+        resource: Resource,
+        name: str,
+        body: Object,
+        manager: str,
+        *,
+        subresource: str | None = None,
+    ) -> Object:
         """Server-side apply: create or change what this manager owns. Errors: ApiError."""
-        return self._call("PATCH", resource.path(name, subresource), {"fieldManager": manager, "force": "true"}, body, APPLY_PATCH)
+        return self._call(
+            "PATCH",
+            resource.path(name, subresource),
+            {"fieldManager": manager, "force": "true"},
+            body,
+            APPLY_PATCH,
+        )
 
     def delete(self, resource: Resource, name: str, *, uid: str | None = None) -> None:
-        """Delete an object, where it is still the one with this uid; one that has gone already is fine. Errors: ApiError."""
-        options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        """Delete an object, where it is still the one with this uid; one that has gone already is
+        fine. Errors: ApiError.
+        """
+        options: dict[str, Any] = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "propagationPolicy": "Background",
+        }
         if uid is not None:
             options["preconditions"] = {"uid": uid}
         try:
@@ -183,14 +248,23 @@ class Api:
             if failure.status not in (404, 409):
                 raise
 
-    def watch(self, resource: Resource, query: Mapping[str, str], silence: float, started: Callable[[Callable[[], None]], None]) -> Iterator[Object]:
+    def watch(
+        self,
+        resource: Resource,
+        query: Mapping[str, str],
+        silence: float,
+        started: Callable[[Callable[[], None]], None],
+    ) -> Iterator[Object]:
         """The events of a watch until the server ends it.
 
-        Args:     silence: seconds without an event or bookmark after which it counts as dead. started: is given what ends it from
+        Args:     silence: seconds without an event or bookmark after which it counts as dead.
+        started: is given what ends it from
                   another thread.
         Errors:   ApiError; its reason is `SILENT` where nothing came for so long.
         """
-        response, ends = self._open("GET", resource.path(), {**query, "watch": "true"}, None, None, silence)
+        response, ends = self._open(
+            "GET", resource.path(), {**query, "watch": "true"}, None, None, silence
+        )
         started(lambda: _shut(response))
         try:
             if response.status != 200:
@@ -208,15 +282,25 @@ class Api:
             response.close()
 
     def _call(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None, content_type: str | None = None, *,
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str | None = None,
+        *,
         read: Callable[[bytes], Any] = decode,
-    ) -> Object:  # fmt: skip
+    ) -> Object:
         response, ends = self._open(method, path, query or {}, body, content_type, _READ_SECONDS)
         try:
             data = _whole(response)
         except (urllib3.exceptions.HTTPError, OSError) as failure:
             late = time.monotonic() >= ends.at
-            raise ApiError(0, "Broken", f"the answer is not whole after {_WHOLE_SECONDS:g} s" if late else str(failure)) from failure
+            raise ApiError(
+                0,
+                "Broken",
+                f"the answer is not whole after {_WHOLE_SECONDS:g} s" if late else str(failure),
+            ) from failure
         finally:
             response.release_conn()
         if not 200 <= response.status < 300:
@@ -229,15 +313,38 @@ class Api:
             raise ApiError(response.status, "BadAnswer", "the answer is no object")
         return content
 
-    def _open(self, method: str, path: str, query: Mapping[str, str], body: Any, content_type: str | None, read: float) -> tuple[Any, _Ends]:
-        url = f"{self._server.url}{path}" + (f"?{urlencode(query, quote_via=quote, safe='')}" if query else "")
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Any,
+        content_type: str | None,
+        read: float,
+    ) -> tuple[Any, _Ends]:
+        url = f"{self._server.url}{path}" + (
+            f"?{urlencode(query, quote_via=quote, safe='')}" if query else ""
+        )
         data = None if content_type is None else json.dumps(body).encode()
-        headers = {"Accept": "application/json", "User-Agent": _AGENT, **({"Content-Type": content_type} if content_type else {})}
+        headers = {
+            "Accept": "application/json",
+            "User-Agent": _AGENT,
+            **({"Content-Type": content_type} if content_type else {}),
+        }
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=read)
 
         def ask(who: Mapping[str, str]) -> Any:
             _HERE.ends = _Ends(time.monotonic() + _WHOLE_SECONDS)
-            return self._server.pool.request(method, url, body=data, headers={**headers, **who}, timeout=timeout, retries=False, redirect=False, preload_content=False)
+            return self._server.pool.request(
+                method,
+                url,
+                body=data,
+                headers={**headers, **who},
+                timeout=timeout,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
 
         try:
             who = self._server.headers(False)
@@ -246,13 +353,16 @@ class Api:
                 answer.close()  # its body may come as slowly as it likes
                 answer.release_conn()
                 answer = ask(anew)
-        except (urllib3.exceptions.HTTPError, OSError, ValueError, InputError) as failure:  # a bad header or address is a ValueError
+        # a bad header or address is a ValueError
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, InputError) as failure:
             raise ApiError(0, type(failure).__name__, str(failure)) from failure
         return answer, _HERE.ends
 
 
 def _reason(response: Any) -> bytes:
-    """What a refusal says for itself; nothing where that does not come: the refusal counts without it."""
+    """What a refusal says for itself; nothing where that does not come: the refusal counts without
+    it.
+    """
     try:
         return _whole(response)
     except (urllib3.exceptions.HTTPError, OSError):
@@ -260,14 +370,19 @@ def _reason(response: Any) -> bytes:
 
 
 def _whole(response: Any) -> bytes:
-    """The body of an answer. Errors: ApiError for one that is too large; HTTPError for one that does not come in time."""
+    """The body of an answer.
+
+    Errors: ApiError for one that is too large; HTTPError for one that does not come in time.
+    """
     parts, size = [], 0
     while part := response.read1(_PART):
         parts.append(part)
         size += len(part)
         if size > _LARGEST_ANSWER:
             response.close()
-            raise ApiError(response.status, TOO_LARGE, f"the answer has more than {_LARGEST_ANSWER >> 20} MiB")
+            raise ApiError(
+                response.status, TOO_LARGE, f"the answer has more than {_LARGEST_ANSWER >> 20} MiB"
+            )
     return b"".join(parts)
 
 
@@ -299,10 +414,15 @@ def _refusal(status: int, data: bytes, headers: Mapping[str, str]) -> ApiError:
     except (ValueError, AttributeError):
         reason, message = "", data[:_MESSAGE].decode("utf-8", "replace")
     wait = headers.get("Retry-After", "")
-    seconds = min(float(wait[:_DIGITS]), _LONGEST_WAIT) if wait.isascii() and wait.isdigit() else None
+    seconds = (
+        min(float(wait[:_DIGITS]), _LONGEST_WAIT) if wait.isascii() and wait.isdigit() else None
+    )
     return ApiError(status, reason or "Refused", message, seconds)
 
 
 def connect(kubeconfig: str | None = None) -> Api:
-    """The API server of the pod that this runs in, else of a kubeconfig file. Errors: InputError."""
+    """The API server of the pod that this runs in, else of a kubeconfig file.
+
+    Errors: InputError.
+    """
     return Api(access(kubeconfig))

@@ -1,8 +1,9 @@
 """What an API server sends, as values: whole where it can be read so, else item by item.
 
-Whoever may create an object may nest it deeper than this process's stack is, or write a number of thousands of digits: a
-list that holds it cannot be read in one go. Then it is cut at its items without recursion, and what cannot be read costs
-itself: `managedFields`, which nobody here uses, are left out first; of what still cannot be read the identity is kept.
+Whoever may create an object may nest it deeper than this process's stack is, or write a number of
+thousands of digits: a list that holds it cannot be read in one go. Then it is cut at its items
+without recursion, and what cannot be read costs itself: `managedFields`, which nobody here uses,
+are left out first; of what still cannot be read the identity is kept.
 """
 
 import json
@@ -16,7 +17,14 @@ from attrs import frozen
 from kpm.unread import Unread
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
-_IDENTITY = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp")
+_IDENTITY = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+)
 _LONGEST_IDENTITY = 600
 _OPENING, _CLOSING = (b"{", b"["), (b"}", b"]")
 
@@ -39,13 +47,21 @@ def decode(data: bytes) -> Any:
 
 
 def decode_list(data: bytes) -> Any:
-    """A list of objects; those that cannot be read are `Unread`. Errors: ValueError where not even its items can be told apart."""
+    """A list of objects; those that cannot be read are `Unread`.
+
+    Errors: ValueError where not even its items can be told apart.
+    """
     try:
         return decode(data)
     except ValueError:
         members = _members(data)
         found = {key: decode(data[slice(*span)]) for key, span in members.items() if key != "items"}
-        return {**found, "items": [_item(data[slice(*span)]) for span in _elements(data, members.get("items", (0, 0)))]}
+        return {
+            **found,
+            "items": [
+                _item(data[slice(*span)]) for span in _elements(data, members.get("items", (0, 0)))
+            ],
+        }
 
 
 def decode_event(line: bytes) -> Any:
@@ -56,18 +72,26 @@ def decode_event(line: bytes) -> Any:
         members = _members(line)
         if not {"type", "object"} <= members.keys():
             raise
-        return {"type": decode(line[slice(*members["type"])]), "object": _item(line[slice(*members["object"])])}
+        return {
+            "type": decode(line[slice(*members["type"])]),
+            "object": _item(line[slice(*members["object"])]),
+        }
 
 
 def page_of(content: Any) -> Page:
-    """A list as it is used; an item that is no object is left out. Errors: ValueError for what is no list."""
+    """A list as it is used; an item that is no object is left out.
+
+    Errors: ValueError for what is no list.
+    """
     meta, items = content.get("metadata"), content.get("items")
     if not isinstance(meta, dict) or not isinstance(items, list | None):
         raise ValueError("is no list")  # noqa: TRY004  # one kind of error for what is no list
     token = meta.get("continue")
     if not isinstance(token, str | None):
         raise ValueError("has a token that is none")  # noqa: TRY004
-    return Page(tuple(filter(is_object, items or ())), str(meta.get("resourceVersion") or ""), token or None)
+    return Page(
+        tuple(filter(is_object, items or ())), str(meta.get("resourceVersion") or ""), token or None
+    )
 
 
 def is_object(item: Any) -> TypeGuard[dict[str, Any]]:
@@ -76,7 +100,9 @@ def is_object(item: Any) -> TypeGuard[dict[str, Any]]:
 
 
 def _item(data: bytes) -> Any:
-    """An object, without its managedFields if it cannot be read with them; else its identity and why."""
+    """An object, without its managedFields if it cannot be read with them; else its identity and
+    why.
+    """
     try:
         return decode(data)
     except ValueError as failure:
@@ -140,7 +166,9 @@ def _elements(data: bytes, span: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 def _tokens(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Depth, text and place of every mark and string; the depth of a bracket that opens counts it, of one that closes does not."""
+    """Depth, text and place of every mark and string; the depth of a bracket that opens counts it,
+    of one that closes does not.
+    """
     depth = 0
     for match in _TOKEN.finditer(data):
         token = match[0]

@@ -10,7 +10,8 @@ from attrs import define, field, frozen
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.logs import Log
 
-#: Events of one namespace that are sent at once, seconds until one more may be, and namespaces that are told apart.
+#: Events of one namespace that are sent at once, seconds until one more may be, and namespaces that
+#: are told apart.
 _MOST, _REFILL_SECONDS, _MOST_NAMESPACES = 20, 60.0, 1000
 _MESSAGE = 1000
 
@@ -41,9 +42,11 @@ class _Room:
 
 @define
 class Recorder:
-    """Sends Events; the same one again only after an hour, and never more than a few a minute about the objects of one namespace.
+    """Sends Events; the same one again only after an hour, and never more than a few a minute about
+    the objects of one namespace.
 
-    Each namespace has a budget of its own, so that one tenant's mistakes keep nobody else from being told of theirs.
+    Each namespace has a budget of its own, so that one tenant's mistakes keep nobody else from
+    being told of theirs.
     """
 
     api: Api
@@ -57,7 +60,10 @@ class Recorder:
     _forget: float = 3600.0
 
     def say(self, about: About, reason: str, message: str, *, warning: bool = True) -> bool:
-        """Send an Event unless it has been said; False where its namespace has no room for one now. Never raises for what the server does."""
+        """Send an Event unless it has been said; False where its namespace has no room for one now.
+
+        Never raises for what the server does.
+        """
         now = self.monotonic()
         key = (about, reason, message)
         if now - self._sent.get(key, -self._forget) < self._forget:
@@ -65,9 +71,14 @@ class Recorder:
         namespace = about.namespace or self.fallback_namespace
         if not self._take(namespace, now):
             return False
-        self._sent = {known: at for known, at in self._sent.items() if now - at < self._forget} | {key: now}
+        self._sent = {known: at for known, at in self._sent.items() if now - at < self._forget} | {
+            key: now
+        }
         try:
-            self.api.create(Resource("", "v1", "events", namespace), self._body(about, namespace, reason, message, warning=warning))
+            self.api.create(
+                Resource("", "v1", "events", namespace),
+                self._body(about, namespace, reason, message, warning=warning),
+            )
         except ApiError as failure:
             self.log.warning("event not sent", reason=reason, error=str(failure))
         return True
@@ -75,7 +86,11 @@ class Recorder:
     def room_at(self, about: About) -> float:
         """When there is room for an Event about an object."""
         room = self._rooms.get(about.namespace or self.fallback_namespace)
-        return self.monotonic() if room is None else room.at + max(0.0, 1 - room.left) * _REFILL_SECONDS
+        return (
+            self.monotonic()
+            if room is None
+            else room.at + max(0.0, 1 - room.left) * _REFILL_SECONDS
+        )
 
     def _take(self, namespace: str, now: float) -> bool:
         room = self._rooms.get(namespace)
@@ -92,11 +107,21 @@ class Recorder:
         room.left -= 1
         return True
 
-    def _body(self, about: About, namespace: str, reason: str, message: str, *, warning: bool) -> dict[str, Any]:
+    def _body(
+        self, about: About, namespace: str, reason: str, message: str, *, warning: bool
+    ) -> dict[str, Any]:
         moment = datetime.now(UTC)
         stamp = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-        mark = hashlib.sha256(f"{about}{reason}{message}{moment.timestamp()}".encode()).hexdigest()[:16]
-        involved = {"apiVersion": about.api_version, "kind": about.kind, "name": about.name, "namespace": about.namespace, "uid": about.uid}
+        mark = hashlib.sha256(f"{about}{reason}{message}{moment.timestamp()}".encode()).hexdigest()[
+            :16
+        ]
+        involved = {
+            "apiVersion": about.api_version,
+            "kind": about.kind,
+            "name": about.name,
+            "namespace": about.namespace,
+            "uid": about.uid,
+        }
         return {
             "apiVersion": "v1",
             "kind": "Event",

@@ -1,7 +1,8 @@
 """A local copy of one kind of object, kept by list and watch.
 
-The loop knows no HTTP: a Source lists pages and yields events. It resumes after a lost connection, lists anew when the
-server has forgotten where it was (410), asks for bookmarks, and waits longer and longer, with jitter, while the server fails.
+The loop knows no HTTP: a Source lists pages and yields events. It resumes after a lost connection,
+lists anew when the server has forgotten where it was (410), asks for bookmarks, and waits longer
+and longer, with jitter, while the server fails.
 """
 
 import random
@@ -18,16 +19,20 @@ from kpm.threads import Threads
 
 Transform = Callable[[Object], Any]
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
-#: Objects of a page: of the first, when nobody knows how large they are, and at most; later pages are to have so many bytes.
+#: Objects of a page: of the first, when nobody knows how large they are, and at most; later pages
+#: are to have so many bytes.
 _FIRST_PAGE, _LARGEST_PAGE, _PAGE_BYTES = 10, 500, 4 << 20
 _GONE = 410
-#: Seconds; a watch that ends sooner with nothing counts as a failure, so that it is not opened without end.
+#: Seconds; a watch that ends sooner with nothing counts as a failure, so that it is not opened
+#: without end.
 _SHORTEST_WATCH = 1.0
 #: The server ends a watch after this many seconds; nothing is lost, it is resumed.
 _WATCH_SECONDS = 3600.0
-#: A watch that brings nothing for so long may be dead: where etcd reports its progress, the server sends a bookmark a minute.
+#: A watch that brings nothing for so long may be dead: where etcd reports its progress, the server
+#: sends a bookmark a minute.
 _SILENCE, _MORE_PATIENCE = 90.0, 8.0
-#: Seconds in which an informer gets a page, an event or the end of its watch, whatever the server does.
+#: Seconds in which an informer gets a page, an event or the end of its watch, whatever the server
+#: does.
 LONGEST_TURN = 1.25 * _WATCH_SECONDS + _SILENCE
 
 
@@ -51,8 +56,9 @@ class Source(Protocol):
 class ApiSource:
     """Objects of the API server. selectors: labelSelector, fieldSelector.
 
-    Where etcd does not report its progress a kind on which nothing happens brings no bookmark either, and a watch cannot be
-    told from a dead one. So each silence makes it eight times as patient, up to a watch's whole length; bookmarks win it back.
+    Where etcd does not report its progress a kind on which nothing happens brings no bookmark
+    either, and a watch cannot be told from a dead one. So each silence makes it eight times as
+    patient, up to a watch's whole length; bookmarks win it back.
     """
 
     api: Api
@@ -64,26 +70,43 @@ class ApiSource:
     _closed: bool = False
 
     def list(self, token: str | None) -> Object:
-        """A page; the first one may come from the server's cache, which is what a watch starts from as well. Large objects come by few."""
+        """A page; the first one may come from the server's cache, which is what a watch starts from
+        as well. Large objects come by few.
+        """
         limit = self._limit = self._limit if token else min(self._limit, _FIRST_PAGE)
 
         def sized(size: int) -> None:
             self._limit = max(1, min(_PAGE_BYTES * limit // max(size, 1), _LARGEST_PAGE))
 
         try:
-            return self.api.list(self.resource, {**self.selectors, "limit": str(limit), **({"continue": token} if token else {})}, sized)
+            return self.api.list(
+                self.resource,
+                {**self.selectors, "limit": str(limit), **({"continue": token} if token else {})},
+                sized,
+            )
         except ApiError as failure:
             if failure.reason == TOO_LARGE:
                 self._limit = max(1, limit // 4)
             raise
 
     def watch(self, version: str) -> Iterator[Object]:
-        """Events with bookmarks. Errors: ApiError, with reason SILENT where none came for too long."""
-        length = _WATCH_SECONDS * random.uniform(0.9, 1.1)  # noqa: S311  # spreads load, protects nothing
-        query = {**self.selectors, "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(int(length))}
+        """Events with bookmarks.
+
+        Errors: ApiError, with reason SILENT where none came for too long.
+        """
+        # spreads load, protects nothing
+        length = _WATCH_SECONDS * random.uniform(0.9, 1.1)  # noqa: S311
+        query = {
+            **self.selectors,
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(int(length)),
+        }
         marked = False
         try:
-            for event in self.api.watch(self.resource, query, min(self._silence, length + _SILENCE), self._started):
+            for event in self.api.watch(
+                self.resource, query, min(self._silence, length + _SILENCE), self._started
+            ):
                 marked = marked or event.get("type") == "BOOKMARK"
                 yield event
         except ApiError as failure:
@@ -125,7 +148,8 @@ def _version_of(obj: Object) -> str:
 
 @define(eq=False)
 class Informer:
-    """The copy, and the loop that keeps it. changed: called after every change, from the loop's thread.
+    """The copy, and the loop that keeps it. changed: called after every change, from the loop's
+    thread.
 
     transform: what is kept of an object, or None to leave it out; called once for every version.
     """
@@ -166,7 +190,9 @@ class Informer:
         self.source.close()
 
     def run(self) -> None:
-        """Follow the server until stopped; never raises for what the server does, nor for what nobody thought of."""
+        """Follow the server until stopped; never raises for what the server does, nor for what
+        nobody thought of.
+        """
         while not self._stop.is_set():
             try:
                 self.follow_once()
@@ -179,7 +205,10 @@ class Informer:
                     self._recover(ApiError(0, type(failure).__name__, str(failure)))
 
     def follow_once(self) -> None:
-        """List if need be, then watch until the watch ends. Errors: ApiError, also for a watch that ends at once with nothing."""
+        """List if need be, then watch until the watch ends.
+
+        Errors: ApiError, also for a watch that ends at once with nothing.
+        """
         self._turn()
         if self._version is None:
             self._list()
@@ -207,7 +236,8 @@ class Informer:
         self.trouble(self.name, failure)
         self._failures += 1
         longest = min(_FIRST_WAIT * 2 ** min(self._failures, 10), _LONGEST_WAIT)
-        self._stop.wait(max(failure.retry_after or 0.0, random.uniform(longest / 2, longest)))  # noqa: S311  # spreads load
+        # spreads load
+        self._stop.wait(max(failure.retry_after or 0.0, random.uniform(longest / 2, longest)))  # noqa: S311
 
     def _list(self) -> None:
         found: dict[tuple[str, str], Entry | None] = {}
@@ -217,7 +247,8 @@ class Informer:
                 page = page_of(self.source.list(token))
             except ValueError as failure:
                 raise ApiError(0, "BadAnswer", f"the list {failure}") from None
-            found.update((key_of(item), self._kept(item)) for item in page.items)  # the objects themselves go with their page
+            # the objects themselves go with their page
+            found.update((key_of(item), self._kept(item)) for item in page.items)
             token = page.token
             self._turn()
             if token is None:
@@ -242,8 +273,12 @@ class Informer:
     def _entry(self, obj: Object) -> Entry | None:
         try:
             value = self.transform(obj)
-        except Exception as failure:  # noqa: BLE001  # an object that nobody can make sense of costs itself
-            self.trouble(self.name, ApiError(0, "BadObject", f"{'/'.join(filter(None, key_of(obj)))}: {failure}"))
+        # an object that nobody can make sense of costs itself
+        except Exception as failure:  # noqa: BLE001
+            self.trouble(
+                self.name,
+                ApiError(0, "BadObject", f"{'/'.join(filter(None, key_of(obj)))}: {failure}"),
+            )
             return None
         return None if value is None else Entry(_version_of(obj), value)
 
@@ -251,7 +286,11 @@ class Informer:
         kind, obj = event.get("type"), event.get("object")
         if kind == "ERROR" and isinstance(obj, dict):
             code = obj.get("code")
-            raise ApiError(code if isinstance(code, int) else 0, str(obj.get("reason") or "WatchError"), str(obj.get("message") or ""))
+            raise ApiError(
+                code if isinstance(code, int) else 0,
+                str(obj.get("reason") or "WatchError"),
+                str(obj.get("message") or ""),
+            )
         if not isinstance(kind, str) or not is_object(obj):
             raise ApiError(0, "BadEvent", f"an event of type {kind} without an object")
         self._version = _version_of(obj) or self._version

@@ -4,7 +4,11 @@ import hashlib
 
 from kpm.kube.api import Api, ApiError, Resource
 
-PODS, NODES, NAMESPACES = Resource("", "v1", "pods"), Resource("", "v1", "nodes"), Resource("", "v1", "namespaces")
+PODS, NODES, NAMESPACES = (
+    Resource("", "v1", "pods"),
+    Resource("", "v1", "nodes"),
+    Resource("", "v1", "namespaces"),
+)
 LEASES, DAEMON_SETS = "leases", "daemonsets"
 #: Label of objects that the system makes; agents leave them out of what they watch.
 GENERATED = "power.kpm.dev/generated"

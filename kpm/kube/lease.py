@@ -1,7 +1,7 @@
 """Leadership by a Lease of coordination.k8s.io.
 
-Judged by the monotonic clock and by whether the record changes, never by comparing wall clocks of machines. Leadership
-that cannot be renewed in time is given up before anybody else can have it.
+Judged by the monotonic clock and by whether the record changes, never by comparing wall clocks of
+machines. Leadership that cannot be renewed in time is given up before anybody else can have it.
 """
 
 import threading
@@ -27,7 +27,10 @@ def _now() -> str:
 
 @define(eq=False)
 class Lease:
-    """One candidate. monotonic: seconds. `leading` is judged by the clock, so that a renewal that hangs ends it in time."""
+    """One candidate. monotonic: seconds.
+
+    `leading` is judged by the clock, so that a renewal that hangs ends it in time.
+    """
 
     api: Api
     resource: Resource
@@ -42,11 +45,20 @@ class Lease:
 
     @property
     def leading(self) -> bool:
-        """Whether this one may act now: it holds the lease, and asked for it less than ten seconds ago."""
+        """Whether this one may act now: it holds the lease, and asked for it less than ten seconds
+        ago.
+        """
         return self._held and self.monotonic() - self._renewed <= _RENEW_WITHIN
 
-    def run(self, gained: Callable[[], None], lost: Callable[[], None], turn: Callable[[], None] = lambda: None) -> None:
-        """Try for leadership and keep it until stopped; `gained` and `lost` are told from this thread. turn: called each time round."""
+    def run(
+        self,
+        gained: Callable[[], None],
+        lost: Callable[[], None],
+        turn: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Try for leadership and keep it until stopped; `gained` and `lost` are told from this
+        thread. turn: called each time round.
+        """
         told = self.leading
         while not self._stop.is_set():
             turn()
@@ -70,7 +82,10 @@ class Lease:
         return self._stop.is_set()
 
     def step(self) -> None:
-        """Acquire or renew once. Never raises for what the server does, nor for a record that makes no sense."""
+        """Acquire or renew once.
+
+        Never raises for what the server does, nor for a record that makes no sense.
+        """
         asked = self.monotonic()
         try:
             held = self._try()
@@ -116,17 +131,31 @@ class Lease:
         if version != self._seen[0]:
             self._seen = (version, now)
             return False
-        return now - self._seen[1] > float((lease.get("spec") or {}).get("leaseDurationSeconds") or _DURATION)
+        return now - self._seen[1] > float(
+            (lease.get("spec") or {}).get("leaseDurationSeconds") or _DURATION
+        )
 
     def _body(self, lease: Object | None) -> Object:
         spec: dict[str, Any] = dict((lease or {}).get("spec") or {})
         if spec.get("holderIdentity") != self.identity:
             transitions = int(spec.get("leaseTransitions") or 0)
             spec |= {"acquireTime": _now(), "leaseTransitions": transitions + (1 if lease else 0)}
-        spec |= {"holderIdentity": self.identity, "leaseDurationSeconds": int(_DURATION), "renewTime": _now()}
-        meta = dict((lease or {}).get("metadata") or {"name": self.name, "namespace": self.resource.namespace})
+        spec |= {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": int(_DURATION),
+            "renewTime": _now(),
+        }
+        meta = dict(
+            (lease or {}).get("metadata")
+            or {"name": self.name, "namespace": self.resource.namespace}
+        )
         meta.pop("managedFields", None)
-        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": meta,
+            "spec": spec,
+        }
 
     def _release(self) -> None:
         try:

@@ -1,4 +1,5 @@
-"""Who may read /metrics, as the API server says: TokenReview for who it is, SubjectAccessReview for what is allowed.
+"""Who may read /metrics, as the API server says: TokenReview for who it is, SubjectAccessReview for
+what is allowed.
 
 A reader shows a token of the cluster and needs the right to get the path, as with every exporter
 of the ecosystem. What the API server said holds for a minute, a refusal for less; strangers cost a
@@ -82,7 +83,9 @@ class Readers:
 
     def _asked(self, token: str) -> int:
         try:
-            said = _status(self.api.create(_TOKENS, _review("TokenReview", _TOKENS, {"token": token})))
+            said = _status(
+                self.api.create(_TOKENS, _review("TokenReview", _TOKENS, {"token": token}))
+            )
             user = said.get("user")
             if said.get("authenticated") is not True or not isinstance(user, dict):
                 return WHO

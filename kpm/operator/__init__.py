@@ -1,1 +1,3 @@
-"""The operator: makes the agents and the objects of each node, and rolls up what the agents report."""
+"""The operator: makes the agents and the objects of each node, and
+rolls up what the agents report.
+"""

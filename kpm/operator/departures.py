@@ -1,30 +1,61 @@
-"""What somebody else changed of the agents' DaemonSet (pure): any value of ours that is another one, and anything added.
+"""What somebody else changed of the agents' DaemonSet (pure): any value of ours that is another
+one, and anything added.
 
-The API server fills in defaults, which are known by name; everything else that we did not write is foreign, above all in a
-security context. Server-side apply would take back values of ours, but leave a container, a mount or a capability that
-somebody added: so a foreign edit is answered with the whole specification.
+The API server fills in defaults, which are known by name; everything else that we did not write is
+foreign, above all in a security context. Server-side apply would take back values of ours, but
+leave a container, a mount or a capability that somebody added: so a foreign edit is answered with
+the whole specification.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-#: Fields that the API server fills in where they are left out (Kubernetes API reference), at any depth.
-_DEFAULTED = frozenset({
-    "apiVersion", "defaultMode", "deprecatedServiceAccount", "dnsPolicy", "failureThreshold", "initialDelaySeconds", "maxSurge", "optional", "preemptionPolicy",
-    "priority", "protocol", "restartPolicy", "revisionHistoryLimit", "schedulerName", "scheme", "serviceAccount", "successThreshold",
-    "terminationMessagePath", "terminationMessagePolicy", "timeoutSeconds", "minReadySeconds", "enableServiceLinks", "creationTimestamp",
-})  # fmt: skip
+#: Fields that the API server fills in where they are left out (Kubernetes API reference), at any
+#: depth.
+_DEFAULTED = frozenset(
+    {
+        "apiVersion",
+        "defaultMode",
+        "deprecatedServiceAccount",
+        "dnsPolicy",
+        "failureThreshold",
+        "initialDelaySeconds",
+        "maxSurge",
+        "optional",
+        "preemptionPolicy",
+        "priority",
+        "protocol",
+        "restartPolicy",
+        "revisionHistoryLimit",
+        "schedulerName",
+        "scheme",
+        "serviceAccount",
+        "successThreshold",
+        "terminationMessagePath",
+        "terminationMessagePolicy",
+        "timeoutSeconds",
+        "minReadySeconds",
+        "enableServiceLinks",
+        "creationTimestamp",
+    }
+)
 #: Never filled in below these, so whatever is there is somebody's.
-_EXACT = frozenset({"securityContext", "capabilities", "nodeSelector", "matchLabels", "limits", "requests"})
-#: Annotations and labels of the pods are added by many (kubectl rollout restart); one alone is privilege, AppArmor's.
+_EXACT = frozenset(
+    {"securityContext", "capabilities", "nodeSelector", "matchLabels", "limits", "requests"}
+)
+#: Annotations and labels of the pods are added by many (kubectl rollout restart); one alone is
+#: privilege, AppArmor's.
 _OTHERS_MAY_ADD = frozenset({"labels", "annotations", "metadata"})
 _APPARMOR = "container.apparmor.security.beta.kubernetes.io/"
-#: Fields that older API servers drop (recursiveReadOnly before 1.31, hostUsers before 1.33): nobody's edit where none is left.
+#: Fields that older API servers drop (recursiveReadOnly before 1.31, hostUsers before 1.33):
+#: nobody's edit where none is left.
 _LATER = frozenset({"hostUsers", "recursiveReadOnly"})
 
 
 def departure(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> str:
-    """The first place at which a specification is not the wanted one; empty where it is, defaults apart."""
+    """The first place at which a specification is not the wanted one; empty where it is, defaults
+    apart.
+    """
     dropped = _LATER - _keys(live)
     return next(_departures(_without(wanted, dropped) if dropped else wanted, live, ""), "")
 
@@ -63,7 +94,11 @@ def _may_be_added(path: str, key: str, value: Any) -> bool:
     """Whether a field that we left out may stand there: nothing, a default, a mark."""
     name = path.rpartition(".")[2].partition("[")[0]
     default = key in _DEFAULTED and name not in _EXACT
-    if key == "annotations" and isinstance(value, Mapping) and any(mark.startswith(_APPARMOR) for mark in value):
+    if (
+        key == "annotations"
+        and isinstance(value, Mapping)
+        and any(mark.startswith(_APPARMOR) for mark in value)
+    ):
         return False
     return _nothing(value) or default or name in _OTHERS_MAY_ADD or key in _OTHERS_MAY_ADD
 

@@ -1,8 +1,10 @@
-"""Numbers that HTTP servers name for power caps, asked by the operator alone and published in the PowerCaps' status.
+"""Numbers that HTTP servers name for power caps, asked by the operator alone and published in the
+PowerCaps' status.
 
-An address stands in an object, so whoever writes the object chooses whom the asker asks: hence one asker instead of one on
-every node, only servers that the operator's own settings name, never an address of this machine or its link, no redirect, no
-credential. One thread, while this operator leads. A number is published when it is another one, and before it is too old.
+An address stands in an object, so whoever writes the object chooses whom the asker asks: hence one
+asker instead of one on every node, only servers that the operator's own settings name, never an
+address of this machine or its link, no redirect, no credential. One thread, while this operator
+leads. A number is published when it is another one, and before it is too old.
 """
 
 import threading
@@ -37,7 +39,10 @@ def host_problem(cap: PowerCap, hosts: Iterable[str]) -> Problem | None:
     host = host_of(url)
     if host and host in {name.lower() for name in hosts}:
         return None
-    message = f"the server {one_line(host or url, 60)!r} is not among the operator's --external-host; nobody asks it"
+    message = (
+        f"the server {one_line(host or url, 60)!r} is not among the operator's --external-host;"
+        " nobody asks it"
+    )
     return error(Code.CAP_HOST, f"PowerCap/{cap.meta.name}", "spec.source.external.url", message)
 
 
@@ -59,7 +64,9 @@ class _Asked:
 
 @define(eq=False)
 class External:
-    """The thread. hosts: whom it may ask; changed: called when something is to be published; fetch: address and most bytes to an answer."""
+    """The thread. hosts: whom it may ask; changed: called when something is to be published; fetch:
+    address and most bytes to an answer.
+    """
 
     hosts: tuple[str, ...]
     log: Log
@@ -68,23 +75,40 @@ class External:
     fetch: Callable[[str, int], bytes]
     _asked: dict[str, _Asked] = field(factory=dict)
     _found: dict[str, PublishedWatts] = field(factory=dict)
-    _trouble: SourceTrouble = field(default=Factory(lambda self: SourceTrouble(self.log), takes_self=True))
+    _trouble: SourceTrouble = field(
+        default=Factory(lambda self: SourceTrouble(self.log), takes_self=True)
+    )
     _lock: threading.Lock = field(factory=threading.Lock)
     _wake: threading.Event = field(factory=threading.Event)
     _thread: threading.Thread | None = None
     _stop: bool = False
 
     def follow(self, caps: Iterable[PowerCap]) -> None:
-        """Ask the servers of these caps from now on, and no others; none while another operator leads."""
-        wanted = {cap.meta.name: cap for cap in caps if cap.source.external is not None and cap.source.external.url and host_problem(cap, self.hosts) is None}
+        """Ask the servers of these caps from now on, and no others; none while another operator
+        leads.
+        """
+        wanted = {
+            cap.meta.name: cap
+            for cap in caps
+            if cap.source.external is not None
+            and cap.source.external.url
+            and host_problem(cap, self.hosts) is None
+        }
         with self._lock:
             same = {name: item.cap for name, item in self._asked.items()} == wanted
             if same:
                 return
-            kept = {name: self._asked[name] for name, cap in wanted.items() if name in self._asked and self._asked[name].cap.source == cap.source}
+            kept = {
+                name: self._asked[name]
+                for name, cap in wanted.items()
+                if name in self._asked and self._asked[name].cap.source == cap.source
+            }
             self._found = {name: item for name, item in self._found.items() if name in kept}
             self._trouble.only(wanted)
-            self._asked = {name: _Asked(cap, kept[name].due if name in kept else 0.0) for name, cap in wanted.items()}
+            self._asked = {
+                name: _Asked(cap, kept[name].due if name in kept else 0.0)
+                for name, cap in wanted.items()
+            }
         self._wake.set()
         if wanted and self._thread is None:
             self._thread = self.threads.start("external", self._run, lambda: self._stop)
@@ -119,17 +143,26 @@ class External:
         try:
             from kpm.signals import watts_of
 
-            text = self.fetch(external.url or "", _LONGEST_ANSWER).decode("ascii", "replace").strip()
+            text = (
+                self.fetch(external.url or "", _LONGEST_ANSWER).decode("ascii", "replace").strip()
+            )
             why = "" if watts_of(text) is not None else "is no number of watts"
-        except Exception as failure:  # noqa: BLE001  # whatever a server does costs one answer, never the thread
+        # whatever a server does costs one answer, never the thread
+        except Exception as failure:  # noqa: BLE001
             text, why = "", f"{type(failure).__name__}: {failure}"
         self._trouble.say(name, one_line(why))
         with self._lock:
             if name not in self._asked or self._asked[name].cap is not cap:
                 return
-            self._asked[name] = _Asked(cap, time.monotonic() + max(period_of(cap).total_seconds(), _SHORTEST))
+            self._asked[name] = _Asked(
+                cap, time.monotonic() + max(period_of(cap).total_seconds(), _SHORTEST)
+            )
             before, now = self._found.get(name), datetime.now(UTC)
-            fresh = before is not None and before.watts == text and (now - datetime.fromisoformat(before.at)) < age_of(external) / _RENEW
+            fresh = (
+                before is not None
+                and before.watts == text
+                and (now - datetime.fromisoformat(before.at)) < age_of(external) / _RENEW
+            )
             if why or fresh:
                 return
             self._found[name] = PublishedWatts(text, now.strftime("%Y-%m-%dT%H:%M:%SZ"))

@@ -1,9 +1,11 @@
-"""What each container of the agents' pod sees of the host, and why: one table, which docs/security.md shows.
+"""What each container of the agents' pod sees of the host, and why: one table, which
+docs/security.md shows.
 
-The agent talks to the network and sees everything read-only but its own state; the helper writes, and has no network. Every
-folder is there on every node, so that none keeps a pod from starting; nothing is mounted at or below /sys, where runtimes'
-AppArmor profiles refuse writes. `readOnly` does not reach what is mounted below a folder: where something may be, it is
-covered with nothing, and newer runtimes make the whole tree read-only.
+The agent talks to the network and sees everything read-only but its own state; the helper writes,
+and has no network. Every folder is there on every node, so that none keeps a pod from starting;
+nothing is mounted at or below /sys, where runtimes' AppArmor profiles refuse writes. `readOnly`
+does not reach what is mounted below a folder: where something may be, it is covered with nothing,
+and newer runtimes make the whole tree read-only.
 """
 
 import re
@@ -21,17 +23,20 @@ STATE = "/var/lib/kpm"
 TELEMETRY = "/var/lib/power-node-agent/pods"
 CPU = "/sys/devices/system/cpu"
 KUBELET = "/var/lib/kubelet/pod-resources"
-#: A folder, so that a runtime that starts anew finds its plugin again; containerd 1.7 makes it, where NRI is on.
+#: A folder, so that a runtime that starts anew finds its plugin again; containerd 1.7 makes it,
+#: where NRI is on.
 NRI = "/var/run/nri"
-#: Where drivers of claims say what they gave; the CDI specification's folder for what is made at run time.
+#: Where drivers of claims say what they gave; the CDI specification's folder for what is made at
+#: run time.
 CDI = "/var/run/cdi"
 CGROUP = "/sys/fs/cgroup"
 #: The Secret with the certificate of the agents' metrics, and where the agents see it.
 METRICS_SECRET, METRICS_FILES = "power-node-agent-metrics", "/etc/kpm/metrics"
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 RUN = HELPER_SOCKET.rpartition("/")[0]
-#: What PowerConfig.spec.agent.powerCaps is about. A folder above is mounted, since the one itself is not on every node;
-#: the helper's Landlock rules hold it to the powercap zones and to the chip's own device.
+#: What PowerConfig.spec.agent.powerCaps is about. A folder above is mounted, since the one itself
+#: is not on every node; the helper's Landlock rules hold it to the powercap zones and to the chip's
+#: own device.
 _CAPS = {"rapl": ("virtual", "/sys/devices/virtual"), "amd": ("platform", "/sys/devices/platform")}
 AGENT, HELPER = "agent", "helper"
 
@@ -50,7 +55,11 @@ class Mount:
     def view(self) -> dict[str, Any]:
         """As a container has it."""
         shown = {"name": self.name, "mountPath": self.target, "readOnly": self.read_only}
-        return {**shown, "recursiveReadOnly": "IfPossible"} if self.read_only and self.source else shown
+        return (
+            {**shown, "recursiveReadOnly": "IfPossible"}
+            if self.read_only and self.source
+            else shown
+        )
 
 
 def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
@@ -58,21 +67,73 @@ def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
     caps = [_CAPS[word] for word in sorted(set(settings.power_caps) & _CAPS.keys())]
     found = [
         Mount(HELPER, "run", "", RUN, False, "the socket on which it listens to the agent"),
-        *([Mount(HELPER, "nri", NRI, NRI, True, "the container runtime's plugin socket, which is as good as root on the host")] if asks_runtime(settings) else []),
+        *(
+            [
+                Mount(
+                    HELPER,
+                    "nri",
+                    NRI,
+                    NRI,
+                    True,
+                    "the container runtime's plugin socket, which is as good as root on the host",
+                )
+            ]
+            if asks_runtime(settings)
+            else []
+        ),
         Mount(HELPER, "cpu", CPU, f"/host{CPU}", False, "frequencies, idle states, uncore, turbo"),
-        *(Mount(HELPER, name, source, f"/host{source}", False, "limits of power") for name, source in caps),
+        *(
+            Mount(HELPER, name, source, f"/host{source}", False, "limits of power")
+            for name, source in caps
+        ),
         Mount(AGENT, "run", "", RUN, True, "the helper's socket"),
-        Mount(AGENT, "token", "token", ACCOUNT, True, "who it is to the API server; the helper has none"),
+        Mount(
+            AGENT,
+            "token",
+            "token",
+            ACCOUNT,
+            True,
+            "who it is to the API server; the helper has none",
+        ),
         Mount(AGENT, "state", STATE, STATE, False, "what was there before the first write"),
         Mount(AGENT, "telemetry", TELEMETRY, TELEMETRY, True, "sockets of DPDK pods"),
-        Mount(AGENT, "pod-resources", KUBELET, KUBELET, True, "the kubelet's socket: which container has which CPUs"),
-        *([Mount(AGENT, "metrics-tls", "secret", METRICS_FILES, True, "certificate and key of its metrics")] if guarded(settings) else []),
+        Mount(
+            AGENT,
+            "pod-resources",
+            KUBELET,
+            KUBELET,
+            True,
+            "the kubelet's socket: which container has which CPUs",
+        ),
+        *(
+            [
+                Mount(
+                    AGENT,
+                    "metrics-tls",
+                    "secret",
+                    METRICS_FILES,
+                    True,
+                    "certificate and key of its metrics",
+                )
+            ]
+            if guarded(settings)
+            else []
+        ),
         *_seen(settings, caps),
         *_elsewhere(settings),
     ]
     folder = claim_socket(settings).rpartition("/")[0]
     if folder and folder != KUBELET:
-        found.append(Mount(AGENT, "claim-resources", folder, folder, True, "the socket of a driver that hands out CPUs through claims"))
+        found.append(
+            Mount(
+                AGENT,
+                "claim-resources",
+                folder,
+                folder,
+                True,
+                "the socket of a driver that hands out CPUs through claims",
+            )
+        )
     return tuple(found)
 
 
@@ -82,9 +143,11 @@ def guarded(settings: AgentSettings) -> bool:
 
 
 def sees_cgroups(settings: AgentSettings) -> bool:
-    """Whether cgroups are read: for CPU time, and for what containers are bound to where others than the kubelet bind them.
+    """Whether cgroups are read: for CPU time, and for what containers are bound to where others
+    than the kubelet bind them.
 
-    Not by default: in version 1 each controller is a mount of its own, which an older runtime leaves writable.
+    Not by default: in version 1 each controller is a mount of its own, which an older runtime
+    leaves writable.
     """
     return settings.metrics is not None or Source.of(settings.source) is Source.NRI
 
@@ -92,8 +155,18 @@ def sees_cgroups(settings: AgentSettings) -> bool:
 def _elsewhere(settings: AgentSettings) -> list[Mount]:
     """Where CPUs of containers are told that the kubelet names none for."""
     claims = Mount(AGENT, "cdi", CDI, CDI, True, "the CPUs that drivers of claims gave")
-    cgroups = Mount(AGENT, "cgroup", CGROUP, f"/host{CGROUP}", True, "CPU time of containers, and what they are bound to")
-    return [*([claims] if asks_runtime(settings) else []), *([cgroups] if sees_cgroups(settings) else [])]
+    cgroups = Mount(
+        AGENT,
+        "cgroup",
+        CGROUP,
+        f"/host{CGROUP}",
+        True,
+        "CPU time of containers, and what they are bound to",
+    )
+    return [
+        *([claims] if asks_runtime(settings) else []),
+        *([cgroups] if sees_cgroups(settings) else []),
+    ]
 
 
 def asks_runtime(settings: AgentSettings) -> bool:
@@ -107,17 +180,43 @@ def _seen(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Moun
     if settings.metrics is None:
         return [
             cpu,
-            *(Mount(AGENT, name, source, f"/host{source}", True, "limits of power as they are") for name, source in caps),
+            *(
+                Mount(AGENT, name, source, f"/host{source}", True, "limits of power as they are")
+                for name, source in caps
+            ),
         ]
     found = [
-        Mount(AGENT, "devices", "/sys/devices", "/host/sys/devices", True, "limits of power, meters"),
+        Mount(
+            AGENT, "devices", "/sys/devices", "/host/sys/devices", True, "limits of power, meters"
+        ),
         cpu,
-        Mount(AGENT, "class", "/sys/class", "/host/sys/class", True, "meters by their class: hwmon, powercap, batteries"),
+        Mount(
+            AGENT,
+            "class",
+            "/sys/class",
+            "/host/sys/class",
+            True,
+            "meters by their class: hwmon, powercap, batteries",
+        ),
     ]
     if "process" in settings.metrics.levels:
         found += [
-            Mount(AGENT, "proc", "/proc", "/host/proc", True, "CPU time of processes, for metrics of level process"),
-            Mount(AGENT, "nothing", "", "/host/proc/sys", True, "covers the kernel's settings, and binfmt_misc below them"),
+            Mount(
+                AGENT,
+                "proc",
+                "/proc",
+                "/host/proc",
+                True,
+                "CPU time of processes, for metrics of level process",
+            ),
+            Mount(
+                AGENT,
+                "nothing",
+                "",
+                "/host/proc/sys",
+                True,
+                "covers the kernel's settings, and binfmt_misc below them",
+            ),
         ]
     return found
 
@@ -149,6 +248,8 @@ _TOKEN: list[dict[str, Any]] = [
 
 
 def claim_socket(settings: AgentSettings) -> str:
-    """The second PodResources socket, where it lies in a folder of one driver; any other path would open more of the host."""
+    """The second PodResources socket, where it lies in a folder of one driver; any other path would
+    open more of the host.
+    """
     path = settings.claim_socket or ""
     return path if re.fullmatch(CLAIM_SOCKET, path) and "/.." not in path else ""

@@ -1,4 +1,6 @@
-"""What the operator sees, as values: every object with what of its metadata and status matters here."""
+"""What the operator sees, as values: every object with what of its metadata and status matters
+here.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
@@ -19,7 +21,9 @@ _Value = TypeVar("_Value")
 
 @frozen
 class Held(Generic[_Value]):
-    """An object of the API server. value: its spec as a value of ours, None where it cannot be read."""
+    """An object of the API server. value: its spec as a value of ours, None where it cannot be
+    read.
+    """
 
     name: str
     uid: str
@@ -44,7 +48,8 @@ class NodeSeen:
 
 @frozen
 class Observed:
-    """All of it at one moment. nodes: by name. agents: nodes on which an agent runs, None where that is not known.
+    """All of it at one moment. nodes: by name. agents: nodes on which an agent runs, None where
+    that is not known.
 
     published: answers of servers, by PowerCap; hosts: the servers that may be asked.
     """
@@ -96,8 +101,11 @@ def held_object(document: Object, kind: str, group: str) -> Held[Any]:
 def held_state(document: Object) -> Held[PowerNodeStateStatus]:
     """A PowerNodeState; one whose status cannot be read says nothing."""
     try:
-        value: PowerNodeStateStatus | None = converter(strict=False).structure(document.get("status") or {}, PowerNodeStateStatus)
-    except Exception:  # noqa: BLE001  # whatever an agent of another version wrote, it costs only itself
+        value: PowerNodeStateStatus | None = converter(strict=False).structure(
+            document.get("status") or {}, PowerNodeStateStatus
+        )
+    # whatever an agent of another version wrote, it costs only itself
+    except Exception:  # noqa: BLE001
         value = None
     return _held(document, value)
 
@@ -118,5 +126,7 @@ def agent_runs_on(document: Object) -> str:
     """The node on which the agent of a pod runs; nothing while its container does not."""
     status = document.get("status") or {}
     statuses = [item for item in status.get("containerStatuses") or () if isinstance(item, dict)]
-    runs = any(item.get("name") == AGENT and "running" in (item.get("state") or {}) for item in statuses)
+    runs = any(
+        item.get("name") == AGENT and "running" in (item.get("state") or {}) for item in statuses
+    )
     return str((document.get("spec") or {}).get("nodeName") or "") if runs else ""

@@ -1,7 +1,10 @@
-"""What has to be done, as values, out of what is seen (pure). Level-based: nothing is remembered but how long a node has not answered.
+"""What has to be done, as values, out of what is seen (pure).
 
-Order of a node's end: it is not selected any more, its agent restores and reports Released (or the node is gone, or was
-waited for in vain, endings.py), then what was made for it is deleted, and last the PowerConfig's finalizer.
+Level-based: nothing is remembered but how long a node has not answered.
+
+Order of a node's end: it is not selected any more, its agent restores and reports Released (or the
+node is gone, or was waited for in vain, endings.py), then what was made for it is deleted, and last
+the PowerConfig's finalizer.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +12,14 @@ from typing import Any
 
 from attrs import frozen
 
-from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, distinct_workload_name, state_name, workload_name
+from kpm.kube.kinds import (
+    AGENT_NAME,
+    FINALIZER,
+    GENERATED,
+    distinct_workload_name,
+    state_name,
+    workload_name,
+)
 from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
 from kpm.operator.departures import departure
 from kpm.operator.endings import REMEDY, Lost, last_word, one_more_round, ours, waiting_lines, waits
@@ -46,7 +56,9 @@ class Apply:
 
 @frozen
 class Mend:
-    """Put the agents' DaemonSet back to what it is meant to be, as a whole. place: where somebody changed it."""
+    """Put the agents' DaemonSet back to what it is meant to be, as a whole. place: where somebody
+    changed it.
+    """
 
     name: str
     uid: str
@@ -99,11 +111,19 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
             actions.append(Finalize(config.name, (*config.finalizers, FINALIZER)))
         actions += _duplicates(config, configs)
         wanted = daemon_set(config.value, seen.namespace, image, states_named=_states_named(states))
-        if seen.daemon_set is None or seen.daemon_set.annotations.get(HASH) != wanted["metadata"]["annotations"][HASH]:
+        if (
+            seen.daemon_set is None
+            or seen.daemon_set.annotations.get(HASH) != wanted["metadata"]["annotations"][HASH]
+        ):
             actions.append(Apply("daemonsets", AGENT_NAME, wanted))
         elif place := departure(wanted["spec"], seen.daemon_set.spec):
             actions.append(Mend(AGENT_NAME, seen.daemon_set.uid, wanted["spec"], place))
-    elif config is None and seen.daemon_set is not None and not seen.daemon_set.deleting and not one_more_round(waiting, lost):
+    elif (
+        config is None
+        and seen.daemon_set is not None
+        and not seen.daemon_set.deleting
+        and not one_more_round(waiting, lost)
+    ):
         actions.append(Delete("daemonsets", AGENT_NAME, seen.daemon_set.uid))
     actions += _node_objects(seen, nodes)
     actions += _workloads(seen, workloads)
@@ -111,11 +131,21 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
     done = config is not None or not waiting.keys() - lost.nodes.keys()
     for item in configs:
         if item.deleting and FINALIZER in item.finalizers and done:
-            actions.append(Finalize(item.name, tuple(name for name in item.finalizers if name != FINALIZER)))
+            actions.append(
+                Finalize(item.name, tuple(name for name in item.finalizers if name != FINALIZER))
+            )
     going = {(action.plural, action.name) for action in actions if isinstance(action, Delete)}
-    going |= {("powerconfigs", action.name) for action in actions if isinstance(action, Finalize) and FINALIZER not in action.finalizers}
+    going |= {
+        ("powerconfigs", action.name)
+        for action in actions
+        if isinstance(action, Finalize) and FINALIZER not in action.finalizers
+    }
     left = waiting_lines(waiting, lost)
-    statuses = (action for action in _statuses(seen, config, nodes, states, workloads, image, lost, left) if (action.plural, action.name) not in going)
+    statuses = (
+        action
+        for action in _statuses(seen, config, nodes, states, workloads, image, lost, left)
+        if (action.plural, action.name) not in going
+    )
     return (*actions, *statuses)
 
 
@@ -130,8 +160,14 @@ def _holder(seen: Observed) -> Held[Any] | None:
 
 
 def _states_named(states: Mapping[str, PowerNodeStateStatus]) -> bool:
-    """Whether a node has idle states set by name: who may not set them any more may still put them back."""
-    return any(value.requested.idle_on or value.requested.idle_off for state in states.values() for value in state.values)
+    """Whether a node has idle states set by name: who may not set them any more may still put them
+    back.
+    """
+    return any(
+        value.requested.idle_on or value.requested.idle_off
+        for state in states.values()
+        for value in state.values
+    )
 
 
 def _age(item: Held[Any]) -> tuple[bool, str, str]:
@@ -139,13 +175,21 @@ def _age(item: Held[Any]) -> tuple[bool, str, str]:
 
 
 def _selected(config: Held[Any] | None, seen: Observed) -> tuple[str, ...]:
-    """Names of the nodes that are managed; where the PowerConfig cannot be read, those that are managed already (R7)."""
+    """Names of the nodes that are managed; where the PowerConfig cannot be read, those that are
+    managed already (R7).
+    """
     if config is None:
         return ()
     if config.value is None:
         return tuple(sorted({node_of(item) for item in seen.states} & seen.nodes.keys()))
     selector = config.value.power_node_selector
-    return tuple(sorted(name for name, item in seen.nodes.items() if not selector or selects_map(selector, item.node.labels)))
+    return tuple(
+        sorted(
+            name
+            for name, item in seen.nodes.items()
+            if not selector or selects_map(selector, item.node.labels)
+        )
+    )
 
 
 def _duplicates(holder: Held[Any], configs: Iterable[Held[Any]]) -> Iterator[Action]:
@@ -154,7 +198,10 @@ def _duplicates(holder: Held[Any], configs: Iterable[Held[Any]]) -> Iterator[Act
         return
     for item in configs:
         if item is not holder and not item.deleting:
-            message = f"PowerConfig {holder.name} is older and holds; this one is deleted (spec.duplicatePowerConfig: reject would only mark it)"
+            message = (
+                f"PowerConfig {holder.name} is older and holds; this one is deleted"
+                " (spec.duplicatePowerConfig: reject would only mark it)"
+            )
             yield Tell("PowerConfig", item.name, item.uid, "Duplicate", message)
             yield Delete("powerconfigs", item.name, item.uid)
 
@@ -180,7 +227,8 @@ def _node_objects(seen: Observed, nodes: Iterable[str]) -> Iterator[Action]:
 
 
 def _misfit(item: Held[Any]) -> bool:
-    """Whether an object of a node that nobody deletes is another system's, or of a form that no agent can write to.
+    """Whether an object of a node that nobody deletes is another system's, or of a form that no
+    agent can write to.
 
     The list of uncore entries was `uncore` itself once; the API takes no change of an object that
     still has it so.
@@ -194,18 +242,33 @@ def _object(seen: Observed, kind: str, name: str, spec: Mapping[str, Any]) -> di
 
 
 def _states(seen: Observed) -> dict[str, PowerNodeStateStatus]:
-    return {node_of(item): item.value for item in seen.states if item.value is not None and node_of(item)}
+    return {
+        node_of(item): item.value
+        for item in seen.states
+        if item.value is not None and node_of(item)
+    }
 
 
-def _wanted_workloads(seen: Observed, nodes: Iterable[str], states: Mapping[str, PowerNodeStateStatus]) -> dict[str, tuple[str, str]]:
-    """Name → profile and node of every workload that is to exist: of each profile that an agent found valid on its node."""
-    profiles = {item.name for item in seen.profiles if item.value is not None and not item.value.shared and not item.deleting}
+def _wanted_workloads(
+    seen: Observed, nodes: Iterable[str], states: Mapping[str, PowerNodeStateStatus]
+) -> dict[str, tuple[str, str]]:
+    """Name → profile and node of every workload that is to exist: of each profile that an agent
+    found valid on its node.
+    """
+    profiles = {
+        item.name
+        for item in seen.profiles
+        if item.value is not None and not item.value.shared and not item.deleting
+    }
     found: dict[str, tuple[str, str]] = {}
     for node in nodes:
         for profile in states[node].profiles if node in states else ():
             if profile.valid and profile.name in profiles:
                 name = workload_name(profile.name, node)
-                found[distinct_workload_name(profile.name, node) if name in found else name] = (profile.name, node)
+                found[distinct_workload_name(profile.name, node) if name in found else name] = (
+                    profile.name,
+                    node,
+                )
     return found
 
 
@@ -214,7 +277,11 @@ def _workloads(seen: Observed, wanted: Mapping[str, tuple[str, str]]) -> Iterato
     taken = {item.name for item in seen.workloads} - there.keys()
     for name, (profile, _) in sorted(wanted.items()):
         if name not in there and name not in taken:
-            yield Apply("powerworkloads", name, _object(seen, "PowerWorkload", name, {"name": name, "powerProfile": profile}))
+            yield Apply(
+                "powerworkloads",
+                name,
+                _object(seen, "PowerWorkload", name, {"name": name, "powerProfile": profile}),
+            )
     for name, item in sorted(there.items()):
         if name not in wanted and not item.deleting:
             yield Delete("powerworkloads", name, item.uid)
@@ -234,54 +301,124 @@ def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> Iterator[Actio
                 continue
             word = lost.nodes[node]
         if word:
-            yield Tell("PowerNodeState", item.name, item.uid, "NotRestored", f"node {node}: {word}; {REMEDY}")
+            yield Tell(
+                "PowerNodeState",
+                item.name,
+                item.uid,
+                "NotRestored",
+                f"node {node}: {word}; {REMEDY}",
+            )
         done.add(node)
         yield Delete("powernodestates", item.name, item.uid)
     kept = selected | {node_of(item) for item in seen.states} - done
-    yield from (Delete("powernodes", item.name, item.uid) for item in seen.power_nodes if ours(item) and node_of(item) not in kept)
+    yield from (
+        Delete("powernodes", item.name, item.uid)
+        for item in seen.power_nodes
+        if ours(item) and node_of(item) not in kept
+    )
 
 
 def _statuses(
-    seen: Observed, config: Held[Any] | None, nodes: tuple[str, ...], states: Mapping[str, PowerNodeStateStatus], workloads: Mapping[str, tuple[str, str]],
-    image: Image, lost: Lost, left: tuple[str, ...],
-) -> Iterator[Apply]:  # fmt: skip
-    """The statuses that differ from what the objects hold. left: what is to be said of nodes that are left."""
+    seen: Observed,
+    config: Held[Any] | None,
+    nodes: tuple[str, ...],
+    states: Mapping[str, PowerNodeStateStatus],
+    workloads: Mapping[str, tuple[str, str]],
+    image: Image,
+    lost: Lost,
+    left: tuple[str, ...],
+) -> Iterator[Apply]:
+    """The statuses that differ from what the objects hold. left: what is to be said of nodes that
+    are left.
+    """
     user_workloads = [item for item in seen.workloads if item.labels.get(GENERATED) != "true"]
-    held = (*seen.configs, *seen.profiles, *user_workloads, *seen.node_configs, *seen.uncores, *seen.caps)
-    groups = (seen.profiles, user_workloads, seen.node_configs, seen.uncores, seen.configs, seen.caps)
-    intent = Intent(*(tuple(item.value for item in group if item.value is not None) for group in groups))
+    held = (
+        *seen.configs,
+        *seen.profiles,
+        *user_workloads,
+        *seen.node_configs,
+        *seen.uncores,
+        *seen.caps,
+    )
+    groups = (
+        seen.profiles,
+        user_workloads,
+        seen.node_configs,
+        seen.uncores,
+        seen.configs,
+        seen.caps,
+    )
+    intent = Intent(
+        *(tuple(item.value for item in group if item.value is not None) for group in groups)
+    )
     faults = [item.fault for item in held if item.fault is not None]
-    faults += [problem for item in seen.configs if item.value is not None for problem in image_problems(item.value, image)]
-    faults += [problem for item in seen.caps if item.value is not None and (problem := host_problem(item.value, seen.hosts)) is not None]
+    faults += [
+        problem
+        for item in seen.configs
+        if item.value is not None
+        for problem in image_problems(item.value, image)
+    ]
+    faults += [
+        problem
+        for item in seen.caps
+        if item.value is not None and (problem := host_problem(item.value, seen.hosts)) is not None
+    ]
     selecting = (*seen.node_configs, *seen.uncores, *seen.caps)
-    faults += [problem for item in selecting if item.value is not None and (problem := nowhere(item.value, seen.nodes.keys())) is not None]
-    errors = errors_by_object((*validate_intent(intent), *faults), {node: states[node] for node in nodes if node in states})
+    faults += [
+        problem
+        for item in selecting
+        if item.value is not None
+        and (problem := nowhere(item.value, seen.nodes.keys())) is not None
+    ]
+    errors = errors_by_object(
+        (*validate_intent(intent), *faults),
+        {node: states[node] for node in nodes if node in states},
+    )
     for kind, plural, items in (
         ("PowerProfile", "powerprofiles", seen.profiles),
         ("PowerNodeConfig", "powernodeconfigs", seen.node_configs),
         ("Uncore", "uncores", seen.uncores),
     ):
         for item in items:
-            yield from _status(seen, kind, plural, item, ErrorsStatus(errors.get(f"{kind}/{item.name}", ())))
+            yield from _status(
+                seen, kind, plural, item, ErrorsStatus(errors.get(f"{kind}/{item.name}", ()))
+            )
     for item in seen.caps:
         lines = errors.get(f"PowerCap/{item.name}", ())
-        yield from _status(seen, "PowerCap", "powercaps", item, PowerCapStatus(_published(seen, item), lines))
+        yield from _status(
+            seen, "PowerCap", "powercaps", item, PowerCapStatus(_published(seen, item), lines)
+        )
     for item in seen.configs:
         holds = item is config or (config is None and FINALIZER in item.finalizers)
-        lines = (*errors.get(f"PowerConfig/{item.name}", ()), *(left if holds else ()))[:MOST_ERRORS]
-        status = PowerConfigStatus(nodes if item is config else (), lines, lost.told() if holds else ())
+        lines = (*errors.get(f"PowerConfig/{item.name}", ()), *(left if holds else ()))[
+            :MOST_ERRORS
+        ]
+        status = PowerConfigStatus(
+            nodes if item is config else (), lines, lost.told() if holds else ()
+        )
         yield from _status(seen, "PowerConfig", "powerconfigs", item, status, also_ending=holds)
     yield from _workload_statuses(seen, nodes, states, workloads, errors)
 
 
 def _published(seen: Observed, item: Held[Any]) -> PublishedWatts | None:
-    """What a cap's server said; what stands there already where it has not been asked yet, as by an operator that has just begun."""
+    """What a cap's server said; what stands there already where it has not been asked yet, as by an
+    operator that has just begun.
+    """
     cap: PowerCap | None = item.value
     external = cap.source.external if cap is not None else None
-    if cap is None or external is None or not external.url or host_problem(cap, seen.hosts) is not None:
+    if (
+        cap is None
+        or external is None
+        or not external.url
+        or host_problem(cap, seen.hosts) is not None
+    ):
         return None
     before = item.status.get("external")
-    kept = PublishedWatts(str(before.get("watts") or ""), str(before.get("at") or "")) if isinstance(before, Mapping) else None
+    kept = (
+        PublishedWatts(str(before.get("watts") or ""), str(before.get("at") or ""))
+        if isinstance(before, Mapping)
+        else None
+    )
     return seen.published.get(item.name, kept)
 
 
@@ -292,17 +429,36 @@ def _workload_statuses(
     wanted: Mapping[str, tuple[str, str]],
     errors: Mapping[str, tuple[str, ...]],
 ) -> Iterator[Apply]:
-    shared = {node: tuple(sorted({cpu for pool in state.shared_pool for cpu in _cpus(pool.cpus)})) for node, state in states.items()}
+    shared = {
+        node: tuple(sorted({cpu for pool in state.shared_pool for cpu in _cpus(pool.cpus)}))
+        for node, state in states.items()
+    }
     for item in seen.workloads:
         if item.labels.get(GENERATED) == "true":
             if item.name in wanted:
                 profile, node = wanted[item.name]
-                yield from _status(seen, "PowerWorkload", "powerworkloads", item, PowerWorkloadStatus(exclusive_workload(node, profile, states.get(node)), ()))
+                yield from _status(
+                    seen,
+                    "PowerWorkload",
+                    "powerworkloads",
+                    item,
+                    PowerWorkloadStatus(exclusive_workload(node, profile, states.get(node)), ()),
+                )
             continue
         selector = item.value.power_node_selector if item.value is not None else None
         matching = [node for node in nodes if selects_map(selector, seen.nodes[node].node.labels)]
-        where = shared_workload(matching, shared) if item.value is not None and item.value.all_cores else None
-        yield from _status(seen, "PowerWorkload", "powerworkloads", item, PowerWorkloadStatus(where, errors.get(f"PowerWorkload/{item.name}", ())))
+        where = (
+            shared_workload(matching, shared)
+            if item.value is not None and item.value.all_cores
+            else None
+        )
+        yield from _status(
+            seen,
+            "PowerWorkload",
+            "powerworkloads",
+            item,
+            PowerWorkloadStatus(where, errors.get(f"PowerWorkload/{item.name}", ())),
+        )
 
 
 def _cpus(text: str) -> frozenset[int]:
@@ -313,8 +469,21 @@ def _cpus(text: str) -> frozenset[int]:
         return frozenset()
 
 
-def _status(seen: Observed, kind: str, plural: str, item: Held[Any], status: object, *, also_ending: bool = False) -> Iterator[Apply]:
+def _status(
+    seen: Observed,
+    kind: str,
+    plural: str,
+    item: Held[Any],
+    status: object,
+    *,
+    also_ending: bool = False,
+) -> Iterator[Apply]:
     body = document_of(status)
     if body != item.status and (also_ending or not item.deleting):
         meta = {"name": item.name, "namespace": seen.namespace}
-        yield Apply(plural, item.name, {"apiVersion": f"{seen.group}/v1", "kind": kind, "metadata": meta, "status": body}, "status")
+        yield Apply(
+            plural,
+            item.name,
+            {"apiVersion": f"{seen.group}/v1", "kind": kind, "metadata": meta, "status": body},
+            "status",
+        )

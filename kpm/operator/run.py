@@ -1,4 +1,6 @@
-"""The operator's process: informers and a lease that wake one loop, which sees, reconciles and carries out."""
+"""The operator's process: informers and a lease that wake one loop, which sees, reconciles and
+carries out.
+"""
 
 import threading
 import time
@@ -18,7 +20,15 @@ from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
 from kpm.operator.endings import LONGEST, Lost, Wait, remembered, waits
 from kpm.operator.external import External
-from kpm.operator.observed import Held, Observed, agent_runs_on, held_object, held_plain, held_state, node_seen
+from kpm.operator.observed import (
+    Held,
+    Observed,
+    agent_runs_on,
+    held_object,
+    held_plain,
+    held_state,
+    node_seen,
+)
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, managed, reconcile
 from kpm.threads import Threads
 
@@ -46,31 +56,70 @@ class Place:
 
 
 class World:
-    """The informers of the operator. ending: the namespace is being deleted, and every PowerConfig in it is as good as deleted."""
+    """The informers of the operator. ending: the namespace is being deleted, and every PowerConfig
+    in it is as good as deleted.
+    """
 
     def __init__(self, api: Api, place: Place, wake: threading.Event, log: Log) -> None:
         self.place, self.ending = place, False
         trouble = trouble_logger(log)
 
-        def informer(plural: str, resource: Resource, transform: Any, selectors: dict[str, str] | None = None) -> Informer:
-            return Informer(plural, ApiSource(api, resource, selectors or {}), wake.set, transform, trouble)
+        def informer(
+            plural: str, resource: Resource, transform: Any, selectors: dict[str, str] | None = None
+        ) -> Informer:
+            return Informer(
+                plural, ApiSource(api, resource, selectors or {}), wake.set, transform, trouble
+            )
 
         def ours(plural: str, kind: str) -> Informer:
-            return informer(plural, power(place.group, plural, place.namespace), lambda document: held_object(document, kind, place.group))
+            return informer(
+                plural,
+                power(place.group, plural, place.namespace),
+                lambda document: held_object(document, kind, place.group),
+            )
 
-        self.configs, self.profiles = ours("powerconfigs", "PowerConfig"), ours("powerprofiles", "PowerProfile")
-        self.workloads, self.node_configs = ours("powerworkloads", "PowerWorkload"), ours("powernodeconfigs", "PowerNodeConfig")
+        self.configs, self.profiles = (
+            ours("powerconfigs", "PowerConfig"),
+            ours("powerprofiles", "PowerProfile"),
+        )
+        self.workloads, self.node_configs = (
+            ours("powerworkloads", "PowerWorkload"),
+            ours("powernodeconfigs", "PowerNodeConfig"),
+        )
         self.uncores, self.caps = ours("uncores", "Uncore"), ours("powercaps", "PowerCap")
-        self.power_nodes = informer("powernodes", power(place.group, "powernodes", place.namespace), held_plain)
-        self.states = informer("powernodestates", power(place.group, "powernodestates", place.namespace), held_state)
+        self.power_nodes = informer(
+            "powernodes", power(place.group, "powernodes", place.namespace), held_plain
+        )
+        self.states = informer(
+            "powernodestates", power(place.group, "powernodestates", place.namespace), held_state
+        )
         self.nodes = informer("nodes", NODES, node_seen)
-        self.pods = informer("pods", Resource("", "v1", "pods", place.namespace), agent_runs_on, {"labelSelector": f"app.kubernetes.io/name={AGENT_NAME}"})
-        self.daemon_sets = informer("daemonsets", daemon_sets(place), held_plain, {"fieldSelector": f"metadata.name={AGENT_NAME}"})
+        self.pods = informer(
+            "pods",
+            Resource("", "v1", "pods", place.namespace),
+            agent_runs_on,
+            {"labelSelector": f"app.kubernetes.io/name={AGENT_NAME}"},
+        )
+        self.daemon_sets = informer(
+            "daemonsets",
+            daemon_sets(place),
+            held_plain,
+            {"fieldSelector": f"metadata.name={AGENT_NAME}"},
+        )
 
     @property
     def informers(self) -> tuple[Informer, ...]:
         """All of them."""
-        own = (self.configs, self.profiles, self.workloads, self.node_configs, self.uncores, self.caps, self.power_nodes, self.states)
+        own = (
+            self.configs,
+            self.profiles,
+            self.workloads,
+            self.node_configs,
+            self.uncores,
+            self.caps,
+            self.power_nodes,
+            self.states,
+        )
         return (*own, self.nodes, self.pods, self.daemon_sets)
 
     @property
@@ -84,10 +133,20 @@ class World:
         if self.ending:
             configs = tuple(evolve(item, deleting=True) for item in configs)
         return Observed(
-            self.place.namespace, self.place.group, configs, self.profiles.values(), self.workloads.values(), self.node_configs.values(),
-            self.uncores.values(), self.caps.values(), self.power_nodes.values(), self.states.values(), {item.node.name: item for item in self.nodes.values()},
-            self.daemon_sets.get(AGENT_NAME, self.place.namespace), frozenset(self.pods.values()) - {""},
-        )  # fmt: skip
+            self.place.namespace,
+            self.place.group,
+            configs,
+            self.profiles.values(),
+            self.workloads.values(),
+            self.node_configs.values(),
+            self.uncores.values(),
+            self.caps.values(),
+            self.power_nodes.values(),
+            self.states.values(),
+            {item.node.name: item for item in self.nodes.values()},
+            self.daemon_sets.get(AGENT_NAME, self.place.namespace),
+            frozenset(self.pods.values()) - {""},
+        )
 
 
 def daemon_sets(place: Place) -> Resource:
@@ -153,10 +212,12 @@ class Operator:
         return not self.world.unsynced
 
     def _finish(self) -> None:
-        """A PowerConfig that is being deleted is seen through, so that an uninstall of everything at once does not hang on its finalizer.
+        """A PowerConfig that is being deleted is seen through, so that an uninstall of everything
+        at once does not hang on its finalizer.
 
-        The end of a namespace takes the pods first, this one among them: nobody would take the finalizer off later. So it is
-        taken off in any case then, and the log has the nodes that did not report in time.
+        The end of a namespace takes the pods first, this one among them: nobody would take the
+        finalizer off later. So it is taken off in any case then, and the log has the nodes that did
+        not report in time.
         """
         try:
             self.world.ending = namespace_ends(self.api, self.place.namespace)
@@ -173,7 +234,9 @@ class Operator:
 
     def _is_held(self) -> bool:
         """Whether a PowerConfig that is to go still has the finalizer."""
-        return any(item.deleting and FINALIZER in item.finalizers for item in self.world.observed().configs)
+        return any(
+            item.deleting and FINALIZER in item.finalizers for item in self.world.observed().configs
+        )
 
     def _tick_safely(self, *, late: bool = False) -> float:
         """A pass that fails in a way nobody thought of is logged and made again after a while."""
@@ -184,7 +247,9 @@ class Operator:
             return _RETRY_LONGEST
 
     def tick(self, *, late: bool = False) -> float:
-        """One pass; seconds until the next one if nothing happens. late: no node is waited for any more."""
+        """One pass; seconds until the next one if nothing happens. late: no node is waited for any
+        more.
+        """
         self.last_tick = time.monotonic()
         if not self.listing.done(self.world.unsynced) or not self._leads():
             self.external.follow(())
@@ -193,7 +258,11 @@ class Operator:
         self.external.follow(item.value for item in seen.caps if item.value is not None)
         seen = evolve(seen, published=self.external.published(), hosts=self.external.hosts)
         failed = 0
-        lost = Lost(dict.fromkeys(seen.nodes, "did not answer in time")) if late else self._lost_nodes(seen)
+        lost = (
+            Lost(dict.fromkeys(seen.nodes, "did not answer in time"))
+            if late
+            else self._lost_nodes(seen)
+        )
         actions = reconcile(seen, self.image, lost)
         for action in actions:
             if not self._leads():
@@ -211,7 +280,13 @@ class Operator:
         try:
             match action:
                 case Apply():
-                    self.api.apply(self._resource(action.plural), action.name, action.body, MANAGER, subresource=action.subresource)
+                    self.api.apply(
+                        self._resource(action.plural),
+                        action.name,
+                        action.body,
+                        MANAGER,
+                        subresource=action.subresource,
+                    )
                 case Mend():
                     self._mend(action)
                 case Delete():
@@ -219,13 +294,30 @@ class Operator:
                 case Finalize():
                     self._finalize(action)
                 case Tell():
-                    self.events.say(About(f"{self.place.group}/v1", action.kind, action.name, self.place.namespace, action.uid), action.reason, action.message)
+                    self.events.say(
+                        About(
+                            f"{self.place.group}/v1",
+                            action.kind,
+                            action.name,
+                            self.place.namespace,
+                            action.uid,
+                        ),
+                        action.reason,
+                        action.message,
+                    )
         except ApiError as failure:
-            self.log.warning("not done", action=type(action).__name__, name=action.name, error=str(failure))
-            return failure.status in _CONFLICTS  # what has changed meanwhile wakes the loop by itself
+            self.log.warning(
+                "not done", action=type(action).__name__, name=action.name, error=str(failure)
+            )
+            # what has changed meanwhile wakes the loop by itself
+            return failure.status in _CONFLICTS
         if not isinstance(action, Tell):
             self.log.info(
-                "done", action=type(action).__name__, kind=getattr(action, "plural", "powerconfigs"), name=action.name, part=getattr(action, "subresource", None)
+                "done",
+                action=type(action).__name__,
+                kind=getattr(action, "plural", "powerconfigs"),
+                name=action.name,
+                part=getattr(action, "subresource", None),
             )
         return True
 
@@ -234,26 +326,53 @@ class Operator:
         return self.lease.leading
 
     def _finalize(self, action: Finalize) -> None:
-        before = next((item.finalizers for item in self.world.configs.values() if item.name == action.name), ())
-        patch = [{"op": "test", "path": "/metadata/finalizers", "value": list(before)}] if before else []
-        patch.append({"op": "add", "path": "/metadata/finalizers", "value": list(action.finalizers)})
+        before = next(
+            (item.finalizers for item in self.world.configs.values() if item.name == action.name),
+            (),
+        )
+        patch = (
+            [{"op": "test", "path": "/metadata/finalizers", "value": list(before)}]
+            if before
+            else []
+        )
+        patch.append(
+            {"op": "add", "path": "/metadata/finalizers", "value": list(action.finalizers)}
+        )
         self.api.patch(self._resource("powerconfigs"), action.name, patch, kind=JSON_PATCH)
 
     def _mend(self, action: Mend) -> None:
-        """Not again and again: who changes it back at once is told of by an Event, and fought once in a while."""
+        """Not again and again: who changes it back at once is told of by an Event, and fought once
+        in a while.
+        """
         now = time.monotonic()
         if now - self._mended_at < _MEND_AGAIN:
             return
         self._mended_at = now
         about = About("apps/v1", "DaemonSet", action.name, self.place.namespace, action.uid)
-        self.events.say(about, "ForeignEdit", f"spec.{action.place} was changed by somebody else and is put back; settings are the PowerConfig's")
-        self.api.patch(daemon_sets(self.place), action.name, [{"op": "replace", "path": "/spec", "value": action.spec}], kind=JSON_PATCH)
+        self.events.say(
+            about,
+            "ForeignEdit",
+            f"spec.{action.place} was changed by somebody else and is put back; settings are the"
+            " PowerConfig's",
+        )
+        self.api.patch(
+            daemon_sets(self.place),
+            action.name,
+            [{"op": "replace", "path": "/spec", "value": action.spec}],
+            kind=JSON_PATCH,
+        )
 
     def _resource(self, plural: str) -> Resource:
-        return daemon_sets(self.place) if plural == "daemonsets" else power(self.place.group, plural, self.place.namespace)
+        return (
+            daemon_sets(self.place)
+            if plural == "daemonsets"
+            else power(self.place.group, plural, self.place.namespace)
+        )
 
     def _lost_nodes(self, seen: Observed) -> Lost:
-        """Nodes that were waited for in vain, by this process's own clock or by that of the operator before it; forgotten once gone or managed again."""
+        """Nodes that were waited for in vain, by this process's own clock or by that of the
+        operator before it; forgotten once gone or managed again.
+        """
         now = time.monotonic()
         known, self._waits = self._waits, {}
         wanted = managed(seen)
@@ -261,8 +380,14 @@ class Operator:
             last, since, left = known.get(node, (why, now, now))
             self._waits[node] = (why, since if last is why else now, left)
         before = remembered(seen.configs) if self._lost is None else self._lost
-        self._lost = {node: why for node, why in before.items() if node in seen.nodes and node not in wanted}
-        vain = {node: why for node, (why, since, left) in self._waits.items() if now - since >= why.seconds or now - left >= LONGEST}
+        self._lost = {
+            node: why for node, why in before.items() if node in seen.nodes and node not in wanted
+        }
+        vain = {
+            node: why
+            for node, (why, since, left) in self._waits.items()
+            if now - since >= why.seconds or now - left >= LONGEST
+        }
         self._lost |= {node: f"not waited for any more: {why.words}" for node, why in vain.items()}
         return Lost(dict(self._lost))
 
@@ -277,10 +402,31 @@ class Operator:
         self.log.warning("not leading any more")
 
 
-def build_operator(api: Api, place: Place, image: Image, identity: str, log: Log, hosts: tuple[str, ...] = ()) -> Operator:
-    """An operator that is ready to run. hosts: servers that it may ask for the sake of power caps."""
+def build_operator(
+    api: Api, place: Place, image: Image, identity: str, log: Log, hosts: tuple[str, ...] = ()
+) -> Operator:
+    """An operator that is ready to run. hosts: servers that it may ask
+    for the sake of power caps.
+    """
     wake = threading.Event()
-    lease = Lease(api, Resource("coordination.k8s.io", "v1", "leases", place.namespace), MANAGER, identity, time.monotonic)
+    lease = Lease(
+        api,
+        Resource("coordination.k8s.io", "v1", "leases", place.namespace),
+        MANAGER,
+        identity,
+        time.monotonic,
+    )
     events = Recorder(api, MANAGER, identity, place.namespace, log, time.monotonic)
     threads = Threads(log)
-    return Operator(api, place, image, World(api, place, wake, log), lease, events, log, wake, threads, External(hosts, log, wake.set, threads, fetch_outside))
+    return Operator(
+        api,
+        place,
+        image,
+        World(api, place, wake, log),
+        lease,
+        events,
+        log,
+        wake,
+        threads,
+        External(hosts, log, wake.set, threads, fetch_outside),
+    )

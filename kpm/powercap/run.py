@@ -1,4 +1,6 @@
-"""The capping loop under the earlier tool's name: look at the source, set the limits, say so on the Node; put everything back at the end."""
+"""The capping loop under the earlier tool's name: look at the source, set the limits, say so on the
+Node; put everything back at the end.
+"""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -20,7 +22,15 @@ from kpm_planner.powercap import capped, maximum_uw
 
 _PREFIX = "rapl"
 _MARK = "power-manager/initialized"
-_KEYS = ("pmax", "max_power_uw", "provider", "last-update", "market-period", "market-volume", "market-price")
+_KEYS = (
+    "pmax",
+    "max_power_uw",
+    "provider",
+    "last-update",
+    "market-period",
+    "market-volume",
+    "market-price",
+)
 Annotations = Mapping[str, str | None]
 
 
@@ -49,21 +59,44 @@ class Capper:
             self.applier.discover()
         zones = self.applier.machine.power_zones
         if not zones:
-            self.log.warning("no power limits", reason="no powercap zone of a package has limits, and no AMD driver offers one")
+            self.log.warning(
+                "no power limits",
+                reason="no powercap zone of a package has limits, and no AMD driver offers one",
+            )
             return Report()
         maximum = maximum_uw(zones)
         market = self.environment.provider not in (Provider.SOLAR, Provider.STATIC)
         if maximum is None and market and not self.environment.told_source:
-            silent = next(zone.name for zone in zones if not zone.limits or zone.limits[0].max_uw is None)
-            raise InputError(f"MAX_SOURCE: is missing; max_power_uw of {silent} names no maximum, and the {self.environment.provider.value} provider needs one")
-        source = self.sources.at(instant, maximum if maximum is not None else self.environment.settings.max_source_uw)
+            silent = next(
+                zone.name for zone in zones if not zone.limits or zone.limits[0].max_uw is None
+            )
+            raise InputError(
+                f"MAX_SOURCE: is missing; max_power_uw of {silent} names no maximum, and the"
+                f" {self.environment.provider.value} provider needs one"
+            )
+        source = self.sources.at(
+            instant, maximum if maximum is not None else self.environment.settings.max_source_uw
+        )
         made = capped(self.environment.settings, zones, source.uw)
         report = self.applier.bring(lambda _: NodePlan(self.environment.node, caps=made.targets))[1]
         for item in report.outcomes:
             level = self.log.info if item.status is Status.LIMITED else self.log.warning
-            level("limit", path=item.path, wanted=item.wanted, shows=item.shows, status=str(item.status), errno=item.errno)
+            level(
+                "limit",
+                path=item.path,
+                wanted=item.wanted,
+                shows=item.shows,
+                status=str(item.status),
+                errno=item.errno,
+            )
         for write in report.writes:
-            self.log.info("written", path=write.path, old=write.old, value=write.value, why=list(write.because))
+            self.log.info(
+                "written",
+                path=write.path,
+                old=write.old,
+                value=write.value,
+                why=list(write.because),
+            )
         self._tell(instant, source, maximum)
         return report
 
@@ -75,7 +108,9 @@ class Capper:
         return report
 
     def _tell(self, instant: datetime, source: Source, maximum: int | None) -> None:
-        """What is in force by the files themselves, where it is another than was said; a write that failed is not told as done."""
+        """What is in force by the files themselves, where it is another than was said; a write that
+        failed is not told as done.
+        """
         in_force, _ = cap_in_force(self.applier.shown, self.applier.state.groups)
         trade = source.trade
         values = (
@@ -88,12 +123,16 @@ class Capper:
             f"{trade.price:.2f}" if trade else None,
         )
         said = {f"{_PREFIX}/{key}": value for key, value in zip(_KEYS, values, strict=True)}
-        if said != self._said and self.annotate({**said, f"{_PREFIX}/last-update": instant.strftime("%Y-%m-%dT%H:%M:%SZ")}):
+        if said != self._said and self.annotate(
+            {**said, f"{_PREFIX}/last-update": instant.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        ):
             self._said = said
 
 
 def annotator(api: Api | None, node: str, log: Log) -> Callable[[Annotations], bool]:
-    """Changes annotations of a Node by a merge patch of just these keys; without an API server nothing is said."""
+    """Changes annotations of a Node by a merge patch of just these keys; without an API server
+    nothing is said.
+    """
 
     def annotate(changes: Annotations) -> bool:
         try:

@@ -35,7 +35,9 @@ class Provider(StrEnum):
 
 @frozen
 class Environment:
-    """All settings. stabilisation: seconds between two looks. url: folder of csv files, or address of the epex provider."""
+    """All settings. stabilisation: seconds between two looks. url: folder of csv files, or address
+    of the epex provider.
+    """
 
     node: str
     settings: CapSettings
@@ -55,7 +57,10 @@ def read_environment(values: Mapping[str, str]) -> Environment:
     zone_name = values.get("TIMEZONE") or "Europe/Paris"
     zone = time_zone(zone_name)
     if zone is None:
-        raise InputError(f"TIMEZONE: {one_line(zone_name, 60)!r} is not allowed: a time zone such as Europe/Paris")
+        raise InputError(
+            f"TIMEZONE: {one_line(zone_name, 60)!r} is not allowed: a time zone such as"
+            " Europe/Paris"
+        )
     settings = CapSettings(
         _number(values, "MAX_SOURCE", 40_000_000, 1, _LARGEST_UW),
         _decimal(values, "ALPHA", 4, 1, 16),
@@ -80,17 +85,31 @@ def read_environment(values: Mapping[str, str]) -> Environment:
 
 def _agree(values: Mapping[str, str], made: Environment) -> None:
     """Errors: InputError where settings do not go together."""
-    market = [name for name in _MARKET if values.get(name) and (name != "PROVIDER_PARAMS" or made.params)]
+    market = [
+        name for name in _MARKET if values.get(name) and (name != "PROVIDER_PARAMS" or made.params)
+    ]
     if not values.get("DATA_PROVIDER") and market:
-        raise InputError(f"DATA_PROVIDER: is missing, but {market[0]} is given; csv, epex or mock is needed, or solar")
+        raise InputError(
+            f"DATA_PROVIDER: is missing, but {market[0]} is given; csv, epex or mock is needed, or"
+            " solar"
+        )
     if made.provider is Provider.STATIC and not made.told_source:
         raise InputError("MAX_SOURCE: is missing; the static provider needs the power of the node")
     if made.provider is Provider.STATIC and values.get(_CRON):
-        raise InputError(f"DATA_PROVIDER: 'static' is not allowed with {_CRON}: there it was a made-up curve of the day, here it is MAX_SOURCE all the time")
+        raise InputError(
+            f"DATA_PROVIDER: 'static' is not allowed with {_CRON}: there it was a made-up curve of"
+            " the day, here it is MAX_SOURCE all the time"
+        )
     if made.provider is Provider.EPEX and not made.url.startswith(("http://", "https://")):
-        raise InputError(f"PROVIDER_URL: {one_line(made.url, 60)!r} is not allowed: the epex provider needs an address that begins with http:// or https://")
+        raise InputError(
+            f"PROVIDER_URL: {one_line(made.url, 60)!r} is not allowed: the epex provider needs an"
+            " address that begins with http:// or https://"
+        )
     if made.provider is Provider.EPEX and _is_page(made.url):
-        raise InputError(f"PROVIDER_URL: {one_line(made.url, 60)!r} is not allowed: a web page; the epex provider needs the address of CSV files")
+        raise InputError(
+            f"PROVIDER_URL: {one_line(made.url, 60)!r} is not allowed: a web page; the epex"
+            " provider needs the address of CSV files"
+        )
     if made.provider is Provider.CSV and not made.url:
         raise InputError("PROVIDER_URL: is missing; the csv provider needs the folder of its files")
 
@@ -106,14 +125,18 @@ def _is_page(url: str) -> bool:
 def _decimal(values: Mapping[str, str], name: str, default: int, low: int, high: int) -> float:
     text = values.get(name) or str(default)
     if not _DECIMAL.fullmatch(text) or not low <= float(text) <= high:
-        raise InputError(f"{name}: {one_line(text, 60)!r} is not allowed: a number from {low} to {high}")
+        raise InputError(
+            f"{name}: {one_line(text, 60)!r} is not allowed: a number from {low} to {high}"
+        )
     return float(text)
 
 
 def _number(values: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
     text = values.get(name) or str(default)
     if not (text.isascii() and text.isdigit()) or len(text) > 12 or not low <= int(text) <= high:
-        raise InputError(f"{name}: {one_line(text, 60)!r} is not allowed: a whole number from {low} to {high}")
+        raise InputError(
+            f"{name}: {one_line(text, 60)!r} is not allowed: a whole number from {low} to {high}"
+        )
     return int(text)
 
 
@@ -121,7 +144,10 @@ def _word(values: Mapping[str, str], name: str, default: _Word) -> _Word:
     text = (values.get(name) or default.value).lower()
     kind = type(default)
     if text not in [item.value for item in kind]:
-        raise InputError(f"{name}: {one_line(text, 60)!r} is not allowed: {', '.join(item.value for item in kind)}")
+        raise InputError(
+            f"{name}: {one_line(text, 60)!r} is not allowed:"
+            f" {', '.join(item.value for item in kind)}"
+        )
     return kind(text)
 
 
@@ -131,6 +157,13 @@ def _params(text: str) -> dict[str, str]:
         content: Any = json.loads(text[: _LONGEST + 1]) if text else {}
     except (ValueError, RecursionError):
         content = None
-    if not isinstance(content, dict) or len(text) > _LONGEST or not all(isinstance(value, str | int | float) for value in content.values()):
-        raise InputError(f"PROVIDER_PARAMS: {one_line(text, 60)!r} is not allowed: a JSON object of texts and numbers")
+    if (
+        not isinstance(content, dict)
+        or len(text) > _LONGEST
+        or not all(isinstance(value, str | int | float) for value in content.values())
+    ):
+        raise InputError(
+            f"PROVIDER_PARAMS: {one_line(text, 60)!r} is not allowed: a JSON object of texts and"
+            " numbers"
+        )
     return {str(key): str(value) for key, value in content.items()}

@@ -30,7 +30,10 @@ class Source:
 
 @define
 class Sources:
-    """One provider. A day's data are read once; while they are missing, again at every look, and yesterday's hold."""
+    """One provider.
+
+    A day's data are read once; while they are missing, again at every look, and yesterday's hold.
+    """
 
     environment: Environment
     log: Log
@@ -50,7 +53,10 @@ class Sources:
             return Source(settings.max_source_uw)
         trades = mock_trades() if provider is Provider.MOCK else self._day(local.date())
         if not trades and not self._began:
-            raise InputError(f"PROVIDER_URL: no market data of {local.date()} or the day before, so no limit is set: {self._why}")
+            raise InputError(
+                f"PROVIDER_URL: no market data of {local.date()} or the day before, so no limit is"
+                f" set: {self._why}"
+            )
         self._began = True
         trade = trade_at(trades, minute)
         if trade is None:
@@ -62,7 +68,11 @@ class Sources:
             if wanted not in self._days:
                 trades = self._read(wanted)
                 if trades:
-                    self._days = {known: value for known, value in self._days.items() if day - known <= timedelta(days=1)} | {wanted: trades}
+                    self._days = {
+                        known: value
+                        for known, value in self._days.items()
+                        if day - known <= timedelta(days=1)
+                    } | {wanted: trades}
             if wanted in self._days:
                 return self._days[wanted]
         return ()
@@ -79,12 +89,18 @@ class Sources:
 def sources_of(environment: Environment, log: Log) -> Sources:
     """The provider that the settings name."""
     if environment.provider is Provider.EPEX:
-        return Sources(environment, log, lambda url, day: fetch(_address(url, environment.params, day), LARGEST_FILE + 1))
+        return Sources(
+            environment,
+            log,
+            lambda url, day: fetch(_address(url, environment.params, day), LARGEST_FILE + 1),
+        )
     return Sources(environment, log, _read_file)
 
 
 def _address(url: str, params: Mapping[str, str], day: date) -> str:
-    """The address of one day: {date} in it is the day, else it goes along as a parameter with the others."""
+    """The address of one day: {date} in it is the day, else it goes along as a parameter with the
+    others.
+    """
     given = dict(params)
     if "{date}" in url:
         url = url.replace("{date}", str(day))
@@ -102,4 +118,6 @@ def _read_file(folder: str, day: date) -> bytes:
         if os.path.isfile(path):
             with open(path, "rb") as file:
                 return file.read(LARGEST_FILE + 1)
-    raise FileNotFoundError(2, os.strerror(2), os.path.join(folder, f"{{{','.join(_PREFIXES)}}}_data_{day}.csv"))
+    raise FileNotFoundError(
+        2, os.strerror(2), os.path.join(folder, f"{{{','.join(_PREFIXES)}}}_data_{day}.csv")
+    )

@@ -1,6 +1,8 @@
-"""The scaler's loop: at each tick it asks the telemetry of the pods that are due, steps their domains, and writes what changed.
+"""The scaler's loop: at each tick it asks the telemetry of the pods that are due, steps their
+domains, and writes what changed.
 
-One thread and one clock. All questions are sent first, and a fraction of the period is waited for the answers.
+One thread and one clock. All questions are sent first, and a fraction of the period is waited for
+the answers.
 """
 
 import time
@@ -52,7 +54,9 @@ class Scaler:
     _reopen_us: int | None = None
 
     def configure(self, wanted: Iterable[ScaledDomain]) -> None:
-        """From now on scale these domains: connections and speeds that go on are kept; what is left out is the plan's again, and not touched."""
+        """From now on scale these domains: connections and speeds that go on are kept; what is left
+        out is the plan's again, and not touched.
+        """
         now = self.now_us()
         entries = {item.domain: item for item in wanted}
         for number in self.domains.keys() - entries.keys():
@@ -82,14 +86,18 @@ class Scaler:
         now = self.now_us()
         for domain in due:
             period = domain.wanted.scaling.sample_us
-            # Stepped by the clock of the ticks: a cool-down of one period must not last two because a tick was a little early.
+            # Stepped by the clock of the ticks: a cool-down of one period must not last two because
+            # a tick was a little early.
             at = domain.due_us + period * max(0, (now - domain.due_us) // period)
             self._step(domain, at)
             domain.due_us = at + period
 
     def speeds(self) -> list[tuple[int, int | None, float | None]]:
         """Domain, its last target in kHz, and the busy share of its last sample in per cent."""
-        return [(number, domain.speed.khz, domain.busy) for number, domain in sorted(self.domains.items())]
+        return [
+            (number, domain.speed.khz, domain.busy)
+            for number, domain in sorted(self.domains.items())
+        ]
 
     def close(self) -> None:
         """Nobody scales any more: leave every domain at its fall-back, and every connection."""
@@ -101,19 +109,29 @@ class Scaler:
         """One step of one domain; a write that fails costs this step only."""
         scaling = domain.wanted.scaling
         busy, new = self._sample(domain)
-        if not new and domain.sampled_us is not None and at - domain.sampled_us <= _STALE * scaling.sample_us and domain.speed.khz is not None:
+        if (
+            not new
+            and domain.sampled_us is not None
+            and at - domain.sampled_us <= _STALE * scaling.sample_us
+            and domain.speed.khz is not None
+        ):
             return  # the answer is late: nothing new to go by, and not yet too old
         domain.busy = busy
         target = next_target(scaling, domain.speed, busy, at)
         if target is None and domain.failed:
-            target = domain.speed.khz  # a write was refused: what the kernel holds now, of a CPU that came back say, is not known
+            # a write was refused: what the kernel holds now, of a CPU that came back say, is not
+            # known
+            target = domain.speed.khz
         if target is not None and self._set(domain, target):
             domain.speed = domain.speed.taken(target, at)
 
     def _sample(self, domain: _Domain) -> tuple[float | None, bool]:
-        """Usage of the busiest lcore on the domain's CPUs since its last sample, and whether there is a new one at all."""
+        """Usage of the busiest lcore on the domain's CPUs since its last sample, and whether there
+        is a new one at all.
+        """
         best: float | None = None
-        seen: dict[tuple[str, str, int], Cycles] = {}  # only of peers that are there now: names are the pods' to choose
+        # only of peers that are there now: names are the pods' to choose
+        seen: dict[tuple[str, str, int], Cycles] = {}
         newest = domain.sampled_us
         for pod in domain.wanted.pods:
             began = self.peers.used_us()
@@ -158,7 +176,9 @@ class Scaler:
         self.writer.keep({item.domain: item.by_limits for item in wanted})
 
 
-def _lcores_on(telemetry: Telemetry, cpus: Iterable[int], place: tuple[str, str]) -> Iterator[tuple[tuple[str, str, int], Cycles]]:
+def _lcores_on(
+    telemetry: Telemetry, cpus: Iterable[int], place: tuple[str, str]
+) -> Iterator[tuple[tuple[str, str, int], Cycles]]:
     """The lcores that run on these CPUs, each with its counters."""
     for cpu in cpus:
         for lcore in telemetry.lcores.get(cpu, ()):

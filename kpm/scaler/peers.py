@@ -1,7 +1,8 @@
-"""The telemetry of every pod that is scaled: found, connected to, asked all at once, and tried again where it is lost.
+"""The telemetry of every pod that is scaled: found, connected to, asked all at once, and tried
+again where it is lost.
 
-Each pod has a budget of time for what it answers, filled as the clock goes on: a pod that answers much, or by many
-sockets, is asked less often, and its neighbours as often as before.
+Each pod has a budget of time for what it answers, filled as the clock goes on: a pod that answers
+much, or by many sockets, is asked less often, and its neighbours as often as before.
 """
 
 import select
@@ -16,15 +17,17 @@ from kpm.scaler import sockets
 from kpm.scaler.telemetry import Telemetry, TelemetryError
 from kpm.scaler.words import News
 
-#: µs between looks at a pod's folder, and before a connection that ended is tried again: at first, and at most.
+#: µs between looks at a pod's folder, and before a connection that ended is tried again: at first,
+#: and at most.
 _LOOK_US = 1_000_000
 _RETRY_US, _RETRY_LONGEST_US = 100_000, 5_000_000
 #: A peer that says nothing for so long is left and connected to anew.
 _SILENT_US = 2_000_000
-#: One word a second about a pod at most: what it says and how its sockets are called is its own choice.
+#: One word a second about a pod at most: what it says and how its sockets are called is its own
+#: choice.
 _SAY_US = 1_000_000
-#: Of all time, what answers of all pods together may take, by equal parts; what each may at least, twice what an honest
-#: one needs every 10 ms; and the most that a pod saves up, µs.
+#: Of all time, what answers of all pods together may take, by equal parts; what each may at least,
+#: twice what an honest one needs every 10 ms; and the most that a pod saves up, µs.
 _ANSWERS_SHARE, _LEAST_SHARE, _MOST_SAVED_US = 0.3, 0.015, 1_000.0
 
 
@@ -60,7 +63,8 @@ class Peer:
 
 @define(eq=False)
 class Peers:
-    """All of a node. root: the folder that has a folder for each pod's UID; tell: is told of every peer that changes its state.
+    """All of a node. root: the folder that has a folder for each pod's UID; tell: is told of every
+    peer that changes its state.
 
     used_us: time that this thread has used.
     """
@@ -89,7 +93,9 @@ class Peers:
             self._budgets.pop(uid, None)
 
     def ask(self, uids: Iterable[str], wait_us: int) -> None:
-        """Ask every socket of these pods for its counters, and take the answers that come within a time; a later one is taken next time."""
+        """Ask every socket of these pods for its counters, and take the answers that come within a
+        time; a later one is taken next time.
+        """
         now = self.now_us()
         waiting: dict[int, Peer] = {}
         poll = select.poll()
@@ -119,7 +125,9 @@ class Peers:
         return budget.left_us > 0
 
     def _asked(self, peer: Peer, now: int) -> Telemetry | None:
-        """The telemetry of a peer that has a question open now; None where there is no connection any more."""
+        """The telemetry of a peer that has a question open now; None where there is no connection
+        any more.
+        """
         if self._receive(peer) and peer.telemetry is not None:
             telemetry = peer.telemetry
             if telemetry.idle:
@@ -137,14 +145,20 @@ class Peers:
             for descriptor, _ in ready:
                 peer = waiting[descriptor]
                 began = self.used_us()
-                more = self._budgets[peer.uid].left_us > 0 and self._receive(peer) and self._has_more_to_say(peer)
+                more = (
+                    self._budgets[peer.uid].left_us > 0
+                    and self._receive(peer)
+                    and self._has_more_to_say(peer)
+                )
                 self.charge(peer.uid, self.used_us() - began)
                 if not more:  # where its budget is used up, what it has said waits in its socket
                     del waiting[descriptor]
                     poll.unregister(descriptor)
 
     def _has_more_to_say(self, peer: Peer) -> bool:
-        """Whether an answer is still to come; where lcores are new, the next question follows at once."""
+        """Whether an answer is still to come; where lcores are new, the next question follows at
+        once.
+        """
         telemetry = peer.telemetry
         if telemetry is None:
             return False
@@ -157,7 +171,11 @@ class Peers:
         peers = self._of.setdefault(uid, {})
         if now - self._looked_us.get(uid, -_LOOK_US) >= _LOOK_US:
             self._looked_us[uid] = now
-            found = sockets.prefixes(self.root, uid, [prefix for prefix, peer in peers.items() if peer.telemetry is not None])
+            found = sockets.prefixes(
+                self.root,
+                uid,
+                [prefix for prefix, peer in peers.items() if peer.telemetry is not None],
+            )
             for prefix in peers.keys() - set(found):
                 self._close(peers.pop(prefix))
             for prefix in found:
@@ -202,12 +220,16 @@ class Peers:
     def _lost(self, peer: Peer, why: str, now: int) -> None:
         """No connection any more; it is tried again later and later."""
         self._close(peer)
-        peer.retry_us, peer.pause_us = now + peer.pause_us, min(peer.pause_us * 2, _RETRY_LONGEST_US)
+        peer.retry_us, peer.pause_us = (
+            now + peer.pause_us,
+            min(peer.pause_us * 2, _RETRY_LONGEST_US),
+        )
         self._say(peer, why)
 
     def _say(self, peer: Peer, what: str) -> None:
         now = self.now_us()
-        if what != peer.said and now - self._said_us.get(peer.uid, -_SAY_US) >= _SAY_US:  # else it is said the next time it is so
+        # else it is said the next time it is so
+        if what != peer.said and now - self._said_us.get(peer.uid, -_SAY_US) >= _SAY_US:
             peer.said, self._said_us[peer.uid] = what, now
             self.log.info("telemetry", pod=peer.uid, prefix=one_line(peer.prefix), state=what)
             self.tell(News(peer.uid, one_line(peer.prefix), what))

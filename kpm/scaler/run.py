@@ -1,4 +1,6 @@
-"""The scaler's process: what it is told on standard input, a line of JSON each, and its loop; it ends with its input."""
+"""The scaler's process: what it is told on standard input, a line of JSON each, and its loop; it
+ends with its input.
+"""
 
 import contextlib
 import gc
@@ -18,13 +20,16 @@ _LONGEST_INPUT = 16 << 20
 
 
 def say(line: bytes) -> None:
-    """Write a line to standard output; where nobody has read for long it is dropped, since nothing may hold up the loop."""
+    """Write a line to standard output; where nobody has read for long it is dropped, since nothing
+    may hold up the loop.
+    """
     with contextlib.suppress(BlockingIOError):
         os.write(1, line + b"\n")
 
 
 def serve(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> None:
-    """Do what is told until the input ends; then, or however else this ends, every domain is left at its fall-back.
+    """Do what is told until the input ends; then, or however else this ends, every domain is left
+    at its fall-back.
 
     source: the descriptor to read. told: called for each line that is in force.
     """
@@ -61,7 +66,9 @@ def _follow(scaler: Scaler, source: int, told: Callable[[], None], log: Log) -> 
 
 
 def _obey(scaler: Scaler, lines: Sequence[bytes], told: Callable[[], None], log: Log) -> None:
-    """Do what lines say; each that names domains says all there is to say, so the last one counts."""
+    """Do what lines say; each that names domains says all there is to
+    say, so the last one counts.
+    """
     orders = [line for line in lines if line != SPEEDS]
     if orders:
         _configure(scaler, orders[-1], log)

@@ -1,7 +1,7 @@
 """Telemetry sockets below the folder of a pod, found and opened without trusting anything in it.
 
-The folder is mounted into the pod, which may put there what it likes: links are not followed, only sockets are connected to, and
-what is connected to is the very file that was looked at.
+The folder is mounted into the pod, which may put there what it likes: links are not followed, only
+sockets are connected to, and what is connected to is the very file that was looked at.
 """
 
 import contextlib
@@ -24,16 +24,22 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 def prefixes(root: str, uid: str, kept: Collection[str] = ()) -> tuple[str, ...]:
-    """File prefixes below <root>/<uid>/dpdk that have a telemetry socket: those that are kept, then the newest, up to a number.
+    """File prefixes below <root>/<uid>/dpdk that have a telemetry socket: those that are kept, then
+    the newest, up to a number.
 
-    A process that begins anew makes a new socket; what others put beside it displaces no connection that stands.
+    A process that begins anew makes a new socket; what others put beside it displaces no connection
+    that stands.
     """
     with contextlib.suppress(OSError), _closing(_dpdk_folder(root, uid)) as folder:
         readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         with _closing(readable), os.scandir(readable) as entries:
             names = {entry.name for entry in itertools.islice(entries, _MOST_NAMES)}
-        made = {name: at for name in names.union(kept) if (at := _socket_made(folder, name)) is not None}
-        return tuple(sorted(made, key=lambda name: (name not in kept, -made[name], name))[:_MOST_PREFIXES])
+        made = {
+            name: at for name in names.union(kept) if (at := _socket_made(folder, name)) is not None
+        }
+        return tuple(
+            sorted(made, key=lambda name: (name not in kept, -made[name], name))[:_MOST_PREFIXES]
+        )
     return ()
 
 
@@ -42,7 +48,9 @@ def connect(root: str, uid: str, prefix: str) -> socket.socket:
     with contextlib.ExitStack() as opened:
         folder = opened.enter_context(_closing(_dpdk_folder(root, uid)))
         home = opened.enter_context(_closing(os.open(prefix, _FOLDER, dir_fd=folder)))
-        file = opened.enter_context(_closing(os.open(_NAME, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=home)))
+        file = opened.enter_context(
+            _closing(os.open(_NAME, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=home))
+        )
         if not stat.S_ISSOCK(os.fstat(file).st_mode):
             raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), _NAME)
         link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
@@ -55,8 +63,12 @@ def connect(root: str, uid: str, prefix: str) -> socket.socket:
 
 
 def stranger(link: socket.socket, uid: str, proc: str = "/proc") -> bool:
-    """Whether the process at the other end is seen to belong to another pod; one that cannot be seen from here is none."""
-    pid, _, _ = _CREDENTIALS.unpack(link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    """Whether the process at the other end is seen to belong to another pod; one that cannot be
+    seen from here is none.
+    """
+    pid, _, _ = _CREDENTIALS.unpack(
+        link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
     if pid <= 0:
         return False
     try:
@@ -73,7 +85,10 @@ def _dpdk_folder(root: str, uid: str) -> int:
     """A descriptor of <root>/<uid>/dpdk. Errors: OSError."""
     if not _UID.fullmatch(uid):
         raise OSError(errno.EINVAL, "is no UID", uid[:64])
-    with _closing(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as top, _closing(os.open(uid, _FOLDER, dir_fd=top)) as pod:
+    with (
+        _closing(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as top,
+        _closing(os.open(uid, _FOLDER, dir_fd=top)) as pod,
+    ):
         return os.open("dpdk", _FOLDER, dir_fd=pod)
 
 

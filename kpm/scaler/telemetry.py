@@ -1,7 +1,8 @@
 """One connection to a DPDK process' telemetry (protocol version 2): what it answers, as values.
 
-On connect the process says who it is; then each request is one packet and each answer another. Only one question is open at a time.
-Counters come from /eal/lcore/usage; which CPUs an lcore runs on from /eal/lcore/info. Everything that comes is hostile and bounded.
+On connect the process says who it is; then each request is one packet and each answer another. Only
+one question is open at a time. Counters come from /eal/lcore/usage; which CPUs an lcore runs on
+from /eal/lcore/info. Everything that comes is hostile and bounded.
 """
 
 import errno
@@ -29,7 +30,8 @@ class Status(StrEnum):
     """What is known of a peer."""
 
     CONNECTED = "connected"
-    #: It answers, and no lcore reports its cycles: the program has not registered the callback for it.
+    #: It answers, and no lcore reports its cycles: the program has not registered the callback for
+    #: it.
     NO_CALLBACK = "no-usage-callback"
     #: It does not know the question: DPDK before 23.03.
     TOO_OLD = "too-old"
@@ -41,7 +43,8 @@ class TelemetryError(Exception):
 
 @define(eq=False)
 class Telemetry:
-    """What one peer has said. cycles: by lcore, of its last answer; answered_us: when that came; lcores: that run on a CPU.
+    """What one peer has said. cycles: by lcore, of its last answer; answered_us: when that came;
+    lcores: that run on a CPU.
 
     since_us: when the connection was made or the open question asked.
     """
@@ -59,7 +62,11 @@ class Telemetry:
     @property
     def unplaced(self) -> int | None:
         """An lcore whose CPUs are not known yet."""
-        return next((lcore for lcore in self.cycles if lcore not in self._placed), None) if len(self._placed) < len(self.cycles) else None
+        return (
+            next((lcore for lcore in self.cycles if lcore not in self._placed), None)
+            if len(self._placed) < len(self.cycles)
+            else None
+        )
 
     @property
     def idle(self) -> bool:
@@ -67,7 +74,10 @@ class Telemetry:
         return self._greeted and self._waits_for is None
 
     def ask(self, now_us: int) -> None:
-        """Ask the next question: for an lcore whose CPUs are not known yet, else for the counters. Errors: TelemetryError."""
+        """Ask the next question: for an lcore whose CPUs are not known yet, else for the counters.
+
+        Errors: TelemetryError.
+        """
         unknown = self.unplaced
         question = _USAGE if unknown is None else f"{_INFO},{unknown}"
         try:
@@ -116,12 +126,18 @@ class Telemetry:
             return
         if not isinstance(answer, Mapping):
             raise ValueError("usage is no object")  # noqa: TRY004
-        ids, totals, busy = (_numbers(answer.get(key)) for key in ("lcore_ids", "total_cycles", "busy_cycles"))
+        ids, totals, busy = (
+            _numbers(answer.get(key)) for key in ("lcore_ids", "total_cycles", "busy_cycles")
+        )
         if not len(ids) == len(totals) == len(busy):
             raise ValueError("lists of unequal length")
         self.status = Status.CONNECTED if ids else Status.NO_CALLBACK
-        self.cycles = {lcore: Cycles(total, worked) for lcore, total, worked in zip(ids, totals, busy, strict=True)}
-        if not self._placed <= self.cycles.keys():  # an lcore is gone: its number may come again elsewhere
+        self.cycles = {
+            lcore: Cycles(total, worked)
+            for lcore, total, worked in zip(ids, totals, busy, strict=True)
+        }
+        # an lcore is gone: its number may come again elsewhere
+        if not self._placed <= self.cycles.keys():
             self._placed.clear()
             self.lcores.clear()
         self.answered_us = now_us

@@ -1,4 +1,5 @@
-"""What agent and scaler say to each other, a line each: domains that are to be scaled, their speeds, news of telemetry.
+"""What agent and scaler say to each other, a line each: domains that are to be scaled, their
+speeds, news of telemetry.
 
 The agent loads this much of the scaler, and no more until there is something to scale.
 """
@@ -14,7 +15,9 @@ from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
 
 @frozen
 class News:
-    """A pod's telemetry is in another state: what is known of the peer, or why there is no connection."""
+    """A pod's telemetry is in another state: what is known of the peer, or why there is no
+    connection.
+    """
 
     uid: str
     prefix: str
@@ -35,12 +38,17 @@ def domains_of(line: bytes) -> tuple[ScaledDomain, ...]:
 
 
 def _domain(item: Any) -> ScaledDomain:
-    pods = tuple(PodCpus(str(pod["uid"]), tuple(int(cpu) for cpu in pod["cpus"])) for pod in item["pods"])
+    pods = tuple(
+        PodCpus(str(pod["uid"]), tuple(int(cpu) for cpu in pod["cpus"])) for pod in item["pods"]
+    )
     scaling = Scaling(**{name: int(value) for name, value in item["scaling"].items()})
-    return ScaledDomain(int(item["domain"]), pods, str(item["profile"]), scaling, bool(item["by_limits"]))
+    return ScaledDomain(
+        int(item["domain"]), pods, str(item["profile"]), scaling, bool(item["by_limits"])
+    )
 
 
-#: Answered for each line that was read, when it is in force, so that whoever wrote it can wait for that.
+#: Answered for each line that was read, when it is in force, so that whoever wrote it can wait for
+#: that.
 IN_FORCE = b"{}"
 
 
@@ -52,9 +60,16 @@ _SPEEDS_HEAD = b'{"speeds":'
 
 def speed_lines(speeds: Sequence[tuple[int, int | None, float | None]]) -> list[bytes]:
     """What the scaler answers: domain, kHz, busy per cent."""
-    parts = [speeds[start : start + _DOMAINS_A_LINE] for start in range(0, len(speeds), _DOMAINS_A_LINE)]
-    rounded = ([(number, khz, None if busy is None else round(busy, 1)) for number, khz, busy in part] for part in parts)
-    return [_SPEEDS_HEAD + json.dumps(part, separators=(",", ":")).encode() + b"}" for part in rounded]
+    parts = [
+        speeds[start : start + _DOMAINS_A_LINE] for start in range(0, len(speeds), _DOMAINS_A_LINE)
+    ]
+    rounded = (
+        [(number, khz, None if busy is None else round(busy, 1)) for number, khz, busy in part]
+        for part in parts
+    )
+    return [
+        _SPEEDS_HEAD + json.dumps(part, separators=(",", ":")).encode() + b"}" for part in rounded
+    ]
 
 
 def speeds_of(line: bytes) -> dict[int, tuple[int | None, float | None]] | None:

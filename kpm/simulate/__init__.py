@@ -1,1 +1,3 @@
-"""The simulator: clusters of kernel models, driven by a scenario, planned and applied by the real code."""
+"""The simulator: clusters of kernel models, driven by a scenario, planned and applied by the real
+code.
+"""

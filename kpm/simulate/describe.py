@@ -25,9 +25,17 @@ _SHORT = {
 
 
 def describe_report(report: Report, machine: Machine) -> list[str]:
-    """Lines that say what a pass wrote, what was found changed, and what did not become as asked."""
-    lines = [f"{name} {old} → {new} on {where}" if old != new else f"{name} {new} again on {where}" for (name, old, new), where in _folded(report.writes, machine)]
-    drift = [f"found {name} {old}, wanted {new}, on {where}" for (name, old, new), where in _folded(report.drift, machine)]
+    """Lines that say what a pass wrote, what was found changed, and
+    what did not become as asked.
+    """
+    lines = [
+        f"{name} {old} → {new} on {where}" if old != new else f"{name} {new} again on {where}"
+        for (name, old, new), where in _folded(report.writes, machine)
+    ]
+    drift = [
+        f"found {name} {old}, wanted {new}, on {where}"
+        for (name, old, new), where in _folded(report.drift, machine)
+    ]
     return [*drift, *lines, *_odd_lines(report.outcomes, machine)]
 
 
@@ -44,8 +52,19 @@ def _folded(writes: Iterable[Write], machine: Machine) -> list[tuple[tuple[str, 
 def _odd_lines(outcomes: Iterable[Outcome], machine: Machine) -> list[str]:
     found: dict[tuple[str, str, str, str], list[str]] = {}
     for outcome in outcomes:
-        found.setdefault((file_name(outcome.path, machine), outcome.status, outcome.wanted, outcome.shows or "nothing"), []).append(outcome.path)
-    return [f"{name} {wanted} is {status} at {shows} on {_place(paths)}" for (name, status, wanted, shows), paths in found.items()]
+        found.setdefault(
+            (
+                file_name(outcome.path, machine),
+                outcome.status,
+                outcome.wanted,
+                outcome.shows or "nothing",
+            ),
+            [],
+        ).append(outcome.path)
+    return [
+        f"{name} {wanted} is {status} at {shows} on {_place(paths)}"
+        for (name, status, wanted, shows), paths in found.items()
+    ]
 
 
 def file_name(path: str, machine: Machine) -> str:

@@ -16,17 +16,25 @@ _Checks = Mapping[str, Callable[[NodeView, Any, str], Iterator[str]]]
 
 
 def differences(view: StepView, expect: Mapping[str, Any], place: str) -> tuple[str, ...]:
-    """Lines that say what was expected and is not so; none where all holds. Errors: InputError for an unknown key."""
+    """Lines that say what was expected and is not so; none where all holds.
+
+    Errors: InputError for an unknown key.
+    """
     known = {node.name: node for node in view.nodes}
     found: list[str] = []
     for key, value in expect.items():
         if key == "pending":
             if sorted(view.pending) != sorted(value):
-                found.append(f"pending: expected {show(sorted(value))}, is {show(sorted(view.pending))}")
+                found.append(
+                    f"pending: expected {show(sorted(value))}, is {show(sorted(view.pending))}"
+                )
         elif key in known:
             found += _node_differences(known[key], value, f"{place}.{key}")
         else:
-            raise InputError(f"{place}.{one_line(key, 60)}: is no field here; allowed are pending and the nodes {', '.join(list(known)[:10])}")
+            raise InputError(
+                f"{place}.{one_line(key, 60)}: is no field here; allowed are pending and the nodes"
+                f" {', '.join(list(known)[:10])}"
+            )
     return tuple(found)
 
 
@@ -36,22 +44,32 @@ def _node_differences(node: NodeView, expect: Any, place: str) -> Iterator[str]:
     for key, value in expect.items():
         check = _CHECKS.get(key)
         if check is None:
-            raise InputError(f"{place}.{one_line(key, 60)}: is no field here; allowed are {', '.join(_CHECKS)}")
+            raise InputError(
+                f"{place}.{one_line(key, 60)}: is no field here; allowed are {', '.join(_CHECKS)}"
+            )
         for line in check(node, value, f"{place}.{key}"):
             yield f"{node.name}: {key}{line}"
 
 
 def _check_cpus(node: NodeView, expect: Any, place: str) -> Iterator[str]:
     if not isinstance(expect, Mapping):
-        raise InputError(f"{place}: {show(expect)} is not allowed: a mapping of CPU lists to values")
+        raise InputError(
+            f"{place}: {show(expect)} is not allowed: a mapping of CPU lists to values"
+        )
     groups = {cpu: group for group in node.plan.groups for cpu in group.cpus}
     for text, wanted in expect.items():
         try:
             cpus = parse_cpulist(str(text))
         except ValueError:
-            raise InputError(f"{place}.{one_line(text, 60)}: is not allowed: a CPU list such as 0-3,8") from None
+            raise InputError(
+                f"{place}.{one_line(text, 60)}: is not allowed: a CPU list such as 0-3,8"
+            ) from None
         for name, value in _fields(wanted, f"{place}.{text}"):
-            wrong = {cpu: is_now for cpu in sorted(cpus) if (is_now := _cpu_value(node, groups.get(cpu), cpu, name, place)) != value}
+            wrong = {
+                cpu: is_now
+                for cpu in sorted(cpus)
+                if (is_now := _cpu_value(node, groups.get(cpu), cpu, name, place)) != value
+            }
             if wrong:
                 first = next(iter(wrong.values()))
                 yield f" {format_cpulist(wrong)} {name}: expected {show(value)}, is {show(first)}"
@@ -88,7 +106,9 @@ def _cpu_value(node: NodeView, group: CpuGroup | None, cpu: int, name: str, plac
         "shows.epp": epp,
     }
     if name not in values:
-        raise InputError(f"{place}: {one_line(name, 60)!r} is no field here; allowed are {', '.join(values)}")
+        raise InputError(
+            f"{place}: {one_line(name, 60)!r} is no field here; allowed are {', '.join(values)}"
+        )
     return values[name]
 
 
@@ -103,16 +123,25 @@ def _check_problems(node: NodeView, expect: Any, _: str) -> Iterator[str]:
         yield f": expected {sorted(expect)}, is {codes}"
 
 
-def _named(of: Callable[[NodeView], Mapping[str, Any]], what: str) -> Callable[[NodeView, Any, str], Iterator[str]]:
-    """Compares values by name; those that are not expected may be anything, and what is not asked for is the word baseline."""
+def _named(
+    of: Callable[[NodeView], Mapping[str, Any]], what: str
+) -> Callable[[NodeView, Any, str], Iterator[str]]:
+    """Compares values by name; those that are not expected may be anything, and what is not asked
+    for is the word baseline.
+    """
 
     def check(node: NodeView, expect: Any, place: str) -> Iterator[str]:
         if not isinstance(expect, Mapping):
-            raise InputError(f"{place}: {show(expect)} is not allowed: a mapping of {what}, or to {BASELINE}")
+            raise InputError(
+                f"{place}: {show(expect)} is not allowed: a mapping of {what}, or to {BASELINE}"
+            )
         found = of(node)
         for name, value in expect.items():
             if name not in found:
-                yield f" {one_line(name, 60)}: expected {show(value)}, does not exist; there are {', '.join(found) or 'none'}"
+                yield (
+                    f" {one_line(name, 60)}: expected {show(value)}, does not exist; there are"
+                    f" {', '.join(found) or 'none'}"
+                )
             elif (BASELINE if found[name] is None else found[name]) != value:
                 yield f" {name}: expected {show(value)}, is {show(found[name] or BASELINE)}"
 
@@ -120,11 +149,17 @@ def _named(of: Callable[[NodeView], Mapping[str, Any]], what: str) -> Callable[[
 
 
 def _uncore(node: NodeView) -> dict[str, Any]:
-    return {target.entry.name: None if target.min_khz is None else [target.min_khz, target.max_khz] for target in node.plan.uncore}
+    return {
+        target.entry.name: None if target.min_khz is None else [target.min_khz, target.max_khz]
+        for target in node.plan.uncore
+    }
 
 
 def _caps(node: NodeView) -> dict[str, Any]:
-    return {target.zone.name: next((uw / UW for uw in target.limits if uw is not None), None) for target in node.plan.caps}
+    return {
+        target.zone.name: next((uw / UW for uw in target.limits if uw is not None), None)
+        for target in node.plan.caps
+    }
 
 
 def _fabrics(node: NodeView) -> dict[str, Any]:
@@ -143,8 +178,14 @@ def _between(of: Callable[[EnergyView], float]) -> Callable[[NodeView, Any, str]
     """Compares watts with the least and the most that they may be."""
 
     def check(node: NodeView, expect: Any, place: str) -> Iterator[str]:
-        if not isinstance(expect, list) or len(expect) != 2 or not all(isinstance(item, int | float) for item in expect):
-            raise InputError(f"{place}: {show(expect)} is not allowed: least and most watts, such as [40, 60]")
+        if (
+            not isinstance(expect, list)
+            or len(expect) != 2
+            or not all(isinstance(item, int | float) for item in expect)
+        ):
+            raise InputError(
+                f"{place}: {show(expect)} is not allowed: least and most watts, such as [40, 60]"
+            )
         watts = None if node.energy is None else round(of(node.energy), 1)
         if watts is None or not expect[0] <= watts <= expect[1]:
             yield f": expected {expect[0]} to {expect[1]}, is {watts}"

@@ -1,4 +1,6 @@
-"""A polling workload under the scaler's controller, period by period: what the documentation plots and the tests ask of it."""
+"""A polling workload under the scaler's controller, period by period: what the documentation plots
+and the tests ask of it.
+"""
 
 import math
 import random
@@ -8,7 +10,8 @@ from attrs import frozen
 
 from kpm_planner.scaling import Scaling, Speed, next_target
 
-#: Work that arrives at a moment, as the frequency in kHz that would just keep up with it, when every cycle is busy.
+#: Work that arrives at a moment, as the frequency in kHz that would just keep up with it, when
+#: every cycle is busy.
 Load = Callable[[float], float]
 
 
@@ -23,7 +26,11 @@ class Moment:
 
 
 def follow(scaling: Scaling, load: Load, seconds: float) -> tuple[Moment, ...]:
-    """Run the controller against a load. A polling core is busy for load ÷ frequency of its time, at most all of it; what it cannot do waits."""
+    """Run the controller against a load.
+
+    A polling core is busy for load ÷ frequency of its time, at most all of it; what it cannot do
+    waits.
+    """
     found = []
     speed = Speed().taken(scaling.fallback_khz, -scaling.cooldown_us)
     period, left = scaling.sample_us / 1e6, 0.0
@@ -32,7 +39,8 @@ def follow(scaling: Scaling, load: Load, seconds: float) -> tuple[Moment, ...]:
         assert speed.khz is not None
         work, room = left + load(at) * period, speed.khz * period
         usage = 100 * min(1.0, work / room)
-        left = min(max(0.0, work - room), room)  # a queue holds a period's work, then packets are lost
+        # a queue holds a period's work, then packets are lost
+        left = min(max(0.0, work - room), room)
         found.append(Moment(at, load(at), speed.khz, usage))
         now = (number + 1) * scaling.sample_us
         target = next_target(scaling, speed, usage, now)
@@ -53,7 +61,12 @@ def ramp(low: float, high: float, seconds: float) -> Load:
 
 def noise(middle: float, share: float, seed: int = 1) -> Load:
     """Around a middle, each millisecond another."""
-    return lambda at: middle * (1 + share * (2 * random.Random(seed * 10**9 + int(at * 1000)).random() - 1))  # noqa: S311  # a model, no secret
+
+    def load(at: float) -> float:
+        drawn = random.Random(seed * 10**9 + int(at * 1000))  # noqa: S311  # a model, no secret
+        return middle * (1 + share * (2 * drawn.random() - 1))
+
+    return load
 
 
 def bursts(low: float, high: float, every: float, length: float) -> Load:

@@ -40,10 +40,11 @@ class ForeignLimit:
 
 @frozen
 class Step:
-    """What happens at one moment, in the order of the fields, and what must hold after it. at: seconds.
+    """What happens at one moment, in the order of the fields, and what must hold after it. at:
+    seconds.
 
-    readings: what external sources of PowerCaps answer, W; power: what each package of a node takes, W; load: from now on,
-    pod → per cent of the CPUs that it owns, or of its request.
+    readings: what external sources of PowerCaps answer, W; power: what each package of a node
+    takes, W; load: from now on, pod → per cent of the CPUs that it owns, or of its request.
     """
 
     name: str = ""
@@ -70,7 +71,9 @@ class Step:
 
 @frozen
 class NodeSpec:
-    """A node, or `count` like it, named name-0, name-1 and so on. reserved: the kubelet's reservedSystemCPUs."""
+    """A node, or `count` like it, named name-0, name-1 and so on. reserved: the kubelet's
+    reservedSystemCPUs.
+    """
 
     name: str
     machine: Mapping[str, object]
@@ -125,9 +128,14 @@ def read_scenario(path: str) -> Scenario:
         raise InputError(f"{path}.version: {spec.version} is not allowed: 1")
     folder = "" if path == "-" else os.path.dirname(path)
     objects = [*_documents(spec.objects, f"{path}: objects"), *_files(spec.files, folder)]
-    steps = tuple(_with_files(evolve(step, expect=raw.get("expect")), folder) for step, raw in zip(spec.steps, content.get("steps") or (), strict=True))
+    steps = tuple(
+        _with_files(evolve(step, expect=raw.get("expect")), folder)
+        for step, raw in zip(spec.steps, content.get("steps") or (), strict=True)
+    )
     made = Scenario(evolve(spec, steps=steps), _nodes(spec, path, folder), tuple(objects), path)
-    return made if spec.start is None else evolve(made, start=instant_of(spec.start, f"{path}.start"))
+    return (
+        made if spec.start is None else evolve(made, start=instant_of(spec.start, f"{path}.start"))
+    )
 
 
 def _documents(items: tuple[Mapping[str, object], ...], source: str) -> list[Document]:
@@ -151,12 +159,18 @@ def _nodes(spec: ScenarioSpec, source: str, folder: str) -> tuple[SimulatedNode,
         count = 1 if item.count is None else item.count
         if not 1 <= count <= _MOST_NODES:
             raise InputError(f"{place}.count: {count} is not allowed: 1 to {_MOST_NODES}")
-        names = [item.name] if item.count is None else [f"{item.name}-{number}" for number in range(count)]
+        names = (
+            [item.name]
+            if item.count is None
+            else [f"{item.name}-{number}" for number in range(count)]
+        )
         reserved = None if item.reserved is None else cpus_of(item.reserved, f"{place}.reserved")
         for name in names:
             if name in found:
                 raise InputError(f"{place}.name: {name!r} stands twice; each name is allowed once")
-            found[name] = SimulatedNode(name, {"kubernetes.io/hostname": name, **(item.labels or {})}, machine, reserved)
+            found[name] = SimulatedNode(
+                name, {"kubernetes.io/hostname": name, **(item.labels or {})}, machine, reserved
+            )
     if not found:
         raise InputError(f"{source}.nodes: is empty; a scenario has at least one node")
     return tuple(found.values())
@@ -167,7 +181,9 @@ def cpus_of(text: str, place: str) -> frozenset[int]:
     try:
         return parse_cpulist(text)
     except ValueError:
-        raise InputError(f"{place}: {one_line(text, 60)!r} is not allowed: a CPU list such as 3,8-9") from None
+        raise InputError(
+            f"{place}: {one_line(text, 60)!r} is not allowed: a CPU list such as 3,8-9"
+        ) from None
 
 
 def _machine(content: Mapping[str, Any], place: str, folder: str) -> Machine:
@@ -175,9 +191,16 @@ def _machine(content: Mapping[str, Any], place: str, folder: str) -> Machine:
     for key in ("sysfs", "file"):
         path = content.get(key)
         if path is not None and (not isinstance(path, str) or len(content) > 1):
-            raise InputError(f"{place}.{key}: {one_line(repr(path), 60)} is not allowed: a path, and nothing beside it")
+            raise InputError(
+                f"{place}.{key}: {one_line(repr(path), 60)} is not allowed: a path, and nothing"
+                " beside it"
+            )
         if path is not None:
-            return _tree(os.path.join(folder, path), place) if key == "sysfs" else read_machine(os.path.join(folder, path))
+            return (
+                _tree(os.path.join(folder, path), place)
+                if key == "sysfs"
+                else read_machine(os.path.join(folder, path))
+            )
     return described_machine(content, place)
 
 

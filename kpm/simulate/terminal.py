@@ -1,4 +1,6 @@
-"""A simulation on a terminal: a timeline with, per node, a coloured map of its CPUs and what changed."""
+"""A simulation on a terminal: a timeline with, per node, a coloured map of its CPUs and what
+changed.
+"""
 
 from collections.abc import Iterable
 
@@ -30,14 +32,21 @@ def print_head(out: Console, scenario: Scenario) -> None:
     for pool, style in POOL_STYLES.items():
         legend.append(f" {pool} ", style=style)
         legend.append(" ")
-    legend.append("  bars: min and max frequency of the machine's range;  ● all idle states as they were, ◐ some set, ○ all off")
+    legend.append(
+        "  bars: min and max frequency of the machine's range;  ● all idle states as they were, ◐"
+        " some set, ○ all off"
+    )
     out.print(legend)
 
 
 def print_step(out: Console, view: StepView) -> None:
     """One step."""
     out.print()
-    out.rule(Text(f" {view.number}. {view.name or 'step'}  (t = {view.at} s) ", style="bold"), align="left", characters="─")
+    out.rule(
+        Text(f" {view.number}. {view.name or 'step'}  (t = {view.at} s) ", style="bold"),
+        align="left",
+        characters="─",
+    )
     for event in view.events:
         out.print(Text(f"  ▸ {event}"))
     changed = [node for node in view.nodes if node.changed]
@@ -45,7 +54,13 @@ def print_step(out: Console, view: StepView) -> None:
         _print_node(out, node)
     if len(changed) > _MOST_NODES:
         writes = sum(len(node.report.writes) for node in changed if node.report)
-        out.print(Text(f"  … and {len(changed) - _MOST_NODES} more nodes like these; {writes} files written on {len(changed)} nodes", style="dim"))
+        out.print(
+            Text(
+                f"  … and {len(changed) - _MOST_NODES} more nodes like these; {writes} files"
+                f" written on {len(changed)} nodes",
+                style="dim",
+            )
+        )
     if not changed:
         out.print(Text("  nothing to do", style="dim"))
     for node in [node for node in view.nodes if node.energy is not None][:_MOST_NODES]:
@@ -59,18 +74,42 @@ def print_step(out: Console, view: StepView) -> None:
 
 def _print_node(out: Console, node: NodeView) -> None:
     state = "" if node.alive else "  (agent dead)"
-    out.print(Text.assemble("  ", (node.name, "bold cyan"), f"  {node.machine.cpu_model or ''}{state}"))
+    out.print(
+        Text.assemble("  ", (node.name, "bold cyan"), f"  {node.machine.cpu_model or ''}{state}")
+    )
     for line in _map_lines(node, max(out.width - 6, 40) // _CELL):
         out.print(Text("    ") + line)
     for group in node.plan.groups[:_MOST_GROUPS]:
         owner = f"{group.container.namespace}/{group.container.pod}: " if group.container else ""
-        out.print(Text.assemble("    ", (f" {format_cpulist(group.cpus)} ", POOL_STYLES[group.pool]), f" {owner}{describe_target(group)}"))
-    _print_some(out, [f"uncore {item.entry.name}: {item.min_khz}..{item.max_khz} kHz" for item in node.plan.uncore if item.min_khz is not None], "    ")
-    _print_some(out, [line for line in describe_node(node.plan) if not line.endswith("baseline")], "    ")
+        out.print(
+            Text.assemble(
+                "    ",
+                (f" {format_cpulist(group.cpus)} ", POOL_STYLES[group.pool]),
+                f" {owner}{describe_target(group)}",
+            )
+        )
+    _print_some(
+        out,
+        [
+            f"uncore {item.entry.name}: {item.min_khz}..{item.max_khz} kHz"
+            for item in node.plan.uncore
+            if item.min_khz is not None
+        ],
+        "    ",
+    )
+    _print_some(
+        out, [line for line in describe_node(node.plan) if not line.endswith("baseline")], "    "
+    )
     if node.report is not None:
         lines = describe_report(node.report, node.machine)
         _print_some(out, lines, "      ")
-        out.print(Text(f"      {len(node.report.writes)} files written, {'settled' if node.report.settled else 'NOT settled'}", style="dim"))
+        out.print(
+            Text(
+                f"      {len(node.report.writes)} files written,"
+                f" {'settled' if node.report.settled else 'NOT settled'}",
+                style="dim",
+            )
+        )
     for problem in node.plan.problems:
         out.print(Text(f"    ! {problem}", style="yellow"))
 
@@ -83,7 +122,9 @@ def _print_some(out: Console, lines: list[str], indent: str) -> None:
 
 
 def _map_lines(node: NodeView, per_line: int) -> Iterable[Text]:
-    """The CPUs of each package as cells: number on the colour of its pool, bars of its limits, a mark of its idle states."""
+    """The CPUs of each package as cells: number on the colour of its pool, bars of its limits, a
+    mark of its idle states.
+    """
     groups = {cpu: group for group in node.plan.groups for cpu in group.cpus}
     low, high = machine_range(node.machine)
     packages: dict[int | None, list[int]] = {}
@@ -103,7 +144,8 @@ def _mark(node: NodeView, group: CpuGroup | None, cpu: int, low: int, high: int)
     shown = node.shown.get(cpu)
     if shown is None or group is None or high <= low:
         return "    "
-    return f"{bar(shown[0], low, high)}{bar(shown[1], low, high)}{idle_mark(group, len(node.machine.by_id[cpu].idle))} "
+    idle = idle_mark(group, len(node.machine.by_id[cpu].idle))
+    return f"{bar(shown[0], low, high)}{bar(shown[1], low, high)}{idle} "
 
 
 def bar(khz: int, low: int, high: int) -> str:
@@ -119,6 +161,10 @@ def idle_mark(group: CpuGroup, states: int) -> str:
 
 def machine_range(machine: Machine) -> tuple[int, int]:
     """Lowest and highest frequency of all cores, kHz; zeros where none is known."""
-    lows = [domain.hardware_min_khz for domain in machine.domains if domain.hardware_min_khz is not None]
-    highs = [domain.hardware_max_khz for domain in machine.domains if domain.hardware_max_khz is not None]
+    lows = [
+        domain.hardware_min_khz for domain in machine.domains if domain.hardware_min_khz is not None
+    ]
+    highs = [
+        domain.hardware_max_khz for domain in machine.domains if domain.hardware_max_khz is not None
+    ]
     return (min(lows), max(highs)) if lows and highs else (0, 0)

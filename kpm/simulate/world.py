@@ -1,4 +1,6 @@
-"""A simulated cluster: every node a kernel model with an agent, every step planned and applied by the real code."""
+"""A simulated cluster: every node a kernel model with an agent, every step planned and applied by
+the real code.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -35,7 +37,8 @@ _LATENCY = 0.002
 
 @frozen
 class NodeView:
-    """A node after a step. changed: whether anything was written or planned anew; report: None while the agent is dead.
+    """A node after a step. changed: whether anything was written or planned anew; report: None
+    while the agent is dead.
 
     energy: of the time before the step, where something ran.
     """
@@ -118,7 +121,9 @@ class _MortalHost:
     def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
         return self.model.read_all(paths)
 
-    def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
+    def differing(
+        self, paths: Sequence[str], expected: Sequence[bytes]
+    ) -> dict[str, bytes | OSError]:
         return self.model.differing(paths, expected)
 
     def keep(self, paths: Iterable[str]) -> None:
@@ -170,7 +175,9 @@ class SimNode:
         self.discovery = None
         self.touched = True
         owned = self.store.state.groups
-        self.previous, self.parts_uw = cap_in_force(self.agent.shown, owned) if owned else (None, {})
+        self.previous, self.parts_uw = (
+            cap_in_force(self.agent.shown, owned) if owned else (None, {})
+        )
 
 
 @define
@@ -197,7 +204,14 @@ class World:
         """A node; equal machines are discovered once."""
         model = KernelModel(item.machine, latency=_LATENCY)
         host = _MortalHost(model)
-        node = SimNode(Node(item.name, item.labels), model, MemoryStore(), item.reserved, known.get(id(item.machine)), host)
+        node = SimNode(
+            Node(item.name, item.labels),
+            model,
+            MemoryStore(),
+            item.reserved,
+            known.get(id(item.machine)),
+            host,
+        )
         node.start_agent()
         if node.agent is not None and node.agent.discovery is not None:
             known.setdefault(id(item.machine), node.agent.discovery)
@@ -207,7 +221,9 @@ class World:
         """One step: what happens, then every agent that has reason to looks, plans and applies."""
         self._pass_time(step)
         place = f"{self.scenario.source}: step {number}"
-        objects = [Document(item, f"{place}: apply[{index}]") for index, item in enumerate(step.apply)]
+        objects = [
+            Document(item, f"{place}: apply[{index}]") for index, item in enumerate(step.apply)
+        ]
         events = self._change_objects(objects, step.delete)
         events += self._change_pods(step, place)
         events += self._change_machines(step, place)
@@ -215,9 +231,19 @@ class World:
         events += self._change_signals(step, place)
         self._settle()
         wanted = step.expect or {}
-        views = [self._pass(name, node, step.resync, name in wanted) for name, node in self.nodes.items()]
+        views = [
+            self._pass(name, node, step.resync, name in wanted) for name, node in self.nodes.items()
+        ]
         pending = tuple("/".join(key) for key in self.pending)
-        return StepView(number, step.name, self.clock, tuple(events), tuple(views), self.accepted.problems, pending=pending)
+        return StepView(
+            number,
+            step.name,
+            self.clock,
+            tuple(events),
+            tuple(views),
+            self.accepted.problems,
+            pending=pending,
+        )
 
     def _pass_time(self, step: Step) -> None:
         seconds = 1 if step.at is None else max(step.at - self.clock, 0)
@@ -226,9 +252,17 @@ class World:
             if not self.loads:
                 node.model.wait(seconds)
                 continue
-            online = frozenset(cpu.id for cpu in node.model.machine.cpus if cpu.id not in node.model.offline)
+            online = frozenset(
+                cpu.id for cpu in node.model.machine.cpus if cpu.id not in node.model.offline
+            )
             named = [("/".join(key), pod) for key, pod in node.pods.items()]
-            node.energy = node.meter.pass_time(seconds, works(named, node.allocation.reported, self.loads, online)) if seconds else None
+            node.energy = (
+                node.meter.pass_time(
+                    seconds, works(named, node.allocation.reported, self.loads, online)
+                )
+                if seconds
+                else None
+            )
 
     def _settle(self) -> None:
         """Let what others did take effect before the agents look."""
@@ -242,14 +276,23 @@ class World:
         for document in applied:
             cluster_of([document])
             metadata: Mapping[str, Any] = document.content["metadata"]
-            key = (str(document.content["kind"]), str(metadata.get("namespace") or ""), str(metadata["name"]))
-            events.append(f"{'applied' if key not in self.documents else 'edited'} {key[0]}/{key[2]}")
+            key = (
+                str(document.content["kind"]),
+                str(metadata.get("namespace") or ""),
+                str(metadata["name"]),
+            )
+            events.append(
+                f"{'applied' if key not in self.documents else 'edited'} {key[0]}/{key[2]}"
+            )
             self.documents[key] = document
         for text in deleted:
             kind, _, name = text.partition("/")
             keys = [key for key in self.documents if key[0] == kind and key[2] == name]
             if not keys:
-                raise InputError(f"{self.scenario.source}: delete: {one_line(text, 60)!r} is not allowed: Kind/name of an object that is there")
+                raise InputError(
+                    f"{self.scenario.source}: delete: {one_line(text, 60)!r} is not allowed:"
+                    " Kind/name of an object that is there"
+                )
             for key in keys:
                 del self.documents[key]
             events.append(f"deleted {text}")
@@ -267,7 +310,10 @@ class World:
             key = (namespace if mark else "default", name)
             owner = next((node for node in self.nodes.values() if key in node.pods), None)
             if owner is None and self.pending.pop(key, None) is None:
-                raise InputError(f"{place}: stop: {one_line(text, 60)!r} is not allowed: namespace/name of a pod that runs")
+                raise InputError(
+                    f"{place}: stop: {one_line(text, 60)!r} is not allowed: namespace/name of a pod"
+                    " that runs"
+                )
             if owner is not None:
                 del owner.pods[key]
                 self._allocate(owner)
@@ -282,10 +328,14 @@ class World:
     def _pod(self, content: Mapping[str, object], source: str) -> Pod:
         pods = cluster_of([Document({"apiVersion": "v1", "kind": "Pod", **content}, source)]).pods
         if not pods:
-            raise InputError(f"{source}: {one_line(content.get('kind'), 40)!r} is not allowed: a Pod")
+            raise InputError(
+                f"{source}: {one_line(content.get('kind'), 40)!r} is not allowed: a Pod"
+            )
         pod = evolve(pods[0], phase="Running")
         spec: Any = content.get("spec")
-        self.selectors[pod.meta.namespace or "default", pod.meta.name] = spec.get("nodeSelector") or {}
+        self.selectors[pod.meta.namespace or "default", pod.meta.name] = (
+            spec.get("nodeSelector") or {}
+        )
         return pod
 
     def _start(self, pod: Pod) -> str:
@@ -295,8 +345,16 @@ class World:
                 node.pods[key] = evolve(pod, node=node.node.name)
                 refused = self._allocate(node)
                 if not refused:
-                    owned = frozenset().union(*(entry.cpus for entry in node.allocation.reported if (entry.namespace, entry.pod) == key))
-                    return f"pod {'/'.join(key)} started on {node.node.name}" + (f" with CPUs {format_cpulist(owned)}" if owned else "")
+                    owned = frozenset().union(
+                        *(
+                            entry.cpus
+                            for entry in node.allocation.reported
+                            if (entry.namespace, entry.pod) == key
+                        )
+                    )
+                    return f"pod {'/'.join(key)} started on {node.node.name}" + (
+                        f" with CPUs {format_cpulist(owned)}" if owned else ""
+                    )
                 del node.pods[key]
                 self._allocate(node)
         self.pending[key] = pod
@@ -313,14 +371,28 @@ class World:
             for container in item.containers:
                 for name, amount in container.resources:
                     held[name] = held.get(name, 0) + int(amount)
-        return pod.node is not None or all(held[name] <= offered.get(name, 0) for container in pod.containers for name, _ in container.resources)
+        return pod.node is not None or all(
+            held[name] <= offered.get(name, 0)
+            for container in pod.containers
+            for name, _ in container.resources
+        )
 
     def _allocate(self, node: SimNode) -> bool:
         """Let the CPU manager hand out CPUs; whether it refused any."""
-        machine = evolve(node.model.machine, cpus=tuple(evolve(cpu, online=cpu.id not in node.model.offline) for cpu in node.model.machine.cpus))
-        reserved = reserved_cpus(self.cluster, node.node) if node.reserved is None else node.reserved
+        machine = evolve(
+            node.model.machine,
+            cpus=tuple(
+                evolve(cpu, online=cpu.id not in node.model.offline)
+                for cpu in node.model.machine.cpus
+            ),
+        )
+        reserved = (
+            reserved_cpus(self.cluster, node.node) if node.reserved is None else node.reserved
+        )
         allocation, refused = assign_cpus(machine, node.pods.values(), reserved, node.allocation)
-        node.allocation = allocation if node.reserved is not None else evolve(allocation, allocatable=None)
+        node.allocation = (
+            allocation if node.reserved is not None else evolve(allocation, allocatable=None)
+        )
         node.touched = True
         return bool(refused)
 
@@ -334,19 +406,38 @@ class World:
                 node.touched = True
                 events.append(f"CPUs {text} of {name} go {verb}")
         for name, on in (step.boost or {}).items():
-            folder = "intel_pstate/no_turbo" if _inverted(self._node(name, f"{place}: boost").model) else "cpufreq/boost"
+            folder = (
+                "intel_pstate/no_turbo"
+                if _inverted(self._node(name, f"{place}: boost").model)
+                else "cpufreq/boost"
+            )
             path = f"devices/system/cpu/{folder}"
-            events.append(self._foreign(name, path, str(int(on is not folder.startswith("intel"))), f"{place}: boost"))
+            events.append(
+                self._foreign(
+                    name, path, str(int(on is not folder.startswith("intel"))), f"{place}: boost"
+                )
+            )
         for write in step.write:
-            events.append(self._foreign(write.node, write.path, str(write.value), f"{place}: write"))
+            events.append(
+                self._foreign(write.node, write.path, str(write.value), f"{place}: write")
+            )
         for limit in step.limit:
             node = self._node(limit.node, f"{place}: limit")
             if limit.domain not in node.model.policies:
-                raise InputError(f"{place}: limit.domain: {limit.domain} is not allowed: a frequency domain of {limit.node}")
+                raise InputError(
+                    f"{place}: limit.domain: {limit.domain} is not allowed: a frequency domain of"
+                    f" {limit.node}"
+                )
             node.model.limit(limit.domain, None if limit.max_mhz is None else limit.max_mhz * 1000)
             node.touched = True
-            what = "is no longer limited" if limit.max_mhz is None else f"is limited to {limit.max_mhz} MHz"
-            events.append(f"frequency domain {limit.domain} of {limit.node} {what} by somebody else")
+            what = (
+                "is no longer limited"
+                if limit.max_mhz is None
+                else f"is limited to {limit.max_mhz} MHz"
+            )
+            events.append(
+                f"frequency domain {limit.domain} of {limit.node} {what} by somebody else"
+            )
         return events
 
     def _foreign(self, name: str, path: str, value: str, place: str) -> str:
@@ -368,7 +459,10 @@ class World:
             events.append(f"the agent of {name} starts")
         for name, count in (step.crash or {}).items():
             if type(count) is not int or count < 0:
-                raise InputError(f"{place}: crash.{name}: {one_line(repr(count), 40)} is not allowed: a number of writes")
+                raise InputError(
+                    f"{place}: crash.{name}: {one_line(repr(count), 40)} is not allowed: a number"
+                    " of writes"
+                )
             node = self._node(name, f"{place}: crash")
             node.host.writes_left, node.touched = count, True
             events.append(f"the agent of {name} will be killed after {count} writes")
@@ -380,19 +474,30 @@ class World:
         for name, value in (step.readings or {}).items():
             watts = watts_of(str(value))
             if watts is None:
-                raise InputError(f"{place}: readings.{one_line(name, 60)}: {one_line(repr(value), 40)} is not allowed: a number of watts")
+                raise InputError(
+                    f"{place}: readings.{one_line(name, 60)}: {one_line(repr(value), 40)} is not"
+                    " allowed: a number of watts"
+                )
             readings[name] = Reading(watts, self.instant)
             events.append(f"the source of PowerCap {name} answers {watts:g} W")
         for node in self.nodes.values() if readings else ():
             node.readings, node.touched = {**node.readings, **readings}, True
         for name, packages in (step.power or {}).items():
             node = self._node(name, f"{place}: power")
-            node.power_uw, node.touched = {package: watts * UW for package, watts in enumerate(packages)}, True
+            node.power_uw, node.touched = (
+                {package: watts * UW for package, watts in enumerate(packages)},
+                True,
+            )
             events.append(f"the packages of {name} take {', '.join(map(str, packages))} W")
         for name, percent in (step.load or {}).items():
             key = name if "/" in name else f"default/{name}"
-            if not 0 <= percent <= 100 or not any(key == "/".join(pod) for node in self.nodes.values() for pod in node.pods):
-                raise InputError(f"{place}: load.{one_line(name, 60)}: {percent} is not allowed: 0 to 100 of a pod that runs")
+            if not 0 <= percent <= 100 or not any(
+                key == "/".join(pod) for node in self.nodes.values() for pod in node.pods
+            ):
+                raise InputError(
+                    f"{place}: load.{one_line(name, 60)}: {percent} is not allowed: 0 to 100 of a"
+                    " pod that runs"
+                )
             self.loads[key] = percent / 100
             events.append(f"pod {key} uses {percent} % of its CPUs")
         return events
@@ -404,14 +509,21 @@ class World:
 
     def _node(self, name: str, place: str) -> SimNode:
         if name not in self.nodes:
-            raise InputError(f"{place}: {one_line(name, 60)!r} is not allowed: a node, {', '.join(list(self.nodes)[:10])}")
+            raise InputError(
+                f"{place}: {one_line(name, 60)!r} is not allowed: a node,"
+                f" {', '.join(list(self.nodes)[:10])}"
+            )
         return self.nodes[name]
 
     def _pass(self, name: str, node: SimNode, resync: bool, looked_at: bool) -> NodeView:
         """What an agent does when something has happened; nothing where nothing has."""
         report = Report() if node.agent is not None else None
         changed = False
-        due = node.plan is not None and node.plan.valid_until is not None and self.instant >= node.plan.valid_until
+        due = (
+            node.plan is not None
+            and node.plan.valid_until is not None
+            and self.instant >= node.plan.valid_until
+        )
         if node.agent is not None and (node.touched or resync or due):
             try:
                 changed, report = self._reconcile(node, node.agent)
@@ -420,18 +532,33 @@ class World:
         node.touched = node.touched and node.agent is None
         plan = node.plan or NodePlan(name)
         shown = shown_settings(node.model) if changed or looked_at else {}
-        return NodeView(name, plan, node.model.machine, shown, report, node.agent is not None, changed, node.energy)
+        return NodeView(
+            name,
+            plan,
+            node.model.machine,
+            shown,
+            report,
+            node.agent is not None,
+            changed,
+            node.energy,
+        )
 
     def _reconcile(self, node: SimNode, agent: Applier) -> tuple[bool, Report]:
         if agent.changed():
             agent.discover()
             self._allocate(node)
         before = node.plan
-        signals = signals_of(self.accepted.intent.caps, node.readings, node.power_uw, node.previous, node.parts_uw)
+        signals = signals_of(
+            self.accepted.intent.caps, node.readings, node.power_uw, node.previous, node.parts_uw
+        )
 
         def planned(machine: Machine) -> NodePlan:
             versions = Versions(before.versions if before is not None else ())
-            node.plan = plan_node(self.accepted, NodeInput(node.node, machine, node.allocation, signals, versions), self.instant)
+            node.plan = plan_node(
+                self.accepted,
+                NodeInput(node.node, machine, node.allocation, signals, versions),
+                self.instant,
+            )
             return node.plan
 
         plan, report = agent.bring(planned)
@@ -440,11 +567,15 @@ class World:
 
 
 def _inverted(model: KernelModel) -> bool:
-    return any((policy.spec.driver or "").startswith("intel_") for policy in model.policies.values())
+    return any(
+        (policy.spec.driver or "").startswith("intel_") for policy in model.policies.values()
+    )
 
 
 def shown_settings(model: KernelModel) -> dict[int, tuple[int, int, str, str | None]]:
-    """What each online CPU's cpufreq files show once they stand still: minimum, maximum (kHz), governor, EPP."""
+    """What each online CPU's cpufreq files show once they stand still: minimum, maximum (kHz),
+    governor, EPP.
+    """
     model.settle()
     found = {}
     for policy in model.policies.values():

@@ -1,4 +1,6 @@
-"""A cluster in memory: documents as the API server has them, what the operator makes of them, and what it does to them."""
+"""A cluster in memory: documents as the API server has them, what the operator makes of them, and
+what it does to them.
+"""
 
 import copy
 from collections.abc import Callable
@@ -28,7 +30,8 @@ Released = {"type": "Released", "status": "True", "reason": "Released"}
 
 @define
 class World:
-    """Objects by plural and name. actions: all that the operator did; lost: nodes that do not answer for too long.
+    """Objects by plural and name. actions: all that the operator did; lost: nodes that do not
+    answer for too long.
 
     dead: nodes without an agent; more: what else is seen.
     """
@@ -42,18 +45,39 @@ class World:
 
     # --- what users, nodes and agents do ---
 
-    def put(self, plural: str, name: str, spec: Document | None = None, *, age: int | None = None, labels: dict[str, str] | None = None, **meta: Any) -> Document:
+    def put(
+        self,
+        plural: str,
+        name: str,
+        spec: Document | None = None,
+        *,
+        age: int | None = None,
+        labels: dict[str, str] | None = None,
+        **meta: Any,
+    ) -> Document:
         """Somebody makes an object. age: the older the larger."""
         self.made += 1
-        created = f"2026-01-01T{23 - age:02}:00:00Z" if age is not None else f"2026-02-01T00:{self.made // 60 % 60:02}:{self.made % 60:02}Z"
-        metadata = {"name": name, "uid": f"uid-{self.made}", "creationTimestamp": created, "labels": labels or {}, **meta}
+        created = (
+            f"2026-01-01T{23 - age:02}:00:00Z"
+            if age is not None
+            else f"2026-02-01T00:{self.made // 60 % 60:02}:{self.made % 60:02}Z"
+        )
+        metadata = {
+            "name": name,
+            "uid": f"uid-{self.made}",
+            "creationTimestamp": created,
+            "labels": labels or {},
+            **meta,
+        }
         self.objects[plural, name] = {"metadata": metadata, "spec": spec or {}}
         return self.objects[plural, name]
 
     def node(self, name: str, *, ready: bool = True, **labels: str) -> None:
         """A node joins."""
         self.put("nodes", name, labels={"kubernetes.io/hostname": name, **labels})
-        self.objects["nodes", name]["status"] = {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]}
+        self.objects["nodes", name]["status"] = {
+            "conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]
+        }
 
     def delete(self, plural: str, name: str) -> None:
         """Somebody deletes an object; finalizers keep it."""
@@ -63,11 +87,18 @@ class World:
         elif document is not None:
             del self.objects[plural, name]
 
-    def report(self, node: str, *profiles: str, problems: tuple[Document, ...] = (), **status: Any) -> None:
+    def report(
+        self, node: str, *profiles: str, problems: tuple[Document, ...] = (), **status: Any
+    ) -> None:
         """A node's agent reports these profiles as valid."""
         offered = [{"name": name, "valid": True} for name in profiles]
         ready = {"type": "Ready", "status": "True", "reason": "Settled"}
-        self.objects["powernodestates", state_name(node)]["status"] = {"profiles": offered, "problems": list(problems), "conditions": [ready], **status}
+        self.objects["powernodestates", state_name(node)]["status"] = {
+            "profiles": offered,
+            "problems": list(problems),
+            "conditions": [ready],
+            **status,
+        }
 
     def release(self, node: str) -> None:
         """A node's agent has put everything back."""
@@ -91,19 +122,44 @@ class World:
     def observed(self) -> Observed:
         """What its informers hold."""
         documents = copy.deepcopy(self.objects)
-        view = {plural: [document for (kind, _), document in sorted(documents.items()) if kind == plural] for plural in {kind for kind, _ in documents}}
-        own = {plural: tuple(held_object(item, kind, GROUP) for item in view.get(plural, ())) for plural, kind in USER_KINDS.items()}
+        view = {
+            plural: [
+                document for (kind, _), document in sorted(documents.items()) if kind == plural
+            ]
+            for plural in {kind for kind, _ in documents}
+        }
+        own = {
+            plural: tuple(held_object(item, kind, GROUP) for item in view.get(plural, ()))
+            for plural, kind in USER_KINDS.items()
+        }
         return Observed(
-            NAMESPACE, GROUP, own["powerconfigs"], own["powerprofiles"], own["powerworkloads"], own["powernodeconfigs"], own["uncores"], own["powercaps"],
-            tuple(map(held_plain, view.get("powernodes", ()))), tuple(map(held_state, view.get("powernodestates", ()))),
+            NAMESPACE,
+            GROUP,
+            own["powerconfigs"],
+            own["powerprofiles"],
+            own["powerworkloads"],
+            own["powernodeconfigs"],
+            own["uncores"],
+            own["powercaps"],
+            tuple(map(held_plain, view.get("powernodes", ()))),
+            tuple(map(held_state, view.get("powernodestates", ()))),
             {item["metadata"]["name"]: node_seen(item) for item in view.get("nodes", ())},
-            next((held_plain(item) for item in view.get("daemonsets", ()) if item["metadata"]["name"] == AGENT_NAME), None),
+            next(
+                (
+                    held_plain(item)
+                    for item in view.get("daemonsets", ())
+                    if item["metadata"]["name"] == AGENT_NAME
+                ),
+                None,
+            ),
             frozenset(self.names("nodes")) - self.dead,
-        )  # fmt: skip
+        )
 
     def wanted(self) -> tuple[Action, ...]:
         """What is to be done now."""
-        return reconcile(self.more(self.observed()), IMAGE, Lost(dict.fromkeys(self.lost, "did not answer")))
+        return reconcile(
+            self.more(self.observed()), IMAGE, Lost(dict.fromkeys(self.lost, "did not answer"))
+        )
 
     def settle(self, rounds: int = 5) -> list[Action]:
         """Pass after pass until nothing is to be done; all that was done."""
@@ -122,7 +178,11 @@ class World:
         match action:
             case Apply(plural, name, body, None):
                 before = self.objects.get((plural, name)) or self.put(plural, name)
-                self.objects[plural, name] = {**before, "metadata": {**before["metadata"], **body["metadata"]}, "spec": copy.deepcopy(body["spec"])}
+                self.objects[plural, name] = {
+                    **before,
+                    "metadata": {**before["metadata"], **body["metadata"]},
+                    "spec": copy.deepcopy(body["spec"]),
+                }
             case Apply(plural, name, body, part):
                 if (plural, name) in self.objects:
                     self.objects[plural, name]["status"] = copy.deepcopy(body[str(part)])
@@ -130,7 +190,9 @@ class World:
                 if self.objects["daemonsets", name]["metadata"]["uid"] == uid:
                     self.objects["daemonsets", name]["spec"] = copy.deepcopy(spec)
             case Delete(plural, name, uid):
-                if (plural, name) in self.objects and self.objects[plural, name]["metadata"]["uid"] == uid:
+                if (plural, name) in self.objects and self.objects[plural, name]["metadata"][
+                    "uid"
+                ] == uid:
                     self.delete(plural, name)
             case Finalize(name, finalizers):
                 document = self.objects["powerconfigs", name]
@@ -142,7 +204,9 @@ class World:
 
 
 def running(*nodes: str, profiles: tuple[str, ...] = ()) -> World:
-    """A cluster that has been set up: these nodes are managed, and all agents offer these profiles."""
+    """A cluster that has been set up: these nodes are managed, and all
+    agents offer these profiles.
+    """
     world = World()
     for node in nodes:
         world.node(node, power="yes")

@@ -1,4 +1,6 @@
-"""The kubelet's side of PodResources: an encoder of its own, a real gRPC server, and listeners that misbehave."""
+"""The kubelet's side of PodResources: an encoder of its own, a real gRPC server, and listeners that
+misbehave.
+"""
 
 import socket
 import threading
@@ -47,25 +49,49 @@ def unpacked(number: int, values: Iterable[int]) -> bytes:
 
 
 #: Fields of a later version, one of each wire type.
-UNKNOWN = field(90, b"later") + varint(91 << 3) + varint(1 << 60) + varint(92 << 3 | 1) + bytes(8) + varint(93 << 3 | 5) + bytes(4)
+UNKNOWN = (
+    field(90, b"later")
+    + varint(91 << 3)
+    + varint(1 << 60)
+    + varint(92 << 3 | 1)
+    + bytes(8)
+    + varint(93 << 3 | 5)
+    + bytes(4)
+)
 
 
-def container_message(name: str, cpus: list[int], numbers: Callable[[int, Iterable[int]], bytes] = packed, more: bytes = b"") -> bytes:
+def container_message(
+    name: str,
+    cpus: list[int],
+    numbers: Callable[[int, Iterable[int]], bytes] = packed,
+    more: bytes = b"",
+) -> bytes:
     """ContainerResources."""
     return more + text(1, name) + (numbers(3, cpus) if cpus else b"") + more
 
 
-def list_message(pods: Iterable[PodAnswer], numbers: Callable[[int, Iterable[int]], bytes] = packed, more: bytes = b"") -> bytes:
+def list_message(
+    pods: Iterable[PodAnswer],
+    numbers: Callable[[int, Iterable[int]], bytes] = packed,
+    more: bytes = b"",
+) -> bytes:
     """ListPodResourcesResponse."""
     messages = [
-        text(1, pod) + text(2, namespace) + more + b"".join(field(3, container_message(name, cpus, numbers, more)) for name, cpus in containers)
+        text(1, pod)
+        + text(2, namespace)
+        + more
+        + b"".join(
+            field(3, container_message(name, cpus, numbers, more)) for name, cpus in containers
+        )
         for namespace, pod, containers in pods
     ]
     return b"".join(field(1, message) for message in messages) + more
 
 
 @contextmanager
-def kubelet(path: Path, answer: bytes | grpc.StatusCode, allocatable: bytes = b"") -> Iterator[None]:
+def kubelet(
+    path: Path, answer: bytes | grpc.StatusCode, allocatable: bytes = b""
+) -> Iterator[None]:
     """A gRPC server that answers List with these bytes or this error status."""
 
     def answer_list(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -74,11 +100,18 @@ def kubelet(path: Path, answer: bytes | grpc.StatusCode, allocatable: bytes = b"
         return answer if request == b"" else b"\xff"
 
     handlers = {
-        name: grpc.unary_unary_rpc_method_handler(call, request_deserializer=bytes, response_serializer=bytes)
-        for name, call in (("List", answer_list), ("GetAllocatableResources", lambda _request, _context: allocatable))
+        name: grpc.unary_unary_rpc_method_handler(
+            call, request_deserializer=bytes, response_serializer=bytes
+        )
+        for name, call in (
+            ("List", answer_list),
+            ("GetAllocatableResources", lambda _request, _context: allocatable),
+        )
     }
     server = grpc.server(ThreadPoolExecutor(1))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1.PodResourcesLister", handlers),))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("v1.PodResourcesLister", handlers),)
+    )
     server.add_insecure_port(f"unix:{path}")
     server.start()
     try:
@@ -112,7 +145,11 @@ def http2(answer: Callable[[H2Connection], None]) -> Callable[[socket.socket], N
     """A listener that speaks HTTP/2, takes one call, and answers it so."""
 
     def behave(link: socket.socket) -> None:
-        http = H2Connection(H2Configuration(client_side=False, validate_outbound_headers=False, header_encoding=None))
+        http = H2Connection(
+            H2Configuration(
+                client_side=False, validate_outbound_headers=False, header_encoding=None
+            )
+        )
         http.initiate_connection()
         link.sendall(http.data_to_send())
         while data := link.recv(65536):

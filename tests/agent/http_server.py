@@ -31,7 +31,9 @@ class Request:
 
 @define(eq=False)
 class Server:
-    """What was asked, and what is answered: status, body, headers; or a function that writes the answer itself."""
+    """What was asked, and what is answered: status, body, headers; or a function that writes the
+    answer itself.
+    """
 
     port: int = 0
     status: int = 200
@@ -42,7 +44,10 @@ class Server:
 
     def say(self, status: int, body: Any, **headers: str) -> None:
         """Answer this from now on."""
-        self.status, self.headers = status, {key.replace("_", "-"): value for key, value in headers.items()}
+        self.status, self.headers = (
+            status,
+            {key.replace("_", "-"): value for key, value in headers.items()},
+        )
         self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     def api(self, **settings: Any) -> Api:
@@ -76,7 +81,14 @@ def serving() -> Iterator[Server]:
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            server.requests.append(Request(self.command, self.path, {key.lower(): value for key, value in self.headers.items()}, body))
+            server.requests.append(
+                Request(
+                    self.command,
+                    self.path,
+                    {key.lower(): value for key, value in self.headers.items()},
+                    body,
+                )
+            )
             if server.write is not None:
                 server.write(self)
                 self.close_connection = True
@@ -87,7 +99,8 @@ def serving() -> Iterator[Server]:
             self.end_headers()
             self.wfile.write(server.body)
 
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815  # as http.server calls them
+        # as http.server calls them
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
 
         def log_message(self, *_: Any) -> None:
             """Nothing."""

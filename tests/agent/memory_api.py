@@ -1,4 +1,7 @@
-"""An API server in memory, with the client's methods: versions, conflicts, failures on demand. No HTTP."""
+"""An API server in memory, with the client's methods: versions, conflicts, failures on demand.
+
+No HTTP.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -39,7 +42,9 @@ class Clock:
 
 @define(eq=False)
 class MemoryApi:
-    """Objects by plural, namespace and name. failure: what every call meets meanwhile; before: called before each call is done."""
+    """Objects by plural, namespace and name. failure: what every call meets meanwhile; before:
+    called before each call is done.
+    """
 
     objects: dict[Key, dict[str, Any]] = field(factory=dict)
     calls: list[tuple[str, str, str, Any]] = field(factory=list)
@@ -80,16 +85,34 @@ class MemoryApi:
             raise ApiError(409, "Conflict", "the object has been modified")
         return self._store((resource.plural, resource.namespace, name), body)
 
-    def patch(self, resource: Resource, name: str, body: Any, *, subresource: str | None = None, kind: str = MERGE_PATCH) -> Object:
+    def patch(
+        self,
+        resource: Resource,
+        name: str,
+        body: Any,
+        *,
+        subresource: str | None = None,
+        kind: str = MERGE_PATCH,
+    ) -> Object:
         before = self._found("patch", resource, name, body)
         assert kind == MERGE_PATCH
         assert subresource is None or set(body) == {subresource}
         return self._store((resource.plural, resource.namespace, name), merged(before, body))
 
-    def apply(self, resource: Resource, name: str, body: Object, manager: str, *, subresource: str | None = None) -> Object:
+    def apply(
+        self,
+        resource: Resource,
+        name: str,
+        body: Object,
+        manager: str,
+        *,
+        subresource: str | None = None,
+    ) -> Object:
         before = self._found("apply", resource, name, body)
         assert subresource == "status"
-        return self._store((resource.plural, resource.namespace, name), {**before, "status": body["status"]})
+        return self._store(
+            (resource.plural, resource.namespace, name), {**before, "status": body["status"]}
+        )
 
     def _asked(self, verb: str, resource: Resource, name: str, body: Any = None) -> Key:
         self.before(verb)

@@ -11,12 +11,22 @@ Answer = Object | ApiError
 
 def obj(name: str, version: int, namespace: str = "", **spec: Any) -> Object:
     """An object of the server."""
-    return {"metadata": {"name": name, "resourceVersion": str(version), **({"namespace": namespace} if namespace else {})}, "spec": spec}
+    return {
+        "metadata": {
+            "name": name,
+            "resourceVersion": str(version),
+            **({"namespace": namespace} if namespace else {}),
+        },
+        "spec": spec,
+    }
 
 
 def page(*items: Object, version: int, token: str = "") -> Object:
     """A page of a list."""
-    return {"metadata": {"resourceVersion": str(version), **({"continue": token} if token else {})}, "items": list(items)}
+    return {
+        "metadata": {"resourceVersion": str(version), **({"continue": token} if token else {})},
+        "items": list(items),
+    }
 
 
 def event(kind: str, content: Object) -> Object:
@@ -29,7 +39,10 @@ def bookmark(version: int) -> Object:
     return event("BOOKMARK", {"metadata": {"resourceVersion": str(version)}})
 
 
-GONE = event("ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"})
+GONE = event(
+    "ERROR",
+    {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"},
+)
 BROKEN = ApiError(0, "WatchBroken", "connection reset")
 
 
@@ -48,7 +61,9 @@ class Waits(threading.Event):
 
 
 class Script:
-    """A source whose answers are written down; it ends the informer when they are used up. asked: every question in order."""
+    """A source whose answers are written down; it ends the informer when they are used up. asked:
+    every question in order.
+    """
 
     def __init__(self, lists: list[Answer], watches: list[list[Answer]]) -> None:
         self.lists, self.watches = lists, watches

@@ -1,4 +1,6 @@
-"""How the API server is reached from a pod: certificates as kubectl verifies them, tokens that are exchanged."""
+"""How the API server is reached from a pod: certificates as kubectl verifies them, tokens that are
+exchanged.
+"""
 
 import json
 import os
@@ -28,7 +30,8 @@ import sys
 sys.path[:0] = sys.argv[3:]
 from kpm.kube.access import in_cluster
 from kpm.kube.api import Api, ApiError, Resource
-place = {"KUBERNETES_SERVICE_HOST": sys.argv[1].split(":")[0], "KUBERNETES_SERVICE_PORT": sys.argv[1].split(":")[1]}
+host, port = sys.argv[1].split(":")
+place = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
 try:
     print(Api(in_cluster(place, sys.argv[2])).get(Resource("", "v1", "nodes"), "n"))
 except ApiError as failure:
@@ -40,9 +43,17 @@ def interpreters() -> dict[str, str]:
     """Every Python from 3.11 on that this machine has, by version, this one among them."""
     found = {f"{sys.version_info.major}.{sys.version_info.minor}": sys.executable}
     for minor in range(11, 16):
-        places = [*Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3"), *filter(None, [shutil.which(f"python3.{minor}")])]
+        places = [
+            *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3"),
+            *filter(None, [shutil.which(f"python3.{minor}")]),
+        ]
         for place in places:
-            works = subprocess.run([str(place), "-c", "import ssl"], capture_output=True, check=False).returncode == 0
+            works = (
+                subprocess.run(
+                    [str(place), "-c", "import ssl"], capture_output=True, check=False
+                ).returncode
+                == 0
+            )
             if works:
                 found.setdefault(f"3.{minor}", str(place))
     return found
@@ -50,18 +61,72 @@ def interpreters() -> dict[str, str]:
 
 def openssl(folder: Path, *words: str) -> None:
     if not shutil.which("openssl"):
-        subprocess.run("apt-get update && apt-get install -y --no-install-recommends openssl", shell=True, check=True)
+        subprocess.run(
+            "apt-get update && apt-get install -y --no-install-recommends openssl",
+            shell=True,
+            check=True,
+        )
     subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
 
 def certificates(folder: Path, *, usage: bool, names: str, days: str = "1") -> None:
-    """A cluster's CA, with keyUsage or without as many clusters have it, and a server's certificate of it."""
+    """A cluster's CA, with keyUsage or without as many clusters have it, and a server's certificate
+    of it.
+    """
     extra = ["-addext", "keyUsage=critical,digitalSignature,keyCertSign"] if usage else []
-    openssl(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-subj", "/CN=cluster", "-days", "2",
-            "-out", "ca.crt", *extra)  # fmt: skip
-    openssl(folder, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "server.key", "-subj", "/CN=kube-apiserver", "-out", "server.csr")
+    openssl(
+        folder,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        "ca.key",
+        "-subj",
+        "/CN=cluster",
+        "-days",
+        "2",
+        "-out",
+        "ca.crt",
+        *extra,
+    )
+    openssl(
+        folder,
+        "req",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-keyout",
+        "server.key",
+        "-subj",
+        "/CN=kube-apiserver",
+        "-out",
+        "server.csr",
+    )
     (folder / "names").write_text(f"subjectAltName={names}\n")
-    openssl(folder, "x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", days, "-extfile", "names", "-out", "server.crt")
+    openssl(
+        folder,
+        "x509",
+        "-req",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        days,
+        "-extfile",
+        "names",
+        "-out",
+        "server.crt",
+    )
     (folder / "token").write_text("secret\n")
 
 
@@ -112,9 +177,18 @@ def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[st
 
 
 def ask(python: str, address: str, account: Path) -> str:
-    """What a pod's client on this Python gets. The packages that it needs are pure Python and shared."""
+    """What a pod's client on this Python gets.
+
+    The packages that it needs are pure Python and shared.
+    """
     packages = [str(ROOT), str(Path(pytest.__file__).parents[1])]
-    done = subprocess.run([python, "-c", PROGRAM, address, str(account), *packages], text=True, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(
+        [python, "-c", PROGRAM, address, str(account), *packages],
+        text=True,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -123,9 +197,18 @@ OURS = "IP:127.0.0.1,DNS:kubernetes.default.svc"
 
 
 @pytest.mark.parametrize("python", interpreters().values(), ids=interpreters().keys())
-@pytest.mark.parametrize("cluster", [{"usage": False, "names": OURS}, {"usage": True, "names": OURS}], indirect=True, ids=["no keyUsage", "keyUsage"])
-def test_a_cluster_ca_is_trusted_with_and_without_key_usage(cluster: tuple[str, Path], python: str) -> None:
-    """EKS, microk8s and many others have a CA without the extension; Python 3.13's strict check would refuse it."""
+@pytest.mark.parametrize(
+    "cluster",
+    [{"usage": False, "names": OURS}, {"usage": True, "names": OURS}],
+    indirect=True,
+    ids=["no keyUsage", "keyUsage"],
+)
+def test_a_cluster_ca_is_trusted_with_and_without_key_usage(
+    cluster: tuple[str, Path], python: str
+) -> None:
+    """EKS, microk8s and many others have a CA without the extension; Python 3.13's strict check
+    would refuse it.
+    """
     assert ask(python, *cluster) == "{'who': 'Bearer secret'}"
 
 
@@ -136,13 +219,17 @@ def test_an_expired_certificate_is_refused(cluster: tuple[str, Path], python: st
 
 
 @pytest.mark.parametrize("python", interpreters().values(), ids=interpreters().keys())
-@pytest.mark.parametrize("cluster", [{"usage": False, "names": "IP:127.0.0.9,DNS:other"}], indirect=True)
+@pytest.mark.parametrize(
+    "cluster", [{"usage": False, "names": "IP:127.0.0.9,DNS:other"}], indirect=True
+)
 def test_a_certificate_of_another_name_is_refused(cluster: tuple[str, Path], python: str) -> None:
     assert "mismatch" in ask(python, *cluster)
 
 
 @pytest.mark.parametrize("cluster", [{"usage": True, "names": OURS}], indirect=True)
-def test_a_certificate_of_another_authority_is_refused(cluster: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_certificate_of_another_authority_is_refused(
+    cluster: tuple[str, Path], tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     certificates(other, usage=True, names=OURS)
@@ -165,18 +252,30 @@ def kubeconfig(folder: Path, address: str, **cluster: object) -> str:
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 @pytest.mark.parametrize("cluster", [{"usage": False, "names": "DNS:other"}], indirect=True)
 def test_a_kubeconfig_may_ask_for_no_verification(cluster: tuple[str, Path]) -> None:
-    """insecure-skip-tls-verify takes a certificate of any name and any authority; only where it stands."""
+    """insecure-skip-tls-verify takes a certificate of any name and any authority; only where it
+    stands.
+    """
     address, folder = cluster
-    insecure = Api(from_kubeconfig(kubeconfig(folder, address, **{"insecure-skip-tls-verify": True})))
+    insecure = Api(
+        from_kubeconfig(kubeconfig(folder, address, **{"insecure-skip-tls-verify": True}))
+    )
     assert insecure.get(NODES, "n") == {"who": "Bearer secret"}
     with pytest.raises(ApiError, match="verify failed"):
         Api(from_kubeconfig(kubeconfig(folder, address))).get(NODES, "n")
 
 
-@pytest.mark.parametrize(("names", "answer"), [(OURS, "Bearer secret"), ("DNS:other", "mismatch")], ids=["its name", "another name"])
+@pytest.mark.parametrize(
+    ("names", "answer"),
+    [(OURS, "Bearer secret"), ("DNS:other", "mismatch")],
+    ids=["its name", "another name"],
+)
 def test_a_kubeconfigs_authority_is_checked(names: str, answer: str, tmp_path: Path) -> None:
     with tls_server(tmp_path, usage=False, names=names) as address:
-        api = Api(from_kubeconfig(kubeconfig(tmp_path, address, **{"certificate-authority": str(tmp_path / "ca.crt")})))
+        api = Api(
+            from_kubeconfig(
+                kubeconfig(tmp_path, address, **{"certificate-authority": str(tmp_path / "ca.crt")})
+            )
+        )
         try:
             found = str(api.get(NODES, "n"))
         except ApiError as failure:
@@ -188,7 +287,11 @@ def test_a_kubeconfigs_authority_is_checked(names: str, answer: str, tmp_path: P
 def test_a_kubeconfig_may_name_the_server_otherwise(cluster: tuple[str, Path]) -> None:
     """tls-server-name: whose certificate is expected, where the address is a tunnel's."""
     address, folder = cluster
-    named = kubeconfig(folder, address, **{"certificate-authority": str(folder / "ca.crt"), "tls-server-name": "other"})
+    named = kubeconfig(
+        folder,
+        address,
+        **{"certificate-authority": str(folder / "ca.crt"), "tls-server-name": "other"},
+    )
     assert Api(from_kubeconfig(named)).get(NODES, "n") == {"who": "Bearer secret"}
 
 
@@ -199,7 +302,9 @@ def test_the_current_python_is_among_those_tried() -> None:
 # --- tokens ---
 
 
-def test_a_token_is_read_again_after_a_minute_and_while_it_cannot_be_the_last_one_stays(tmp_path: Path) -> None:
+def test_a_token_is_read_again_after_a_minute_and_while_it_cannot_be_the_last_one_stays(
+    tmp_path: Path,
+) -> None:
     """By monotonic time: a wall clock that is set back changes nothing."""
     file, now = tmp_path / "token", [100.0]
     file.write_text("one\n")
@@ -210,7 +315,12 @@ def test_a_token_is_read_again_after_a_minute_and_while_it_cannot_be_the_last_on
     assert token.headers(False) == {"Authorization": "Bearer one"}
     now[0] += 1.0
     assert token.headers(False) == {"Authorization": "Bearer two"}
-    for damage in (lambda: file.write_text(""), lambda: file.write_bytes(b"\xff\n"), lambda: file.write_text("a\nb"), file.unlink):
+    for damage in (
+        lambda: file.write_text(""),
+        lambda: file.write_bytes(b"\xff\n"),
+        lambda: file.write_text("a\nb"),
+        file.unlink,
+    ):
         damage()
         assert token.headers(True) == {"Authorization": "Bearer two"}
 
@@ -226,13 +336,21 @@ def test_a_pod_without_an_account_is_told_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("exchanged", "requests"), [(True, 2), (False, 1)])
-def test_a_refused_token_is_read_anew_and_asked_with_once_more(exchanged: bool, requests: int) -> None:
+def test_a_refused_token_is_read_anew_and_asked_with_once_more(
+    exchanged: bool, requests: int
+) -> None:
     """Only where it has been exchanged: the same one again would be refused again."""
     with serving() as server:
         server.say(401, {"reason": "Unauthorized", "message": "no"})
         plain = server.api()._server
         with pytest.raises(ApiError, match="401"):
-            Api(Access(plain.url, plain.pool, lambda anew: {"Authorization": f"Bearer {exchanged and anew}"})).get(NODES, "n")
+            Api(
+                Access(
+                    plain.url,
+                    plain.pool,
+                    lambda anew: {"Authorization": f"Bearer {exchanged and anew}"},
+                )
+            ).get(NODES, "n")
         assert len(server.requests) == requests
 
 

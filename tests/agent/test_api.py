@@ -41,34 +41,90 @@ def api(server: Server) -> Iterator[Api]:
 
 VERBS: dict[str, tuple[Any, str, str, Any]] = {
     "get": (lambda api: api.get(THINGS, "a"), "GET", f"{OURS}/a", None),
-    "get elsewhere": (lambda api: api.get(THINGS, "a", "other"), "GET", f"{OURS}/a".replace("power-manager", "other"), None),
+    "get elsewhere": (
+        lambda api: api.get(THINGS, "a", "other"),
+        "GET",
+        f"{OURS}/a".replace("power-manager", "other"),
+        None,
+    ),
     "get of no namespace": (lambda api: api.get(NODES, "n"), "GET", "/api/v1/nodes/n", None),
-    "list": (lambda api: api.list(THINGS, {"limit": "5", "labelSelector": "!a=b,c"}), "GET", f"{OURS}?limit=5&labelSelector=%21a%3Db%2Cc", None),
+    "list": (
+        lambda api: api.list(THINGS, {"limit": "5", "labelSelector": "!a=b,c"}),
+        "GET",
+        f"{OURS}?limit=5&labelSelector=%21a%3Db%2Cc",
+        None,
+    ),
     "create": (lambda api: api.create(THINGS, BODY), "POST", OURS, ("application/json", BODY)),
-    "replace": (lambda api: api.replace(THINGS, "a", BODY), "PUT", f"{OURS}/a", ("application/json", BODY)),
-    "merge patch": (lambda api: api.patch(NODES, "n", BODY, subresource="status"), "PATCH", "/api/v1/nodes/n/status", ("application/merge-patch+json", BODY)),
-    "JSON patch": (lambda api: api.patch(THINGS, "a", [{"op": "test"}], kind=JSON_PATCH), "PATCH", f"{OURS}/a", ("application/json-patch+json", [{"op": "test"}])),
-    "apply": (lambda api: api.apply(THINGS, "a", BODY, "me"), "PATCH", f"{OURS}/a?fieldManager=me&force=true", ("application/apply-patch+yaml", BODY)),
+    "replace": (
+        lambda api: api.replace(THINGS, "a", BODY),
+        "PUT",
+        f"{OURS}/a",
+        ("application/json", BODY),
+    ),
+    "merge patch": (
+        lambda api: api.patch(NODES, "n", BODY, subresource="status"),
+        "PATCH",
+        "/api/v1/nodes/n/status",
+        ("application/merge-patch+json", BODY),
+    ),
+    "JSON patch": (
+        lambda api: api.patch(THINGS, "a", [{"op": "test"}], kind=JSON_PATCH),
+        "PATCH",
+        f"{OURS}/a",
+        ("application/json-patch+json", [{"op": "test"}]),
+    ),
+    "apply": (
+        lambda api: api.apply(THINGS, "a", BODY, "me"),
+        "PATCH",
+        f"{OURS}/a?fieldManager=me&force=true",
+        ("application/apply-patch+yaml", BODY),
+    ),
     "apply of a status": (
-        lambda api: api.apply(THINGS, "a", BODY, "me", subresource="status"), "PATCH", f"{OURS}/a/status?fieldManager=me&force=true",
+        lambda api: api.apply(THINGS, "a", BODY, "me", subresource="status"),
+        "PATCH",
+        f"{OURS}/a/status?fieldManager=me&force=true",
         ("application/apply-patch+yaml", BODY),
     ),
     "delete": (
-        lambda api: api.delete(THINGS, "a", uid="u"), "DELETE", f"{OURS}/a",
-        ("application/json", {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background", "preconditions": {"uid": "u"}}),
+        lambda api: api.delete(THINGS, "a", uid="u"),
+        "DELETE",
+        f"{OURS}/a",
+        (
+            "application/json",
+            {
+                "kind": "DeleteOptions",
+                "apiVersion": "v1",
+                "propagationPolicy": "Background",
+                "preconditions": {"uid": "u"},
+            },
+        ),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("call", "method", "target", "sent"), VERBS.values(), ids=list(VERBS))
-def test_each_verb_is_one_request(server: Server, api: Api, call: Any, method: str, target: str, sent: Any) -> None:
-    """Method, path, query, type and body; nulls are sent, for they delete; with the token of the configuration."""
+def test_each_verb_is_one_request(
+    server: Server, api: Api, call: Any, method: str, target: str, sent: Any
+) -> None:
+    """Method, path, query, type and body; nulls are sent, for they delete; with the token of the
+    configuration.
+    """
     server.say(200, {"answer": 1})
     assert call(api) == (None if method == "DELETE" else {"answer": 1})
     (request,) = server.requests
-    assert (request.method, request.target.replace("%3D", "=")) == (method, target.replace("%3D", "="))
-    assert (request.headers["authorization"], request.headers["accept"]) == ("bearer secret", "application/json")
-    assert (request.body == b"") if sent is None else ((request.headers["content-type"], request.document) == sent)
+    assert (request.method, request.target.replace("%3D", "=")) == (
+        method,
+        target.replace("%3D", "="),
+    )
+    assert (request.headers["authorization"], request.headers["accept"]) == (
+        "bearer secret",
+        "application/json",
+    )
+    assert (
+        (request.body == b"")
+        if sent is None
+        else ((request.headers["content-type"], request.document) == sent)
+    )
 
 
 def test_without_a_token_none_is_sent(server: Server) -> None:
@@ -81,22 +137,45 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3
 
 
 @given(NAMES, NAMES, NAMES)
-def test_a_name_stays_in_its_segment_of_the_path(name: str, namespace: str, subresource: str) -> None:
+def test_a_name_stays_in_its_segment_of_the_path(
+    name: str, namespace: str, subresource: str
+) -> None:
     """Slashes, dots, percent signs, blanks, question marks, any letter."""
     path = THINGS.path(name, subresource, namespace)
     assert path.isascii()
     assert not set(path) & set("?#;\\ \r\n")
     segments = path.split("/")
     assert segments[:5] == ["", "apis", "power.openshift.io", "v1", "namespaces"]
-    assert [unquote(segment) for segment in segments[5:]] == [namespace, "powerprofiles", name, subresource]
+    assert [unquote(segment) for segment in segments[5:]] == [
+        namespace,
+        "powerprofiles",
+        name,
+        subresource,
+    ]
 
 
 def test_odd_names_are_on_the_wire_what_they_are(server: Server, api: Api) -> None:
     """Neither this client nor the library below it cuts, joins or decodes them."""
-    for name in ("a/b", "../b", "a?b=c", "a#b", "a%2Fb", "a b", "ä", "a;b", "a\\b", "...", "a\r\nX: y"):
+    for name in (
+        "a/b",
+        "../b",
+        "a?b=c",
+        "a#b",
+        "a%2Fb",
+        "a b",
+        "ä",
+        "a;b",
+        "a\\b",
+        "...",
+        "a\r\nX: y",
+    ):
         api.get(NODES, name)
         parts = urlsplit(server.requests[-1].target)
-        assert (unquote(parts.path.removeprefix("/api/v1/nodes/")), parts.path.count("/"), parts.query) == (name, 4, "")
+        assert (
+            unquote(parts.path.removeprefix("/api/v1/nodes/")),
+            parts.path.count("/"),
+            parts.query,
+        ) == (name, 4, "")
 
 
 # --- what is answered ---
@@ -108,12 +187,21 @@ def test_a_refusal_has_its_status_reason_and_message(server: Server, api: Api, s
     server.say(status, {"kind": "Status", "reason": "SomeReason", "message": "because\nof that"})
     with pytest.raises(ApiError, match=rf"^{status} SomeReason: because\\x0aof that$") as failure:
         api.get(NODES, "n")
-    assert (failure.value.status, failure.value.reason, failure.value.retry_after) == (status, "SomeReason", None)
+    assert (failure.value.status, failure.value.reason, failure.value.retry_after) == (
+        status,
+        "SomeReason",
+        None,
+    )
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"upstream error", b"\xff\xfe", b"[]", b"3", b"null", b'{"reason": null}', b"x" * 100000])
-def test_a_refusal_by_somebody_in_between_is_one_as_well(server: Server, api: Api, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"upstream error", b"\xff\xfe", b"[]", b"3", b"null", b'{"reason": null}', b"x" * 100000],
+)
+def test_a_refusal_by_somebody_in_between_is_one_as_well(
+    server: Server, api: Api, body: bytes
+) -> None:
     """A load balancer's page instead of a Status; the text is bounded."""
     server.say(502, body)
     with pytest.raises(ApiError) as failure:
@@ -122,8 +210,20 @@ def test_a_refusal_by_somebody_in_between_is_one_as_well(server: Server, api: Ap
     assert len(str(failure.value)) < 400
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("0", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None), ("1.5", None), ("soon", None)])
-def test_retry_after_is_read_where_it_is_seconds(server: Server, api: Api, text: str, seconds: float | None) -> None:
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+    ],
+)
+def test_retry_after_is_read_where_it_is_seconds(
+    server: Server, api: Api, text: str, seconds: float | None
+) -> None:
     """A date is not waited for."""
     server.say(429, {"reason": "TooManyRequests"}, Retry_After=text)
     with pytest.raises(ApiError) as failure:
@@ -161,7 +261,10 @@ def test_nobody_there_is_an_error_without_status() -> None:
     """A connection refused, for a request and for a watch."""
     with serving() as server:
         api = server.api()
-    for ask in (lambda: api.get(NODES, "n"), lambda: list(api.watch(NODES, {}, 30.0, lambda _end: None))):
+    for ask in (
+        lambda: api.get(NODES, "n"),
+        lambda: list(api.watch(NODES, {}, 30.0, lambda _end: None)),
+    ):
         with pytest.raises(ApiError, match=r"^no answer ") as failure:
             ask()
         assert failure.value.status == 0
@@ -175,8 +278,14 @@ def cut_off(link: Any) -> None:
     link.wfile.write(b'{"half": ')
 
 
-@pytest.mark.parametrize("write", [cut_off, lambda link: None, lambda link: link.wfile.write(b"garbage\r\n\r\n")], ids=["half", "nothing", "garbage"])
-def test_an_answer_that_breaks_off_is_an_error_without_status(server: Server, api: Api, write: Any) -> None:
+@pytest.mark.parametrize(
+    "write",
+    [cut_off, lambda link: None, lambda link: link.wfile.write(b"garbage\r\n\r\n")],
+    ids=["half", "nothing", "garbage"],
+)
+def test_an_answer_that_breaks_off_is_an_error_without_status(
+    server: Server, api: Api, write: Any
+) -> None:
     """Whoever asked does not know whether it was done."""
     server.write = write
     with pytest.raises(ApiError) as failure:
@@ -247,8 +356,14 @@ def broken_chunks(link: Any) -> None:
     link.wfile.write(b"100\r\nhalf")
 
 
-@pytest.mark.parametrize("write", [broken_chunks, watch_of(json.dumps(event("a")).encode() + b"\n{half\n")], ids=["cut off", "no JSON"])
-def test_a_watch_that_breaks_gives_what_came_and_then_an_error(server: Server, api: Api, write: Any) -> None:
+@pytest.mark.parametrize(
+    "write",
+    [broken_chunks, watch_of(json.dumps(event("a")).encode() + b"\n{half\n")],
+    ids=["cut off", "no JSON"],
+)
+def test_a_watch_that_breaks_gives_what_came_and_then_an_error(
+    server: Server, api: Api, write: Any
+) -> None:
     """So that whoever follows it knows that it has not ended well."""
     server.write, found = write, []
     with pytest.raises(ApiError, match="no answer WatchBroken"):
@@ -296,7 +411,9 @@ def test_a_watch_that_brings_nothing_for_too_long_is_silent(server: Server, api:
     release.set()
 
 
-def test_an_answer_that_drips_has_its_time_as_a_whole(server: Server, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_drips_has_its_time_as_a_whole(
+    server: Server, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A byte now and then does not make it last: the thread that waits for it goes on."""
     monkeypatch.setattr("kpm.kube.api._WHOLE_SECONDS", 0.5)
 
@@ -313,7 +430,9 @@ def test_an_answer_that_drips_has_its_time_as_a_whole(server: Server, api: Api, 
     assert time.monotonic() - began < 3
 
 
-def test_an_answer_that_is_too_large_is_not_read_to_its_end(server: Server, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(
+    server: Server, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever may create objects decides how large they are."""
     monkeypatch.setattr("kpm.kube.api._LARGEST_ANSWER", 1 << 20)
     server.say(200, b" " * (3 << 20))
@@ -328,7 +447,9 @@ def limits(server: Server) -> list[str]:
 
 
 @pytest.mark.parametrize(("size", "following"), [(1 << 20, "3"), (200, "500")])
-def test_large_objects_are_listed_by_few_and_small_ones_by_many(server: Server, api: Api, size: int, following: str) -> None:
+def test_large_objects_are_listed_by_few_and_small_ones_by_many(
+    server: Server, api: Api, size: int, following: str
+) -> None:
     """The first page is small, as nobody knows yet; the next ones are to have a few megabytes."""
     source = ApiSource(api, THINGS)
     item = {"metadata": {"name": "a", "annotations": {"a": "x" * size}}}
@@ -338,7 +459,9 @@ def test_large_objects_are_listed_by_few_and_small_ones_by_many(server: Server, 
     assert limits(server) == ["10", following]
 
 
-def test_a_page_that_is_too_large_is_asked_for_with_fewer(server: Server, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_is_too_large_is_asked_for_with_fewer(
+    server: Server, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Down to one object at a time."""
     monkeypatch.setattr("kpm.kube.api._LARGEST_ANSWER", 1 << 16)
     server.say(200, b" " * (1 << 17))

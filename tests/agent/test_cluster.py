@@ -1,4 +1,6 @@
-"""What an agent keeps of what the API server shows, and who else it takes for a writer of CPU settings."""
+"""What an agent keeps of what the API server shows, and who else it takes for a writer of CPU
+settings.
+"""
 
 from typing import Any
 
@@ -10,19 +12,46 @@ from kpm.kube.kinds import PART_OF
 OURS = "power-manager"
 
 
-def pod(name: str, namespace: str = "default", phase: str = "Running", labels: dict[str, str] | None = None, **annotations: str) -> dict[str, Any]:
+def pod(
+    name: str,
+    namespace: str = "default",
+    phase: str = "Running",
+    labels: dict[str, str] | None = None,
+    **annotations: str,
+) -> dict[str, Any]:
     """A pod of the API."""
-    meta = {"name": name, "namespace": namespace, "labels": labels or {}, "annotations": annotations}
+    meta = {
+        "name": name,
+        "namespace": namespace,
+        "labels": labels or {},
+        "annotations": annotations,
+    }
     return {"metadata": meta, "spec": {"containers": [{"name": "app"}]}, "status": {"phase": phase}}
 
 
 CRIO = {"cpu-c-states.crio.io": "disable"}
 RIVALS = {
-    "tuned": (pod("tuned-abcde", "openshift-cluster-node-tuning-operator", labels={"openshift-app": "tuned"}), "tuned"),
+    "tuned": (
+        pod(
+            "tuned-abcde",
+            "openshift-cluster-node-tuning-operator",
+            labels={"openshift-app": "tuned"},
+        ),
+        "tuned",
+    ),
     "CRI-O": (pod("fast", **CRIO), "CRI-O (annotations of pod default/fast)"),
-    "a capping daemon": (pod("powercap-x", "kube-system", labels={"name": "powercap"}), "powercap (pod kube-system/powercap-x)"),
-    "the earlier operator": (pod("power-node-agent-x", "intel-power"), "another power manager (pod intel-power/power-node-agent-x)"),
-    "its agent in our namespace": (pod("power-node-agent-x", OURS), "another power manager (pod power-manager/power-node-agent-x)"),
+    "a capping daemon": (
+        pod("powercap-x", "kube-system", labels={"name": "powercap"}),
+        "powercap (pod kube-system/powercap-x)",
+    ),
+    "the earlier operator": (
+        pod("power-node-agent-x", "intel-power"),
+        "another power manager (pod intel-power/power-node-agent-x)",
+    ),
+    "its agent in our namespace": (
+        pod("power-node-agent-x", OURS),
+        "another power manager (pod power-manager/power-node-agent-x)",
+    ),
     "another installation of ours": (
         pod("power-node-agent-x", "intel-power", labels=dict([PART_OF])),
         "another power manager (pod intel-power/power-node-agent-x)",
@@ -44,6 +73,14 @@ def test_who_else_writes(who: str) -> None:
 
 def test_of_a_nodes_resources_only_ours_are_kept() -> None:
     """Both amounts; what neither shows is not there."""
-    status = {"capacity": {"cpu": "8", "power.openshift.io/fast": "4"}, "allocatable": {"power.openshift.io/slow": "2", "example.com/gpu": "1"}}
-    found = node_view({"metadata": {"name": "a", "uid": "1"}, "status": status}, "power.openshift.io")
-    assert found.resources == {"power.openshift.io/fast": ("4", None), "power.openshift.io/slow": (None, "2")}
+    status = {
+        "capacity": {"cpu": "8", "power.openshift.io/fast": "4"},
+        "allocatable": {"power.openshift.io/slow": "2", "example.com/gpu": "1"},
+    }
+    found = node_view(
+        {"metadata": {"name": "a", "uid": "1"}, "status": status}, "power.openshift.io"
+    )
+    assert found.resources == {
+        "power.openshift.io/fast": ("4", None),
+        "power.openshift.io/slow": (None, "2"),
+    }

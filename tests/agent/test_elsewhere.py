@@ -54,7 +54,11 @@ class Tree:
 def tree(tmp_path: Path, request: pytest.FixtureRequest) -> Tree:
     """An empty tree of each layout."""
     root = tmp_path / "cgroup"
-    made = Tree(root, "", "cpuset.cpus.effective") if request.param == "version 2" else Tree(root, "cpuset", "cpuset.effective_cpus")
+    made = (
+        Tree(root, "", "cpuset.cpus.effective")
+        if request.param == "version 2"
+        else Tree(root, "cpuset", "cpuset.effective_cpus")
+    )
     (root / made.base).mkdir(parents=True)
     if request.param == "version 2":
         (root / "cgroup.controllers").write_text("cpuset cpu memory\n")
@@ -78,7 +82,9 @@ def after_a_while(files: Elsewhere, *pods: Pod) -> Told:
     return files.look(pods, (), {KEY}, GRACE)
 
 
-def test_every_container_of_a_pod_is_seen_with_what_it_is_bound_to(tree: Tree, files: Elsewhere) -> None:
+def test_every_container_of_a_pod_is_seen_with_what_it_is_bound_to(
+    tree: Tree, files: Elsewhere
+) -> None:
     tree.put(1, A, "2-3")
     tree.put(2, B, "0-1,4-7")
     assert after_a_while(files, WEB, OTHER).cpusets == (
@@ -88,7 +94,9 @@ def test_every_container_of_a_pod_is_seen_with_what_it_is_bound_to(tree: Tree, f
 
 
 def test_a_sandbox_is_nobody(tree: Tree, files: Elsewhere) -> None:
-    """The container that holds a pod's namespaces is bound to nothing, and would share everybody's CPUs."""
+    """The container that holds a pod's namespaces is bound to nothing, and would share everybody's
+    CPUs.
+    """
     tree.put(1, A, "2-3")
     tree.put(1, PAUSE, "0-7")
     assert after_a_while(files, WEB).cpusets == (RuntimeCpus(f"{UID}1", "app", (2, 3), A),)

@@ -6,8 +6,12 @@ from memory_api import DOWN, Clock, MemoryApi
 from kpm.agent.guard import _BINDINGS, TelemetryGuard
 
 
-@pytest.mark.parametrize(("server", "status"), [("installed", "True"), ("missing", "False"), ("down", "Unknown")])
-def test_where_the_policy_is_not_installed_telemetry_is_not_authenticated(server: str, status: str) -> None:
+@pytest.mark.parametrize(
+    ("server", "status"), [("installed", "True"), ("missing", "False"), ("down", "Unknown")]
+)
+def test_where_the_policy_is_not_installed_telemetry_is_not_authenticated(
+    server: str, status: str
+) -> None:
     """A server that does not answer is no server without the policy (R7)."""
     api, clock = MemoryApi(), Clock()
     if server == "installed":

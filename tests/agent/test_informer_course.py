@@ -1,4 +1,6 @@
-"""The informer against a server with a history: after any course of events it holds what the server holds."""
+"""The informer against a server with a history: after any course of events it holds what the server
+holds.
+"""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,11 +12,20 @@ from scripted_source import BROKEN, GONE, Script, bookmark, event, obj, page
 from kpm.kube.api import ApiError, Object
 from kpm.kube.informer import Informer
 
-STEPS = st.lists(st.tuples(st.sampled_from(["say", "say", "miss", "bookmark", "break", "end", "compact", "compact"]), st.integers(0, 5), st.integers(0, 3)), max_size=30)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["say", "say", "miss", "bookmark", "break", "end", "compact", "compact"]),
+        st.integers(0, 5),
+        st.integers(0, 3),
+    ),
+    max_size=30,
+)
 
 
 class Server(Script):
-    """A server with a history that does these steps: what, of which object, to which value (0: delete)."""
+    """A server with a history that does these steps: what, of which object, to which value (0:
+    delete).
+    """
 
     def __init__(self, steps: list[tuple[str, int, int]]) -> None:
         super().__init__([], [])
@@ -31,7 +42,11 @@ class Server(Script):
         self.version += 1
         found = obj(f"o{which % 3}", self.version, f"ns{which % 2}", value=value)
         kind = "DELETED" if not value else "MODIFIED" if which in self.objects else "ADDED"
-        self.objects = {**self.objects, which: found} if value else {key: item for key, item in self.objects.items() if key != which}
+        self.objects = (
+            {**self.objects, which: found}
+            if value
+            else {key: item for key, item in self.objects.items() if key != which}
+        )
         self.history.append((self.version, event(kind, found)))
 
     def list(self, token: str | None) -> Object:
@@ -39,7 +54,11 @@ class Server(Script):
         if token is None:
             self.snapshot, self.listed = list(self.objects.values()), self.version
         at = int(token or 0)
-        return page(*self.snapshot[at : at + 2], version=self.listed, token=str(at + 2) if at + 2 < len(self.snapshot) else "")
+        return page(
+            *self.snapshot[at : at + 2],
+            version=self.listed,
+            token=str(at + 2) if at + 2 < len(self.snapshot) else "",
+        )
 
     def watch(self, version: str) -> Iterator[Object]:
         """All since a version, then the next steps."""
@@ -68,8 +87,12 @@ class Server(Script):
 
 
 @given(STEPS)
-def test_after_any_course_of_events_it_holds_what_the_server_holds(steps: list[tuple[str, int, int]]) -> None:
-    """Changes seen and missed, broken and ended watches, compaction; and whoever was told last has seen the end."""
+def test_after_any_course_of_events_it_holds_what_the_server_holds(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    """Changes seen and missed, broken and ended watches, compaction; and whoever was told last has
+    seen the end.
+    """
     server, seen = Server(list(steps)), []
     informer = Informer("things", server, lambda: seen.append(informer.values()), stop=server.waits)
     informer.run()

@@ -22,7 +22,16 @@ CPUS = frozenset(range(8))
 
 def pod(name: str = "web", cpus: int = 2, phase: str = "Running", **container: Any) -> Pod:
     """A pod with one container that asks for CPUs and as many of a profile."""
-    app = Container("app", **{"cpu": (cpus, cpus), "memory": (1, 1), "resources": ((FAST, cpus),), "id": "containerd://1", **container})
+    app = Container(
+        "app",
+        **{
+            "cpu": (cpus, cpus),
+            "memory": (1, 1),
+            "resources": ((FAST, cpus),),
+            "id": "containerd://1",
+            **container,
+        },
+    )
     return Pod(Meta(name, "default", uid=f"uid-{name}"), (app,), "n", phase, guaranteed=True)
 
 
@@ -38,7 +47,9 @@ class Node:
         self.answers: dict[str, tuple[ContainerCpus, ...]] = {}
         self.allocatable: frozenset[int] | None = CPUS
         self.now = 0.0
-        self.kubelet = Kubelet(Sockets(KUBELET, claims), self._list, self._allocatable, lambda: self.now)
+        self.kubelet = Kubelet(
+            Sockets(KUBELET, claims), self._list, self._allocatable, lambda: self.now
+        )
 
     def _list(self, path: str) -> tuple[ContainerCpus, ...]:
         if path not in self.answers:
@@ -71,7 +82,9 @@ def node() -> Node:
 
 
 def test_what_the_kubelet_says_is_what_is_known(node: Node) -> None:
-    """An answer that differs only in its order is the same allocation, so that nothing is planned again."""
+    """An answer that differs only in its order is the same allocation, so that nothing is planned
+    again.
+    """
     node.answers[KUBELET] = (has("web", 2, 3), has("db", 4, 5))
     first = node.kubelet.look((pod(), pod("db")), ())
     node.answers[KUBELET] = tuple(reversed(node.answers[KUBELET]))
@@ -104,7 +117,11 @@ def test_before_the_first_answer_nothing_is_known(node: Node) -> None:
     """Unknown is not empty: it is said so, and the first answer ends it."""
     answer = node.answers.pop(KUBELET)
     allocation = node.kubelet.look((pod(),), ())
-    assert (allocation.answered, allocation.last_known, allocation.allocatable) == (False, None, None)
+    assert (allocation.answered, allocation.last_known, allocation.allocatable) == (
+        False,
+        None,
+        None,
+    )
     assert node.cpus(pod()) == {}
     assert node.unknown
     node.answers[KUBELET] = answer
@@ -112,9 +129,15 @@ def test_before_the_first_answer_nothing_is_known(node: Node) -> None:
     assert not node.unknown
 
 
-@pytest.mark.parametrize("answer", [(), (has("web"),), (has("db", 6, 7),)], ids=["empty", "without CPUs", "of others"])
-def test_a_running_container_that_an_answer_leaves_out_keeps_its_cpus(node: Node, answer: tuple[ContainerCpus, ...]) -> None:
-    """As after a restart of the kubelet, which answers before it knows its pods; it is asked again soon."""
+@pytest.mark.parametrize(
+    "answer", [(), (has("web"),), (has("db", 6, 7),)], ids=["empty", "without CPUs", "of others"]
+)
+def test_a_running_container_that_an_answer_leaves_out_keeps_its_cpus(
+    node: Node, answer: tuple[ContainerCpus, ...]
+) -> None:
+    """As after a restart of the kubelet, which answers before it knows its pods; it is asked again
+    soon.
+    """
     assert node.cpus(pod(), pod("db")) == {"web": {2, 3}}
     node.answers[KUBELET] = answer
     for _ in range(3):
@@ -125,9 +148,15 @@ def test_a_running_container_that_an_answer_leaves_out_keeps_its_cpus(node: Node
 
 @pytest.mark.parametrize("ended", ["pod gone", "pod ended", "container ended"])
 def test_what_has_ended_owns_nothing_any_more(node: Node, ended: str) -> None:
-    """Neither by the last answer nor while there is none; also if it comes back with another answer."""
+    """Neither by the last answer nor while there is none; also if it comes back with another
+    answer.
+    """
     node.owners(pod())
-    now = {"pod gone": (), "pod ended": (pod(phase="Succeeded"),), "container ended": (pod(finished=True),)}[ended]
+    now = {
+        "pod gone": (),
+        "pod ended": (pod(phase="Succeeded"),),
+        "container ended": (pod(finished=True),),
+    }[ended]
     node.answers[KUBELET] = ()
     assert node.cpus(*now) == {}
     del node.answers[KUBELET]
@@ -141,10 +170,20 @@ def with_init_container(restart: str | None) -> Pod:
     """A pod of the API whose init container asks for the profile, and nothing else of it does."""
     amounts = {"cpu": "2", "memory": "1Gi", FAST: "2"}
     plain = {"cpu": "1", "memory": "1Gi"}
-    first = {"name": "setup", "resources": {"requests": amounts, "limits": amounts}, **({"restartPolicy": restart} if restart else {})}
+    first = {
+        "name": "setup",
+        "resources": {"requests": amounts, "limits": amounts},
+        **({"restartPolicy": restart} if restart else {}),
+    }
     main = {"name": "app", "resources": {"requests": plain, "limits": plain}}
     spec = {"nodeName": "n", "initContainers": [first], "containers": [main]}
-    return structure_pod({"metadata": {"name": "new", "namespace": "default"}, "spec": spec, "status": {"phase": "Pending", "qosClass": "Guaranteed"}})
+    return structure_pod(
+        {
+            "metadata": {"name": "new", "namespace": "default"},
+            "spec": spec,
+            "status": {"phase": "Pending", "qosClass": "Guaranteed"},
+        }
+    )
 
 
 @pytest.mark.parametrize("restart", [None, "Always"])
@@ -166,7 +205,9 @@ def test_an_ordinary_init_container_is_never_waited_for(node: Node, restart: str
     ],
     ids=["pending", "running", "no profile", "no whole CPUs", "ended", "container ended"],
 )
-def test_a_container_that_will_get_cpus_is_waited_for(node: Node, item: Pod, *, waits: bool) -> None:
+def test_a_container_that_will_get_cpus_is_waited_for(
+    node: Node, item: Pod, *, waits: bool
+) -> None:
     """Until it is reported; nothing else makes the agent ask each few milliseconds."""
     node.owners(pod(), item)
     assert node.kubelet.waiting is waits
@@ -187,7 +228,9 @@ def test_a_container_that_gets_its_cpus_from_a_custom_device_is_waited_for(node:
 
 
 def test_a_second_socket_is_asked_as_well() -> None:
-    """A driver that hands out CPUs through resource claims; CPUs of one container are put together."""
+    """A driver that hands out CPUs through resource claims; CPUs of one
+    container are put together.
+    """
     node = Node(CLAIMS)
     node.answers = {KUBELET: (has("web", 2), has("db", 6, 7)), CLAIMS: (has("web", 3),)}
     assert node.cpus(pod(claims=True), pod("db")) == {"web": {2, 3}, "db": {6, 7}}
@@ -208,7 +251,10 @@ def test_half_an_answer_is_none(missing: str) -> None:
 
 
 def test_a_container_that_was_right_once_stays_in_force(node: Node) -> None:
-    """Its CPUs may change in number later: a warning, also after answers that failed. Seen first so, it is refused."""
+    """Its CPUs may change in number later: a warning, also after answers that failed.
+
+    Seen first so, it is refused.
+    """
     web = pod(claims=True)
     assert not node.owners(web)["web"].refused
     del node.answers[KUBELET]
@@ -216,7 +262,9 @@ def test_a_container_that_was_right_once_stays_in_force(node: Node) -> None:
     node.answers[KUBELET] = (has("web", 2, 3, 4),)
     owner = node.owners(web)["web"]
     assert (owner.refused, owner.cpus) == (False, {2, 3, 4})
-    assert [(problem.code, problem.severity) for problem in node.problems] == [(Code.POD_COUNT_CHANGED, Severity.WARNING)]
+    assert [(problem.code, problem.severity) for problem in node.problems] == [
+        (Code.POD_COUNT_CHANGED, Severity.WARNING)
+    ]
     late = Node()
     late.answers[KUBELET] = (has("web", 2, 3, 4),)
     assert late.owners(web)["web"].refused
@@ -227,33 +275,62 @@ def test_another_pod_of_the_name_is_judged_anew(node: Node) -> None:
     web = pod(claims=True)
     node.owners(web)
     node.answers[KUBELET] = (has("web", 2, 3, 4),)
-    new = Pod(Meta("web", "default", uid="uid-new"), web.containers, "n", "Running", guaranteed=True)
+    new = Pod(
+        Meta("web", "default", uid="uid-new"), web.containers, "n", "Running", guaranteed=True
+    )
     assert node.owners(new)["web"].refused
 
 
 # --- any answers ---
 
-ANSWERS = st.lists(st.sampled_from([None, "no allocatable", (), (has("web"),), (has("web", 2, 3),), (has("web", 4, 5),), (has("db", 6, 7),)]), max_size=8)
+ANSWERS = st.lists(
+    st.sampled_from(
+        [
+            None,
+            "no allocatable",
+            (),
+            (has("web"),),
+            (has("web", 2, 3),),
+            (has("web", 4, 5),),
+            (has("db", 6, 7),),
+        ]
+    ),
+    max_size=8,
+)
 
 
 @given(ANSWERS)
-def test_a_running_containers_cpus_are_those_of_the_last_answer_that_named_any(answers: list[Any]) -> None:
+def test_a_running_containers_cpus_are_those_of_the_last_answer_that_named_any(
+    answers: list[Any],
+) -> None:
     """Whatever comes between: errors, empty answers, answers about others. Never none again."""
     node, last, listed = Node(), set(), False
     for answer in answers:
         node.allocatable = None if answer == "no allocatable" else CPUS
         node.answers = {KUBELET: answer} if isinstance(answer, tuple) else {}
-        last = next((set(entry.cpus) for entry in node.answers.get(KUBELET, ()) if entry.pod == "web" and entry.cpus), last)
+        last = next(
+            (
+                set(entry.cpus)
+                for entry in node.answers.get(KUBELET, ())
+                if entry.pod == "web" and entry.cpus
+            ),
+            last,
+        )
         assert node.cpus(pod()).get("web", set()) == last
         if isinstance(answer, tuple):
-            listed = any(entry.pod == "web" for entry in answer)  # without CPUs it owns none, which stays known while nobody answers
+            # without CPUs it owns none, which stays known while nobody answers
+            listed = any(entry.pod == "web" for entry in answer)
         assert node.unknown == (not last and not listed)
         assert bool(node.kubelet.error) == (not isinstance(answer, tuple))
 
 
 @pytest.mark.parametrize("answer", [(), (has("web"),)], ids=["not listed", "listed without CPUs"])
-def test_a_container_whose_cpus_the_kubelet_forgets_keeps_them_for_a_minute(node: Node, answer: tuple[ContainerCpus, ...]) -> None:
-    """Then they go, its pod is told, and nobody asks every second for it any more; when it is listed again, it has them."""
+def test_a_container_whose_cpus_the_kubelet_forgets_keeps_them_for_a_minute(
+    node: Node, answer: tuple[ContainerCpus, ...]
+) -> None:
+    """Then they go, its pod is told, and nobody asks every second for it any more; when it is
+    listed again, it has them.
+    """
     assert node.cpus(pod()) == {"web": {2, 3}}
     full, node.answers[KUBELET] = node.answers[KUBELET], answer
     for node.now in (0.0, 30.0, 59.0):
@@ -288,11 +365,15 @@ def test_a_container_that_never_had_cpus_freezes_the_node_for_a_minute_at_most(n
     node.now = 61.0
     assert node.cpus(pod(), pod("new")) == {"web": {2, 3}}
     assert not node.unknown
-    assert [(problem.code, problem.object) for problem in node.problems] == [(Code.POD_WITHOUT_CPUS, "Pod/default/new")]
+    assert [(problem.code, problem.object) for problem in node.problems] == [
+        (Code.POD_WITHOUT_CPUS, "Pod/default/new")
+    ]
 
 
 def test_a_count_that_was_found_right_is_so_for_the_next_agent(node: Node) -> None:
-    """A resize that was accepted leaves three CPUs and two of the profile; a new agent that recalls nothing refuses it."""
+    """A resize that was accepted leaves three CPUs and two of the profile; a new agent that recalls
+    nothing refuses it.
+    """
     node.owners(pod())
     accepted = node.kubelet.accepted
     assert accepted == {("uid-web", "app")}

@@ -1,4 +1,6 @@
-"""Pods of a megabyte, as any tenant may make: what an agent needs to list them fits into its memory limit."""
+"""Pods of a megabyte, as any tenant may make: what an agent needs to list them fits into its memory
+limit.
+"""
 
 import json
 import subprocess
@@ -22,11 +24,13 @@ from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.kinds import PODS
 
 def memory(name):
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) / 1024
+    lines = open("/proc/self/status")
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 configuration = Configuration(host=f"http://127.0.0.1:{sys.argv[1]}")
 configuration.proxy = None
-informer = Informer("pods", ApiSource(Api(from_configuration(configuration)), PODS), lambda: None, pod_view)
+source = ApiSource(Api(from_configuration(configuration)), PODS)
+informer = Informer("pods", source, lambda: None, pod_view)
 before = memory("VmRSS")
 informer._list()
 print(len(informer.values()), memory("VmHWM") - before)
@@ -37,7 +41,15 @@ def _pods(count: int) -> list[dict[str, Any]]:
     env = [{"name": f"V{number}", "value": "x" * 1000} for number in range(SIZE // 1030)]
     containers = [{"name": "app", "image": "x", "env": env}]
     return [
-        {"metadata": {"name": f"p{number}", "namespace": "tenant", "uid": f"u{number}", "resourceVersion": "1"}, "spec": {"nodeName": "n", "containers": containers}}
+        {
+            "metadata": {
+                "name": f"p{number}",
+                "namespace": "tenant",
+                "uid": f"u{number}",
+                "resourceVersion": "1",
+            },
+            "spec": {"nodeName": "n", "containers": containers},
+        }
         for number in range(count)
     ]
 
@@ -50,7 +62,15 @@ def test_a_list_of_large_pods_needs_little_memory() -> None:
         query = {key: value[0] for key, value in parse_qs(urlsplit(link.path).query).items()}
         first = int(query.get("continue", "0"))
         last = min(first + int(query["limit"]), PODS)
-        body = json.dumps({"metadata": {"resourceVersion": "9", **({"continue": str(last)} if last < PODS else {})}, "items": pods[first:last]}).encode()
+        body = json.dumps(
+            {
+                "metadata": {
+                    "resourceVersion": "9",
+                    **({"continue": str(last)} if last < PODS else {}),
+                },
+                "items": pods[first:last],
+            }
+        ).encode()
         link.send_response(200)
         link.send_header("Content-Length", str(len(body)))
         link.end_headers()
@@ -59,7 +79,13 @@ def test_a_list_of_large_pods_needs_little_memory() -> None:
     with serving() as server:
         assert isinstance(server, Server)
         server.write = answer
-        ran = subprocess.run([sys.executable, "-c", CHILD, str(server.port)], capture_output=True, text=True, check=True, timeout=100)
+        ran = subprocess.run(
+            [sys.executable, "-c", CHILD, str(server.port)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=100,
+        )
         count, grown = ran.stdout.split()
     assert int(count) == PODS
     assert float(grown) < MOST_MIB

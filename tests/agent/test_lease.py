@@ -1,4 +1,6 @@
-"""Leadership: one of many, kept by renewing, given up in time, taken over only when the holder's time is over."""
+"""Leadership: one of many, kept by renewing, given up in time, taken over only when the holder's
+time is over.
+"""
 
 import threading
 from collections.abc import Callable
@@ -19,7 +21,8 @@ PERIOD, DURATION, RENEW_WITHIN = 2.0, 15.0, 10.0
 
 def candidate(api: MemoryApi, name: str, clock: Callable[[], float]) -> Lease:
     """A candidate."""
-    return Lease(api, LEASES, "operator", name, clock)  # type: ignore[arg-type]  # an Api, as far as leases go
+    # an Api, as far as leases go
+    return Lease(api, LEASES, "operator", name, clock)  # type: ignore[arg-type]
 
 
 def record(api: MemoryApi) -> dict[str, Any]:
@@ -55,20 +58,28 @@ def steps(clock: Clock, seconds: float, *candidates: Lease) -> None:
 
 
 def test_a_renewal_is_one_request(api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease]) -> None:
-    """Written over the version that this one wrote last; only where somebody else wrote is the record read again."""
+    """Written over the version that this one wrote last; only where somebody else wrote is the
+    record read again.
+    """
     first, _ = pair
     before = len(api.calls)
     steps(clock, 60, first)
     assert [call[0] for call in api.calls[before:]] == ["replace"] * 30
 
 
-def test_the_first_of_two_leads_as_long_as_it_renews(api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease]) -> None:
+def test_the_first_of_two_leads_as_long_as_it_renews(
+    api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease]
+) -> None:
     """An hour long; and the record is a Lease that others can read."""
     first, second = pair
     steps(clock, 3600, first, second)
     assert (first.leading, second.leading) == (True, False)
     spec = record(api)
-    assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("first", 15, 0)
+    assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == (
+        "first",
+        15,
+        0,
+    )
     assert spec["acquireTime"] < spec["renewTime"]
     assert api.objects["leases", "power-manager", "operator"]["kind"] == "Lease"
 
@@ -88,9 +99,21 @@ def test_two_that_begin_together_are_told_apart_by_the_server(api: MemoryApi, cl
     assert (third.leading, fourth.leading, record(api)["holderIdentity"]) == (False, True, "fourth")
 
 
-@pytest.mark.parametrize("failure", [DOWN, ApiError(500, "InternalError", ""), ApiError(403, "Forbidden", ""), ApiError(409, "Conflict", "")])
-def test_who_cannot_renew_stops_leading_in_time(api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease], failure: ApiError) -> None:
-    """Not at the first failure, but before anybody else can take over; and leads again when the server is back."""
+@pytest.mark.parametrize(
+    "failure",
+    [
+        DOWN,
+        ApiError(500, "InternalError", ""),
+        ApiError(403, "Forbidden", ""),
+        ApiError(409, "Conflict", ""),
+    ],
+)
+def test_who_cannot_renew_stops_leading_in_time(
+    api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease], failure: ApiError
+) -> None:
+    """Not at the first failure, but before anybody else can take over; and leads again when the
+    server is back.
+    """
     first, _ = pair
     with api.failing(failure):
         steps(clock, RENEW_WITHIN, first)
@@ -103,21 +126,40 @@ def test_who_cannot_renew_stops_leading_in_time(api: MemoryApi, clock: Clock, pa
     assert record(api)["leaseTransitions"] == 0
 
 
-def test_the_other_takes_over_when_the_record_has_stood_still_for_its_time(clock: Clock, api: MemoryApi, pair: tuple[Lease, Lease]) -> None:
-    """By its own clock since it first saw that version; the old leader then finds that it is none."""
+def test_the_other_takes_over_when_the_record_has_stood_still_for_its_time(
+    clock: Clock, api: MemoryApi, pair: tuple[Lease, Lease]
+) -> None:
+    """By its own clock since it first saw that version; the old leader
+    then finds that it is none.
+    """
     first, second = pair
     steps(clock, 14, second)
     assert not second.leading
     steps(clock, 2, second)
     assert second.leading
     first.step()
-    assert (first.leading, record(api)["holderIdentity"], record(api)["leaseTransitions"]) == (False, "second", 1)
+    assert (first.leading, record(api)["holderIdentity"], record(api)["leaseTransitions"]) == (
+        False,
+        "second",
+        1,
+    )
 
 
 def test_the_time_begins_when_the_record_is_first_seen(api: MemoryApi, clock: Clock) -> None:
     """Whatever times are written in it: clocks of machines are never compared."""
     old = "2000-01-01T00:00:00.000000Z"
-    api.put(LEASES, {"metadata": {"name": "operator"}, "spec": {"holderIdentity": "gone", "leaseDurationSeconds": 40, "renewTime": old, "acquireTime": old}})
+    api.put(
+        LEASES,
+        {
+            "metadata": {"name": "operator"},
+            "spec": {
+                "holderIdentity": "gone",
+                "leaseDurationSeconds": 40,
+                "renewTime": old,
+                "acquireTime": old,
+            },
+        },
+    )
     late = candidate(api, "late", clock)
     late.step()
     steps(clock, 40, late)
@@ -126,7 +168,9 @@ def test_the_time_begins_when_the_record_is_first_seen(api: MemoryApi, clock: Cl
     assert late.leading
 
 
-def test_a_renewal_that_is_seen_begins_the_time_anew(clock: Clock, pair: tuple[Lease, Lease]) -> None:
+def test_a_renewal_that_is_seen_begins_the_time_anew(
+    clock: Clock, pair: tuple[Lease, Lease]
+) -> None:
     """A holder that renews each fourteen seconds keeps it."""
     first, second = pair
     for _ in range(10):
@@ -136,9 +180,14 @@ def test_a_renewal_that_is_seen_begins_the_time_anew(clock: Clock, pair: tuple[L
         assert (first.leading, second.leading) == (True, False)
 
 
-def test_a_holder_that_comes_back_under_its_name_needs_not_wait(api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease]) -> None:
+def test_a_holder_that_comes_back_under_its_name_needs_not_wait(
+    api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease]
+) -> None:
     """The same identity restarted is no transition; fields that others put there stay."""
-    api.objects["leases", "power-manager", "operator"]["metadata"] |= {"labels": {"a": "b"}, "managedFields": [{"manager": "x"}]}
+    api.objects["leases", "power-manager", "operator"]["metadata"] |= {
+        "labels": {"a": "b"},
+        "managedFields": [{"manager": "x"}],
+    }
     again = candidate(api, "first", clock)
     again.step()
     assert again.leading
@@ -176,7 +225,9 @@ def test_who_stops_lets_the_other_in_at_once(api: MemoryApi, clock: Clock) -> No
     assert record(api)["leaseTransitions"] == 1
 
 
-def test_who_stops_without_a_server_or_without_leading_gives_nothing_back(api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease]) -> None:
+def test_who_stops_without_a_server_or_without_leading_gives_nothing_back(
+    api: MemoryApi, clock: Clock, pair: tuple[Lease, Lease]
+) -> None:
     """The loop ends all the same; the record of another is left alone."""
     first, second = pair
     thread, told, _ = run(second)
@@ -216,15 +267,39 @@ class Paced(threading.Event):
 
 # --- any schedule ---
 
-PHASES = st.lists(st.tuples(st.sampled_from([3, 12, 18, 40]), st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=7)
+PHASES = st.lists(
+    st.tuples(st.sampled_from([3, 12, 18, 40]), st.booleans(), st.booleans(), st.booleans()),
+    min_size=1,
+    max_size=7,
+)
 
 
-@given(PHASES, st.floats(1, 1.1), st.booleans(), st.sampled_from([0.0, 0.3, 1.9]), st.lists(st.sampled_from([0.0, 0.5]), min_size=1, max_size=5))
-@example([(3, True, True, False), (40, False, False, False), (18, True, True, True)], 1.0, False, 0.3, [0.0])
+@given(
+    PHASES,
+    st.floats(1, 1.1),
+    st.booleans(),
+    st.sampled_from([0.0, 0.3, 1.9]),
+    st.lists(st.sampled_from([0.0, 0.5]), min_size=1, max_size=5),
+)
+@example(
+    [(3, True, True, False), (40, False, False, False), (18, True, True, True)],
+    1.0,
+    False,
+    0.3,
+    [0.0],
+)
 @example([(12, True, True, False), (40, False, True, False)], 1.1, False, 0.3, [0.5])
 @example([(12, True, True, False), (40, False, True, False)], 1.1, False, 0.3, [0.0])
-def test_two_never_lead_at_once(phases: list[tuple[int, bool, bool, bool]], speed: float, swap: bool, offset: float, late: list[float]) -> None:
-    """Whoever can reach the server when, clocks up to ten per cent apart, one cutting in on the other; and with a server somebody leads."""
+def test_two_never_lead_at_once(
+    phases: list[tuple[int, bool, bool, bool]],
+    speed: float,
+    swap: bool,
+    offset: float,
+    late: list[float],
+) -> None:
+    """Whoever can reach the server when, clocks up to ten per cent apart, one cutting in on the
+    other; and with a server somebody leads.
+    """
     api = MemoryApi()
     clocks = [Clock(0.0, speed if swap else 1.0), Clock(0.0, 1.0 if swap else speed)]
     both = [candidate(api, name, clock) for name, clock in zip("ab", clocks, strict=True)]
@@ -244,7 +319,9 @@ def test_two_never_lead_at_once(phases: list[tuple[int, bool, bool, bool]], spee
             for clock in clocks:
                 clock.now = now
             others = [1 - which] if cut_in else []
-            api.before = lambda verb, others=others: step(others.pop()) if verb in ("replace", "create") and others else None
+            api.before = lambda verb, others=others: (
+                step(others.pop()) if verb in ("replace", "create") and others else None
+            )
             step(which)
             due[which] = now + (PERIOD + next(lates)) / clocks[which].speed
     if seconds > 30 and all(reach):

@@ -1,4 +1,6 @@
-"""The operator asks servers for the sake of power caps: whom it may, no address of its own machine, and it believes nothing."""
+"""The operator asks servers for the sake of power caps: whom it may, no address of its own machine,
+and it believes nothing.
+"""
 
 import itertools
 import socket
@@ -57,8 +59,21 @@ def answer(made: External, url: str) -> str | None:
 # --- whom ---
 
 
-@pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "http://evil.example/", "http://127.0.0.1.evil.example/", "file:///etc/passwd", "http://[", "", "x"])
-def test_nobody_is_asked_whom_the_settings_do_not_name(external: Callable[..., External], url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest",
+        "http://evil.example/",
+        "http://127.0.0.1.evil.example/",
+        "file:///etc/passwd",
+        "http://[",
+        "",
+        "x",
+    ],
+)
+def test_nobody_is_asked_whom_the_settings_do_not_name(
+    external: Callable[..., External], url: str
+) -> None:
     """By the whole name of the host."""
     asked: list[str] = []
     assert answer(external(ask=lambda url, _most: asked.append(url) or b"1"), url) is None
@@ -70,40 +85,77 @@ def test_by_default_nobody_may_be_asked(external: Callable[..., External], serve
     assert answer(external(hosts=()), f"http://127.0.0.1:{server.port}/") is None
     problem = host_problem(of_address("http://meter.example/"), ())
     assert problem is not None
-    assert (problem.code, problem.object, problem.field) == ("cap-host", "PowerCap/budget", "spec.source.external.url")
+    assert (problem.code, problem.object, problem.field) == (
+        "cap-host",
+        "PowerCap/budget",
+        "spec.source.external.url",
+    )
     assert host_problem(of_map(), ()) is None
-    assert [host_of(url) for url in ("http://Meter.Example./x", "http://a@meter:8/", "http://[::1]/")] == ["meter.example", "meter", "::1"]
+    assert [
+        host_of(url) for url in ("http://Meter.Example./x", "http://a@meter:8/", "http://[::1]/")
+    ] == ["meter.example", "meter", "::1"]
 
 
 INSIDE = [
-    "127.0.0.1", "127.8.8.8", "0.0.0.0", "::1", "::", "169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1",
-    "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "::127.0.0.1",
-]  # fmt: skip
+    "127.0.0.1",
+    "127.8.8.8",
+    "0.0.0.0",
+    "::1",
+    "::",
+    "169.254.169.254",
+    "fe80::1",
+    "224.0.0.1",
+    "ff02::1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a9fe:a9fe",
+    "2002:7f00:1::",
+    "::127.0.0.1",
+]
 
 
 @pytest.mark.parametrize("address", INSIDE)
-def test_no_address_of_this_machine_or_its_link_is_asked(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever name leads there, in whichever spelling, and though another address of that name is fine."""
+def test_no_address_of_this_machine_or_its_link_is_asked(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever name leads there, in whichever spelling, and though another address of that name is
+    fine.
+    """
     for found in ([address], ["192.0.2.7", address]):
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, found=found, **_k: [(0, 0, 0, "", (item, 80)) for item in found])
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda *_a, found=found, **_k: [(0, 0, 0, "", (item, 80)) for item in found],
+        )
         with pytest.raises(PermissionError, match="is not asked"):
             outside_address("meter.example", 80)
 
 
-@pytest.mark.parametrize("address", ["192.168.1.9", "10.0.0.7", "8.8.8.8", "2001:db8::7", "fd00::7", "64:ff9b::808:808"])
+@pytest.mark.parametrize(
+    "address", ["192.168.1.9", "10.0.0.7", "8.8.8.8", "2001:db8::7", "fd00::7", "64:ff9b::808:808"]
+)
 def test_other_addresses_are(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: [(0, 0, 0, "", (address, 80))])
     assert outside_address("meter.example", 80) == address
 
 
-def test_the_address_that_was_checked_is_the_one_that_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that leads elsewhere a moment later (rebinding) leads nowhere: it is looked up once."""
+def test_the_address_that_was_checked_is_the_one_that_is_asked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that leads elsewhere a moment later (rebinding) leads
+    nowhere: it is looked up once.
+    """
     looked: list[str] = []
-    monkeypatch.setattr("kpm.fetching.outside_address", lambda host, _port: looked.append(host) or "127.0.0.1")
+    monkeypatch.setattr(
+        "kpm.fetching.outside_address", lambda host, _port: looked.append(host) or "127.0.0.1"
+    )
     server.say(200, b"240")
     assert fetch_outside(f"http://meter.example:{server.port}/watts", 10) == b"240"
     assert looked == ["meter.example"]
-    assert {key.lower(): value for key, value in server.requests[0].headers.items()}["host"] == f"meter.example:{server.port}"
+    assert {key.lower(): value for key, value in server.requests[0].headers.items()}[
+        "host"
+    ] == f"meter.example:{server.port}"
 
 
 def test_a_loopback_server_is_refused_by_the_one_that_operators_use(server: Server) -> None:
@@ -115,7 +167,9 @@ def test_a_loopback_server_is_refused_by_the_one_that_operators_use(server: Serv
 # --- what they answer ---
 
 
-def test_a_server_is_asked_without_credentials(external: Callable[..., External], server: Server) -> None:
+def test_a_server_is_asked_without_credentials(
+    external: Callable[..., External], server: Server
+) -> None:
     server.say(200, b"240\n")
     assert answer(external(), f"http://127.0.0.1:{server.port}/watts") == "240"
     (request,) = server.requests
@@ -129,13 +183,19 @@ def test_a_redirect_is_not_followed(external: Callable[..., External], server: S
     assert [item.target for item in server.requests] == ["/watts"]
 
 
-@pytest.mark.parametrize("body", [b"9" * (1 << 20), b"\xff\xfe", b"<html>240</html>", b"240; drop", b""])
-def test_an_answer_is_cut_and_must_be_a_number(external: Callable[..., External], server: Server, body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body", [b"9" * (1 << 20), b"\xff\xfe", b"<html>240</html>", b"240; drop", b""]
+)
+def test_an_answer_is_cut_and_must_be_a_number(
+    external: Callable[..., External], server: Server, body: bytes
+) -> None:
     server.say(200, body)
     assert answer(external(), f"http://127.0.0.1:{server.port}/") is None
 
 
-def test_an_answer_that_is_cut_short_is_none(external: Callable[..., External], server: Server) -> None:
+def test_an_answer_that_is_cut_short_is_none(
+    external: Callable[..., External], server: Server
+) -> None:
     """Else twelve thousand watts would become twelve."""
 
     def short(link: Any) -> None:
@@ -149,7 +209,9 @@ def test_an_answer_that_is_cut_short_is_none(external: Callable[..., External], 
     assert answer(external(), f"http://127.0.0.1:{server.port}/") is None
 
 
-def test_a_server_that_drips_is_left(external: Callable[..., External], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_drips_is_left(
+    external: Callable[..., External], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Headers and all: one source must not hold up what comes after it."""
     monkeypatch.setattr("kpm.fetching._LONGEST_WAIT", 0.5)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
@@ -167,8 +229,18 @@ def test_a_server_that_drips_is_left(external: Callable[..., External], monkeypa
         assert time.monotonic() - began < 3
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:99999999999999999999/", "http://127.0.0.1:1/", "http://127.0.0.1:1/\r\nX: y", "https://127.0.0.1:1/"])
-def test_no_address_ends_the_thread(external: Callable[..., External], server: Server, url: str) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:99999999999999999999/",
+        "http://127.0.0.1:1/",
+        "http://127.0.0.1:1/\r\nX: y",
+        "https://127.0.0.1:1/",
+    ],
+)
+def test_no_address_ends_the_thread(
+    external: Callable[..., External], server: Server, url: str
+) -> None:
     """The next cap is followed as if there had been no other."""
     server.say(200, b"100")
     made = external()
@@ -183,7 +255,9 @@ def test_no_address_ends_the_thread(external: Callable[..., External], server: S
 # --- what is published ---
 
 
-def test_a_number_is_published_when_it_changes_and_before_it_is_too_old(external: Callable[..., External]) -> None:
+def test_a_number_is_published_when_it_changes_and_before_it_is_too_old(
+    external: Callable[..., External],
+) -> None:
     """Every node's agent watches the status: what is the same is not written again each period."""
     said, heard = [b"240"], []
     made = external(ask=lambda *_: said[0])
@@ -201,10 +275,16 @@ def test_a_number_is_published_when_it_changes_and_before_it_is_too_old(external
 
 
 def test_the_status_of_a_cap_has_what_its_server_said() -> None:
-    """An operator that has just begun leaves what stands there; of a server that it may not ask nothing stands there."""
+    """An operator that has just begun leaves what stands there; of a server that it may not ask
+    nothing stands there.
+    """
     world = World()
     external = {"url": "http://meter.example/watts"}
-    world.put("powercaps", "budget", {"nodeSelector": {"labelSelector": {}}, "source": {"external": external}})
+    world.put(
+        "powercaps",
+        "budget",
+        {"nodeSelector": {"labelSelector": {}}, "source": {"external": external}},
+    )
     told = PublishedWatts("240", "2026-01-01T12:00:00Z")
 
     def settle(**fields: Any) -> Any:
@@ -215,6 +295,9 @@ def test_the_status_of_a_cap_has_what_its_server_said() -> None:
     assert "external" not in settle(hosts=())
     assert "meter.example" in world.status("powercaps", "budget")["errors"][0]
     hosts = ("meter.example",)
-    assert settle(hosts=hosts, published={"budget": told}) == {"errors": [], "external": {"watts": "240", "at": told.at}}
+    assert settle(hosts=hosts, published={"budget": told}) == {
+        "errors": [],
+        "external": {"watts": "240", "at": told.at},
+    }
     assert settle(hosts=hosts)["external"]["watts"] == "240"
     assert "external" not in settle(hosts=())

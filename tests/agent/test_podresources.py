@@ -1,4 +1,6 @@
-"""The question to the kubelet over a real socket, against real gRPC and against listeners that are no kubelet."""
+"""The question to the kubelet over a real socket, against real gRPC and against listeners that are
+no kubelet.
+"""
 
 import socket
 import struct
@@ -11,7 +13,19 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_kubelet import UNKNOWN, PodAnswer, field, http2, kubelet, list_message, listener, packed, text, unpacked, varint
+from grpc_kubelet import (
+    UNKNOWN,
+    PodAnswer,
+    field,
+    http2,
+    kubelet,
+    list_message,
+    listener,
+    packed,
+    text,
+    unpacked,
+    varint,
+)
 from h2.connection import H2Connection
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,12 +36,19 @@ from kpm.agent.protobuf import ProtobufError, decode_allocatable, decode_list
 from kpm_planner.allocation import ContainerCpus
 from kpm_planner.cpuset import LARGEST_CPU
 
-PODS: list[PodAnswer] = [("default", "web", [("app", [2, 3]), ("log", [])]), ("kube-system", "dns", [("dns", [0, 127, 128, 65535])])]
+PODS: list[PodAnswer] = [
+    ("default", "web", [("app", [2, 3]), ("log", [])]),
+    ("kube-system", "dns", [("dns", [0, 127, 128, 65535])]),
+]
 
 
 def values_of(pods: list[PodAnswer]) -> tuple[ContainerCpus, ...]:
     """What the agent must make of an answer."""
-    return tuple(ContainerCpus(namespace, pod, name, frozenset(cpus)) for namespace, pod, containers in pods for name, cpus in containers)
+    return tuple(
+        ContainerCpus(namespace, pod, name, frozenset(cpus))
+        for namespace, pod, containers in pods
+        for name, cpus in containers
+    )
 
 
 @pytest.fixture
@@ -41,7 +62,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("numbers", [packed, unpacked])
 @pytest.mark.parametrize("more", [b"", UNKNOWN], ids=["known fields", "fields of a later version"])
-def test_every_container_is_listed_with_its_cpus(path: Path, numbers: Callable[..., bytes], more: bytes) -> None:
+def test_every_container_is_listed_with_its_cpus(
+    path: Path, numbers: Callable[..., bytes], more: bytes
+) -> None:
     """Packed or not, and whatever a later version adds, at every level of the message."""
     with kubelet(path, list_message(PODS, numbers, more), numbers(2, [1, 2, 3]) + more):
         assert list_cpus(str(path)) == values_of(PODS)
@@ -57,19 +80,29 @@ def test_an_empty_answer_is_an_answer(path: Path) -> None:
 
 def test_a_full_node_is_listed(path: Path) -> None:
     """110 pods of three containers, asked ten times over."""
-    pods: list[PodAnswer] = [(f"ns-{number % 7}", f"pod-{number}", [(f"c{index}", [number * 3 + index]) for index in range(3)]) for number in range(110)]
+    pods: list[PodAnswer] = [
+        (
+            f"ns-{number % 7}",
+            f"pod-{number}",
+            [(f"c{index}", [number * 3 + index]) for index in range(3)],
+        )
+        for number in range(110)
+    ]
     with kubelet(path, list_message(pods)):
         assert {list_cpus(str(path)) for _ in range(10)} == {values_of(pods)}
 
 
 def test_an_answer_of_megabytes_arrives_whole(path: Path) -> None:
     """Many frames, and many times the window that HTTP/2 begins with."""
-    pods: list[PodAnswer] = [("default", f"pod-{number}", [("app", list(range(1000)))]) for number in range(100)]
+    pods: list[PodAnswer] = [
+        ("default", f"pod-{number}", [("app", list(range(1000)))]) for number in range(100)
+    ]
     with kubelet(path, list_message(pods) + field(90, bytes(2 << 20))):
         assert list_cpus(str(path)) == values_of(pods)
 
 
-#: Of a process that asks once: containers listed, and how far its memory rose above what it had with all modules, MiB.
+#: Of a process that asks once: containers listed, and how far its memory rose above what it had
+#: with all modules, MiB.
 _ASK = """
 import sys
 from kpm.agent.podresources import list_cpus
@@ -82,12 +115,31 @@ print(len(list_cpus(sys.argv[1])), most() - before)
 
 
 def test_an_answer_of_14_mb_costs_less_than_50_mib(path: Path) -> None:
-    """A node whose device plugins offer 2,000 devices to each container: what is not used is not kept."""
-    devices = b"".join(field(2, text(1, "vendor.com/dev") + text(2, f"device-{number:016d}")) for number in range(2000))
-    answer = b"".join(field(1, text(1, f"pod-{number}") + text(2, "ns") + field(3, text(1, "app") + packed(3, [number]) + devices)) for number in range(164))
+    """A node whose device plugins offer 2,000 devices to each container: what is not used is not
+    kept.
+    """
+    devices = b"".join(
+        field(2, text(1, "vendor.com/dev") + text(2, f"device-{number:016d}"))
+        for number in range(2000)
+    )
+    answer = b"".join(
+        field(
+            1,
+            text(1, f"pod-{number}")
+            + text(2, "ns")
+            + field(3, text(1, "app") + packed(3, [number]) + devices),
+        )
+        for number in range(164)
+    )
     assert len(answer) > 14_000_000
     with kubelet(path, answer):
-        ran = subprocess.run([sys.executable, "-c", _ASK, str(path)], capture_output=True, text=True, timeout=60, check=True)
+        ran = subprocess.run(
+            [sys.executable, "-c", _ASK, str(path)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
     count, more = ran.stdout.split()
     assert int(count) == 164
     assert float(more) < 50, f"{more} MiB"
@@ -95,21 +147,42 @@ def test_an_answer_of_14_mb_costs_less_than_50_mib(path: Path) -> None:
 
 def claim_message(*names: str) -> bytes:
     """DynamicResource, as ContainerResources has it: a claim whose CDI devices have these names."""
-    return field(5, text(2, "cpus") + text(3, "default") + field(4, b"".join(field(1, text(1, name)) for name in names) + text(2, "dra.cpu")))
+    return field(
+        5,
+        text(2, "cpus")
+        + text(3, "default")
+        + field(4, b"".join(field(1, text(1, name)) for name in names) + text(2, "dra.cpu")),
+    )
 
 
 def test_a_containers_claims_are_listed_by_their_cdi_devices(path: Path) -> None:
-    container = text(1, "app") + claim_message("dra.k8s.io/cpu=claim-1") + claim_message("a.b/c=d", "a.b/c=e")
+    container = (
+        text(1, "app")
+        + claim_message("dra.k8s.io/cpu=claim-1")
+        + claim_message("a.b/c=d", "a.b/c=e")
+    )
     with kubelet(path, field(1, text(1, "pinned") + text(2, "default") + field(3, container))):
         (found,) = list_cpus(str(path))
-    assert (found.cpus, found.devices) == (frozenset(), ("dra.k8s.io/cpu=claim-1", "a.b/c=d", "a.b/c=e"))
+    assert (found.cpus, found.devices) == (
+        frozenset(),
+        ("dra.k8s.io/cpu=claim-1", "a.b/c=d", "a.b/c=e"),
+    )
 
 
-@pytest.mark.parametrize("answer", [
-    field(1, text(1, "n" * 2000)),
-    field(1, text(1, "pod") + text(2, "ns") + b"".join(field(3, text(1, f"c{number}")) for number in range(20_001))),
-    field(1, text(1, "pod") + field(3, packed(3, [LARGEST_CPU + 1]))),
-], ids=["a name too long", "too many containers", "no CPU"])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer",
+    [
+        field(1, text(1, "n" * 2000)),
+        field(
+            1,
+            text(1, "pod")
+            + text(2, "ns")
+            + b"".join(field(3, text(1, f"c{number}")) for number in range(20_001)),
+        ),
+        field(1, text(1, "pod") + field(3, packed(3, [LARGEST_CPU + 1]))),
+    ],
+    ids=["a name too long", "too many containers", "no CPU"],
+)
 def test_what_no_kubelet_says_is_an_error(answer: bytes) -> None:
     """The answer is bounded in what is taken out of it, not in its bytes alone."""
     with pytest.raises(ProtobufError):
@@ -119,10 +192,22 @@ def test_what_no_kubelet_says_is_an_error(answer: bytes) -> None:
 # --- a kubelet that does not, and what is no kubelet ---
 
 
-@pytest.mark.parametrize("status", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED])
+@pytest.mark.parametrize(
+    "status",
+    [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.RESOURCE_EXHAUSTED],
+)
 def test_an_error_status_is_said_in_one_line(path: Path, status: grpc.StatusCode) -> None:
     """With the socket, the method and the number of the status."""
-    with kubelet(path, status), pytest.raises(KubeletError, match=f"^[^\n]*kubelet.sock: List: [^\n]*gRPC status {status.value[0]} [^\n]*not now[^\n]*$"):
+    with (
+        kubelet(path, status),
+        pytest.raises(
+            KubeletError,
+            match=(
+                f"^[^\n]*kubelet.sock: List: [^\n]*gRPC status {status.value[0]} [^\n]*not"
+                " now[^\n]*$"
+            ),
+        ),
+    ):
         list_cpus(str(path))
 
 
@@ -132,16 +217,27 @@ def test_a_kubelet_without_the_method_is_an_error(path: Path) -> None:
         podresources._ask(str(path), "Absent")
 
 
-@pytest.mark.parametrize("message", [b"\x08\x01", field(1, text(1, "web") + b"\x80"), field(1, field(3, packed(3, [LARGEST_CPU + 1])))])
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\x08\x01",
+        field(1, text(1, "web") + b"\x80"),
+        field(1, field(3, packed(3, [LARGEST_CPU + 1]))),
+    ],
+)
 def test_an_answer_that_is_no_such_message_is_an_error(path: Path, message: bytes) -> None:
     """A wrong type, a field that is cut off, a number that is no CPU."""
     with kubelet(path, message, packed(2, [1 << 40])):
         for ask in (list_cpus, allocatable_cpus):
-            with pytest.raises(KubeletError, match=r"kubelet\.sock: (List|GetAllocatableResources): "):
+            with pytest.raises(
+                KubeletError, match=r"kubelet\.sock: (List|GetAllocatableResources): "
+            ):
                 ask(str(path))
 
 
-def test_an_answer_that_is_too_large_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_too_large_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Memory is bounded whatever the other side sends."""
     monkeypatch.setattr(podresources, "_LARGEST_ANSWER", 1000)
     with kubelet(path, list_message(PODS)):
@@ -161,7 +257,9 @@ def test_without_a_socket_the_error_names_it(path: Path) -> None:
 
 def headers(http: H2Connection, *more: tuple[str, str], end: bool = False) -> None:
     """Begin an answer."""
-    http.send_headers(1, [(":status", "200"), ("content-type", "application/grpc"), *more], end_stream=end)
+    http.send_headers(
+        1, [(":status", "200"), ("content-type", "application/grpc"), *more], end_stream=end
+    )
 
 
 def a_whole_answer(http: H2Connection, body: bytes) -> None:
@@ -188,7 +286,9 @@ WRONG: dict[str, Callable[[socket.socket], None]] = {
 
 
 @pytest.mark.parametrize("behave", WRONG.values(), ids=list(WRONG))
-def test_a_listener_that_is_no_kubelet_costs_one_error(path: Path, behave: Callable[[socket.socket], None]) -> None:
+def test_a_listener_that_is_no_kubelet_costs_one_error(
+    path: Path, behave: Callable[[socket.socket], None]
+) -> None:
     """Each ends in one line, well before the time-out; the next question is a new one."""
     started = time.monotonic()
     with listener(path, behave):
@@ -212,7 +312,9 @@ def settings_for_ever(link: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("behave", [silent, settings_for_ever], ids=["silent", "busy with nothing"])
-def test_a_listener_that_never_answers_is_left(path: Path, behave: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listener_that_never_answers_is_left(
+    path: Path, behave: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The time-out is for the whole question, not for each byte of it."""
     monkeypatch.setattr(podresources, "_SECONDS", 0.2)
     started = time.monotonic()
@@ -222,11 +324,23 @@ def test_a_listener_that_never_answers_is_left(path: Path, behave: Callable[[soc
         assert 0.1 < time.monotonic() - started < 3
 
 
-@given(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 255), st.integers(0, 3), st.binary(max_size=40)), max_size=4))
-def test_whatever_frames_arrive_the_error_is_a_kubelet_error(tmp_path_factory: pytest.TempPathFactory, frames: list[tuple[int, int, int, bytes]]) -> None:
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 10), st.integers(0, 255), st.integers(0, 3), st.binary(max_size=40)
+        ),
+        max_size=4,
+    )
+)
+def test_whatever_frames_arrive_the_error_is_a_kubelet_error(
+    tmp_path_factory: pytest.TempPathFactory, frames: list[tuple[int, int, int, bytes]]
+) -> None:
     """Well-formed frames of every type with any flags, stream and payload."""
     path = tmp_path_factory.mktemp("fuzz") / "kubelet.sock"
-    data = b"".join(struct.pack(">I", len(payload))[1:] + bytes([kind, flags, 0, 0, 0, stream]) + payload for kind, flags, stream, payload in frames)
+    data = b"".join(
+        struct.pack(">I", len(payload))[1:] + bytes([kind, flags, 0, 0, 0, stream]) + payload
+        for kind, flags, stream, payload in frames
+    )
     with listener(path, lambda link: link.sendall(data)), pytest.raises(KubeletError):
         list_cpus(str(path))
 
@@ -234,11 +348,20 @@ def test_whatever_frames_arrive_the_error_is_a_kubelet_error(tmp_path_factory: p
 # --- the messages by themselves ---
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-ANSWERS = st.lists(st.tuples(NAMES, NAMES, st.lists(st.tuples(NAMES, st.lists(st.integers(0, LARGEST_CPU), max_size=8)), max_size=4)), max_size=6)
+ANSWERS = st.lists(
+    st.tuples(
+        NAMES,
+        NAMES,
+        st.lists(st.tuples(NAMES, st.lists(st.integers(0, LARGEST_CPU), max_size=8)), max_size=4),
+    ),
+    max_size=6,
+)
 
 
 @given(ANSWERS, st.sampled_from([packed, unpacked]), st.sampled_from([b"", UNKNOWN]))
-def test_what_is_encoded_is_decoded(pods: list[PodAnswer], numbers: Callable[..., bytes], more: bytes) -> None:
+def test_what_is_encoded_is_decoded(
+    pods: list[PodAnswer], numbers: Callable[..., bytes], more: bytes
+) -> None:
     """Any names and CPUs, by an encoder that shares nothing with the decoder."""
     assert decode_list(list_message(pods, numbers, more)) == values_of(pods)
 
@@ -251,12 +374,20 @@ def test_any_bytes_are_a_message_or_a_protobuf_error(data: bytes) -> None:
             found = decode(data)
         except ProtobufError:
             continue
-        assert all(0 <= cpu <= LARGEST_CPU for item in found for cpu in (item.cpus if isinstance(item, ContainerCpus) else [item]))
+        assert all(
+            0 <= cpu <= LARGEST_CPU
+            for item in found
+            for cpu in (item.cpus if isinstance(item, ContainerCpus) else [item])
+        )
 
 
 @given(ANSWERS, st.data())
-def test_a_damaged_message_is_a_message_or_a_protobuf_error(pods: list[PodAnswer], data: st.DataObject) -> None:
-    """Good messages with bytes changed, cut off or repeated, which reach further into the decoder than any bytes do."""
+def test_a_damaged_message_is_a_message_or_a_protobuf_error(
+    pods: list[PodAnswer], data: st.DataObject
+) -> None:
+    """Good messages with bytes changed, cut off or repeated, which reach further into the decoder
+    than any bytes do.
+    """
     good = bytearray(list_message(pods, more=UNKNOWN))
     for place in data.draw(st.lists(st.integers(0, len(good) - 1), max_size=4)):
         good[place] = data.draw(st.integers(0, 255))

@@ -37,7 +37,10 @@ class Reviews:
             raise self.failure
         if resource.plural == "tokenreviews":
             user = {"good": ALICE, "weak": {"username": "bob"}}.get(body["spec"]["token"])
-            return {**body, "status": {"authenticated": user is not None, **({"user": user} if user else {})}}
+            return {
+                **body,
+                "status": {"authenticated": user is not None, **({"user": user} if user else {})},
+            }
         return {**body, "status": {"allowed": body["spec"]["user"] == "alice"}}
 
 
@@ -59,14 +62,30 @@ def readers(server: Reviews, clock: Clock) -> Readers:
 def test_who_may_get_the_path_may_read(readers: Readers, server: Reviews) -> None:
     """With all that the server said of him, and the path that is asked for."""
     assert readers.status("Bearer good") == OK
-    wanted = {"user": "alice", "uid": "1", "groups": ["readers"], "extra": {"k": ["v"]}, "nonResourceAttributes": {"path": "/metrics", "verb": "get"}}
+    wanted = {
+        "user": "alice",
+        "uid": "1",
+        "groups": ["readers"],
+        "extra": {"k": ["v"]},
+        "nonResourceAttributes": {"path": "/metrics", "verb": "get"},
+    }
     assert server.asked == [("tokenreviews", {"token": "good"}), ("subjectaccessreviews", wanted)]
 
 
-@pytest.mark.parametrize(("header", "status"), [
-    ("", WHO), ("Bearer", WHO), ("Bearer  ", WHO), ("Basic good", WHO), ("good", WHO), ("Bearer " + "x" * 20_000, WHO),
-    ("Bearer stranger", WHO), ("Bearer weak", MAY_NOT), ("bearer good", OK),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("", WHO),
+        ("Bearer", WHO),
+        ("Bearer  ", WHO),
+        ("Basic good", WHO),
+        ("good", WHO),
+        ("Bearer " + "x" * 20_000, WHO),
+        ("Bearer stranger", WHO),
+        ("Bearer weak", MAY_NOT),
+        ("bearer good", OK),
+    ],
+)
 def test_nobody_else_may(readers: Readers, header: str, status: int) -> None:
     assert readers.status(header) == status
 
@@ -77,8 +96,12 @@ def test_what_cannot_be_a_token_is_not_asked_about(readers: Readers, server: Rev
     assert server.asked == []
 
 
-def test_an_answer_holds_for_a_minute_a_refusal_for_less(readers: Readers, server: Reviews, clock: Clock) -> None:
-    """A reader who comes each half minute costs one question a minute; a right that was given counts soon."""
+def test_an_answer_holds_for_a_minute_a_refusal_for_less(
+    readers: Readers, server: Reviews, clock: Clock
+) -> None:
+    """A reader who comes each half minute costs one question a minute; a right that was given
+    counts soon.
+    """
     for _ in range(3):
         readers.status("Bearer good")
         readers.status("Bearer weak")
@@ -100,13 +123,26 @@ def test_a_server_that_does_not_answer_is_asked_again(readers: Readers, server: 
     assert readers.status("Bearer good") == OK
 
 
-@pytest.mark.parametrize("answer", [{}, {"status": None}, {"status": {"authenticated": "yes", "user": ALICE}}, {"status": {"authenticated": True}}], ids=range(4))
-def test_an_odd_answer_is_no(readers: Readers, server: Reviews, monkeypatch: pytest.MonkeyPatch, answer: Object) -> None:
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"status": None},
+        {"status": {"authenticated": "yes", "user": ALICE}},
+        {"status": {"authenticated": True}},
+    ],
+    ids=range(4),
+)
+def test_an_odd_answer_is_no(
+    readers: Readers, server: Reviews, monkeypatch: pytest.MonkeyPatch, answer: Object
+) -> None:
     monkeypatch.setattr(server.__class__, "create", lambda *_args: answer)
     assert readers.status("Bearer good") == WHO
 
 
-def test_strangers_cost_a_bounded_number_of_questions(readers: Readers, server: Reviews, clock: Clock) -> None:
+def test_strangers_cost_a_bounded_number_of_questions(
+    readers: Readers, server: Reviews, clock: Clock
+) -> None:
     """A flood of tokens is cut off; who is known reads on, and is not forgotten for it."""
     assert readers.status("Bearer good") == OK
     found = [readers.status(f"Bearer {number}") for number in range(1000)]
@@ -128,7 +164,10 @@ def test_strangers_cost_a_bounded_number_of_questions(readers: Readers, server: 
 def _status(port: int, context: ssl.SSLContext, header: str = "") -> int:
     import socket
 
-    with socket.create_connection(("localhost", port), timeout=5) as plain, context.wrap_socket(plain, server_hostname="localhost") as found:
+    with (
+        socket.create_connection(("localhost", port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as found,
+    ):
         more = f"Authorization: {header}\r\n" if header else ""
         found.sendall(f"GET /metrics HTTP/1.0\r\n{more}\r\n".encode())
         return int(found.recv(4096).split()[1])
@@ -137,17 +176,26 @@ def _status(port: int, context: ssl.SSLContext, header: str = "") -> int:
 def test_metrics_are_told_to_tokens_over_tls(tmp_path: Path, server: Reviews) -> None:
     files = _certificates(tmp_path)
     options = ServingOptions(0, str(files["crt"]), str(files["key"]), access=MetricsAccess.TOKEN)
-    port = options.serve(0, Threads(CapturingLog()), HEALTH, metric_answers(CollectorRegistry), server)  # type: ignore[arg-type]
+    port = options.serve(
+        0, Threads(CapturingLog()), HEALTH, metric_answers(CollectorRegistry), server
+    )  # type: ignore[arg-type]
     known = ssl.create_default_context(cafile=str(files["ca.crt"]))
-    assert [_status(port, known, header) for header in ("", "Bearer stranger", "Bearer weak", "Bearer good")] == [401, 401, 403, 200]
+    assert [
+        _status(port, known, header)
+        for header in ("", "Bearer stranger", "Bearer weak", "Bearer good")
+    ] == [401, 401, 403, 200]
 
 
 def test_a_certificate_that_is_not_there_yet_is_waited_for(tmp_path: Path, server: Reviews) -> None:
-    """The Secret comes later, or is renewed: the agent tunes meanwhile, and says once what is missing."""
+    """The Secret comes later, or is renewed: the agent tunes meanwhile, and says once what is
+    missing.
+    """
     log = CapturingLog()
     folder = tmp_path / "mounted"
     folder.mkdir()
-    options = ServingOptions(0, str(folder / "crt"), str(folder / "key"), access=MetricsAccess.TOKEN)
+    options = ServingOptions(
+        0, str(folder / "crt"), str(folder / "key"), access=MetricsAccess.TOKEN
+    )
     port = options.serve(0, Threads(log), HEALTH, metric_answers(CollectorRegistry), server)  # type: ignore[arg-type]
     nobody = ssl.create_default_context()
     for _ in range(3):

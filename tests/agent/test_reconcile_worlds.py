@@ -11,24 +11,50 @@ from kpm.operator.reconcile import Apply, Delete
 
 NODES, PROFILES = ["a", "b", "c"], ["fast", "quick", "b"]
 #: Spellings of generated names that users might choose as well.
-WORKLOADS = [workload_name(profile, node) for profile in PROFILES[:2] for node in NODES[:2]] + ["shared"]
+WORKLOADS = [workload_name(profile, node) for profile in PROFILES[:2] for node in NODES[:2]] + [
+    "shared"
+]
 SELECTORS = st.sampled_from([{}, {"power": "yes"}, {"power": "never"}])
-PROFILE_SPECS = st.sampled_from([{}, {"shared": True}, {"pstates": {"min": 3000, "max": 2000}}, {"pstates": "unreadable"}, {"name": "other"}])
+PROFILE_SPECS = st.sampled_from(
+    [
+        {},
+        {"shared": True},
+        {"pstates": {"min": 3000, "max": 2000}},
+        {"pstates": "unreadable"},
+        {"name": "other"},
+    ]
+)
 WORKLOAD_SPECS = st.sampled_from(
-    [{}, {"allCores": True, "powerProfile": "fast", "powerNodeSelector": {"power": "yes"}}, {"reservedCPUs": [{"cores": [1, -1]}]}, {"allCores": 3}]
+    [
+        {},
+        {"allCores": True, "powerProfile": "fast", "powerNodeSelector": {"power": "yes"}},
+        {"reservedCPUs": [{"cores": [1, -1]}]},
+        {"allCores": 3},
+    ]
 )
 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
-    """Nodes, PowerConfigs, profiles, workloads of users and of ours, states of every sort; some of them left from an earlier time."""
+    """Nodes, PowerConfigs, profiles, workloads of users and of ours, states of every sort; some of
+    them left from an earlier time.
+    """
     world = World()
     for name in draw(st.sets(st.sampled_from(NODES))):
         world.node(name, ready=draw(st.booleans()), power=draw(st.sampled_from(["yes", "no"])))
     for name in draw(st.sets(st.sampled_from(["c1", "c2", "c3"]))):
-        spec = {"powerNodeSelector": draw(SELECTORS), "duplicatePowerConfig": draw(st.sampled_from(["delete", "reject"]))}
+        spec = {
+            "powerNodeSelector": draw(SELECTORS),
+            "duplicatePowerConfig": draw(st.sampled_from(["delete", "reject"])),
+        }
         deleting = {"finalizers": [FINALIZER], "deletionTimestamp": "2026-03-01T00:00:00Z"}
-        world.put("powerconfigs", name, spec, age=draw(st.integers(1, 3)), **(deleting if draw(st.integers(0, 5)) == 0 else {}))
+        world.put(
+            "powerconfigs",
+            name,
+            spec,
+            age=draw(st.integers(1, 3)),
+            **(deleting if draw(st.integers(0, 5)) == 0 else {}),
+        )
     for name in draw(st.sets(st.sampled_from(PROFILES))):
         world.put("powerprofiles", name, draw(PROFILE_SPECS))
     for name in draw(st.sets(st.sampled_from(WORKLOADS))):
@@ -38,11 +64,17 @@ def worlds(draw: st.DrawFn) -> World:
         world.put("uncores", name, {"sysMin": 2_000_000, "sysMax": 1_000_000})
         world.put("powernodeconfigs", name, {"sharedPowerProfile": "fast"})
     for name in draw(st.sets(st.sampled_from([*NODES, "gone"]))):
-        world.put("powernodestates", state_name(name), {"nodeName": name}, labels={GENERATED: "true"})
+        world.put(
+            "powernodestates", state_name(name), {"nodeName": name}, labels={GENERATED: "true"}
+        )
         world.put("powernodes", name, {"nodeName": name}, labels={GENERATED: "true"})
         kind = draw(st.sampled_from(["silent", "working", "released", "garbage"]))
         if kind in ("working", "released"):
-            world.report(name, *draw(st.sets(st.sampled_from(PROFILES))), **({"conditions": [Released]} if kind == "released" else {}))
+            world.report(
+                name,
+                *draw(st.sets(st.sampled_from(PROFILES))),
+                **({"conditions": [Released]} if kind == "released" else {}),
+            )
         if kind == "garbage":
             world.objects["powernodestates", state_name(name)]["status"] = {"profiles": 3}
     world.lost = draw(st.sampled_from([frozenset(), frozenset({"a"}), frozenset(NODES)]))
@@ -59,10 +91,20 @@ def test_any_cluster_becomes_quiet_in_a_few_passes(world: World) -> None:
 
 
 @given(worlds())
-def test_what_users_made_is_neither_changed_nor_deleted_but_a_duplicate_power_config(world: World) -> None:
+def test_what_users_made_is_neither_changed_nor_deleted_but_a_duplicate_power_config(
+    world: World,
+) -> None:
     """Also where it has the name of something that would be made; only its status is written."""
-    before = {key: copy.deepcopy(document) for key, document in world.objects.items() if of_users(document)}
-    ages = {item["metadata"]["name"]: item["metadata"]["creationTimestamp"] for item in world.of("powerconfigs") if "deletionTimestamp" not in item["metadata"]}
+    before = {
+        key: copy.deepcopy(document)
+        for key, document in world.objects.items()
+        if of_users(document)
+    }
+    ages = {
+        item["metadata"]["name"]: item["metadata"]["creationTimestamp"]
+        for item in world.of("powerconfigs")
+        if "deletionTimestamp" not in item["metadata"]
+    }
     for action in world.settle(6):
         key = (getattr(action, "plural", ""), getattr(action, "name", ""))
         if isinstance(action, Delete) and key in before:
@@ -75,14 +117,21 @@ def test_what_users_made_is_neither_changed_nor_deleted_but_a_duplicate_power_co
         if key in world.objects:
             now = world.objects[key]
             assert now["spec"] == document["spec"]
-            assert {**now["metadata"], "finalizers": None} == {**document["metadata"], "finalizers": None}
+            assert {**now["metadata"], "finalizers": None} == {
+                **document["metadata"],
+                "finalizers": None,
+            }
 
 
 @given(worlds())
 def test_all_that_exists_for_a_node_is_wanted_there_or_waited_for(world: World) -> None:
     """In the end: objects of managed nodes, and of those whose agents have not answered yet."""
     world.settle(6)
-    managed = {node for item in world.of("powerconfigs") for node in item.get("status", {}).get("nodes", ())}
+    managed = {
+        node
+        for item in world.of("powerconfigs")
+        for node in item.get("status", {}).get("nodes", ())
+    }
     there = set(world.names("nodes"))
     for item in world.of("powernodestates"):
         node = item["spec"]["nodeName"]
@@ -96,27 +145,49 @@ def test_all_that_exists_for_a_node_is_wanted_there_or_waited_for(world: World) 
 
 
 @given(st.permutations(["c1", "c2", "c3"]), st.lists(st.integers(1, 5), min_size=3, max_size=3))
-def test_the_order_in_which_objects_are_seen_decides_nothing(names: list[str], ages: list[int]) -> None:
+def test_the_order_in_which_objects_are_seen_decides_nothing(
+    names: list[str], ages: list[int]
+) -> None:
     """The oldest PowerConfig holds; of equally old ones the first by name."""
     world = World()
     for name in names:
-        world.put("powerconfigs", name, {"powerNodeSelector": {"power": "yes"}}, age=ages[int(name[1]) - 1])
+        world.put(
+            "powerconfigs",
+            name,
+            {"powerNodeSelector": {"power": "yes"}},
+            age=ages[int(name[1]) - 1],
+        )
     world.settle()
-    assert world.names("powerconfigs") == [min(names, key=lambda name: (-ages[int(name[1]) - 1], name))]
+    assert world.names("powerconfigs") == [
+        min(names, key=lambda name: (-ages[int(name[1]) - 1], name))
+    ]
 
 
 def test_a_users_workload_with_a_generated_name_is_left_alone() -> None:
-    """It may even be about another profile; what is made is made for the others; its status is its own."""
+    """It may even be about another profile; what is made is made for the others; its status is its
+    own.
+    """
     world = running("a", "b")
-    mine = world.put("powerworkloads", workload_name("fast", "a"), {"allCores": True, "powerProfile": "fast", "powerNodeSelector": {"power": "never"}})
+    mine = world.put(
+        "powerworkloads",
+        workload_name("fast", "a"),
+        {"allCores": True, "powerProfile": "fast", "powerNodeSelector": {"power": "never"}},
+    )
     before = copy.deepcopy(mine)
     world.put("powerprofiles", "fast", {"pstates": {"max": 2000}})
     for node in ("a", "b"):
         world.report(node, "fast")
     world.settle()
     now = world.objects["powerworkloads", workload_name("fast", "a")]
-    assert (now["metadata"], now["spec"], now["status"]) == (before["metadata"], before["spec"], {"errors": []})
-    assert world.objects["powerworkloads", workload_name("fast", "b")]["spec"] == {"name": workload_name("fast", "b"), "powerProfile": "fast"}
+    assert (now["metadata"], now["spec"], now["status"]) == (
+        before["metadata"],
+        before["spec"],
+        {"errors": []},
+    )
+    assert world.objects["powerworkloads", workload_name("fast", "b")]["spec"] == {
+        "name": workload_name("fast", "b"),
+        "powerProfile": "fast",
+    }
     world.delete("powerconfigs", "config")
     for node in ("a", "b"):
         world.release(node)
@@ -124,12 +195,19 @@ def test_a_users_workload_with_a_generated_name_is_left_alone() -> None:
     assert world.names("powerworkloads") == [workload_name("fast", "a")]
 
 
-@given(st.text("ab-", min_size=1, max_size=80), st.text("ab-.", min_size=1, max_size=253), st.text("ab-", max_size=80))
+@given(
+    st.text("ab-", min_size=1, max_size=80),
+    st.text("ab-.", min_size=1, max_size=253),
+    st.text("ab-", max_size=80),
+)
 def test_generated_names_fit_and_are_told_apart(profile: str, node: str, other: str) -> None:
     """However long the names are that they are made of."""
     assert len(workload_name(profile, node)) <= 63
     assert len(state_name(node)) <= 253
-    for name, again in ((workload_name(profile, node), workload_name(profile + other, node)), (state_name(node), state_name(node + other))):
+    for name, again in (
+        (workload_name(profile, node), workload_name(profile + other, node)),
+        (state_name(node), state_name(node + other)),
+    ):
         assert (name == again) == (other == "")
 
 
@@ -142,4 +220,7 @@ def test_an_object_of_the_group_says_its_group() -> None:
     for action in world.settle():
         assert isinstance(action, Apply)
         assert action.body["apiVersion"] == f"{GROUP}/v1"
-        assert (action.body["metadata"]["name"], action.body["metadata"]["namespace"]) == (action.name, "power-manager")
+        assert (action.body["metadata"]["name"], action.body["metadata"]["namespace"]) == (
+            action.name,
+            "power-manager",
+        )

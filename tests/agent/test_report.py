@@ -1,4 +1,6 @@
-"""What the agent sends to the API server: each thing once, again only after a failure, later and later."""
+"""What the agent sends to the API server: each thing once, again only after a failure, later and
+later.
+"""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -24,7 +26,10 @@ STATES: Resource = power(GROUP, "powernodestates", NAMESPACE)
 
 def state(*conditions: tuple[str, str], shared: int = 4, message: str = "") -> PowerNodeStateStatus:
     """A status with these conditions."""
-    return PowerNodeStateStatus(PoolSizes(shared=shared), conditions=tuple(Condition(kind, status, "Reason", message) for kind, status in conditions))
+    return PowerNodeStateStatus(
+        PoolSizes(shared=shared),
+        conditions=tuple(Condition(kind, status, "Reason", message) for kind, status in conditions),
+    )
 
 
 @define
@@ -48,7 +53,13 @@ class Rig:
     def __attrs_post_init__(self) -> None:
         for plural, name in (("powernodestates", "n-power-state"), ("powernodes", "n")):
             self.api.put(power(GROUP, plural, NAMESPACE), {"metadata": {"name": name}})
-        self.api.put(NODES, {"metadata": {"name": "n", "uid": "u"}, "status": {"capacity": {"cpu": "8", "power.intel.com/old": "2"}}})
+        self.api.put(
+            NODES,
+            {
+                "metadata": {"name": "n", "uid": "u"},
+                "status": {"capacity": {"cpu": "8", "power.intel.com/old": "2"}},
+            },
+        )
         self.restart()
 
     def restart(self) -> None:
@@ -58,7 +69,9 @@ class Rig:
 
     def conditions(self) -> dict[str, tuple[str, str]]:
         """Status and time of each condition that the server has."""
-        found = self.api.objects["powernodestates", NAMESPACE, "n-power-state"]["status"]["conditions"]
+        found = self.api.objects["powernodestates", NAMESPACE, "n-power-state"]["status"][
+            "conditions"
+        ]
         return {item["type"]: (item["status"], item["lastTransitionTime"]) for item in found}
 
     def node(self) -> NodeView:
@@ -84,21 +97,37 @@ def rig() -> Rig:
 
 
 def test_a_status_is_sent_when_it_changes_and_only_then(rig: Rig) -> None:
-    """By server-side apply, whole, to the status; objects of PowerNode and PowerNodeState by themselves."""
+    """By server-side apply, whole, to the status; objects of PowerNode and PowerNodeState by
+    themselves.
+    """
     for shared in (4, 4, 5, 5, 4):
         rig.reporter.state(state(("Ready", "True"), shared=shared))
         rig.reporter.lines(PowerNodeStatus(shared_pool="fast"))
-    assert [body["status"]["sizes"]["shared"] for body in rig.api.written("apply", "powernodestates")] == [4, 5, 4]
+    assert [
+        body["status"]["sizes"]["shared"] for body in rig.api.written("apply", "powernodestates")
+    ] == [4, 5, 4]
     (body,) = rig.api.written("apply", "powernodes")
     assert body == {
-        "apiVersion": f"{GROUP}/v1", "kind": "PowerNode", "metadata": {"name": "n", "namespace": NAMESPACE}, "status": {"sharedPool": "fast"},
-    }  # fmt: skip
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "PowerNode",
+        "metadata": {"name": "n", "namespace": NAMESPACE},
+        "status": {"sharedPool": "fast"},
+    }
 
 
 def test_a_condition_keeps_its_time_until_its_status_changes(rig: Rig) -> None:
     """Another message is sent with the old time; another condition's change is not its own."""
     rig.api.put(
-        STATES, {"metadata": {"name": "n-power-state"}, "status": {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": LONG_AGO} for kind in "AB"]}}
+        STATES,
+        {
+            "metadata": {"name": "n-power-state"},
+            "status": {
+                "conditions": [
+                    {"type": kind, "status": "True", "lastTransitionTime": LONG_AGO}
+                    for kind in "AB"
+                ]
+            },
+        },
     )
     rig.reporter.state(state(("A", "True"), ("B", "True"), message="new"))
     assert rig.conditions() == {"A": ("True", LONG_AGO), "B": ("True", LONG_AGO)}
@@ -136,7 +165,9 @@ def test_before_the_conditions_can_be_read_no_state_is_sent(rig: Rig) -> None:
 
 
 def test_a_status_that_failed_is_sent_again_later_and_later(rig: Rig) -> None:
-    """After 1, 2, 4 … seconds and at most a minute; not before, whatever changes; at once when it has worked again."""
+    """After 1, 2, 4 … seconds and at most a minute; not before, whatever changes; at once when it
+    has worked again.
+    """
     rig.reporter.state(state(("A", "True")))
     tries: list[float] = []
     with rig.api.failing():
@@ -153,7 +184,10 @@ def test_a_status_that_failed_is_sent_again_later_and_later(rig: Rig) -> None:
     rig.clock.now += 60
     for shared in (1, 2, 3):
         rig.reporter.state(state(("A", "True"), shared=shared))
-    assert rig.api.objects["powernodestates", NAMESPACE, "n-power-state"]["status"]["sizes"]["shared"] == 3
+    assert (
+        rig.api.objects["powernodestates", NAMESPACE, "n-power-state"]["status"]["sizes"]["shared"]
+        == 3
+    )
     assert rig.reporter.retry_at() is None
 
 
@@ -174,7 +208,9 @@ def test_one_report_that_fails_does_not_hold_up_the_others(rig: Rig) -> None:
 
 @pytest.mark.parametrize("what", ["sent resources", "failed resources", "failed status"])
 def test_nothing_is_due_when_nothing_is_left_to_say(rig: Rig, what: str) -> None:
-    """Else the agent would go round without a pause: what had to be said has been, or is not true any more."""
+    """Else the agent would go round without a pause: what had to be said has been, or is not true
+    any more.
+    """
     rig.reporter.lines(PowerNodeStatus(shared_pool="a"))
     wanted = {FAST: 8} if what == "sent resources" else {}
     with rig.api.failing():
@@ -200,15 +236,22 @@ def test_a_failure_is_logged_with_the_server_words(rig: Rig) -> None:
 
 
 def test_only_what_differs_is_patched_and_only_our_keys(rig: Rig) -> None:
-    """Capacity and allocatable alike; a profile that has gone is removed by null; others' resources are not named."""
+    """Capacity and allocatable alike; a profile that has gone is removed by null; others' resources
+    are not named.
+    """
     rig.resources({FAST: 8, SLOW: 4})
     rig.clock.now += 5
     rig.resources({FAST: 8, SLOW: 3})
     rig.clock.now += 5
     rig.resources({SLOW: 3})
     changes = [{FAST: "8", SLOW: "4"}, {SLOW: "3"}, {FAST: None}]
-    assert rig.api.written("patch", "nodes") == [{"status": {"capacity": item, "allocatable": item}} for item in changes]
-    assert rig.api.objects["nodes", None, "n"]["status"] == {"capacity": {"cpu": "8", "power.intel.com/old": "2", SLOW: "3"}, "allocatable": {SLOW: "3"}}
+    assert rig.api.written("patch", "nodes") == [
+        {"status": {"capacity": item, "allocatable": item}} for item in changes
+    ]
+    assert rig.api.objects["nodes", None, "n"]["status"] == {
+        "capacity": {"cpu": "8", "power.intel.com/old": "2", SLOW: "3"},
+        "allocatable": {SLOW: "3"},
+    }
 
 
 def test_what_the_node_shows_is_not_patched(rig: Rig) -> None:
@@ -223,7 +266,9 @@ def test_what_the_node_shows_is_not_patched(rig: Rig) -> None:
 
 
 def test_what_somebody_else_changed_is_put_right(rig: Rig) -> None:
-    """The kubelet takes extended resources away when it registers its node anew; capacity alone is not enough."""
+    """The kubelet takes extended resources away when it registers its node anew; capacity alone is
+    not enough.
+    """
     rig.resources({FAST: 8})
     for part, value in (("capacity", None), ("allocatable", None), ("allocatable", "7")):
         rig.clock.now += 5
@@ -247,7 +292,9 @@ def test_resources_that_fail_wait_and_are_said_again(rig: Rig) -> None:
 
 
 def test_a_node_that_does_not_keep_its_resources_is_patched_later_and_later(rig: Rig) -> None:
-    """An admission webhook or a buggy kubelet may take them away each time; what is newly wanted goes at once all the same."""
+    """An admission webhook or a buggy kubelet may take them away each time; what is newly wanted
+    goes at once all the same.
+    """
     before = rig.node()
     for _ in range(1800):
         rig.reporter.resources(before, {FAST: 8})
@@ -262,7 +309,9 @@ def test_a_node_that_does_not_keep_its_resources_is_patched_later_and_later(rig:
 
 def _wrong_pods(namespace: str, number: int) -> tuple[tuple[Problem, ...], dict[str, About]]:
     names = [f"Pod/{namespace}/p{index}" for index in range(number)]
-    return tuple(error(Code.POD_PROFILE, name, "", "x") for name in names), {name: About("v1", "Pod", name.rpartition("/")[2], namespace) for name in names}
+    return tuple(error(Code.POD_PROFILE, name, "", "x") for name in names), {
+        name: About("v1", "Pod", name.rpartition("/")[2], namespace) for name in names
+    }
 
 
 def test_one_tenants_mistakes_keep_nobody_else_from_being_told(rig: Rig) -> None:
@@ -271,7 +320,9 @@ def test_one_tenants_mistakes_keep_nobody_else_from_being_told(rig: Rig) -> None
     assert len(rig.api.written("create", "events")) == 20
     many, few = _wrong_pods("tenant", 100), _wrong_pods("victim", 1)
     rig.reporter.problems((*many[0], *few[0]), many[1] | few[1])
-    assert [body["metadata"]["namespace"] for body in rig.api.written("create", "events")[20:]] == ["victim"]
+    assert [body["metadata"]["namespace"] for body in rig.api.written("create", "events")[20:]] == [
+        "victim"
+    ]
 
 
 def test_what_could_not_be_told_is_told_when_there_is_room(rig: Rig) -> None:
@@ -298,11 +349,22 @@ REFUSED = error(Code.POD_COUNT, "Pod/default/web", "spec", "asks for 2")
 
 def said(rig: Rig) -> list[tuple[str, str, str]]:
     """Object, reason and message of each Event."""
-    return [(body["involvedObject"]["name"], body["reason"], body["message"]) for body in rig.api.written("create", "events")]
+    return [
+        (body["involvedObject"]["name"], body["reason"], body["message"])
+        for body in rig.api.written("create", "events")
+    ]
 
 
-@pytest.mark.parametrize("problem", [warning(Code.POD_OVERLAP, "Pod/default/web", "", "has"), error(Code.PROFILE_INVALID, "PowerProfile/fast", "", "no")])
-def test_warnings_and_what_other_objects_say_themselves_make_no_event(rig: Rig, problem: Problem) -> None:
+@pytest.mark.parametrize(
+    "problem",
+    [
+        warning(Code.POD_OVERLAP, "Pod/default/web", "", "has"),
+        error(Code.PROFILE_INVALID, "PowerProfile/fast", "", "no"),
+    ],
+)
+def test_warnings_and_what_other_objects_say_themselves_make_no_event(
+    rig: Rig, problem: Problem
+) -> None:
     """They are logged."""
     rig.reporter.problems((problem,), {"Pod/default/web": WEB})
     assert said(rig) == []
@@ -310,7 +372,9 @@ def test_warnings_and_what_other_objects_say_themselves_make_no_event(rig: Rig, 
 
 
 def test_an_error_of_a_pod_is_one_event_and_one_line(rig: Rig) -> None:
-    """However often it is found; in the pod's namespace; again only where it was gone for an hour."""
+    """However often it is found; in the pod's namespace; again only
+    where it was gone for an hour.
+    """
     for problems in ((REFUSED,), (REFUSED,), (), (REFUSED,)):
         rig.reporter.problems(problems, {"Pod/default/web": WEB})
     assert said(rig) == [("web", "PodCount", "spec: asks for 2")]

@@ -1,4 +1,6 @@
-"""Reports are said by a thread of their own: a server that hangs costs no tuning, and what waits never grows."""
+"""Reports are said by a thread of their own: a server that hangs costs no tuning, and what waits
+never grows.
+"""
 
 import threading
 import time

@@ -1,4 +1,6 @@
-"""The agent's loop, pass by pass: what is known, what is done, what is said; with stand-ins for the outside and the real planner between."""
+"""The agent's loop, pass by pass: what is known, what is done, what is said; with stand-ins for the
+outside and the real planner between.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,16 @@ from kpm.threads import Threads
 from kpm_planner.allocation import Allocation
 from kpm_planner.budget import Signals
 from kpm_planner.caps import CapTarget
-from kpm_planner.intent import Container, Intent, Meta, Node, Pod, PowerProfile, PowerWorkload, PStates
+from kpm_planner.intent import (
+    Container,
+    Intent,
+    Meta,
+    Node,
+    Pod,
+    PowerProfile,
+    PowerWorkload,
+    PStates,
+)
 from kpm_planner.machine import Machine, PowerLimit, PowerZone
 from kpm_planner.plan import NodePlan
 from kpm_planner.state_types import Condition
@@ -31,7 +42,9 @@ from kpm_planner.status import Pass
 
 MACHINE = build_machine(MachineSpec(cores=4))
 SHARED = PowerProfile(Meta("shared"), shared=True, pstates=PStates(max="30%"))
-WORKLOAD = PowerWorkload(Meta("w"), all_cores=True, power_node_selector={"a": "b"}, power_profile="shared")
+WORKLOAD = PowerWorkload(
+    Meta("w"), all_cores=True, power_node_selector={"a": "b"}, power_profile="shared"
+)
 VIEW = ClusterView(Intent((SHARED,), (WORKLOAD,)), (), NodeView(Node("n", {"a": "b"}), "u"), (), ())
 
 
@@ -86,7 +99,12 @@ class Rig:
             def prove(self) -> None:
                 """Nothing is refused."""
 
-            def apply(self, plan: NodePlan, _: Callable[[Machine], NodePlan], accepted: frozenset[tuple[str, str]]) -> tuple[NodePlan, Pass]:
+            def apply(
+                self,
+                plan: NodePlan,
+                _: Callable[[Machine], NodePlan],
+                accepted: frozenset[tuple[str, str]],
+            ) -> tuple[NodePlan, Pass]:
                 rig.applied.append(plan)
                 return plan, rig.went
 
@@ -94,16 +112,52 @@ class Rig:
             look_anew = staticmethod(lambda plugged=(): rig.looked.append(plugged))
 
         says = {
-            name: (lambda *_args, name=name, **_words: rig.said.append(name) or True)
+            name: lambda *_args, name=name, **_words: rig.said.append(name) or True
             for name in ("state", "lines", "resources", "problems", "event", "hurry", "begin_anew")
         }
-        events = Outside(say=lambda about, reason, message: self.told.append((about.name, reason, message)))
+        events = Outside(
+            say=lambda about, reason, message: self.told.append((about.name, reason, message))
+        )
         reports = Reports(Outside(**says, retry_at=lambda: None, events=events))  # type: ignore[arg-type]
-        kubelet = Outside(look=lambda pods, _custom, _runtime: Allocation(pods), error="", waiting=False, accepted=frozenset(), recall=lambda _: None)
-        scaler = Outside(leave=self.left.append, scale=self.scaled.append, stop=lambda: None, retry_at=lambda: None, news=lambda: rig.news, speeds=lambda: rig.speeds)
-        caps = Outside(signals=lambda *_: Signals(), planned=lambda _plan, _instant: None, due=lambda _plan: False, wait=lambda _plan: None, stop=lambda: None)
-        guard = Outside(look=lambda: None, condition=lambda: Condition("TelemetryAuthenticated", "False", "PolicyMissing"))
-        self.agent = Agent("n", 60.0, Cluster(), kubelet, Tuner(), reports, self.log, scaler, caps, guard, lambda: None)  # type: ignore[arg-type]
+        kubelet = Outside(
+            look=lambda pods, _custom, _runtime: Allocation(pods),
+            error="",
+            waiting=False,
+            accepted=frozenset(),
+            recall=lambda _: None,
+        )
+        scaler = Outside(
+            leave=self.left.append,
+            scale=self.scaled.append,
+            stop=lambda: None,
+            retry_at=lambda: None,
+            news=lambda: rig.news,
+            speeds=lambda: rig.speeds,
+        )
+        caps = Outside(
+            signals=lambda *_: Signals(),
+            planned=lambda _plan, _instant: None,
+            due=lambda _plan: False,
+            wait=lambda _plan: None,
+            stop=lambda: None,
+        )
+        guard = Outside(
+            look=lambda: None,
+            condition=lambda: Condition("TelemetryAuthenticated", "False", "PolicyMissing"),
+        )
+        self.agent = Agent(
+            "n",
+            60.0,
+            Cluster(),
+            kubelet,
+            Tuner(),
+            reports,
+            self.log,
+            scaler,
+            caps,
+            guard,
+            lambda: None,
+        )  # type: ignore[arg-type]
 
 
 def test_cpus_that_were_plugged_are_named_to_the_applier_once() -> None:
@@ -120,14 +174,25 @@ def test_cpus_that_were_plugged_are_named_to_the_applier_once() -> None:
     ("messages", "cpus"),
     [
         ([{"SUBSYSTEM": "cpu", "DEVPATH": "/devices/system/cpu/cpu3", "ACTION": "online"}], {3}),
-        ([{"SUBSYSTEM": "net", "DEVPATH": "/devices/virtual/net/lo"}, {"SUBSYSTEM": "cpu", "DEVPATH": "/devices/system/cpu/cpu12"}], {12}),
+        (
+            [
+                {"SUBSYSTEM": "net", "DEVPATH": "/devices/virtual/net/lo"},
+                {"SUBSYSTEM": "cpu", "DEVPATH": "/devices/system/cpu/cpu12"},
+            ],
+            {12},
+        ),
         ([{"SUBSYSTEM": "cpu", "DEVPATH": "/devices/system/cpu"}], set()),
-        ([{"SUBSYSTEM": "cpu", "DEVPATH": "/devices/system/cpu/cpu1x"}, {"SUBSYSTEM": "cpu"}], set()),
+        (
+            [{"SUBSYSTEM": "cpu", "DEVPATH": "/devices/system/cpu/cpu1x"}, {"SUBSYSTEM": "cpu"}],
+            set(),
+        ),
         ([{"SUBSYSTEM": "net", "DEVPATH": "/devices/system/cpu/cpu3"}], None),
         ([], None),
     ],
 )
-def test_which_cpus_an_event_is_about(messages: list[dict[str, str]], cpus: set[int] | None) -> None:
+def test_which_cpus_an_event_is_about(
+    messages: list[dict[str, str]], cpus: set[int] | None
+) -> None:
     """As the kernel names them; one that is about CPUs and names none is an event all the same."""
     assert cpus_of(messages) == cpus
 
@@ -164,7 +229,9 @@ def test_what_is_new_is_said(what: str) -> None:
         case "outcome":
             rig.went = Pass(settled=False)
         case _:
-            rig.view = evolve(VIEW, node=evolve(VIEW.node, resources={"power.openshift.io/x": ("1", "1")}))
+            rig.view = evolve(
+                VIEW, node=evolve(VIEW.node, resources={"power.openshift.io/x": ("1", "1")})
+            )
     rig.agent.tick()
     assert rig.said.count("state") == 2
 
@@ -176,14 +243,28 @@ def test_a_node_that_was_deleted_and_made_again_is_told_everything_again() -> No
     assert VIEW.node is not None
     rig.view = evolve(VIEW, node=evolve(VIEW.node, uid="another"))
     rig.agent.tick()
-    assert rig.said == ["state", "lines", "resources", "problems", "begin_anew", "state", "lines", "resources", "problems"]
+    assert rig.said == [
+        "state",
+        "lines",
+        "resources",
+        "problems",
+        "begin_anew",
+        "state",
+        "lines",
+        "resources",
+        "problems",
+    ]
 
 
 def test_a_pod_whose_telemetry_is_of_no_use_is_told_so() -> None:
     """By an Event about it; one that works, and one that is gone, are no news."""
     pod = Pod(Meta("poller", "default", uid="u"), (), "n", "Running")
     rig = Rig(view=evolve(VIEW, pods=(pod,)))
-    rig.news = [News("u", "rte", "no-usage-callback"), News("u", "other", "connected"), News("gone", "rte", "too-old")]
+    rig.news = [
+        News("u", "rte", "no-usage-callback"),
+        News("u", "other", "connected"),
+        News("gone", "rte", "too-old"),
+    ]
     rig.agent.tick()
     assert [item[:2] for item in rig.told] == [("poller", "NoTelemetry")]
     assert "no-usage-callback" in rig.told[0][2]
@@ -199,7 +280,9 @@ def test_nothing_is_done_before_every_kind_is_listed() -> None:
 
 
 def test_while_the_kinds_are_not_listed_the_loop_sleeps() -> None:
-    """An informer wakes it; it does not go round and round at the start of a cluster that is down."""
+    """An informer wakes it; it does not go round and round at the start
+    of a cluster that is down.
+    """
     rig = Rig(unsynced=("pods",))
     rig.agent.tuner.applier = None
     rig.agent.tick()
@@ -214,7 +297,9 @@ def test_nothing_is_done_while_another_has_the_machine() -> None:
 
 
 def test_a_machine_that_cannot_be_had_for_long_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A damaged state, a lock that stays: the reason is in the status and in an Event (user-asks 39, 60)."""
+    """A damaged state, a lock that stays: the reason is in the status and in an Event (user-asks
+    39, 60).
+    """
     rig = Rig(opens=False)
     rig.agent.tick()
     assert rig.said == []
@@ -274,7 +359,13 @@ def test_caps_and_speeds_are_metrics() -> None:
     rig.agent.registry()
     counters = rig.agent._metrics
     assert counters is not None
-    zone = PowerZone("z", "package-0", "intel-rapl", 0, limits=(PowerLimit("long_term", "a"), PowerLimit("short_term", "b")))
+    zone = PowerZone(
+        "z",
+        "package-0",
+        "intel-rapl",
+        0,
+        limits=(PowerLimit("long_term", "a"), PowerLimit("short_term", "b")),
+    )
     counters.note_power(NodePlan("n", caps=(CapTarget(zone, (125_500_000, None)),)))
     counters.note_speeds({4: (1_500_000, 80.5), 5: (None, None)})
     text = generate_latest(rig.agent.registry()).decode()
@@ -292,16 +383,25 @@ def test_caps_and_speeds_are_metrics() -> None:
 
 @pytest.mark.parametrize(
     ("uid", "container", "waits"),
-    [("known", "asks", True), ("known", "asks not", False), ("known", "nobody", False), ("not seen yet", "asks not", True)],
+    [
+        ("known", "asks", True),
+        ("known", "asks not", False),
+        ("known", "nobody", False),
+        ("not seen yet", "asks not", True),
+    ],
 )
-def test_a_container_waits_for_a_pass_where_it_may_ask_for_a_profile(uid: str, container: str, waits: bool) -> None:
+def test_a_container_waits_for_a_pass_where_it_may_ask_for_a_profile(
+    uid: str, container: str, waits: bool
+) -> None:
     asks = Container("asks", resources=(("power.openshift.io/performance", 1),))
     rig = Rig(view=evolve(VIEW, pods=(Pod(Meta("p", uid="known"), (asks, Container("asks not"))),)))
     assert rig.agent.worth_waiting(uid, container) is waits
 
 
 @pytest.mark.parametrize(("unsynced", "measure_only"), [(("pods",), False), ((), True)])
-def test_no_container_waits_for_an_agent_that_knows_nothing_or_sets_nothing(unsynced: tuple[str, ...], measure_only: bool) -> None:
+def test_no_container_waits_for_an_agent_that_knows_nothing_or_sets_nothing(
+    unsynced: tuple[str, ...], measure_only: bool
+) -> None:
     rig = Rig(unsynced=unsynced)
     rig.agent.tuner.measure_only = measure_only
     assert not rig.agent.worth_waiting("not seen yet", "app")
@@ -331,6 +431,10 @@ _STAYS: Any = lambda: True  # noqa: E731
         (_SELECTED, _LABELS, _down, None),
     ],
 )
-def test_whether_an_agent_is_still_wanted(configs: Any, labels: Any, stays: Any, wanted: bool | None) -> None:
-    """Design §6, leaving: a PowerConfig that is not being deleted selects the node; no answer means stay."""
+def test_whether_an_agent_is_still_wanted(
+    configs: Any, labels: Any, stays: Any, wanted: bool | None
+) -> None:
+    """Design §6, leaving: a PowerConfig that is not being deleted selects the node; no answer means
+    stay.
+    """
     assert still_wanted(configs, labels, stays) is wanted

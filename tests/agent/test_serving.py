@@ -1,4 +1,6 @@
-"""The ports of agent and operator, attacked: a flood of slow readers costs neither probes nor the process."""
+"""The ports of agent and operator, attacked: a flood of slow readers costs neither probes nor the
+process.
+"""
 
 import http.client
 import resource
@@ -83,7 +85,9 @@ def test_a_port_that_is_taken_is_an_error() -> None:
 
 
 def test_who_says_nothing_is_ended_for_those_who_come_later(serving: Callable[..., Server]) -> None:
-    """Three hundred that hold their connections: a probe is answered all the same, and threads stay few."""
+    """Three hundred that hold their connections: a probe is answered all the same, and threads stay
+    few.
+    """
     made = serving(most=8)
     before = threading.active_count()
     silent = [socket.create_connection(("127.0.0.1", made.port)) for _ in range(300)]
@@ -123,7 +127,9 @@ def test_an_answer_that_nobody_takes_ends_too(serving: Callable[..., Server]) ->
         assert until(lambda: not made._open, 3)
 
 
-def test_without_descriptors_the_loop_waits_and_says_so_once(serving: Callable[..., Server]) -> None:
+def test_without_descriptors_the_loop_waits_and_says_so_once(
+    serving: Callable[..., Server],
+) -> None:
     """Accepting fails for a while: hardly any time of a CPU goes by, and afterwards all is well."""
     made = serving()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -153,7 +159,9 @@ def test_a_reset_is_one_quiet_line(serving: Callable[..., Server]) -> None:
 
 
 def test_a_flood_of_scrapers_does_not_keep_probes_out() -> None:
-    """Health has a server of its own; that of the metrics answers probes too where there is no TLS."""
+    """Health has a server of its own; that of the metrics answers probes
+    too where there is no TLS.
+    """
     making = threading.Event()
 
     def slow() -> CollectorRegistry:
@@ -180,9 +188,52 @@ def _certificates(folder: Path) -> dict[str, Path]:
     """An authority, and a certificate of it."""
     found = {name: folder / name for name in ("ca.key", "ca.crt", "key", "csr", "crt")}
     words = [
-        ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=ca", "-days", "2"],
-        ["req", "-newkey", "rsa:2048", "-nodes", "-keyout", "key", "-out", "csr", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
-        ["x509", "-req", "-in", "csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", "crt", "-days", "2", "-copy_extensions", "copy"],
+        [
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.crt",
+            "-subj",
+            "/CN=ca",
+            "-days",
+            "2",
+        ],
+        [
+            "req",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-keyout",
+            "key",
+            "-out",
+            "csr",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+        ],
+        [
+            "x509",
+            "-req",
+            "-in",
+            "csr",
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-out",
+            "crt",
+            "-days",
+            "2",
+            "-copy_extensions",
+            "copy",
+        ],
     ]
     for arguments in words:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
@@ -205,7 +256,10 @@ def test_with_tls_only_known_clients_read_metrics(tmp_path: Path) -> None:
 
 
 def _ask_by_tls(port: int, context: ssl.SSLContext) -> int:
-    with socket.create_connection(("localhost", port), timeout=5) as plain_end, context.wrap_socket(plain_end, server_hostname="localhost") as found:
+    with (
+        socket.create_connection(("localhost", port), timeout=5) as plain_end,
+        context.wrap_socket(plain_end, server_hostname="localhost") as found,
+    ):
         found.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
         return int(found.recv(4096).split()[1])
 
@@ -214,6 +268,8 @@ def test_certificates_that_cannot_be_used_are_said(tmp_path: Path) -> None:
     """One line that names the option."""
     threads = Threads(CapturingLog())
     with pytest.raises(InputError, match="--metrics-cert"):
-        ServingOptions(None, str(tmp_path / "none"), str(tmp_path / "none")).serve(0, threads, HEALTH, plain)
+        ServingOptions(None, str(tmp_path / "none"), str(tmp_path / "none")).serve(
+            0, threads, HEALTH, plain
+        )
     with pytest.raises(InputError, match="together"):
         ServingOptions(None, "", "", str(tmp_path / "ca")).serve(0, threads, HEALTH, plain)

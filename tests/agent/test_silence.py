@@ -1,4 +1,6 @@
-"""How long a watch may be silent: 90 seconds where bookmarks come, longer and longer where none ever do."""
+"""How long a watch may be silent: 90 seconds where bookmarks come, longer and longer where none
+ever do.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,7 +21,9 @@ class Watches:
     def __init__(self, *watches: list[Any]) -> None:
         self._watches, self.allowed = list(watches), []
 
-    def watch(self, resource: Any, query: Mapping[str, str], silence: float, started: Callable[..., None]) -> Iterator[Object]:
+    def watch(
+        self, resource: Any, query: Mapping[str, str], silence: float, started: Callable[..., None]
+    ) -> Iterator[Object]:
         self.allowed.append(silence)
         for item in self._watches.pop(0):
             if isinstance(item, ApiError):
@@ -41,10 +45,14 @@ def allowed(*watches: list[Any]) -> list[float]:
 
 
 def test_each_silence_makes_it_more_patient() -> None:
-    """On a kind on which nothing happens, of a server without bookmarks; soon the server ends the watch itself."""
+    """On a kind on which nothing happens, of a server without bookmarks; soon the server ends the
+    watch itself.
+    """
     found = allowed(*[[_SILENT]] * 4)
     assert found[:2] == [90, 720]
-    assert all(3300 < seconds < 4100 for seconds in found[2:]), "the watch's own length, so that the server ends it first"
+    assert all(3300 < seconds < 4100 for seconds in found[2:]), (
+        "the watch's own length, so that the server ends it first"
+    )
 
 
 def test_a_bookmark_wins_it_back() -> None:
@@ -56,7 +64,9 @@ def test_a_silent_watch_is_resumed_at_once_and_without_a_word() -> None:
     """It says nothing about the server, and happens in the middle of the night."""
     script = Script([page(version=5)], [[_SILENT], [bookmark(7)], []])
     said: list[Any] = []
-    informer = Informer("things", script, lambda: None, trouble=lambda *words: said.append(words), stop=script.waits)
+    informer = Informer(
+        "things", script, lambda: None, trouble=lambda *words: said.append(words), stop=script.waits
+    )
     informer.run()
     assert script.asked[:3] == [("list", None), ("watch", "5"), ("watch", "5")]
     assert said == []

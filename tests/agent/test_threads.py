@@ -1,4 +1,6 @@
-"""A thread that ends is noticed: it begins anew in place, and /healthz says where that does not help."""
+"""A thread that ends is noticed: it begins anew in place, and /healthz says where that does not
+help.
+"""
 
 import itertools
 import socket
@@ -28,7 +30,16 @@ from kpm.kube.lease import Lease
 from kpm.serving import serve
 from kpm.threads import Threads
 
-KINDS = (ValueError, KeyError, RecursionError, MemoryError, OSError, RuntimeError, SystemExit, KeyboardInterrupt)
+KINDS = (
+    ValueError,
+    KeyError,
+    RecursionError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SystemExit,
+    KeyboardInterrupt,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -43,7 +54,11 @@ def test_whatever_a_thread_raises_it_begins_anew(kind: type[BaseException]) -> N
     threads = Threads(log, first_pause=0.01)
     thread = threads.start("it", run, stop.is_set)
     until(lambda: log.calls)
-    assert log.calls[0] == ("error", "thread ended", {"thread": "it", "why": f"{kind.__name__}: {kind('odd')}", "again_in": 0.01})
+    assert log.calls[0] == (
+        "error",
+        "thread ended",
+        {"thread": "it", "why": f"{kind.__name__}: {kind('odd')}", "again_in": 0.01},
+    )
     time.sleep(0.1)
     assert thread.is_alive()
     assert threads.trouble() == ""
@@ -53,7 +68,10 @@ def test_whatever_a_thread_raises_it_begins_anew(kind: type[BaseException]) -> N
 
 
 def test_one_that_stands_still_is_no_health() -> None:
-    """It goes round no more, and Python cannot end it: the process begins anew. One that waits for events says nothing and is well."""
+    """It goes round no more, and Python cannot end it: the process begins anew.
+
+    One that waits for events says nothing and is well.
+    """
     clock, stop, stuck = Clock(), threading.Event(), threading.Event()
     threads = Threads(CapturingLog(), monotonic=clock)
 
@@ -87,20 +105,39 @@ def test_the_threads_that_go_round_say_so(name: str, tmp_path: Path) -> None:
         made.start(threads)
         end: Callable[[], object] = made.stop
     elif name == "energy":
-        meter = EnergyMeter("n", EnergySettings(interval=0.01), Sampler(Roots(str(tmp_path))), CapturingLog())
+        meter = EnergyMeter(
+            "n", EnergySettings(interval=0.01), Sampler(Roots(str(tmp_path))), CapturingLog()
+        )
         meter.start(threads)
         end = meter.stop
     elif name == "informer-pods":
-        informer = Informer("pods", ApiSource(MemoryApi(failure=ApiError(0, "Down", "")), Resource("", "v1", "pods")), lambda: None)
+        informer = Informer(
+            "pods",
+            ApiSource(MemoryApi(failure=ApiError(0, "Down", "")), Resource("", "v1", "pods")),
+            lambda: None,
+        )
         informer.start(threads)
         end = informer.stop
     elif name == "http":
         port = serve(name, 0, threads, lambda _path, _address: None)
         end = lambda: None  # noqa: E731
-        threading.Timer(0.2, lambda: socket.create_connection(("localhost", port), timeout=5).close()).start()
+        threading.Timer(
+            0.2, lambda: socket.create_connection(("localhost", port), timeout=5).close()
+        ).start()
     else:
-        lease = Lease(MemoryApi(), Resource("coordination.k8s.io", "v1", "leases", NAMESPACE), "m", "me", time.monotonic)  # type: ignore[arg-type]
-        threads.start(name, lambda: lease.run(stop.set, stop.set, lambda: threads.turn(name)), lease.stopped, 60.0)
+        lease = Lease(
+            MemoryApi(),
+            Resource("coordination.k8s.io", "v1", "leases", NAMESPACE),
+            "m",
+            "me",
+            time.monotonic,
+        )  # type: ignore[arg-type]
+        threads.start(
+            name,
+            lambda: lease.run(stop.set, stop.set, lambda: threads.turn(name)),
+            lease.stopped,
+            60.0,
+        )
         end = lease.stop
     state = threads._states[name]
     assert state.longest is not None
@@ -133,7 +170,9 @@ def test_five_beginnings_within_ten_minutes_are_no_health() -> None:
 def test_what_was_long_ago_is_forgotten() -> None:
     clock, stop = Clock(now=0.0), threading.Event()
     threads = Threads(CapturingLog(), first_pause=0.0, monotonic=clock)
-    thread = threads.start("poor", lambda: time.sleep(0.001) if clock.now < 1 else stop.wait(10), stop.is_set)
+    thread = threads.start(
+        "poor", lambda: time.sleep(0.001) if clock.now < 1 else stop.wait(10), stop.is_set
+    )
     time.sleep(0.05)
     state = threads._states["poor"]
     state.beginnings, clock.now = [0.0] * 5, 599.0
@@ -169,7 +208,9 @@ def test_an_agent_whose_thread_is_in_trouble_is_not_healthy() -> None:
 # --- each thread that there is ---
 
 
-def failing_once(real: Callable[..., Any], kind: type[BaseException], calls: list[int]) -> Callable[..., Any]:
+def failing_once(
+    real: Callable[..., Any], kind: type[BaseException], calls: list[int]
+) -> Callable[..., Any]:
     def call(*args: Any, **words: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
@@ -180,8 +221,12 @@ def failing_once(real: Callable[..., Any], kind: type[BaseException], calls: lis
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["informer", "lease", "runtime", "energy", "external", "http", "hotplug"])
-def test_every_thread_goes_on_after_whatever_it_raises(name: str, kind: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", ["informer", "lease", "runtime", "energy", "external", "http", "hotplug"]
+)
+def test_every_thread_goes_on_after_whatever_it_raises(
+    name: str, kind: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its innermost step fails once, and is made again."""
     log = CapturingLog()
     threads, calls = Threads(log, first_pause=0.01), list[int]()
@@ -194,34 +239,60 @@ def test_every_thread_goes_on_after_whatever_it_raises(name: str, kind: type[Bas
     match name:
         case "informer":
             with serving() as server:
-                informer = Informer("things", ApiSource(server.api(), Resource("", "v1", "things")), lambda: None)
-            monkeypatch.setattr(Informer, "follow_once", failing_once(lambda _: time.sleep(0.01), kind, calls))
+                informer = Informer(
+                    "things", ApiSource(server.api(), Resource("", "v1", "things")), lambda: None
+                )
+            monkeypatch.setattr(
+                Informer, "follow_once", failing_once(lambda _: time.sleep(0.01), kind, calls)
+            )
             informer.start(threads)
             stop = informer.stop
         case "lease":
-            lease = Lease(MemoryApi(), Resource("coordination.k8s.io", "v1", "leases", "x"), "l", "me", time.monotonic)
+            lease = Lease(
+                MemoryApi(),
+                Resource("coordination.k8s.io", "v1", "leases", "x"),
+                "l",
+                "me",
+                time.monotonic,
+            )
             monkeypatch.setattr(Lease, "step", failing_once(lambda _: None, kind, calls))
             threads.start("lease", lambda: lease.run(lambda: None, lambda: None), lease.stopped)
             stop = lease.stop
         case "runtime":
-            runtime = Runtime(str(tmp_path / "none.sock"), lambda: None, lambda _uid, _name: False, log)  # type: ignore[arg-type]
-            monkeypatch.setattr(Runtime, "_listen", failing_once(lambda _: time.sleep(0.01), kind, calls))
+            runtime = Runtime(
+                str(tmp_path / "none.sock"), lambda: None, lambda _uid, _name: False, log
+            )  # type: ignore[arg-type]
+            monkeypatch.setattr(
+                Runtime, "_listen", failing_once(lambda _: time.sleep(0.01), kind, calls)
+            )
             runtime.start(threads)
             stop = runtime.stop
         case "energy":
-            meter = EnergyMeter("n", EnergySettings(interval=0.01, proc=str(tmp_path)), Sampler(Roots(str(tmp_path))), log)  # type: ignore[arg-type]
+            meter = EnergyMeter(
+                "n",
+                EnergySettings(interval=0.01, proc=str(tmp_path)),
+                Sampler(Roots(str(tmp_path))),
+                log,
+            )  # type: ignore[arg-type]
             monkeypatch.setattr(EnergyMeter, "sample", failing_once(lambda _: None, kind, calls))
             meter._view = SimpleNamespace(cpus=(1,))  # type: ignore[assignment]
             meter.start(threads)
             stop = meter.stop
         case "external":
             external = External(MemoryApi(), NAMESPACE, log, lambda: None, threads)  # type: ignore[arg-type]
-            monkeypatch.setattr(External, "_ask", failing_once(lambda _self, _cap: None, kind, calls))
-            monkeypatch.setattr("kpm.agent.external.period_of", lambda _cap: SimpleNamespace(total_seconds=lambda: 0.01))
+            monkeypatch.setattr(
+                External, "_ask", failing_once(lambda _self, _cap: None, kind, calls)
+            )
+            monkeypatch.setattr(
+                "kpm.agent.external.period_of",
+                lambda _cap: SimpleNamespace(total_seconds=lambda: 0.01),
+            )
             external.follow(of_map())
             stop = external.stop
         case "http":
-            monkeypatch.setattr("kpm.serving.Server.run", failing_once(lambda _self: time.sleep(60), kind, calls))
+            monkeypatch.setattr(
+                "kpm.serving.Server.run", failing_once(lambda _self: time.sleep(60), kind, calls)
+            )
             serve("http", 0, threads, lambda _path, _address: None)
         case "hotplug":
             source = SimpleNamespace(get=failing_once(lambda: time.sleep(0.01) or [], kind, calls))

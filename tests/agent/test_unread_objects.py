@@ -1,4 +1,6 @@
-"""Objects that cannot be read cost themselves: a list that holds one is taken apart, and no informer ends (R6)."""
+"""Objects that cannot be read cost themselves: a list that holds one is taken apart, and no
+informer ends (R6).
+"""
 
 import json
 import threading
@@ -28,24 +30,56 @@ LONG = b"9" * 5000
 
 
 def listed(*items: bytes) -> bytes:
-    return b'{"kind": "List", "metadata": {"resourceVersion": "7"}, "items": [' + b", ".join(items) + b"]}"
+    return (
+        b'{"kind": "List", "metadata": {"resourceVersion": "7"}, "items": ['
+        + b", ".join(items)
+        + b"]}"
+    )
 
 
 def thing(name: str, rest: bytes = b"") -> bytes:
-    return json.dumps({"metadata": {"name": name, "namespace": "shop", "uid": f"uid-{name}", "resourceVersion": "5"}})[:-1].encode() + rest + b"}"
+    return (
+        json.dumps(
+            {
+                "metadata": {
+                    "name": name,
+                    "namespace": "shop",
+                    "uid": f"uid-{name}",
+                    "resourceVersion": "5",
+                }
+            }
+        )[:-1].encode()
+        + rest
+        + b"}"
+    )
 
 
 def with_managed_fields(name: str, content: bytes) -> bytes:
-    return b'{"metadata": {"managedFields": [' + content + b'], "name": "' + name.encode() + b'", "namespace": "shop"}, "spec": {"a": "}]{[\\"" }}'
+    return (
+        b'{"metadata": {"managedFields": ['
+        + content
+        + b'], "name": "'
+        + name.encode()
+        + b'", "namespace": "shop"}, "spec": {"a": "}]{[\\"" }}'
+    )
 
 
-@pytest.mark.parametrize("odd", [b', "x": ' + DEEP, b', "x": ' + LONG, b', "x": "\xff"'], ids=["deep", "long number", "no UTF-8"])
+@pytest.mark.parametrize(
+    "odd",
+    [b', "x": ' + DEEP, b', "x": ' + LONG, b', "x": "\xff"'],
+    ids=["deep", "long number", "no UTF-8"],
+)
 def test_a_list_is_read_but_for_what_cannot_be(odd: bytes) -> None:
     """Its identity is known all the same, so that somebody can be told."""
     page = page_of(decode_list(listed(thing("a"), thing("bad", odd), thing("b"))))
     assert [item["metadata"]["name"] for item in page.items] == ["a", "bad", "b"]
     assert [isinstance(item, Unread) for item in page.items] == [False, True, False]
-    assert page.items[1]["metadata"] == {"name": "bad", "namespace": "shop", "uid": "uid-bad", "resourceVersion": "5"}
+    assert page.items[1]["metadata"] == {
+        "name": "bad",
+        "namespace": "shop",
+        "uid": "uid-bad",
+        "resourceVersion": "5",
+    }
     assert page.version == "7"
 
 
@@ -53,19 +87,35 @@ def test_managed_fields_cost_nothing_but_themselves() -> None:
     """Nobody here uses them, and everybody may write them."""
     (item,) = page_of(decode_list(listed(with_managed_fields("web", DEEP)))).items
     assert not isinstance(item, Unread)
-    assert item == {"metadata": {"managedFields": None, "name": "web", "namespace": "shop"}, "spec": {"a": '}]{["'}}
+    assert item == {
+        "metadata": {"managedFields": None, "name": "web", "namespace": "shop"},
+        "spec": {"a": '}]{["'},
+    }
 
 
 def test_an_event_is_read_likewise() -> None:
     event = decode_event(b'{"type": "ADDED", "object": ' + with_managed_fields("web", DEEP) + b"}")
     assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "web")
-    event = decode_event(b'{"object": ' + thing("bad", b', "x": ' + DEEP) + b', "type": "MODIFIED"}')
-    assert (event["type"], event["object"]["metadata"]["name"], isinstance(event["object"], Unread)) == ("MODIFIED", "bad", True)
+    event = decode_event(
+        b'{"object": ' + thing("bad", b', "x": ' + DEEP) + b', "type": "MODIFIED"}'
+    )
+    assert (
+        event["type"],
+        event["object"]["metadata"]["name"],
+        isinstance(event["object"], Unread),
+    ) == ("MODIFIED", "bad", True)
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | st.sampled_from(['"', "\\", '{"', "]}", '\\\\"']),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5)
+    | st.sampled_from(['"', "\\", '{"', "]}", '\\\\"']),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 
@@ -74,11 +124,18 @@ VALUES = st.recursive(
 def test_what_is_taken_apart_is_what_it_was(items: list[Any], at: int, spaced: bool) -> None:
     """Whatever else stands in the list, in any spelling that JSON has."""
     separators = (" , ", " : ") if spaced else (",", ":")
-    texts = [json.dumps({"metadata": {"name": f"n{number}"}, "spec": value}, separators=separators).encode() for number, value in enumerate(items)]
+    texts = [
+        json.dumps(
+            {"metadata": {"name": f"n{number}"}, "spec": value}, separators=separators
+        ).encode()
+        for number, value in enumerate(items)
+    ]
     texts.insert(at, thing("bad", b', "x": ' + DEEP_ENOUGH))
     found = decode_list(listed(*texts))["items"]
     read = [item for item in found if not isinstance(item, Unread)]
-    assert read == [{"metadata": {"name": f"n{number}"}, "spec": value} for number, value in enumerate(items)]
+    assert read == [
+        {"metadata": {"name": f"n{number}"}, "spec": value} for number, value in enumerate(items)
+    ]
     assert len(found) == len(items) + 1
 
 
@@ -100,7 +157,9 @@ def test_a_pod_and_an_object_of_ours_that_cannot_be_read_are_told() -> None:
         (Code.OBJECT_UNREADABLE, "Pod/shop/bad"),
         (Code.OBJECT_UNREADABLE, "PowerProfile/bad"),
     ]
-    assert isinstance(pod_view({"metadata": {"name": "a"}, "spec": {"containers": []}, "status": {}}), PodView)
+    assert isinstance(
+        pod_view({"metadata": {"name": "a"}, "spec": {"containers": []}, "status": {}}), PodView
+    )
 
 
 def test_a_node_that_cannot_be_read_is_not_one_without_labels() -> None:
@@ -115,7 +174,9 @@ ODD_LISTS: dict[str, bytes] = {
     "items are text": b'{"metadata": {"resourceVersion": "1"}, "items": "abc"}',
     "metadata is a list": b'{"metadata": [], "items": []}',
     "metadata is text": b'{"metadata": "x", "items": []}',
-    "the token is a mapping": b'{"metadata": {"resourceVersion": "1", "continue": {"a": 1}}, "items": []}',
+    "the token is a mapping": (
+        b'{"metadata": {"resourceVersion": "1", "continue": {"a": 1}}, "items": []}'
+    ),
     "no JSON": b"<html>",
     "deep": DEEP,
     "nothing": b"",
@@ -143,7 +204,9 @@ ODD_EVENTS: dict[str, bytes] = {
 }
 
 
-def follow(server: Server, write: Callable[[Any], None], transform: Callable[[Any], Any] = lambda obj: obj) -> tuple[Informer, threading.Thread]:
+def follow(
+    server: Server, write: Callable[[Any], None], transform: Callable[[Any], Any] = lambda obj: obj
+) -> tuple[Informer, threading.Thread]:
     server.write = write
     informer = Informer("things", ApiSource(server.api(), THINGS), lambda: None, transform)
     return informer, informer.start(Threads(CapturingLog()))
@@ -158,8 +221,15 @@ def answer(link: Any, body: bytes, status: int = 200, **headers: str) -> None:
     link.wfile.flush()
 
 
-def recovers(first: Callable[[Any], None], *, watching: bool, transform: Callable[[Any], Any] = lambda obj: obj) -> bool:
-    """Whether an informer that met an answer once goes on and has the thing that is listed after it."""
+def recovers(
+    first: Callable[[Any], None],
+    *,
+    watching: bool,
+    transform: Callable[[Any], Any] = lambda obj: obj,
+) -> bool:
+    """Whether an informer that met an answer once goes on and has the thing that is listed after
+    it.
+    """
     met = threading.Event()
 
     def write(link: Any) -> None:
@@ -178,7 +248,11 @@ def recovers(first: Callable[[Any], None], *, watching: bool, transform: Callabl
     with serving() as server:
         informer, thread = follow(server, write, transform)
         ends = time.monotonic() + 15
-        while time.monotonic() < ends and thread.is_alive() and not (met.is_set() and informer.get("early", "shop")):
+        while (
+            time.monotonic() < ends
+            and thread.is_alive()
+            and not (met.is_set() and informer.get("early", "shop"))
+        ):
             time.sleep(0.02)
         found = thread.is_alive() and informer.get("early", "shop") is not None
         informer.stop()
@@ -193,7 +267,9 @@ def test_no_list_ends_an_informer(name: str) -> None:
 @pytest.mark.parametrize("name", ODD_ITEMS)
 def test_an_item_costs_itself(name: str) -> None:
     """The others of its list are there at once, without a second list."""
-    assert recovers(lambda link: answer(link, listed(ODD_ITEMS[name], thing("early"))), watching=False)
+    assert recovers(
+        lambda link: answer(link, listed(ODD_ITEMS[name], thing("early"))), watching=False
+    )
 
 
 @pytest.mark.parametrize("name", ODD_EVENTS)
@@ -218,14 +294,29 @@ def test_a_wait_that_no_clock_can_hold_is_bounded() -> None:
         assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("kind", [ValueError, KeyError, RecursionError, MemoryError, UnicodeError, AttributeError, OverflowError])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ValueError,
+        KeyError,
+        RecursionError,
+        MemoryError,
+        UnicodeError,
+        AttributeError,
+        OverflowError,
+    ],
+)
 def test_what_a_transform_raises_costs_its_object(kind: type[Exception]) -> None:
     def transform(obj: Any) -> Any:
         if obj["metadata"]["name"] == "bad":
             raise kind("odd")
         return obj
 
-    assert recovers(lambda link: answer(link, listed(thing("bad"), thing("early"))), watching=False, transform=transform)
+    assert recovers(
+        lambda link: answer(link, listed(thing("bad"), thing("early"))),
+        watching=False,
+        transform=transform,
+    )
 
 
 @pytest.mark.parametrize("kind", [ValueError, RecursionError, MemoryError, OSError, RuntimeError])
@@ -239,7 +330,10 @@ def test_what_a_source_raises_is_a_failure_like_any(kind: type[Exception]) -> No
             self.asked += 1
             if self.asked == 1:
                 raise kind("odd")
-            return {"metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "early"}}]}
+            return {
+                "metadata": {"resourceVersion": "1"},
+                "items": [{"metadata": {"name": "early"}}],
+            }
 
         def watch(self, version: str) -> Any:
             time.sleep(0.2)

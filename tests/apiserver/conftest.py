@@ -19,7 +19,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def world(server: ApiServer, tmp_path: Path) -> Iterator[World]:
-    """Nodes, operator and DaemonSet controller of one test; everything is ended and deleted after it."""
+    """Nodes, operator and DaemonSet controller of one test; everything is ended and deleted after
+    it.
+    """
     found = World(server, tmp_path)
     yield found
     found.close()

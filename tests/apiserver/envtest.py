@@ -1,10 +1,12 @@
-"""kube-apiserver, etcd and kubectl for tests, where the ecosystem looks for them: KUBEBUILDER_ASSETS, else a cache made here.
+"""kube-apiserver, etcd and kubectl for tests, where the ecosystem looks for them:
+KUBEBUILDER_ASSETS, else a cache made here.
 
     python envtest.py --prepare     build or install what is missing, print the folder
     python envtest.py --cluster     and what makes a node: kubelet, kube-scheduler, kube-proxy
 
-Kubernetes' commands are built from their Go module at the release that tools/go.mod pins, etcd comes from the distribution. What is
-missing is built by one command: most packages are the same in all of them.
+Kubernetes' commands are built from their Go module at the release that tools/go.mod pins, etcd
+comes from the distribution. What is missing is built by one command: most packages are the same in
+all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ NODE = ("kubelet", "kube-scheduler", "kube-proxy")
 
 def release() -> str:
     """The pinned release, such as 1.35.4."""
-    line = next(line for line in (TOOLS / "go.mod").read_text().splitlines() if "k8s.io/kubernetes v" in line)
+    line = next(
+        line
+        for line in (TOOLS / "go.mod").read_text().splitlines()
+        if "k8s.io/kubernetes v" in line
+    )
     return line.rpartition(" v")[2].partition(" ")[0]
 
 
@@ -46,8 +52,10 @@ def controllers() -> Path:
 
 
 def prepare(*, cluster: bool = False) -> Path:
-    """The folder of the binaries, made where it is not. cluster: with what makes a node, all in the cache, since a folder
-    by the convention has none of that. Errors: SystemExit with what is missing."""
+    """The folder of the binaries, made where it is not. cluster: with what makes a node, all in the
+    cache, since a folder by the convention has none of that. Errors: SystemExit with what is
+    missing.
+    """
     folder = _cache() if cluster else assets()
     _tools()
     missing = [name for name in NAMES if not (folder / name).exists()]
@@ -65,13 +73,20 @@ def _tools() -> None:
     """What the tests call beside the three: curl and openssl."""
     absent = [name for name in ("curl", "openssl") if not shutil.which(name)]
     if absent:
-        subprocess.run(f"apt-get update && apt-get install -y --no-install-recommends {' '.join(absent)}", shell=True, check=True)
+        subprocess.run(
+            f"apt-get update && apt-get install -y --no-install-recommends {' '.join(absent)}",
+            shell=True,
+            check=True,
+        )
 
 
 def _build(files: list[Path]) -> None:
-    """Build the commands that are missing. CGO is not needed; the version is what clients compare with theirs.
+    """Build the commands that are missing.
 
-    Two runs that begin together must not build twice, nor start a file that is half written: one waits for the other.
+    CGO is not needed; the version is what clients compare with theirs.
+
+    Two runs that begin together must not build twice, nor start a file that is half written: one
+    waits for the other.
     """
     for folder in {file.parent for file in files}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,16 +100,38 @@ def _build(files: list[Path]) -> None:
 
 def _compile(files: list[Path]) -> None:
     if not shutil.which("go"):
-        subprocess.run("apt-get update && apt-get install -y --no-install-recommends golang-go", shell=True, check=True)
+        subprocess.run(
+            "apt-get update && apt-get install -y --no-install-recommends golang-go",
+            shell=True,
+            check=True,
+        )
     version = release()
     major, minor, _ = version.split(".")
     stamp = "k8s.io/component-base/version"
-    flags = f"-s -w -X {stamp}.gitVersion=v{version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
+    flags = (
+        f"-s -w -X {stamp}.gitVersion=v{version} -X {stamp}.gitMajor={major} -X"
+        f" {stamp}.gitMinor={minor}"
+    )
     new = _cache() / "new"
     new.mkdir(exist_ok=True)
     packages = [f"k8s.io/kubernetes/cmd/{file.name}" for file in files]
-    command = ["go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", f"{new}/", *packages]
-    subprocess.run(command, cwd=TOOLS, check=True, env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"})
+    command = [
+        "go",
+        "build",
+        "-trimpath",
+        "-buildvcs=false",
+        "-ldflags",
+        flags,
+        "-o",
+        f"{new}/",
+        *packages,
+    ]
+    subprocess.run(
+        command,
+        cwd=TOOLS,
+        check=True,
+        env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"},
+    )
     for file in files:
         shutil.move(new / file.name, file)
 
@@ -103,9 +140,13 @@ def _etcd(folder: Path) -> None:
     found = shutil.which("etcd")
     if not found:
         # The package would start a server of its own.
-        policy = "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d"
+        policy = (
+            "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod +x"
+            " /usr/sbin/policy-rc.d"
+        )
         subprocess.run(
-            f"{policy}; apt-get update && apt-get install -y --no-install-recommends etcd-server; status=$?; rm -f /usr/sbin/policy-rc.d; exit $status",
+            f"{policy}; apt-get update && apt-get install -y --no-install-recommends etcd-server;"
+            " status=$?; rm -f /usr/sbin/policy-rc.d; exit $status",
             shell=True,
             check=True,
         )

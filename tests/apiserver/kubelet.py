@@ -1,4 +1,6 @@
-"""The kubelet's side of PodResources v1, over real gRPC on a real unix socket, with an encoder of its own for the messages."""
+"""The kubelet's side of PodResources v1, over real gRPC on a real unix socket, with an encoder of
+its own for the messages.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,19 @@ def encode_list(cpus: Mapping[tuple[str, str, str], Any]) -> bytes:
     for (namespace, pod, container), ids in cpus.items():
         device = message(2, text(1, "example.com/nic") + text(2, "0"))
         memory = message(4, text(1, "memory") + varint(2 << 3) + varint(1 << 30))
-        pods[namespace, pod] = pods.get((namespace, pod), b"") + message(3, text(1, container) + device + packed(3, sorted(ids)) + memory)
-    return b"".join(message(1, text(1, pod) + text(2, namespace) + containers) for (namespace, pod), containers in pods.items())
+        pods[namespace, pod] = pods.get((namespace, pod), b"") + message(
+            3, text(1, container) + device + packed(3, sorted(ids)) + memory
+        )
+    return b"".join(
+        message(1, text(1, pod) + text(2, namespace) + containers)
+        for (namespace, pod), containers in pods.items()
+    )
 
 
 class Kubelet:
-    """One node's kubelet, as far as PodResources goes. cpus: what it would answer; refuse: answers an error instead; port: it listens there too."""
+    """One node's kubelet, as far as PodResources goes. cpus: what it would answer; refuse: answers
+    an error instead; port: it listens there too.
+    """
 
     def __init__(self, socket: Path, allocatable: Any) -> None:
         self.socket, self.allocatable = socket, set(allocatable)
@@ -59,10 +68,14 @@ class Kubelet:
         server = grpc.server(ThreadPoolExecutor(2))
         identity = lambda data: data  # noqa: E731
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(call, request_deserializer=identity, response_serializer=identity)
+            name: grpc.unary_unary_rpc_method_handler(
+                call, request_deserializer=identity, response_serializer=identity
+            )
             for name, call in (("List", self._list), ("GetAllocatableResources", self._allocatable))
         }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v1.PodResourcesLister", handlers),))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("v1.PodResourcesLister", handlers),)
+        )
         server.add_insecure_port(f"unix:{self.socket}")
         self.port = server.add_insecure_port("127.0.0.1:0")
         server.start()

@@ -1,7 +1,9 @@
-"""Simulated nodes of a real API server: machines as trees of files, kubelets on real sockets, agents as real processes.
+"""Simulated nodes of a real API server: machines as trees of files, kubelets on real sockets,
+agents as real processes.
 
-`DaemonSets` plays the controller that the API server lacks: where the agents' DaemonSet exists and its node selector matches
-a node, an agent process runs there with a token bound to a pod of that node; where it does not, the process gets SIGTERM.
+`DaemonSets` plays the controller that the API server lacks: where the agents' DaemonSet exists and
+its node selector matches a node, an agent process runs there with a token bound to a pod of that
+node; where it does not, the process gets SIGTERM.
 """
 
 from __future__ import annotations
@@ -81,11 +83,20 @@ class SimNode:
     def make_object(self, cpus: int) -> None:
         """The Node, as its kubelet would make it."""
         self.server.apply(
-            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name, "labels": {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux"}}}
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": self.name,
+                    "labels": {"kubernetes.io/hostname": self.name, "kubernetes.io/os": "linux"},
+                },
+            }
         )
         amounts = {"cpu": str(cpus)}
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady"}
-        self.server.status("node", self.name, {"capacity": amounts, "allocatable": amounts, "conditions": [ready]})
+        self.server.status(
+            "node", self.name, {"capacity": amounts, "allocatable": amounts, "conditions": [ready]}
+        )
 
     def shown(self) -> dict[str, str]:
         """What every managed file holds."""
@@ -93,9 +104,16 @@ class SimNode:
 
     def cpufreq(self, cpu: int) -> tuple[int, int, str, str]:
         """Minimum, maximum, governor, EPP of a CPU; as its domain has them."""
-        folder = next(path for path in (self.folder / "sys" / _CPU / "cpufreq").glob("policy*") if cpu in map(int, (path / "related_cpus").read_text().split()))
+        folder = next(
+            path
+            for path in (self.folder / "sys" / _CPU / "cpufreq").glob("policy*")
+            if cpu in map(int, (path / "related_cpus").read_text().split())
+        )
         epp = folder / "energy_performance_preference"
-        low, high, governor = (text_of(folder / name) for name in ("scaling_min_freq", "scaling_max_freq", "scaling_governor"))
+        low, high, governor = (
+            text_of(folder / name)
+            for name in ("scaling_min_freq", "scaling_max_freq", "scaling_governor")
+        )
         return int(low), int(high), governor, text_of(epp) if epp.exists() else ""
 
     def cpufreqs(self, cpus: str) -> set[tuple[int, int, str, str]]:
@@ -115,31 +133,73 @@ class SimNode:
             self.user = user or f"agent-{self.name}"
             self._bind()
         config = self.server.folder / f"{self.user}.kubeconfig"
-        self.agent = self.launch(["agent", "--node", self.name, "--port", "0", *self.options], config)
+        self.agent = self.launch(
+            ["agent", "--node", self.name, "--port", "0", *self.options], config
+        )
 
     def launch(self, words: list[str], config: Path) -> Process:
-        """Run a kpm on the node's machine, beside the helper that writes for it; its output goes to the log."""
+        """Run a kpm on the node's machine, beside the helper that writes for it; its output goes to
+        the log.
+        """
         if words[0] != "agent":
-            return run_kpm([*words, "--kubeconfig", str(config), *self._places()], self.folder / "agent.log")
+            return run_kpm(
+                [*words, "--kubeconfig", str(config), *self._places()], self.folder / "agent.log"
+            )
         socket = self.folder / "helper.sock"
         if self.helper is None:
-            self.helper = run_kpm(["helper", "--sysfs", str(self.folder / "sys"), "--socket", str(socket)], self.folder / "agent.log")
-        return run_kpm([*words, "--kubeconfig", str(config), *self._places(), "--helper", str(socket)], self.folder / "agent.log")
+            self.helper = run_kpm(
+                ["helper", "--sysfs", str(self.folder / "sys"), "--socket", str(socket)],
+                self.folder / "agent.log",
+            )
+        return run_kpm(
+            [*words, "--kubeconfig", str(config), *self._places(), "--helper", str(socket)],
+            self.folder / "agent.log",
+        )
 
     def _places(self) -> list[str]:
-        return ["--sysfs", str(self.folder / "sys"), "--state-dir", str(self.folder / "state"), "--kubelet-socket", str(self.kubelet.socket)]
+        return [
+            "--sysfs",
+            str(self.folder / "sys"),
+            "--state-dir",
+            str(self.folder / "state"),
+            "--kubelet-socket",
+            str(self.kubelet.socket),
+        ]
 
     def _bind(self) -> None:
         """A pod of this node, and a token bound to it."""
         pod = f"power-node-agent-{self.name}-{self.starts}"
         container = {"name": "agent", "image": "kpm"}
-        spec = {"nodeName": self.name, "serviceAccountName": "power-manager-node-agent", "containers": [container], "automountServiceAccountToken": False}
+        spec = {
+            "nodeName": self.name,
+            "serviceAccountName": "power-manager-node-agent",
+            "containers": [container],
+            "automountServiceAccountToken": False,
+        }
         labels = {"app.kubernetes.io/name": "power-node-agent", **dict([PART_OF])}
-        self.server.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": NAMESPACE, "labels": labels}, "spec": spec})
-        running = {"name": "agent", "image": "kpm", "imageID": "kpm", "ready": True, "restartCount": 0, "state": {"running": {}}}
-        self.server.status("pod", pod, {"phase": "Running", "containerStatuses": [running]}, NAMESPACE)
+        self.server.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": pod, "namespace": NAMESPACE, "labels": labels},
+                "spec": spec,
+            }
+        )
+        running = {
+            "name": "agent",
+            "image": "kpm",
+            "imageID": "kpm",
+            "ready": True,
+            "restartCount": 0,
+            "state": {"running": {}},
+        }
+        self.server.status(
+            "pod", pod, {"phase": "Running", "containerStatuses": [running]}, NAMESPACE
+        )
         self.pod = pod
-        self.server.kubeconfig(self.user, self.server.token("power-manager-node-agent", NAMESPACE, pod), self.url)
+        self.server.kubeconfig(
+            self.user, self.server.token("power-manager-node-agent", NAMESPACE, pod), self.url
+        )
 
     def end_agent(self, number: int = signal.SIGTERM) -> int | None:
         """Send a signal to the agent and wait for its end."""
@@ -149,7 +209,17 @@ class SimNode:
         status = self.agent.wait(30)
         self.agent = None
         if not self.keep_token:
-            self.server.kubectl("delete", "pod", self.pod, "-n", NAMESPACE, "--force", "--grace-period=0", "--wait=false", check=False)
+            self.server.kubectl(
+                "delete",
+                "pod",
+                self.pod,
+                "-n",
+                NAMESPACE,
+                "--force",
+                "--grace-period=0",
+                "--wait=false",
+                check=False,
+            )
         return status
 
     @property
@@ -167,7 +237,13 @@ class SimNode:
 def run_kpm(words: list[str], log: Path) -> Process:
     """This checkout's kpm as a process, without any capability."""
     with log.open("ab") as output:
-        return subprocess.Popen([*UNPRIVILEGED, sys.executable, "-m", "kpm", *words], stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=REPO)
+        return subprocess.Popen(
+            [*UNPRIVILEGED, sys.executable, "-m", "kpm", *words],
+            stdout=output,
+            stderr=output,
+            env={**os.environ, "PYTHONPATH": str(REPO)},
+            cwd=REPO,
+        )
 
 
 class DaemonSets:
@@ -175,7 +251,11 @@ class DaemonSets:
 
     def __init__(self, server: ApiServer, nodes: list[SimNode]) -> None:
         self.server, self.nodes = server, nodes
-        self._stop, self._paused, self._busy = threading.Event(), threading.Event(), threading.Lock()
+        self._stop, self._paused, self._busy = (
+            threading.Event(),
+            threading.Event(),
+            threading.Lock(),
+        )
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -196,22 +276,32 @@ class DaemonSets:
 
     def _run(self) -> None:
         while not self._stop.wait(0.2):
-            with self._busy, contextlib.suppress(AssertionError, subprocess.TimeoutExpired):  # the API server may be away; the next look finds it
+            # the API server may be away; the next look finds it
+            with self._busy, contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
                 if not self._paused.is_set():
                     self._step()
 
     def _step(self) -> None:
         found = self.server.get("daemonset", "power-node-agent", "-n", NAMESPACE)
         for node in self.nodes:
-            wanted = found is not None and "deletionTimestamp" not in found["metadata"] and self._matches(found, node)
+            wanted = (
+                found is not None
+                and "deletionTimestamp" not in found["metadata"]
+                and self._matches(found, node)
+            )
             if wanted and (node.agent is None or node.agent.poll() is not None):
                 node.start_agent()
             elif not wanted and node.agent is not None:
                 node.end_agent()
 
     def _matches(self, daemon_set: Any, node: SimNode) -> bool:
-        labels = (self.server.get("node", node.name) or {"metadata": {}})["metadata"].get("labels") or {}
-        return all(labels.get(key) == value for key, value in daemon_set["spec"]["template"]["spec"]["nodeSelector"].items())
+        labels = (self.server.get("node", node.name) or {"metadata": {}})["metadata"].get(
+            "labels"
+        ) or {}
+        return all(
+            labels.get(key) == value
+            for key, value in daemon_set["spec"]["template"]["spec"]["nodeSelector"].items()
+        )
 
 
 @dataclass
@@ -223,8 +313,21 @@ class OperatorProcess:
     process: Process | None = None
 
     def start(self) -> None:
-        config = self.server.kubeconfig("operator", self.server.token("power-manager-operator", NAMESPACE))
-        self.process = run_kpm(["operator", "--kubeconfig", str(config), "--port", "0", "--image", "power-node-agent:latest"], self.folder / "operator.log")
+        config = self.server.kubeconfig(
+            "operator", self.server.token("power-manager-operator", NAMESPACE)
+        )
+        self.process = run_kpm(
+            [
+                "operator",
+                "--kubeconfig",
+                str(config),
+                "--port",
+                "0",
+                "--image",
+                "power-node-agent:latest",
+            ],
+            self.folder / "operator.log",
+        )
 
     def end(self, number: int = signal.SIGTERM) -> int | None:
         if self.process is None:
@@ -239,14 +342,47 @@ class OperatorProcess:
         return (self.folder / "operator.log").read_text()
 
 
-def pod(name: str, node: str, cpus: int, profile: str | None, namespace: str = "default", group: str = "power.openshift.io") -> dict[str, Any]:
+def pod(
+    name: str,
+    node: str,
+    cpus: int,
+    profile: str | None,
+    namespace: str = "default",
+    group: str = "power.openshift.io",
+) -> dict[str, Any]:
     """A Guaranteed pod that asks for whole CPUs and as many of a profile."""
-    amounts = {"cpu": str(cpus), "memory": "1Gi", **({f"{group}/{profile}": str(cpus)} if profile else {})}
-    container = {"name": "app", "image": "app", "resources": {"requests": amounts, "limits": amounts}}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": {"nodeName": node, "containers": [container]}}
+    amounts = {
+        "cpu": str(cpus),
+        "memory": "1Gi",
+        **({f"{group}/{profile}": str(cpus)} if profile else {}),
+    }
+    container = {
+        "name": "app",
+        "image": "app",
+        "resources": {"requests": amounts, "limits": amounts},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"nodeName": node, "containers": [container]},
+    }
 
 
 def running(name: str) -> dict[str, Any]:
     """The status of such a pod while its container runs, as its kubelet reports it."""
-    container = {"name": "app", "image": "app", "imageID": "app", "ready": True, "restartCount": 0, "containerID": f"cri-o://{name}", "state": {"running": {}}}
-    return {"phase": "Running", "qosClass": "Guaranteed", "containerStatuses": [container], "startTime": "2026-01-01T00:00:00Z"}
+    container = {
+        "name": "app",
+        "image": "app",
+        "imageID": "app",
+        "ready": True,
+        "restartCount": 0,
+        "containerID": f"cri-o://{name}",
+        "state": {"running": {}},
+    }
+    return {
+        "phase": "Running",
+        "qosClass": "Guaranteed",
+        "containerStatuses": [container],
+        "startTime": "2026-01-01T00:00:00Z",
+    }

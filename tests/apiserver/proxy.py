@@ -1,4 +1,6 @@
-"""A TCP proxy before the API server that can be slow, or swallow what it is given while every connection stays open."""
+"""A TCP proxy before the API server that can be slow, or swallow what it is given while every
+connection stays open.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ import time
 
 
 class Proxy:
-    """delay: seconds before bytes go on; swallow: nothing goes on any more on connections that are open now."""
+    """delay: seconds before bytes go on; swallow: nothing goes on any more on connections that are
+    open now.
+    """
 
     def __init__(self, target: int) -> None:
         self.target, self.delay = target, 0.0

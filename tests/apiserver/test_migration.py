@@ -192,7 +192,9 @@ class Cluster:
         for kind, plural in self.case.kinds.items():
             if kind in without:
                 continue
-            listed = self.server.get(f"{plural}.{self.case.group}", "-n", self.case.namespace) or {"items": []}
+            listed = self.server.get(f"{plural}.{self.case.group}", "-n", self.case.namespace) or {
+                "items": []
+            }
             found |= {(kind, item["metadata"]["name"]): item for item in listed["items"]}
         return found
 
@@ -557,10 +559,16 @@ def test_the_backup_brings_back_what_was_deleted(case: Case, tmp_path: Path) -> 
         found.must("kubectl wait --for=condition=Established crd --all --timeout=30s")
         done = found.types("kubectl apply -f before.yaml")
         refused = re.findall(r"\(post (\w+)\.", done.stderr)
-        assert set(refused) == {case.kinds[kind] for kind in NOT_HERE & case.kinds.keys()}, done.stderr
+        assert set(refused) == {case.kinds[kind] for kind in NOT_HERE & case.kinds.keys()}, (
+            done.stderr
+        )
         assert len(done.stderr.splitlines()) == len(refused), done.stderr
         backup = yaml.safe_load((found.folder / "before.yaml").read_text())["items"]
-        keys = {(item["kind"], item["metadata"]["name"]) for item in backup if item["kind"] not in NOT_HERE}
+        keys = {
+            (item["kind"], item["metadata"]["name"])
+            for item in backup
+            if item["kind"] not in NOT_HERE
+        }
         now = {key: item for key, item in found.stored(NOT_HERE).items() if key in keys}
         kept = {key: item for key, item in before.items() if key in keys}
         kinds = case.kinds.keys() - NOT_HERE

@@ -1,4 +1,6 @@
-"""What a test of the cluster side has: an API server as `make install deploy` leaves it, nodes, operator, DaemonSet controller."""
+"""What a test of the cluster side has: an API server as `make install deploy` leaves it, nodes,
+operator, DaemonSet controller.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ def install(server: ApiServer) -> None:
     """`make install deploy`."""
     server.kubectl("apply", "--server-side", "-k", str(REPO / "crds"))
     server.kubectl("apply", "-k", str(REPO / "deploy/overlays/default"))
-    wait_for("the kinds are served", lambda: server.kubectl("get", "pns", "-n", NAMESPACE, check=False).returncode == 0)
+    wait_for(
+        "the kinds are served",
+        lambda: server.kubectl("get", "pns", "-n", NAMESPACE, check=False).returncode == 0,
+    )
 
 
 class World:
@@ -61,7 +66,9 @@ class World:
         self.daemon_sets.start()
 
     def close(self) -> None:
-        """Uninstall, end every process, delete what the test made; every step is made whatever comes of the others."""
+        """Uninstall, end every process, delete what the test made; every step is made whatever
+        comes of the others.
+        """
         with contextlib.ExitStack() as last:
             last.callback(self._delete)
             for node in self.nodes.values():
@@ -72,12 +79,39 @@ class World:
             last.callback(self._uninstall)
 
     def _uninstall(self) -> None:
-        self.server.kubectl("delete", "powerconfigs", "--all", "-n", NAMESPACE, "--wait=false", check=False)
+        self.server.kubectl(
+            "delete", "powerconfigs", "--all", "-n", NAMESPACE, "--wait=false", check=False
+        )
         if self.operator.process is not None:
-            wait_for("the PowerConfigs are gone", lambda: not self.server.get("powerconfigs", "-n", NAMESPACE)["items"], 60)
+            wait_for(
+                "the PowerConfigs are gone",
+                lambda: not self.server.get("powerconfigs", "-n", NAMESPACE)["items"],
+                60,
+            )
 
     def _delete(self) -> None:
-        self.server.kubectl("patch", "powerconfigs", "--all", "-n", NAMESPACE, "--type=merge", "-p", '{"metadata":{"finalizers":null}}', check=False)
-        self.server.kubectl("delete", "pods,pp,pw,pnc,uncores,pn,pns,ds", "--all", "-n", NAMESPACE, "--force", "--grace-period=0", check=False)
-        self.server.kubectl("delete", "pods", "--all", "-n", "default", "--force", "--grace-period=0", check=False)
+        self.server.kubectl(
+            "patch",
+            "powerconfigs",
+            "--all",
+            "-n",
+            NAMESPACE,
+            "--type=merge",
+            "-p",
+            '{"metadata":{"finalizers":null}}',
+            check=False,
+        )
+        self.server.kubectl(
+            "delete",
+            "pods,pp,pw,pnc,uncores,pn,pns,ds",
+            "--all",
+            "-n",
+            NAMESPACE,
+            "--force",
+            "--grace-period=0",
+            check=False,
+        )
+        self.server.kubectl(
+            "delete", "pods", "--all", "-n", "default", "--force", "--grace-period=0", check=False
+        )
         self.server.kubectl("delete", "nodes", "--all", check=False)

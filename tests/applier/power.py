@@ -1,4 +1,6 @@
-"""What the tests of power share: zones as files in a folder, caps and fabrics as plans by hand, what a model's zones hold."""
+"""What the tests of power share: zones as files in a folder, caps and fabrics as plans by hand,
+what a model's zones hold.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +19,8 @@ RAPL = "devices/virtual/powercap/intel-rapl"
 MMIO = "devices/virtual/powercap/intel-rapl-mmio"
 CLASS = "class/powercap"
 PLATFORM = "devices/platform"
-#: Name of a constraint → its limit and its maximum, µW; None for no such file, a text for what is no number.
+#: Name of a constraint → its limit and its maximum, µW; None for no such file, a text for what is
+#: no number.
 Constraints = Iterable[tuple[str, int | str | None, int | str | None]]
 LONG_SHORT: Constraints = (("long_term", 165 * UW, 165 * UW), ("short_term", 198 * UW, 0))
 
@@ -29,7 +32,15 @@ def bare(root: Path) -> Path:
     return root
 
 
-def put_zone(root: Path, folder: str, name: str, constraints: Constraints = LONG_SHORT, *, enabled: int | str | None = 1, energy: int = 5) -> str:
+def put_zone(
+    root: Path,
+    folder: str,
+    name: str,
+    constraints: Constraints = LONG_SHORT,
+    *,
+    enabled: int | str | None = 1,
+    energy: int = 5,
+) -> str:
     """A zone of the powercap framework, as the kernel shows it; returns its folder."""
     put(root, f"{folder}/name", name)
     put(root, f"{folder}/energy_uj", energy)
@@ -45,7 +56,14 @@ def put_zone(root: Path, folder: str, name: str, constraints: Constraints = LONG
     return folder
 
 
-def put_sensor(root: Path, folder: str, *, cap: int | None = 280 * UW, top: int | None = 400 * UW, name: str = "amd_hsmp_hwmon") -> str:
+def put_sensor(
+    root: Path,
+    folder: str,
+    *,
+    cap: int | None = 280 * UW,
+    top: int | None = 400 * UW,
+    name: str = "amd_hsmp_hwmon",
+) -> str:
     """A hardware monitor of one AMD socket."""
     put(root, f"{folder}/name", name)
     put(root, f"{folder}/power1_input", 90 * UW)
@@ -70,19 +88,37 @@ def zones_of(root: Path) -> tuple[PowerZone, ...]:
 
 def capped(machine: Machine, limits: Mapping[str, Mapping[str, int]]) -> NodePlan:
     """Zone → limit → µW; everything else at baseline."""
-    caps = tuple(CapTarget(zone, tuple(limits.get(zone.name, {}).get(limit.name) for limit in zone.limits)) for zone in machine.power_zones)
-    return NodePlan("node", (), fabrics=tuple(FabricTarget(fabric) for fabric in machine.fabrics), caps=caps)
+    caps = tuple(
+        CapTarget(zone, tuple(limits.get(zone.name, {}).get(limit.name) for limit in zone.limits))
+        for zone in machine.power_zones
+    )
+    return NodePlan(
+        "node", (), fabrics=tuple(FabricTarget(fabric) for fabric in machine.fabrics), caps=caps
+    )
 
 
 def all_capped(machine: Machine, **limits: int) -> NodePlan:
     """The same limits for every zone; W."""
-    return capped(machine, {zone.name: {name: watts * UW for name, watts in limits.items()} for zone in machine.power_zones})
+    return capped(
+        machine,
+        {
+            zone.name: {name: watts * UW for name, watts in limits.items()}
+            for zone in machine.power_zones
+        },
+    )
 
 
 def fabrics(machine: Machine, **asked: str) -> NodePlan:
     """P-states by socket, as in socket0="2"."""
-    targets = tuple(FabricTarget(fabric, asked.get(f"socket{fabric.package}")) for fabric in machine.fabrics)
-    return NodePlan("node", (), fabrics=targets, caps=tuple(CapTarget(zone, (None,) * len(zone.limits)) for zone in machine.power_zones))
+    targets = tuple(
+        FabricTarget(fabric, asked.get(f"socket{fabric.package}")) for fabric in machine.fabrics
+    )
+    return NodePlan(
+        "node",
+        (),
+        fabrics=targets,
+        caps=tuple(CapTarget(zone, (None,) * len(zone.limits)) for zone in machine.power_zones),
+    )
 
 
 def nothing(machine: Machine) -> NodePlan:
@@ -96,13 +132,20 @@ def nothing(machine: Machine) -> NodePlan:
 def power_files(model: KernelModel) -> dict[str, str]:
     """What every file of every zone that can be written shows."""
     found = discover(model)
-    paths = [item.path for group in found.groups if group.key.startswith(("cap:", "fabric:")) for item in group.files]
+    paths = [
+        item.path
+        for group in found.groups
+        if group.key.startswith(("cap:", "fabric:"))
+        for item in group.files
+    ]
     return {path: model.read(path).decode().strip() for path in paths}
 
 
 def file_of(zone: PowerZone, name: str) -> str:
     """The path of a zone's limit, by its name, or of its switch."""
-    return f"{zone.id}/{'enabled' if name == 'enabled' else next(limit.file for limit in zone.limits if limit.name == name)}"
+    if name == "enabled":
+        return f"{zone.id}/enabled"
+    return f"{zone.id}/{next(limit.file for limit in zone.limits if limit.name == name)}"
 
 
 def with_fabrics(packages: int, protocol: int = 5) -> Machine:

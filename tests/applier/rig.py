@@ -1,4 +1,6 @@
-"""What the applier's tests share: small machines, plans by hand, and hosts that watch, count, or break off."""
+"""What the applier's tests share: small machines, plans by hand, and hosts that watch, count, or
+break off.
+"""
 
 import tempfile
 from collections import Counter
@@ -17,7 +19,14 @@ from kpm_applier.session import Applier, Report
 from kpm_applier.state import StateStore
 from kpm_planner.caps import CapTarget
 from kpm_planner.fabric import FabricTarget
-from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+from kpm_planner.machine import (
+    Cpu,
+    CpufreqSettings,
+    FrequencyDomain,
+    IdleState,
+    Machine,
+    UncoreEntry,
+)
 from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.pools import Pool
 from kpm_planner.profiles import BASELINE, Target
@@ -28,19 +37,31 @@ EPP_WORDS = ("performance", "balance_performance", "balance_power", "power")
 #: driver → its governors, and whether it has an EPP (kernel facts K8, K12).
 DRIVERS: dict[str, tuple[tuple[str, ...], bool]] = {
     "intel_pstate": (("performance", "powersave"), True),
-    "intel_cpufreq": (("conservative", "ondemand", "userspace", "powersave", "performance", "schedutil"), True),
-    "acpi-cpufreq": (("conservative", "ondemand", "userspace", "powersave", "performance", "schedutil"), False),
+    "intel_cpufreq": (
+        ("conservative", "ondemand", "userspace", "powersave", "performance", "schedutil"),
+        True,
+    ),
+    "acpi-cpufreq": (
+        ("conservative", "ondemand", "userspace", "powersave", "performance", "schedutil"),
+        False,
+    ),
     "amd-pstate": (("performance", "schedutil"), False),
     "amd-pstate-epp": (("performance", "powersave"), True),
     "cppc_cpufreq": (("ondemand", "powersave", "performance", "schedutil"), False),
 }
 #: The table that kernel fact K3 was measured with, ascending.
 K3_TABLE = (800_000, 1_800_000, 2_600_000, 3_700_000, 3_701_000)
-IDLE = (IdleState(0, "POLL", 0, True, True), IdleState(1, "C1", 2, True, True), IdleState(2, "C6", 133, True, True))
+IDLE = (
+    IdleState(0, "POLL", 0, True, True),
+    IdleState(1, "C1", 2, True, True),
+    IdleState(2, "C6", 133, True, True),
+)
 
 
 class Crash(BaseException):
-    """The end of the process: not an Exception, so that nothing on the way can think it has handled it."""
+    """The end of the process: not an Exception, so that nothing on the way can think it has handled
+    it.
+    """
 
 
 def cpufreq(number: int, name: str) -> str:
@@ -85,12 +106,16 @@ def domain(
     table: tuple[int, ...] = (),
     has_epp: bool | None = None,
 ) -> FrequencyDomain:
-    """A frequency domain. settings: minimum, maximum, governor, EPP; None is the driver's start value."""
+    """A frequency domain. settings: minimum, maximum, governor, EPP; None is the driver's start
+    value.
+    """
     governors, epp_exists = DRIVERS[driver]
     epp_exists = epp_exists if has_epp is None else has_epp
     if table:
         low, high = table[0], table[-1]
-    governor = settings[2] or ("powersave" if "powersave" in governors and epp_exists else "schedutil")
+    governor = settings[2] or (
+        "powersave" if "powersave" in governors and epp_exists else "schedutil"
+    )
     epp = (settings[3] or "balance_performance") if epp_exists else None
     return FrequencyDomain(
         id=number,
@@ -107,7 +132,11 @@ def domain(
 
 
 def _listed_epps(driver: str, governor: str) -> tuple[str, ...]:
-    return ("performance",) if (driver, governor) == ("amd-pstate-epp", "performance") else ("default", *EPP_WORDS)
+    return (
+        ("performance",)
+        if (driver, governor) == ("amd-pstate-epp", "performance")
+        else ("default", *EPP_WORDS)
+    )
 
 
 def machine(
@@ -120,12 +149,17 @@ def machine(
     status: str | None = None,
     offline: Iterable[int] = (),
 ) -> Machine:
-    """A machine of one-thread cores; each domain's CPUs in order, and cpus beyond them without cpufreq."""
+    """A machine of one-thread cores; each domain's CPUs in order, and cpus beyond them without
+    cpufreq.
+    """
     domains, gone = tuple(domains), frozenset(offline)
     domain_of = {cpu: item.id for item in domains for cpu in item.cpus}
     count = cpus if cpus is not None else max(domain_of, default=0) + 1
     return Machine(
-        cpus=tuple(_cpu(number, domain_of.get(number), idle, online=number not in gone) for number in range(count)),
+        cpus=tuple(
+            _cpu(number, domain_of.get(number), idle, online=number not in gone)
+            for number in range(count)
+        ),
         domains=domains,
         idle_driver="intel_idle" if idle else None,
         uncore=uncore,
@@ -147,7 +181,11 @@ def intel(cpus: int = 2, **changes: object) -> Machine:
 
 def amd(cpus: int = 2, **changes: object) -> Machine:
     """amd-pstate-epp, one CPU a domain."""
-    return machine((domain(number, driver="amd-pstate-epp", low=400_000) for number in range(cpus)), status="active", **changes)  # type: ignore[arg-type]
+    return machine(
+        (domain(number, driver="amd-pstate-epp", low=400_000) for number in range(cpus)),
+        status="active",
+        **changes,
+    )  # type: ignore[arg-type]
 
 
 def tabled(cpus: int = 1) -> Machine:
@@ -157,12 +195,27 @@ def tabled(cpus: int = 1) -> Machine:
 
 def arm(domains: int = 2, size: int = 2) -> Machine:
     """cppc_cpufreq with shared domains, no EPP."""
-    return machine(domain(first, range(first, first + size), "cppc_cpufreq", high=2_500_000) for first in range(0, domains * size, size))
+    return machine(
+        domain(first, range(first, first + size), "cppc_cpufreq", high=2_500_000)
+        for first in range(0, domains * size, size)
+    )
 
 
-def package_entry(package: int = 0, die: int = 0, low: int = 800_000, high: int = 2_400_000) -> UncoreEntry:
+def package_entry(
+    package: int = 0, die: int = 0, low: int = 800_000, high: int = 2_400_000
+) -> UncoreEntry:
     """An uncore entry of the older layout, unlimited."""
-    return UncoreEntry(f"package_{package:02d}_die_{die:02d}", package, die, None, None, 800_000, 2_400_000, low, high)
+    return UncoreEntry(
+        f"package_{package:02d}_die_{die:02d}",
+        package,
+        die,
+        None,
+        None,
+        800_000,
+        2_400_000,
+        low,
+        high,
+    )
 
 
 # --- plans ---
@@ -178,20 +231,44 @@ def plan(
     boost: bool | None = None,
     held: Iterable[int] = (),
 ) -> NodePlan:
-    """A plan by hand: CPU → target; the other online CPUs are unmanaged, and what is not named else is at baseline."""
+    """A plan by hand: CPU → target; the other online CPUs are unmanaged, and what is not named else
+    is at baseline.
+    """
     kept = frozenset(held)
     groups = []
     for cpu in found.cpus:
         if not cpu.online:
             groups.append(CpuGroup((cpu.id,), Pool.OFFLINE, None, None, BASELINE, ("offline",)))
         elif cpu.id in targets:
-            groups.append(CpuGroup((cpu.id,), Pool.SHARED, "p", None, targets[cpu.id], (f"test asked for CPU {cpu.id}",), cpu.id in kept))
+            groups.append(
+                CpuGroup(
+                    (cpu.id,),
+                    Pool.SHARED,
+                    "p",
+                    None,
+                    targets[cpu.id],
+                    (f"test asked for CPU {cpu.id}",),
+                    cpu.id in kept,
+                )
+            )
         else:
-            groups.append(CpuGroup((cpu.id,), Pool.UNMANAGED, None, None, BASELINE, ("nobody asked",), cpu.id in kept))
+            groups.append(
+                CpuGroup(
+                    (cpu.id,),
+                    Pool.UNMANAGED,
+                    None,
+                    None,
+                    BASELINE,
+                    ("nobody asked",),
+                    cpu.id in kept,
+                )
+            )
     asked = {item.entry.name: item for item in uncore}
     entries = tuple(asked.get(entry.name, UncoreTarget(entry)) for entry in found.uncore)
     capped, fixed = {item.zone: item for item in caps}, {item.fabric: item for item in fabrics}
-    zones = tuple(capped.get(zone, CapTarget(zone, (None,) * len(zone.limits))) for zone in found.power_zones)
+    zones = tuple(
+        capped.get(zone, CapTarget(zone, (None,) * len(zone.limits))) for zone in found.power_zones
+    )
     pstates = tuple(fixed.get(fabric, FabricTarget(fabric)) for fabric in found.fabrics)
     return NodePlan("node", tuple(groups), entries, boost=boost, caps=zones, fabrics=pstates)
 
@@ -208,8 +285,9 @@ def everywhere(found: Machine, target: Target, **more: object) -> NodePlan:
 class Probe:
     """A host around a host: counts reads by path, logs writes, and does what a test hangs on them.
 
-    crash_at: the write with this number (from 0) does not happen, the process ends there. before_write: called with
-    path and text. after_write: called when the kernel has taken one. deny: (verb, path) → errno or None, asked first; verb: read, list or write.
+    crash_at: the write with this number (from 0) does not happen, the process ends there.
+    before_write: called with path and text. after_write: called when the kernel has taken one.
+    deny: (verb, path) → errno or None, asked first; verb: read, list or write.
     """
 
     inner: Host
@@ -233,7 +311,9 @@ class Probe:
     def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
         return read_one_by_one(self, paths)
 
-    def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
+    def differing(
+        self, paths: Sequence[str], expected: Sequence[bytes]
+    ) -> dict[str, bytes | OSError]:
         return differing_one_by_one(self, paths, expected)
 
     def write(self, path: str, data: bytes) -> None:
@@ -309,7 +389,9 @@ def tree(root: Path, found: Machine) -> Path:
 def state_folder() -> Iterator[str]:
     """A folder for one example's state file, in memory where that is possible."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="kpm-", dir=memory if memory.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="kpm-", dir=memory if memory.is_dir() else None
+    ) as folder:
         yield folder
 
 
@@ -362,7 +444,9 @@ def foreign_write(model: KernelModel, path: str, text: str) -> None:
 
 
 def texts(wanted: NodePlan, found: Machine) -> dict[str, str]:
-    """What each planned value is as a text, by path; values at baseline are left out, and domains of which a CPU is held."""
+    """What each planned value is as a text, by path; values at baseline are left out, and domains
+    of which a CPU is held.
+    """
     values: dict[str, str] = {}
     held = {found.by_id[cpu].domain for group in wanted.groups if group.held for cpu in group.cpus}
     for group in wanted.groups:
@@ -372,14 +456,33 @@ def texts(wanted: NodePlan, found: Machine) -> dict[str, str]:
             if group.pool is Pool.OFFLINE or group.held:
                 continue
             if number is not None and number not in held:
-                low, high = (None if khz is None else str(khz) for khz in (target.min_khz, target.max_khz))
-                paths = {min_path(number): low, max_path(number): high, governor_path(number): target.governor, epp_path(number): target.epp}
+                low, high = (
+                    None if khz is None else str(khz) for khz in (target.min_khz, target.max_khz)
+                )
+                paths = {
+                    min_path(number): low,
+                    max_path(number): high,
+                    governor_path(number): target.governor,
+                    epp_path(number): target.epp,
+                }
                 values |= {path: text for path, text in paths.items() if text is not None}
-            values |= {idle_path(cpu, state.index): "0" if on else "1" for state in found.by_id[cpu].idle for name, on in target.idle if name == state.name}
+            values |= {
+                idle_path(cpu, state.index): "0" if on else "1"
+                for state in found.by_id[cpu].idle
+                for name, on in target.idle
+                if name == state.name
+            }
     for item in wanted.uncore:
         if item.min_khz is not None and item.max_khz is not None:
-            values |= {uncore_path(item.entry.name, "min"): str(item.min_khz), uncore_path(item.entry.name, "max"): str(item.max_khz)}
-    values |= {f"hsmp/socket{item.fabric.package}/df_pstate": item.pstates for item in wanted.fabrics if item.pstates is not None}
+            values |= {
+                uncore_path(item.entry.name, "min"): str(item.min_khz),
+                uncore_path(item.entry.name, "max"): str(item.max_khz),
+            }
+    values |= {
+        f"hsmp/socket{item.fabric.package}/df_pstate": item.pstates
+        for item in wanted.fabrics
+        if item.pstates is not None
+    }
     for cap in wanted.caps:
         values |= _cap_texts(cap)
     return values
@@ -388,8 +491,14 @@ def texts(wanted: NodePlan, found: Machine) -> dict[str, str]:
 def _cap_texts(cap: CapTarget) -> dict[str, str]:
     """The limits that are asked for, mW through the mailbox, and the switch with them."""
     per = 1000 if cap.zone.control == "hsmp" else 1
-    limits = {f"{cap.zone.id}/{limit.file}": str(uw // per) for limit, uw in zip(cap.zone.limits, cap.limits, strict=True) if uw is not None}
-    return limits | ({f"{cap.zone.id}/enabled": "1"} if limits and cap.zone.enabled is not None else {})
+    limits = {
+        f"{cap.zone.id}/{limit.file}": str(uw // per)
+        for limit, uw in zip(cap.zone.limits, cap.limits, strict=True)
+        if uw is not None
+    }
+    return limits | (
+        {f"{cap.zone.id}/enabled": "1"} if limits and cap.zone.enabled is not None else {}
+    )
 
 
 def without_epp(found: FrequencyDomain) -> FrequencyDomain:

@@ -1,7 +1,8 @@
-"""CPU time of cgroups: both versions and both side by side, trees that change under the reader, and nodes in containers (user-asks 58, 59).
+"""CPU time of cgroups: both versions and both side by side, trees that change under the reader, and
+nodes in containers (user-asks 58, 59).
 
-Trees are folders in memory, whose link counts tell of their folders as those of cgroupfs do; two tests are on the
-machine's own cgroup file system.
+Trees are folders in memory, whose link counts tell of their folders as those of cgroupfs do; two
+tests are on the machine's own cgroup file system.
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ def make(root: Path, layout: Layout, path: str, usage_us: object = 0) -> None:
 
 
 def set_usage(root: Path, layout: Layout, path: str, usage_us: object) -> None:
-    text = f"{usage_us}\n" if layout.version == 1 else f"usage_usec {usage_us}\nuser_usec 0\nsystem_usec 0\nnr_periods 0\n"
+    text = (
+        f"{usage_us}\n"
+        if layout.version == 1
+        else f"usage_usec {usage_us}\nuser_usec 0\nsystem_usec 0\nnr_periods 0\n"
+    )
     if layout.version == 1 and isinstance(usage_us, int):
         text = f"{usage_us * 1000 + 999}\n"
     (root / layout.base / path / layout.file).write_text(text)
@@ -76,7 +81,11 @@ def cgroups(root: Path, layout: Layout) -> Iterator[Cgroups]:
         files.close()
 
 
-LAYOUTS = pytest.mark.parametrize("layout", [V1, V2, HYBRID, Layout(1, "cpuacct", "cpuacct.usage")], ids=["v1", "v2", "unified", "cpuacct"])
+LAYOUTS = pytest.mark.parametrize(
+    "layout",
+    [V1, V2, HYBRID, Layout(1, "cpuacct", "cpuacct.usage")],
+    ids=["v1", "v2", "unified", "cpuacct"],
+)
 
 
 def ready(root: Path, layout: Layout, *paths: str) -> None:
@@ -97,7 +106,10 @@ def ready(root: Path, layout: Layout, *paths: str) -> None:
         (("cpuacct/cpuacct.usage", "cpu/tasks"), Layout(1, "cpuacct", "cpuacct.usage")),
         (("cpuacct,cpu/cpuacct.usage",), Layout(1, "cpuacct,cpu", "cpuacct.usage")),
         (("cpu,cpuacct/cpuacct.usage", "unified/cgroup.controllers"), V1),
-        (("cpuacct/cpuacct.usage", "unified/cgroup.controllers"), Layout(1, "cpuacct", "cpuacct.usage")),
+        (
+            ("cpuacct/cpuacct.usage", "unified/cgroup.controllers"),
+            Layout(1, "cpuacct", "cpuacct.usage"),
+        ),
         (("cpuset/tasks", "unified/cgroup.controllers"), HYBRID),
         (("cgroup.controllers", "unified/cgroup.controllers", "cpuacct/cpuacct.usage"), V2),
         (("cpu/tasks", "memory/tasks"), None),
@@ -107,7 +119,9 @@ def ready(root: Path, layout: Layout, *paths: str) -> None:
     ],
 )
 def test_layouts(root: Path, files: tuple[str, ...], expected: Layout | None) -> None:
-    """User-asks 58: version 2, version 1 by any of its mounts, and where both are mounted the one that has the containers; else none."""
+    """User-asks 58: version 2, version 1 by any of its mounts, and where both are mounted the one
+    that has the containers; else none.
+    """
     for name in files:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("")
@@ -155,7 +169,11 @@ def test_usage_is_whole_microseconds(content: bytes, version: int, expected: int
     assert parse_usage(content, version) == expected
 
 
-@given(st.binary(max_size=64) | st.integers().map(lambda number: f"usage_usec {number}\n".encode()[:64]), st.sampled_from((1, 2)))
+@given(
+    st.binary(max_size=64)
+    | st.integers().map(lambda number: f"usage_usec {number}\n".encode()[:64]),
+    st.sampled_from((1, 2)),
+)
 def test_usage_is_never_negative(content: bytes, version: int) -> None:
     """Whatever is in the file; nothing is raised."""
     used = parse_usage(content, version)
@@ -167,19 +185,34 @@ def test_usage_is_never_negative(content: bytes, version: int) -> None:
 
 @LAYOUTS
 def test_cgroups_are_found_at_any_depth(root: Path, layout: Layout) -> None:
-    """User-asks 58: those that are wanted, by their paths below the mount, with their CPU time; no others."""
-    ready(root, layout, "c-a", "kubepods.slice/c-b", "kubepods.slice/pod1/c-c", "system.slice/cron.service")
+    """User-asks 58: those that are wanted, by their paths below the mount, with their CPU time; no
+    others.
+    """
+    ready(
+        root,
+        layout,
+        "c-a",
+        "kubepods.slice/c-b",
+        "kubepods.slice/pod1/c-c",
+        "system.slice/cron.service",
+    )
     with cgroups(root, layout) as groups:
         assert groups.look()
         assert groups.paths == ("c-a", "kubepods.slice/c-b", "kubepods.slice/pod1/c-c")
-        assert groups.usage_us() == {"c-a": 1000, "kubepods.slice/c-b": 2000, "kubepods.slice/pod1/c-c": 3000}
+        assert groups.usage_us() == {
+            "c-a": 1000,
+            "kubepods.slice/c-b": 2000,
+            "kubepods.slice/pod1/c-c": 3000,
+        }
         set_usage(root, layout, "c-a", 5_000_000)
         assert groups.usage_us()["c-a"] == 5_000_000
 
 
 @LAYOUTS
 def test_a_look_at_what_is_the_same_finds_nothing(root: Path, layout: Layout) -> None:
-    """User-asks 59: no folder is listed while the link counts are the same, however much the cgroups use."""
+    """User-asks 59: no folder is listed while the link counts are the same, however much the
+    cgroups use.
+    """
     ready(root, layout, "pod1/c-a", "pod2/c-b")
     with cgroups(root, layout) as groups:
         assert groups.look()
@@ -202,7 +235,9 @@ def test_a_tree_without_cgroups_is_looked_at_once(root: Path) -> None:
 
 @LAYOUTS
 def test_a_cgroup_that_comes_or_goes_is_noticed(root: Path, layout: Layout) -> None:
-    """User-asks 58: beside one that is known, in a new folder beside it, at the top; and the last one of a folder."""
+    """User-asks 58: beside one that is known, in a new folder beside it, at the top; and the last
+    one of a folder.
+    """
     ready(root, layout, "kubepods/pod1/c-a")
     with cgroups(root, layout) as groups:
         groups.look()
@@ -233,7 +268,9 @@ def test_a_folder_that_is_replaced_by_another_is_noticed(root: Path) -> None:
 
 
 def test_a_cgroup_of_the_same_name_is_noticed_once_a_read_failed(root: Path) -> None:
-    """Removed and made again between two looks: the look after the failed read finds the new one."""
+    """Removed and made again between two looks: the look after the
+    failed read finds the new one.
+    """
     ready(root, V2, "kubepods/c-a", "kubepods/c-b")
     with cgroups(root, V2) as groups:
         groups.look()
@@ -257,7 +294,9 @@ def test_a_watched_folder_that_is_replaced_is_noticed(root: Path) -> None:
 
 
 def test_a_container_in_a_pods_folder_that_came_before_it_is_noticed(root: Path) -> None:
-    """User-asks 58, new pods: the kubelet makes a pod's cgroup seconds before its first container's, and a look may fall between them."""
+    """User-asks 58, new pods: the kubelet makes a pod's cgroup seconds before its first
+    container's, and a look may fall between them.
+    """
     ready(root, V2, "kubepods/pod1/c-a")
     with cgroups(root, V2) as groups:
         groups.look()
@@ -283,14 +322,21 @@ def test_the_first_container_of_a_node_is_noticed(root: Path) -> None:
 
 @LAYOUTS
 def test_nested_containers_all_count(root: Path, layout: Layout) -> None:
-    """User-asks 58, kind: a node in a container is told beside those in it; whose time is whose is said by who is inside of whom."""
+    """User-asks 58, kind: a node in a container is told beside those in it; whose time is whose is
+    said by who is inside of whom.
+    """
     inner = ("c-kind/kubelet.slice/pod1/c-a", "c-kind/kubelet.slice/pod2/c-b")
     ready(root, layout, *inner, "c-alone")
     make(root, layout, "c-kind", 10**9)
     with cgroups(root, layout) as groups:
         groups.look()
         assert groups.paths == ("c-alone", "c-kind", *inner)
-        assert groups.usage_us() == {inner[0]: 1000, inner[1]: 2000, "c-alone": 3000, "c-kind": 10**9}
+        assert groups.usage_us() == {
+            inner[0]: 1000,
+            inner[1]: 2000,
+            "c-alone": 3000,
+            "c-kind": 10**9,
+        }
         for path in ("c-kind/kubelet.slice/pod1", "c-kind/kubelet.slice/pod2"):
             shutil.rmtree(root / layout.base / path)
         assert groups.look()
@@ -304,7 +350,12 @@ def test_containers_in_containers_in_containers_all_count(root: Path) -> None:
         make(root, V2, path, number * 1000)
     with cgroups(root, V2) as groups:
         groups.look()
-        assert groups.usage_us() == {"c-0": 8000, "c-0/c-1": 9000, "c-0/c-1/x/c-2": 1000, "c-0/c-1b": 2000}
+        assert groups.usage_us() == {
+            "c-0": 8000,
+            "c-0/c-1": 9000,
+            "c-0/c-1/x/c-2": 1000,
+            "c-0/c-1b": 2000,
+        }
 
 
 def test_an_inner_container_that_comes_beside_another_is_noticed(root: Path) -> None:
@@ -326,7 +377,9 @@ def test_an_inner_container_that_comes_beside_another_is_noticed(root: Path) -> 
 
 @LAYOUTS
 @pytest.mark.parametrize("usage", ["", "words", "-5", "1.5", "0x10", "nan", "5 6"])
-def test_a_cgroup_that_says_no_number_costs_itself_only(root: Path, layout: Layout, usage: str) -> None:
+def test_a_cgroup_that_says_no_number_costs_itself_only(
+    root: Path, layout: Layout, usage: str
+) -> None:
     """It is there, and may say one later; nothing is looked for anew because of it."""
     ready(root, layout, "c-a", "c-b")
     set_usage(root, layout, "c-a", usage)
@@ -374,7 +427,9 @@ def test_odd_names_are_found(root: Path) -> None:
 
 
 def test_more_than_the_most_are_dropped_and_counted(root: Path) -> None:
-    """User-asks 59: of 10050 the first 10000 by name are looked at, the others are counted, and what is left free is taken again."""
+    """User-asks 59: of 10050 the first 10000 by name are looked at, the others are counted, and
+    what is left free is taken again.
+    """
     mounted(root, V2)
     extra = 50
     for number in range(MOST_CGROUPS + extra):
@@ -395,7 +450,9 @@ def test_more_than_the_most_are_dropped_and_counted(root: Path) -> None:
 
 
 def test_that_some_are_left_out_is_told_also_where_each_has_a_folder_of_its_own(root: Path) -> None:
-    """User-asks 59: one container in each of 10500 pods; that not all are measured one by one does not go unsaid."""
+    """User-asks 59: one container in each of 10500 pods; that not all are measured one by one does
+    not go unsaid.
+    """
     mounted(root, V2)
     pods = MOST_CGROUPS + 500
     for number in range(pods):
@@ -408,7 +465,13 @@ def test_that_some_are_left_out_is_told_also_where_each_has_a_folder_of_its_own(
 
 def test_what_lies_too_deep_is_not_looked_for(root: Path) -> None:
     """A tree that goes on and on comes to an end."""
-    ready(root, V2, "/".join(["x"] * (DEEPEST - 1) + ["c-a"]), "/".join(["y"] * DEEPEST + ["c-b"]), "/".join(["z"] * 300 + ["c-c"]))
+    ready(
+        root,
+        V2,
+        "/".join(["x"] * (DEEPEST - 1) + ["c-a"]),
+        "/".join(["y"] * DEEPEST + ["c-b"]),
+        "/".join(["z"] * 300 + ["c-c"]),
+    )
     with cgroups(root, V2) as groups:
         groups.look()
         assert list(groups.usage_us().values()) == [1000]
@@ -433,12 +496,22 @@ def test_descriptors_of_those_that_are_gone_are_closed(root: Path) -> None:
 
 # --- histories ---
 
-STEPS = st.lists(st.tuples(st.sampled_from(("add", "remove", "use")), st.sampled_from(("c-a", "c-b", "pod1/c-a", "pod1/c-b", "pod2/c-c/x/c-d", "pod2/c-c"))), max_size=12)
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(("add", "remove", "use")),
+        st.sampled_from(("c-a", "c-b", "pod1/c-a", "pod1/c-b", "pod2/c-c/x/c-d", "pod2/c-c")),
+    ),
+    max_size=12,
+)
 
 
 @given(STEPS, st.sampled_from((V1, V2)))
-def test_after_a_look_anew_usage_is_that_of_all_that_are_there(steps: list[tuple[str, str]], layout: Layout) -> None:
-    """User-asks 58: whatever came and went, also inside of others, none that is there is missing, and none that is not is told."""
+def test_after_a_look_anew_usage_is_that_of_all_that_are_there(
+    steps: list[tuple[str, str]], layout: Layout
+) -> None:
+    """User-asks 58: whatever came and went, also inside of others, none that is there is missing,
+    and none that is not is told.
+    """
     with rig.state_folder() as name:
         root = Path(name)
         mounted(root, layout)
@@ -449,17 +522,26 @@ def test_after_a_look_anew_usage_is_that_of_all_that_are_there(steps: list[tuple
                     shutil.rmtree(folder, ignore_errors=True)
                 elif verb == "add" or folder.is_dir():
                     folder.mkdir(parents=True, exist_ok=True)
-                    for above in (path, *(path[:at] for at, letter in enumerate(path) if letter == "/")):
+                    for above in (
+                        path,
+                        *(path[:at] for at, letter in enumerate(path) if letter == "/"),
+                    ):
                         if not (root / layout.base / above / layout.file).exists() or above == path:
                             set_usage(root, layout, above, number)
                 groups.look(anew=True)
-                there = {str(found.relative_to(root / layout.base)) for found in (root / layout.base).rglob("c-*")}
+                there = {
+                    str(found.relative_to(root / layout.base))
+                    for found in (root / layout.base).rglob("c-*")
+                }
                 assert groups.usage_us().keys() == there
 
 
 # --- the machine's own ---
 
-BUSY = 'echo $$ > "$1/cgroup.procs" && exec sh -c "i=0; while [ \\$i -lt 25000 ]; do i=\\$((i+1)); done"'
+BUSY = (
+    'echo $$ > "$1/cgroup.procs" && exec sh -c "i=0; while [ \\$i -lt 25000 ]; do i=\\$((i+1));'
+    ' done"'
+)
 
 
 @frozen
@@ -477,20 +559,32 @@ class Mount:
 
 @contextlib.contextmanager
 def real_mounts() -> Iterator[list[Mount]]:
-    """One of each version that is mounted and may be written; the test is skipped where there is none."""
-    asked = (("/sys/fs/cgroup", layout) for layout in (V2, V1, Layout(1, "cpuacct", "cpuacct.usage"), HYBRID))
+    """One of each version that is mounted and may be written; the test is skipped where there is
+    none.
+    """
+    asked = (
+        ("/sys/fs/cgroup", layout)
+        for layout in (V2, V1, Layout(1, "cpuacct", "cpuacct.usage"), HYBRID)
+    )
     found: dict[int, Mount] = {}
     why = ["no cgroup file system with CPU time below /sys/fs/cgroup"]
     for root, layout in asked:
         mount = Mount(root, layout, f"kpm-test-{os.getpid()}-{secrets.token_hex(6)}")
-        if layout.version in found or not os.path.isfile(os.path.join(root, layout.base, layout.file)):
+        if layout.version in found or not os.path.isfile(
+            os.path.join(root, layout.base, layout.file)
+        ):
             continue
         try:
             os.mkdir(mount.path)
         except OSError as failure:
             why.append(f"{mount.path}: {failure.strerror}")
             continue
-        moved = subprocess.run(["/bin/sh", "-c", 'echo $$ > "$1/cgroup.procs"', "sh", mount.path], capture_output=True, text=True, check=False)
+        moved = subprocess.run(
+            ["/bin/sh", "-c", 'echo $$ > "$1/cgroup.procs"', "sh", mount.path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if moved.returncode:
             _remove(mount.path)
             why.append(f"{mount.path}: {moved.stderr.strip()}")
@@ -520,7 +614,9 @@ def _remove(folder: str) -> None:
 
 
 def busy_in(folder: str, processes: int = 6) -> int:
-    """So many processes after each other in a cgroup, none of which is left; how much CPU time they had, µs."""
+    """So many processes after each other in a cgroup, none of which is left; how much CPU time they
+    had, µs.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     for _ in range(processes):
         subprocess.run(["/bin/sh", "-c", BUSY, "sh", folder], check=True, timeout=60)
@@ -530,7 +626,9 @@ def busy_in(folder: str, processes: int = 6) -> int:
 
 
 def test_time_of_processes_that_are_gone_is_counted() -> None:
-    """User-asks 58, on the running kernel: processes that lived for some 20 ms each between two looks, and of which none is left, are in their cgroup's time."""
+    """User-asks 58, on the running kernel: processes that lived for some 20 ms each between two
+    looks, and of which none is left, are in their cgroup's time.
+    """
     with real_mounts() as mounts:
         for mount in mounts:
             os.mkdir(f"{mount.path}/c-busy")
@@ -540,13 +638,19 @@ def test_time_of_processes_that_are_gone_is_counted() -> None:
                 busy, quiet = (f"{mount.folder}/{name}" for name in ("c-busy", "c-quiet"))
                 before = groups.usage_us()
                 had = busy_in(f"{mount.path}/c-busy")
-                used = {path: us - before[path] for path, us in groups.usage_us().items() if path in (busy, quiet)}
+                used = {
+                    path: us - before[path]
+                    for path, us in groups.usage_us().items()
+                    if path in (busy, quiet)
+                }
             assert used[quiet] == 0
             assert 0.7 * had < used[busy] <= had + 10_000, (mount, had, used)
 
 
 def test_a_cgroup_that_was_made_anew_is_counted_again() -> None:
-    """User-asks 58, on the running kernel: `docker restart` keeps the id, so that the container's cgroup goes and comes back under its name between two looks."""
+    """User-asks 58, on the running kernel: `docker restart` keeps the id, so that the container's
+    cgroup goes and comes back under its name between two looks.
+    """
     with real_mounts() as mounts:
         for mount in mounts:
             path, folder = f"{mount.folder}/c-again", f"{mount.path}/c-again"

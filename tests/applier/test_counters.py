@@ -1,4 +1,6 @@
-"""Files that are read again and again: kept open, never followed out of where they are, never more of them than the process can spare (user-asks 59)."""
+"""Files that are read again and again: kept open, never followed out of where they are, never more
+of them than the process can spare (user-asks 59).
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def test_a_root_may_be_a_link(root: Path) -> None:
 
 
 def test_a_file_is_opened_once(files: CounterFiles, root: Path) -> None:
-    """Each look reads from the start, through the descriptor of the first, even when the name is gone."""
+    """Each look reads from the start, through the descriptor of the first, even when the name is
+    gone.
+    """
     before = descriptors()
     assert files.read("inner/usage") == b"42\n"
     (root / "inner/usage").write_bytes(b"1234\n")
@@ -94,9 +98,25 @@ def test_only_the_beginning_is_read(files: CounterFiles, root: Path) -> None:
     assert files.read_all(["long", "stat"], 7) == [b"xxxxxxx", b"cpu 1 2"]
 
 
-@pytest.mark.parametrize("size", [0, 1, 4 * KIB - 1, 4 * KIB, 4 * KIB + 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 200 * KIB, 1024 * KIB])
+@pytest.mark.parametrize(
+    "size",
+    [
+        0,
+        1,
+        4 * KIB - 1,
+        4 * KIB,
+        4 * KIB + 1,
+        64 * KIB - 1,
+        64 * KIB,
+        64 * KIB + 1,
+        200 * KIB,
+        1024 * KIB,
+    ],
+)
 def test_a_long_file_is_read_whole(files: CounterFiles, root: Path, size: int) -> None:
-    """As /proc/stat of a machine with a thousand CPUs; twice, since the second look is through the kept descriptor."""
+    """As /proc/stat of a machine with a thousand CPUs; twice, since the second look is through the
+    kept descriptor.
+    """
     content = bytes(number % 251 for number in range(size))
     (root / "long").write_bytes(content)
     assert files.read_whole("long") == content
@@ -115,7 +135,11 @@ def test_what_cannot_be_read_costs_itself_only(files: CounterFiles) -> None:
     found = files.read_all(["stat", "missing", "inner", "inner/usage", "stat/below"])
     assert found[0] == b"cpu 1 2 3\n"
     assert found[3] == b"42\n"
-    assert [item.errno for item in (found[1], found[2], found[4]) if isinstance(item, OSError)] == [errno.ENOENT, errno.EISDIR, errno.ENOTDIR]
+    assert [item.errno for item in (found[1], found[2], found[4]) if isinstance(item, OSError)] == [
+        errno.ENOENT,
+        errno.EISDIR,
+        errno.ENOTDIR,
+    ]
 
 
 def test_a_file_that_comes_later_is_read(files: CounterFiles, root: Path) -> None:
@@ -161,7 +185,12 @@ def test_a_link_at_the_end_is_not_followed(files: CounterFiles, root: Path) -> N
 def test_where_a_link_leads_is_a_text(files: CounterFiles, root: Path) -> None:
     """As /proc/PID/exe does; what is no link, or not there, leads nowhere."""
     (root / "exe").symlink_to("/usr/bin/no such (deleted)")
-    assert [files.link(path) for path in ("exe", "link", "stat", "missing")] == ["/usr/bin/no such (deleted)", "stat", "", ""]
+    assert [files.link(path) for path in ("exe", "link", "stat", "missing")] == [
+        "/usr/bin/no such (deleted)",
+        "stat",
+        "",
+        "",
+    ]
 
 
 # --- folders ---
@@ -172,11 +201,19 @@ def test_names_and_folders(files: CounterFiles) -> None:
     assert set(files.names("")) == {"stat", "inner", "link", "folderlink"}
     assert files.folders("") == ("inner",)
     assert (files.names("inner"), files.folders("inner")) == (("usage",), ())
-    assert files.names("stat") == files.folders("stat") == files.names("missing") == files.folders("missing") == ()
+    assert (
+        files.names("stat")
+        == files.folders("stat")
+        == files.names("missing")
+        == files.folders("missing")
+        == ()
+    )
 
 
 def test_odd_names_are_names(files: CounterFiles, root: Path) -> None:
-    """A line break, bytes that are no text, blanks: each can be listed, and read by what was listed."""
+    """A line break, bytes that are no text, blanks: each can be listed, and read by what was
+    listed.
+    """
     odd = {"a\nb", " ", "\udcff", "é" * 60}
     for name in odd:
         (root / name).mkdir()
@@ -214,7 +251,9 @@ def test_links_count_folders() -> None:
 
 
 def test_only_what_is_wanted_stays_open(root: Path) -> None:
-    """keep_only closes the others, files and folders; drop closes one; close closes all, and what is closed can be read again."""
+    """keep_only closes the others, files and folders; drop closes one; close closes all, and what
+    is closed can be read again.
+    """
     before = descriptors()
     files = CounterFiles(str(root))
     for name in "abc":
@@ -248,7 +287,9 @@ def test_a_dropped_file_is_looked_up_anew(files: CounterFiles, root: Path) -> No
 
 
 def test_failures_leave_no_descriptor(files: CounterFiles) -> None:
-    """However often what cannot be read is asked for: a folder in place of a file takes one at most."""
+    """However often what cannot be read is asked for: a folder in place of a file takes one at
+    most.
+    """
     before = descriptors()
     for _ in range(20):
         files.read_all(["missing", "link", "stat/below", "inner"])
@@ -263,7 +304,14 @@ def test_failures_leave_no_descriptor(files: CounterFiles) -> None:
 
 def run(script: str, *arguments: object) -> str:
     """What a process of its own prints."""
-    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -281,7 +329,9 @@ print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 
 def test_many_files_are_read_with_few_descriptors(tmp_path: Path) -> None:
-    """Those beyond are opened, read and closed; all say what they hold, in every look, and a file can be opened beside them."""
+    """Those beyond are opened, read and closed; all say what they hold, in every look, and a file
+    can be opened beside them.
+    """
     for number in range(700):
         (tmp_path / f"{number}").write_bytes(b"%d\n" % number)
     script = f"""{FEW}
@@ -297,7 +347,9 @@ assert kept() == before
 
 
 def test_all_parts_of_a_process_share_one_budget(tmp_path: Path) -> None:
-    """Counters of processes, of cgroups, and managed files together leave half of few descriptors to the rest; managed files go first."""
+    """Counters of processes, of cgroups, and managed files together leave half of few descriptors
+    to the rest; managed files go first.
+    """
     for number in range(700):
         (tmp_path / f"{number}").write_bytes(b"%d\n" % number)
     script = f"""{FEW}
@@ -333,7 +385,9 @@ print(len(files.read_whole("long")))
 
 
 def test_many_folders_leave_descriptors_to_others(tmp_path: Path) -> None:
-    """Watching the folders of hundreds of pods takes no descriptor from the files in them, nor from the rest of the process."""
+    """Watching the folders of hundreds of pods takes no descriptor from the files in them, nor from
+    the rest of the process.
+    """
     for number in range(700):
         (tmp_path / f"{number}").mkdir()
         (tmp_path / f"{number}/usage").write_bytes(b"5\n")

@@ -1,4 +1,6 @@
-"""What is written and in which order (A2, A3), as examples; the laws are in property/test_passes.py."""
+"""What is written and in which order (A2, A3), as examples; the laws are in
+property/test_passes.py.
+"""
 
 import pytest
 
@@ -17,20 +19,50 @@ Four = tuple[str | None, str | None, str | None, str | None]
 
 def group(number: int = 0, rows: tuple[table.Attribute, ...] = ROWS) -> Group:
     files = tuple(ManagedFile(row, rig.cpufreq(number, row.file), row.file) for row in rows)
-    return Group(f"cpufreq:{number}", Kind.CPUFREQ, number, "intel_pstate", files, (number,), ("800000", "4000000"))
+    return Group(
+        f"cpufreq:{number}",
+        Kind.CPUFREQ,
+        number,
+        "intel_pstate",
+        files,
+        (number,),
+        ("800000", "4000000"),
+    )
 
 
-def want(values: Four, *, requested: Four = (None,) * 4, settled: Four | None = None, release: bool = False, number: int = 0) -> Want:
-    record = GroupState("intel_pstate", NAMES, ("powersave", "balance_power", "800000", "4000000"), requested, requested if settled is None else settled)
+def want(
+    values: Four,
+    *,
+    requested: Four = (None,) * 4,
+    settled: Four | None = None,
+    release: bool = False,
+    number: int = 0,
+) -> Want:
+    record = GroupState(
+        "intel_pstate",
+        NAMES,
+        ("powersave", "balance_power", "800000", "4000000"),
+        requested,
+        requested if settled is None else settled,
+    )
     return Want(group(number), values, record, release, ("because of a test",))
 
 
 def seen(values: Four, number: int = 0) -> Observed:
-    return Observed({rig.cpufreq(number, name): text for name, text in zip(NAMES, values, strict=True) if text is not None})
+    return Observed(
+        {
+            rig.cpufreq(number, name): text
+            for name, text in zip(NAMES, values, strict=True)
+            if text is not None
+        }
+    )
 
 
 def brief(writes: tuple[Write, ...] | list[Write]) -> list[tuple[str, str]]:
-    return [(write.path.rpartition("/")[2].removeprefix("scaling_").removesuffix("_freq"), write.value) for write in writes]
+    return [
+        (write.path.rpartition("/")[2].removeprefix("scaling_").removesuffix("_freq"), write.value)
+        for write in writes
+    ]
 
 
 A: Four = ("powersave", "power", "1000000", "2000000")
@@ -48,7 +80,9 @@ def test_a_file_that_was_never_written_and_shows_the_target_is_left_alone() -> N
 def test_a_file_that_was_never_written_and_shows_something_else_is_written() -> None:
     """The write says what it replaces, whose it is, and why."""
     (write,) = diff([want(A)], seen(("powersave", "power", "1000000", "4000000")))
-    assert write == Write(rig.max_path(), "2000000", "4000000", "cpufreq:0", Reason.PLAN, ("because of a test",))
+    assert write == Write(
+        rig.max_path(), "2000000", "4000000", "cpufreq:0", Reason.PLAN, ("because of a test",)
+    )
 
 
 def test_a_request_that_stays_and_shows_its_target_is_not_repeated() -> None:
@@ -71,14 +105,26 @@ def test_moving_from_settled_to_target_is_no_drift() -> None:
 def test_neither_target_nor_settled_is_drift() -> None:
     """Somebody else wrote: repaired, and marked as theirs with their value."""
     settled: Four = ("powersave", "power", "1000000", "1800000")
-    (write,) = diff([want(A, requested=A, settled=settled)], seen(("powersave", "power", "1000000", "1900000")))
-    assert (write.path, write.value, write.old, write.reason) == (rig.max_path(), "2000000", "1900000", Reason.DRIFT)
+    (write,) = diff(
+        [want(A, requested=A, settled=settled)], seen(("powersave", "power", "1000000", "1900000"))
+    )
+    assert (write.path, write.value, write.old, write.reason) == (
+        rig.max_path(),
+        "2000000",
+        "1900000",
+        Reason.DRIFT,
+    )
 
 
 def test_a_request_that_changes_is_written_whatever_is_shown() -> None:
-    """Under a limit both requests may show the same value (K1): what is shown does not say what is registered."""
+    """Under a limit both requests may show the same value (K1): what is shown does not say what is
+    registered.
+    """
     shown: Four = ("powersave", "power", "1000000", "1500000")
-    (write,) = diff([want(("powersave", "power", "1000000", "1500000"), requested=A, settled=shown)], seen(shown))
+    (write,) = diff(
+        [want(("powersave", "power", "1000000", "1500000"), requested=A, settled=shown)],
+        seen(shown),
+    )
     assert (write.path, write.value, write.reason) == (rig.max_path(), "1500000", Reason.PLAN)
 
 
@@ -91,12 +137,17 @@ def test_an_unreadable_file_is_not_drift() -> None:
 def test_what_is_not_known_is_not_written() -> None:
     """A baseline that nobody knows is nothing to ask for."""
     values: Four = (None, "power", None, "2000000")
-    assert brief(diff([want(values)], seen(("performance", "performance", "1", "1")))) == [("energy_performance_preference", "power"), ("max", "2000000")]
+    assert brief(diff([want(values)], seen(("performance", "performance", "1", "1")))) == [
+        ("energy_performance_preference", "power"),
+        ("max", "2000000"),
+    ]
 
 
 def test_a_release_is_marked_as_such() -> None:
     """Going back to baseline."""
-    assert {write.reason for write in diff([want(B, requested=A, release=True)], seen(A))} == {Reason.RESTORE}
+    assert {write.reason for write in diff([want(B, requested=A, release=True)], seen(A))} == {
+        Reason.RESTORE
+    }
 
 
 # --- in which order (A2) ---
@@ -108,7 +159,11 @@ def test_boost_comes_before_frequencies_wherever_it_stands() -> None:
     boost = Group("boost", Kind.BOOST, "boost", "boost", (file,))
     switch = Want(boost, ("0",), GroupState("boost", ("boost",), ("1",), (None,), (None,)), False)
     observed = Observed({**seen(A).values, **seen(A, 1).values, file.path: "1"})
-    for wants in ([switch, want(B), want(B, number=1)], [want(B), switch, want(B, number=1)], [want(B), want(B, number=1), switch]):
+    for wants in (
+        [switch, want(B), want(B, number=1)],
+        [want(B), switch, want(B, number=1)],
+        [want(B), want(B, number=1), switch],
+    ):
         writes = diff(wants, observed)
         assert writes[0].path == file.path
         assert [write.group for write in writes[1:]] == ["cpufreq:0"] * 4 + ["cpufreq:1"] * 4
@@ -116,22 +171,41 @@ def test_boost_comes_before_frequencies_wherever_it_stands() -> None:
 
 def test_the_governor_comes_first_then_the_epp() -> None:
     """Under governor performance other EPPs are refused with EBUSY (K9, user-asks 9)."""
-    assert [name for name, _ in brief(diff([want(A, requested=B)], seen(B)))][:2] == ["governor", "energy_performance_preference"]
-    assert [name for name, _ in brief(diff([want(B, requested=A)], seen(A)))][:2] == ["governor", "energy_performance_preference"]
+    assert [name for name, _ in brief(diff([want(A, requested=B)], seen(B)))][:2] == [
+        "governor",
+        "energy_performance_preference",
+    ]
+    assert [name for name, _ in brief(diff([want(B, requested=A)], seen(A)))][:2] == [
+        "governor",
+        "energy_performance_preference",
+    ]
 
 
 def test_a_new_governor_takes_the_epp_with_it() -> None:
-    """The driver may rewrite it (K10), so it is written although it shows what is wanted (user-asks 10)."""
+    """The driver may rewrite it (K10), so it is written although it shows what is wanted (user-asks
+    10).
+    """
     values: Four = ("powersave", "performance", "1000000", "2000000")
     shown: Four = ("performance", "performance", "1000000", "2000000")
-    assert brief(diff([want(values, requested=shown)], seen(shown))) == [("governor", "powersave"), ("energy_performance_preference", "performance")]
-    assert brief(diff([want(values)], seen(shown))) == [("governor", "powersave"), ("energy_performance_preference", "performance")]
+    assert brief(diff([want(values, requested=shown)], seen(shown))) == [
+        ("governor", "powersave"),
+        ("energy_performance_preference", "performance"),
+    ]
+    assert brief(diff([want(values)], seen(shown))) == [
+        ("governor", "powersave"),
+        ("energy_performance_preference", "performance"),
+    ]
 
 
 def test_a_governor_that_drifted_takes_the_epp_with_it() -> None:
-    """Somebody switched to performance: going back may leave or restore the EPP, so it is written, too."""
+    """Somebody switched to performance: going back may leave or restore the EPP, so it is written,
+    too.
+    """
     shown: Four = ("performance", "power", "1000000", "2000000")
-    assert brief(diff([want(A, requested=A)], seen(shown))) == [("governor", "powersave"), ("energy_performance_preference", "power")]
+    assert brief(diff([want(A, requested=A)], seen(shown))) == [
+        ("governor", "powersave"),
+        ("energy_performance_preference", "power"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -146,10 +220,22 @@ def test_a_governor_that_drifted_takes_the_epp_with_it() -> None:
     ],
 )
 @pytest.mark.parametrize("known", [False, True])
-def test_a_minimum_never_exceeds_its_maximum(old: tuple[int, int], new: tuple[int, int], order: list[str], known: bool) -> None:
-    """User-asks 11, section 3 B: a raised maximum before a raised minimum, a lowered minimum before a lowered maximum; at first touch and later."""
+def test_a_minimum_never_exceeds_its_maximum(
+    old: tuple[int, int], new: tuple[int, int], order: list[str], known: bool
+) -> None:
+    """User-asks 11, section 3 B: a raised maximum before a raised minimum, a lowered minimum before
+    a lowered maximum; at first touch and later.
+    """
     before: Four = ("powersave", "power", str(old[0]), str(old[1]))
-    writes = diff([want(("powersave", "power", str(new[0]), str(new[1])), requested=before if known else (None,) * 4)], seen(before))
+    writes = diff(
+        [
+            want(
+                ("powersave", "power", str(new[0]), str(new[1])),
+                requested=before if known else (None,) * 4,
+            )
+        ],
+        seen(before),
+    )
     assert [name for name, _ in brief(writes)] == order
     registered = dict(zip(("min", "max"), old, strict=True))
     for name, text in brief(writes):
@@ -167,11 +253,16 @@ def test_a_minimum_never_exceeds_its_maximum(old: tuple[int, int], new: tuple[in
         ((800_000, 1_000_000), (800_000, 800_000), (1_200_000, 2_000_000)),
     ],
 )
-def test_what_is_registered_decides_the_order_and_not_what_is_shown(requested: tuple[int, int], shown: tuple[int, int], new: tuple[int, int]) -> None:
+def test_what_is_registered_decides_the_order_and_not_what_is_shown(
+    requested: tuple[int, int], shown: tuple[int, int], new: tuple[int, int]
+) -> None:
     """K1, K3: somebody's limit or a table hides the requests; the state knows them."""
     before: Four = ("powersave", "power", str(requested[0]), str(requested[1]))
     settled: Four = ("powersave", "power", str(shown[0]), str(shown[1]))
-    writes = diff([want(("powersave", "power", str(new[0]), str(new[1])), requested=before, settled=settled)], seen(settled))
+    writes = diff(
+        [want(("powersave", "power", str(new[0]), str(new[1])), requested=before, settled=settled)],
+        seen(settled),
+    )
     registered = dict(zip(("min", "max"), requested, strict=True))
     for name, text in brief(writes):
         registered[name] = int(text)
@@ -182,17 +273,39 @@ def test_what_is_registered_decides_the_order_and_not_what_is_shown(requested: t
 def test_uncore_limits_are_ordered_by_direction_too() -> None:
     """The same rule for the other range."""
     rows = (table.UNCORE_MIN, table.UNCORE_MAX)
-    files = tuple(ManagedFile(row, rig.uncore_path("uncore00", row.limit), row.file) for row in rows)
+    files = tuple(
+        ManagedFile(row, rig.uncore_path("uncore00", row.limit), row.file) for row in rows
+    )
     uncore = Group("uncore:uncore00", Kind.UNCORE, "uncore00", "intel_uncore_frequency", files)
-    for old, new, order in ((("800000", "1000000"), ("1500000", "2000000"), ["max", "min"]), (("1500000", "2000000"), ("800000", "1000000"), ["min", "max"])):
-        record = GroupState("intel_uncore_frequency", tuple(row.file for row in rows), old, (None, None), (None, None))
+    for old, new, order in (
+        (("800000", "1000000"), ("1500000", "2000000"), ["max", "min"]),
+        (("1500000", "2000000"), ("800000", "1000000"), ["min", "max"]),
+    ):
+        record = GroupState(
+            "intel_uncore_frequency",
+            tuple(row.file for row in rows),
+            old,
+            (None, None),
+            (None, None),
+        )
         observed = Observed({item.path: text for item, text in zip(files, old, strict=True)})
-        assert [write.path.rpartition("/")[2][:3] for write in diff([Want(uncore, new, record, False)], observed)] == order
+        assert [
+            write.path.rpartition("/")[2][:3]
+            for write in diff([Want(uncore, new, record, False)], observed)
+        ] == order
 
 
 def test_neighbours_with_different_values_are_told_apart() -> None:
-    """Many groups share a pattern of writes; one that shows something else, or has another history, has its own."""
-    wants = [want(A, number=0), want(A, number=1), want(A, requested=A, number=2), want(B, number=3), want(A, number=4)]
+    """Many groups share a pattern of writes; one that shows something else, or has another history,
+    has its own.
+    """
+    wants = [
+        want(A, number=0),
+        want(A, number=1),
+        want(A, requested=A, number=2),
+        want(B, number=3),
+        want(A, number=4),
+    ]
     observed = Observed(
         {
             **seen(B, 0).values,
@@ -203,7 +316,10 @@ def test_neighbours_with_different_values_are_told_apart() -> None:
         }
     )
     writes = diff(wants, observed)
-    assert [(write.group, name, text, write.old, write.reason) for write, (name, text) in zip(writes, brief(list(writes)), strict=True)] == [
+    assert [
+        (write.group, name, text, write.old, write.reason)
+        for write, (name, text) in zip(writes, brief(list(writes)), strict=True)
+    ] == [
         ("cpufreq:0", "governor", "powersave", "performance", Reason.PLAN),
         ("cpufreq:0", "energy_performance_preference", "power", "performance", Reason.PLAN),
         ("cpufreq:0", "min", "1000000", "1500000", Reason.PLAN),

@@ -1,4 +1,5 @@
-"""Trees of powercap and of AMD's sensors that are nearly right: a cap takes what is there, and writes to nothing else.
+"""Trees of powercap and of AMD's sensors that are nearly right: a cap takes what is there, and
+writes to nothing else.
 
 Always the same ones. More of them: KPM_FUZZ_INPUTS=1000000.
 """
@@ -16,7 +17,16 @@ from kpm_applier.host import Watch, differing_one_by_one, read_one_by_one, write
 from kpm_applier.session import Applier
 from kpm_applier.state import State
 from kpm_planner.caps import MOST_UW
-from kpm_planner.intent import CapSource, Intent, LabelSelector, Meta, Node, NodeSelector, PowerCap, StaticCap
+from kpm_planner.intent import (
+    CapSource,
+    Intent,
+    LabelSelector,
+    Meta,
+    Node,
+    NodeSelector,
+    PowerCap,
+    StaticCap,
+)
 from kpm_planner.plan import NodeInput, plan_node
 from kpm_planner.selection import Accepted, accept
 from tests.applier.power import CLASS, MMIO, PLATFORM, RAPL
@@ -37,7 +47,9 @@ LIMIT = re.compile(r"constraint_[0-7]_power_limit_uw")
 
 @define
 class Memory:
-    """A tree of contents; a number in place of one is the errno of using it. refuse: errno of writing a file, which then keeps what it held; deaf: it says yes."""
+    """A tree of contents; a number in place of one is the errno of using it. refuse: errno of
+    writing a file, which then keeps what it held; deaf: it says yes.
+    """
 
     files: Files
     refuse: Mapping[str, int] = field(factory=dict)
@@ -65,7 +77,9 @@ class Memory:
     def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
         return read_one_by_one(self, paths)
 
-    def differing(self, paths: Sequence[str], expected: Sequence[bytes]) -> dict[str, bytes | OSError]:
+    def differing(
+        self, paths: Sequence[str], expected: Sequence[bytes]
+    ) -> dict[str, bytes | OSError]:
         return differing_one_by_one(self, paths, expected)
 
     def write(self, path: str, data: bytes) -> None:
@@ -130,49 +144,167 @@ class Kept:
 # --- trees that are right ---
 
 
-def zone(folder: str, name: str, limits: Sequence[tuple[str, int]] = (("long_term", 165_000_000), ("short_term", 198_000_000)), enabled: int | None = 1) -> Files:
+def zone(
+    folder: str,
+    name: str,
+    limits: Sequence[tuple[str, int]] = (("long_term", 165_000_000), ("short_term", 198_000_000)),
+    enabled: int | None = 1,
+) -> Files:
     files: Files = {f"{folder}/name": f"{name}\n".encode(), f"{folder}/energy_uj": b"5\n"}
     if enabled is not None:
         files[f"{folder}/enabled"] = f"{enabled}\n".encode()
     for number, (label, uw) in enumerate(limits):
-        for file, value in (("name", label), ("power_limit_uw", uw), ("max_power_uw", uw), ("time_window_us", 976)):
+        for file, value in (
+            ("name", label),
+            ("power_limit_uw", uw),
+            ("max_power_uw", uw),
+            ("time_window_us", 976),
+        ):
             files[f"{folder}/constraint_{number}_{file}"] = f"{value}\n".encode()
     return files
 
 
 def sensor(folder: str) -> Files:
-    return {f"{folder}/{name}": value for name, value in (("name", b"amd_hsmp_hwmon\n"), ("power1_cap", b"280000000\n"), ("power1_cap_max", b"400000000\n"))}
+    return {
+        f"{folder}/{name}": value
+        for name, value in (
+            ("name", b"amd_hsmp_hwmon\n"),
+            ("power1_cap", b"280000000\n"),
+            ("power1_cap_max", b"400000000\n"),
+        )
+    }
 
 
 CPU: Files = {"devices/system/cpu/online": b"0\n", "devices/system/cpu/present": b"0\n"}
 THREE = (("short_term", 198_000_000), ("peak_power", 400_000_000), ("long_term", 165_000_000))
 TREES: tuple[Files, ...] = (
-    zone(f"{RAPL}/intel-rapl:0", "package-1") | zone(f"{RAPL}/intel-rapl:1", "package-0", THREE, 0) | zone(f"{RAPL}/intel-rapl:2", "psys"),
+    zone(f"{RAPL}/intel-rapl:0", "package-1")
+    | zone(f"{RAPL}/intel-rapl:1", "package-0", THREE, 0)
+    | zone(f"{RAPL}/intel-rapl:2", "psys"),
     zone(f"{RAPL}/intel-rapl:0", "package-0", enabled=0)
     | zone(f"{RAPL}/intel-rapl:0/intel-rapl:0:0", "dram", (("long_term", 0),), 0)
     | zone(f"{MMIO}/intel-rapl-mmio:0", "package-0"),
-    zone(f"{CLASS}/intel-rapl:0", "package-0-die-0") | zone(f"{CLASS}/intel-rapl:1", "package-0-die-1", THREE) | zone(f"{CLASS}/intel-rapl:0:0", "core"),
-    zone(f"{RAPL}/intel-rapl:0", "package-0", ()) | sensor(f"{PLATFORM}/amd_hsmp/hwmon/hwmon1") | sensor(f"{PLATFORM}/amd_hsmp/hwmon/hwmon2"),
-    sensor(f"{PLATFORM}/AMDI0097:00/hwmon/hwmon3") | sensor(f"{PLATFORM}/AMDI0097:01/hwmon/hwmon4") | sensor(f"{PLATFORM}/coretemp.0/hwmon/hwmon5"),
+    zone(f"{CLASS}/intel-rapl:0", "package-0-die-0")
+    | zone(f"{CLASS}/intel-rapl:1", "package-0-die-1", THREE)
+    | zone(f"{CLASS}/intel-rapl:0:0", "core"),
+    zone(f"{RAPL}/intel-rapl:0", "package-0", ())
+    | sensor(f"{PLATFORM}/amd_hsmp/hwmon/hwmon1")
+    | sensor(f"{PLATFORM}/amd_hsmp/hwmon/hwmon2"),
+    sensor(f"{PLATFORM}/AMDI0097:00/hwmon/hwmon3")
+    | sensor(f"{PLATFORM}/AMDI0097:01/hwmon/hwmon4")
+    | sensor(f"{PLATFORM}/coretemp.0/hwmon/hwmon5"),
 )
 
 # --- what may be wrong with them ---
 
 CONTENTS: tuple[Content, ...] = (
-    *(b"", b"\n", b"0\n", b"1\n", b"-1\n", b"-165000000\n", b"+5\n", b"1e9\n", b"0x10\n", b"007\n", b"1 2\n", b"3408250000\n", b"9" * 18, b"9" * 19, b"9" * 5000),
-    *(b"nan\n", b"inf\n", b"\x00\xff\xfe\x80", b"165000000\x00\n", "١٦٥\n".encode(), "²\n".encode(), b"\xed\xa0\x80", b" 165000000 \n", b"165000000\n165000000\n"),
-    *(b"<unsupported>\n", b"Y\n", b"on\n", b"package-0\n", b"package-1", b"package-0-die-0\n", b"package-99999\n", b"package-999999\n", b"PACKAGE-0\n"),
-    *(b"package-0\npackage-1\n", b"psys\n", b"dram\n", b"core\n", b"long_term\n", b"short_term\n", b"peak_power\n", b"long_term", b"long_term\nshort_term\n"),
+    *(
+        b"",
+        b"\n",
+        b"0\n",
+        b"1\n",
+        b"-1\n",
+        b"-165000000\n",
+        b"+5\n",
+        b"1e9\n",
+        b"0x10\n",
+        b"007\n",
+        b"1 2\n",
+        b"3408250000\n",
+        b"9" * 18,
+        b"9" * 19,
+        b"9" * 5000,
+    ),
+    *(
+        b"nan\n",
+        b"inf\n",
+        b"\x00\xff\xfe\x80",
+        b"165000000\x00\n",
+        "١٦٥\n".encode(),
+        "²\n".encode(),
+        b"\xed\xa0\x80",
+        b" 165000000 \n",
+        b"165000000\n165000000\n",
+    ),
+    *(
+        b"<unsupported>\n",
+        b"Y\n",
+        b"on\n",
+        b"package-0\n",
+        b"package-1",
+        b"package-0-die-0\n",
+        b"package-99999\n",
+        b"package-999999\n",
+        b"PACKAGE-0\n",
+    ),
+    *(
+        b"package-0\npackage-1\n",
+        b"psys\n",
+        b"dram\n",
+        b"core\n",
+        b"long_term\n",
+        b"short_term\n",
+        b"peak_power\n",
+        b"long_term",
+        b"long_term\nshort_term\n",
+    ),
     *(b"amd_hsmp_hwmon\n", b"../../../etc\n", b"A" * 4096),
-    *(errno.ENOENT, errno.ENODATA, errno.EACCES, errno.EIO, errno.EINVAL, errno.ENODEV, errno.ENXIO, errno.EBUSY),
+    *(
+        errno.ENOENT,
+        errno.ENODATA,
+        errno.EACCES,
+        errno.EIO,
+        errno.EINVAL,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EBUSY,
+    ),
 )
 NAMES = (
-    *("intel-rapl:0", "intel-rapl:1", "intel-rapl:99999", "intel-rapl:123456", "intel-rapl:", "intel-rapl:-1", "intel-rapl:٣", "intel-rapl:0:0", "intel-rapl: 0"),
-    *("intel-rapl:0\n", "intel-rapl-mmio:0", "intel-rapl", "constraint_0_name", "constraint_1_power_limit_uw", "constraint_7_power_limit_uw", "constraint_8_name"),
-    *("constraint_99_power_limit_uw", "constraint_-1_name", "enabled", "name", "power1_cap", "power2_cap", "hwmon", "hwmon0", "hwmon10", "amd_hsmp", "amd_hsmp.1"),
+    *(
+        "intel-rapl:0",
+        "intel-rapl:1",
+        "intel-rapl:99999",
+        "intel-rapl:123456",
+        "intel-rapl:",
+        "intel-rapl:-1",
+        "intel-rapl:٣",
+        "intel-rapl:0:0",
+        "intel-rapl: 0",
+    ),
+    *(
+        "intel-rapl:0\n",
+        "intel-rapl-mmio:0",
+        "intel-rapl",
+        "constraint_0_name",
+        "constraint_1_power_limit_uw",
+        "constraint_7_power_limit_uw",
+        "constraint_8_name",
+    ),
+    *(
+        "constraint_99_power_limit_uw",
+        "constraint_-1_name",
+        "enabled",
+        "name",
+        "power1_cap",
+        "power2_cap",
+        "hwmon",
+        "hwmon0",
+        "hwmon10",
+        "amd_hsmp",
+        "amd_hsmp.1",
+    ),
     *("amd_hsmp_x", "AMDI0097:", "AMDI0097:0f", " ", "\udcff", "é", "a" * 300, "*"),
 )
-REFUSALS = (errno.ENODATA, errno.ENOSYS, errno.EINVAL, errno.EACCES, errno.EIO, errno.EBUSY, errno.EROFS)
+REFUSALS = (
+    errno.ENODATA,
+    errno.ENOSYS,
+    errno.EINVAL,
+    errno.EACCES,
+    errno.EIO,
+    errno.EBUSY,
+    errno.EROFS,
+)
 
 
 def mutated(rng: random.Random) -> Memory:
@@ -189,12 +321,20 @@ def mutated(rng: random.Random) -> Memory:
                 files["/".join(words)] = files.get(path, b"")
             case 2:
                 folder, other = path.rpartition("/")[0], rng.choice(NAMES)
-                moved = {f"{folder.rpartition('/')[0]}/{other}{name[len(folder) :]}": text for name, text in files.items() if name.startswith(f"{folder}/")}
+                moved = {
+                    f"{folder.rpartition('/')[0]}/{other}{name[len(folder) :]}": text
+                    for name, text in files.items()
+                    if name.startswith(f"{folder}/")
+                }
                 files |= moved
             case 3:
                 content = files.get(path, b"")
                 at = rng.randrange(12)
-                files[path] = content if isinstance(content, int) else content[:at] + bytes([rng.randrange(256)]) + content[at + 1 :]
+                files[path] = (
+                    content
+                    if isinstance(content, int)
+                    else content[:at] + bytes([rng.randrange(256)]) + content[at + 1 :]
+                )
             case _:
                 files[path] = rng.choice(CONTENTS)
     refuse = {path: rng.choice(REFUSALS) for path in files if rng.random() < 0.05}
@@ -223,13 +363,24 @@ def caps() -> list[Accepted]:
     """PowerCaps that follow each other."""
     every = NodeSelector(LabelSelector())
     asked = ((120, None, None), (10_000, "all", None), (30, "short_term", "package"))
-    found = [PowerCap(Meta("cap"), node_selector=every, source=CapSource(static=StaticCap(watts)), constraint=limit, per=per) for watts, limit, per in asked]
+    found = [
+        PowerCap(
+            Meta("cap"),
+            node_selector=every,
+            source=CapSource(static=StaticCap(watts)),
+            constraint=limit,
+            per=per,
+        )
+        for watts, limit, per in asked
+    ]
     return [accept(Intent(caps=(cap,))) for cap in found]
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_trees_that_are_nearly_right(part: int) -> None:
-    """Discover, plan, apply, apply again, give back: nothing is raised, and no path is written that is not a limit or the switch of a package."""
+    """Discover, plan, apply, apply again, give back: nothing is raised, and no path is written that
+    is not a limit or the switch of a package.
+    """
     rng, asked, written, node = random.Random(part), caps(), 0, Node("node")
     for _ in range(INPUTS // PARTS):
         host = mutated(rng)
@@ -245,7 +396,9 @@ def test_trees_that_are_nearly_right(part: int) -> None:
             assert is_limit(before, path), path
             assert _right(data, text(before, path)), (path, data)
         written += bool(host.writes)
-    assert 0.3 * INPUTS < written * PARTS < 0.98 * INPUTS, "the trees are neither all wrong nor all right"
+    assert 0.3 * INPUTS < written * PARTS < 0.98 * INPUTS, (
+        "the trees are neither all wrong nor all right"
+    )
 
 
 def _right(data: bytes, held: str) -> bool:

@@ -1,4 +1,6 @@
-"""The kernel model, one example a kernel fact (docs/kernel-facts.md: K1 to K19, K23 to K25); tests/kernel holds it to real kernels."""
+"""The kernel model, one example a kernel fact (docs/kernel-facts.md: K1 to K19, K23 to K25);
+tests/kernel holds it to real kernels.
+"""
 
 import errno
 from collections.abc import Iterator
@@ -66,7 +68,9 @@ def test_k1_requests_stay_registered(intel: KernelModel) -> None:
 
 
 def test_k1_what_reads_back_is_the_aggregate_of_all_requests(intel: KernelModel) -> None:
-    """Thermal and firmware have requests of their own; ours is in force again when they lift theirs."""
+    """Thermal and firmware have requests of their own; ours is in force again when they lift
+    theirs.
+    """
     put(intel, rig.max_path(), 3_000_000)
     intel.limit(0, 1_000_000)
     assert limits(intel) == (800_000, 1_000_000)
@@ -96,7 +100,9 @@ def test_k3_a_table_rounds(table: KernelModel) -> None:
 
 
 def test_k3_an_interval_without_entry_collapses_to_one(table: KernelModel) -> None:
-    """min=2000000, max=1500000, and 2000000 to 2500000: whatever is shown is one entry of the table."""
+    """min=2000000, max=1500000, and 2000000 to 2500000: whatever is shown is one entry of the
+    table.
+    """
     for low, high in ((2_000_000, 1_500_000), (2_000_000, 2_500_000), (1_900_000, 1_900_000)):
         put(table, rig.min_path(), low)
         put(table, rig.max_path(), high)
@@ -105,8 +111,13 @@ def test_k3_an_interval_without_entry_collapses_to_one(table: KernelModel) -> No
         assert found[0] in rig.K3_TABLE
 
 
-@pytest.mark.parametrize(("value", "low", "high"), [(0, 800_000, 800_000), (99_999_999, 4_000_000, 4_000_000), (5 * GHZ, 4_000_000, 4_000_000)])
-def test_k4_values_beyond_the_hardware_are_taken_and_clamped(value: int, low: int, high: int) -> None:
+@pytest.mark.parametrize(
+    ("value", "low", "high"),
+    [(0, 800_000, 800_000), (99_999_999, 4_000_000, 4_000_000), (5 * GHZ, 4_000_000, 4_000_000)],
+)
+def test_k4_values_beyond_the_hardware_are_taken_and_clamped(
+    value: int, low: int, high: int
+) -> None:
     """The kernel does not reject them; the plan has to."""
     model = KernelModel(rig.intel(2))
     put(model, rig.min_path(0), value)
@@ -122,7 +133,20 @@ def test_k5_accepted_spellings(intel: KernelModel, spelling: bytes) -> None:
     assert limits(intel) == (800_000, 2_000_000)
 
 
-@pytest.mark.parametrize("spelling", [b" 2000000", b"2000000 ", b"-2000000", b"2000000.5", b"fast", b"2e6", b"2000000\n\n", b"0x", b"\n"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        b" 2000000",
+        b"2000000 ",
+        b"-2000000",
+        b"2000000.5",
+        b"fast",
+        b"2e6",
+        b"2000000\n\n",
+        b"0x",
+        b"\n",
+    ],
+)
 def test_k5_refused_spellings(intel: KernelModel, spelling: bytes) -> None:
     """Blanks around, negative, fraction, words: EINVAL, and nothing changes."""
     with refused(errno.EINVAL):
@@ -148,7 +172,9 @@ def test_k6_order_does_not_matter_for_success(intel: KernelModel) -> None:
 
 
 def test_k7_a_shared_policy_has_one_setting() -> None:
-    """related_cpus "0 1"; a write through either CPU's link changes both; affected_cpus is the online part."""
+    """related_cpus "0 1"; a write through either CPU's link changes both; affected_cpus is the
+    online part.
+    """
     model = KernelModel(rig.arm(2, 2))
     folder = f"{CPU_ROOT}/cpu1/cpufreq"
     put(model, f"{folder}/scaling_max_freq", 2_000_000)
@@ -157,7 +183,10 @@ def test_k7_a_shared_policy_has_one_setting() -> None:
     assert limits(model, 2) == (800_000, 2_500_000)
     assert text(model, f"{folder}/related_cpus") == "0 1"
     model.plug(1, online=False)
-    assert (text(model, rig.cpufreq(0, "related_cpus")), text(model, rig.cpufreq(0, "affected_cpus"))) == ("0 1", "0")
+    assert (
+        text(model, rig.cpufreq(0, "related_cpus")),
+        text(model, rig.cpufreq(0, "affected_cpus")),
+    ) == ("0 1", "0")
 
 
 # --- governor, EPP, speed ---
@@ -170,7 +199,10 @@ def test_k8_a_governor_that_is_not_there_is_refused(intel: KernelModel, table: K
             put(model, rig.governor_path(), word)
     put(table, rig.governor_path(), "ondemand")
     assert text(table, rig.governor_path()) == "ondemand"
-    assert text(intel, rig.cpufreq(0, "scaling_available_governors")).split() == ["performance", "powersave"]
+    assert text(intel, rig.cpufreq(0, "scaling_available_governors")).split() == [
+        "performance",
+        "powersave",
+    ]
 
 
 @pytest.mark.parametrize("driver", ["intel_pstate", "amd-pstate-epp"])
@@ -188,10 +220,18 @@ def test_k9_under_performance_no_other_epp_is_taken(driver: str) -> None:
     assert text(model, rig.epp_path()) == "balance_power"
 
 
-@pytest.mark.parametrize(("driver", "left"), [("intel_pstate", "balance_power"), ("amd-pstate-epp", "performance")])
+@pytest.mark.parametrize(
+    ("driver", "left"), [("intel_pstate", "balance_power"), ("amd-pstate-epp", "performance")]
+)
 def test_k10_the_epp_after_governor_performance(driver: str, left: str) -> None:
-    """Both go to performance with the governor; going back, intel_pstate restores and amd-pstate-epp does not."""
-    model = KernelModel(rig.machine([rig.domain(driver=driver, settings=(None, None, "powersave", "balance_power"))]))
+    """Both go to performance with the governor; going back, intel_pstate restores and
+    amd-pstate-epp does not.
+    """
+    model = KernelModel(
+        rig.machine(
+            [rig.domain(driver=driver, settings=(None, None, "powersave", "balance_power"))]
+        )
+    )
     put(model, rig.governor_path(), "performance")
     assert text(model, rig.epp_path()) == "performance"
     put(model, rig.governor_path(), "powersave")
@@ -218,7 +258,15 @@ def test_k11_numbers_are_for_intel_pstate(intel: KernelModel, amd: KernelModel) 
 @pytest.mark.parametrize("driver", ["acpi-cpufreq", "cppc_cpufreq", "amd-pstate"])
 def test_k12_no_epp_file(driver: str) -> None:
     """ENOENT to read and write; intel_cpufreq has it with HWP only."""
-    model = KernelModel(rig.machine([rig.domain(0, driver=driver), rig.domain(1, driver="intel_cpufreq"), rig.domain(2, driver="intel_cpufreq", has_epp=False)]))
+    model = KernelModel(
+        rig.machine(
+            [
+                rig.domain(0, driver=driver),
+                rig.domain(1, driver="intel_cpufreq"),
+                rig.domain(2, driver="intel_cpufreq", has_epp=False),
+            ]
+        )
+    )
     for number in (0, 2):
         for name in ("energy_performance_preference", "energy_performance_available_preferences"):
             with refused(errno.ENOENT):
@@ -229,13 +277,20 @@ def test_k12_no_epp_file(driver: str) -> None:
 
 
 def test_k13_setspeed_is_for_userspace(table: KernelModel) -> None:
-    """Elsewhere it reads <unsupported> and refuses; under userspace a value is moved to an entry (100 → 800000)."""
+    """Elsewhere it reads <unsupported> and refuses; under userspace a value is moved to an entry
+    (100 → 800000).
+    """
     path = rig.cpufreq(0, "scaling_setspeed")
     assert text(table, path) == "<unsupported>"
     with refused(errno.EINVAL):
         put(table, path, 1_800_000)
     put(table, rig.governor_path(), "userspace")
-    for value, expected in ((1_800_000, "1800000"), (100, "800000"), (9_000_000, "3701000"), (2_000_000, "2600000")):
+    for value, expected in (
+        (1_800_000, "1800000"),
+        (100, "800000"),
+        (9_000_000, "3701000"),
+        (2_000_000, "2600000"),
+    ):
         put(table, path, value)
         assert text(table, path) == expected
 
@@ -266,10 +321,17 @@ def test_k25_all_states_can_be_disabled(intel: KernelModel) -> None:
 
 def test_k15_default_status() -> None:
     """enabled, disabled, or no such file on older kernels."""
-    idle = (IdleState(0, "POLL", 0, True, True), IdleState(1, "C1", 2, True, False), IdleState(2, "C6", 100, True, None))
+    idle = (
+        IdleState(0, "POLL", 0, True, True),
+        IdleState(1, "C1", 2, True, False),
+        IdleState(2, "C6", 100, True, None),
+    )
     model = KernelModel(rig.intel(1, idle=idle))
     folder = f"{CPU_ROOT}/cpu0/cpuidle"
-    assert [text(model, f"{folder}/state{state}/default_status") for state in (0, 1)] == ["enabled", "disabled"]
+    assert [text(model, f"{folder}/state{state}/default_status") for state in (0, 1)] == [
+        "enabled",
+        "disabled",
+    ]
     with refused(errno.ENOENT):
         model.read(f"{folder}/state2/default_status")
 
@@ -277,10 +339,19 @@ def test_k15_default_status() -> None:
 def test_k16_states_differ_between_cpus() -> None:
     """POLL has latency 0 on x86; other CPUs may have other sets."""
     machine = rig.intel(2)
-    machine = evolve(machine, cpus=(machine.cpus[0], evolve(machine.cpus[1], idle=(IdleState(0, "LPI-0", 1), IdleState(1, "LPI-1", 100)))))
+    machine = evolve(
+        machine,
+        cpus=(
+            machine.cpus[0],
+            evolve(machine.cpus[1], idle=(IdleState(0, "LPI-0", 1), IdleState(1, "LPI-1", 100))),
+        ),
+    )
     model = KernelModel(machine)
     assert text(model, f"{CPU_ROOT}/cpu0/cpuidle/state0/latency") == "0"
-    assert [text(model, f"{CPU_ROOT}/cpu1/cpuidle/state{state}/name") for state in (0, 1)] == ["LPI-0", "LPI-1"]
+    assert [text(model, f"{CPU_ROOT}/cpu1/cpuidle/state{state}/name") for state in (0, 1)] == [
+        "LPI-0",
+        "LPI-1",
+    ]
     assert model.list(f"{CPU_ROOT}/cpu1/cpuidle") == ("state0", "state1")
     with refused(errno.ENOENT):
         put(model, rig.idle_path(1, 2), 1)
@@ -290,10 +361,17 @@ def test_k16_states_differ_between_cpus() -> None:
 
 
 def test_k17_an_offline_cpu() -> None:
-    """cpufreq of a policy without CPU: EBUSY to read and write; no topology; cpuidle stays; the lists say it."""
+    """cpufreq of a policy without CPU: EBUSY to read and write; no topology; cpuidle stays; the
+    lists say it.
+    """
     model = KernelModel(rig.intel(4))
     model.plug(1, online=False)
-    for name in ("scaling_max_freq", "scaling_governor", "energy_performance_preference", "cpuinfo_max_freq"):
+    for name in (
+        "scaling_max_freq",
+        "scaling_governor",
+        "energy_performance_preference",
+        "cpuinfo_max_freq",
+    ):
         with refused(errno.EBUSY):
             model.read(rig.cpufreq(1, name))
     with refused(errno.EBUSY):
@@ -302,7 +380,11 @@ def test_k17_an_offline_cpu() -> None:
         model.read(f"{CPU_ROOT}/cpu1/topology/core_id")
     put(model, rig.idle_path(1, 1), 1)
     assert text(model, rig.idle_path(1, 1)) == "1"
-    assert [text(model, f"{CPU_ROOT}/{name}") for name in ("present", "online", "offline")] == ["0-3", "0,2-3", "1"]
+    assert [text(model, f"{CPU_ROOT}/{name}") for name in ("present", "online", "offline")] == [
+        "0-3",
+        "0,2-3",
+        "1",
+    ]
 
 
 def test_k18_back_online_limits_governor_and_idle_states_are_kept() -> None:
@@ -345,9 +427,17 @@ def test_k19_a_kept_file_survives_offline_and_online() -> None:
 
 
 def test_k23_a_mode_switch_creates_every_policy_anew() -> None:
-    """Start values, another list of governors, and kept files give ENODEV for ever, also after switching back."""
+    """Start values, another list of governors, and kept files give ENODEV for ever, also after
+    switching back.
+    """
     start = rig.amd(1)
-    model = KernelModel(start, modes={"amd-pstate": {0: rig.domain(0, driver="amd-pstate", low=400_000)}, "amd-pstate-epp": {0: start.domains[0]}})
+    model = KernelModel(
+        start,
+        modes={
+            "amd-pstate": {0: rig.domain(0, driver="amd-pstate", low=400_000)},
+            "amd-pstate-epp": {0: start.domains[0]},
+        },
+    )
     put(model, rig.max_path(), 2_000_000)
     put(model, rig.epp_path(), "power")
     watch = model.watch({rig.max_path(): b"2000000\n"})
@@ -360,7 +450,10 @@ def test_k23_a_mode_switch_creates_every_policy_anew() -> None:
     with refused(errno.ENODEV):
         watch.same()
     put(model, STATUS, "active")
-    assert (limits(model), text(model, rig.epp_path())) == ((400_000, 4_000_000), "balance_performance")
+    assert (limits(model), text(model, rig.epp_path())) == (
+        (400_000, 4_000_000),
+        "balance_performance",
+    )
     with refused(errno.ENODEV):
         watch.same()
 
@@ -374,30 +467,50 @@ def test_k23_an_unknown_mode_is_refused(amd: KernelModel) -> None:
 
 
 def test_k24_boost_moves_the_hardware_limits() -> None:
-    """cppc_cpufreq, 0 → 1: cpuinfo_max_freq from 2500000 to 2956522, and an unlimited maximum with it."""
+    """cppc_cpufreq, 0 → 1: cpuinfo_max_freq from 2500000 to 2956522, and an unlimited maximum with
+    it.
+    """
     model = KernelModel(
-        rig.machine([rig.domain(number, driver="cppc_cpufreq", high=2_500_000) for number in range(2)], boost=False), boosted={0: 2_956_522, 1: 2_956_522}
+        rig.machine(
+            [rig.domain(number, driver="cppc_cpufreq", high=2_500_000) for number in range(2)],
+            boost=False,
+        ),
+        boosted={0: 2_956_522, 1: 2_956_522},
     )
     put(model, BOOST, 1)
     assert text(model, rig.cpufreq(0, "cpuinfo_max_freq")) == "2956522"
     assert limits(model, 0) == limits(model, 1) == (800_000, 2_956_522)
     put(model, BOOST, 0)
-    assert (text(model, rig.cpufreq(0, "cpuinfo_max_freq")), limits(model, 0)) == ("2500000", (800_000, 2_500_000))
+    assert (text(model, rig.cpufreq(0, "cpuinfo_max_freq")), limits(model, 0)) == (
+        "2500000",
+        (800_000, 2_500_000),
+    )
 
 
 def test_k24_a_domain_may_have_a_boost_file_of_its_own() -> None:
     """cppc_cpufreq: it moves that domain alone."""
     model = KernelModel(
-        rig.machine([rig.domain(number, driver="cppc_cpufreq", high=2_500_000) for number in range(2)], boost=False), boosted={0: 2_956_522, 1: 2_956_522}
+        rig.machine(
+            [rig.domain(number, driver="cppc_cpufreq", high=2_500_000) for number in range(2)],
+            boost=False,
+        ),
+        boosted={0: 2_956_522, 1: 2_956_522},
     )
     put(model, BOOST, 1)
     put(model, rig.cpufreq(1, "boost"), 0)
-    assert [text(model, rig.cpufreq(number, "cpuinfo_max_freq")) for number in (0, 1)] == ["2956522", "2500000"]
+    assert [text(model, rig.cpufreq(number, "cpuinfo_max_freq")) for number in (0, 1)] == [
+        "2956522",
+        "2500000",
+    ]
 
 
 def test_k24_boost_that_the_hardware_lacks_is_refused() -> None:
     """The file may be there all the same: EINVAL."""
-    model = KernelModel(rig.machine([rig.domain(driver="cppc_cpufreq", high=2_500_000)], boost=False), boosted={0: 2_500_000}, unboosted={0: 2_500_000})
+    model = KernelModel(
+        rig.machine([rig.domain(driver="cppc_cpufreq", high=2_500_000)], boost=False),
+        boosted={0: 2_500_000},
+        unboosted={0: 2_500_000},
+    )
     with refused(errno.EINVAL):
         put(model, BOOST, 1)
     assert text(model, BOOST) == "0"
@@ -432,7 +545,16 @@ def test_only_writes_that_were_taken_are_in_the_log(intel: KernelModel) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "x", CPU_ROOT, f"{CPU_ROOT}/cpu9/cpufreq/scaling_max_freq", rig.max_path(9), f"{CPU_ROOT}/cpufreq/policyx/scaling_max_freq", rig.cpufreq(0, "nothing")]
+    "path",
+    [
+        "",
+        "x",
+        CPU_ROOT,
+        f"{CPU_ROOT}/cpu9/cpufreq/scaling_max_freq",
+        rig.max_path(9),
+        f"{CPU_ROOT}/cpufreq/policyx/scaling_max_freq",
+        rig.cpufreq(0, "nothing"),
+    ],
 )
 def test_what_is_not_there_is_enoent(intel: KernelModel, path: str) -> None:
     """To read, to write, to list."""
@@ -444,7 +566,9 @@ def test_what_is_not_there_is_enoent(intel: KernelModel, path: str) -> None:
         intel.list(path)
 
 
-@pytest.mark.parametrize("name", ["scaling_driver", "cpuinfo_max_freq", "related_cpus", "scaling_available_governors"])
+@pytest.mark.parametrize(
+    "name", ["scaling_driver", "cpuinfo_max_freq", "related_cpus", "scaling_available_governors"]
+)
 def test_read_only_files_are_read_only(intel: KernelModel, name: str) -> None:
     """EACCES, and nothing changes."""
     before = intel.read(rig.cpufreq(0, name))

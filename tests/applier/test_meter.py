@@ -1,4 +1,6 @@
-"""Measured power of packages: counters that wrap, vanish, start anew, and are never wrong by more than they are missing (user-asks 33, 34)."""
+"""Measured power of packages: counters that wrap, vanish, start anew, and are never wrong by more
+than they are missing (user-asks 33, 34).
+"""
 
 import errno
 from collections.abc import Iterable
@@ -33,8 +35,12 @@ class Box:
         self.meter = PowerMeter(SysfsHost(str(self.root)))
         self.zones = zones_of(self.root)
 
-    def sample(self, *energies: int | str | None, after: float = 2.0, reach: int | str | None = RANGE) -> dict[int, int]:
-        """What the meter says after so many seconds, with the counters at these values; None for no counter."""
+    def sample(
+        self, *energies: int | str | None, after: float = 2.0, reach: int | str | None = RANGE
+    ) -> dict[int, int]:
+        """What the meter says after so many seconds, with the counters at these values; None for no
+        counter.
+        """
         self.seconds += after
         for zone, energy in zip(self.zones, energies, strict=True):
             for name, value in (("energy_uj", energy), ("max_energy_range_uj", reach)):
@@ -81,8 +87,12 @@ def test_a_counter_that_wraps_once_is_exact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reach", [None, 0, "", "no number", -1, RANGE - 100_000_001])
-def test_a_counter_that_falls_and_whose_range_is_not_known_is_no_sample(tmp_path: Path, reach: int | str | None) -> None:
-    """User-asks 33: or is below what the counter has shown, and so cannot be its range; the sample after it counts again."""
+def test_a_counter_that_falls_and_whose_range_is_not_known_is_no_sample(
+    tmp_path: Path, reach: int | str | None
+) -> None:
+    """User-asks 33: or is below what the counter has shown, and so cannot be its range; the sample
+    after it counts again.
+    """
     made = box(tmp_path)
     made.sample(RANGE - 100_000_000)
     assert made.sample(200_000_000, reach=reach) == {}
@@ -90,7 +100,9 @@ def test_a_counter_that_falls_and_whose_range_is_not_known_is_no_sample(tmp_path
 
 
 @pytest.mark.parametrize("energy", [None, "", "no number", 10**20], ids=str)
-def test_a_counter_that_cannot_be_read_is_no_sample(tmp_path: Path, energy: int | str | None) -> None:
+def test_a_counter_that_cannot_be_read_is_no_sample(
+    tmp_path: Path, energy: int | str | None
+) -> None:
     """User-asks 37: the other package's is; after it, two samples are needed again."""
     made = box(tmp_path, ("package-0", "package-1"))
     made.sample(0, 0)
@@ -102,13 +114,20 @@ def test_a_counter_that_cannot_be_read_is_no_sample(tmp_path: Path, energy: int 
 def test_a_counter_that_only_root_may_read_is_no_sample(tmp_path: Path) -> None:
     """User-asks 37: EACCES, as since 5.10."""
     made = box(tmp_path)
-    made.meter = PowerMeter(rig.Probe(SysfsHost(str(tmp_path)), deny=lambda _verb, path: errno.EACCES if path.endswith("energy_uj") else None))
+    made.meter = PowerMeter(
+        rig.Probe(
+            SysfsHost(str(tmp_path)),
+            deny=lambda _verb, path: errno.EACCES if path.endswith("energy_uj") else None,
+        )
+    )
     assert made.sample(0) == {}
     assert made.sample(100_000_000) == {}
 
 
 def test_dies_of_a_package_are_added(tmp_path: Path) -> None:
-    """User-asks 34: each has its own counter; where one of them is not known, neither is their sum."""
+    """User-asks 34: each has its own counter; where one of them is not
+    known, neither is their sum.
+    """
     made = box(tmp_path, ("package-0-die-0", "package-0-die-1", "package-1-die-0"))
     made.sample(0, 0, 0)
     assert made.sample(100_000_000, 60_000_000, 10_000_000) == {0: 80 * UW, 1: 5 * UW}
@@ -152,7 +171,9 @@ def test_an_amd_socket_says_it_itself(tmp_path: Path) -> None:
 
 
 def test_only_counters_are_read(tmp_path: Path) -> None:
-    """A1: one a zone, the range only where the counter fell, nothing else; and nothing is written."""
+    """A1: one a zone, the range only where the counter fell, nothing
+    else; and nothing is written.
+    """
     made = box(tmp_path, ("package-0", "package-1"))
     host = rig.Probe(SysfsHost(str(tmp_path)))
     made.meter = PowerMeter(host)
@@ -160,15 +181,29 @@ def test_only_counters_are_read(tmp_path: Path) -> None:
     made.sample(6, 6)
     assert set(host.reads) == {f"{zone.id}/energy_uj" for zone in made.zones}
     made.sample(4, 7)
-    assert set(host.reads) - {f"{zone.id}/energy_uj" for zone in made.zones} == {f"{made.zones[0].id}/max_energy_range_uj"}
+    assert set(host.reads) - {f"{zone.id}/energy_uj" for zone in made.zones} == {
+        f"{made.zones[0].id}/max_energy_range_uj"
+    }
     assert host.writes == []
 
 
-@given(st.integers(1, RANGE), st.lists(st.tuples(st.integers(0, RANGE), st.sampled_from((0.5, 1.0, 7.0))), min_size=1, max_size=8))
-def test_what_is_told_is_never_negative_and_never_above_the_range(reach: int, steps: list[tuple[int, float]]) -> None:
-    """User-asks 33: whatever the counter does between two samples, among it a start from 0; at most one range is told as taken."""
+@given(
+    st.integers(1, RANGE),
+    st.lists(
+        st.tuples(st.integers(0, RANGE), st.sampled_from((0.5, 1.0, 7.0))), min_size=1, max_size=8
+    ),
+)
+def test_what_is_told_is_never_negative_and_never_above_the_range(
+    reach: int, steps: list[tuple[int, float]]
+) -> None:
+    """User-asks 33: whatever the counter does between two samples, among it a start from 0; at most
+    one range is told as taken.
+    """
     with rig.state_folder() as name:
         made = box(Path(name))
         for energy, after in steps:
             shown = energy % (reach + 1)
-            assert all(0 <= uw <= reach / after + 1 for uw in made.sample(shown, after=after, reach=reach).values())
+            assert all(
+                0 <= uw <= reach / after + 1
+                for uw in made.sample(shown, after=after, reach=reach).values()
+            )

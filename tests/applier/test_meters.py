@@ -1,4 +1,5 @@
-"""Energy meters of recorded trees: each found by its name, once, with its place and range; whatever is wrong with one costs that one only.
+"""Energy meters of recorded trees: each found by its name, once, with its place and range; whatever
+is wrong with one costs that one only.
 
 Sources: user-asks 33, 34, 37, 38 and section F; peers d1 and d7.
 """
@@ -29,7 +30,10 @@ HWMON = "class/hwmon"
 SUPPLY = "class/power_supply"
 
 NO_RAPL = ("rapl", "no energy counter below /sys/class/powercap")
-NO_AMD = (("amd_energy", "no hwmon chip amd_energy"), ("amd_hsmp_hwmon", "no hwmon chip amd_hsmp_hwmon"))
+NO_AMD = (
+    ("amd_energy", "no hwmon chip amd_energy"),
+    ("amd_hsmp_hwmon", "no hwmon chip amd_hsmp_hwmon"),
+)
 NO_HWMON = ("hwmon", "no other power or energy input that is known")
 NO_BATTERY = ("battery", "no battery that tells its power")
 NOTHING_ELSE = (*NO_AMD, NO_HWMON, NO_BATTERY)
@@ -39,7 +43,10 @@ MEASURED = "the packages are measured already"
 
 
 def zone(root: Path, folder: str, name: str, uj: object = 5_000_000, reach: object = RANGE) -> str:
-    """A zone of powercap with a counter; reach None: without the file of its range. Returns its folder."""
+    """A zone of powercap with a counter; reach None: without the file of its range.
+
+    Returns its folder.
+    """
     put(root, f"{folder}/name", name)
     put(root, f"{folder}/energy_uj", uj)
     if reach is not None:
@@ -55,7 +62,13 @@ def chip(root: Path, number: int, name: str, **files: object) -> str:
     return f"{HWMON}/hwmon{number}"
 
 
-def battery(root: Path, name: str = "BAT0", status: str = "Discharging", kind: str = "Battery", **files: object) -> str:
+def battery(
+    root: Path,
+    name: str = "BAT0",
+    status: str = "Discharging",
+    kind: str = "Battery",
+    **files: object,
+) -> str:
     """A power supply."""
     put(root, f"{SUPPLY}/{name}/type", kind)
     put(root, f"{SUPPLY}/{name}/status", status)
@@ -66,7 +79,9 @@ def battery(root: Path, name: str = "BAT0", status: str = "Discharging", kind: s
 
 def one_socket(root: Path) -> None:
     zone(root, f"{RAPL}/intel-rapl:0", "package-0", 111)
-    for number, (name, reach) in enumerate((("core", RANGE), ("uncore", RANGE), ("dram", DRAM_RANGE))):
+    for number, (name, reach) in enumerate(
+        (("core", RANGE), ("uncore", RANGE), ("dram", DRAM_RANGE))
+    ):
         zone(root, f"{RAPL}/intel-rapl:0/intel-rapl:0:{number}", name, 5, reach)
 
 
@@ -74,7 +89,13 @@ def two_sockets(root: Path) -> None:
     """Numbered against their packages, with parts of the same names."""
     for number, package in ((0, 1), (1, 0)):
         zone(root, f"{RAPL}/intel-rapl:{number}", f"package-{package}", 100 + package)
-        zone(root, f"{RAPL}/intel-rapl:{number}/intel-rapl:{number}:0", "dram", 5 + package, DRAM_RANGE)
+        zone(
+            root,
+            f"{RAPL}/intel-rapl:{number}/intel-rapl:{number}:0",
+            "dram",
+            5 + package,
+            DRAM_RANGE,
+        )
 
 
 def mmio(root: Path) -> None:
@@ -135,14 +156,29 @@ def linked(root: Path) -> None:
     """As the kernel has it: the zones where they are, and links to them."""
     one_socket(root)
     (root / CLASS).mkdir(parents=True)
-    for name, target in (("intel-rapl:0", "intel-rapl:0"), ("intel-rapl:0:0", "intel-rapl:0/intel-rapl:0:0")):
+    for name, target in (
+        ("intel-rapl:0", "intel-rapl:0"),
+        ("intel-rapl:0:0", "intel-rapl:0/intel-rapl:0:0"),
+    ):
         (root / CLASS / name).symlink_to(f"../../{RAPL}/{target}")
 
 
 def amd_energy(root: Path) -> None:
     """Cores first, sockets last, as the driver numbers them."""
-    chip(root, 3, "amd_energy", energy1_input=10, energy1_label="Ecore000", energy2_input=20, energy2_label="Ecore001",
-         energy3_input=300, energy3_label="Esocket0", energy4_input=400, energy4_label="Esocket1", energy5_input=7)  # fmt: skip
+    chip(
+        root,
+        3,
+        "amd_energy",
+        energy1_input=10,
+        energy1_label="Ecore000",
+        energy2_input=20,
+        energy2_label="Ecore001",
+        energy3_input=300,
+        energy3_label="Esocket0",
+        energy4_input=400,
+        energy4_label="Esocket1",
+        energy5_input=7,
+    )
 
 
 def amd_energy_beside_rapl(root: Path) -> None:
@@ -164,11 +200,21 @@ def every_amd_source(root: Path) -> None:
 def power_meter(root: Path) -> None:
     """ACPI's, which tells an average and a momentary value of the same power."""
     chip(root, 0, "acpitz", temp1_input=27_000)
-    chip(root, 1, "power_meter", power1_average=310_000_000, power1_input=305_000_000, power1_average_interval=1_000, power1_cap=500_000_000)
+    chip(
+        root,
+        1,
+        "power_meter",
+        power1_average=310_000_000,
+        power1_input=305_000_000,
+        power1_average_interval=1_000,
+        power1_cap=500_000_000,
+    )
 
 
 def parts(root: Path) -> None:
-    """Chips of which nobody knows whether they tell a machine: without labels, channels that are numbered on."""
+    """Chips of which nobody knows whether they tell a machine: without labels, channels that are
+    numbered on.
+    """
     chip(root, 4, "ibmpex", power1_input=210_000_000, power2_average=40_000_000)
     chip(root, 5, "scmi_sensors", energy1_input=77, energy12_input=78)
 
@@ -190,7 +236,13 @@ def nothing(_root: Path) -> None:
     """A virtual machine."""
 
 
-def rapl(path: str, zone: str = "package", package: int | None = 0, die: int | None = None, reach: int | None = RANGE) -> Meter:
+def rapl(
+    path: str,
+    zone: str = "package",
+    package: int | None = 0,
+    die: int | None = None,
+    reach: int | None = RANGE,
+) -> Meter:
     """An expected meter, by its folder below that of intel-rapl."""
     return Meter(f"{RAPL}/{path}/energy_uj", zone, "rapl", package, die, reach)
 
@@ -207,21 +259,50 @@ TWO_SOCKETS = (
     rapl("intel-rapl:1", "package", 0),
     rapl("intel-rapl:0", "package", 1),
 )
-TWINS = tuple(Meter(f"{MMIO}/intel-rapl-mmio:{number}/energy_uj", "package", "rapl", number, None, RANGE) for number in (0, 1))
-AMD_PACKAGE = (rapl("intel-rapl:0/intel-rapl:0:0", "core", reach=65_532_610_987), rapl("intel-rapl:0", reach=65_532_610_987))
-AMD_ENERGY = tuple(Meter(f"{HWMON}/hwmon3/energy{3 + socket}_input", "package", "amd_energy", socket) for socket in (0, 1))
-HSMP = tuple(Meter(f"{HWMON}/hwmon{number}/power1_input", "package", "amd_hsmp_hwmon", socket, power=True) for socket, number in enumerate((2, 10)))
+TWINS = tuple(
+    Meter(f"{MMIO}/intel-rapl-mmio:{number}/energy_uj", "package", "rapl", number, None, RANGE)
+    for number in (0, 1)
+)
+AMD_PACKAGE = (
+    rapl("intel-rapl:0/intel-rapl:0:0", "core", reach=65_532_610_987),
+    rapl("intel-rapl:0", reach=65_532_610_987),
+)
+AMD_ENERGY = tuple(
+    Meter(f"{HWMON}/hwmon3/energy{3 + socket}_input", "package", "amd_energy", socket)
+    for socket in (0, 1)
+)
+HSMP = tuple(
+    Meter(f"{HWMON}/hwmon{number}/power1_input", "package", "amd_hsmp_hwmon", socket, power=True)
+    for socket, number in enumerate((2, 10))
+)
 TREES: dict[str, tuple[Callable[[Path], None], tuple[Meter, ...], tuple[tuple[str, str], ...]]] = {
     "one socket": (one_socket, ONE_SOCKET, NOTHING_ELSE),
     "two sockets": (two_sockets, TWO_SOCKETS, NOTHING_ELSE),
     "two sockets and mmio": (two_sockets_with_twin, TWO_SOCKETS, NOTHING_ELSE),
     "mmio alone": (mmio, TWINS, NOTHING_ELSE),
-    "psys": (package_and_psys, (rapl("intel-rapl:0"), rapl("intel-rapl:1", "psys", None)), NOTHING_ELSE),
-    "psys beside mmio": (psys_beside_mmio, (*TWINS, rapl("intel-rapl:0", "psys", None)), NOTHING_ELSE),
-    "mirrored dies": (mirrored_dies, (rapl("intel-rapl:0"), rapl("intel-rapl:4", package=1)), NOTHING_ELSE),
+    "psys": (
+        package_and_psys,
+        (rapl("intel-rapl:0"), rapl("intel-rapl:1", "psys", None)),
+        NOTHING_ELSE,
+    ),
+    "psys beside mmio": (
+        psys_beside_mmio,
+        (*TWINS, rapl("intel-rapl:0", "psys", None)),
+        NOTHING_ELSE,
+    ),
+    "mirrored dies": (
+        mirrored_dies,
+        (rapl("intel-rapl:0"), rapl("intel-rapl:4", package=1)),
+        NOTHING_ELSE,
+    ),
     "independent dies": (
         independent_dies,
-        (rapl("intel-rapl:0", die=0), rapl("intel-rapl:1", die=1), rapl("intel-rapl:2", package=1, die=0), rapl("intel-rapl:3", package=1, die=1)),
+        (
+            rapl("intel-rapl:0", die=0),
+            rapl("intel-rapl:1", die=1),
+            rapl("intel-rapl:2", package=1, die=0),
+            rapl("intel-rapl:3", package=1, die=1),
+        ),
         NOTHING_ELSE,
     ),
     "amd package": (amd_package, AMD_PACKAGE, NOTHING_ELSE),
@@ -237,10 +318,22 @@ TREES: dict[str, tuple[Callable[[Path], None], tuple[Meter, ...], tuple[tuple[st
     ),
     "nested and linked": (linked, ONE_SOCKET, NOTHING_ELSE),
     "amd_energy": (amd_energy, AMD_ENERGY, (NO_RAPL, NO_AMD[1], NO_HWMON, NO_BATTERY)),
-    "amd_energy beside rapl": (amd_energy_beside_rapl, AMD_PACKAGE, (("amd_energy", MEASURED), NO_AMD[1], NO_HWMON, NO_BATTERY)),
+    "amd_energy beside rapl": (
+        amd_energy_beside_rapl,
+        AMD_PACKAGE,
+        (("amd_energy", MEASURED), NO_AMD[1], NO_HWMON, NO_BATTERY),
+    ),
     "hsmp": (hsmp, HSMP, (NO_RAPL, NO_AMD[0], NO_HWMON, NO_BATTERY)),
-    "amd_energy and hsmp": (every_amd_source, AMD_ENERGY, (NO_RAPL, ("amd_hsmp_hwmon", MEASURED), NO_HWMON, NO_BATTERY)),
-    "power meter": (power_meter, (Meter(f"{HWMON}/hwmon1/power1_average", "platform", "hwmon", power=True),), (NO_RAPL, *NO_AMD, NO_BATTERY)),
+    "amd_energy and hsmp": (
+        every_amd_source,
+        AMD_ENERGY,
+        (NO_RAPL, ("amd_hsmp_hwmon", MEASURED), NO_HWMON, NO_BATTERY),
+    ),
+    "power meter": (
+        power_meter,
+        (Meter(f"{HWMON}/hwmon1/power1_average", "platform", "hwmon", power=True),),
+        (NO_RAPL, *NO_AMD, NO_BATTERY),
+    ),
     "parts": (
         parts,
         (
@@ -251,7 +344,11 @@ TREES: dict[str, tuple[Callable[[Path], None], tuple[Meter, ...], tuple[tuple[st
         ),
         (NO_RAPL, *NO_AMD, NO_BATTERY),
     ),
-    "laptop": (laptop, (*ONE_SOCKET, Meter(f"{SUPPLY}/BAT0+BAT1", "platform", "battery", power=True)), (*NO_AMD, NO_HWMON)),
+    "laptop": (
+        laptop,
+        (*ONE_SOCKET, Meter(f"{SUPPLY}/BAT0+BAT1", "platform", "battery", power=True)),
+        (*NO_AMD, NO_HWMON),
+    ),
     "laptop with a meter of its own": (
         laptop_with_a_meter,
         (*ONE_SOCKET, Meter(f"{HWMON}/hwmon0/power1_average", "platform", "hwmon", power=True)),
@@ -267,7 +364,9 @@ def host_of(root: Path) -> SysfsHost:
 
 @pytest.mark.parametrize("name", TREES)
 def test_recorded_trees(tmp_path: Path, name: str) -> None:
-    """User-asks 34, 37, 38: each meter once, by zone, package and die, whatever it is numbered; of what is not there, why; an absent zone is no meter of 0."""
+    """User-asks 34, 37, 38: each meter once, by zone, package and die, whatever it is numbered; of
+    what is not there, why; an absent zone is no meter of 0.
+    """
     build, meters, absent = TREES[name]
     build(bare(tmp_path))
     found = discover_meters(host_of(tmp_path))
@@ -286,7 +385,9 @@ def test_every_meter_that_is_found_can_be_read(tmp_path: Path, name: str) -> Non
 
 
 def test_a_node_is_its_sockets(tmp_path: Path) -> None:
-    """User-asks 34: the sum over packages of two sockets with a twin is 100 + 101, not twice that."""
+    """User-asks 34: the sum over packages of two sockets with a twin is
+    100 + 101, not twice that.
+    """
     two_sockets_with_twin(tmp_path)
     host = host_of(tmp_path)
     packages = [meter for meter in discover_meters(host).meters if meter.zone == "package"]
@@ -299,7 +400,9 @@ def test_a_node_is_its_sockets(tmp_path: Path) -> None:
 
 @define
 class Counting:
-    """A tree whose counters go on with every look at one, as real ones do; those of one key are one counter."""
+    """A tree whose counters go on with every look at one, as real ones do; those of one key are one
+    counter.
+    """
 
     root: Path
     key: Callable[[str], str]
@@ -319,9 +422,13 @@ class Counting:
 
 
 def test_mirrors_are_seen_while_the_counter_runs(tmp_path: Path) -> None:
-    """User-asks 34: no two looks show the same number then; one package of 68 W is not told as two."""
+    """User-asks 34: no two looks show the same number then; one package
+    of 68 W is not told as two.
+    """
     dies(tmp_path, 1, 1, 1, 1)
-    assert discover_meters(Counting(tmp_path, lambda _path: "one").host()).meters == (rapl("intel-rapl:0"),)
+    assert discover_meters(Counting(tmp_path, lambda _path: "one").host()).meters == (
+        rapl("intel-rapl:0"),
+    )
 
 
 def test_counters_that_run_by_themselves_are_no_mirrors(tmp_path: Path) -> None:
@@ -329,7 +436,10 @@ def test_counters_that_run_by_themselves_are_no_mirrors(tmp_path: Path) -> None:
     dies(tmp_path, 1, 1)
     names = {"0": "one", "1": "the other"}
     host = Counting(tmp_path, lambda path: names[path.removesuffix("/energy_uj")[-1]]).host()
-    assert [meter.place for meter in discover_meters(host).meters] == ["package-0-die-0", "package-0-die-1"]
+    assert [meter.place for meter in discover_meters(host).meters] == [
+        "package-0-die-0",
+        "package-0-die-1",
+    ]
 
 
 def test_parts_of_dies_are_mirrors_by_themselves(tmp_path: Path) -> None:
@@ -348,11 +458,16 @@ def test_packages_of_equal_counters_are_no_mirrors(tmp_path: Path) -> None:
     """Two sockets that happen to show the same number are two all the same."""
     for number in (0, 1):
         zone(tmp_path, f"{RAPL}/intel-rapl:{number}", f"package-{number}", 7_000_000)
-    assert [meter.place for meter in discover_meters(host_of(tmp_path)).meters] == ["package-0", "package-1"]
+    assert [meter.place for meter in discover_meters(host_of(tmp_path)).meters] == [
+        "package-0",
+        "package-1",
+    ]
 
 
 def test_mirrors_are_seen_where_the_first_of_them_cannot_be_read(tmp_path: Path) -> None:
-    """User-asks 34: the other three still show one counter, and a package of 68 J is not told as 204 J."""
+    """User-asks 34: the other three still show one counter, and a package of 68 J is not told as
+    204 J.
+    """
     dies(tmp_path, 1, 68_000_000, 68_000_000, 68_000_000)
     put(tmp_path, f"{RAPL}/intel-rapl:0/energy_uj", "")
     host = host_of(tmp_path)
@@ -361,7 +476,22 @@ def test_mirrors_are_seen_where_the_first_of_them_cannot_be_read(tmp_path: Path)
 
 # --- what is wrong with a counter ---
 
-UNREADABLE = ("", "no number", "-1", "-4294967295000", "9" * 30, "0x10", "1.5", "1e9", "+5", "5 6", "٥", "²", "<unsupported>", "nan")
+UNREADABLE = (
+    "",
+    "no number",
+    "-1",
+    "-4294967295000",
+    "9" * 30,
+    "0x10",
+    "1.5",
+    "1e9",
+    "+5",
+    "5 6",
+    "٥",
+    "²",
+    "<unsupported>",
+    "nan",
+)
 
 
 @pytest.mark.parametrize("content", UNREADABLE)
@@ -375,11 +505,15 @@ def test_a_counter_that_shows_no_number_costs_itself_only(tmp_path: Path, conten
 
 
 def test_a_counter_that_cannot_be_read_costs_itself_only(tmp_path: Path) -> None:
-    """A folder stands for what nobody may read; a counter that is not there at all is no meter (user-asks 38)."""
+    """A folder stands for what nobody may read; a counter that is not there at all is no meter
+    (user-asks 38).
+    """
     two_sockets(tmp_path)
     path = tmp_path / RAPL / "intel-rapl:0/energy_uj"
     path.unlink()
-    assert discover_meters(host_of(tmp_path)).meters == tuple(meter for meter in TWO_SOCKETS if meter.id != f"{RAPL}/intel-rapl:0/energy_uj")
+    assert discover_meters(host_of(tmp_path)).meters == tuple(
+        meter for meter in TWO_SOCKETS if meter.id != f"{RAPL}/intel-rapl:0/energy_uj"
+    )
     path.mkdir()
     assert discover_meters(host_of(tmp_path)).meters == TWO_SOCKETS
     assert read_meters(host_of(tmp_path), TWO_SOCKETS) == [5, 6, 100, None]
@@ -387,9 +521,14 @@ def test_a_counter_that_cannot_be_read_costs_itself_only(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENODATA, errno.EIO, errno.EINVAL])
 def test_a_counter_that_the_kernel_refuses_costs_itself_only(tmp_path: Path, number: int) -> None:
-    """User-asks 37: EACCES, as for everybody but root since 5.10, EINVAL, as where the register cannot be read."""
+    """User-asks 37: EACCES, as for everybody but root since 5.10, EINVAL, as where the register
+    cannot be read.
+    """
     two_sockets(tmp_path)
-    host = rig.Probe(host_of(tmp_path), deny=lambda _verb, path: number if path == f"{RAPL}/intel-rapl:1/energy_uj" else None)
+    host = rig.Probe(
+        host_of(tmp_path),
+        deny=lambda _verb, path: number if path == f"{RAPL}/intel-rapl:1/energy_uj" else None,
+    )
     assert discover_meters(host).meters == TWO_SOCKETS
     assert read_meters(host, TWO_SOCKETS) == [5, 6, None, 101]
 
@@ -412,8 +551,33 @@ def test_a_range_that_is_not_known_is_none(tmp_path: Path, reach: object) -> Non
 
 
 ODD_NAMES = (
-    *("", "Package-0", "PACKAGE-0", "package", "package-", "package--1", "package-1.0", "package-123456", "package-٠", "package-0-die-", "package-0-die-x"),
-    *("package-0 package-1", "package-0\npackage-1", "package-0\0", "psys-x", "psys2", "dram", "core", "uncore", "../../../etc", "A" * 5000, "💥", "intel-rapl"),
+    *(
+        "",
+        "Package-0",
+        "PACKAGE-0",
+        "package",
+        "package-",
+        "package--1",
+        "package-1.0",
+        "package-123456",
+        "package-٠",
+        "package-0-die-",
+        "package-0-die-x",
+    ),
+    *(
+        "package-0 package-1",
+        "package-0\npackage-1",
+        "package-0\0",
+        "psys-x",
+        "psys2",
+        "dram",
+        "core",
+        "uncore",
+        "../../../etc",
+        "A" * 5000,
+        "💥",
+        "intel-rapl",
+    ),
 )
 
 
@@ -427,7 +591,20 @@ def test_a_zone_of_another_name_is_left_out(tmp_path: Path, name: str) -> None:
     assert discover_meters(host_of(tmp_path)).meters == ONE_SOCKET
 
 
-@pytest.mark.parametrize("entry", ["intel-rapl:", "intel-rapl:x", "intel-rapl:-1", "intel-rapl:123456", "intel-rapl:٠", "intel-rapl:0:0", "arm-scmi:0", "dtpm", "\udcff"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "intel-rapl:",
+        "intel-rapl:x",
+        "intel-rapl:-1",
+        "intel-rapl:123456",
+        "intel-rapl:٠",
+        "intel-rapl:0:0",
+        "arm-scmi:0",
+        "dtpm",
+        "\udcff",
+    ],
+)
 def test_a_folder_of_another_name_is_left_out(tmp_path: Path, entry: str) -> None:
     """It is no zone of RAPL, whatever is in it."""
     one_socket(tmp_path)
@@ -438,42 +615,92 @@ def test_a_folder_of_another_name_is_left_out(tmp_path: Path, entry: str) -> Non
 # --- hwmon ---
 
 
-@pytest.mark.parametrize("name", ["amdgpu", "nouveau", "i915", "i915_gt0", "xe", "nvme", "drivetemp", "ucsi_source_psy", "ucsi_source_psy_USBC000:001"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "amdgpu",
+        "nouveau",
+        "i915",
+        "i915_gt0",
+        "xe",
+        "nvme",
+        "drivetemp",
+        "ucsi_source_psy",
+        "ucsi_source_psy_USBC000:001",
+    ],
+)
 def test_what_is_no_power_of_cpu_or_machine_is_left_out(tmp_path: Path, name: str) -> None:
-    """Graphics processors, disks and USB-C ports, by the names that their drivers give: i915 has one chip of each tile beside its own."""
+    """Graphics processors, disks and USB-C ports, by the names that their drivers give: i915 has
+    one chip of each tile beside its own.
+    """
     chip(tmp_path, 0, name, power1_average=35_000_000, power1_input=36_000_000, energy1_input=5)
     assert discover_meters(host_of(tmp_path)).meters == ()
 
 
 def test_a_chip_that_tells_power_and_energy_is_one_meter(tmp_path: Path) -> None:
-    """User-asks 34: ina228 shows what passes through one wire both ways; told twice, a machine uses double."""
-    chip(tmp_path, 0, "ina228", power1_input=35_000_000, energy1_input=5_000_000, in1_input=12_000, curr1_input=2_900)
+    """User-asks 34: ina228 shows what passes through one wire both ways; told twice, a machine uses
+    double.
+    """
+    chip(
+        tmp_path,
+        0,
+        "ina228",
+        power1_input=35_000_000,
+        energy1_input=5_000_000,
+        in1_input=12_000,
+        curr1_input=2_900,
+    )
     assert len(discover_meters(host_of(tmp_path)).meters) == 1
 
 
-@pytest.mark.parametrize(("name", "called"), [("BAT0", "BAT0"), ("qcom-battmgr-bat", "qcom_battmgr_bat")])
+@pytest.mark.parametrize(
+    ("name", "called"), [("BAT0", "BAT0"), ("qcom-battmgr-bat", "qcom_battmgr_bat")]
+)
 def test_a_battery_is_not_told_again_as_a_chip(tmp_path: Path, name: str, called: str) -> None:
-    """User-asks 34: the kernel shows power_now also as a chip of the battery's name, with a low line for each hyphen (power_supply_hwmon.c)."""
+    """User-asks 34: the kernel shows power_now also as a chip of the battery's name, with a low
+    line for each hyphen (power_supply_hwmon.c).
+    """
     battery(tmp_path, name, power_now=9_500_000)
     chip(tmp_path, 2, called, power1_input=9_500_000, in0_input=12_000)
-    assert discover_meters(host_of(tmp_path)).meters == (Meter(f"{SUPPLY}/{name}", "platform", "battery", power=True),)
+    assert discover_meters(host_of(tmp_path)).meters == (
+        Meter(f"{SUPPLY}/{name}", "platform", "battery", power=True),
+    )
 
 
 def test_sensors_of_sockets_are_numbered_as_their_caps_are(tmp_path: Path) -> None:
-    """By the device, not by the number of its chip: a driver that was bound anew gets another one."""
+    """By the device, not by the number of its chip: a driver that was
+    bound anew gets another one.
+    """
     bare(tmp_path)
     (tmp_path / HWMON).mkdir(parents=True)
     for socket, number in enumerate((4, 3)):
         folder = put_sensor(tmp_path, f"{PLATFORM}/AMDI0097:0{socket}/hwmon/hwmon{number}")
         (tmp_path / HWMON / f"hwmon{number}").symlink_to(f"../../{folder}")
-    caps = {zone.id.rpartition("/")[2]: zone.package for zone in discover(host_of(tmp_path)).machine.power_zones}
-    meters = {meter.id.split("/")[-2]: meter.package for meter in discover_meters(host_of(tmp_path)).meters}
+    caps = {
+        zone.id.rpartition("/")[2]: zone.package
+        for zone in discover(host_of(tmp_path)).machine.power_zones
+    }
+    meters = {
+        meter.id.split("/")[-2]: meter.package
+        for meter in discover_meters(host_of(tmp_path)).meters
+    }
     assert caps == {"hwmon4": 0, "hwmon3": 1}
     assert meters == caps
 
 
 @pytest.mark.parametrize(
-    "entry", ["power1_cap", "power1_max", "power1_label", "power_input", "powerx_input", "power1234_input", "energy1_label", "in1_input", "power1_input_lowest"]
+    "entry",
+    [
+        "power1_cap",
+        "power1_max",
+        "power1_label",
+        "power_input",
+        "powerx_input",
+        "power1234_input",
+        "energy1_label",
+        "in1_input",
+        "power1_input_lowest",
+    ],
 )
 def test_other_files_of_a_chip_are_no_meters(tmp_path: Path, entry: str) -> None:
     """Limits, labels and what is only named alike."""
@@ -481,8 +708,22 @@ def test_other_files_of_a_chip_are_no_meters(tmp_path: Path, entry: str) -> None
     assert discover_meters(host_of(tmp_path)).meters == ()
 
 
-@pytest.mark.parametrize("label", ["", "Ecore000", "Esocket", "Esocketx", "esocket0", "Esocket0 Esocket1", "Esocket123456", "socket0"])
-def test_a_counter_of_amd_energy_that_is_of_no_socket_is_left_out(tmp_path: Path, label: str) -> None:
+@pytest.mark.parametrize(
+    "label",
+    [
+        "",
+        "Ecore000",
+        "Esocket",
+        "Esocketx",
+        "esocket0",
+        "Esocket0 Esocket1",
+        "Esocket123456",
+        "socket0",
+    ],
+)
+def test_a_counter_of_amd_energy_that_is_of_no_socket_is_left_out(
+    tmp_path: Path, label: str
+) -> None:
     """Cores are no zone of their own, and a label of another form says nothing."""
     chip(tmp_path, 0, "amd_energy", energy1_input=5, energy1_label=label)
     found = discover_meters(host_of(tmp_path))
@@ -500,7 +741,11 @@ def test_a_counter_of_amd_energy_that_is_of_no_socket_is_left_out(tmp_path: Path
         ("Discharging", {"power_now": -9_500_000}, 9_500_000),
         ("Discharging", {"current_now": 2_000_000, "voltage_now": 11_500_000}, 23_000_000),
         ("Discharging", {"current_now": -2_000_000, "voltage_now": 11_500_000}, 23_000_000),
-        ("Discharging", {"power_now": "no number", "current_now": 1_000_000, "voltage_now": 12_000_000}, 12_000_000),
+        (
+            "Discharging",
+            {"power_now": "no number", "current_now": 1_000_000, "voltage_now": 12_000_000},
+            12_000_000,
+        ),
         ("Discharging", {"power_now": 0}, 0),
         ("Discharging", {"power_now": ""}, None),
         ("Discharging", {"power_now": "", "current_now": 5}, None),
@@ -512,8 +757,12 @@ def test_a_counter_of_amd_energy_that_is_of_no_socket_is_left_out(tmp_path: Path
         ("", {"power_now": 1}, None),
     ],
 )
-def test_a_battery_tells_what_it_gives(tmp_path: Path, status: str, files: dict[str, object], uw: int | None) -> None:
-    """User-asks 37: while it is charged or full it does not tell what the machine uses, and None is not 0 W."""
+def test_a_battery_tells_what_it_gives(
+    tmp_path: Path, status: str, files: dict[str, object], uw: int | None
+) -> None:
+    """User-asks 37: while it is charged or full it does not tell what the machine uses, and None is
+    not 0 W.
+    """
     folder = battery(tmp_path, status=status, **files)
     host = host_of(tmp_path)
     meters = discover_meters(host).meters
@@ -533,7 +782,11 @@ TWO_BATTERIES: dict[str, tuple[tuple[str, object], tuple[str, object], int | Non
     "full and charged": (("Full", 0), ("Charging", 9_000_000), None),
     "both full": (("Full", 0), ("Full", 0), None),
     "one that does not say": (("Discharging", 7_000_000), ("Discharging", "no number"), None),
-    "one that is not emptied does not say": (("Discharging", 7_000_000), ("Full", "no number"), 7_000_000),
+    "one that is not emptied does not say": (
+        ("Discharging", 7_000_000),
+        ("Full", "no number"),
+        7_000_000,
+    ),
 }
 
 
@@ -543,7 +796,9 @@ def through_a_reader(host: SysfsHost, meters: tuple[Meter, ...]) -> list[int | N
 
 @pytest.mark.parametrize("case", TWO_BATTERIES)
 def test_batteries_are_one_meter(tmp_path: Path, case: str) -> None:
-    """What is taken from those that are emptied; nothing is known where one of them does not say, or while one is charged, as that is no use of the machine's."""
+    """What is taken from those that are emptied; nothing is known where one of them does not say,
+    or while one is charged, as that is no use of the machine's.
+    """
     *both, uw = TWO_BATTERIES[case]
     for number, (status, power) in enumerate(both):
         battery(tmp_path, f"BAT{number}", status, power_now=power)
@@ -563,7 +818,9 @@ def test_batteries_that_tell_power_in_their_own_ways_are_added(tmp_path: Path) -
 
 
 def test_a_battery_of_a_device_is_none_of_the_machine(tmp_path: Path) -> None:
-    """A mouse: alone it is no meter, and beside the machine's own it neither adds to them nor keeps them from being read."""
+    """A mouse: alone it is no meter, and beside the machine's own it neither adds to them nor keeps
+    them from being read.
+    """
     battery(tmp_path, "hidpp_battery_0", "Charging", power_now=500_000, scope="Device")
     found = discover_meters(host_of(tmp_path))
     assert (found.meters, dict(found.absent)["battery"]) == ((), NO_BATTERY[1])
@@ -582,7 +839,13 @@ def test_what_batteries_give_is_looked_up_at_every_look(tmp_path: Path) -> None:
     host = host_of(tmp_path)
     reader = MeterReader(host, discover_meters(host).meters)
     seen = []
-    for first, second in (("Discharging", "Full"), ("Full", "Full"), ("Charging", "Full"), ("Not charging", "Discharging"), ("Discharging", "Discharging")):
+    for first, second in (
+        ("Discharging", "Full"),
+        ("Full", "Full"),
+        ("Charging", "Full"),
+        ("Not charging", "Discharging"),
+        ("Discharging", "Discharging"),
+    ):
         battery(tmp_path, "BAT0", first, power_now=7_000_000)
         battery(tmp_path, "BAT1", second, power_now=5_000_000)
         seen += reader.read().values()
@@ -605,7 +868,13 @@ def test_a_battery_that_gives_nothing_costs_the_other_meters_nothing(tmp_path: P
 
 @pytest.mark.parametrize(
     ("kind", "files"),
-    [("Mains", {"power_now": 5}), ("USB", {"current_now": 5, "voltage_now": 5}), ("Battery", {}), ("Battery", {"voltage_now": 5}), ("", {"power_now": 5})],
+    [
+        ("Mains", {"power_now": 5}),
+        ("USB", {"current_now": 5, "voltage_now": 5}),
+        ("Battery", {}),
+        ("Battery", {"voltage_now": 5}),
+        ("", {"power_now": 5}),
+    ],
 )
 def test_another_supply_is_no_meter(tmp_path: Path, kind: str, files: dict[str, object]) -> None:
     """Nor is a battery that does not tell its power."""
@@ -617,7 +886,9 @@ def test_another_supply_is_no_meter(tmp_path: Path, kind: str, files: dict[str, 
 
 
 def test_links_out_of_the_tree_are_not_followed(tmp_path: Path) -> None:
-    """A dump cannot show what is elsewhere on the machine that reads it; what is inside is found."""
+    """A dump cannot show what is elsewhere on the machine that reads
+    it; what is inside is found.
+    """
     root, outside = tmp_path / "sys", tmp_path / "outside"
     one_socket(root)
     zone(outside, "intel-rapl:1", "package-1")
@@ -667,12 +938,17 @@ def shown(reader: MeterReader) -> list[int | None]:
 
 def test_every_meter_is_read_by_its_id(reader: MeterReader) -> None:
     """One value each, in any number of looks."""
-    assert reader.read() == {**dict(zip((meter.id for meter in TWO_SOCKETS), (5, 6, 100, 101), strict=True)), f"{SUPPLY}/BAT0": 9_500_000}
+    assert reader.read() == {
+        **dict(zip((meter.id for meter in TWO_SOCKETS), (5, 6, 100, 101), strict=True)),
+        f"{SUPPLY}/BAT0": 9_500_000,
+    }
     assert shown(reader) == [5, 6, 100, 101, 9_500_000]
 
 
 def test_counters_are_read_through_kept_descriptors(reader: MeterReader, tmp_path: Path) -> None:
-    """No path is looked up again: what the counter of the first look shows is read even when its name is gone; a look opens nothing."""
+    """No path is looked up again: what the counter of the first look shows is read even when its
+    name is gone; a look opens nothing.
+    """
     shown(reader)
     descriptors = len(os.listdir("/proc/self/fd"))
     put(tmp_path, PACKAGE_1, 555)
@@ -682,7 +958,9 @@ def test_counters_are_read_through_kept_descriptors(reader: MeterReader, tmp_pat
 
 
 def test_a_counter_that_was_replaced_comes_back(reader: MeterReader, tmp_path: Path) -> None:
-    """A driver that was loaded anew: the kept file says nothing any more, and the look after that reads the new one."""
+    """A driver that was loaded anew: the kept file says nothing any more, and the look after that
+    reads the new one.
+    """
     shown(reader)
     os.truncate(tmp_path / PACKAGE_1, 0)
     (tmp_path / PACKAGE_1).unlink()
@@ -691,10 +969,16 @@ def test_a_counter_that_was_replaced_comes_back(reader: MeterReader, tmp_path: P
     assert shown(reader) == [5, 6, 100, 7, 9_500_000]
 
 
-def test_a_counter_that_vanishes_between_two_looks_costs_itself_only(reader: MeterReader, tmp_path: Path) -> None:
-    """User-asks 37: the last CPU of a package went offline; the rest goes on, look after look, and the zone may come back."""
+def test_a_counter_that_vanishes_between_two_looks_costs_itself_only(
+    reader: MeterReader, tmp_path: Path
+) -> None:
+    """User-asks 37: the last CPU of a package went offline; the rest goes on, look after look, and
+    the zone may come back.
+    """
     gone: set[str] = set()
-    reader.host = rig.Probe(reader.host, deny=lambda _verb, path: errno.ENODEV if path in gone else None)
+    reader.host = rig.Probe(
+        reader.host, deny=lambda _verb, path: errno.ENODEV if path in gone else None
+    )
     assert shown(reader) == [5, 6, 100, 101, 9_500_000]
     gone |= {f"{RAPL}/intel-rapl:0/energy_uj", f"{RAPL}/intel-rapl:0/intel-rapl:0:0/energy_uj"}
     for uj in (200, 300):
@@ -704,7 +988,9 @@ def test_a_counter_that_vanishes_between_two_looks_costs_itself_only(reader: Met
     assert shown(reader) == [5, 6, 300, 101, 9_500_000]
 
 
-def test_a_counter_that_is_gone_for_good_keeps_no_descriptors(reader: MeterReader, tmp_path: Path) -> None:
+def test_a_counter_that_is_gone_for_good_keeps_no_descriptors(
+    reader: MeterReader, tmp_path: Path
+) -> None:
     """However often it is looked for."""
     (tmp_path / PACKAGE_1).unlink()
     shown(reader)
@@ -731,7 +1017,21 @@ def test_no_meters_are_nothing(tmp_path: Path) -> None:
 # --- anything ---
 
 CONTENT = st.sampled_from(
-    (b"", b"\n", b"0\n", b"7\n", b"-1\n", b"9" * 30, b"package-0\n", b"package-0-die-1\n", b"psys\n", b"core\n", b"BAT0", b"Battery\n", b"Discharging\n")
+    (
+        b"",
+        b"\n",
+        b"0\n",
+        b"7\n",
+        b"-1\n",
+        b"9" * 30,
+        b"package-0\n",
+        b"package-0-die-1\n",
+        b"psys\n",
+        b"core\n",
+        b"BAT0",
+        b"Battery\n",
+        b"Discharging\n",
+    )
 ) | st.binary(max_size=12)
 PATHS = tuple(
     f"{folder}/{name}"
@@ -758,4 +1058,6 @@ def test_whatever_the_files_hold_nothing_is_raised(files: dict[str, bytes]) -> N
         host.forget()
     assert values.keys() == {meter.id for meter in found.meters}
     assert all(value is None or value >= 0 for value in values.values())
-    assert all(meter == evolve(meter, range_uj=None) or meter.range_uj > 0 for meter in found.meters)
+    assert all(
+        meter == evolve(meter, range_uj=None) or meter.range_uj > 0 for meter in found.meters
+    )

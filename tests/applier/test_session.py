@@ -1,4 +1,6 @@
-"""The applier as a handle with a lifetime (A1 to A7): examples that say what a running agent may count on."""
+"""The applier as a handle with a lifetime (A1 to A7): examples that say what a running agent may
+count on.
+"""
 
 import errno
 import itertools
@@ -46,13 +48,17 @@ def test_an_idle_pass_reads_each_managed_file_once_and_writes_nothing(tmp_path: 
         host.listed.clear()
         taken = len(host.writes)
         assert handle.apply(plan) == Report()
-        assert host.reads == Counter({item.path for group in discover(host.inner).groups for item in group.files})
+        assert host.reads == Counter(
+            {item.path for group in discover(host.inner).groups for item in group.files}
+        )
         assert (host.listed, len(host.writes), state.stat().st_mtime_ns) == ([], taken, before)
 
 
 @pytest.mark.parametrize("driver", ["intel_pstate", "intel_cpufreq"])
 def test_the_epp_of_intel_is_not_read_in_idle_or_drift_passes(tmp_path: Path, driver: str) -> None:
-    """A1: reading it interrupts the CPU; it is read at discovery and after own writes to its group, and then never again."""
+    """A1: reading it interrupts the CPU; it is read at discovery and after own writes to its group,
+    and then never again.
+    """
     machine = rig.machine([rig.domain(number, driver=driver) for number in range(2)])
     host = Probe(KernelModel(machine))
     plan = plan_of(machine, Target(GHZ, 2 * GHZ, "powersave", "power"))
@@ -68,7 +74,9 @@ def test_the_epp_of_intel_is_not_read_in_idle_or_drift_passes(tmp_path: Path, dr
         rig.foreign_write(host.inner, rig.max_path(1), "3000000")  # type: ignore[arg-type]
         handle.apply(plan)
         assert host.reads[rig.max_path(0)] > 0
-        assert host.reads[rig.epp_path(0)] == 0, "CPU 0 was right and must not be disturbed by the repair of CPU 1"
+        assert host.reads[rig.epp_path(0)] == 0, (
+            "CPU 0 was right and must not be disturbed by the repair of CPU 1"
+        )
 
 
 def test_the_epp_of_amd_is_read_like_any_file(tmp_path: Path) -> None:
@@ -97,16 +105,23 @@ def test_the_epp_of_intel_is_verified_after_own_writes(tmp_path: Path) -> None:
     model = KernelModel(rig.intel(1))
     with rig.applier(model, str(tmp_path)) as handle:
         report = handle.apply(plan_of(model.machine, Target(GHZ, 2 * GHZ, "performance", "power")))
-    assert [(outcome.path, outcome.errno) for outcome in report.outcomes] == [(rig.epp_path(), errno.EBUSY)]
+    assert [(outcome.path, outcome.errno) for outcome in report.outcomes] == [
+        (rig.epp_path(), errno.EBUSY)
+    ]
 
 
 # --- R1 inside one process ---
 
 
 def test_a_plan_with_a_failure_between_does_not_hide_a_difference(tmp_path: Path) -> None:
-    """A in force; B sets another EPP, which no pass reads, and fails somewhere; back to A: the EPP is A's again."""
+    """A in force; B sets another EPP, which no pass reads, and fails somewhere; back to A: the EPP
+    is A's again.
+    """
     model = KernelModel(rig.intel(1))
-    first, second = plan_of(model.machine, Target(epp="power")), plan_of(model.machine, Target(epp="performance", idle=(("C6", False),)))
+    first, second = (
+        plan_of(model.machine, Target(epp="power")),
+        plan_of(model.machine, Target(epp="performance", idle=(("C6", False),))),
+    )
     with rig.applier(model, str(tmp_path)) as handle:
         handle.apply(first)
         handle.apply(first)
@@ -116,7 +131,10 @@ def test_a_plan_with_a_failure_between_does_not_hide_a_difference(tmp_path: Path
         handle.apply(first)
         assert model.read(rig.epp_path()) == b"power\n"
         handle.apply(second)
-        assert (model.read(rig.epp_path()), model.read(rig.idle_path(0, 2))) == (b"performance\n", b"1\n")
+        assert (model.read(rig.epp_path()), model.read(rig.idle_path(0, 2))) == (
+            b"performance\n",
+            b"1\n",
+        )
 
 
 def test_a_restore_that_changes_only_what_no_pass_reads_is_not_forgotten(tmp_path: Path) -> None:
@@ -137,10 +155,16 @@ def test_a_restore_that_changes_only_what_no_pass_reads_is_not_forgotten(tmp_pat
 
 
 def test_a_baseline_is_read_just_before_the_first_write(tmp_path: Path) -> None:
-    """Not when the process started: an administrator may have changed the CPU while the agent was waiting for the API server."""
+    """Not when the process started: an administrator may have changed the CPU while the agent was
+    waiting for the API server.
+    """
     model = KernelModel(rig.amd(2))
     with rig.applier(model, str(tmp_path)) as handle:
-        for path, text in ((rig.max_path(0), "3000000"), (rig.epp_path(0), "power"), (rig.idle_path(0, 1), "1")):
+        for path, text in (
+            (rig.max_path(0), "3000000"),
+            (rig.epp_path(0), "power"),
+            (rig.idle_path(0, 1), "1"),
+        ):
             rig.foreign_write(model, path, text)
         before = rig.shown(model)
         handle.apply(plan_of(model.machine))
@@ -154,7 +178,11 @@ def test_the_baseline_of_a_group_claimed_later_is_read_then(tmp_path: Path) -> N
     with rig.applier(model, str(tmp_path)) as handle:
         handle.apply(rig.plan(model.machine, {0: FULL}))
         handle.apply(rig.plan(model.machine, {0: FULL}))
-        for path, text in ((rig.max_path(1), "3000000"), (rig.epp_path(1), "power"), (rig.idle_path(1, 1), "1")):
+        for path, text in (
+            (rig.max_path(1), "3000000"),
+            (rig.epp_path(1), "power"),
+            (rig.idle_path(1, 1), "1"),
+        ):
             rig.foreign_write(model, path, text)
         before = rig.shown(model)
         handle.apply(plan_of(model.machine))
@@ -162,8 +190,12 @@ def test_the_baseline_of_a_group_claimed_later_is_read_then(tmp_path: Path) -> N
         assert rig.shown(model) == before
 
 
-def test_the_baseline_of_an_epp_that_is_never_read_is_read_before_it_is_written(tmp_path: Path) -> None:
-    """The one read that A7 needs is no periodic one: what somebody set since discovery comes back."""
+def test_the_baseline_of_an_epp_that_is_never_read_is_read_before_it_is_written(
+    tmp_path: Path,
+) -> None:
+    """The one read that A7 needs is no periodic one: what somebody set
+    since discovery comes back.
+    """
     model = KernelModel(rig.intel(1))
     with rig.applier(model, str(tmp_path)) as handle:
         handle.apply(rig.plan(model.machine, {}))
@@ -174,7 +206,9 @@ def test_the_baseline_of_an_epp_that_is_never_read_is_read_before_it_is_written(
 
 
 def test_an_unknown_baseline_is_completed_before_the_first_write(tmp_path: Path) -> None:
-    """CPU 1 is gone when its group is first asked for; when it comes back it is written, and given back in the end (A7, K17)."""
+    """CPU 1 is gone when its group is first asked for; when it comes back it is written, and given
+    back in the end (A7, K17).
+    """
     model = KernelModel(rig.intel(2))
     before = rig.shown(model)
     with rig.applier(model, str(tmp_path)) as handle:
@@ -189,9 +223,20 @@ def test_an_unknown_baseline_is_completed_before_the_first_write(tmp_path: Path)
     assert rig.shown(model) == before
 
 
-@pytest.mark.parametrize("path", [rig.min_path(), rig.max_path(), rig.epp_path(), rig.idle_path(0, 2), rig.uncore_path("package_00_die_00", "min")])
+@pytest.mark.parametrize(
+    "path",
+    [
+        rig.min_path(),
+        rig.max_path(),
+        rig.epp_path(),
+        rig.idle_path(0, 2),
+        rig.uncore_path("package_00_die_00", "min"),
+    ],
+)
 def test_a_file_unreadable_at_first_is_given_back_all_the_same(tmp_path: Path, path: str) -> None:
-    """EIO while its group is first touched; when it can be read it is, before it is written; and so it can be restored (A7, R6)."""
+    """EIO while its group is first touched; when it can be read it is, before it is written; and so
+    it can be restored (A7, R6).
+    """
     entry = rig.package_entry()
     model = KernelModel(rig.intel(1, uncore=(entry,)))
     plan = rig.plan(model.machine, {0: FULL}, uncore=[UncoreTarget(entry, GHZ, 2 * GHZ)])
@@ -208,7 +253,9 @@ def test_a_file_unreadable_at_first_is_given_back_all_the_same(tmp_path: Path, p
 
 
 def test_a_first_touch_that_needs_no_write_is_owned_all_the_same(tmp_path: Path) -> None:
-    """The machine happens to be right: the groups are claimed, so what somebody else changes afterwards is drift."""
+    """The machine happens to be right: the groups are claimed, so what somebody else changes
+    afterwards is drift.
+    """
     model = KernelModel(rig.amd(1))
     plan = plan_of(model.machine, Target(400_000, 4 * GHZ, "powersave", "balance_performance"))
     with rig.applier(model, str(tmp_path)) as handle:
@@ -229,14 +276,18 @@ def test_drift_is_counted_reported_and_repaired(tmp_path: Path) -> None:
         handle.apply(plan_of(model.machine))
         rig.foreign_write(model, rig.max_path(1), "3500000")
         report = handle.apply(plan_of(model.machine))
-        assert [(write.path, write.old, write.value) for write in report.drift] == [(rig.max_path(1), "3500000", "2000000")]
+        assert [(write.path, write.old, write.value) for write in report.drift] == [
+            (rig.max_path(1), "3500000", "2000000")
+        ]
         assert handle.drift_count == 1
         assert handle.apply(plan_of(model.machine)) == Report()
         assert handle.drift_count == 1
 
 
 def test_repair_backs_off_from_somebody_who_insists(tmp_path: Path) -> None:
-    """A daemon that writes every second for an hour meets fewer and fewer of our writes, and never none at all."""
+    """A daemon that writes every second for an hour meets fewer and fewer of our writes, and never
+    none at all.
+    """
     model = KernelModel(rig.intel(1))
     with rig.applier(model, str(tmp_path)) as handle:
         handle.apply(plan_of(model.machine))
@@ -262,7 +313,9 @@ def test_while_backing_off_the_foreign_value_is_reported(tmp_path: Path) -> None
             rig.foreign_write(model, rig.max_path(), text)
             report = handle.apply(plan_of(model.machine))
         assert report.writes == ()
-        assert report.outcomes == (Outcome(rig.max_path(), "cpufreq:0", Status.DRIFTED, "2000000", "3600000"),)
+        assert report.outcomes == (
+            Outcome(rig.max_path(), "cpufreq:0", Status.DRIFTED, "2000000", "3600000"),
+        )
 
 
 def test_backing_off_is_per_group(tmp_path: Path) -> None:
@@ -275,7 +328,10 @@ def test_backing_off_is_per_group(tmp_path: Path) -> None:
             handle.apply(plan_of(model.machine))
         rig.foreign_write(model, rig.max_path(1), "3500000")
         handle.apply(plan_of(model.machine))
-        assert (model.read(rig.max_path(0)), model.read(rig.max_path(1))) == (b"3500000\n", b"2000000\n")
+        assert (model.read(rig.max_path(0)), model.read(rig.max_path(1))) == (
+            b"3500000\n",
+            b"2000000\n",
+        )
 
 
 def test_a_foreign_value_that_stays_is_counted_once(tmp_path: Path) -> None:
@@ -294,8 +350,12 @@ def test_a_foreign_value_that_stays_is_counted_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("repair", list(Repair))
-def test_a_changed_request_is_written_whatever_somebody_did_to_the_group(tmp_path: Path, repair: Repair) -> None:
-    """A3: a file is written when its request changes; neither back-off nor `repair: report` speaks of that."""
+def test_a_changed_request_is_written_whatever_somebody_did_to_the_group(
+    tmp_path: Path, repair: Repair
+) -> None:
+    """A3: a file is written when its request changes; neither back-off nor `repair: report` speaks
+    of that.
+    """
     model = KernelModel(rig.amd(1))
     with rig.applier(model, str(tmp_path), repair) as handle:
         handle.apply(plan_of(model.machine))
@@ -307,18 +367,27 @@ def test_a_changed_request_is_written_whatever_somebody_did_to_the_group(tmp_pat
 
 
 def test_report_only_leaves_foreign_values_also_when_the_plan_changes(tmp_path: Path) -> None:
-    """The file whose request stays is somebody else's now; it is reported, not overwritten on the occasion of its neighbour."""
+    """The file whose request stays is somebody else's now; it is reported, not overwritten on the
+    occasion of its neighbour.
+    """
     model = KernelModel(rig.amd(1, idle=()))
     with rig.applier(model, str(tmp_path), Repair.REPORT) as handle:
         handle.apply(plan_of(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power")))
         rig.foreign_write(model, rig.max_path(), "3500000")
-        report = handle.apply(plan_of(model.machine, Target(GHZ, 2 * GHZ, "powersave", "performance")))
+        report = handle.apply(
+            plan_of(model.machine, Target(GHZ, 2 * GHZ, "powersave", "performance"))
+        )
         assert model.read(rig.max_path()) == b"3500000\n"
-        assert Outcome(rig.max_path(), "cpufreq:0", Status.DRIFTED, "2000000", "3500000") in report.outcomes
+        assert (
+            Outcome(rig.max_path(), "cpufreq:0", Status.DRIFTED, "2000000", "3500000")
+            in report.outcomes
+        )
 
 
 def test_a_crash_is_no_drift_of_somebody_else(tmp_path: Path) -> None:
-    """A6: killed half-way through B, back to A: what B left is ours, so it is put right even where others' values are only reported."""
+    """A6: killed half-way through B, back to A: what B left is ours, so it is put right even where
+    others' values are only reported.
+    """
     model = KernelModel(rig.amd(1))
     rig.apply_once(model, str(tmp_path), plan_of(model.machine, FULL))
     with pytest.raises(rig.Crash):
@@ -326,11 +395,15 @@ def test_a_crash_is_no_drift_of_somebody_else(tmp_path: Path) -> None:
     with rig.applier(model, str(tmp_path), Repair.REPORT) as handle:
         report = handle.apply(plan_of(model.machine, FULL))
         assert (report.drift, handle.drift_count) == ((), 0)
-    assert rig.shown(model).items() >= rig.texts(plan_of(model.machine, FULL), model.machine).items()
+    assert (
+        rig.shown(model).items() >= rig.texts(plan_of(model.machine, FULL), model.machine).items()
+    )
 
 
 def test_a_limit_that_changes_is_answered_once(tmp_path: Path) -> None:
-    """R3: thermal throttling is no fight: one try a change at most, then it is the settled value."""
+    """R3: thermal throttling is no fight: one try a change at most,
+    then it is the settled value.
+    """
     model = KernelModel(rig.intel(1))
     with rig.applier(model, str(tmp_path)) as handle:
         handle.apply(plan_of(model.machine))
@@ -351,7 +424,9 @@ def test_a_limit_that_changes_is_answered_once(tmp_path: Path) -> None:
 
 
 def test_hotplug_is_noticed_and_repaired(tmp_path: Path) -> None:
-    """User-asks 50: amd-pstate-epp forgets the EPP of a CPU that was offline (K18); after one look the plan is in force again."""
+    """User-asks 50: amd-pstate-epp forgets the EPP of a CPU that was offline (K18); after one look
+    the plan is in force again.
+    """
     model = KernelModel(rig.amd(2))
     with rig.applier(model, str(tmp_path)) as handle:
         handle.apply(plan_of(model.machine))
@@ -369,13 +444,22 @@ def test_hotplug_is_noticed_and_repaired(tmp_path: Path) -> None:
         assert model.read(rig.epp_path(1)) == b"power\n"
 
 
-@pytest.mark.parametrize("path", [rig.max_path(1), rig.governor_path(1), rig.epp_path(1), rig.idle_path(1, 2)])
+@pytest.mark.parametrize(
+    "path", [rig.max_path(1), rig.governor_path(1), rig.epp_path(1), rig.idle_path(1, 2)]
+)
 @pytest.mark.parametrize("plan", ["released", "restored"])
-def test_what_is_released_is_given_back_whatever_somebody_else_wrote(tmp_path: Path, path: str, plan: str) -> None:
+def test_what_is_released_is_given_back_whatever_somebody_else_wrote(
+    tmp_path: Path, path: str, plan: str
+) -> None:
     """Also where foreign values are only reported: its baseline is about to be forgotten."""
     model = KernelModel(rig.amd(2))
     before = rig.shown(KernelModel(rig.amd(2)))
-    foreign = {rig.max_path(1): "1500000", rig.governor_path(1): "performance", rig.epp_path(1): "balance_power", rig.idle_path(1, 2): "1"}
+    foreign = {
+        rig.max_path(1): "1500000",
+        rig.governor_path(1): "performance",
+        rig.epp_path(1): "balance_power",
+        rig.idle_path(1, 2): "1",
+    }
     with rig.applier(model, str(tmp_path), Repair.REPORT) as handle:
         handle.apply(plan_of(model.machine))
         rig.foreign_write(model, path, foreign[path])
@@ -390,7 +474,9 @@ def test_what_is_released_is_given_back_whatever_somebody_else_wrote(tmp_path: P
 
 @pytest.mark.parametrize("seen_away", [True, False])
 def test_nobody_is_blamed_for_what_a_driver_forgot(tmp_path: Path, seen_away: bool) -> None:
-    """A CPU that was away comes back to the plan without a foreign value, whether it was seen away or only told of."""
+    """A CPU that was away comes back to the plan without a foreign value, whether it was seen away
+    or only told of.
+    """
     model = KernelModel(rig.amd(2))
     with rig.applier(model, str(tmp_path), repair=Repair.REPORT) as handle:
         handle.apply(plan_of(model.machine))
@@ -408,10 +494,14 @@ def test_nobody_is_blamed_for_what_a_driver_forgot(tmp_path: Path, seen_away: bo
         assert model.read(rig.epp_path(1)) == b"power\n"
         # It is an excuse for one pass and one CPU: what is written then is somebody's.
         rig.foreign_write(model, rig.epp_path(1), "performance")
-        assert [write.path for write in handle.apply(plan_of(model.machine)).drift] == [rig.epp_path(1)]
+        assert [write.path for write in handle.apply(plan_of(model.machine)).drift] == [
+            rig.epp_path(1)
+        ]
         rig.foreign_write(model, rig.epp_path(0), "performance")
         handle.came_back({1})
-        assert rig.epp_path(0) in [write.path for write in handle.apply(plan_of(model.machine)).drift]
+        assert rig.epp_path(0) in [
+            write.path for write in handle.apply(plan_of(model.machine)).drift
+        ]
 
 
 def test_the_epp_of_intel_is_read_after_hotplug(tmp_path: Path) -> None:
@@ -437,7 +527,13 @@ def test_what_changes_before_the_first_look_is_noticed(tmp_path: Path, between: 
     """`changed` compares with what discovery saw, not with what the first look after it sees."""
     active = rig.amd(2)
     passive = {number: rig.domain(number, driver="amd-pstate", low=400_000) for number in range(2)}
-    machine = rig.machine([rig.domain(0, driver="cppc_cpufreq"), rig.domain(1, driver="cppc_cpufreq")], boost=True) if between == "boost" else active
+    machine = (
+        rig.machine(
+            [rig.domain(0, driver="cppc_cpufreq"), rig.domain(1, driver="cppc_cpufreq")], boost=True
+        )
+        if between == "boost"
+        else active
+    )
     model = KernelModel(machine, modes={"amd-pstate": passive})
     with rig.applier(model, str(tmp_path)) as handle:
         match between:
@@ -453,7 +549,9 @@ def test_what_changes_before_the_first_look_is_noticed(tmp_path: Path, between: 
 
 
 def test_one_cpuinfo_max_freq_a_domain_is_watched(tmp_path: Path) -> None:
-    """A2; also of a domain whose first CPU is offline, and per-policy boost (K24) moves just one of them."""
+    """A2; also of a domain whose first CPU is offline, and per-policy boost (K24) moves just one of
+    them.
+    """
     machine = rig.arm(2, 2)
     model = KernelModel(machine)
     model.plug(2, online=False)
@@ -467,7 +565,9 @@ def test_one_cpuinfo_max_freq_a_domain_is_watched(tmp_path: Path) -> None:
 
 
 def test_an_unnoticed_driver_switch_is_met_by_discovering_again(tmp_path: Path) -> None:
-    """A2: ENODEV on a kept descriptor: closed, discovered, tried once; the old driver's entries are void and nothing is raised."""
+    """A2: ENODEV on a kept descriptor: closed, discovered, tried once; the old driver's entries are
+    void and nothing is raised.
+    """
     passive = {number: rig.domain(number, driver="amd-pstate", low=400_000) for number in range(2)}
     model = KernelModel(rig.amd(2), modes={"amd-pstate": passive}, modules=frozenset())
     with rig.applier(model, str(tmp_path)) as handle:
@@ -476,7 +576,10 @@ def test_an_unnoticed_driver_switch_is_met_by_discovering_again(tmp_path: Path) 
         rig.foreign_write(model, f"{CPU_ROOT}/amd_pstate/status", "passive")
         report = handle.apply(plan_of(model.machine))
         assert {domain.driver for domain in handle.machine.domains} == {"amd-pstate"}
-        assert {outcome.path for outcome in report.outcomes} == {rig.governor_path(0), rig.governor_path(1)}
+        assert {outcome.path for outcome in report.outcomes} == {
+            rig.governor_path(0),
+            rig.governor_path(1),
+        }
         assert model.read(rig.max_path()) == b"2000000\n"
 
 
@@ -508,9 +611,11 @@ def test_a_release_writes_the_baseline_and_drops_the_entry(tmp_path: Path) -> No
         assert set(report.released) == {"cpufreq:1", "idle:1"}
         assert {write.reason for write in report.writes} == {Reason.RESTORE}
         assert set(handle.state.groups) == rig.owned(str(tmp_path)) == {"cpufreq:0", "idle:0"}
-        assert {path: text for path, text in rig.shown(model).items() if "policy1" in path or "cpu1/" in path} == {
-            path: text for path, text in before.items() if "policy1" in path or "cpu1/" in path
-        }
+        assert {
+            path: text
+            for path, text in rig.shown(model).items()
+            if "policy1" in path or "cpu1/" in path
+        } == {path: text for path, text in before.items() if "policy1" in path or "cpu1/" in path}
         rig.foreign_write(model, rig.max_path(1), "3500000")
         assert handle.apply(rig.plan(model.machine, {0: FULL})).writes == ()
 
@@ -524,7 +629,9 @@ def test_restoring_with_an_offline_cpu_keeps_its_entry_and_says_so(tmp_path: Pat
         model.plug(1, online=False)
         handle.discover()
         report = handle.restore()
-        assert {outcome.group for outcome in report.outcomes if outcome.status is Status.OFFLINE} == {"cpufreq:1"}
+        assert {
+            outcome.group for outcome in report.outcomes if outcome.status is Status.OFFLINE
+        } == {"cpufreq:1"}
         assert not report.settled
         assert set(handle.state.groups) == {"cpufreq:1"}
     model.plug(1, online=True)
@@ -541,7 +648,9 @@ def test_restoring_with_a_cpu_that_went_unnoticed_keeps_its_entry(tmp_path: Path
         handle.apply(plan_of(model.machine))
         model.plug(1, online=False)
         report = handle.restore()
-        assert {outcome.group for outcome in report.outcomes if outcome.status is Status.OFFLINE} == {"cpufreq:1"}
+        assert {
+            outcome.group for outcome in report.outcomes if outcome.status is Status.OFFLINE
+        } == {"cpufreq:1"}
         assert set(handle.state.groups) == {"cpufreq:1"}
         model.plug(1, online=True)
         assert handle.restore().settled
@@ -549,14 +658,18 @@ def test_restoring_with_a_cpu_that_went_unnoticed_keeps_its_entry(tmp_path: Path
 
 
 def test_one_failing_restore_does_not_stop_the_others(tmp_path: Path) -> None:
-    """User-asks 11: the failed group stays owned, the rest is back; the next restore does what is left."""
+    """User-asks 11: the failed group stays owned, the rest is back; the next restore does what is
+    left.
+    """
     model = KernelModel(rig.intel(3))
     before = rig.shown(model)
     with rig.applier(model, str(tmp_path)) as handle:
         handle.apply(plan_of(model.machine))
         model.faults = {rig.max_path(1): errno.EIO}
         report = handle.restore()
-        assert [(outcome.path, outcome.errno) for outcome in report.outcomes] == [(rig.max_path(1), errno.EIO)]
+        assert [(outcome.path, outcome.errno) for outcome in report.outcomes] == [
+            (rig.max_path(1), errno.EIO)
+        ]
         assert set(handle.state.groups) == {"cpufreq:1"}
         model.faults = {}
         assert handle.restore().settled
@@ -565,7 +678,9 @@ def test_one_failing_restore_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def test_a_restore_does_not_wait_for_anybody(tmp_path: Path) -> None:
-    """Leaving happens now: neither back-off after a fight nor `repair: report` leaves our values behind (A7, user-asks 8)."""
+    """Leaving happens now: neither back-off after a fight nor `repair: report` leaves our values
+    behind (A7, user-asks 8).
+    """
     for repair in Repair:
         model = KernelModel(rig.amd(1))
         before = rig.shown(model)
@@ -576,7 +691,10 @@ def test_a_restore_does_not_wait_for_anybody(tmp_path: Path) -> None:
                 rig.foreign_write(model, rig.min_path(), text)
                 handle.apply(plan_of(model.machine, Target(400_000, 2 * GHZ, "powersave", "power")))
             handle.restore()
-            assert (rig.shown(model)[rig.max_path()], rig.shown(model)[rig.epp_path()]) == (before[rig.max_path()], before[rig.epp_path()])
+            assert (rig.shown(model)[rig.max_path()], rig.shown(model)[rig.epp_path()]) == (
+                before[rig.max_path()],
+                before[rig.epp_path()],
+            )
             assert handle.state.groups == {}
         assert rig.owned(str(folder)) == set()
 
@@ -584,7 +702,9 @@ def test_a_restore_does_not_wait_for_anybody(tmp_path: Path) -> None:
 def test_restoring_an_unowned_machine_does_nothing(tmp_path: Path) -> None:
     """Also twice."""
     model = KernelModel(rig.intel(1))
-    assert rig.restore_once(model, str(tmp_path)) == rig.restore_once(model, str(tmp_path)) == Report()
+    assert (
+        rig.restore_once(model, str(tmp_path)) == rig.restore_once(model, str(tmp_path)) == Report()
+    )
     assert model.log == []
 
 
@@ -605,7 +725,9 @@ def test_uncore_and_boost_are_given_back(tmp_path: Path) -> None:
 
 
 def test_a_copy_of_sys_is_applied_to_and_restored(tmp_path: Path) -> None:
-    """The same on SysfsHost: apply, idle passes, drift through kept descriptors, restart, restore: not a byte is left."""
+    """The same on SysfsHost: apply, idle passes, drift through kept descriptors, restart, restore:
+    not a byte is left.
+    """
     machine = rig.amd(2)
     root, states = rig.tree(tmp_path / "sys", machine), str(tmp_path / "state")
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
@@ -635,7 +757,9 @@ def test_closing_lets_go_of_everything(tmp_path: Path) -> None:
     """Descriptors and lock: another process can go on at once."""
     root = rig.tree(tmp_path / "sys", rig.amd(2))
     before = len(list(Path("/proc/self/fd").iterdir()))
-    handle = Applier(SysfsHost(str(root)), StateStore(str(tmp_path / "state"), str(root), live=False))
+    handle = Applier(
+        SysfsHost(str(root)), StateStore(str(tmp_path / "state"), str(root), live=False)
+    )
     handle.open()
     handle.apply(plan_of(rig.amd(2)))
     handle.apply(plan_of(rig.amd(2)))

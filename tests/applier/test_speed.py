@@ -1,4 +1,6 @@
-"""Speeds that change many times a second: how they are written, and that the applier does not take them for somebody else's."""
+"""Speeds that change many times a second: how they are written, and that the applier does not take
+them for somebody else's.
+"""
 
 from pathlib import Path
 
@@ -11,20 +13,40 @@ from kpm_applier.session import Applier
 from kpm_applier.speed import SpeedWriter
 from kpm_applier.state import StateStore
 from kpm_planner.allocation import Allocation, ContainerCpus
-from kpm_planner.intent import Container, CpuScalingPolicy, Intent, Meta, Node, Pod, PowerProfile, PStates
+from kpm_planner.intent import (
+    Container,
+    CpuScalingPolicy,
+    Intent,
+    Meta,
+    Node,
+    Pod,
+    PowerProfile,
+    PStates,
+)
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 
 FOLDER = "devices/system/cpu/cpufreq/policy2"
-PROFILE = PowerProfile(Meta("dpdk"), pstates=PStates(1000, 2000, "userspace"), cpu_scaling_policy=CpuScalingPolicy("polling-dpdk"))
+PROFILE = PowerProfile(
+    Meta("dpdk"),
+    pstates=PStates(1000, 2000, "userspace"),
+    cpu_scaling_policy=CpuScalingPolicy("polling-dpdk"),
+)
 MACHINE = build_machine(MachineSpec(cores=4))  # under intel_pstate, which has no governor userspace
 
 
 def plan(profile: PowerProfile = PROFILE) -> NodePlan:
     """CPU 2 belongs to a pod that asks for the profile."""
-    container = Container("app", cpu=(1, 1), memory=(1, 1), resources=(("power.openshift.io/dpdk", 1),), id="x")
+    container = Container(
+        "app", cpu=(1, 1), memory=(1, 1), resources=(("power.openshift.io/dpdk", 1),), id="x"
+    )
     pod = Pod(Meta("web", "default", uid="u"), (container,), "n", "Running", guaranteed=True)
     reported = (ContainerCpus("default", "web", "app", frozenset({2})),)
-    return plan_node(Intent((profile,)), NodeInput(Node("n"), MACHINE, Allocation((pod,), reported, allocatable=frozenset(range(1, 4)))))
+    return plan_node(
+        Intent((profile,)),
+        NodeInput(
+            Node("n"), MACHINE, Allocation((pod,), reported, allocatable=frozenset(range(1, 4)))
+        ),
+    )
 
 
 @pytest.fixture
@@ -46,7 +68,9 @@ def limits(model: KernelModel) -> tuple[int, int]:
     return low, high
 
 
-def test_a_speed_inside_the_limits_is_nobody_elses_value(model: KernelModel, applier: Applier) -> None:
+def test_a_speed_inside_the_limits_is_nobody_elses_value(
+    model: KernelModel, applier: Applier
+) -> None:
     """No drift, no write; where one is outside the limits of the profile are written again."""
     assert applier.apply(plan()).settled
     assert limits(model) == (1_000_000, 2_000_000)
@@ -61,7 +85,9 @@ def test_a_speed_inside_the_limits_is_nobody_elses_value(model: KernelModel, app
     assert limits(model) == (1_000_000, 2_000_000)
 
 
-def test_without_the_policy_the_profiles_limits_are_back(model: KernelModel, applier: Applier) -> None:
+def test_without_the_policy_the_profiles_limits_are_back(
+    model: KernelModel, applier: Applier
+) -> None:
     """And at the end what was there before."""
     before = limits(model)
     applier.apply(plan())

@@ -1,4 +1,6 @@
-"""The state file: private, atomic, void when it must be, and never a reason to write on a guess (A6, A7)."""
+"""The state file: private, atomic, void when it must be, and never a reason to write on a guess
+(A6, A7).
+"""
 
 import errno
 import json
@@ -22,7 +24,19 @@ from kpm_applier import state as state_module
 from kpm_applier.discover import discover
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state import HARDWARE_LIMIT, VERSION, GroupState, State, StateError, StateStore, baseline_text, decode, encode, new_group_state, with_baseline
+from kpm_applier.state import (
+    HARDWARE_LIMIT,
+    VERSION,
+    GroupState,
+    State,
+    StateError,
+    StateStore,
+    baseline_text,
+    decode,
+    encode,
+    new_group_state,
+    with_baseline,
+)
 from kpm_planner.profiles import Target
 from kpm_planner.uncore import UncoreTarget
 from tests.applier import rig
@@ -40,7 +54,15 @@ POWERSAVE = GroupState(
 )
 IDLE = GroupState("intel_idle", ("state0", "state1"), ("0", "1"), ("0", None), ("0", None))
 STATE = State(
-    {"cpufreq:5": POWERSAVE, "cpufreq:6": POWERSAVE, "cpufreq:9": POWERSAVE, "idle:3": IDLE, "uncore:package_00_die_00": evolve(IDLE, driver="x"), "boost": IDLE}, None
+    {
+        "cpufreq:5": POWERSAVE,
+        "cpufreq:6": POWERSAVE,
+        "cpufreq:9": POWERSAVE,
+        "idle:3": IDLE,
+        "uncore:package_00_die_00": evolve(IDLE, driver="x"),
+        "boost": IDLE,
+    },
+    None,
 )
 Damage = Callable[[Path], object]
 
@@ -69,7 +91,10 @@ def test_the_file_is_private(tmp_path: Path) -> None:
         locked.unlock()
     finally:
         os.umask(before)
-    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {path.name: 0o600, path.with_suffix(".lock").name: 0o600}
+    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {
+        path.name: 0o600,
+        path.with_suffix(".lock").name: 0o600,
+    }
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
@@ -87,7 +112,9 @@ def test_no_file_is_an_empty_state(tmp_path: Path) -> None:
 
 def test_every_root_has_a_file_of_its_own(tmp_path: Path) -> None:
     """Two trees of the same name are two states; /sys has a name that a person finds."""
-    paths = {StateStore(str(tmp_path), root, live=False).path for root in ("/a/sys", "/b/sys", "/a/sys2")}
+    paths = {
+        StateStore(str(tmp_path), root, live=False).path for root in ("/a/sys", "/b/sys", "/a/sys2")
+    }
     assert len(paths) == 3
     assert StateStore(str(tmp_path), "/sys", live=True).path == str(tmp_path / "sys.json")
 
@@ -111,7 +138,11 @@ def test_a_state_that_is_there_already_is_not_written_again(tmp_path: Path) -> N
 
 # --- round trips ---
 
-_TEXTS = st.none() | st.text(max_size=12) | st.sampled_from([HARDWARE_LIMIT, "0", "1", "3700000", "performance"])
+_TEXTS = (
+    st.none()
+    | st.text(max_size=12)
+    | st.sampled_from([HARDWARE_LIMIT, "0", "1", "3700000", "performance"])
+)
 _LABELS = st.lists(st.text(min_size=1, max_size=12), unique=True, max_size=4)
 _KEYS = st.one_of(
     st.builds("{}:{}".format, st.sampled_from(["cpufreq", "idle", "x y"]), st.integers(0, 65535)),
@@ -126,9 +157,15 @@ def records(draw: st.DrawFn) -> GroupState:
     return GroupState(draw(st.text(max_size=12)), labels, *columns)
 
 
-@given(st.builds(State, st.dictionaries(_KEYS, records(), max_size=6), st.none() | st.text(max_size=36)))
+@given(
+    st.builds(
+        State, st.dictionaries(_KEYS, records(), max_size=6), st.none() | st.text(max_size=36)
+    )
+)
 def test_decode_undoes_encode(state: State) -> None:
-    """Any state comes back as it was, whatever its texts are; the file is ASCII with a newline at its end."""
+    """Any state comes back as it was, whatever its texts are; the file is ASCII with a newline at
+    its end.
+    """
     data = encode(state, ROOT)
     assert decode(data, "f") == state
     assert data.isascii()
@@ -136,7 +173,9 @@ def test_decode_undoes_encode(state: State) -> None:
 
 
 @given(st.dictionaries(_KEYS, records(), max_size=6), st.randoms())
-def test_the_file_does_not_depend_on_order(groups: dict[str, GroupState], shuffle: random.Random) -> None:
+def test_the_file_does_not_depend_on_order(
+    groups: dict[str, GroupState], shuffle: random.Random
+) -> None:
     """Equal states are equal bytes."""
     keys = list(groups)
     shuffle.shuffle(keys)
@@ -160,7 +199,9 @@ def test_a_file_from_before_is_still_read() -> None:
 
 
 def test_a_file_from_before_stays_as_it_is_when_nothing_changes(tmp_path: Path) -> None:
-    """An upgrade with unchanged intent does not even touch it (design §7); written again, it means the same."""
+    """An upgrade with unchanged intent does not even touch it (design §7); written again, it means
+    the same.
+    """
     where = store(tmp_path)
     Path(where.path).write_bytes(GOLDEN.read_bytes())
     where.save(where.load())
@@ -190,7 +231,9 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Damage:
 
 
 def _first_file(content: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = next(record for record in content["records"] if record["files"])["files"]
+    found: dict[str, Any] = next(record for record in content["records"] if record["files"])[
+        "files"
+    ]
     return found
 
 
@@ -246,7 +289,9 @@ DAMAGES: dict[str, Damage] = {
     "driver null": _set_record("driver", None),
     "driver object": _set_record("driver", {}),
     "files list": _set_record("files", []),
-    "file without baseline": _edited(lambda content: next(iter(_first_file(content).values())).pop("baseline")),
+    "file without baseline": _edited(
+        lambda content: next(iter(_first_file(content).values())).pop("baseline")
+    ),
     "baseline number": _set_value("baseline", 3700000),
     "baseline object": _set_value("baseline", {}),
     "baseline list": _set_value("baseline", ["1"]),
@@ -262,10 +307,18 @@ DAMAGES: dict[str, Damage] = {
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_state_file_that_cannot_be_trusted_stops_all_writing(tmp_path: Path, damage: Damage) -> None:
-    """A damaged, newer or strange file: StateError in one line that names the file; no write to the tree, the file is left for a person to look at."""
+def test_a_state_file_that_cannot_be_trusted_stops_all_writing(
+    tmp_path: Path, damage: Damage
+) -> None:
+    """A damaged, newer or strange file: StateError in one line that names the file; no write to the
+    tree, the file is left for a person to look at.
+    """
     model = KernelModel(rig.intel())
-    rig.apply_once(model, str(tmp_path), rig.everywhere(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power", (("C6", False),))))
+    rig.apply_once(
+        model,
+        str(tmp_path),
+        rig.everywhere(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power", (("C6", False),))),
+    )
     path = Path(store(tmp_path).path)
     damage(path)
     model.log.clear()
@@ -282,13 +335,17 @@ def test_a_newer_file_names_both_versions(tmp_path: Path) -> None:
     """So that the reader knows it is no damage, and what to do."""
     path = saved(tmp_path)
     DAMAGES["newer"](path)
-    with pytest.raises(StateError, match=f"version {VERSION + 1}, this program knows {VERSION}.*newer program"):
+    with pytest.raises(
+        StateError, match=f"version {VERSION + 1}, this program knows {VERSION}.*newer program"
+    ):
         store(tmp_path).load()
 
 
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=8))
 def test_random_damage_is_found_or_harmless(where: int, noise: bytes) -> None:
-    """Bytes overwritten anywhere: StateError, or texts for files; never another error, never another type."""
+    """Bytes overwritten anywhere: StateError, or texts for files; never another error, never
+    another type.
+    """
     data = encode(STATE, ROOT)
     where %= len(data)
     damaged = data[:where] + noise + data[where + len(noise) :]
@@ -298,10 +355,16 @@ def test_random_damage_is_found_or_harmless(where: int, noise: bytes) -> None:
         return
     for record in state.groups.values():
         assert isinstance(record.driver, str)
-        assert all(text is None or isinstance(text, str) for column in (record.baseline, record.requested, record.settled) for text in column)
+        assert all(
+            text is None or isinstance(text, str)
+            for column in (record.baseline, record.requested, record.settled)
+            for text in column
+        )
 
 
-def test_a_file_that_cannot_be_read_stops_all_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_read_stops_all_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """EACCES and EIO alike, at open and while reading."""
     path = saved(tmp_path)
     for number in (errno.EACCES, errno.EIO):
@@ -320,9 +383,13 @@ def _broken_file(descriptor: int, *_: object) -> object:
     raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def _failing(real: Callable[..., int], part: str, number: int, *, writing_only: bool = False) -> Callable[..., int]:
+def _failing(
+    real: Callable[..., int], part: str, number: int, *, writing_only: bool = False
+) -> Callable[..., int]:
     def call(path: Any, flags: int, *rest: Any, **more: Any) -> int:
-        if part in str(path) and (not writing_only or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+        if part in str(path) and (
+            not writing_only or flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        ):
             raise OSError(number, os.strerror(number), path)
         return real(path, flags, *rest, **more)
 
@@ -341,7 +408,9 @@ def _apply_without_store(model: KernelModel, folder: Path) -> StateError:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
-def test_no_room_for_the_state_means_no_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_no_room_for_the_state_means_no_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """The error may come from open or only from fsync; the old file stays."""
     path = saved(tmp_path)
     old = path.read_bytes()
@@ -357,10 +426,16 @@ def test_no_room_for_the_state_means_no_write(tmp_path: Path, monkeypatch: pytes
     assert store(tmp_path).load() == STATE
 
 
-def test_no_room_for_a_change_means_no_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_for_a_change_means_no_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where the groups are owned already and only the requests are new."""
     model = KernelModel(rig.intel())
-    rig.apply_once(model, str(tmp_path), rig.everywhere(model.machine, Target(GHZ, 3 * GHZ, "powersave", "performance")))
+    rig.apply_once(
+        model,
+        str(tmp_path),
+        rig.everywhere(model.machine, Target(GHZ, 3 * GHZ, "powersave", "performance")),
+    )
     model.log.clear()
     monkeypatch.setattr(os, "fsync", _fsync_fails(errno.ENOSPC))
     failure = _apply_without_store(model, tmp_path)
@@ -391,7 +466,9 @@ _RUN = """
     from kpm_planner.profiles import Target
     from tests.applier import rig
     model = KernelModel(rig.intel(64))
-    plan = rig.plan(model.machine, {cpu: Target(1000000 + cpu * 1000, 2000000, "powersave", "power") for cpu in range(64)})
+    plan = rig.plan(model.machine, {
+        cpu: Target(1000000 + cpu * 1000, 2000000, "powersave", "power") for cpu in range(64)
+    })
     for step in range(2):
         try:
             rig.apply_once(model, sys.argv[1], plan)
@@ -402,43 +479,77 @@ _RUN = """
 
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(code), *arguments], cwd=REPO, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_a_file_size_limit_means_no_write(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE in a real process: EFBIG instead of a state, so nothing is written, and the same again."""
+    """RLIMIT_FSIZE in a real process: EFBIG instead of a state, so nothing is written, and the same
+    again.
+    """
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
     result = python(limit + textwrap.dedent(_RUN), str(tmp_path))
-    assert [line.split()[:2] for line in result.stdout.splitlines()] == [["refused", "0"]] * 2, result.stderr
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [["refused", "0"]] * 2, (
+        result.stderr
+    )
 
 
 def _mounts() -> bool:
     try:
-        return subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode == 0
+        return (
+            subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode
+            == 0
+        )
     except OSError:
         return False
 
 
 @pytest.mark.skipif(not _mounts(), reason="needs the right to mount")
-@pytest.mark.parametrize(("options", "expected"), [("size=4k", "no space"), ("ro", "Read-only file system")])
-def test_a_full_or_read_only_file_system_means_no_write(tmp_path: Path, options: str, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "expected"), [("size=4k", "no space"), ("ro", "Read-only file system")]
+)
+def test_a_full_or_read_only_file_system_means_no_write(
+    tmp_path: Path, options: str, expected: str
+) -> None:
     """The real thing, in a mount namespace of its own."""
     script = f'mount -t tmpfs -o {options} none "$1" && exec "$0" -c "$2" "$1"'
-    command = ["unshare", "-m", "sh", "-c", script, sys.executable, str(tmp_path), textwrap.dedent(_RUN)]
-    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=60, check=False)
+    command = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        script,
+        sys.executable,
+        str(tmp_path),
+        textwrap.dedent(_RUN),
+    ]
+    result = subprocess.run(
+        command, cwd=REPO, capture_output=True, text=True, timeout=60, check=False
+    )
     lines = result.stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["refused", "0"]] * 2, result.stderr
     assert all(expected in line for line in lines)
 
 
-def test_room_that_ends_after_the_writes_is_said_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first save (baselines) fits, the second (requests) does not: the tree has been written, so nobody may say it has not; and nothing is lost (A6)."""
+def test_room_that_ends_after_the_writes_is_said_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first save (baselines) fits, the second (requests) does not: the tree has been written,
+    so nobody may say it has not; and nothing is lost (A6).
+    """
     model = KernelModel(rig.intel())
     before = rig.shown(KernelModel(rig.intel()))
     wanted = rig.everywhere(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power"))
     with rig.applier(model, str(tmp_path)) as handle:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", _after(2, os.fsync, errno.ENOSPC))  # one of the file, one of the folder
+            # one of the file, one of the folder
+            patch.setattr(os, "fsync", _after(2, os.fsync, errno.ENOSPC))
             said = _state_error(lambda: handle.apply(wanted))
         assert not model.log or "nothing was written" not in said
         handle.apply(wanted)
@@ -492,7 +603,9 @@ _STEPS = """
 
 
 def test_kill_at_any_step_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
-    """kill -9 before each system call of a save: the file is whole, and one of the two states; the next save works."""
+    """kill -9 before each system call of a save: the file is whole, and one of the two states; the
+    next save works.
+    """
     new = State({"boost": GroupState("boost", ("boost",), ("1",), ("0",), ("0",))})
     seen = []
     for step in range(1, 12):
@@ -511,7 +624,9 @@ def test_kill_at_any_step_leaves_the_old_file_or_the_new(tmp_path: Path) -> None
 
 
 def test_what_a_crash_left_beside_the_file_is_no_hindrance(tmp_path: Path) -> None:
-    """A temporary file of a killed process, even one that looks like a state, is overwritten and never read."""
+    """A temporary file of a killed process, even one that looks like a state, is overwritten and
+    never read.
+    """
     path = saved(tmp_path)
     Path(f"{path}.new").write_bytes(b"garbage" * 1000)
     assert store(tmp_path).load() == STATE
@@ -539,10 +654,18 @@ def test_a_link_beside_the_file_is_not_written_through(tmp_path: Path) -> None:
 def test_a_lost_file_means_baseline_is_what_is_shown_now(tmp_path: Path) -> None:
     """Nothing better is known; restoring gives what was there when the file was gone."""
     model = KernelModel(rig.intel())
-    rig.apply_once(model, str(tmp_path), rig.everywhere(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power")))
+    rig.apply_once(
+        model,
+        str(tmp_path),
+        rig.everywhere(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power")),
+    )
     shown = rig.shown(model)
     Path(store(tmp_path).path).unlink()
-    rig.apply_once(model, str(tmp_path), rig.everywhere(model.machine, Target(2 * GHZ, 3 * GHZ, "powersave", "performance")))
+    rig.apply_once(
+        model,
+        str(tmp_path),
+        rig.everywhere(model.machine, Target(2 * GHZ, 3 * GHZ, "powersave", "performance")),
+    )
     assert rig.shown(model) != shown
     rig.restore_once(model, str(tmp_path))
     assert rig.shown(model) == shown
@@ -557,7 +680,9 @@ def boot_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_another_boot_makes_the_state_void(tmp_path: Path, boot_id: Path) -> None:
-    """On the live /sys: after a reboot the kernel has started from its own values, and those are the baseline."""
+    """On the live /sys: after a reboot the kernel has started from its own values, and those are
+    the baseline.
+    """
     folder = tmp_path / "state"
     where = store(folder, live=True)
     where.save(State(STATE.groups, where.load().boot_id))
@@ -579,7 +704,15 @@ def test_after_a_reboot_the_machine_is_touched_anew(tmp_path: Path, boot_id: Pat
     target = rig.everywhere(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power"))
     _live_apply(model, tmp_path / "state", target)
     boot_id.write_text("bbbb\n")
-    fresh = KernelModel(rig.machine([rig.domain(number, settings=(900_000, 3 * GHZ, "performance", "performance")) for number in range(2)], status="active"))
+    fresh = KernelModel(
+        rig.machine(
+            [
+                rig.domain(number, settings=(900_000, 3 * GHZ, "performance", "performance"))
+                for number in range(2)
+            ],
+            status="active",
+        )
+    )
     before = rig.shown(fresh)
     _live_apply(fresh, tmp_path / "state", target)
     assert rig.shown(fresh) != before
@@ -600,8 +733,16 @@ def _live_apply(model: KernelModel, folder: Path, wanted: Any) -> None:
 def test_another_driver_makes_its_groups_void_and_no_others(tmp_path: Path) -> None:
     """The values of one driver are no baseline under another; idle states are not the driver's."""
     model = KernelModel(rig.amd())
-    rig.apply_once(model, str(tmp_path), rig.everywhere(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power", (("C6", False),))))
-    other = KernelModel(rig.machine([rig.domain(number, driver="amd-pstate") for number in range(2)], status="passive"))
+    rig.apply_once(
+        model,
+        str(tmp_path),
+        rig.everywhere(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power", (("C6", False),))),
+    )
+    other = KernelModel(
+        rig.machine(
+            [rig.domain(number, driver="amd-pstate") for number in range(2)], status="passive"
+        )
+    )
     with rig.applier(other, str(tmp_path)) as handle:
         assert set(handle.state.groups) == {"idle:0", "idle:1"}
         handle.restore()
@@ -623,7 +764,12 @@ _HOLD = """
 
 def test_one_writer_a_root(tmp_path: Path) -> None:
     """A second one learns who the first is; kill -9 frees the lock; the second then works."""
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(_HOLD), str(tmp_path)], cwd=REPO, stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_HOLD), str(tmp_path)],
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "locked\n"
@@ -676,16 +822,22 @@ def test_a_limit_at_the_hardware_limit_is_stored_as_such() -> None:
         (800_000, 3_900_000, (HARDWARE_LIMIT, "3900000")),
         (800_000, 800_000, (HARDWARE_LIMIT, "800000")),
     ):
-        found = discover(KernelModel(rig.machine([rig.domain(settings=(low, high, None, None))], idle=())))
+        found = discover(
+            KernelModel(rig.machine([rig.domain(settings=(low, high, None, None))], idle=()))
+        )
         record = new_group_state(found.groups[0], found.observed.values)
         assert record.baseline[2:] == expected
         assert record.baseline[:2] == ("powersave", "balance_performance")
         assert (record.requested, record.settled) == ((None,) * 4, (None,) * 4)
-        assert [baseline_text(found.groups[0], record, item.label) for item in found.groups[0].files[2:]] == [str(low), str(high)]
+        assert [
+            baseline_text(found.groups[0], record, item.label) for item in found.groups[0].files[2:]
+        ] == [str(low), str(high)]
 
 
 def test_a_hardware_limit_is_restored_as_the_present_one(tmp_path: Path) -> None:
-    """Unlimited before, boost changed meanwhile: unlimited again means the maximum of now (user-asks 51)."""
+    """Unlimited before, boost changed meanwhile: unlimited again means the maximum of now
+    (user-asks 51).
+    """
     start = rig.machine([rig.domain(0, driver="cppc_cpufreq", high=2_500_000)], boost=False)
     model = KernelModel(start, boosted={0: 2_956_522}, unboosted={0: 2_500_000})
     rig.apply_once(model, str(tmp_path), rig.everywhere(start, Target(GHZ, 2 * GHZ)))
@@ -698,22 +850,39 @@ def test_a_hardware_limit_is_restored_as_the_present_one(tmp_path: Path) -> None
 def test_the_machine_for_the_planner_shows_baselines(tmp_path: Path) -> None:
     """What owned groups hold is ours; the planner is told what was there before (design §3)."""
     entry = rig.package_entry(low=900_000, high=2_000_000)
-    start = rig.machine([rig.domain(settings=(900_000, 3 * GHZ, "powersave", "power"))], uncore=(entry,), status="active")
+    start = rig.machine(
+        [rig.domain(settings=(900_000, 3 * GHZ, "powersave", "power"))],
+        uncore=(entry,),
+        status="active",
+    )
     model = KernelModel(start)
-    wanted = rig.plan(start, {0: Target(GHZ, 2 * GHZ, "performance", "performance", (("C6", False), ("POLL", False)))}, uncore=[UncoreTarget(entry, GHZ, GHZ)])
+    wanted = rig.plan(
+        start,
+        {0: Target(GHZ, 2 * GHZ, "performance", "performance", (("C6", False), ("POLL", False)))},
+        uncore=[UncoreTarget(entry, GHZ, GHZ)],
+    )
     rig.apply_once(model, str(tmp_path), wanted)
     with rig.applier(model, str(tmp_path)) as handle:
         assert handle.machine == start
         assert discover(model).machine != start
-        assert with_baseline(discover(model).machine, (), handle.state, {}) == discover(model).machine
+        assert (
+            with_baseline(discover(model).machine, (), handle.state, {}) == discover(model).machine
+        )
 
 
 @pytest.mark.parametrize("driver", ["intel_pstate", "cppc_cpufreq"])
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("wanted", [True, False])
-def test_the_machine_for_the_planner_tells_what_turbo_was_before_us(tmp_path: Path, driver: str, before: bool, wanted: bool) -> None:
-    """Whichever way the switch counts: no_turbo or boost. Before it is ours, and once it is given back, there is nothing to tell."""
-    found = rig.machine([rig.domain(driver=driver, high=4 * GHZ if before else 3 * GHZ)], boost=before, idle=())
+def test_the_machine_for_the_planner_tells_what_turbo_was_before_us(
+    tmp_path: Path, driver: str, before: bool, wanted: bool
+) -> None:
+    """Whichever way the switch counts: no_turbo or boost.
+
+    Before it is ours, and once it is given back, there is nothing to tell.
+    """
+    found = rig.machine(
+        [rig.domain(driver=driver, high=4 * GHZ if before else 3 * GHZ)], boost=before, idle=()
+    )
     model = KernelModel(found, boosted={0: 4 * GHZ}, unboosted={0: 3 * GHZ})
     with rig.applier(model, str(tmp_path)) as handle:
         assert handle.machine.boost_before is None
@@ -738,16 +907,23 @@ def test_the_machine_for_the_planner_tells_what_turbo_was_before_us(tmp_path: Pa
         ("boost", ["1", "1"], True),
     ],
 )
-def test_turbo_before_us_is_read_off_the_records_of_its_switches(file: str, texts: list[str], before: bool) -> None:
+def test_turbo_before_us_is_read_off_the_records_of_its_switches(
+    file: str, texts: list[str], before: bool
+) -> None:
     """Where each policy has one, turbo was on if any of them was."""
     found = discover(KernelModel(rig.intel(1))).machine
-    records = {f"boost:{number}": GroupState(file, (file,), (text,), ("1",), ("1",)) for number, text in enumerate(texts)}
+    records = {
+        f"boost:{number}": GroupState(file, (file,), (text,), ("1",), ("1",))
+        for number, text in enumerate(texts)
+    }
     assert with_baseline(found, (), State(records), {}).boost_before is before
     assert with_baseline(found, (), State(), {}).boost_before is None
 
 
 def test_an_unknown_baseline_is_none(tmp_path: Path) -> None:
-    """A limit stored as the hardware's where the hardware does not say: nothing is known to write."""
+    """A limit stored as the hardware's where the hardware does not say:
+    nothing is known to write.
+    """
     found = discover(KernelModel(rig.intel(1)))
     record = new_group_state(found.groups[0], found.observed.values)
     assert baseline_text(evolve(found.groups[0], hardware=None), record, "scaling_max_freq") is None
@@ -757,7 +933,11 @@ def test_an_unknown_baseline_is_none(tmp_path: Path) -> None:
 def test_a_restore_reports_what_it_released(tmp_path: Path) -> None:
     """Everything is back, so there is nothing odd to say about any file."""
     model = KernelModel(rig.intel(1))
-    rig.apply_once(model, str(tmp_path), rig.everywhere(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power", (("C6", False),))))
+    rig.apply_once(
+        model,
+        str(tmp_path),
+        rig.everywhere(model.machine, Target(GHZ, 2 * GHZ, "powersave", "power", (("C6", False),))),
+    )
     report = rig.restore_once(model, str(tmp_path))
     assert report.outcomes == ()
     assert report.settled

@@ -1,4 +1,6 @@
-"""Turbo of a whole node: set before the limits that it moves, which are those of the plan afterwards, or those from before (A2, K24, user-asks 51)."""
+"""Turbo of a whole node: set before the limits that it moves, which are those of the plan
+afterwards, or those from before (A2, K24, user-asks 51).
+"""
 
 import contextlib
 import errno
@@ -30,21 +32,42 @@ BY_HAND = ((None, 2_800_000), (None, 2 * GHZ), (2_700_000, 2_900_000), (None, No
 DRIVERS = ("intel_pstate", "intel_cpufreq", "acpi-cpufreq", "cppc_cpufreq", "amd-pstate-epp")
 
 
-def machine(driver: str = "cppc_cpufreq", *, on: bool = True, hand: tuple[tuple[int | None, int | None], ...] = BY_HAND) -> Machine:
+def machine(
+    driver: str = "cppc_cpufreq",
+    *,
+    on: bool = True,
+    hand: tuple[tuple[int | None, int | None], ...] = BY_HAND,
+) -> Machine:
     """A domain for each pair of limits that somebody has set by hand."""
     high = TOP if on else BASE
-    status = {"intel_pstate": "active", "intel_cpufreq": "passive", "amd-pstate-epp": "active"}.get(driver)
-    domains = [rig.domain(number, driver=driver, high=high, settings=(*limits, None, None)) for number, limits in enumerate(hand)]
-    return rig.machine([evolve(item, limit_max_khz=TOP) for item in domains], boost=on, status=status, idle=())
+    status = {"intel_pstate": "active", "intel_cpufreq": "passive", "amd-pstate-epp": "active"}.get(
+        driver
+    )
+    domains = [
+        rig.domain(number, driver=driver, high=high, settings=(*limits, None, None))
+        for number, limits in enumerate(hand)
+    ]
+    return rig.machine(
+        [evolve(item, limit_max_khz=TOP) for item in domains], boost=on, status=status, idle=()
+    )
 
 
 def kernel(found: Machine, latency: float = 0.0) -> KernelModel:
     numbers = [domain.id for domain in found.domains]
-    return KernelModel(found, latency, boosted=dict.fromkeys(numbers, TOP), unboosted=dict.fromkeys(numbers, BASE))
+    return KernelModel(
+        found, latency, boosted=dict.fromkeys(numbers, TOP), unboosted=dict.fromkeys(numbers, BASE)
+    )
 
 
-def bring(handle: Applier, boost: bool | None, targets: dict[int, Target] | None = None, held: tuple[int, ...] = ()) -> Report:
-    """What a plan brings that asks for turbo, and for some CPUs; long enough after the pass before that nothing is left alone (A3)."""
+def bring(
+    handle: Applier,
+    boost: bool | None,
+    targets: dict[int, Target] | None = None,
+    held: tuple[int, ...] = (),
+) -> Report:
+    """What a plan brings that asks for turbo, and for some CPUs; long enough after the pass before
+    that nothing is left alone (A3).
+    """
     handle.host.wait(1000)
     return handle.bring(lambda found: rig.plan(found, targets or {}, boost=boost, held=held))[1]
 
@@ -66,8 +89,12 @@ def switch_of(driver: str) -> str:
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_the_plan_is_made_again_for_the_limits_that_turbo_leaves(tmp_path: Path, driver: str) -> None:
-    """A2: profiles stay what they are; in the end the plan is that of the machine without turbo, and one pass is enough."""
+def test_the_plan_is_made_again_for_the_limits_that_turbo_leaves(
+    tmp_path: Path, driver: str
+) -> None:
+    """A2: profiles stay what they are; in the end the plan is that of the machine without turbo,
+    and one pass is enough.
+    """
     model = kernel(machine(driver))
     seen: list[int | None] = []
 
@@ -103,8 +130,12 @@ def test_the_switch_is_the_first_write(tmp_path: Path, driver: str, on: bool) ->
 
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("claimed", [(), (0,), (0, 1, 2, 3)])
-def test_limits_set_by_hand_come_back_with_turbo(tmp_path: Path, driver: str, claimed: tuple[int, ...]) -> None:
-    """K24: drivers overwrite them when turbo changes, also those of domains that nobody asks anything of; off and on again, they are there."""
+def test_limits_set_by_hand_come_back_with_turbo(
+    tmp_path: Path, driver: str, claimed: tuple[int, ...]
+) -> None:
+    """K24: drivers overwrite them when turbo changes, also those of domains that nobody asks
+    anything of; off and on again, they are there.
+    """
     model = kernel(machine(driver))
     before = rig.shown(model)
     targets = dict.fromkeys(claimed, Target(governor="performance"))
@@ -114,7 +145,9 @@ def test_limits_set_by_hand_come_back_with_turbo(tmp_path: Path, driver: str, cl
         assert not is_on(model)
         bring(handle, True, targets)
         assert is_on(model)
-        assert [limits(model, number) for number in range(4)] == [(low or 800_000, high or TOP) for low, high in BY_HAND]
+        assert [limits(model, number) for number in range(4)] == [
+            (low or 800_000, high or TOP) for low, high in BY_HAND
+        ]
         bring(handle, False, targets)
         bring(handle, None)
     assert rig.shown(model) == before
@@ -162,7 +195,9 @@ def test_turbo_that_is_as_asked_is_not_written(tmp_path: Path) -> None:
         report = bring(handle, True)
         assert (is_on(model), handle.drift_count >= 1) == (True, True)
         assert BOOST in {write.path for write in report.writes}
-        assert [limits(model, number) for number in range(4)] == [(low or 800_000, high or TOP) for low, high in BY_HAND]
+        assert [limits(model, number) for number in range(4)] == [
+            (low or 800_000, high or TOP) for low, high in BY_HAND
+        ]
 
 
 def test_turbo_of_somebody_else_may_only_be_reported(tmp_path: Path) -> None:
@@ -192,7 +227,9 @@ def test_turbo_is_not_touched_where_nobody_asks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("driver", ["cppc_cpufreq", "amd-pstate-epp"])
 def test_what_is_held_stays_as_it_is(tmp_path: Path, driver: str) -> None:
-    """R7, K24: a domain whose pod's profile is gone keeps the limits that it was given, though turbo changes around it."""
+    """R7, K24: a domain whose pod's profile is gone keeps the limits that it was given, though
+    turbo changes around it.
+    """
     model = kernel(machine(driver, hand=((None, None), (None, None))))
     targets = {0: Target(GHZ, 2 * GHZ)}
     with rig.applier(model, str(tmp_path)) as handle:
@@ -224,7 +261,9 @@ def test_turbo_that_changes_twice_in_a_moment_leaves_the_limits_of_the_plan(tmp_
         assert [limits(model, number)[1] for number in range(2)] == [2_200_000, 2_800_000]
 
 
-def test_turbo_by_the_plan_brings_its_limits_where_foreign_values_are_only_reported(tmp_path: Path) -> None:
+def test_turbo_by_the_plan_brings_its_limits_where_foreign_values_are_only_reported(
+    tmp_path: Path,
+) -> None:
     """A3, `repair: report`: the plan itself is always written."""
     model = kernel(machine(hand=((None, None),)))
     with rig.applier(model, str(tmp_path), Repair.REPORT) as handle:
@@ -239,18 +278,27 @@ def test_turbo_by_the_plan_brings_its_limits_where_foreign_values_are_only_repor
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.EPERM, errno.EBUSY])
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_switch_that_refuses_costs_itself(tmp_path: Path, driver: str, number: int) -> None:
-    """A4, K24: where the hardware has no turbo, 1 is EINVAL: told with its errno, everything else is in force, nothing else has moved, and all of it is given back."""
+    """A4, K24: where the hardware has no turbo, 1 is EINVAL: told with its errno, everything else
+    is in force, nothing else has moved, and all of it is given back.
+    """
     model = kernel(machine(driver))
     before = rig.shown(model)
     switch = switch_of(driver)
-    host = Probe(model, deny=lambda verb, path: number if (verb, path) == ("write", switch) else None)
+    host = Probe(
+        model, deny=lambda verb, path: number if (verb, path) == ("write", switch) else None
+    )
     with rig.applier(host, str(tmp_path)) as handle:
         for _ in range(3):
             report = bring(handle, False, {0: Target(GHZ, 2 * GHZ)})
-            assert [(outcome.path, outcome.status, outcome.errno) for outcome in report.outcomes] == [(switch, Status.FAILED, number)]
+            assert [
+                (outcome.path, outcome.status, outcome.errno) for outcome in report.outcomes
+            ] == [(switch, Status.FAILED, number)]
         assert limits(model, 0) == (GHZ, 2 * GHZ)
         after = rig.shown(model)
-        assert {path for path in before if after[path] != before[path]} == {rig.min_path(0), rig.max_path(0)}
+        assert {path for path in before if after[path] != before[path]} == {
+            rig.min_path(0),
+            rig.max_path(0),
+        }
         host.deny = lambda _verb, _path: None
         assert handle.restore().settled
     assert rig.shown(model) == before
@@ -258,12 +306,16 @@ def test_a_switch_that_refuses_costs_itself(tmp_path: Path, driver: str, number:
 
 
 def test_hardware_without_turbo_refuses(tmp_path: Path) -> None:
-    """The kernel's own EINVAL: 1 where the maximum would be the same; the plan is in force all the same."""
+    """The kernel's own EINVAL: 1 where the maximum would be the same; the plan is in force all the
+    same.
+    """
     found = machine(on=False, hand=((None, None), (None, 2 * GHZ)))
     model = KernelModel(found, boosted={0: BASE, 1: BASE})
     with rig.applier(model, str(tmp_path)) as handle:
         report = bring(handle, True, {0: Target(max_khz=2_200_000)})
-        assert [(outcome.path, outcome.errno) for outcome in report.outcomes] == [(BOOST, errno.EINVAL)]
+        assert [(outcome.path, outcome.errno) for outcome in report.outcomes] == [
+            (BOOST, errno.EINVAL)
+        ]
         assert [limits(model, number)[1] for number in range(2)] == [2_200_000, 2 * GHZ]
 
 
@@ -275,7 +327,10 @@ def policies(found: Machine) -> tuple[KernelModel, Probe]:
     model = kernel(found)
     for domain in found.domains:
         rig.foreign_write(model, boost_path(domain.id), "1")
-        for path, khz in ((rig.min_path(domain.id), domain.settings.min_khz), (rig.max_path(domain.id), domain.settings.max_khz)):
+        for path, khz in (
+            (rig.min_path(domain.id), domain.settings.min_khz),
+            (rig.max_path(domain.id), domain.settings.max_khz),
+        ):
             rig.foreign_write(model, path, str(khz))
     return model, Probe(model, deny=lambda _verb, path: errno.ENOENT if path == BOOST else None)
 
@@ -286,7 +341,9 @@ def boost_path(number: int) -> str:
 
 @pytest.mark.parametrize("driver", ["cppc_cpufreq", "amd-pstate-epp", "amd-pstate"])
 def test_switches_of_policies_are_set_alike(tmp_path: Path, driver: str) -> None:
-    """All off, all on; limits set by hand come back; a second pass and a restart write nothing; a restore gives everything back."""
+    """All off, all on; limits set by hand come back; a second pass and a restart write nothing; a
+    restore gives everything back.
+    """
     model, host = policies(machine(driver))
     paths = [boost_path(number) for number in range(4)]
     with rig.applier(host, str(tmp_path)) as handle:
@@ -302,7 +359,9 @@ def test_switches_of_policies_are_set_alike(tmp_path: Path, driver: str) -> None
         assert bring(handle, False) == Report()
         bring(handle, True)
         assert [model.read(path) for path in paths] == [b"1\n"] * 4
-        assert [limits(model, number) for number in range(4)] == [(low or 800_000, high or TOP) for low, high in BY_HAND]
+        assert [limits(model, number) for number in range(4)] == [
+            (low or 800_000, high or TOP) for low, high in BY_HAND
+        ]
         bring(handle, False, {0: Target(GHZ, 2 * GHZ)})
         assert handle.restore().settled
         assert dict(handle.discover().observed.values) == before
@@ -317,7 +376,9 @@ def test_policies_that_differed_differ_again(tmp_path: Path) -> None:
         before = dict(handle.discover().observed.values)
         for boost in (False, True):
             bring(handle, boost)
-            assert {model.read(boost_path(number)) for number in range(3)} == {b"1\n" if boost else b"0\n"}
+            assert {model.read(boost_path(number)) for number in range(3)} == {
+                b"1\n" if boost else b"0\n"
+            }
         assert handle.restore().settled
         assert dict(handle.discover().observed.values) == before
 
@@ -326,14 +387,30 @@ def test_a_policy_that_refuses_costs_itself(tmp_path: Path) -> None:
     """A4: the others are set; all limits are what they should be."""
     model, host = policies(machine())
     hidden = host.deny
-    host.deny = lambda verb, path: errno.EINVAL if (verb, path) == ("write", boost_path(2)) else hidden(verb, path)
+    host.deny = lambda verb, path: (
+        errno.EINVAL if (verb, path) == ("write", boost_path(2)) else hidden(verb, path)
+    )
     with rig.applier(host, str(tmp_path)) as handle:
         before = dict(handle.discover().observed.values)
         for _ in range(2):
             report = bring(handle, False, {0: Target(GHZ, 2 * GHZ)})
-            assert [(outcome.path, outcome.errno) for outcome in report.outcomes if outcome.status is Status.FAILED] == [(boost_path(2), errno.EINVAL)]
-            assert [model.read(boost_path(number)) for number in range(4)] == [b"0\n", b"0\n", b"1\n", b"0\n"]
-            assert [limits(model, number)[1] for number in range(4)] == [2 * GHZ, 2 * GHZ, 2_900_000, BASE]
+            assert [
+                (outcome.path, outcome.errno)
+                for outcome in report.outcomes
+                if outcome.status is Status.FAILED
+            ] == [(boost_path(2), errno.EINVAL)]
+            assert [model.read(boost_path(number)) for number in range(4)] == [
+                b"0\n",
+                b"0\n",
+                b"1\n",
+                b"0\n",
+            ]
+            assert [limits(model, number)[1] for number in range(4)] == [
+                2 * GHZ,
+                2 * GHZ,
+                2_900_000,
+                BASE,
+            ]
         assert handle.restore().settled
         assert dict(handle.discover().observed.values) == before
 
@@ -362,7 +439,9 @@ def test_switches_that_say_nothing_are_none(tmp_path: Path, text: str) -> None:
 # --- laws ---
 
 KHZ = st.sampled_from((800_000, 1_500_000, 2_400_000, 2_600_000, 2_999_999))
-HAND = st.lists(st.none() | st.tuples(KHZ, KHZ).map(lambda ends: (min(ends), max(ends))), min_size=1, max_size=3)
+HAND = st.lists(
+    st.none() | st.tuples(KHZ, KHZ).map(lambda ends: (min(ends), max(ends))), min_size=1, max_size=3
+)
 
 
 @st.composite
@@ -370,7 +449,10 @@ def worlds(draw: st.DrawFn) -> tuple[Machine, float]:
     """A machine with turbo on or off, and limits set by hand that it can have then."""
     driver, on = draw(st.sampled_from(DRIVERS)), draw(st.booleans())
     top = TOP if on else BASE
-    hand = tuple((None, None) if ends is None else (min(ends[0], top), min(ends[1], top)) for ends in draw(HAND))
+    hand = tuple(
+        (None, None) if ends is None else (min(ends[0], top), min(ends[1], top))
+        for ends in draw(HAND)
+    )
     return machine(driver, on=on, hand=hand), draw(st.sampled_from((0.0, 0.004)))
 
 
@@ -379,7 +461,9 @@ def asks(draw: st.DrawFn) -> tuple[bool | None, dict[int, Target]]:
     """Turbo, and limits for some CPUs."""
     claimed = draw(st.sets(st.integers(0, 2)))
     ends = [sorted(draw(st.tuples(KHZ, KHZ))) for _ in claimed]
-    return draw(st.sampled_from((None, True, False))), {cpu: Target(low, high) for cpu, (low, high) in zip(claimed, ends, strict=True)}
+    return draw(st.sampled_from((None, True, False))), {
+        cpu: Target(low, high) for cpu, (low, high) in zip(claimed, ends, strict=True)
+    }
 
 
 Ask = tuple[bool | None, dict[int, Target]]
@@ -389,7 +473,13 @@ def planned(found: Machine, ask: Ask) -> NodePlan:
     """Limits of the ask, as high as the machine goes."""
     tops = {domain.id: domain.hardware_max_khz or 0 for domain in found.domains}
     targets = {
-        cpu: evolve(target, min_khz=min(target.min_khz or 0, tops[cpu]), max_khz=min(target.max_khz or 0, tops[cpu])) for cpu, target in ask[1].items() if cpu in tops
+        cpu: evolve(
+            target,
+            min_khz=min(target.min_khz or 0, tops[cpu]),
+            max_khz=min(target.max_khz or 0, tops[cpu]),
+        )
+        for cpu, target in ask[1].items()
+        if cpu in tops
     }
     return rig.plan(found, targets, boost=ask[0])
 
@@ -400,8 +490,12 @@ def once(host: Host, folder: str, ask: Ask) -> Report:
 
 
 @given(worlds(), st.lists(asks(), min_size=1, max_size=4), st.booleans())
-def test_whatever_was_asked_the_last_ask_is_in_force_and_all_is_given_back(world: tuple[Machine, float], asked: list[Ask], restarts: bool) -> None:
-    """R1, R3, A7: with turbo going on and off between; every value by hand is there again in the end."""
+def test_whatever_was_asked_the_last_ask_is_in_force_and_all_is_given_back(
+    world: tuple[Machine, float], asked: list[Ask], restarts: bool
+) -> None:
+    """R1, R3, A7: with turbo going on and off between; every value by hand is there again in the
+    end.
+    """
     found, latency = world
     long_way, short_way = kernel(found, latency), kernel(found, latency)
     before = rig.shown(long_way)
@@ -422,9 +516,17 @@ def test_whatever_was_asked_the_last_ask_is_in_force_and_all_is_given_back(world
         assert (rig.shown(long_way), rig.owned(one)) == (before, set())
 
 
-@given(worlds(), st.lists(st.tuples(asks(), st.integers(0, 8)), min_size=1, max_size=3), st.integers(0, 8))
-def test_a_kill_between_two_writes_is_harmless(world: tuple[Machine, float], asked: list[tuple[Ask, int]], last: int) -> None:
-    """A6: between the switch and the limits that it has overwritten, too: what was set by hand is in the state file by then."""
+@given(
+    worlds(),
+    st.lists(st.tuples(asks(), st.integers(0, 8)), min_size=1, max_size=3),
+    st.integers(0, 8),
+)
+def test_a_kill_between_two_writes_is_harmless(
+    world: tuple[Machine, float], asked: list[tuple[Ask, int]], last: int
+) -> None:
+    """A6: between the switch and the limits that it has overwritten, too: what was set by hand is
+    in the state file by then.
+    """
     found, latency = world
     whole, broken = kernel(found, latency), kernel(found, latency)
     before = rig.shown(whole)
@@ -443,8 +545,12 @@ def test_a_kill_between_two_writes_is_harmless(world: tuple[Machine, float], ask
 
 
 @given(worlds(), asks(), st.lists(st.booleans(), min_size=1, max_size=3))
-def test_turbo_of_somebody_else_is_put_right_with_all_that_it_moved(world: tuple[Machine, float], ask: Ask, foreign: list[bool]) -> None:
-    """A3, K24: an agent that looks, plans and applies comes back to the same values, and to all that was by hand at the end."""
+def test_turbo_of_somebody_else_is_put_right_with_all_that_it_moved(
+    world: tuple[Machine, float], ask: Ask, foreign: list[bool]
+) -> None:
+    """A3, K24: an agent that looks, plans and applies comes back to the same values, and to all
+    that was by hand at the end.
+    """
     found, latency = world
     model = kernel(found, latency)
     before = rig.shown(model)

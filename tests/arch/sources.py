@@ -43,13 +43,19 @@ class Source:
                 yield node.lineno, dotted(node)
 
     def public(self) -> Iterator[tuple[str, ast.ClassDef | Function]]:
-        """Public classes and functions of the module and public methods of its public classes, with their names."""
+        """Public classes and functions of the module and public methods of its public classes, with
+        their names.
+        """
         for node in self.tree.body:
             if not isinstance(node, ast.ClassDef | Function) or node.name.startswith("_"):
                 continue
             yield node.name, node
             if isinstance(node, ast.ClassDef):
-                yield from ((f"{node.name}.{item.name}", item) for item in node.body if isinstance(item, Function) and not item.name.startswith("_"))
+                yield from (
+                    (f"{node.name}.{item.name}", item)
+                    for item in node.body
+                    if isinstance(item, Function) and not item.name.startswith("_")
+                )
 
 
 def dotted(node: ast.expr) -> str:
@@ -61,7 +67,9 @@ def dotted(node: ast.expr) -> str:
 
 def body_lines(function: Function) -> int:
     """Lines of a function's body without its docstring."""
-    body = function.body[1:] if ast.get_docstring(function, clean=False) is not None else function.body
+    body = (
+        function.body[1:] if ast.get_docstring(function, clean=False) is not None else function.body
+    )
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
@@ -71,5 +79,12 @@ def sources(package: ModuleType) -> list[Source]:
     found = []
     for path in sorted(folder.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        found.append(Source(package.__name__, path.relative_to(folder).with_suffix("").as_posix(), text, ast.parse(text)))
+        found.append(
+            Source(
+                package.__name__,
+                path.relative_to(folder).with_suffix("").as_posix(),
+                text,
+                ast.parse(text),
+            )
+        )
     return found

@@ -1,6 +1,7 @@
 """Costs of the core as ratios to a floor measured in the same process (make bench).
 
-Prints a table and writes bench-results/core.json. Times are minima of many runs; the ratios are what counts.
+Prints a table and writes bench-results/core.json. Times are minima of many runs; the ratios are
+what counts.
 """
 
 import gc
@@ -29,7 +30,18 @@ from kpm_applier.session import Applier
 from kpm_applier.state import StateStore
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.allocation import Allocation, ContainerCpus
-from kpm_planner.intent import Container, CStates, Intent, Meta, Node, Pod, PowerProfile, PowerWorkload, PStates, ReservedCpus
+from kpm_planner.intent import (
+    Container,
+    CStates,
+    Intent,
+    Meta,
+    Node,
+    Pod,
+    PowerProfile,
+    PowerWorkload,
+    PStates,
+    ReservedCpus,
+)
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_cluster, plan_node
 
@@ -38,8 +50,22 @@ sys.path[:0] = [str(REPO)]
 
 from tests.trees import write_tree  # noqa: E402  # beside the scripts, not installed
 
-SPEC_256 = MachineSpec(packages=2, cores=64, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
-SPEC_128 = MachineSpec(packages=2, cores=32, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
+SPEC_256 = MachineSpec(
+    packages=2,
+    cores=64,
+    threads=2,
+    epp="balance_performance",
+    idle_driver="intel_idle",
+    idle_states=MODELS["xeon"].idle_states,
+)
+SPEC_128 = MachineSpec(
+    packages=2,
+    cores=32,
+    threads=2,
+    epp="balance_performance",
+    idle_driver="intel_idle",
+    idle_states=MODELS["xeon"].idle_states,
+)
 
 
 def fastest(work: Callable[[], object], runs: int = 30) -> float:
@@ -57,9 +83,18 @@ def fastest(work: Callable[[], object], runs: int = 30) -> float:
 def shared_intent(max_mhz: int, *, off: str, epp: str) -> Intent:
     """A policy that sets every file of every CPU but two."""
     profile = PowerProfile(
-        Meta("s"), shared=True, pstates=PStates(min=max_mhz - 200, max=max_mhz, epp=epp), cstates=CStates(names=dict.fromkeys(("POLL", "C1", "C1E", "C6"), off == ""))
+        Meta("s"),
+        shared=True,
+        pstates=PStates(min=max_mhz - 200, max=max_mhz, epp=epp),
+        cstates=CStates(names=dict.fromkeys(("POLL", "C1", "C1E", "C6"), off == "")),
     )
-    workload = PowerWorkload(Meta("w"), all_cores=True, reserved_cpus=(ReservedCpus((0, 1)),), power_node_selector={"h": "n"}, power_profile="s")
+    workload = PowerWorkload(
+        Meta("w"),
+        all_cores=True,
+        reserved_cpus=(ReservedCpus((0, 1)),),
+        power_node_selector={"h": "n"},
+        power_profile="s",
+    )
     return Intent((profile,), (workload,))
 
 
@@ -101,7 +136,10 @@ def bench_applier(folder: Path) -> dict[str, float]:
     floor = fastest(bare_pass, 60)
     idle = fastest(idle_pass, 60)
     opened: list[str] = []
-    with mock.patch("os.open", side_effect=lambda *args, **_: opened.append(str(args))), mock.patch("os.pwrite", side_effect=AssertionError):
+    with (
+        mock.patch("os.open", side_effect=lambda *args, **_: opened.append(str(args))),
+        mock.patch("os.pwrite", side_effect=AssertionError),
+    ):
         idle_pass()
     return {
         "idle_files": len(descriptors) + len(sentinels),
@@ -114,7 +152,9 @@ def bench_applier(folder: Path) -> dict[str, float]:
 
 
 def bench_change(applier: Applier, one: NodePlan, two: NodePlan) -> dict[str, float]:
-    """A change of every managed file of 254 CPUs, against the bare writes and one bare read of the same files."""
+    """A change of every managed file of 254 CPUs, against the bare writes and one bare read of the
+    same files.
+    """
     host = applier.host
     report = applier.apply(two)
     paths = [write.path for write in report.writes]
@@ -147,22 +187,51 @@ def bench_change(applier: Applier, one: NodePlan, two: NodePlan) -> dict[str, fl
         floors.append(time.perf_counter() - start)
         gc.enable()
     floor, change = min(floors), min(changes)
-    return {"change_files": len(paths), "change_floor_ms": floor * 1e3, "change_ms": change * 1e3, "change_ratio": change / floor}
+    return {
+        "change_files": len(paths),
+        "change_floor_ms": floor * 1e3,
+        "change_ms": change * 1e3,
+        "change_ratio": change / floor,
+    }
 
 
 def bench_plan_node() -> dict[str, float]:
     """plan_node with 256 CPUs, 20 profiles, 110 pods."""
-    profiles = [PowerProfile(Meta(f"p{n}"), pstates=PStates(min="20%", max=2000 + n, epp="power"), cstates=CStates(max_latency_us=10)) for n in range(19)]
+    profiles = [
+        PowerProfile(
+            Meta(f"p{n}"),
+            pstates=PStates(min="20%", max=2000 + n, epp="power"),
+            cstates=CStates(max_latency_us=10),
+        )
+        for n in range(19)
+    ]
     profiles.append(PowerProfile(Meta("s"), shared=True, pstates=PStates(max=1500)))
-    workload = PowerWorkload(Meta("w"), all_cores=True, reserved_cpus=(ReservedCpus((0, 1, 128, 129)),), power_node_selector={"h": "n"}, power_profile="s")
+    workload = PowerWorkload(
+        Meta("w"),
+        all_cores=True,
+        reserved_cpus=(ReservedCpus((0, 1, 128, 129)),),
+        power_node_selector={"h": "n"},
+        power_profile="s",
+    )
     pods, reported = [], []
     for number in range(110):
         resources = ((f"power.openshift.io/p{number % 19}", 2),)
         container = Container("c", (2, 2), (1, 1), resources)
         created = datetime(2026, 1, 1, 0, number % 60, tzinfo=UTC)
-        pods.append(Pod(Meta(f"pod{number}", "default", uid=str(number), created=created), (container,), phase="Running", guaranteed=True))
-        reported.append(ContainerCpus("default", f"pod{number}", "c", frozenset({2 + number, 130 + number})))
-    item = NodeInput(Node("n", {"h": "n"}), build_machine(SPEC_256), Allocation(tuple(pods), tuple(reported)))
+        pods.append(
+            Pod(
+                Meta(f"pod{number}", "default", uid=str(number), created=created),
+                (container,),
+                phase="Running",
+                guaranteed=True,
+            )
+        )
+        reported.append(
+            ContainerCpus("default", f"pod{number}", "c", frozenset({2 + number, 130 + number}))
+        )
+    item = NodeInput(
+        Node("n", {"h": "n"}), build_machine(SPEC_256), Allocation(tuple(pods), tuple(reported))
+    )
     intent = Intent(tuple(profiles), (workload,))
     assert not plan_node(intent, item).problems
     return {"plan_node_ms": fastest(lambda: plan_node(intent, item)) * 1e3}
@@ -173,10 +242,18 @@ def bench_plan_cluster() -> dict[str, float]:
     intent = shared_intent(1500, off="x", epp="power")
     times = {}
     for count in (10, 100, 1000):
-        items = [NodeInput(Node(f"n{number}", {"h": "n"}), build_machine(SPEC_128)) for number in range(count)]
-        times[count] = fastest(lambda items=items: plan_cluster(intent, items), 3 if count == 1000 else 8)
+        items = [
+            NodeInput(Node(f"n{number}", {"h": "n"}), build_machine(SPEC_128))
+            for number in range(count)
+        ]
+        times[count] = fastest(
+            lambda items=items: plan_cluster(intent, items), 3 if count == 1000 else 8
+        )
     exponent = math.log(times[1000] / times[10]) / math.log(100)
-    return {**{f"plan_cluster_{count}_ms": seconds * 1e3 for count, seconds in times.items()}, "plan_cluster_exponent": exponent}
+    return {
+        **{f"plan_cluster_{count}_ms": seconds * 1e3 for count, seconds in times.items()},
+        "plan_cluster_exponent": exponent,
+    }
 
 
 def bench_process(folder: Path) -> dict[str, float]:
@@ -184,37 +261,83 @@ def bench_process(folder: Path) -> dict[str, float]:
     machine, objects = folder / "machine.json", folder / "objects.yaml"
     machine.write_text(json.dumps(machine_view(build_machine(SPEC_256))))
     objects.write_text(yaml.safe_dump_all(_policy("n")))
-    argv = [sys.executable, "-m", "kpm", "plan", "-f", str(objects), "--machine", str(machine), "--node", "n", "-o", "json"]
+    argv = [
+        sys.executable,
+        "-m",
+        "kpm",
+        "plan",
+        "-f",
+        str(objects),
+        "--machine",
+        str(machine),
+        "--node",
+        "n",
+        "-o",
+        "json",
+    ]
 
     def start(command: list[str]) -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=REPO)
 
     start(argv)
     bare = fastest(lambda: start([sys.executable, "-c", "pass"]), 10)
-    return {"process_floor_ms": bare * 1e3, "plan_process_ms": fastest(lambda: start(argv), 10) * 1e3}
+    return {
+        "process_floor_ms": bare * 1e3,
+        "plan_process_ms": fastest(lambda: start(argv), 10) * 1e3,
+    }
 
 
 def _policy(label: str) -> list[dict[str, object]]:
     meta = {"namespace": "power-manager"}
-    spec = {"shared": True, "pstates": {"min": 1000, "max": 1500, "epp": "power"}, "cstates": {"names": {"C6": False}}}
+    spec = {
+        "shared": True,
+        "pstates": {"min": 1000, "max": 1500, "epp": "power"},
+        "cstates": {"names": {"C6": False}},
+    }
     selector = {"pool": label}
     return [
-        {"apiVersion": "power.openshift.io/v1", "kind": "PowerProfile", "metadata": {"name": "s", **meta}, "spec": spec},
-        {"apiVersion": "power.openshift.io/v1", "kind": "PowerProfile", "metadata": {"name": "fast", **meta}, "spec": {"pstates": {"min": "80%"}, "cpuCapacity": "50%"}},
         {
-            "apiVersion": "power.openshift.io/v1", "kind": "PowerWorkload", "metadata": {"name": "w", **meta},
-            "spec": {"allCores": True, "powerProfile": "s", "powerNodeSelector": selector, "reservedCPUs": [{"cores": [0, 64]}]},
+            "apiVersion": "power.openshift.io/v1",
+            "kind": "PowerProfile",
+            "metadata": {"name": "s", **meta},
+            "spec": spec,
         },
-    ]  # fmt: skip
+        {
+            "apiVersion": "power.openshift.io/v1",
+            "kind": "PowerProfile",
+            "metadata": {"name": "fast", **meta},
+            "spec": {"pstates": {"min": "80%"}, "cpuCapacity": "50%"},
+        },
+        {
+            "apiVersion": "power.openshift.io/v1",
+            "kind": "PowerWorkload",
+            "metadata": {"name": "w", **meta},
+            "spec": {
+                "allCores": True,
+                "powerProfile": "s",
+                "powerNodeSelector": selector,
+                "reservedCPUs": [{"cores": [0, 64]}],
+            },
+        },
+    ]
 
 
 def scenario_of(nodes: int, steps: int) -> dict[str, object]:
-    """A cluster of 128-CPU nodes, a policy edited now and then, pods that come and go, somebody who meddles."""
+    """A cluster of 128-CPU nodes, a policy edited now and then, pods that come and go, somebody who
+    meddles.
+    """
     pods = lambda number: {  # noqa: E731
         "metadata": {"name": f"pod-{number}", "namespace": "default"},
         "spec": {
             "nodeName": f"node-{number * 37 % nodes}",
-            "containers": [{"name": "c", "resources": {"limits": {"cpu": 4, "memory": "1Gi", "power.openshift.io/fast": 4}}}],
+            "containers": [
+                {
+                    "name": "c",
+                    "resources": {
+                        "limits": {"cpu": 4, "memory": "1Gi", "power.openshift.io/fast": 4}
+                    },
+                }
+            ],
         },
     }
     timeline: list[dict[str, object]] = []
@@ -225,9 +348,16 @@ def scenario_of(nodes: int, steps: int) -> dict[str, object]:
             timeline.append({"name": "policy", "apply": objects})
         elif number % 10 == 9:
             path = "devices/system/cpu/cpu5/cpufreq/scaling_max_freq"
-            timeline.append({"name": "meddle", "write": [{"node": f"node-{number}", "path": path, "value": 900000}]})
+            timeline.append(
+                {
+                    "name": "meddle",
+                    "write": [{"node": f"node-{number}", "path": path, "value": 900000}],
+                }
+            )
         else:
-            timeline.append({"name": "pods", "start": [pods(number * 20 + extra) for extra in range(20)]})
+            timeline.append(
+                {"name": "pods", "start": [pods(number * 20 + extra) for extra in range(20)]}
+            )
     machine = {
         "packages": 2,
         "cores": 32,
@@ -236,7 +366,19 @@ def scenario_of(nodes: int, steps: int) -> dict[str, object]:
         "idleDriver": "intel_idle",
         "idleStates": [{"name": "POLL"}, {"name": "C6", "latencyUs": 133}],
     }
-    return {"version": 1, "nodes": [{"name": "node", "count": nodes, "labels": {"pool": "all"}, "reserved": "0,64", "machine": machine}], "steps": timeline}
+    return {
+        "version": 1,
+        "nodes": [
+            {
+                "name": "node",
+                "count": nodes,
+                "labels": {"pool": "all"},
+                "reserved": "0,64",
+                "machine": machine,
+            }
+        ],
+        "steps": timeline,
+    }
 
 
 def bench_simulation(folder: Path) -> dict[str, float]:
@@ -277,9 +419,16 @@ def run_one(name: str) -> None:
 
 
 def run_in_child(name: str) -> dict[str, float]:
-    """The results of one bench, with the peak memory of its process and of those that it started."""
+    """The results of one bench, with the peak memory of its process
+    and of those that it started.
+    """
     with tempfile.TemporaryFile("w+") as out:
-        child = subprocess.Popen([sys.executable, __file__, name], stdout=out, cwd=REPO, env={**os.environ, "PYTHONPATH": str(REPO)})
+        child = subprocess.Popen(
+            [sys.executable, __file__, name],
+            stdout=out,
+            cwd=REPO,
+            env={**os.environ, "PYTHONPATH": str(REPO)},
+        )
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:

@@ -1,7 +1,8 @@
-"""What an agent costs on its node, against an interpreter that has only imported the client (make bench-agent).
+"""What an agent costs on its node, against an interpreter that has only imported the client (make
+bench-agent).
 
-A real API server, a real gRPC kubelet, an agent as a process on a tree of files: 64 CPUs, 110 pods. Prints a table and
-writes bench-results/agent.json.
+A real API server, a real gRPC kubelet, an agent as a process on a tree of files: 64 CPUs, 110 pods.
+Prints a table and writes bench-results/agent.json.
 """
 
 from __future__ import annotations
@@ -23,12 +24,30 @@ from server import ApiServer, wait_for  # noqa: E402
 
 from kpm.machines import MODELS, MachineSpec  # noqa: E402
 
-MACHINE = MachineSpec(packages=2, cores=16, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
+MACHINE = MachineSpec(
+    packages=2,
+    cores=16,
+    threads=2,
+    epp="balance_performance",
+    idle_driver="intel_idle",
+    idle_states=MODELS["xeon"].idle_states,
+)
 AGENT = f"system:serviceaccount:{NAMESPACE}:power-manager-node-agent"
-PODS, ADMISSIONS, IDLE_SECONDS = (110, *(int(os.environ.get(f"KPM_BENCH_{name}", usual)) for name, usual in (("ADMISSIONS", "500"), ("IDLE_SECONDS", "60"))))
+PODS, ADMISSIONS, IDLE_SECONDS = (
+    110,
+    *(
+        int(os.environ.get(f"KPM_BENCH_{name}", usual))
+        for name, usual in (("ADMISSIONS", "500"), ("IDLE_SECONDS", "60"))
+    ),
+)
 DESCRIPTORS = 8000
 FAST = "3555000"
-LIMITS = {"resident_mib": 70.0, "idle_cpu_percent": 0.2, "requests_an_hour": 30.0, "admission_p99_ms": 50.0}
+LIMITS = {
+    "resident_mib": 70.0,
+    "idle_cpu_percent": 0.2,
+    "requests_an_hour": 30.0,
+    "admission_p99_ms": 50.0,
+}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -50,7 +69,9 @@ def cpu_seconds(pid: int) -> float:
 def floor() -> float:
     """Resident MiB of an interpreter with the client imported."""
     program = "import kubernetes.client, sys; print(flush=True); sys.stdin.read()"
-    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert child.stdout is not None
     assert child.stdin is not None
     child.stdout.readline()
@@ -62,7 +83,9 @@ def floor() -> float:
 
 
 def kernel_bytes_of_descriptor() -> float:
-    """Bytes of kernel memory that one open file of sysfs holds after it was read: descriptor, position and its page of text."""
+    """Bytes of kernel memory that one open file of sysfs holds after it was read: descriptor,
+    position and its page of text.
+    """
     files = []
     for path in sorted(Path("/sys/devices/system/cpu").rglob("*")):
         try:
@@ -84,13 +107,22 @@ def kernel_bytes_of_descriptor() -> float:
 
 def _unreclaimable() -> int:
     """Bytes of the kernel's own memory."""
-    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("SUnreclaim"))
+    line = next(
+        line
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("SUnreclaim")
+    )
     return int(line.split()[1]) * 1024
 
 
 def admissions(server: ApiServer, node: SimNode) -> list[float]:
-    """Milliseconds from the moment at which the kubelet would report a container's CPUs to the last write of them."""
-    watched = [node.folder / f"sys/devices/system/cpu/cpufreq/policy{cpu}/scaling_max_freq" for cpu in (62, 63)]
+    """Milliseconds from the moment at which the kubelet would report a container's CPUs to the last
+    write of them.
+    """
+    watched = [
+        node.folder / f"sys/devices/system/cpu/cpufreq/policy{cpu}/scaling_max_freq"
+        for cpu in (62, 63)
+    ]
     times = []
     for number in range(ADMISSIONS):
         name = f"job-{number}"
@@ -104,7 +136,11 @@ def admissions(server: ApiServer, node: SimNode) -> list[float]:
         times.append((time.perf_counter() - started) * 1e3)
         del node.kubelet.cpus["default", name, "app"]
         server.kubectl("delete", "pod", name, "--force", "--grace-period=0")
-        wait_for("the CPUs are back", lambda: all(path.read_text().strip() != FAST for path in watched), 10)
+        wait_for(
+            "the CPUs are back",
+            lambda: all(path.read_text().strip() != FAST for path in watched),
+            10,
+        )
     return sorted(times)
 
 
@@ -122,19 +158,35 @@ def measure(folder: Path) -> dict[str, float]:
         for name in ("powerconfig", "shared-profile", "shared-workload", "powerprofile"):
             server.kubectl("apply", "-f", str(REPO / f"examples/example-{name}.yaml"))
         for kind, name in (("PowerNode", "bench"), ("PowerNodeState", "bench-power-state")):
-            server.apply({"apiVersion": "power.openshift.io/v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"nodeName": "bench"}})
+            server.apply(
+                {
+                    "apiVersion": "power.openshift.io/v1",
+                    "kind": kind,
+                    "metadata": {"name": name, "namespace": NAMESPACE},
+                    "spec": {"nodeName": "bench"},
+                }
+            )
         quiet = [pod(f"pod-{number}", "bench", 1, None) for number in range(PODS)]
         for item in quiet:
-            item["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m", "memory": "64Mi"}}
+            item["spec"]["containers"][0]["resources"] = {
+                "requests": {"cpu": "100m", "memory": "64Mi"}
+            }
         server.apply(*quiet)
         node.start_agent()
         assert node.agent is not None
         pid = node.agent.pid
-        wait_for("the plan is in force", lambda: node.cpufreqs("2-63") == {(800000, 1670000, "powersave", "power")}, 40)
+        wait_for(
+            "the plan is in force",
+            lambda: node.cpufreqs("2-63") == {(800000, 1670000, "powersave", "power")},
+            40,
+        )
         time.sleep(5)
         requests, used = len(server.requests(AGENT)), cpu_seconds(pid)
         time.sleep(IDLE_SECONDS)
-        idle, asked = (cpu_seconds(pid) - used) / IDLE_SECONDS, len(server.requests(AGENT)) - requests
+        idle, asked = (
+            (cpu_seconds(pid) - used) / IDLE_SECONDS,
+            len(server.requests(AGENT)) - requests,
+        )
         found = memory(pid)
         descriptors = len(os.listdir(f"/proc/{pid}/fd"))
         times = admissions(server, node)
@@ -160,7 +212,9 @@ def measure(folder: Path) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print with what is asked, write."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+    with tempfile.TemporaryDirectory(
+        dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+    ) as folder:
         results = measure(Path(folder))
     report("agent", results, LIMITS)
 

@@ -1,9 +1,10 @@
 """How soon the CPUs of a pod are tuned on a real node (make bench-cluster).
 
-Pods one after the other, each Guaranteed with one whole CPU. Clocked from the kubelet's log line "SyncLoop ADD" of the pod:
-the last write to the machine's files (inotify), and the container's first instruction, which prints a line that the
-container runtime notes the time of. The third figure is what a pod may notice: how long it ran before its CPU was as it asks.
-Once by the kubelet alone, once with the runtime (NRI). Prints a table and writes bench-results/cluster*.json.
+Pods one after the other, each Guaranteed with one whole CPU. Clocked from the kubelet's log line
+"SyncLoop ADD" of the pod: the last write to the machine's files (inotify), and the container's
+first instruction, which prints a line that the container runtime notes the time of. The third
+figure is what a pod may notice: how long it ran before its CPU was as it asks. Once by the kubelet
+alone, once with the runtime (NRI). Prints a table and writes bench-results/cluster*.json.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _FIRST = ["/bin/sh", "-c", "echo; trap 'exit 0' TERM; while :; do sleep 0.2; don
 def admitted(cluster: Cluster, name: str) -> float:
     """When the kubelet heard of a pod: seconds since the epoch."""
     lines = cluster.node.log("kubelet").read_text(errors="replace").splitlines()
-    line = next(line for line in reversed(lines) if '"SyncLoop ADD"' in line and f"default/{name}" in line)
+    line = next(
+        line for line in reversed(lines) if '"SyncLoop ADD"' in line and f"default/{name}" in line
+    )
     found = re.match(r"I(\d\d)(\d\d) (\S+)", line)
     assert found is not None, line
     year = datetime.now(UTC).year
@@ -41,7 +44,9 @@ def admitted(cluster: Cluster, name: str) -> float:
 
 
 def one(cluster: Cluster, name: str) -> tuple[float, float]:
-    """Seconds from the kubelet's word to the last write, and to the container's first instruction."""
+    """Seconds from the kubelet's word to the last write, and to the
+    container's first instruction.
+    """
     item = story.pod(name)
     item["spec"]["containers"][0]["command"] = _FIRST
     with cluster.tree.watched() as written:
@@ -60,7 +65,16 @@ def one(cluster: Cluster, name: str) -> tuple[float, float]:
 def way(cluster: Cluster, source: str) -> dict[str, float]:
     """The figures of one way to learn of containers, of the PowerConfig's agent.source."""
     first = cluster.agent()
-    cluster.kubectl("patch", "powerconfig", "power-config", "-n", story.NAMESPACE, "--type=merge", "-p", json.dumps({"spec": {"agent": {"source": source}}}))
+    cluster.kubectl(
+        "patch",
+        "powerconfig",
+        "power-config",
+        "-n",
+        story.NAMESPACE,
+        "--type=merge",
+        "-p",
+        json.dumps({"spec": {"agent": {"source": source}}}),
+    )
     story.agent_ready(cluster, but=first)
     one(cluster, "warm")
     found = [one(cluster, f"{source}-{number}") for number in range(PODS)]
@@ -78,7 +92,9 @@ def way(cluster: Cluster, source: str) -> dict[str, float]:
 
 
 def main() -> None:
-    cluster = Cluster(new_folder(), prepare(cluster=True), key_usage="KPM_CLUSTER_KEY_USAGE" in os.environ)
+    cluster = Cluster(
+        new_folder(), prepare(cluster=True), key_usage="KPM_CLUSTER_KEY_USAGE" in os.environ
+    )
     try:
         cluster.start()
         story.install(cluster)

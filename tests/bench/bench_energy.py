@@ -1,8 +1,10 @@
-"""What measuring energy costs (make bench-energy): one sample of 110 pods of 2 containers, 2,000 processes, 10,000 series, and memory.
+"""What measuring energy costs (make bench-energy): one sample of 110 pods of 2 containers, 2,000
+processes, 10,000 series, and memory.
 
-A two-socket machine of 64 CPUs: a tree of sysfs and /proc/stat in memory, real cgroups where they can be made, real
-processes. CPU time of the thread that samples; the floor is a bare read of the same files through kept descriptors in the
-same run. Prints a table and writes bench-results/energy.json.
+A two-socket machine of 64 CPUs: a tree of sysfs and /proc/stat in memory, real cgroups where they
+can be made, real processes. CPU time of the thread that samples; the floor is a bare read of the
+same files through kept descriptors in the same run. Prints a table and writes
+bench-results/energy.json.
 """
 
 from __future__ import annotations
@@ -39,7 +41,12 @@ from kpm_planner.energy_shares import Consumer  # noqa: E402
 PODS, EACH, CPUS, PROCESSES, SERIES = 110, 2, 64, 2_000, 10_000
 SAMPLES = int(os.environ.get("KPM_BENCH_SAMPLES", "300"))
 CHURN = int(os.environ.get("KPM_BENCH_CHURN", "100000"))
-LIMITS = {"sample_ms": 3.0, "sample_with_processes_ms": 40.0, "exposition_ms": 15.0, "growth_mb": 1.0}
+LIMITS = {
+    "sample_ms": 3.0,
+    "sample_with_processes_ms": 40.0,
+    "exposition_ms": 15.0,
+    "growth_mb": 1.0,
+}
 RAPL = "devices/virtual/powercap/intel-rapl"
 
 
@@ -61,16 +68,39 @@ def tree(root: Path) -> None:
         put(root, f"{base}/topology/core_id", cpu // 2)
         put(root, f"{base}/topology/thread_siblings_list", f"{cpu // 2 * 2}-{cpu // 2 * 2 + 1}")
         (root / base / "cpufreq").symlink_to(f"../cpufreq/policy{cpu}")
-        texts = {"related_cpus": cpu, "affected_cpus": cpu, "scaling_driver": "intel_pstate", "cpuinfo_min_freq": 800000, "cpuinfo_max_freq": 3700000}
-        texts |= {"scaling_min_freq": 800000, "scaling_max_freq": 3700000, "scaling_governor": "powersave", "scaling_available_governors": "performance powersave"}
+        texts = {
+            "related_cpus": cpu,
+            "affected_cpus": cpu,
+            "scaling_driver": "intel_pstate",
+            "cpuinfo_min_freq": 800000,
+            "cpuinfo_max_freq": 3700000,
+        }
+        texts |= {
+            "scaling_min_freq": 800000,
+            "scaling_max_freq": 3700000,
+            "scaling_governor": "powersave",
+            "scaling_available_governors": "performance powersave",
+        }
         for name, text in {**texts, "scaling_cur_freq": 2400000}.items():
             put(root, f"{policy}/{name}", text)
         for index, (state, latency) in enumerate((("POLL", 0), ("C1", 2), ("C6", 133))):
-            for name, text in {"name": state, "latency": latency, "disable": 0, "time": 1000}.items():
+            for name, text in {
+                "name": state,
+                "latency": latency,
+                "disable": 0,
+                "time": 1000,
+            }.items():
                 put(root, f"{base}/cpuidle/state{index}/{name}", text)
     for socket in range(2):
-        for folder, name in ((f"{RAPL}/intel-rapl:{socket}", f"package-{socket}"), (f"{RAPL}/intel-rapl:{socket}/intel-rapl:{socket}:0", "dram")):
-            for file, text in {"name": name, "energy_uj": 0, "max_energy_range_uj": 262_143_328_850}.items():
+        for folder, name in (
+            (f"{RAPL}/intel-rapl:{socket}", f"package-{socket}"),
+            (f"{RAPL}/intel-rapl:{socket}/intel-rapl:{socket}:0", "dram"),
+        ):
+            for file, text in {
+                "name": name,
+                "energy_uj": 0,
+                "max_energy_range_uj": 262_143_328_850,
+            }.items():
                 put(root, f"{folder}/{file}", text)
 
 
@@ -91,7 +121,11 @@ def cgroups(folder: Path) -> Iterator[tuple[str, bool]]:
     base = Path("/sys/fs/cgroup", layout.base) if layout else folder
     real = layout is not None and os.access(base, os.W_OK)
     top = (base if real else folder / "cgroup") / "kubepods"
-    paths = [top / "burstable" / f"pod{uid(pod)}" / identifier(pod, number) for pod in range(PODS) for number in range(EACH)]
+    paths = [
+        top / "burstable" / f"pod{uid(pod)}" / identifier(pod, number)
+        for pod in range(PODS)
+        for number in range(EACH)
+    ]
     try:
         for path in paths:
             path.mkdir(parents=True)
@@ -101,7 +135,19 @@ def cgroups(folder: Path) -> Iterator[tuple[str, bool]]:
             put(folder / "cgroup", "cgroup.controllers", "cpu")
         yield "/sys/fs/cgroup" if real else str(folder / "cgroup"), real
     finally:
-        for place in sorted({place for path in paths for place in (path, *path.parents) if top in (place, *place.parents)}, reverse=True) if real else []:
+        for place in (
+            sorted(
+                {
+                    place
+                    for path in paths
+                    for place in (path, *path.parents)
+                    if top in (place, *place.parents)
+                },
+                reverse=True,
+            )
+            if real
+            else []
+        ):
             if place.is_dir():
                 place.rmdir()
 
@@ -113,7 +159,9 @@ class World:
         self.sys, self.proc = folder / "sys", folder / "proc"
         tree(self.sys)
         self.proc.mkdir()
-        self.energies = [os.open(path, os.O_WRONLY) for path in sorted(self.sys.glob(f"{RAPL}/**/energy_uj"))]
+        self.energies = [
+            os.open(path, os.O_WRONLY) for path in sorted(self.sys.glob(f"{RAPL}/**/energy_uj"))
+        ]
         self.ticks = 0
         self.uj = 0
         self.run()
@@ -126,7 +174,10 @@ class World:
         for descriptor in self.energies:
             os.pwrite(descriptor, b"%d\n" % self.uj, 0)
         line = f"{self.ticks} 0 {self.ticks // 5} {self.ticks * 2} 0 0 0 0 0 0"
-        text = "".join(f"{name} {line}\n" for name in ("cpu", *(f"cpu{cpu}" for cpu in range(CPUS)))) + "intr 1\nctxt 1\n"
+        text = (
+            "".join(f"{name} {line}\n" for name in ("cpu", *(f"cpu{cpu}" for cpu in range(CPUS))))
+            + "intr 1\nctxt 1\n"
+        )
         if hasattr(self, "stat"):
             os.pwrite(self.stat, text.encode(), 0)
         else:
@@ -139,23 +190,47 @@ def known(pods: int = PODS) -> dict[str, Known]:
     for pod in range(pods):
         for number in range(EACH):
             name = identifier(pod, number)
-            own = frozenset({pod * 4 + number * 2, pod * 4 + number * 2 + 1}) if pod < 10 else frozenset()
+            own = (
+                frozenset({pod * 4 + number * 2, pod * 4 + number * 2 + 1})
+                if pod < 10
+                else frozenset()
+            )
             identity = Identity(
-                name, "containerd", f"ns-{pod % 7}", f"pod-{pod}", uid(pod), f"c-{number}", "exclusive" if own else "shared", "performance" if own else "shared"
+                name,
+                "containerd",
+                f"ns-{pod % 7}",
+                f"pod-{pod}",
+                uid(pod),
+                f"c-{number}",
+                "exclusive" if own else "shared",
+                "performance" if own else "shared",
             )
             found[name] = Known(identity, Consumer(own, 500))
     return found
 
 
-def meter(world: World, cgroup: str, state: str, proc: str, levels: tuple[str, ...] = ("node", "pod", "container")) -> EnergyMeter:
+def meter(
+    world: World,
+    cgroup: str,
+    state: str,
+    proc: str,
+    levels: tuple[str, ...] = ("node", "pod", "container"),
+) -> EnergyMeter:
     """As the agent has it."""
     sampler = Sampler(Roots(str(world.sys), proc, cgroup))
-    made = EnergyMeter("n", EnergySettings(levels=levels, state=state, proc=proc, most_series=1_000_000), sampler, make_log("bench", "error"))
+    made = EnergyMeter(
+        "n",
+        EnergySettings(levels=levels, state=state, proc=proc, most_series=1_000_000),
+        sampler,
+        make_log("bench", "error"),
+    )
     made.follow(discover(SysfsHost(str(world.sys))).machine, known(), {})
     return made
 
 
-def median_ms(do: Callable[[], object], before: Callable[[], object] = lambda: None, times: int = SAMPLES) -> float:
+def median_ms(
+    do: Callable[[], object], before: Callable[[], object] = lambda: None, times: int = SAMPLES
+) -> float:
     """Median CPU time of this thread over many runs."""
     found = []
     for _ in range(times):
@@ -202,8 +277,15 @@ def samples(folder: Path) -> dict[str, float]:
         groups = made.sampler._cgroups
         assert groups is not None
         assert len(groups.paths) == PODS * EACH
-        files = [f"{cgroup}/{groups._file(path)}" for path in groups.paths] + [str(world.proc / "stat")] + [f"{world.sys}/{item.id}" for item in made.sampler.meters]
-        files += [f"{world.sys}/devices/system/cpu/cpufreq/policy{cpu}/scaling_cur_freq" for cpu in range(CPUS)]
+        files = (
+            [f"{cgroup}/{groups._file(path)}" for path in groups.paths]
+            + [str(world.proc / "stat")]
+            + [f"{world.sys}/{item.id}" for item in made.sampler.meters]
+        )
+        files += [
+            f"{world.sys}/devices/system/cpu/cpufreq/policy{cpu}/scaling_cur_freq"
+            for cpu in range(CPUS)
+        ]
         floor = floor_ms(files)
         with processes():
             full = meter(world, cgroup, "", "/proc", ("node", "pod", "container", "process"))
@@ -230,7 +312,10 @@ def samples(folder: Path) -> dict[str, float]:
 @contextmanager
 def processes() -> Iterator[None]:
     """Two thousand sleeping processes."""
-    shell = subprocess.Popen(["sh", "-c", f"i=0; while [ $i -lt {PROCESSES} ]; do sleep 600 & i=$((i+1)); done; wait"], start_new_session=True)
+    shell = subprocess.Popen(
+        ["sh", "-c", f"i=0; while [ $i -lt {PROCESSES} ]; do sleep 600 & i=$((i+1)); done; wait"],
+        start_new_session=True,
+    )
     try:
         while len([name for name in os.listdir("/proc") if name.isdigit()]) < PROCESSES:
             time.sleep(0.1)
@@ -250,25 +335,56 @@ def exposition(folder: Path) -> dict[str, float]:
     identities = {name: item.identity for name, item in known(pods).items()}
     made.sample()
     for name, identity in identities.items():
-        made.ledger._meet({**{item: account.identity for item, account in made.ledger.containers.items()}, name: identity}, 0.0)
+        made.ledger._meet(
+            {
+                **{item: account.identity for item, account in made.ledger.containers.items()},
+                name: identity,
+            },
+            0.0,
+        )
     for account in (*made.ledger.containers.values(), *made.ledger.pods.values()):
         for zone in ("package", "dram"):
             account.add(zone, random.randint(1, 10**12), random.randint(1, 10**12), 10_000_000)
     text = made.metrics("127.0.0.1")
     count = sum(1 for line in text.splitlines() if not line.startswith(b"#"))
     took = median_ms(lambda: made.metrics("127.0.0.1"), times=50) * SERIES / count
-    prefixes = [line.decode().rpartition(" ")[0] for line in text.splitlines() if not line.startswith(b"#")]
-    bare = median_ms(lambda: "".join([f"{prefix} {number / 1_000_000!r}\n" for number, prefix in enumerate(prefixes)]).encode(), times=50) * SERIES / count
+    prefixes = [
+        line.decode().rpartition(" ")[0] for line in text.splitlines() if not line.startswith(b"#")
+    ]
+    bare = (
+        median_ms(
+            lambda: "".join(
+                [f"{prefix} {number / 1_000_000!r}\n" for number, prefix in enumerate(prefixes)]
+            ).encode(),
+            times=50,
+        )
+        * SERIES
+        / count
+    )
     registry = CollectorRegistry()
-    counter = Counter("joules", "The same by the client library.", ["namespace", "pod", "container", "zone", "mode"], registry=registry)
+    counter = Counter(
+        "joules",
+        "The same by the client library.",
+        ["namespace", "pod", "container", "zone", "mode"],
+        registry=registry,
+    )
     for number in range(SERIES):
         counter.labels(f"ns-{number % 7}", f"pod-{number}", "c", "package", "busy").inc(number)
-    library = median_ms(lambda: generate_latest(registry), times=10) / 2  # it tells a _created series beside each
-    return {"series": float(count), "exposition_ms": took, "exposition_floor_ms": bare, "exposition_ratio": took / bare, "client_library_ms": library}
+    # it tells a _created series beside each
+    library = median_ms(lambda: generate_latest(registry), times=10) / 2
+    return {
+        "series": float(count),
+        "exposition_ms": took,
+        "exposition_floor_ms": bare,
+        "exposition_ratio": took / bare,
+        "client_library_ms": library,
+    }
 
 
 def growth(folder: Path) -> dict[str, float]:
-    """Memory over many samples while pods come and go: twenty at a time, each for a hundred samples."""
+    """Memory over many samples while pods come and go: twenty at a time, each for a hundred
+    samples.
+    """
     world = World(folder)
     root = folder / "cgroup"
     put(root, "cgroup.controllers", "cpu")
@@ -290,12 +406,22 @@ def growth(folder: Path) -> dict[str, float]:
             made.metrics(f"10.0.0.{number % 3}")
         if number == CHURN // 10:
             early = resident_mb()
-    return {"churn_samples": float(CHURN), "early_mb": early, "late_mb": resident_mb(), "growth_mb": resident_mb() - early, "churn_seconds": time.monotonic() - began}
+    return {
+        "churn_samples": float(CHURN),
+        "early_mb": early,
+        "late_mb": resident_mb(),
+        "growth_mb": resident_mb() - early,
+        "churn_seconds": time.monotonic() - began,
+    }
 
 
 def resident_mb() -> float:
     """Anonymous memory of this process."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("RssAnon")
+    )
     return int(line.split()[1]) / 1024
 
 
@@ -304,7 +430,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     results: dict[str, float] = {}
     for part in (samples, exposition, growth):
-        with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        with tempfile.TemporaryDirectory(
+            dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+        ) as folder:
             results.update(_apart(part, Path(folder)))
     report("energy", results, LIMITS)
 

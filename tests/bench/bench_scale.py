@@ -1,8 +1,10 @@
-"""One API server under a whole cluster (make bench-scale): what one edit of a profile costs with 1,000 nodes and 20 profiles.
+"""One API server under a whole cluster (make bench-scale): what one edit of a profile costs with
+1,000 nodes and 20 profiles.
 
-Real are kube-apiserver, etcd, RBAC, the admission policy and the operator's process. Each agent is played by the connections that
-it has: seven watches, and one for its status writes, with a token bound to a pod of its node; what it writes is a status that the
-planner made for a machine of 64 CPUs. All of it shares the CPUs of this machine, so times say little and counts, bytes and CPU
+Real are kube-apiserver, etcd, RBAC, the admission policy and the operator's process. Each agent is
+played by the connections that it has: seven watches, and one for its status writes, with a token
+bound to a pod of its node; what it writes is a status that the planner made for a machine of 64
+CPUs. All of it shares the CPUs of this machine, so times say little and counts, bytes and CPU
 seconds much. Prints a table and writes bench-results/scale.json.
 """
 
@@ -41,14 +43,23 @@ from kpm_planner.status import Pass, node_state, power_node  # noqa: E402
 
 NODES, PROFILES = int(os.environ.get("KPM_BENCH_NODES", "1000")), 20
 GROUP, SPACE = "power.openshift.io", f"/apis/power.openshift.io/v1/namespaces/{NAMESPACE}"
-MACHINE = MachineSpec(packages=2, cores=16, threads=2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states)
+MACHINE = MachineSpec(
+    packages=2,
+    cores=16,
+    threads=2,
+    epp="balance_performance",
+    idle_driver="intel_idle",
+    idle_states=MODELS["xeon"].idle_states,
+)
 KINDS = ("powerprofiles", "powerworkloads", "powernodeconfigs", "uncores", "powerconfigs")
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Link:
-    """One connection to the API server. received: bytes of watches; refusals: of all links, where the server had too much to do."""
+    """One connection to the API server. received: bytes of watches; refusals: of all links, where
+    the server had too much to do.
+    """
 
     refusals = 0
 
@@ -56,23 +67,39 @@ class Link:
         self.server, self.token, self.context, self.received = server, token, context, 0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def send(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> None:
-        """Send a request, and read the head of the answer; again while the server has too many. AssertionError where it is no success."""
+    async def send(
+        self, method: str, path: str, body: Any = None, content_type: str = "application/json"
+    ) -> None:
+        """Send a request, and read the head of the answer; again while the server has too many.
+
+        AssertionError where it is no success.
+        """
         while await self._send(method, path, body, content_type) == 429:
             Link.refusals += 1
             await self.body()
             await asyncio.sleep(1)
 
     async def _send(self, method: str, path: str, body: Any, content_type: str) -> int:
-        if self._streams is None or self._streams[0].at_eof():  # the server ends connections that are idle
-            self._streams = await asyncio.open_connection("127.0.0.1", self.server.port, ssl=self.context, limit=1 << 20)
+        # the server ends connections that are idle
+        if self._streams is None or self._streams[0].at_eof():
+            self._streams = await asyncio.open_connection(
+                "127.0.0.1", self.server.port, ssl=self.context, limit=1 << 20
+            )
         reader, writer = self._streams
         data = b"" if body is None else json.dumps(body).encode()
-        head = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", f"Authorization: Bearer {self.token}", f"Content-Type: {content_type}", f"Content-Length: {len(data)}"]
+        head = [
+            f"{method} {path} HTTP/1.1",
+            "Host: 127.0.0.1",
+            f"Authorization: Bearer {self.token}",
+            f"Content-Type: {content_type}",
+            f"Content-Length: {len(data)}",
+        ]
         writer.write("\r\n".join([*head, "", ""]).encode() + data)
         await writer.drain()
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+        self.headers = {
+            name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])
+        }
         status = int(lines[0].split()[1])
         if not (200 <= status < 300 or status == 429):
             raise AssertionError(f"{method} {path}: {lines[0]} {(await self.body())[:300]!r}")
@@ -95,7 +122,9 @@ class Link:
             yield data[:-2]
         await reader.readline()
 
-    async def ask(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+    async def ask(
+        self, method: str, path: str, body: Any = None, content_type: str = "application/json"
+    ) -> Any:
         """A request and its answer."""
         await self.send(method, path, body, content_type)
         return json.loads(await self.body())
@@ -116,7 +145,10 @@ class SimAgent:
         link = Link(self.writer.server, self.writer.token, self.writer.context)
         listed = await link.ask("GET", f"{path}?limit=500&{query}")
         self.watches.append(link)
-        await link.send("GET", f"{path}?watch=true&allowWatchBookmarks=true&resourceVersion={listed['metadata']['resourceVersion']}&{query}")
+        await link.send(
+            "GET",
+            f"{path}?watch=true&allowWatchBookmarks=true&resourceVersion={listed['metadata']['resourceVersion']}&{query}",
+        )
         self.tasks.append(asyncio.ensure_future(self._follow(link, path)))
 
     async def _follow(self, link: Link, path: str) -> None:
@@ -133,44 +165,97 @@ class SimAgent:
 
     async def report(self, bodies: tuple[Any, Any]) -> None:
         """Both statuses, as an agent writes them."""
-        for plural, kind, name, body in zip(("powernodestates", "powernodes"), ("PowerNodeState", "PowerNode"), (state_name(self.node), self.node), bodies, strict=True):
-            whole = {"apiVersion": f"{GROUP}/v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "status": body}
-            await self.writer.ask("PATCH", f"{SPACE}/{plural}/{name}/status?fieldManager=power-node-agent&force=true", whole, APPLY)
+        for plural, kind, name, body in zip(
+            ("powernodestates", "powernodes"),
+            ("PowerNodeState", "PowerNode"),
+            (state_name(self.node), self.node),
+            bodies,
+            strict=True,
+        ):
+            whole = {
+                "apiVersion": f"{GROUP}/v1",
+                "kind": kind,
+                "metadata": {"name": name, "namespace": NAMESPACE},
+                "status": body,
+            }
+            await self.writer.ask(
+                "PATCH",
+                f"{SPACE}/{plural}/{name}/status?fieldManager=power-node-agent&force=true",
+                whole,
+                APPLY,
+            )
 
 
 def manifests(shared_max: str) -> list[dict[str, Any]]:
     """Twenty profiles and one that is shared, with its workload, as a user writes them."""
     specs: dict[tuple[str, str], dict[str, Any]] = {
-        ("PowerProfile", f"profile-{number:02}"): {"pstates": {"min": f"{number}%", "max": "95%"}} for number in range(PROFILES)
+        ("PowerProfile", f"profile-{number:02}"): {"pstates": {"min": f"{number}%", "max": "95%"}}
+        for number in range(PROFILES)
     }
     specs["PowerProfile", "shared"] = {"shared": True, "pstates": {"max": shared_max}}
     reserved = [{"cores": [0, 1]}]
-    specs["PowerWorkload", "shared"] = {"allCores": True, "powerProfile": "shared", "powerNodeSelector": {LABEL: "true"}, "reservedCPUs": reserved}
-    return [{"apiVersion": f"{GROUP}/v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec} for (kind, name), spec in specs.items()]
+    specs["PowerWorkload", "shared"] = {
+        "allCores": True,
+        "powerProfile": "shared",
+        "powerNodeSelector": {LABEL: "true"},
+        "reservedCPUs": reserved,
+    }
+    return [
+        {
+            "apiVersion": f"{GROUP}/v1",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": spec,
+        }
+        for (kind, name), spec in specs.items()
+    ]
 
 
 def objects(shared_max: str) -> Intent:
     """The same as values."""
-    found = [read_object(document, document["kind"], GROUP)[0] for document in manifests(shared_max)]
-    return Intent(tuple(item for item in found if isinstance(item, PowerProfile)), tuple(item for item in found if isinstance(item, PowerWorkload)))
+    found = [
+        read_object(document, document["kind"], GROUP)[0] for document in manifests(shared_max)
+    ]
+    return Intent(
+        tuple(item for item in found if isinstance(item, PowerProfile)),
+        tuple(item for item in found if isinstance(item, PowerWorkload)),
+    )
 
 
 def statuses(shared_max: str) -> tuple[Any, Any]:
     """What an agent reports under these objects."""
     machine = build_machine(MACHINE)
-    item = NodeInput(Node("node", {LABEL: "true"}), machine, Allocation(allocatable=frozenset(range(2, 64))))
+    item = NodeInput(
+        Node("node", {LABEL: "true"}), machine, Allocation(allocatable=frozenset(range(2, 64)))
+    )
     plan = plan_node(accept(objects(shared_max)), item)
-    workloads = {profile.profile.meta.name: workload_name(profile.profile.meta.name, "node") for profile in plan.profiles if profile.valid and not profile.profile.shared}
-    supported = [(str(entry["name"]), bool(entry["supported"]), str(entry["reason"])) for entry in features(machine)]
+    workloads = {
+        profile.profile.meta.name: workload_name(profile.profile.meta.name, "node")
+        for profile in plan.profiles
+        if profile.valid and not profile.profile.shared
+    }
+    supported = [
+        (str(entry["name"]), bool(entry["supported"]), str(entry["reason"]))
+        for entry in features(machine)
+    ]
     state = node_state(plan, machine, Pass(), supported, workloads)
-    stamped = tuple(evolve(condition, last_transition_time="2026-01-01T00:00:00Z") for condition in state.conditions)
-    return document_of(evolve(state, conditions=stamped)), document_of(power_node(plan, machine, (), workloads))
+    stamped = tuple(
+        evolve(condition, last_transition_time="2026-01-01T00:00:00Z")
+        for condition in state.conditions
+    )
+    return document_of(evolve(state, conditions=stamped)), document_of(
+        power_node(plan, machine, (), workloads)
+    )
 
 
 def usage(pid: int) -> dict[str, float]:
     """CPU seconds and resident MiB of a process."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    resident = next(int(line.split()[1]) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
+    resident = next(
+        int(line.split()[1])
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmRSS")
+    )
     return {"cpu_s": (int(words[11]) + int(words[12])) / _TICKS, "mib": resident / 1024}
 
 
@@ -199,7 +284,10 @@ class Bench:
 
     async def phase(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Note time, and CPU seconds and memory of server and operator."""
-        processes = {"apiserver": self.server.processes["kube-apiserver"].pid, "etcd": self.server.processes["etcd"].pid}
+        processes = {
+            "apiserver": self.server.processes["kube-apiserver"].pid,
+            "etcd": self.server.processes["etcd"].pid,
+        }
         if self.operator.process is not None:
             processes["operator"] = self.operator.process.pid
         before, started = {key: usage(pid) for key, pid in processes.items()}, time.monotonic()
@@ -221,16 +309,48 @@ class Bench:
         async def some(link: Link, numbers: range) -> None:
             for number in numbers:
                 name = f"node-{number:04}"
-                await link.ask("POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": {LABEL: "true"}}})
-                await link.ask("PATCH", f"/api/v1/nodes/{name}/status", {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}, MERGE)
-                spec = {"nodeName": name, "serviceAccountName": "power-manager-node-agent", "containers": [{"name": "agent", "image": "kpm"}]}
-                made = await link.ask("POST", f"/api/v1/namespaces/{NAMESPACE}/pods", {"metadata": {"name": f"agent-{name}"}, "spec": spec})
-                bound = {"kind": "Pod", "apiVersion": "v1", "name": f"agent-{name}", "uid": made["metadata"]["uid"]}
-                asked = {"spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 7200, "boundObjectRef": bound}}
-                answer = await link.ask("POST", f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/power-manager-node-agent/token", asked)
+                await link.ask(
+                    "POST", "/api/v1/nodes", {"metadata": {"name": name, "labels": {LABEL: "true"}}}
+                )
+                await link.ask(
+                    "PATCH",
+                    f"/api/v1/nodes/{name}/status",
+                    {"status": {"conditions": [{"type": "Ready", "status": "True"}]}},
+                    MERGE,
+                )
+                spec = {
+                    "nodeName": name,
+                    "serviceAccountName": "power-manager-node-agent",
+                    "containers": [{"name": "agent", "image": "kpm"}],
+                }
+                made = await link.ask(
+                    "POST",
+                    f"/api/v1/namespaces/{NAMESPACE}/pods",
+                    {"metadata": {"name": f"agent-{name}"}, "spec": spec},
+                )
+                bound = {
+                    "kind": "Pod",
+                    "apiVersion": "v1",
+                    "name": f"agent-{name}",
+                    "uid": made["metadata"]["uid"],
+                }
+                asked = {
+                    "spec": {
+                        "audiences": ["https://kubernetes.default.svc"],
+                        "expirationSeconds": 7200,
+                        "boundObjectRef": bound,
+                    }
+                }
+                answer = await link.ask(
+                    "POST",
+                    f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/power-manager-node-agent/token",
+                    asked,
+                )
                 self.agents.append(SimAgent(name, self.link(answer["status"]["token"])))
 
-        await asyncio.gather(*(some(link, range(number, NODES, len(links))) for number, link in enumerate(links)))
+        await asyncio.gather(
+            *(some(link, range(number, NODES, len(links))) for number, link in enumerate(links))
+        )
 
     async def connect(self) -> None:
         """Every agent opens its watches."""
@@ -259,7 +379,9 @@ class Bench:
     async def first_reports(self) -> None:
         """Every agent writes its two statuses."""
         bodies = statuses("30%")
-        self.results["state_bytes"], self.results["power_node_bytes"] = (len(json.dumps(body)) for body in bodies)
+        self.results["state_bytes"], self.results["power_node_bytes"] = (
+            len(json.dumps(body)) for body in bodies
+        )
         await asyncio.gather(*(agent.report(bodies) for agent in self.agents))
 
     async def workloads(self) -> None:
@@ -289,8 +411,12 @@ class Bench:
         self.results["edit_last_agent_sees_it_s"] = last
         self.results["edit_last_status_s"] = time.monotonic() - started
         await self.until_quiet()
-        self.results["edit_watch_bytes"] = sum(link.received for agent in self.agents for link in agent.watches)
-        self.results["edit_writes"] = self.audited(("patch", "create", "update", "delete")) - requests
+        self.results["edit_watch_bytes"] = sum(
+            link.received for agent in self.agents for link in agent.watches
+        )
+        self.results["edit_writes"] = (
+            self.audited(("patch", "create", "update", "delete")) - requests
+        )
 
     async def idle(self) -> None:
         """Nothing changes for a minute."""
@@ -298,12 +424,16 @@ class Bench:
         await asyncio.sleep(60)
         self.results["idle_requests"] = self.audited(None) - before
 
-    def audited(self, verbs: tuple[str, ...] | None = ("patch", "create", "update", "delete")) -> int:
+    def audited(
+        self, verbs: tuple[str, ...] | None = ("patch", "create", "update", "delete")
+    ) -> int:
         """Requests in the audit log, but for the admin's."""
         found = 0
         with (self.server.folder / "audit.log").open() as log:
             for line in log:
-                if '"username":"system:serviceaccount:' in line and (verbs is None or any(f'"verb":"{verb}"' in line for verb in verbs)):
+                if '"username":"system:serviceaccount:' in line and (
+                    verbs is None or any(f'"verb":"{verb}"' in line for verb in verbs)
+                ):
                     found += 1
         return found
 
@@ -320,7 +450,9 @@ class Bench:
 
 def main() -> None:
     """Measure, print, write."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+    with tempfile.TemporaryDirectory(
+        dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+    ) as folder:
         server = ApiServer(Path(folder))
         operator = OperatorProcess(server, Path(folder))
         bench = None
@@ -328,9 +460,17 @@ def main() -> None:
             server.start()
             install(server)
             selector = {"powerNodeSelector": {LABEL: "true"}}
-            config = {"apiVersion": f"{GROUP}/v1", "kind": "PowerConfig", "metadata": {"name": "config", "namespace": NAMESPACE}, "spec": selector}
+            config = {
+                "apiVersion": f"{GROUP}/v1",
+                "kind": "PowerConfig",
+                "metadata": {"name": "config", "namespace": NAMESPACE},
+                "spec": selector,
+            }
             server.apply(config, *manifests("30%"))
-            wait_for("the objects are there", lambda: server.get("powerprofile", "shared", "-n", NAMESPACE))
+            wait_for(
+                "the objects are there",
+                lambda: server.get("powerprofile", "shared", "-n", NAMESPACE),
+            )
             bench = Bench(server, operator)
             asyncio.run(bench.run())
         finally:

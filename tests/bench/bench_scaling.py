@@ -1,7 +1,7 @@
 """What the scaler's loop costs and how late it is (make bench-scaling): 64 CPUs of 4 pods at 10 ms.
 
-Real telemetry sockets, served by another process; files of a tree in memory. Lateness is measured against a bare sleep loop of
-the same run. Prints a table and writes bench-results/scaling.json.
+Real telemetry sockets, served by another process; files of a tree in memory. Lateness is measured
+against a bare sleep loop of the same run. Prints a table and writes bench-results/scaling.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ from kpm_applier.speed import SpeedWriter  # noqa: E402
 from kpm_applier.sysfs import SysfsHost  # noqa: E402
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling  # noqa: E402
 
-PODS, CPUS, PERIOD_US, SECONDS, STEPS = 4, 16, 10_000, int(os.environ.get("KPM_BENCH_SECONDS", "30")), 40
+PODS, CPUS, PERIOD_US, SECONDS, STEPS = (
+    4,
+    16,
+    10_000,
+    int(os.environ.get("KPM_BENCH_SECONDS", "30")),
+    40,
+)
 LIMITS = {"lateness_p99_ratio": 1.5, "cpu_percent": 10.0}
 
 
@@ -42,7 +48,9 @@ def uid(pod: int) -> str:
 
 
 def serve_pods(root: Path, share: Synchronized[int]) -> None:
-    """Four DPDK processes whose lcores are busy for a share of their time; noise keeps the loop writing."""
+    """Four DPDK processes whose lcores are busy for a share of their time; noise keeps the loop
+    writing.
+    """
     started = time.monotonic_ns()
     busy = [[0] * CPUS for _ in range(PODS)]
     last = [[started] * CPUS for _ in range(PODS)]
@@ -55,7 +63,9 @@ def serve_pods(root: Path, share: Synchronized[int]) -> None:
         return now - started, busy[pod][lcore]
 
     for pod in range(PODS):
-        server = DpdkServer(root, uid(pod), {lcore: [pod * CPUS + lcore] for lcore in range(CPUS)}).start()
+        server = DpdkServer(
+            root, uid(pod), {lcore: [pod * CPUS + lcore] for lcore in range(CPUS)}
+        ).start()
         server.counters = lambda lcore, pod=pod: counters(pod, lcore)
     threading.Event().wait()
 
@@ -114,7 +124,13 @@ def tree(folder: Path) -> None:
 def domains() -> tuple[ScaledDomain, ...]:
     """One a CPU, each with one of four policies."""
     return tuple(
-        ScaledDomain(cpu, (PodCpus(uid(cpu // CPUS), (cpu,)),), f"p{cpu // CPUS}", Scaling(1_000_000, 3_000_000, PERIOD_US, PERIOD_US)) for cpu in range(PODS * CPUS)
+        ScaledDomain(
+            cpu,
+            (PodCpus(uid(cpu // CPUS), (cpu,)),),
+            f"p{cpu // CPUS}",
+            Scaling(1_000_000, 3_000_000, PERIOD_US, PERIOD_US),
+        )
+        for cpu in range(PODS * CPUS)
     )
 
 
@@ -144,13 +160,26 @@ def measure(folder: Path) -> dict[str, float]:
         time.sleep(SECONDS)
         figures["cpu_percent"] = 100 * (time.process_time() - used) / (time.monotonic() - began)
         late, took = list(scaler.late), list(scaler.took)
-        figures.update({f"lateness_{name}_us": percentile(late, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))})
-        figures.update({f"tick_{name}_us": percentile(took, share) for name, share in (("p50", 0.5), ("p99", 0.99))})
-        figures["writes_a_second"] = len([at for at, _ in writer.written if at >= began * 1e6]) / SECONDS
+        figures.update(
+            {
+                f"lateness_{name}_us": percentile(late, share)
+                for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+            }
+        )
+        figures.update(
+            {
+                f"tick_{name}_us": percentile(took, share)
+                for name, share in (("p50", 0.5), ("p99", 0.99))
+            }
+        )
+        figures["writes_a_second"] = (
+            len([at for at, _ in writer.written if at >= began * 1e6]) / SECONDS
+        )
         for number in range(2 * STEPS):
             time.sleep(0.3 + random.random() * PERIOD_US / 1e6)
             ticks = len(scaler.took)
-            while number >= STEPS and len(scaler.took) == ticks:  # the second half of the steps comes right after a tick
+            # the second half of the steps comes right after a tick
+            while number >= STEPS and len(scaler.took) == ticks:
                 time.sleep(0.0001)
             share.value = (100, 0)[number % 2]
             steps.append(monotonic_us())
@@ -162,11 +191,20 @@ def measure(folder: Path) -> dict[str, float]:
     serve(scaler, source, lambda: None, log)
     pods.terminate()
     waits = [_periods(at, writer.written) for at in steps]
-    found = {f"floor_lateness_{name}_us": percentile(floor, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
+    found = {
+        f"floor_lateness_{name}_us": percentile(floor, share)
+        for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+    }
     found |= figures
-    found |= {f"lateness_{name}_ratio": found[f"lateness_{name}_us"] / found[f"floor_lateness_{name}_us"] for name in ("p50", "p99", "max")}
+    found |= {
+        f"lateness_{name}_ratio": found[f"lateness_{name}_us"] / found[f"floor_lateness_{name}_us"]
+        for name in ("p50", "p99", "max")
+    }
     for name, part in (("any_moment", waits[:STEPS]), ("after_a_tick", waits[STEPS:])):
-        found |= {f"step_{name}_{label}_periods": percentile(part, share) for label, share in (("p50", 0.5), ("max", 1.0))}
+        found |= {
+            f"step_{name}_{label}_periods": percentile(part, share)
+            for label, share in (("p50", 0.5), ("max", 1.0))
+        }
     found["step_lateness_periods"] = (found["lateness_max_us"] + found["tick_p99_us"]) / PERIOD_US
     return found
 
@@ -178,7 +216,9 @@ def _periods(at: int, written: list[tuple[int, int]]) -> float:
 
 def main() -> None:
     """Measure, print with what is asked, write."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+    with tempfile.TemporaryDirectory(
+        dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+    ) as folder:
         results = measure(Path(folder))
     limits = {**LIMITS, "step_after_a_tick_max_periods": 1 + results["step_lateness_periods"]}
     report("scaling", results, limits)

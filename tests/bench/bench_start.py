@@ -1,7 +1,9 @@
-"""What the start of an agent costs, as a pod starts: to the last write of its first plan, against an interpreter that only imports the client.
+"""What the start of an agent costs, as a pod starts: to the last write of its first plan, against
+an interpreter that only imports the client.
 
-A real API server, reached by a service account as in a pod; a gRPC kubelet; the helper beside it, running already, as a native
-sidecar does. Rounds take turns, so that a noisy machine is noisy for both. Prints a table and writes bench-results/start.json.
+A real API server, reached by a service account as in a pod; a gRPC kubelet; the helper beside it,
+running already, as a native sidecar does. Rounds take turns, so that a noisy machine is noisy for
+both. Prints a table and writes bench-results/start.json.
 """
 
 from __future__ import annotations
@@ -24,7 +26,12 @@ from server import ApiServer, wait_for  # noqa: E402
 from world import install  # noqa: E402
 
 ROUNDS = int(os.environ.get("KPM_BENCH_ROUNDS", "9"))
-LIMITS = {"cpu_ratio": 1.3, "wall_ratio": 1.6, "agent_resident_mib": 72.0, "helper_proportional_mib": 12.0}
+LIMITS = {
+    "cpu_ratio": 1.3,
+    "wall_ratio": 1.6,
+    "agent_resident_mib": 72.0,
+    "helper_proportional_mib": 12.0,
+}
 TUNED, ELSE = "1670000", "3700000"
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 CLIENT = "import kubernetes.client, kubernetes.config"
@@ -35,21 +42,57 @@ def floor() -> tuple[float, float]:
     before, started = os.times(), time.perf_counter()
     subprocess.run([sys.executable, "-c", CLIENT], check=True)
     after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system, time.perf_counter() - started
+    return (
+        after.children_user + after.children_system - before.children_user - before.children_system,
+        time.perf_counter() - started,
+    )
 
 
 def start(node: SimNode, account: Path) -> tuple[float, float]:
-    """CPU and wall seconds of an agent until the last CPU of its plan has its limit; then it is killed."""
+    """CPU and wall seconds of an agent until the last CPU of its plan has its limit; then it is
+    killed.
+    """
     watched = node.folder / "sys/devices/system/cpu/cpufreq/policy63/scaling_max_freq"
     for path in watched.parent.parent.glob("policy*/scaling_max_freq"):
         path.write_text(f"{ELSE}\n")
-    places = ["--sysfs", str(node.folder / "sys"), "--helper", str(node.folder / "helper.sock"), "--state-dir", str(node.folder / "state")]
-    words = [sys.executable, "-m", "kpm", "agent", "--node", node.name, "--port", "0", *places, "--kubelet-socket", str(node.kubelet.socket)]
-    inside = f'mount -t tmpfs none /run && mkdir -p {ACCOUNT} && cp {account}/* {ACCOUNT}/ && exec "$@"'
+    places = [
+        "--sysfs",
+        str(node.folder / "sys"),
+        "--helper",
+        str(node.folder / "helper.sock"),
+        "--state-dir",
+        str(node.folder / "state"),
+    ]
+    words = [
+        sys.executable,
+        "-m",
+        "kpm",
+        "agent",
+        "--node",
+        node.name,
+        "--port",
+        "0",
+        *places,
+        "--kubelet-socket",
+        str(node.kubelet.socket),
+    ]
+    inside = (
+        f'mount -t tmpfs none /run && mkdir -p {ACCOUNT} && cp {account}/* {ACCOUNT}/ && exec "$@"'
+    )
     port = str(node.server.port)
-    environment = {**os.environ, "PYTHONPATH": str(REPO), "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": port}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(REPO),
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "KUBERNETES_SERVICE_PORT": port,
+    }
     with (node.folder / "agent.log").open("ab") as log:
-        child = subprocess.Popen(["unshare", "-m", "sh", "-c", inside, "sh", *UNPRIVILEGED, *words], stdout=log, stderr=log, env=environment)
+        child = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", inside, "sh", *UNPRIVILEGED, *words],
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
     began = time.perf_counter()
     while watched.read_text().strip() != TUNED:
         assert time.perf_counter() - began < 30, (node.folder / "agent.log").read_text()[-2000:]
@@ -75,40 +118,64 @@ def measure(folder: Path) -> dict[str, float]:
         for name in ("powerconfig", "shared-profile", "shared-workload", "powerprofile"):
             server.kubectl("apply", "-f", str(REPO / f"examples/example-{name}.yaml"))
         for kind, name in (("PowerNode", "bench"), ("PowerNodeState", "bench-power-state")):
-            server.apply({"apiVersion": "power.openshift.io/v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"nodeName": "bench"}})
+            server.apply(
+                {
+                    "apiVersion": "power.openshift.io/v1",
+                    "kind": kind,
+                    "metadata": {"name": name, "namespace": NAMESPACE},
+                    "spec": {"nodeName": "bench"},
+                }
+            )
         node.start_agent()  # binds the account, starts the helper
-        wait_for("the plan is in force", lambda: node.cpufreqs("2-63") == {(800000, 1670000, "powersave", "power")}, 40)
+        wait_for(
+            "the plan is in force",
+            lambda: node.cpufreqs("2-63") == {(800000, 1670000, "powersave", "power")},
+            40,
+        )
         node.end_agent(9)
         account = folder / "account"
         account.mkdir()
         (account / "ca.crt").write_bytes(server.certificate.read_bytes())
-        (account / "token").write_text(server.token("power-manager-node-agent", NAMESPACE, _pod(node)))
+        (account / "token").write_text(
+            server.token("power-manager-node-agent", NAMESPACE, _pod(node))
+        )
         floors, starts = [], []
         for _ in range(ROUNDS):
             floors.append(floor())
             starts.append(start(node, account))
-        (floor_cpu, floor_wall), (cpu, wall) = (tuple(map(statistics.median, zip(*pairs, strict=True))) for pairs in (floors, starts))
+        (floor_cpu, floor_wall), (cpu, wall) = (
+            tuple(map(statistics.median, zip(*pairs, strict=True))) for pairs in (floors, starts)
+        )
         assert node.helper is not None
         return {
-            "floor_cpu_s": floor_cpu, "agent_cpu_s": cpu, "cpu_ratio": cpu / floor_cpu,
-            "floor_wall_s": floor_wall, "agent_wall_s": wall, "wall_ratio": wall / floor_wall,
-            "agent_resident_mib": start.memory["Rss"], "agent_proportional_mib": start.memory["Pss"],  # type: ignore[attr-defined]
+            "floor_cpu_s": floor_cpu,
+            "agent_cpu_s": cpu,
+            "cpu_ratio": cpu / floor_cpu,
+            "floor_wall_s": floor_wall,
+            "agent_wall_s": wall,
+            "wall_ratio": wall / floor_wall,
+            "agent_resident_mib": start.memory["Rss"],
+            "agent_proportional_mib": start.memory["Pss"],  # type: ignore[attr-defined]
             "helper_proportional_mib": memory(node.helper.pid)["Pss"],
-        }  # fmt: skip
+        }
     finally:
         node.close()
         server.close()
 
 
 def _pod(node: SimNode) -> str:
-    """A pod of the node that a token can be bound to, made anew since the agent's own went with it."""
+    """A pod of the node that a token can be bound to, made anew since
+    the agent's own went with it.
+    """
     node._bind()
     return node.pod
 
 
 def main() -> None:
     """Measure, print with what is asked, write."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+    with tempfile.TemporaryDirectory(
+        dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+    ) as folder:
         report("start", measure(Path(folder)), LIMITS)
 
 

@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(os.environ.get("KPM_BENCH_RESULTS", Path(__file__).resolve().parents[2] / "bench-results"))
+RESULTS = Path(
+    os.environ.get("KPM_BENCH_RESULTS", Path(__file__).resolve().parents[2] / "bench-results")
+)
 
 
 def report(name: str, results: Mapping[str, float], limits: Mapping[str, float]) -> None:
     """Print a table with verdicts, and write it."""
     for key, value in results.items():
         limit = limits.get(key)
-        verdict = "" if limit is None else f"   at most {limit:g}: {'ok' if value <= limit else 'MISSED'}"
+        verdict = (
+            "" if limit is None else f"   at most {limit:g}: {'ok' if value <= limit else 'MISSED'}"
+        )
         print(f"{key:32} {value:12.3f}{verdict}")
     keep(name, {"results": results, "limits": limits})
 

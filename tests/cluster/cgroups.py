@@ -1,6 +1,8 @@
-"""A cgroup of the node's own in every hierarchy of this machine: all of its processes and containers are below it.
+"""A cgroup of the node's own in every hierarchy of this machine: all of its processes and
+containers are below it.
 
-So what the node leaves behind can be found and ended, whoever started it, and no other process is touched.
+So what the node leaves behind can be found and ended, whoever started it, and no other process is
+touched.
 """
 
 from __future__ import annotations
@@ -13,7 +15,17 @@ from pathlib import Path
 
 _TOP = Path("/sys/fs/cgroup")
 #: Hierarchies of cgroup v1, by their folder's name.
-CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd")
+CONTROLLERS = (
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "blkio",
+    "pids",
+    "systemd",
+)
 
 
 def missing() -> list[str]:
@@ -43,7 +55,9 @@ def remove(name: str, seconds: float = 20) -> None:
         for pid in _pids(name):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if not _pids(name) and all(_removed(_TOP / controller / name) for controller in CONTROLLERS):
+        if not _pids(name) and all(
+            _removed(_TOP / controller / name) for controller in CONTROLLERS
+        ):
             return
         assert time.monotonic() < ends, f"cgroup {name}: {_pids(name)}"
         time.sleep(0.1)
@@ -54,7 +68,9 @@ def _pids(name: str) -> list[int]:
     for controller in CONTROLLERS:
         for folder, _, _ in os.walk(_TOP / controller / name):
             with contextlib.suppress(OSError):
-                found.update(int(word) for word in (Path(folder) / "cgroup.procs").read_text().split())
+                found.update(
+                    int(word) for word in (Path(folder) / "cgroup.procs").read_text().split()
+                )
     return sorted(found - {0, os.getpid()})
 
 

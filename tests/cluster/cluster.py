@@ -75,26 +75,53 @@ class Cluster:
     def _kubectl_script(self) -> None:
         """kubectl for `make install deploy KUBECTL=…`."""
         self.kubectl_path = self.folder / "kubectl"
-        words = " ".join([*self.network.words(), f"{self.bin}/kubectl", "--kubeconfig", f"{self.folder}/pki/admin.conf"])
+        words = " ".join(
+            [
+                *self.network.words(),
+                f"{self.bin}/kubectl",
+                "--kubeconfig",
+                f"{self.folder}/pki/admin.conf",
+            ]
+        )
         self.kubectl_path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         self.kubectl_path.chmod(0o755)
 
-    def kubectl(self, *words: str, given: str = "", check: bool = True, seconds: float = 120) -> str:
+    def kubectl(
+        self, *words: str, given: str = "", check: bool = True, seconds: float = 120
+    ) -> str:
         command = [str(self.kubectl_path), *words]
         env = {**os.environ, "HOME": str(self.folder)}
-        done = subprocess.run(command, check=False, input=given, capture_output=True, text=True, env=env, timeout=seconds)
+        done = subprocess.run(
+            command,
+            check=False,
+            input=given,
+            capture_output=True,
+            text=True,
+            env=env,
+            timeout=seconds,
+        )
         assert done.returncode == 0 or not check, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
         return done.stdout if done.returncode == 0 else done.stdout + done.stderr
 
     def make(self, *words: str, image: str = f"{images.PRODUCT}:test") -> None:
         """make with this cluster's kubectl, in the repository."""
-        command = ["make", "-s", "-C", str(REPO), *words, f"KUBECTL={self.kubectl_path}", f"IMG={image}"]
+        command = [
+            "make",
+            "-s",
+            "-C",
+            str(REPO),
+            *words,
+            f"KUBECTL={self.kubectl_path}",
+            f"IMG={image}",
+        ]
         env = {**os.environ, "HOME": str(self.folder)}
         done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def apply(self, *documents: dict[str, Any]) -> None:
-        self.kubectl("apply", "-f", "-", given="---\n".join(yaml.safe_dump(item) for item in documents))
+        self.kubectl(
+            "apply", "-f", "-", given="---\n".join(yaml.safe_dump(item) for item in documents)
+        )
 
     def get(self, *words: str) -> Any:
         """An object or a list; None where there is none."""
@@ -113,10 +140,15 @@ class Cluster:
 
     def state(self) -> dict[str, Any]:
         """The status of the node's PowerNodeState."""
-        return (self.get("powernodestate", f"{NODE}-power-state", "-n", NAMESPACE) or {}).get("status") or {}
+        return (self.get("powernodestate", f"{NODE}-power-state", "-n", NAMESPACE) or {}).get(
+            "status"
+        ) or {}
 
     def settled(self) -> bool:
-        return any((one["type"], one["reason"]) == ("Ready", "Settled") for one in self.state().get("conditions") or ())
+        return any(
+            (one["type"], one["reason"]) == ("Ready", "Settled")
+            for one in self.state().get("conditions") or ()
+        )
 
     def agents(self) -> list[dict[str, Any]]:
         """The agents' pods that are not being deleted, oldest first."""
@@ -126,12 +158,22 @@ class Cluster:
 
     def agent(self) -> str:
         """The name of the agent that is Ready, or nothing."""
-        return next((item["metadata"]["name"] for item in self.agents() if self.condition(item, "Ready") == "True"), "")
+        return next(
+            (
+                item["metadata"]["name"]
+                for item in self.agents()
+                if self.condition(item, "Ready") == "True"
+            ),
+            "",
+        )
 
     def agent_container(self, pod: dict[str, Any], name: str = "agent") -> dict[str, Any]:
         """The status of one of its containers, by name; empty where there is none yet."""
         status = pod.get("status") or {}
-        every = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
+        every = [
+            *(status.get("containerStatuses") or ()),
+            *(status.get("initContainerStatuses") or ()),
+        ]
         return next((item for item in every if item["name"] == name), {})
 
     def pod_gone(self, name: str, namespace: str = "default") -> bool:
@@ -141,14 +183,26 @@ class Cluster:
         """What helps to understand a failure."""
         parts = [self.kubectl("get", "pods", "-A", "-o", "wide", check=False)]
         parts += [self.kubectl("describe", "pods", *AGENT, check=False)[-3000:]]
-        for words in ((*AGENT, "-c", "agent"), (*AGENT, "-c", "agent", "--previous"), ("-n", NAMESPACE, "deploy/controller-manager")):
-            parts += [f"--- logs {' '.join(words)}", self.kubectl("logs", "--tail=40", *words, check=False)]
-        parts += ["--- kubelet", "\n".join(self.node.log("kubelet").read_text(errors="replace").splitlines()[-30:])]
+        for words in (
+            (*AGENT, "-c", "agent"),
+            (*AGENT, "-c", "agent", "--previous"),
+            ("-n", NAMESPACE, "deploy/controller-manager"),
+        ):
+            parts += [
+                f"--- logs {' '.join(words)}",
+                self.kubectl("logs", "--tail=40", *words, check=False),
+            ]
+        parts += [
+            "--- kubelet",
+            "\n".join(self.node.log("kubelet").read_text(errors="replace").splitlines()[-30:]),
+        ]
         return "\n".join(parts)
 
 
 def new_folder() -> Path:
-    """Its name is the cluster's own in namespaces and cgroups; it begins with the number of the process that made it."""
+    """Its name is the cluster's own in namespaces and cgroups; it begins with the number of the
+    process that made it.
+    """
     CACHE.mkdir(parents=True, exist_ok=True)
     for old in CACHE.glob(f"{_PREFIX}*-*"):
         if not Path("/proc", old.name.removeprefix(_PREFIX).partition("-")[0]).exists():
@@ -159,7 +213,9 @@ def new_folder() -> Path:
 
 
 def _sweep(folder: Path) -> None:
-    """What tests left that were killed: their processes have gone with them, a namespace and cgroups have not."""
+    """What tests left that were killed: their processes have gone with them, a namespace and
+    cgroups have not.
+    """
     cgroups.remove(folder.name)
     Network(folder.name).remove()
     shutil.rmtree(folder, ignore_errors=True)

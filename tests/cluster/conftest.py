@@ -1,4 +1,5 @@
-"""One cluster for the whole story; the tests of a module follow each other, each leaves the cluster as it found it.
+"""One cluster for the whole story; the tests of a module follow each other, each leaves the cluster
+as it found it.
 
 KPM_CLUSTER_KEY_USAGE=1 gives the authority a keyUsage. KPM_CLUSTER_KEEP=1 keeps the logs' folder.
 """
@@ -17,9 +18,14 @@ from envtest import prepare
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Control plane and node, without the product; gone afterwards whatever happened, a signal to end included."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # pytest ends at this as at nothing else
-    made = Cluster(new_folder(), prepare(cluster=True), key_usage="KPM_CLUSTER_KEY_USAGE" in os.environ)
+    """Control plane and node, without the product; gone afterwards whatever happened, a signal to
+    end included.
+    """
+    # pytest ends at this as at nothing else
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    made = Cluster(
+        new_folder(), prepare(cluster=True), key_usage="KPM_CLUSTER_KEY_USAGE" in os.environ
+    )
     try:
         made.start()
         yield made

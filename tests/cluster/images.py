@@ -1,4 +1,6 @@
-"""The images of the cluster: the product's, built as README says, and one with busybox for everything else."""
+"""The images of the cluster: the product's, built as README says, and one with busybox for
+everything else.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +18,30 @@ from steps import REPO, niced, only_once, packages
 
 BUSYBOX = "localhost/busybox:1"
 PRODUCT = "localhost/kubernetes-power-manager"
-_SOURCES = ("Containerfile", "pyproject.toml", "requirements.lock", "requirements-build.lock", "README.md", "LICENSE")
+_SOURCES = (
+    "Containerfile",
+    "pyproject.toml",
+    "requirements.lock",
+    "requirements-build.lock",
+    "README.md",
+    "LICENSE",
+)
 _FOLDERS = ("deploy/image", "kpm", "kpm_planner", "kpm_applier")
 
 
 def product(tag: str = "test") -> Path:
-    """The archive of the image that `make images` builds of these sources; built where it is not yet."""
+    """The archive of the image that `make images` builds of these sources; built where it is not
+    yet.
+    """
     with only_once("image") as cache:
         archive = cache / f"image-{_mark()}.tar"
         if not archive.exists():
-            words = [f"IMG={PRODUCT}:{tag}", f"BUILD_FLAGS={_flags()}", "IMGTOOL=buildah", f"PLATFORM=linux/{architecture()}"]
+            words = [
+                f"IMG={PRODUCT}:{tag}",
+                f"BUILD_FLAGS={_flags()}",
+                "IMGTOOL=buildah",
+                f"PLATFORM=linux/{architecture()}",
+            ]
             subprocess.run(niced("make", "images", *words), cwd=REPO, check=True)
             new = cache / "image.new"
             new.unlink(missing_ok=True)
@@ -50,7 +66,9 @@ def _flags() -> str:
 def _mark() -> str:
     """Of all that the image is made of."""
     found = hashlib.sha256()
-    folders = [path for name in _FOLDERS for path in sorted((REPO / name).rglob("*")) if path.is_file()]
+    folders = [
+        path for name in _FOLDERS for path in sorted((REPO / name).rglob("*")) if path.is_file()
+    ]
     for path in [*(REPO / name for name in _SOURCES), *folders]:
         if "__pycache__" not in path.parts:
             found.update(str(path.relative_to(REPO)).encode() + b"\0" + path.read_bytes())
@@ -60,10 +78,15 @@ def _mark() -> str:
 def buildah(*words: str) -> str:
     """buildah, on the store of `make images`."""
     store = Path(os.environ.get("KPM_IMAGES", Path.home() / ".cache" / "kpm-images"))
-    settings = {"CONTAINERS_STORAGE_CONF": str(store / "storage.conf"), "BUILDAH_ISOLATION": "chroot"}
+    settings = {
+        "CONTAINERS_STORAGE_CONF": str(store / "storage.conf"),
+        "BUILDAH_ISOLATION": "chroot",
+    }
     policy = ["--signature-policy", str(store / "policy.json")] if words[0] == "push" else []
     command = ["buildah", words[0], *policy, *words[1:]]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings})
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings}
+    )
     return done.stdout.strip()
 
 
@@ -84,7 +107,11 @@ def _lay(layer: tarfile.TarFile, folder: Path) -> None:
         path = folder / item.name
         if path.name.startswith(".wh."):
             gone = path.with_name(path.name.removeprefix(".wh."))
-            shutil.rmtree(gone) if gone.is_dir() and not gone.is_symlink() else gone.unlink(missing_ok=True)
+            (
+                shutil.rmtree(gone)
+                if gone.is_dir() and not gone.is_symlink()
+                else gone.unlink(missing_ok=True)
+            )
         else:
             layer.extract(item, folder, filter="fully_trusted")
 
@@ -105,14 +132,22 @@ def busybox(folder: Path) -> Path:
             content.addfile(item)
     data = layer.getvalue()
     digest = hashlib.sha256(data).hexdigest()
-    config = json.dumps({
-        "architecture": architecture(), "os": "linux", "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-        "config": {"Cmd": ["/bin/sleep", "1000000000"], "Env": ["PATH=/bin"]},
-    }).encode()  # fmt: skip
+    config = json.dumps(
+        {
+            "architecture": architecture(),
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
+            "config": {"Cmd": ["/bin/sleep", "1000000000"], "Env": ["PATH=/bin"]},
+        }
+    ).encode()
     manifest = [{"Config": "config.json", "RepoTags": [BUSYBOX], "Layers": ["layer.tar"]}]
     archive = folder / "busybox.tar"
     with tarfile.open(archive, "w") as content:
-        for name, text in (("layer.tar", data), ("config.json", config), ("manifest.json", json.dumps(manifest).encode())):
+        for name, text in (
+            ("layer.tar", data),
+            ("config.json", config),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ):
             item = tarfile.TarInfo(name)
             item.size = len(text)
             content.addfile(item, io.BytesIO(text))

@@ -1,4 +1,6 @@
-"""A network namespace of its own for control plane, node and pods: nothing of it can be reached from outside."""
+"""A network namespace of its own for control plane, node and pods: nothing of it can be reached
+from outside.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,14 @@ class Network:
 
     def make(self) -> None:
         run("ip", "netns", "add", self.name)
-        for words in ("link set lo up", "link add outside type veth peer name other", f"addr add {ADDRESS}/24 dev outside",
-                      "link set outside up", "link set other up", f"route add default via {ADDRESS}"):  # fmt: skip
+        for words in (
+            "link set lo up",
+            "link add outside type veth peer name other",
+            f"addr add {ADDRESS}/24 dev outside",
+            "link set outside up",
+            "link set other up",
+            f"route add default via {ADDRESS}",
+        ):
             run("ip", "-n", self.name, *words.split())
 
     def remove(self) -> None:

@@ -1,7 +1,8 @@
 """A node: containerd, kubelet and kube-proxy on this machine's kernel, in namespaces of their own.
 
-A first process holds the namespaces (mounts, processes, cgroups, beside the cluster's network); the daemons are started
-inside by nsenter. When that process is killed, the kernel kills all others, and with the last of them the mounts go.
+A first process holds the namespaces (mounts, processes, cgroups, beside the cluster's network); the
+daemons are started inside by nsenter. When that process is killed, the kernel kills all others, and
+with the last of them the mounts go.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from network import ADDRESS, Network
 from processes import TOGETHER, Processes
 from steps import run, wait_for
 
-#: pivot_root and not chroot: runc makes containers relative to the root of its mount namespace. The cgroup hierarchies
-#: are mounted anew inside their namespace, so they begin at the node's own cgroup.
+#: pivot_root and not chroot: runc makes containers relative to the root of its mount namespace. The
+#: cgroup hierarchies are mounted anew inside their namespace, so they begin at the node's own
+#: cgroup.
 _BEGIN = """
 set -e
 mount --make-rprivate /
@@ -77,14 +79,32 @@ class Node:
     def start(self) -> None:
         """Namespaces and daemons; containerd answers afterwards."""
         cgroups.make(self.cgroup)
-        settings = {"ROOT": self.root, "TREE": self.tree, "CONTROLLERS": " ".join(cgroups.CONTROLLERS)}
-        # --cgroup makes the cgroup that a process is in the root of its namespace: it is entered before.
+        settings = {
+            "ROOT": self.root,
+            "TREE": self.tree,
+            "CONTROLLERS": " ".join(cgroups.CONTROLLERS),
+        }
+        # --cgroup makes the cgroup that a process is in the root of its namespace: it is entered
+        # before.
         self.holder = subprocess.Popen(
-            [*TOGETHER, *cgroups.words(self.cgroup), *self.network.words(), "unshare", "--mount", "--pid", "--cgroup", "--fork", "--kill-child",
-             "bash", "-c", _BEGIN],
-            stdin=subprocess.DEVNULL, env={**os.environ, **{key: str(value) for key, value in settings.items()}},
+            [
+                *TOGETHER,
+                *cgroups.words(self.cgroup),
+                *self.network.words(),
+                "unshare",
+                "--mount",
+                "--pid",
+                "--cgroup",
+                "--fork",
+                "--kill-child",
+                "bash",
+                "-c",
+                _BEGIN,
+            ],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **{key: str(value) for key, value in settings.items()}},
             start_new_session=True,
-        )  # fmt: skip
+        )
         self.pid = wait_for("the node's first process", self._first, 20, 0.02)
         wait_for("the node's mounts", lambda: self.sees("/run/begun") and self._first(), 20, 0.02)
         self.start_containerd()
@@ -107,7 +127,18 @@ class Node:
 
     def words(self, *command: str) -> list[str]:
         """What runs a command in the node's namespaces and cgroup."""
-        enter = [*cgroups.words(self.cgroup), "nsenter", "-t", str(self.pid), "-m", "-p", "-n", "-C", "--root", "--wd=/"]
+        enter = [
+            *cgroups.words(self.cgroup),
+            "nsenter",
+            "-t",
+            str(self.pid),
+            "-m",
+            "-p",
+            "-n",
+            "-C",
+            "--root",
+            "--wd=/",
+        ]
         return [*enter, "env", "-i", _PATH, "HOME=/root", *command]
 
     def run(self, *command: str, check: bool = True, seconds: float = 120) -> str:
@@ -117,27 +148,44 @@ class Node:
 
     def start_containerd(self) -> None:
         self._start("containerd", "containerd", "--config", "/etc/containerd/config.toml")
-        wait_for("containerd answers", lambda: "Server:" in self.run("ctr", "version", check=False), 60)
+        wait_for(
+            "containerd answers", lambda: "Server:" in self.run("ctr", "version", check=False), 60
+        )
 
     def start_kubelet(self) -> None:
         self._start(
-            "kubelet", "kubelet", "--config=/etc/kubernetes/kubelet.json", "--kubeconfig=/etc/kubernetes/kubelet.conf",
-            f"--hostname-override={self.name}", f"--node-ip={ADDRESS}", "--v=2", "--housekeeping-interval=30s",
-        )  # fmt: skip
+            "kubelet",
+            "kubelet",
+            "--config=/etc/kubernetes/kubelet.json",
+            "--kubeconfig=/etc/kubernetes/kubelet.conf",
+            f"--hostname-override={self.name}",
+            f"--node-ip={ADDRESS}",
+            "--v=2",
+            "--housekeeping-interval=30s",
+        )
 
     def start_proxy(self) -> None:
         self._start(
-            "kube-proxy", "kube-proxy", "--kubeconfig=/etc/kubernetes/proxy.conf", "--proxy-mode=nftables",
-            f"--cluster-cidr={node_root.CLUSTER_CIDR}", f"--hostname-override={self.name}", "--conntrack-max-per-core=0",
-        )  # fmt: skip
+            "kube-proxy",
+            "kube-proxy",
+            "--kubeconfig=/etc/kubernetes/proxy.conf",
+            "--proxy-mode=nftables",
+            f"--cluster-cidr={node_root.CLUSTER_CIDR}",
+            f"--hostname-override={self.name}",
+            "--conntrack-max-per-core=0",
+        )
 
     def _start(self, name: str, *command: str) -> None:
         # The file tells the daemon's number inside: a signal to nsenter would not reach it.
         told = ["bash", "-c", f'echo $$ > /run/{name}.pid; exec "$@"', "bash", *command]
         with self.log(name).open("ab") as log:
             self.processes.running[name] = subprocess.Popen(
-                self.words(*told), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                self.words(*told),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def stop_daemon(self, name: str, word: str = "TERM") -> None:
         """End a daemon, by a signal, and wait until it is gone."""
@@ -173,7 +221,10 @@ class Node:
         self.path("/tmp/image.tar").unlink()
 
     def restart_kubelet(self, *, forget: tuple[str, ...] = (), policy: str | None = None) -> float:
-        """End it, remove what is named below /var/lib/kubelet, start it. Seconds since the epoch of the start."""
+        """End it, remove what is named below /var/lib/kubelet, start it.
+
+        Seconds since the epoch of the start.
+        """
         self.stop_daemon("kubelet")
         for name in forget:
             path = self.path("/var/lib/kubelet") / name

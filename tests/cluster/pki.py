@@ -1,7 +1,7 @@
 """The cluster's authority, certificates and kubeconfig files, by openssl.
 
-The authority has no keyUsage, as those of several distributions and clouds have none; Python 3.13 refuses such a one
-where it verifies strictly, so a product that works here works there.
+The authority has no keyUsage, as those of several distributions and clouds have none; Python 3.13
+refuses such a one where it verifies strictly, so a product that works here works there.
 """
 
 from __future__ import annotations
@@ -40,11 +40,27 @@ def _authority(folder: Path, *, key_usage: bool) -> None:
     # Without this file openssl's own defaults apply, which differ between its versions.
     usage = "keyUsage=critical,digitalSignature,keyCertSign\n" if key_usage else ""
     head = "[req]\ndistinguished_name=name\nx509_extensions=authority\n[name]\n[authority]\n"
-    (folder / "ca.cnf").write_text(f"{head}basicConstraints=critical,CA:true\nsubjectKeyIdentifier=hash\n{usage}")
+    (folder / "ca.cnf").write_text(
+        f"{head}basicConstraints=critical,CA:true\nsubjectKeyIdentifier=hash\n{usage}"
+    )
     run(
-        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-config", folder / "ca.cnf",
-        "-subj", "/CN=kpm-test-ca", "-days", _DAYS, "-keyout", folder / "ca.key", "-out", folder / "ca.crt",
-    )  # fmt: skip
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-config",
+        folder / "ca.cnf",
+        "-subj",
+        "/CN=kpm-test-ca",
+        "-days",
+        _DAYS,
+        "-keyout",
+        folder / "ca.key",
+        "-out",
+        folder / "ca.crt",
+    )
 
 
 def _certificate(folder: Path, name: str, subject: str, names: str) -> None:
@@ -52,11 +68,38 @@ def _certificate(folder: Path, name: str, subject: str, names: str) -> None:
     extensions = folder / f"{name}.ext"
     usage = "keyUsage=digitalSignature,keyEncipherment\nextendedKeyUsage=clientAuth,serverAuth\n"
     extensions.write_text(f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\n{usage}")
-    run("openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", subject, "-keyout", key, "-out", request)
     run(
-        "openssl", "x509", "-req", "-in", request, "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key",
-        "-CAcreateserial", "-days", _DAYS, "-extfile", extensions, "-out", made,
-    )  # fmt: skip
+        "openssl",
+        "req",
+        "-new",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        subject,
+        "-keyout",
+        key,
+        "-out",
+        request,
+    )
+    run(
+        "openssl",
+        "x509",
+        "-req",
+        "-in",
+        request,
+        "-CA",
+        folder / "ca.crt",
+        "-CAkey",
+        folder / "ca.key",
+        "-CAcreateserial",
+        "-days",
+        _DAYS,
+        "-extfile",
+        extensions,
+        "-out",
+        made,
+    )
 
 
 def _kubeconfig(folder: Path, name: str, server: str) -> None:

@@ -24,9 +24,13 @@ class Processes:
     def start(self, name: str, command: Sequence[str]) -> None:
         with self.log(name).open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [*TOGETHER, *(str(word) for word in command)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
+                [*TOGETHER, *(str(word) for word in command)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"

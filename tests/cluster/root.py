@@ -1,4 +1,5 @@
-"""The node's root folder: Debian's containerd, runc, CNI plugins and what they call, unpacked and kept in the cache.
+"""The node's root folder: Debian's containerd, runc, CNI plugins and what they call, unpacked and
+kept in the cache.
 
 KPM_CLUSTER_CONTAINERD=v2.2.9 puts that release in place of Debian's, built from its Go module.
 """
@@ -17,9 +18,23 @@ from steps import niced, only_once, packages, run
 
 _SUITE = "trixie"
 _PACKAGES = (
-    "base-files", "bash", "busybox-static", "ca-certificates", "conntrack", "containerd", "containernetworking-plugins",
-    "coreutils", "iproute2", "iptables", "kmod", "mount", "nftables", "procps", "runc", "util-linux",
-)  # fmt: skip
+    "base-files",
+    "bash",
+    "busybox-static",
+    "ca-certificates",
+    "conntrack",
+    "containerd",
+    "containernetworking-plugins",
+    "coreutils",
+    "iproute2",
+    "iptables",
+    "kmod",
+    "mount",
+    "nftables",
+    "procps",
+    "runc",
+    "util-linux",
+)
 CLUSTER_CIDR = "10.88.0.0/16"
 _CONTAINERD = """
 version = 2
@@ -38,36 +53,60 @@ version = 2
   socket_path = "/var/run/nri/nri.sock"
 """
 _BRIDGE = {
-    "cniVersion": "1.0.0", "name": "bridge",
-    "plugins": [{
-        "type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": True, "hairpinMode": True,
-        "ipam": {
-            "type": "host-local", "ranges": [[{"subnet": "10.88.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}],
-        },
-    }],
-}  # fmt: skip
+    "cniVersion": "1.0.0",
+    "name": "bridge",
+    "plugins": [
+        {
+            "type": "bridge",
+            "bridge": "cni0",
+            "isGateway": True,
+            "ipMasq": True,
+            "hairpinMode": True,
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{"subnet": "10.88.0.0/24"}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        }
+    ],
+}
 
 
 def kubelet_configuration(policy: str) -> dict:
     """policy: of the CPU manager.
 
-    900 milli-CPUs are kept for the system: the static policy reserves whole CPUs, so CPU 0, while two CPUs still have
-    1100 milli-CPUs to give, enough for one whole CPU beside operator and agent with the requests that they are shipped with.
+    900 milli-CPUs are kept for the system: the static policy reserves whole CPUs, so CPU 0, while
+    two CPUs still have 1100 milli-CPUs to give, enough for one whole CPU beside operator and agent
+    with the requests that they are shipped with.
     """
     return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        "cgroupDriver": "cgroupfs", "failCgroupV1": False,
-        "cpuManagerPolicy": policy, "cpuManagerReconcilePeriod": "5s", "kubeReserved": {"cpu": "900m"},
-        "staticPodPath": "/etc/kubernetes/manifests", "address": "0.0.0.0",
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "cpuManagerPolicy": policy,
+        "cpuManagerReconcilePeriod": "5s",
+        "kubeReserved": {"cpu": "900m"},
+        "staticPodPath": "/etc/kubernetes/manifests",
+        "address": "0.0.0.0",
         "authentication": {
-            "anonymous": {"enabled": False}, "webhook": {"enabled": True},
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
             "x509": {"clientCAFile": "/etc/kubernetes/ca.crt"},
         },
-        "authorization": {"mode": "Webhook"}, "clusterDomain": "cluster.local", "clusterDNS": ["10.0.0.10"],
-        "failSwapOn": False, "resolvConf": "/etc/resolv.conf", "imageGCHighThresholdPercent": 100,
-        "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-    }  # fmt: skip
+        "authorization": {"mode": "Webhook"},
+        "clusterDomain": "cluster.local",
+        "clusterDNS": ["10.0.0.10"],
+        "failSwapOn": False,
+        "resolvConf": "/etc/resolv.conf",
+        "imageGCHighThresholdPercent": 100,
+        "evictionHard": {
+            "memory.available": "50Mi",
+            "nodefs.available": "1%",
+            "imagefs.available": "1%",
+        },
+    }
 
 
 def _unpacked() -> Path:
@@ -79,9 +118,20 @@ def _unpacked() -> Path:
             packages(("mmdebstrap",), ("mmdebstrap", "debian-archive-keyring"))
             new = cache / "root.new"
             shutil.rmtree(new, ignore_errors=True)
-            options = ["--quiet", "--variant=extract", "--format=directory", f"--include={','.join(_PACKAGES)}"]
+            options = [
+                "--quiet",
+                "--variant=extract",
+                "--format=directory",
+                f"--include={','.join(_PACKAGES)}",
+            ]
             subprocess.run(niced("mmdebstrap", *options, _SUITE, str(new)), check=True)
-            for needless in ("usr/share/doc", "usr/share/locale", "usr/share/man", "usr/share/perl", "dev"):
+            for needless in (
+                "usr/share/doc",
+                "usr/share/locale",
+                "usr/share/man",
+                "usr/share/perl",
+                "dev",
+            ):
                 shutil.rmtree(new / needless, ignore_errors=True)
             new.rename(made)
     return made
@@ -95,9 +145,15 @@ def _built(release: str) -> Path:
             new = cache / "containerd.new"
             shutil.rmtree(new, ignore_errors=True)
             commands = ("containerd", "ctr", "containerd-shim-runc-v2")
-            packages = [f"github.com/containerd/containerd/v2/cmd/{name}@{release}" for name in commands]
+            packages = [
+                f"github.com/containerd/containerd/v2/cmd/{name}@{release}" for name in commands
+            ]
             settings = {"GOBIN": str(new), "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"}
-            subprocess.run(niced("go", "install", "-trimpath", *packages), check=True, env={**os.environ, **settings})
+            subprocess.run(
+                niced("go", "install", "-trimpath", *packages),
+                check=True,
+                env={**os.environ, **settings},
+            )
             new.rename(made)
     return made
 
@@ -105,11 +161,31 @@ def _built(release: str) -> Path:
 def make(root: Path, bin_folder: Path, pki: Path, node: str) -> None:
     """A copy with the node's configuration. Errors: AssertionError."""
     run("cp", "--archive", "--reflink=auto", _unpacked(), root)
-    for folder in ("dev", "proc", "sys", "run", "tmp", "mnt/old", "etc/cni/net.d", "etc/kubernetes/manifests",
-                   "etc/containerd", "usr/local/bin", "var/lib/kubelet", "var/lib/containerd", "var/log"):  # fmt: skip
+    for folder in (
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "tmp",
+        "mnt/old",
+        "etc/cni/net.d",
+        "etc/kubernetes/manifests",
+        "etc/containerd",
+        "usr/local/bin",
+        "var/lib/kubelet",
+        "var/lib/containerd",
+        "var/log",
+    ):
         (root / folder).mkdir(parents=True, exist_ok=True)
     # Unpacked packages have not chosen among alternatives.
-    for name in ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"):
+    for name in (
+        "iptables",
+        "iptables-save",
+        "iptables-restore",
+        "ip6tables",
+        "ip6tables-save",
+        "ip6tables-restore",
+    ):
         link = root / "usr/sbin" / name
         link.unlink(missing_ok=True)
         link.symlink_to("xtables-nft-multi")

@@ -1,4 +1,6 @@
-"""Small things that every part needs: run a command, wait for a condition, keep caches of what is slow to make."""
+"""Small things that every part needs: run a command, wait for a condition, keep caches of what is
+slow to make.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ REPO = Path(__file__).resolve().parents[2]
 CACHE = Path.home() / ".cache" / "kpm-cluster"
 
 
-def run(*words: str | Path, given: str | bytes = b"", check: bool = True, seconds: float = 120) -> str:
+def run(
+    *words: str | Path, given: str | bytes = b"", check: bool = True, seconds: float = 120
+) -> str:
     """What a command prints. AssertionError with all that it said where it fails."""
     content = given.encode() if isinstance(given, str) else given
     command = [str(word) for word in words]

@@ -1,4 +1,6 @@
-"""What the tests say in their own words: the examples of the repository as a user edits them, and what is then so."""
+"""What the tests say in their own words: the examples of the repository as a user edits them, and
+what is then so.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,19 @@ from steps import REPO, wait_for
 from tree import Tree
 
 RESOURCE = "power.openshift.io/performance"
-#: Lowest and highest frequency, governor, EPP: as the machine had them, as the shared and the performance example ask.
+#: Lowest and highest frequency, governor, EPP: as the machine had them, as the shared and the
+#: performance example ask.
 BASELINE = (400000, 3700000, "powersave", "balance_performance")
 SHARED = (400000, 1390000, "powersave", "power")
 FAST = (2875000, 3535000, "performance", "performance")
 #: CPU 0 is the kubelet's, 1 is the first that a container can own.
 RESERVED, OWNED = 0, 1
 #: Says which CPUs it may use, and ends when it is told to.
-IDLE = ["/bin/sh", "-c", "grep Cpus_allowed_list /proc/self/status; trap 'exit 0' TERM; while :; do sleep 0.2; done"]
+IDLE = [
+    "/bin/sh",
+    "-c",
+    "grep Cpus_allowed_list /proc/self/status; trap 'exit 0' TERM; while :; do sleep 0.2; done",
+]
 
 Object = dict[str, Any]
 
@@ -46,7 +53,12 @@ def pod(name: str, cpu: str = "1", profile: str | None = "1", limit: str | None 
     found["metadata"]["name"] = name
     found["spec"]["terminationGracePeriodSeconds"] = 2
     (container,) = found["spec"]["containers"]
-    container |= {"name": "main", "image": images.BUSYBOX, "command": IDLE, "resources": resources(cpu, profile, limit)}
+    container |= {
+        "name": "main",
+        "image": images.BUSYBOX,
+        "command": IDLE,
+        "resources": resources(cpu, profile, limit),
+    }
     return found
 
 
@@ -72,8 +84,12 @@ def start(cluster: Cluster, item: Object) -> str:
 def cpus(cluster: Cluster, name: str, container: str = "main") -> str:
     """The CPUs that a container may use, as it said when it began."""
     said = wait_for(
-        "the pod's log", lambda: re.search(r"Cpus_allowed_list:\s*(\S+)", cluster.kubectl("logs", name, "-c", container, check=False))
-    )  # fmt: skip
+        "the pod's log",
+        lambda: re.search(
+            r"Cpus_allowed_list:\s*(\S+)",
+            cluster.kubectl("logs", name, "-c", container, check=False),
+        ),
+    )
     return str(said[1])
 
 
@@ -81,12 +97,16 @@ def end(cluster: Cluster, *names: str) -> None:
     cluster.kubectl("delete", "pod", "--ignore-not-found", "--wait=true", *names)
 
 
-def shows(tree: Tree, wanted: tuple[int, int, str, str], cpu: int = OWNED, seconds: float = 20) -> None:
+def shows(
+    tree: Tree, wanted: tuple[int, int, str, str], cpu: int = OWNED, seconds: float = 20
+) -> None:
     """Wait until a CPU has what is wanted."""
     try:
         wait_for("", lambda: tree.limits(cpu) == wanted, seconds, 0.02)
     except AssertionError:
-        raise AssertionError(f"cpu {cpu} has {tree.limits(cpu)} after {seconds:g} s, wanted {wanted}") from None
+        raise AssertionError(
+            f"cpu {cpu} has {tree.limits(cpu)} after {seconds:g} s, wanted {wanted}"
+        ) from None
 
 
 def stays(check: Callable[[], bool], seconds: float) -> bool:
@@ -101,7 +121,9 @@ def stays(check: Callable[[], bool], seconds: float) -> bool:
 
 def agent_ready(cluster: Cluster, but: str = "", seconds: float = 90) -> str:
     """Wait for an agent that is Ready and another than the one named; its name."""
-    return str(wait_for("an agent is Ready", lambda: (name := cluster.agent()) != but and name, seconds))
+    return str(
+        wait_for("an agent is Ready", lambda: (name := cluster.agent()) != but and name, seconds)
+    )
 
 
 def install(cluster: Cluster) -> None:
@@ -110,12 +132,19 @@ def install(cluster: Cluster) -> None:
         cluster.make("install", "deploy")
     wait_for("the operator is ready", lambda: operator_ready(cluster), 90)
     cluster.kubectl("label", "--overwrite", "node", NODE, f"{LABEL}=true")
-    files = [word for name in ("powerconfig", "shared-profile", "powerprofile") for word in ("-f", f"{REPO}/examples/example-{name}.yaml")]
+    files = [
+        word
+        for name in ("powerconfig", "shared-profile", "powerprofile")
+        for word in ("-f", f"{REPO}/examples/example-{name}.yaml")
+    ]
     cluster.kubectl("apply", *files)
     agent_ready(cluster)
     cluster.apply(shared_workload())
     shows(cluster.tree, SHARED)
-    wait_for("the profile can be asked for", lambda: RESOURCE in cluster.get("node", NODE)["status"]["allocatable"])
+    wait_for(
+        "the profile can be asked for",
+        lambda: RESOURCE in cluster.get("node", NODE)["status"]["allocatable"],
+    )
 
 
 def operator_ready(cluster: Cluster) -> bool:
@@ -133,5 +162,9 @@ def edited(item: Object, **spec: Any) -> Object:
 def process_of(cluster: Cluster, container: Object) -> int:
     """The first process of a container, as this machine counts it."""
     mark = container["containerID"].rpartition("/")[2]
-    (found,) = [path for path in Path("/sys/fs/cgroup/pids", cluster.folder.name).rglob(mark) if path.is_dir()]
+    (found,) = [
+        path
+        for path in Path("/sys/fs/cgroup/pids", cluster.folder.name).rglob(mark)
+        if path.is_dir()
+    ]
     return int((found / "cgroup.procs").read_text().split()[0])

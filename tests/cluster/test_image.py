@@ -70,15 +70,25 @@ def test_it_is_small(root: Path) -> None:
 def test_it_has_nothing_to_install_with_and_no_shell(root: Path) -> None:
     names = {path.name for path in root.rglob("*")}
     assert not names & {"pip", "setuptools", "pkg_resources", "ensurepip"}
-    assert not [name for name in ("sh", "bash", "apt", "dpkg") for folder in ("bin", "sbin") if (root / "usr" / folder / name).exists()]
-    assert not {name for name in names if name.startswith(("pip-", "setuptools-")) or name.endswith(".whl")}
+    assert not [
+        name
+        for name in ("sh", "bash", "apt", "dpkg")
+        for folder in ("bin", "sbin")
+        if (root / "usr" / folder / name).exists()
+    ]
+    assert not {
+        name for name in names if name.startswith(("pip-", "setuptools-")) or name.endswith(".whl")
+    }
 
 
 def test_it_has_the_client_that_is_used_and_no_other(root: Path) -> None:
     (client,) = root.glob("opt/kpm/lib/python3*/site-packages/kubernetes")
     assert not (client / "aio").exists()
     assert not list(client.parent.glob("aiohttp*"))
-    assert {path.name for path in (client / "client/models").iterdir()} == {"__init__.py", "__pycache__"}
+    assert {path.name for path in (client / "client/models").iterdir()} == {
+        "__init__.py",
+        "__pycache__",
+    }
 
 
 @pytest.mark.parametrize("user", [0, 65532])
@@ -86,11 +96,18 @@ def test_every_module_can_be_imported(root: Path, user: int) -> None:
     """What was left out is imported by nothing."""
     done = inside(root, _PYTHON, "-W", "error::ImportWarning", "-c", _IMPORT_ALL, user=user)
     assert done.returncode == 0, done.stderr
-    sources = [path for name in ("kpm", "kpm_planner", "kpm_applier") for path in (REPO / name).rglob("*.py")]
+    sources = [
+        path
+        for name in ("kpm", "kpm_planner", "kpm_applier")
+        for path in (REPO / name).rglob("*.py")
+    ]
     assert len(done.stdout.split()) > 0.8 * len(sources)
 
 
-@pytest.mark.parametrize(("verb", "user"), [("agent", 0), ("helper", 0), ("operator", 65532), ("scaler", 0), ("energy", 65532)])
+@pytest.mark.parametrize(
+    ("verb", "user"),
+    [("agent", 0), ("helper", 0), ("operator", 65532), ("scaler", 0), ("energy", 65532)],
+)
 def test_commands_start_on_a_read_only_root(root: Path, verb: str, user: int) -> None:
     done = inside(root, _PYTHON, "-m", "kpm", verb, "--help", user=user)
     assert done.returncode == 0, done.stderr

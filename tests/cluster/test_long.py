@@ -1,4 +1,6 @@
-"""What takes longer: ends at awkward moments, memory that runs out, other policies of the kubelet, a namespace deleted."""
+"""What takes longer: ends at awkward moments, memory that runs out, other policies of the kubelet,
+a namespace deleted.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def with_pod(installed: Cluster) -> Cluster:
 
 @pytest.mark.parametrize("moment", [0, 0.1, 0.3, 0.6, 1, 2, 3])
 def test_an_agent_ends_at_every_moment_of_its_start(with_pod: Cluster, moment: float) -> None:
-    """Told to end so many seconds after its process began, it is gone in 10 s and not killed after a minute."""
+    """Told to end so many seconds after its process began, it is gone in 10 s and not killed after
+    a minute.
+    """
     with with_pod.tree.watched() as written:
         process = begun_process(with_pod)
         time.sleep(moment)
@@ -56,19 +60,33 @@ def test_an_agent_that_runs_out_of_memory_comes_back(with_pod: Cluster) -> None:
     """Killed between any two of its instructions, it finds what it had done and writes nothing."""
     (agent,) = with_pod.agents()
     pid = story.process_of(with_pod, with_pod.agent_container(agent))
-    line = next(text for text in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if ":memory:" in text)
+    line = next(
+        text for text in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if ":memory:" in text
+    )
     group = Path("/sys/fs/cgroup/memory" + line.rpartition(":")[2])
     with with_pod.tree.watched() as written:
-        wait_for("the agent was killed", lambda: squeezed(group) or scraped(with_pod) or oom_killed(with_pod), 240)
+        wait_for(
+            "the agent was killed",
+            lambda: squeezed(group) or scraped(with_pod) or oom_killed(with_pod),
+            240,
+        )
         agent_ready(with_pod)
         wait_for("the node is settled", with_pod.settled)
     assert written == []
     assert with_pod.tree.limits(OWNED) == FAST
 
 
-@pytest.mark.parametrize("forget", [("device-plugins",), ("cpu_manager_state",), ("cpu_manager_state", "device-plugins")], ids="+".join)
-def test_the_kubelet_comes_back_without_what_it_remembered(with_pod: Cluster, forget: tuple[str, ...]) -> None:
-    """Its pods run on; a CPU is tuned while the kubelet says that a pod owns it, and is shared when it does not."""
+@pytest.mark.parametrize(
+    "forget",
+    [("device-plugins",), ("cpu_manager_state",), ("cpu_manager_state", "device-plugins")],
+    ids="+".join,
+)
+def test_the_kubelet_comes_back_without_what_it_remembered(
+    with_pod: Cluster, forget: tuple[str, ...]
+) -> None:
+    """Its pods run on; a CPU is tuned while the kubelet says that a pod owns it, and is shared when
+    it does not.
+    """
     with_pod.node.restart_kubelet(forget=forget)
     wait_for("the kubelet answers again", lambda: healthy(with_pod), 60)
     wait_for("the node is settled", with_pod.settled)
@@ -79,13 +97,23 @@ def test_the_kubelet_comes_back_without_what_it_remembered(with_pod: Cluster, fo
 
 
 def test_a_kubelet_that_gives_no_cpus(installed: Cluster) -> None:
-    """With cpuManagerPolicy none nobody owns a CPU: the profile cannot be asked for, and whoever looks is told why."""
+    """With cpuManagerPolicy none nobody owns a CPU: the profile cannot be asked for, and whoever
+    looks is told why.
+    """
     node = installed.node
     node.restart_kubelet(forget=("cpu_manager_state",), policy="none")
     try:
         wait_for("the kubelet answers again", lambda: healthy(installed), 60)
-        wait_for("the state says why", lambda: "cpu-manager-inactive" in json.dumps(installed.state()), 90)
-        wait_for("the profile cannot be asked for", lambda: RESOURCE not in installed.get("node", NODE)["status"]["allocatable"], 90)
+        wait_for(
+            "the state says why",
+            lambda: "cpu-manager-inactive" in json.dumps(installed.state()),
+            90,
+        )
+        wait_for(
+            "the profile cannot be asked for",
+            lambda: RESOURCE not in installed.get("node", NODE)["status"]["allocatable"],
+            90,
+        )
     finally:
         node.restart_kubelet(forget=("cpu_manager_state",), policy="static")
         wait_for("the kubelet answers again", lambda: healthy(installed), 60)
@@ -97,17 +125,31 @@ def test_the_powerconfig_is_deleted_while_an_agent_starts(with_pod: Cluster) -> 
     """The machine is as it was before anything was written, and the PowerConfig does not stay."""
     begun_agent(with_pod)
     with_pod.kubectl("delete", "powerconfig", "power-config", "-n", NAMESPACE, "--wait=false")
-    wait_for("the PowerConfig is gone", lambda: with_pod.get("powerconfig", "power-config", "-n", NAMESPACE) is None, 60)
+    wait_for(
+        "the PowerConfig is gone",
+        lambda: with_pod.get("powerconfig", "power-config", "-n", NAMESPACE) is None,
+        60,
+    )
     shows(with_pod.tree, BASELINE)
-    wait_for("the agents are gone", lambda: not (with_pod.get("pods", *AGENT) or {}).get("items"), 90)
-    wait_for("the nodes' objects are gone", lambda: not (with_pod.get("pns", "-n", NAMESPACE) or {}).get("items"), 60)
+    wait_for(
+        "the agents are gone", lambda: not (with_pod.get("pods", *AGENT) or {}).get("items"), 90
+    )
+    wait_for(
+        "the nodes' objects are gone",
+        lambda: not (with_pod.get("pns", "-n", NAMESPACE) or {}).get("items"),
+        60,
+    )
     assert with_pod.tree.limits(OWNED) == BASELINE
 
 
 def test_the_namespace_is_deleted(with_pod: Cluster) -> None:
-    """Without a word to the PowerConfig before: the machine is as it was, and the namespace goes."""
+    """Without a word to the PowerConfig before: the machine is as it
+    was, and the namespace goes.
+    """
     with_pod.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
-    wait_for("the namespace is gone", lambda: with_pod.get("namespace", NAMESPACE) is None, 150, 0.5)
+    wait_for(
+        "the namespace is gone", lambda: with_pod.get("namespace", NAMESPACE) is None, 150, 0.5
+    )
     assert with_pod.tree.limits(OWNED) == BASELINE
     assert with_pod.tree.content() == with_pod.before
     with_pod.make("undeploy", "uninstall")
@@ -123,7 +165,9 @@ def begun_agent(cluster: Cluster) -> str:
 
     def new() -> str:
         for item in cluster.agents():
-            if item["metadata"]["name"] != old and "running" in (cluster.agent_container(item).get("state") or {}):
+            if item["metadata"]["name"] != old and "running" in (
+                cluster.agent_container(item).get("state") or {}
+            ):
                 return item["metadata"]["name"]
         return ""
 
@@ -152,7 +196,9 @@ class Process:
 
 
 def begun_process(cluster: Cluster) -> Process:
-    """Delete the agent, and come back as soon as the process of the next one is there: long before any status says so."""
+    """Delete the agent, and come back as soon as the process of the next one is there: long before
+    any status says so.
+    """
     before = agent_processes()
     cluster.kubectl("delete", "pod", cluster.agent(), "-n", NAMESPACE, "--wait=false")
     found = wait_for("the next agent's process", lambda: agent_processes() - before, 90, 0.005)
@@ -160,7 +206,9 @@ def begun_process(cluster: Cluster) -> Process:
 
 
 def agent_processes() -> set[int]:
-    """Those of all clusters of this machine that run `kpm agent` as the first of their container."""
+    """Those of all clusters of this machine that run `kpm agent` as
+    the first of their container.
+    """
     found = set()
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -171,7 +219,9 @@ def agent_processes() -> set[int]:
 
 
 def squeezed(group: Path) -> None:
-    """Take from a memory cgroup what it has not used, its cached files too: what it asks for next kills."""
+    """Take from a memory cgroup what it has not used, its cached files too: what it asks for next
+    kills.
+    """
     with contextlib.suppress(OSError):  # it is in use, or its process has just been killed
         for _ in range(200):
             used = int((group / "memory.usage_in_bytes").read_text())
@@ -192,4 +242,7 @@ def oom_killed(cluster: Cluster) -> bool:
 
 
 def healthy(cluster: Cluster) -> bool:
-    return cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/healthz", check=False).strip() == "ok"
+    return (
+        cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/healthz", check=False).strip()
+        == "ok"
+    )

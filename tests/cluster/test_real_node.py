@@ -1,7 +1,8 @@
 """The user guide on a real node, from `make install deploy` to `make undeploy uninstall`.
 
-kubelet, container runtime, scheduler, controllers and control plane are real, the DaemonSet's pod is the one that the
-operator makes; only the CPUs' part of /sys is a folder of files. The tests follow each other.
+kubelet, container runtime, scheduler, controllers and control plane are real, the DaemonSet's pod
+is the one that the operator makes; only the CPUs' part of /sys is a folder of files. The tests
+follow each other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,21 @@ import story
 import yaml
 from cluster import AGENT, NAMESPACE, NODE, Cluster
 from steps import REPO, wait_for
-from story import BASELINE, FAST, OWNED, RESERVED, RESOURCE, SHARED, agent_ready, end, example, pod, shows, start, stays
+from story import (
+    BASELINE,
+    FAST,
+    OWNED,
+    RESERVED,
+    RESOURCE,
+    SHARED,
+    agent_ready,
+    end,
+    example,
+    pod,
+    shows,
+    start,
+    stays,
+)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("no_pods_left")]
 
@@ -28,7 +43,9 @@ def test_the_operator_becomes_ready(cluster: Cluster) -> None:
 
 
 def test_a_labelled_node_gets_an_agent(cluster: Cluster) -> None:
-    """The pod as the operator makes it starts, is Ready, and changes nothing that nobody asked for."""
+    """The pod as the operator makes it starts, is Ready, and changes
+    nothing that nobody asked for.
+    """
     before = cluster.tree.content()
     with cluster.tree.watched() as written:
         cluster.kubectl("label", "node", NODE, f"{story.LABEL}=true")
@@ -59,7 +76,9 @@ for top, _, names in os.walk("/host"):
             continue
 print("looked at", len(os.listdir("/host/sys/devices/system/cpu/cpufreq/policy{OWNED}")) > 0)
 """
-    said = installed.kubectl("exec", "-n", NAMESPACE, agent, "-c", "agent", "--", "/opt/kpm/bin/python", "-c", program)
+    said = installed.kubectl(
+        "exec", "-n", NAMESPACE, agent, "-c", "agent", "--", "/opt/kpm/bin/python", "-c", program
+    )
     *found, last = said.splitlines()
     assert last == "looked at True"
     return found
@@ -67,7 +86,11 @@ print("looked at", len(os.listdir("/host/sys/devices/system/cpu/cpufreq/policy{O
 
 def cgroup_controllers() -> set[str]:
     """The controllers of cgroup v1 that this machine has mounted."""
-    return {path.name for path in Path("/sys/fs/cgroup").iterdir()} if not Path("/sys/fs/cgroup/cgroup.controllers").exists() else set()
+    return (
+        {path.name for path in Path("/sys/fs/cgroup").iterdir()}
+        if not Path("/sys/fs/cgroup/cgroup.controllers").exists()
+        else set()
+    )
 
 
 def test_the_agent_itself_can_write_nothing_of_the_host(installed: Cluster) -> None:
@@ -76,16 +99,29 @@ def test_the_agent_itself_can_write_nothing_of_the_host(installed: Cluster) -> N
 
 
 def first_process(installed: Cluster, container: str, file: str) -> dict[str, str]:
-    """A file of /proc about the first process of one of the agent's containers, by its lines' names."""
+    """A file of /proc about the first process of one of the agent's containers, by its lines'
+    names.
+    """
     words = ["--", "/opt/kpm/bin/python", "-c", f"print(open('/proc/1/{file}').read())"]
     said = installed.kubectl("exec", "-n", NAMESPACE, installed.agent(), "-c", container, *words)
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in said.splitlines())}
+    return {
+        name: value.strip()
+        for name, _, value in (line.partition(":") for line in said.splitlines())
+    }
 
 
-def test_each_container_has_the_privileges_that_the_page_on_security_names(installed: Cluster) -> None:
-    """As the kernel has them: no capability where the network is, CAP_SYS_ADMIN alone where it is not."""
+def test_each_container_has_the_privileges_that_the_page_on_security_names(
+    installed: Cluster,
+) -> None:
+    """As the kernel has them: no capability where the network is, CAP_SYS_ADMIN alone where it is
+    not.
+    """
     agent, helper = (first_process(installed, name, "status") for name in ("agent", "helper"))
-    assert (agent["CapEff"], agent["CapBnd"], helper["CapEff"]) == ("0" * 16, "0" * 16, f"{1 << 21:016x}")
+    assert (agent["CapEff"], agent["CapBnd"], helper["CapEff"]) == (
+        "0" * 16,
+        "0" * 16,
+        f"{1 << 21:016x}",
+    )
     assert (agent["NoNewPrivs"], helper["NoNewPrivs"]) == ("1", "1")
     assert (agent["Seccomp"], helper["Seccomp"]) == ("2", "2")
     assert int(helper["Seccomp_filters"]) == int(agent["Seccomp_filters"]) + 1
@@ -99,16 +135,37 @@ def test_neither_container_takes_more_memory_than_it_asks_for(installed: Cluster
 
 
 def test_the_runtime_tells_of_containers(installed: Cluster) -> None:
-    """NRI is on in this node's containerd: the helper is its plugin, and the agent knows of every container."""
-    wait_for("the helper is connected", lambda: "runtime connected" in installed.kubectl("logs", "-n", NAMESPACE, installed.agent(), "-c", "helper"))
-    wait_for("the agent is told", lambda: '"state": "synced"' in installed.kubectl("logs", "-n", NAMESPACE, installed.agent(), "-c", "agent"))
+    """NRI is on in this node's containerd: the helper is its plugin, and the agent knows of every
+    container.
+    """
+    wait_for(
+        "the helper is connected",
+        lambda: (
+            "runtime connected"
+            in installed.kubectl("logs", "-n", NAMESPACE, installed.agent(), "-c", "helper")
+        ),
+    )
+    wait_for(
+        "the agent is told",
+        lambda: (
+            '"state": "synced"'
+            in installed.kubectl("logs", "-n", NAMESPACE, installed.agent(), "-c", "agent")
+        ),
+    )
 
 
 def test_a_foreign_edit_of_the_agents_is_put_back(installed: Cluster) -> None:
     """A security context above all: whoever may edit DaemonSets is no operator."""
     patch = '{"spec": {"template": {"spec": {"hostPID": true}}}}'
     installed.kubectl("patch", "daemonset", "power-node-agent", "-n", NAMESPACE, "-p", patch)
-    wait_for("hostPID is gone", lambda: not installed.get("daemonset", "power-node-agent", "-n", NAMESPACE)["spec"]["template"]["spec"].get("hostPID"))
+    wait_for(
+        "hostPID is gone",
+        lambda: (
+            not installed.get("daemonset", "power-node-agent", "-n", NAMESPACE)["spec"]["template"][
+                "spec"
+            ].get("hostPID")
+        ),
+    )
     agent_ready(installed)
 
 
@@ -138,15 +195,24 @@ def test_a_profile_is_edited_while_a_pod_uses_it(installed: Cluster) -> None:
 
 
 def test_an_edit_that_cannot_be_honoured_slows_no_pod(installed: Cluster) -> None:
-    """A typo in a profile in use: its pods keep what they have, those that come get the same, over a new agent too; the node
-    says which version that is, and the profile what is wrong. The next edit is in force again."""
+    """A typo in a profile in use: its pods keep what they have, those that come get the same, over
+    a new agent too; the node says which version that is, and the profile what is wrong. The next
+    edit is in force again.
+    """
     start(installed, pod("typo"))
     shows(installed.tree, FAST)
     profile = example("powerprofile")
     with installed.tree.watched() as written:
-        installed.apply(story.edited(profile, pstates={**profile["spec"]["pstates"], "governor": "no-such"}))
+        installed.apply(
+            story.edited(profile, pstates={**profile["spec"]["pstates"], "governor": "no-such"})
+        )
         name = f"PowerProfile/{profile['metadata']['name']}"
-        wait_for("the node says which version holds", lambda: name in [item["object"] for item in installed.state().get("earlierVersions", ())])
+        wait_for(
+            "the node says which version holds",
+            lambda: (
+                name in [item["object"] for item in installed.state().get("earlierVersions", ())]
+            ),
+        )
         installed.kubectl("delete", "pod", "-n", NAMESPACE, installed.agent())
         agent_ready(installed)
         assert stays(lambda: installed.tree.limits(OWNED) == FAST, 2)
@@ -154,7 +220,9 @@ def test_an_edit_that_cannot_be_honoured_slows_no_pod(installed: Cluster) -> Non
     end(installed, "typo")
     start(installed, pod("later"))
     shows(installed.tree, FAST)
-    errors = installed.get("powerprofile", profile["metadata"]["name"], "-n", NAMESPACE)["status"]["errors"]
+    errors = installed.get("powerprofile", profile["metadata"]["name"], "-n", NAMESPACE)["status"][
+        "errors"
+    ]
     assert any("no-such" in line for line in errors), errors
     installed.apply(profile)
     wait_for("nothing is held any more", lambda: not installed.state().get("earlierVersions"))
@@ -164,7 +232,12 @@ def test_an_edit_that_cannot_be_honoured_slows_no_pod(installed: Cluster) -> Non
 def test_a_sidecar_shares_and_its_pod_owns(installed: Cluster) -> None:
     """A native sidecar runs on what is shared; the container beside it has its CPU."""
     item = pod("beside")
-    sidecar = {"name": "sidecar", "image": images.BUSYBOX, "command": story.IDLE, "restartPolicy": "Always"}
+    sidecar = {
+        "name": "sidecar",
+        "image": images.BUSYBOX,
+        "command": story.IDLE,
+        "restartPolicy": "Always",
+    }
     item["spec"]["initContainers"] = [{**sidecar, "resources": story.resources("20m")}]
     assert start(installed, item) == str(OWNED)
     shows(installed.tree, FAST)
@@ -180,10 +253,18 @@ def test_a_burstable_pod_owns_nothing_and_is_told_so(installed: Cluster) -> None
 
 
 def test_resources_of_the_whole_pod_own_nothing(installed: Cluster) -> None:
-    """The static CPU manager gives CPUs to containers that ask themselves; a pod that asks as a whole has none."""
+    """The static CPU manager gives CPUs to containers that ask themselves; a pod that asks as a
+    whole has none.
+    """
     item = pod("whole")
-    item["spec"]["resources"] = {"requests": {"cpu": "1", "memory": "20Mi"}, "limits": {"cpu": "1", "memory": "20Mi"}}
-    item["spec"]["containers"][0]["resources"] = {"limits": {RESOURCE: "1"}, "requests": {RESOURCE: "1"}}
+    item["spec"]["resources"] = {
+        "requests": {"cpu": "1", "memory": "20Mi"},
+        "limits": {"cpu": "1", "memory": "20Mi"},
+    }
+    item["spec"]["containers"][0]["resources"] = {
+        "limits": {RESOURCE: "1"},
+        "requests": {RESOURCE: "1"},
+    }
     allowed = start(installed, item)
     if allowed == str(OWNED):  # a kubelet that knows how
         shows(installed.tree, FAST)
@@ -195,10 +276,21 @@ def test_resources_of_the_whole_pod_own_nothing(installed: Cluster) -> None:
 def test_a_resize_that_cannot_be_leaves_the_pod_as_it_is(installed: Cluster) -> None:
     start(installed, pod("resized"))
     shows(installed.tree, FAST)
-    patch = {"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "2"}}}]}}
+    patch = {
+        "spec": {
+            "containers": [
+                {"name": "main", "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "2"}}}
+            ]
+        }
+    }
     with installed.tree.watched() as written:
-        installed.kubectl("patch", "pod", "resized", "--subresource=resize", "--patch", json.dumps(patch))
-        wait_for("the kubelet refuses", lambda: "Infeasible" in json.dumps(installed.get("pod", "resized")["status"]))
+        installed.kubectl(
+            "patch", "pod", "resized", "--subresource=resize", "--patch", json.dumps(patch)
+        )
+        wait_for(
+            "the kubelet refuses",
+            lambda: "Infeasible" in json.dumps(installed.get("pod", "resized")["status"]),
+        )
         assert stays(lambda: installed.tree.limits(OWNED) == FAST, 3)
     assert written == []
 
@@ -265,7 +357,9 @@ def test_an_upgrade_writes_nothing(with_pod: Cluster) -> None:
     with with_pod.tree.watched() as written:
         with_pod.make("deploy", image=f"{product}:next")
         agent_ready(with_pod, but=first)
-        (agent,) = wait_for("one agent is left", lambda: len(found := with_pod.agents()) == 1 and found)
+        (agent,) = wait_for(
+            "one agent is left", lambda: len(found := with_pod.agents()) == 1 and found
+        )
         assert with_pod.agent_container(agent)["image"] == f"{product}:next"
         wait_for("the node is settled", with_pod.settled)
     assert written == []
@@ -274,7 +368,9 @@ def test_an_upgrade_writes_nothing(with_pod: Cluster) -> None:
 
 def test_a_node_is_drained_and_comes_back(with_pod: Cluster) -> None:
     """The agent stays on a drained node, and its CPUs are shared until pods come again."""
-    with_pod.kubectl("drain", NODE, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=60s")
+    with_pod.kubectl(
+        "drain", NODE, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout=60s"
+    )
     shows(with_pod.tree, SHARED)
     with_pod.kubectl("uncordon", NODE)
     start(with_pod, pod("again"))
@@ -287,16 +383,35 @@ def test_a_node_is_drained_and_comes_back(with_pod: Cluster) -> None:
 def test_energy_is_told_by_the_name_of_the_pod(with_pod: Cluster) -> None:
     """Where nothing measures, an estimate, labelled as one."""
     first = with_pod.agent()
-    measuring = story.edited(example("powerconfig"), agent={"metrics": {"levels": ["node", "pod", "container"], "estimate": True, "interval": "1s"}})
+    measuring = story.edited(
+        example("powerconfig"),
+        agent={
+            "metrics": {"levels": ["node", "pod", "container"], "estimate": True, "interval": "1s"}
+        },
+    )
     with with_pod.tree.watched() as written:
         with_pod.apply(measuring)
         name = agent_ready(with_pod, but=first)
         wait_for("the pod has joules", lambda: joules(with_pod, name, "steady") > 0, 40, 0.5)
     assert written == []
-    # On cgroup v1 each controller is a mount of its own, which containerd 1.7 cannot make read-only with the folder above.
+    # On cgroup v1 each controller is a mount of its own, which containerd 1.7 cannot make read-only
+    # with the folder above.
     left = {"/".join(path.split("/")[:6]) for path in openable(with_pod, name)}
-    assert left <= (set() if recursive_read_only(with_pod) else {f"/host/sys/fs/cgroup/{controller}" for controller in cgroup_controllers()})
-    with_pod.kubectl("patch", "powerconfig", "power-config", "-n", NAMESPACE, "--type=json", "-p", '[{"op": "remove", "path": "/spec/agent"}]')
+    assert left <= (
+        set()
+        if recursive_read_only(with_pod)
+        else {f"/host/sys/fs/cgroup/{controller}" for controller in cgroup_controllers()}
+    )
+    with_pod.kubectl(
+        "patch",
+        "powerconfig",
+        "power-config",
+        "-n",
+        NAMESPACE,
+        "--type=json",
+        "-p",
+        '[{"op": "remove", "path": "/spec/agent"}]',
+    )
     agent_ready(with_pod, but=name)
 
 
@@ -306,7 +421,10 @@ def test_energy_is_told_by_the_name_of_the_pod(with_pod: Cluster) -> None:
 def test_the_machine_is_as_it_was_when_the_powerconfig_is_gone(with_pod: Cluster) -> None:
     """Also while a pod runs: its CPU goes back to what was there before."""
     with_pod.kubectl("delete", "powerconfig", "power-config", "-n", NAMESPACE, "--timeout=60s")
-    assert {cpu: with_pod.tree.limits(cpu) for cpu in (RESERVED, OWNED)} == {RESERVED: BASELINE, OWNED: BASELINE}
+    assert {cpu: with_pod.tree.limits(cpu) for cpu in (RESERVED, OWNED)} == {
+        RESERVED: BASELINE,
+        OWNED: BASELINE,
+    }
     wait_for("the agents are gone", lambda: not (with_pod.get("pods", *AGENT) or {}).get("items"))
     assert RESOURCE not in with_pod.get("node", NODE)["status"]["allocatable"]
 
@@ -315,7 +433,9 @@ def test_undeploy_leaves_nothing(cluster: Cluster, baseline: dict[str, bytes]) -
     cluster.make("undeploy", "uninstall")
     wait_for("the namespace is gone", lambda: cluster.get("namespace", NAMESPACE) is None)
     assert cluster.tree.content() == baseline
-    assert "power" not in cluster.kubectl("get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name").replace("powercap", "")
+    assert "power" not in cluster.kubectl(
+        "get", "crd,clusterrole,clusterrolebinding,validatingadmissionpolicy", "-o", "name"
+    ).replace("powercap", "")
 
 
 # --- how it is looked at ---
@@ -323,27 +443,49 @@ def test_undeploy_leaves_nothing(cluster: Cluster, baseline: dict[str, bytes]) -
 
 def problems(cluster: Cluster, name: str) -> str:
     """What the pod's events and the node's state say of it."""
-    events = cluster.kubectl("get", "events", "-n", "default", "--field-selector", f"involvedObject.name={name}", "-o", "json", check=False)
+    events = cluster.kubectl(
+        "get",
+        "events",
+        "-n",
+        "default",
+        "--field-selector",
+        f"involvedObject.name={name}",
+        "-o",
+        "json",
+        check=False,
+    )
     told = [item for item in cluster.state().get("problems") or () if name in json.dumps(item)]
     return events + json.dumps(told)
 
 
 def restarts(cluster: Cluster) -> int:
-    return max((cluster.agent_container(item).get("restartCount", 0) for item in cluster.agents()), default=0)
+    return max(
+        (cluster.agent_container(item).get("restartCount", 0) for item in cluster.agents()),
+        default=0,
+    )
 
 
 def inner(cluster: Cluster, pid: int) -> int:
     """A process by its number in the node's own namespace, the second of those that it has."""
-    words = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("NSpid:")).split()
+    words = next(
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("NSpid:")
+    ).split()
     return int(words[2])
 
 
 def kubelet_answers(cluster: Cluster) -> bool:
-    return cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/healthz", check=False).strip() == "ok"
+    return (
+        cluster.kubectl("get", "--raw", f"/api/v1/nodes/{NODE}/proxy/healthz", check=False).strip()
+        == "ok"
+    )
 
 
 def recursive_read_only(cluster: Cluster) -> bool:
-    """Whether the runtime makes what is mounted below a read-only folder read-only too, as the kubelet has it from there."""
+    """Whether the runtime makes what is mounted below a read-only folder read-only too, as the
+    kubelet has it from there.
+    """
     handlers = cluster.get("node", NODE)["status"].get("runtimeHandlers") or ()
     return any((item.get("features") or {}).get("recursiveReadOnlyMounts") for item in handlers)
 
@@ -352,5 +494,7 @@ def joules(cluster: Cluster, agent: str, name: str) -> float:
     """What /metrics has of a pod, over all zones."""
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{agent}:10258/proxy/metrics"
     text = cluster.kubectl("get", "--raw", path, check=False)
-    values = re.findall(rf'^kpm_pod_joules_total{{[^}}]*pod="{name}"[^}}]*}} (\S+)', text, re.MULTILINE)
+    values = re.findall(
+        rf'^kpm_pod_joules_total{{[^}}]*pod="{name}"[^}}]*}} (\S+)', text, re.MULTILINE
+    )
     return sum(float(value) for value in values)

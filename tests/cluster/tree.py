@@ -1,8 +1,9 @@
 """The CPUs' part of /sys as plain files: made of the project's kernel model, watched, compared.
 
-The folder is mounted at /sys/devices/system/cpu of the node, so the agent's pod mounts it as it mounts the real one. What
-the kubelet reads there beside (caches, topology) is copied from this machine. Plain files keep whatever is written:
-that the kernel's drivers answer as they do is for the kernel lab (tests/kernel) to try.
+The folder is mounted at /sys/devices/system/cpu of the node, so the agent's pod mounts it as it
+mounts the real one. What the kubelet reads there beside (caches, topology) is copied from this
+machine. Plain files keep whatever is written: that the kernel's drivers answer as they do is for
+the kernel lab (tests/kernel) to try.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ def make(folder: Path) -> Tree:
     """The tree of a machine with as many CPUs as this one."""
     cores = os.cpu_count() or 1
     spec = MachineSpec(
-        cores=cores, driver="amd-pstate-epp", epp="balance_performance", min_mhz=_MIN_MHZ, max_mhz=_MAX_MHZ,
-        idle_driver="acpi_idle", idle_states=_STATES,
-    )  # fmt: skip
+        cores=cores,
+        driver="amd-pstate-epp",
+        epp="balance_performance",
+        min_mhz=_MIN_MHZ,
+        max_mhz=_MAX_MHZ,
+        idle_driver="acpi_idle",
+        idle_states=_STATES,
+    )
     model = folder / "model"
     write_tree(KernelModel(build_machine(spec)), model)
     tree = folder / "cpu"
@@ -71,14 +77,23 @@ class Tree:
     def limits(self, cpu: int) -> tuple[int, int, str, str]:
         """Lowest and highest frequency, governor, EPP."""
         low, high = int(self.read(cpu, "scaling_min_freq")), int(self.read(cpu, "scaling_max_freq"))
-        return low, high, self.read(cpu, "scaling_governor"), self.read(cpu, "energy_performance_preference")
+        return (
+            low,
+            high,
+            self.read(cpu, "scaling_governor"),
+            self.read(cpu, "energy_performance_preference"),
+        )
 
     def content(self) -> dict[str, bytes]:
         """Every file, byte for byte."""
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in self._files()}
 
     def _files(self) -> list[Path]:
-        return [path for path in sorted(self.folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+        return [
+            path
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and not path.is_symlink()
+        ]
 
     @contextmanager
     def watched(self) -> Iterator[list[Written]]:
@@ -92,7 +107,9 @@ class Tree:
 
 @dataclass
 class _Watch:
-    """inotify on every file: a write of the same text counts as well, and so does one by a container."""
+    """inotify on every file: a write of the same text counts as well, and so does one by a
+    container.
+    """
 
     files: list[Path]
     folder: Path

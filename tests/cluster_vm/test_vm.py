@@ -149,7 +149,10 @@ def test_two_containers_of_a_pod_have_two_profiles(cluster: VmCluster) -> None:
     fast, named = (owned(cluster, "two", name) for name in ("first", "second"))
     assert {fast, named} == {FIRST, SECOND}
     shows(cluster, lambda cpus: is_fast(cluster, cpus, fast) and cpus.off(fast) == DEEP)
-    shows(cluster, lambda cpus: cpus.off(named) == NAMED_OFF and cpus.limits(named)[2] == "performance")
+    shows(
+        cluster,
+        lambda cpus: cpus.off(named) == NAMED_OFF and cpus.limits(named)[2] == "performance",
+    )
     shows(cluster, lambda cpus: are_shared(cluster, cpus, SHARED))
     told(cluster, "pod two")
     end(cluster, "two")
@@ -163,7 +166,9 @@ def test_a_cpu_that_comes_back_is_tuned_again(cluster: VmCluster) -> None:
     cluster.apply(edited(example("shared-profile"), cstates={"names": {"C3": False}}))
     shows(cluster, lambda cpus: cpus.off(SHARED) == {"C3"})
     cluster.on_node(f"echo 0 > /sys/devices/system/cpu/cpu{SHARED}/online")
-    wait_for("the node has one CPU less", lambda: cluster.state()["sizes"]["offline"] == 1, PATIENCE, 0.5)
+    wait_for(
+        "the node has one CPU less", lambda: cluster.state()["sizes"]["offline"] == 1, PATIENCE, 0.5
+    )
     assert is_fast(cluster, cluster.cpus(), FIRST)
     cluster.on_node(f"echo 1 > /sys/devices/system/cpu/cpu{SHARED}/online")
     shows(cluster, lambda cpus: is_shared(cluster, cpus, SHARED) and cpus.off(SHARED) == {"C3"})
@@ -208,7 +213,9 @@ def test_by_latency_needs_no_capability(cluster: VmCluster) -> None:
     else:
         vm_story.configure(cluster, idleStates="byLatency", metrics=_MEASURING)
     limit = str(example("powerprofile")["spec"]["cstates"]["maxLatencyUs"])
-    shown = shows(cluster, lambda cpus: is_fast(cluster, cpus, FIRST) and cpus.latency(FIRST) == limit)
+    shown = shows(
+        cluster, lambda cpus: is_fast(cluster, cpus, FIRST) and cpus.latency(FIRST) == limit
+    )
     told(cluster, "by latency")
     assert {cpu: shown.off(cpu) for cpu in _ALL} == {cpu: set() for cpu in _ALL}
     assert {shown.latency(cpu) for cpu in (RESERVED, SECOND, SHARED)} == {"0"}
@@ -219,7 +226,9 @@ def test_by_latency_needs_no_capability(cluster: VmCluster) -> None:
 
 @pytest.mark.parametrize("name", ["agent", "helper"])
 def test_measuring_opens_nothing_for_writing(cluster: VmCluster, name: str) -> None:
-    """With the mounts of level process, on cgroup v2: still the CPUs alone, for the helper alone."""
+    """With the mounts of level process, on cgroup v2: still the CPUs
+    alone, for the helper alone.
+    """
     taken = attack(cluster, name, seconds=900)
     cluster.tell(f"attack from the {name} that measures", taken.summary())
     assert taken.of_host(but=_CPUS if name == "helper" else "") == []
@@ -232,7 +241,9 @@ def test_measuring_opens_nothing_for_writing(cluster: VmCluster, name: str) -> N
 def test_all_is_as_it_was_when_the_powerconfig_is_gone(cluster: VmCluster, baseline: Cpus) -> None:
     """Also while a pod runs, and after a reboot: every value of every CPU."""
     assert running(cluster, "fast")
-    cluster.kubectl("delete", "powerconfig", "power-config", "-n", NAMESPACE, "--timeout=120s", seconds=150)
+    cluster.kubectl(
+        "delete", "powerconfig", "power-config", "-n", NAMESPACE, "--timeout=120s", seconds=150
+    )
     told(cluster, "PowerConfig gone")
     assert cluster.cpus() == baseline
     wait_for("the agents are gone", lambda: vm_story.agents_gone(cluster), PATIENCE, 0.5)
@@ -242,7 +253,9 @@ def test_all_is_as_it_was_when_the_powerconfig_is_gone(cluster: VmCluster, basel
 def test_undeploy_leaves_nothing(cluster: VmCluster, baseline: Cpus) -> None:
     end(cluster, "fast")
     cluster.make("undeploy", "uninstall")
-    wait_for("the namespace is gone", lambda: cluster.get("namespace", NAMESPACE) is None, PATIENCE, 0.5)
+    wait_for(
+        "the namespace is gone", lambda: cluster.get("namespace", NAMESPACE) is None, PATIENCE, 0.5
+    )
     assert cluster.cpus() == baseline
     cluster.tell("end", f"emulator's CPU {cluster.machine.cpu_seconds():.0f} s")
 
@@ -258,7 +271,12 @@ def share_of(cpus: Cpus, cpu: int, percent: int) -> int:
 def is_shared(cluster: VmCluster, cpus: Cpus, cpu: int) -> bool:
     """As examples/example-shared-profile.yaml says: 0 to 30%."""
     low, _ = cpus.hardware(cpu)
-    return cpus.limits(cpu) == (low, at_most(cluster, cpus, cpu, 30), "powersave", _EPP[cluster.driver][0])
+    return cpus.limits(cpu) == (
+        low,
+        at_most(cluster, cpus, cpu, 30),
+        "powersave",
+        _EPP[cluster.driver][0],
+    )
 
 
 def are_shared(cluster: VmCluster, cpus: Cpus, *numbers: int) -> bool:
@@ -309,7 +327,11 @@ def owned(cluster: VmCluster, pod: str, container: str) -> int:
 
 
 def restarts(cluster: VmCluster) -> int:
-    every = [cluster.agent_container(item, name) for item in cluster.agents() for name in ("agent", "helper")]
+    every = [
+        cluster.agent_container(item, name)
+        for item in cluster.agents()
+        for name in ("agent", "helper")
+    ]
     return max(item.get("restartCount", 0) for item in every)
 
 

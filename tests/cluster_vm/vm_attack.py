@@ -25,7 +25,11 @@ class Taken:
     def of_host(self, but: str = "") -> list[str]:
         """Files and folders below /host, without those below one folder."""
         every = (*self.report["opened"], *self.report["made"])
-        return [path for path in every if path.startswith("/host") and not (but and path.startswith(but))]
+        return [
+            path
+            for path in every
+            if path.startswith("/host") and not (but and path.startswith(but))
+        ]
 
     def of_kernel(self) -> list[str]:
         """Of the container's own /proc and /sys, without what is of its own processes."""

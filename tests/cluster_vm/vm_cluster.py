@@ -122,7 +122,9 @@ class VmCluster(Cluster):
 
 
 @contextmanager
-def running(folder: Path, bin_folder: Path, driver: str, *, keep: bool = False) -> Iterator[VmCluster]:
+def running(
+    folder: Path, bin_folder: Path, driver: str, *, keep: bool = False
+) -> Iterator[VmCluster]:
     """A cluster, gone afterwards whatever happened."""
     made = VmCluster(folder, bin_folder, driver=driver)
     try:

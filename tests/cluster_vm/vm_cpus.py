@@ -14,7 +14,8 @@ _NAMES = (
 _READ = f"""
 cd /sys/devices/system/cpu
 grep -Hs . {" ".join(f"cpufreq/policy*/{name}" for name in _NAMES)} cpufreq/boost online \\
-    cpu[0-9]*/cpuidle/state*/disable cpu[0-9]*/cpuidle/state*/name cpu[0-9]*/power/pm_qos_resume_latency_us
+    cpu[0-9]*/cpuidle/state*/disable cpu[0-9]*/cpuidle/state*/name \\
+    cpu[0-9]*/power/pm_qos_resume_latency_us
 true
 """
 

@@ -26,9 +26,24 @@ from vm_network import NODE_ADDRESS
 
 _SUITE = "trixie"
 _PACKAGES = (
-    "apparmor", "busybox-static", "ca-certificates", "conntrack", "containerd", "containernetworking-plugins", "dbus",
-    "iproute2", "iptables", "kmod", "nftables", "openssh-server", "procps", "runc", "systemd-sysv", "udev", "util-linux",
-)  # fmt: skip
+    "apparmor",
+    "busybox-static",
+    "ca-certificates",
+    "conntrack",
+    "containerd",
+    "containernetworking-plugins",
+    "dbus",
+    "iproute2",
+    "iptables",
+    "kmod",
+    "nftables",
+    "openssh-server",
+    "procps",
+    "runc",
+    "systemd-sysv",
+    "udev",
+    "util-linux",
+)
 _CONTAINERD = """
 version = 2
 [plugins."io.containerd.grpc.v1.cri"]
@@ -46,7 +61,8 @@ _KUBELET = f"""
 After=containerd.service
 Wants=containerd.service
 [Service]
-ExecStart=/usr/local/bin/kubelet --config=/etc/kubernetes/kubelet.json --kubeconfig=/etc/kubernetes/kubelet.conf \
+ExecStart=/usr/local/bin/kubelet --config=/etc/kubernetes/kubelet.json \
+--kubeconfig=/etc/kubernetes/kubelet.conf \
 --hostname-override=node-1 --node-ip={NODE_ADDRESS} --v=2 --housekeeping-interval=30s
 Restart=always
 RestartSec=2
@@ -64,11 +80,21 @@ WantedBy=multi-user.target
 """
 #: Of no use on a node that lives for minutes, and slow where every instruction is emulated.
 _MASKED = (
-    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
-    "fstrim.timer", "getty@tty1.service", "serial-getty@ttyS0.service", "ldconfig.service", "systemd-pstore.service",
-    "systemd-journal-catalog-update.service", "systemd-update-done.service", "systemd-hwdb-update.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty@tty1.service",
+    "serial-getty@ttyS0.service",
+    "ldconfig.service",
+    "systemd-pstore.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-update-done.service",
+    "systemd-hwdb-update.service",
     "systemd-journal-flush.service",
-)  # fmt: skip
+)
 _NEEDLESS = (
     "usr/share/doc",
     "usr/share/locale",
@@ -86,7 +112,8 @@ mount --rbind /sys "$ROOT/sys"
 mount --rbind /dev "$ROOT/dev"
 mount -t tmpfs tmpfs "$ROOT/run"
 mount -t tmpfs tmpfs "$ROOT/tmp"
-setpriv --pdeathsig KILL chroot "$ROOT" containerd --config /etc/containerd/config.toml >"$LOG" 2>&1 &
+setpriv --pdeathsig KILL chroot "$ROOT" \\
+    containerd --config /etc/containerd/config.toml >"$LOG" 2>&1 &
 daemon=$!
 tries=0
 until chroot "$ROOT" ctr version >/dev/null 2>&1; do
@@ -221,7 +248,9 @@ def _import(root: Path, log: Path, archives: list[Path]) -> None:
     }
     words = ["unshare", "--mount", "bash", "-c", _IMPORT, "bash", *map(str, archives)]
     done = subprocess.run(niced(*words), env=settings, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout}{done.stderr}{log.read_text() if log.exists() else ''}"
+    assert done.returncode == 0, (
+        f"{done.stdout}{done.stderr}{log.read_text() if log.exists() else ''}"
+    )
 
 
 def _write(root: Path, disk: Path) -> None:

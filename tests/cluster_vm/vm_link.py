@@ -54,16 +54,22 @@ class Link:
     def run(self, script: str, *, check: bool = True, seconds: float = 120) -> str:
         """What a script of the shell prints on the node. AssertionError where it fails."""
         command = [*self._words("-o", "ControlMaster=no"), "sh", "-s"]
-        done = subprocess.run(command, input=script.encode(), capture_output=True, check=False, timeout=seconds)
+        done = subprocess.run(
+            command, input=script.encode(), capture_output=True, check=False, timeout=seconds
+        )
         said, complaint = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
         assert done.returncode == 0 or not check, f"{script}\n{done.returncode} {said}{complaint}"
         return said
 
     def _words(self, *words: str) -> list[str]:
         settings = {
-            "ControlPath": self.socket, "StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null",
-            "LogLevel": "ERROR", "ServerAliveInterval": "20", "ServerAliveCountMax": "6",
-        }  # fmt: skip
+            "ControlPath": self.socket,
+            "StrictHostKeyChecking": "no",
+            "UserKnownHostsFile": "/dev/null",
+            "LogLevel": "ERROR",
+            "ServerAliveInterval": "20",
+            "ServerAliveCountMax": "6",
+        }
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
         return [
             *self.network.words(),

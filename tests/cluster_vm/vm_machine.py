@@ -40,7 +40,9 @@ class Machine:
 
     def start(self, disk: Path, own: dict[str, bytes]) -> None:
         vm_ramdisk.write(self.folder / "ramdisk", own)
-        command = niced(*self.network.words(), "env", f"TMPDIR={self.folder}", *self._emulator(disk))
+        command = niced(
+            *self.network.words(), "env", f"TMPDIR={self.folder}", *self._emulator(disk)
+        )
         self.processes.start(_NAME, command)
 
     def runs(self) -> bool:
@@ -73,18 +75,45 @@ class Machine:
         lab = LabMachine(driver=self.driver, cpus=CPUS, memory_mib=_MEMORY_MIB)
         words = [
             "console=ttyS0 loglevel=4 panic=10 quiet net.ifnames=0 mitigations=off tsc=reliable",
-            "systemd.show_status=0", lab.traits.kernel_arguments, reserved_memory(lab),
-        ]  # fmt: skip
+            "systemd.show_status=0",
+            lab.traits.kernel_arguments,
+            reserved_memory(lab),
+        ]
         command = [
-            "qemu-system-x86_64", "-machine", "q35", "-cpu", "EPYC-Rome", "-accel", "tcg,thread=multi",
-            "-smp", str(CPUS), "-m", str(_MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none",
-            "-serial", f"file:{self.folder}/console", "-monitor", f"unix:{self.folder}/monitor,server,nowait",
-            "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe,snapshot=on",
-            "-netdev", f"tap,id=cable,ifname={CABLE},script=no,downscript=no",
-            "-device", "virtio-net-pci,netdev=cable,romfile=", "-device", "virtio-rng-pci",
-            "-kernel", str(kernel(Arch.AMD64).image), "-initrd", f"{self.folder}/ramdisk",
-            "-append", " ".join(filter(None, words)),
-        ]  # fmt: skip
+            "qemu-system-x86_64",
+            "-machine",
+            "q35",
+            "-cpu",
+            "EPYC-Rome",
+            "-accel",
+            "tcg,thread=multi",
+            "-smp",
+            str(CPUS),
+            "-m",
+            str(_MEMORY_MIB),
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-serial",
+            f"file:{self.folder}/console",
+            "-monitor",
+            f"unix:{self.folder}/monitor,server,nowait",
+            "-drive",
+            f"file={disk},if=virtio,format=raw,cache=unsafe,snapshot=on",
+            "-netdev",
+            f"tap,id=cable,ifname={CABLE},script=no,downscript=no",
+            "-device",
+            "virtio-net-pci,netdev=cable,romfile=",
+            "-device",
+            "virtio-rng-pci",
+            "-kernel",
+            str(kernel(Arch.AMD64).image),
+            "-initrd",
+            f"{self.folder}/ramdisk",
+            "-append",
+            " ".join(filter(None, words)),
+        ]
         for number, table in enumerate(acpi_tables(lab)):
             (self.folder / f"table{number}.aml").write_bytes(table)
             command += ["-acpitable", f"file={self.folder}/table{number}.aml"]

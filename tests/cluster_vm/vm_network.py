@@ -19,6 +19,10 @@ class VmNetwork(Network):
 
     def make(self) -> None:
         run("ip", "netns", "add", self.name)
-        for words in ("link set lo up", f"tuntap add dev {CABLE} mode tap", f"addr add {ADDRESS}/24 dev {CABLE}",
-                      f"link set {CABLE} up"):  # fmt: skip
+        for words in (
+            "link set lo up",
+            f"tuntap add dev {CABLE} mode tap",
+            f"addr add {ADDRESS}/24 dev {CABLE}",
+            f"link set {CABLE} up",
+        ):
             run("ip", "-n", self.name, *words.split())

@@ -18,14 +18,29 @@ from vm_network import NODE_ADDRESS
 
 #: In the order to load; what the kernel has built in is passed over.
 _MODULES = (
-    "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk", "crc16", "mbcache",
-    "jbd2", "crc32c_generic", "crc32c-intel", "ext4", "failover", "net_failover", "virtio_net",
-)  # fmt: skip
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_blk",
+    "crc16",
+    "mbcache",
+    "jbd2",
+    "crc32c_generic",
+    "crc32c-intel",
+    "ext4",
+    "failover",
+    "net_failover",
+    "virtio_net",
+)
 _INIT = f"""#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
-for module in {" ".join(_MODULES)}; do [ -f /modules/$module.ko ] && insmod /modules/$module.ko; done
+for module in {" ".join(_MODULES)}; do
+    [ -f /modules/$module.ko ] && insmod /modules/$module.ko
+done
 tries=0; while [ ! -b /dev/vda ] && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries+1)); done
 mount -t ext4 /dev/vda /root || exec sh
 cp -a /own/. /root/
@@ -39,7 +54,9 @@ exec switch_root /root /sbin/init
 def write(target: Path, own: dict[str, bytes]) -> None:
     """own: files of this run by their path on the node."""
     boot = kernel(Arch.AMD64)
-    modules = {f"modules/{name}.ko": data for name in _MODULES if (data := _module(boot, name)) is not None}
+    modules = {
+        f"modules/{name}.ko": data for name in _MODULES if (data := _module(boot, name)) is not None
+    }
     named = {f"own/{name}": data for name, data in own.items()}
     folders = {str(parent) for name in named for parent in Path(name).parents if str(parent) != "."}
     files = {
@@ -48,4 +65,6 @@ def write(target: Path, own: dict[str, bytes]) -> None:
         **modules,
         **named,
     }
-    target.write_bytes(_archive(["bin", "dev", "modules", "proc", "root", "sys", *sorted(folders)], files))
+    target.write_bytes(
+        _archive(["bin", "dev", "modules", "proc", "root", "sys", *sorted(folders)], files)
+    )

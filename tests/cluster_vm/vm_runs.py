@@ -11,7 +11,8 @@ from steps import REPO, run
 
 _HEAD = """# Runs on an emulated node
 
-What `make test-cluster-vm` said, newest first; [in a cluster](cluster.md#tried-on-a-node-with-real-drivers) says what \
+What `make test-cluster-vm` said, newest first; \
+[in a cluster](cluster.md#tried-on-a-node-with-real-drivers) says what \
 is real there. Times are seconds since power on, of an emulator that shares two CPUs with others.
 """
 
@@ -23,5 +24,9 @@ def keep(page: Path, lines: list[str], outcome: str) -> None:
     dirty = run("git", "-C", REPO, "status", "--porcelain", "--untracked-files=no")
     changed = " and uncommitted changes" if dirty else ""
     today = dt.datetime.now(tz=dt.UTC).date()
-    section = f"## {today}, commit {commit}{changed}: {outcome}\n\n```text\n" + "\n".join(lines) + "\n```\n"
+    section = (
+        f"## {today}, commit {commit}{changed}: {outcome}\n\n```text\n"
+        + "\n".join(lines)
+        + "\n```\n"
+    )
     page.write_text("\n".join([_HEAD, section, *([f"## {old}"] if old else [])]))

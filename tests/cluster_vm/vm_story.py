@@ -32,10 +32,14 @@ _IDLE = [
 def named_profile() -> Object:
     """One that turns a single idle state off, by its name."""
     return {
-        "apiVersion": "power.openshift.io/v1", "kind": "PowerProfile",
+        "apiVersion": "power.openshift.io/v1",
+        "kind": "PowerProfile",
         "metadata": {"name": "named", "namespace": NAMESPACE},
-        "spec": {"pstates": {"min": "0%", "max": "60%", "governor": "performance"}, "cstates": {"names": {"C2": False}}},
-    }  # fmt: skip
+        "spec": {
+            "pstates": {"min": "0%", "max": "60%", "governor": "performance"},
+            "cstates": {"names": {"C2": False}},
+        },
+    }
 
 
 def container(name: str, resource: str, cpus: int = 1) -> Object:
@@ -85,12 +89,18 @@ def install(cluster: VmCluster) -> None:
 
 def share(cluster: VmCluster) -> None:
     """The shared pool and the profiles that pods may ask for."""
-    cluster.apply(example("shared-profile"), example("powerprofile"), named_profile(), story.shared_workload())
+    cluster.apply(
+        example("shared-profile"), example("powerprofile"), named_profile(), story.shared_workload()
+    )
 
 
 def agent_ready(cluster: VmCluster, but: str = "") -> str:
     """Wait for an agent that is Ready and another than the one named; its name."""
-    return str(wait_for("an agent is Ready", lambda: (name := cluster.agent()) != but and name, PATIENCE, 0.5))
+    return str(
+        wait_for(
+            "an agent is Ready", lambda: (name := cluster.agent()) != but and name, PATIENCE, 0.5
+        )
+    )
 
 
 def configure(cluster: VmCluster, **agent: Any) -> None:
@@ -103,7 +113,9 @@ def configure(cluster: VmCluster, **agent: Any) -> None:
 
 
 def allow(cluster: VmCluster, idle_states: str) -> None:
-    """Another operator, which lets agents set idle states in this way at most; until its agent is Ready."""
+    """Another operator, which lets agents set idle states in this way at most; until its agent is
+    Ready.
+    """
     first = cluster.agent()
     words = ["deployment/controller-manager", "-n", NAMESPACE, f"AGENT_IDLE_STATES={idle_states}"]
     cluster.kubectl("set", "env", *words)

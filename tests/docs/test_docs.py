@@ -1,4 +1,6 @@
-"""The documentation is true: generated pages are current, links lead somewhere, rules name tests that exist."""
+"""The documentation is true: generated pages are current, links lead somewhere, rules name tests
+that exist.
+"""
 
 import importlib.util
 import re
@@ -25,7 +27,18 @@ def make_pages() -> dict[str, object]:
     return dict(module.PAGES)
 
 
-@pytest.mark.parametrize("name", ["quickstart.svg", "quickstart.html", "data-flow.svg", "scaling.svg", "problems.md", "resources.md", "security.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "quickstart.svg",
+        "quickstart.html",
+        "data-flow.svg",
+        "scaling.svg",
+        "problems.md",
+        "resources.md",
+        "security.md",
+    ],
+)
 def test_a_generated_page_is_what_the_program_makes_now(name: str) -> None:
     """`make pages` would change nothing."""
     made = make_pages()[name]
@@ -41,7 +54,9 @@ def test_each_of_the_sixty_bugs_of_earlier_systems_has_a_test_that_cites_it() ->
     """As "user-asks N" in the test's words."""
     cited = set()
     for file in (REPO / "tests").rglob("*.py"):
-        for rows in re.findall(r"user-asks ((?:\d+(?:, | and )?)+)", file.read_text(encoding="utf-8"), re.IGNORECASE):
+        for rows in re.findall(
+            r"user-asks ((?:\d+(?:, | and )?)+)", file.read_text(encoding="utf-8"), re.IGNORECASE
+        ):
             cited |= {int(number) for number in re.findall(r"\d+", rows)}
     assert set(range(1, 61)) - cited == NOT_YET
 
@@ -55,14 +70,21 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_rule_names_tests_that_exist() -> None:
     """docs/rules.md: a rule without a test, or with one that has gone, is not held."""
-    rows = [line for line in (REPO / "docs/rules.md").read_text(encoding="utf-8").splitlines() if re.match(r"\| [RAPCUEX]", line)]
+    rows = [
+        line
+        for line in (REPO / "docs/rules.md").read_text(encoding="utf-8").splitlines()
+        if re.match(r"\| [RAPCUEX]", line)
+    ]
     assert len(rows) >= 40
     for row in rows:
         named = re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", row)
         assert named, row
         for file, test in named:
             assert (REPO / file).exists(), (row, file)
-            assert not test or f"def {test}(" in (REPO / file).read_text(encoding="utf-8"), (row, test)
+            assert not test or f"def {test}(" in (REPO / file).read_text(encoding="utf-8"), (
+                row,
+                test,
+            )
 
 
 def test_every_verb_is_in_the_command_line_page_and_has_an_example() -> None:
@@ -89,7 +111,9 @@ def test_every_dependency_is_accounted_for() -> None:
 
 
 def test_the_readme_promises_targets_that_exist() -> None:
-    """make demo and make test, which the README opens with, are in the Makefile and called by CI."""
+    """make demo and make test, which the README opens with, are in the
+    Makefile and called by CI.
+    """
     makefile, script = (REPO / "Makefile").read_text(), (REPO / ".ci/run").read_text()
     for target in ("demo", "test"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)

@@ -1,4 +1,5 @@
-"""A root folder with DPDK of Debian trixie and the program of this folder, made once in ~/.cache/kpm-dpdk.
+"""A root folder with DPDK of Debian trixie and the program of this folder, made once in
+~/.cache/kpm-dpdk.
 
 python dpdk_root.py --prepare
 """
@@ -26,12 +27,26 @@ def prepare() -> Path:
     place = root()
     if not (place / "usr/bin/gcc").exists():
         if not shutil.which("debootstrap"):
-            subprocess.run("apt-get update && apt-get install -y --no-install-recommends debootstrap", shell=True, check=True)
+            subprocess.run(
+                "apt-get update && apt-get install -y --no-install-recommends debootstrap",
+                shell=True,
+                check=True,
+            )
         shutil.rmtree(place, ignore_errors=True)
         fresh = place.with_name("new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", "trixie", str(fresh), MIRROR], check=True)
+        subprocess.run(
+            [
+                "debootstrap",
+                "--variant=minbase",
+                f"--include={','.join(PACKAGES)}",
+                "trixie",
+                str(fresh),
+                MIRROR,
+            ],
+            check=True,
+        )
         fresh.rename(place)
     shutil.copy(SOURCE, place / "busy.c")
     build = "cc -O2 -Wall -Werror /busy.c -o /busy $(pkg-config --cflags --libs libdpdk)"

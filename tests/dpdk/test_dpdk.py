@@ -1,4 +1,6 @@
-"""The telemetry client and the scaler against a real DPDK process: two lcores that poll, on plain CPUs, without huge pages."""
+"""The telemetry client and the scaler against a real DPDK process: two lcores that poll, on plain
+CPUs, without huge pages.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,20 @@ class Dpdk:
         """Run it; mounts end with it, since they are in a name space of its own."""
         self.load(share)
         places = ",".join(f"{lcore}@{cpu}" for lcore, cpu in LCORES.items())
-        binds = f"mount --bind /proc {self.root}/proc && mount --bind /sys {self.root}/sys && mkdir -p {self.root}/run/dpdk && "
+        binds = (
+            f"mount --bind /proc {self.root}/proc && mount --bind /sys {self.root}/sys && mkdir -p"
+            f" {self.root}/run/dpdk && "
+        )
         binds += f"mount --bind {self.folder} {self.root}/run/dpdk"
-        program = f"exec chroot {self.root} /busy --lcores '9@0,{places}' --main-lcore 9 --no-huge -m 64 --no-pci --file-prefix {self.prefix} -- /tmp/share"
-        self.process = subprocess.Popen(["unshare", "--mount", "sh", "-c", f"{binds} && {program}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        program = (
+            f"exec chroot {self.root} /busy --lcores '9@0,{places}' --main-lcore 9 --no-huge -m 64"
+            f" --no-pci --file-prefix {self.prefix} -- /tmp/share"
+        )
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", f"{binds} && {program}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def load(self, share: int) -> None:
         """From now on the lcores have work for a share of their cycles."""
@@ -93,7 +105,9 @@ def answer(telemetry: Telemetry) -> None:
 
 
 def test_a_real_process_is_understood(dpdk: Dpdk, pods: Path) -> None:
-    """Greeting, counters of every lcore that polls, the CPUs of each; the usage is the load that it was given."""
+    """Greeting, counters of every lcore that polls, the CPUs of each; the usage is the load that it
+    was given.
+    """
     link = sockets.connect(str(pods), UID, "kpm-test")
     with link:
         telemetry = Telemetry(link)
@@ -103,7 +117,9 @@ def test_a_real_process_is_understood(dpdk: Dpdk, pods: Path) -> None:
         assert set(LCORES) <= set(telemetry.cycles)
         while telemetry.unplaced is not None:
             answer(telemetry)
-        assert {cpu: set(telemetry.lcores[cpu]) & set(LCORES) for cpu in LCORES.values()} == {cpu: {lcore} for lcore, cpu in LCORES.items()}
+        assert {cpu: set(telemetry.lcores[cpu]) & set(LCORES) for cpu in LCORES.values()} == {
+            cpu: {lcore} for lcore, cpu in LCORES.items()
+        }
         for share in (25, 90):
             dpdk.load(share)
             time.sleep(0.5)
@@ -125,11 +141,28 @@ def test_the_scaler_follows_it_and_its_restart(dpdk: Dpdk, pods: Path, tmp_path:
         speeds[-1].write_text("0\n")
     shown = lambda: {int(path.read_text() or 0) for path in speeds}  # noqa: E731
     scaling = Scaling(LOW, HIGH, 20_000, 20_000, fallback=50)
-    wanted = tuple(ScaledDomain(cpu, (PodCpus(UID, (cpu,)),), "dpdk", scaling) for cpu in LCORES.values())
-    scaler = ScalerProcess([sys.executable, "-m", "kpm", "scaler", "--sysfs", str(tmp_path / "sys"), "--telemetry-dir", str(pods)], Log())
+    wanted = tuple(
+        ScaledDomain(cpu, (PodCpus(UID, (cpu,)),), "dpdk", scaling) for cpu in LCORES.values()
+    )
+    scaler = ScalerProcess(
+        [
+            sys.executable,
+            "-m",
+            "kpm",
+            "scaler",
+            "--sysfs",
+            str(tmp_path / "sys"),
+            "--telemetry-dir",
+            str(pods),
+        ],
+        Log(),
+    )
     try:
         scaler.scale(wanted)
-        for share, reached in ((99, lambda: min(shown()) > 0.98 * HIGH), (5, lambda: max(shown()) == LOW)):
+        for share, reached in (
+            (99, lambda: min(shown()) > 0.98 * HIGH),
+            (5, lambda: max(shown()) == LOW),
+        ):
             dpdk.load(share)
             wait_until(reached)
         dpdk.stop()
@@ -146,7 +179,11 @@ def test_the_peer_is_seen_where_it_can_be(dpdk: Dpdk, pods: Path, tmp_path: Path
     with sockets.connect(str(pods), UID, "kpm-test") as link:
         assert not sockets.stranger(link, UID)
         pid = _peer(link)
-        for groups, strange in ((f"0::/kubepods/pod{UID}/x\n", False), (f"0::/kubepods-pod{UID.replace('-', '_')}.slice\n", False), ("0::/kubepods/podother/x\n", True)):
+        for groups, strange in (
+            (f"0::/kubepods/pod{UID}/x\n", False),
+            (f"0::/kubepods-pod{UID.replace('-', '_')}.slice\n", False),
+            ("0::/kubepods/podother/x\n", True),
+        ):
             (tmp_path / "proc" / str(pid)).mkdir(parents=True, exist_ok=True)
             (tmp_path / "proc" / str(pid) / "cgroup").write_text(groups)
             assert sockets.stranger(link, UID, str(tmp_path / "proc")) is strange

@@ -1,9 +1,11 @@
-"""How far attribution is from the truth of the simulator's power model, beside the plain ratio of CPU time that others use.
+"""How far attribution is from the truth of the simulator's power model, beside the plain ratio of
+CPU time that others use.
 
     python tests/energy/accuracy.py        the table of docs/energy.md
 
-Every machine has other physics (leakage, voltage curve, worth of a hyperthread, standing power), which attribution is
-not told. Containers own CPUs at frequencies of their profiles, or share the rest and are spread over it unevenly; some do nothing.
+Every machine has other physics (leakage, voltage curve, worth of a hyperthread, standing power),
+which attribution is not told. Containers own CPUs at frequencies of their profiles, or share the
+rest and are spread over it unevenly; some do nothing.
 """
 
 from __future__ import annotations
@@ -41,13 +43,24 @@ class Box:
 
     def __attrs_post_init__(self) -> None:
         draw = self.chance
-        machine = build_machine(evolve(MODELS[draw.choice(["xeon", "epyc"])], packages=draw.choice([1, 2]), cores=draw.choice([4, 8, 16]), threads=draw.choice([1, 2])))
+        machine = build_machine(
+            evolve(
+                MODELS[draw.choice(["xeon", "epyc"])],
+                packages=draw.choice([1, 2]),
+                cores=draw.choice([4, 8, 16]),
+                threads=draw.choice([1, 2]),
+            )
+        )
         self.model = KernelModel(machine)
         self.model.energy.on = True
         self.model.energy.model = PowerModel(
-            standing=draw.uniform(10, 60), dynamic=draw.uniform(2, 6), leak=draw.uniform(0.3, 1.8), sibling=draw.uniform(0.12, 0.38),
-            voltage=draw.uniform(0.55, 0.8), curve=draw.uniform(0.7, 1.6),
-        )  # fmt: skip
+            standing=draw.uniform(10, 60),
+            dynamic=draw.uniform(2, 6),
+            leak=draw.uniform(0.3, 1.8),
+            sibling=draw.uniform(0.12, 0.38),
+            voltage=draw.uniform(0.55, 0.8),
+            curve=draw.uniform(0.7, 1.6),
+        )
         self._place()
         self.reader = MeterReader(self.model, discover_meters(self.model).meters)
 
@@ -75,7 +88,9 @@ class Box:
         for index in range(draw.randint(2, 12)):
             weights = {cpu: draw.uniform(0.2, 1.0) for cpu in rest}
             total = sum(weights.values())
-            self.spread[f"shared-{index}"] = {cpu: weight / total for cpu, weight in weights.items()}
+            self.spread[f"shared-{index}"] = {
+                cpu: weight / total for cpu, weight in weights.items()
+            }
 
     def _speed(self, cpus: frozenset[int], place: float) -> None:
         for domain in self.model.machine.domains:
@@ -91,7 +106,9 @@ class Box:
         for cpu in cpus:
             for state in self.model.machine.by_id[cpu].idle:
                 if state.latency_us > 10:
-                    self.model.write(f"devices/system/cpu/cpu{cpu}/cpuidle/state{state.index}/disable", b"1")
+                    self.model.write(
+                        f"devices/system/cpu/cpu{cpu}/cpuidle/state{state.index}/disable", b"1"
+                    )
 
     def mix(self) -> None:
         """Another load."""
@@ -122,7 +139,14 @@ class Box:
         energy = self.model.energy
         busy = {cpu: int(us) // _TICK * _TICK for cpu, us in energy.busy_us.items()}
         idle = {cpu: int(us) // _TICK * _TICK for cpu, us in energy.idle_us.items()}
-        return Sample(self.at_us, self.reader.read(), busy, idle, {name: int(us) for name, us in self.used.items()}, self.model.frequencies())
+        return Sample(
+            self.at_us,
+            self.reader.read(),
+            busy,
+            idle,
+            {name: int(us) for name, us in self.used.items()},
+            self.model.frequencies(),
+        )
 
     def run(self) -> tuple[Sample, Sample]:
         """One interval at the present load; the truth of it is kept."""
@@ -143,24 +167,40 @@ class Box:
     def attributed(self, before: Sample, after: Sample) -> EnergyReport:
         """Ours, which learns as an agent does."""
         consumers = {name: Consumer(self.owned.get(name, frozenset())) for name in self.used}
-        allocation = EnergyAllocation(self.reader.meters, energy_cpus(self.model.machine), consumers)
-        known = {name: line for name, item in self.standing.items() if (line := item.line()) is not None}
+        allocation = EnergyAllocation(
+            self.reader.meters, energy_cpus(self.model.machine), consumers
+        )
+        known = {
+            name: line for name, item in self.standing.items() if (line := item.line()) is not None
+        }
         report = attribute(before, after, allocation, EnergyPolicy(lines=known))
         for part in report.meters:
-            self.standing[part.meter.id] = learn(self.standing.get(part.meter.id, Standing()), part.uj, part.load, part.busy_cpus, report.elapsed_us)
+            self.standing[part.meter.id] = learn(
+                self.standing.get(part.meter.id, Standing()),
+                part.uj,
+                part.load,
+                part.busy_cpus,
+                report.elapsed_us,
+            )
         return report
 
 
 def by_ratio(report: EnergyReport) -> dict[str, float]:
-    """The other way: active energy is the busy share of all energy, and divides by CPU time alone."""
+    """The other way: active energy is the busy share of all energy, and
+    divides by CPU time alone.
+    """
     energy = sum(part.uj for part in report.meters if part.meter.zone == "package")
     busy, idle = sum(report.busy_us.values()), sum(report.idle_us.values())
     return _by_time(energy * busy / (busy + idle), report)
 
 
 def by_time_of_our_busy(report: EnergyReport) -> dict[str, float]:
-    """Half-way: what ours calls busy, divided by CPU time alone; it shows what frequencies, hyperthreads and packages are worth."""
-    return _by_time(sum(part.busy_uj for part in report.meters if part.meter.zone == "package"), report)
+    """Half-way: what ours calls busy, divided by CPU time alone; it shows what frequencies,
+    hyperthreads and packages are worth.
+    """
+    return _by_time(
+        sum(part.busy_uj for part in report.meters if part.meter.zone == "package"), report
+    )
 
 
 def _by_time(uj: float, report: EnergyReport) -> dict[str, float]:
@@ -170,7 +210,9 @@ def _by_time(uj: float, report: EnergyReport) -> dict[str, float]:
 
 @frozen
 class Errors:
-    """Of one mix: relative errors of the containers that ran, by each way, and what containers that did nothing were given, µJ."""
+    """Of one mix: relative errors of the containers that ran, by each way, and what containers that
+    did nothing were given, µJ.
+    """
 
     ours: tuple[float, ...]
     ratio: tuple[float, ...]
@@ -189,16 +231,26 @@ def mixes(count: int, seed: int = 1) -> Iterator[Errors]:
         for _ in range(min(25, count)):
             box.mix()
             report = box.attributed(*box.run())
-            ours = {name: sum(part.busy.get(name, 0) for part in report.meters if part.meter.zone == "package") for name in box.used}
+            ours = {
+                name: sum(
+                    part.busy.get(name, 0) for part in report.meters if part.meter.zone == "package"
+                )
+                for name in box.used
+            }
             ran = [name for name, uj in box.truth.items() if uj > 1_000_000]
-            off = [tuple(abs(way[name] - box.truth[name]) / box.truth[name] for name in ran) for way in (ours, by_ratio(report), by_time_of_our_busy(report))]
+            off = [
+                tuple(abs(way[name] - box.truth[name]) / box.truth[name] for name in ran)
+                for way in (ours, by_ratio(report), by_time_of_our_busy(report))
+            ]
             yield Errors(*off, tuple(ours[name] for name, us in report.usage_us.items() if not us))
         count -= 25
 
 
 @frozen
 class Summary:
-    """Over all mixes. mean, high (at the 95th hundredth), worst: relative errors of ours, the ratio, and what lies between."""
+    """Over all mixes. mean, high (at the 95th hundredth), worst: relative errors of ours, the
+    ratio, and what lies between.
+    """
 
     mixes: int
     containers: int
@@ -211,21 +263,43 @@ class Summary:
 
 def summarise(found: list[Errors]) -> Summary:
     """The figures of the table."""
-    ways = [sorted(error for item in found for error in errors(item)) for errors in (lambda item: item.ours, lambda item: item.ratio, lambda item: item.between)]
+    ways = [
+        sorted(error for item in found for error in errors(item))
+        for errors in (lambda item: item.ours, lambda item: item.ratio, lambda item: item.between)
+    ]
     at = int(len(ways[0]) * 0.95)
     idle = [uj for item in found for uj in item.idle_uj]
     return Summary(
-        len(found), len(ways[0]), tuple(sum(way) / len(way) for way in ways), tuple(way[at] for way in ways), tuple(way[-1] for way in ways), len(idle), sum(idle)
+        len(found),
+        len(ways[0]),
+        tuple(sum(way) / len(way) for way in ways),
+        tuple(way[at] for way in ways),
+        tuple(way[-1] for way in ways),
+        len(idle),
+        sum(idle),
     )
 
 
 def table(summary: Summary) -> str:
     """As it stands in docs/energy.md."""
-    lines = ["| error per container | attributed here | plain ratio of CPU time | our busy energy by CPU time | here ÷ ratio |", "|---|---:|---:|---:|---:|"]
-    for name, (ours, ratio, between) in (("mean", summary.mean), ("95 of 100 below", summary.high), ("worst", summary.worst)):
+    lines = [
+        (
+            "| error per container | attributed here | plain ratio of CPU time | our busy energy by"
+            " CPU time | here ÷ ratio |"
+        ),
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, (ours, ratio, between) in (
+        ("mean", summary.mean),
+        ("95 of 100 below", summary.high),
+        ("worst", summary.worst),
+    ):
         lines.append(f"| {name} | {ours:.1%} | {ratio:.1%} | {between:.1%} | {ours / ratio:.2f} |")
     lines.append("")
-    lines.append(f"{summary.mixes} mixes, {summary.containers} containers that ran; {summary.idle} that did nothing were given {summary.idle_uj} µJ together.")
+    lines.append(
+        f"{summary.mixes} mixes, {summary.containers} containers that ran; {summary.idle} that did"
+        f" nothing were given {summary.idle_uj} µJ together."
+    )
     return "\n".join(lines)
 
 

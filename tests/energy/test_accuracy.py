@@ -1,4 +1,6 @@
-"""Attribution against the truth of the simulator's power model, beside the plain ratio of CPU time (docs/energy.md has the table)."""
+"""Attribution against the truth of the simulator's power model, beside the plain ratio of CPU time
+(docs/energy.md has the table).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def summary() -> Summary:
 
 
 def test_the_error_is_a_third_of_the_ratios_or_less(summary: Summary) -> None:
-    """Mean, 95th hundredth and worst, over thousands of containers on machines whose physics attribution is not told."""
+    """Mean, 95th hundredth and worst, over thousands of containers on machines whose physics
+    attribution is not told.
+    """
     assert summary.mixes == 1000
     assert summary.containers > 5000
     for ours, ratio, _ in (summary.mean, summary.high, summary.worst):
@@ -29,7 +33,9 @@ def test_the_error_is_a_third_of_the_ratios_or_less(summary: Summary) -> None:
 
 
 def test_weights_are_worth_their_code(summary: Summary) -> None:
-    """Frequencies, hyperthreads and packages: without them the same busy energy is divided at least twice as wrongly in the mean."""
+    """Frequencies, hyperthreads and packages: without them the same busy energy is divided at least
+    twice as wrongly in the mean.
+    """
     assert summary.mean[0] <= summary.mean[2] / 2
 
 

@@ -1,4 +1,6 @@
-"""A node measured over made trees: restarts, meters that fail, readers, and what goes wrong beside them (user-asks 33, 34, 37, 38, 58, 59; peers a7)."""
+"""A node measured over made trees: restarts, meters that fail, readers, and what goes wrong beside
+them (user-asks 33, 34, 37, 38, 58, 59; peers a7).
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,11 @@ BOOT, OTHER_BOOT = "11111111-0000-4000-8000-000000000001", "22222222-0000-4000-8
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
 APP = Identity("a" * 64, "containerd", "ns", "pod", UID, "app", "exclusive", "fast")
 SIDE = Identity("b" * 64, "containerd", "ns", "other", UID[:-1] + "2", "side", "shared", "slow")
-PACKAGE_0, PACKAGE_1, DRAM = f"{RAPL}/intel-rapl:0", f"{RAPL}/intel-rapl:1", f"{RAPL}/intel-rapl:0/intel-rapl:0:0"
+PACKAGE_0, PACKAGE_1, DRAM = (
+    f"{RAPL}/intel-rapl:0",
+    f"{RAPL}/intel-rapl:1",
+    f"{RAPL}/intel-rapl:0/intel-rapl:0:0",
+)
 ZONES = {PACKAGE_0: "package-0", PACKAGE_1: "package-1", DRAM: "dram"}
 #: What every zone uses in every test that says nothing else: 100 W.
 WATTS = dict.fromkeys(ZONES, 100)
@@ -60,7 +66,10 @@ WATTS = dict.fromkeys(ZONES, 100)
 
 @define
 class Rig:
-    """A node in a folder, with a clock of its own. Everything that counts is in seconds, joules, or µJ where it says so."""
+    """A node in a folder, with a clock of its own.
+
+    Everything that counts is in seconds, joules, or µJ where it says so.
+    """
 
     root: Path
     zones: Mapping[str, str] = field(factory=lambda: dict(ZONES))
@@ -115,32 +124,62 @@ class Rig:
         """A container's cgroup."""
         if self.version == 1:
             return self.cgroup / f"cpuacct/kubepods/burstable/pod{who.pod_uid}/{who.id}"
-        return self.cgroup / f"kubepods.slice/kubepods-pod{who.pod_uid.replace('-', '_')}.slice/cri-containerd-{who.id}.scope"
+        pod = who.pod_uid.replace("-", "_")
+        return self.cgroup / f"kubepods.slice/kubepods-pod{pod}.slice/cri-containerd-{who.id}.scope"
 
     def write(self) -> None:
         """Show everything as it is now."""
         for folder, uj in self.energy_uj.items():
             if (self.sysfs / folder / "energy_uj").exists():
                 put(self.sysfs, f"{folder}/energy_uj", uj)
-        rows = [f"cpu{cpu} {round(busy * 100)} 0 0 {round((self.up - busy) * 100)} 0 0 0 0 0 0" for cpu, busy in self.busy.items()]
+        rows = [
+            f"cpu{cpu} {round(busy * 100)} 0 0 {round((self.up - busy) * 100)} 0 0 0 0 0 0"
+            for cpu, busy in self.busy.items()
+        ]
         put(self.proc, "stat", "\n".join(["cpu  0 0 0 0 0 0 0 0 0 0", *rows, "intr 0"]))
         for who, seconds in self.used.items():
             if self.version == 1:
                 put(self.folder(who), "cpuacct.usage", round(seconds * 10**9))
             else:
-                put(self.folder(who), "cpu.stat", f"usage_usec {round(seconds * SECOND)}\nuser_usec 0")
+                put(
+                    self.folder(who),
+                    "cpu.stat",
+                    f"usage_usec {round(seconds * SECOND)}\nuser_usec 0",
+                )
 
-    def meter(self, *, who: tuple[Identity, ...] = (APP, SIDE), coefficients: Coefficients | None = None, **settings: Any) -> EnergyMeter:
+    def meter(
+        self,
+        *,
+        who: tuple[Identity, ...] = (APP, SIDE),
+        coefficients: Coefficients | None = None,
+        **settings: Any,
+    ) -> EnergyMeter:
         """A new agent's, which goes on from the same file."""
         chosen = EnergySettings(**{"state": str(self.state), "proc": str(self.proc), **settings})
         sampler = Sampler(Roots(str(self.sysfs), str(self.proc), str(self.cgroup)), coefficients)
         made = EnergyMeter("node-1", chosen, sampler, Log(stream=self.log), build_labels())
-        made.follow(self.machine, {item.id: Known(item, Consumer(frozenset({0}) if item is APP else frozenset())) for item in who}, {})
+        made.follow(
+            self.machine,
+            {
+                item.id: Known(item, Consumer(frozenset({0}) if item is APP else frozenset()))
+                for item in who
+            },
+            {},
+        )
         self.made.append(made)
         return made
 
-    def run(self, used: Mapping[Identity, float] | None = None, *, seconds: float = 10.0, watts: Mapping[str, float] | None = None, load: float | None = None) -> None:
-        """Time passes. used: CPU seconds of containers; load: CPUs that were busy, else those of the containers."""
+    def run(
+        self,
+        used: Mapping[Identity, float] | None = None,
+        *,
+        seconds: float = 10.0,
+        watts: Mapping[str, float] | None = None,
+        load: float | None = None,
+    ) -> None:
+        """Time passes. used: CPU seconds of containers; load: CPUs that were busy, else those of
+        the containers.
+        """
         ran = used or {}
         self.us += round(seconds * SECOND)
         self.up += seconds
@@ -153,7 +192,9 @@ class Rig:
             self.busy[cpu] += busy / len(self.busy)
         self.write()
 
-    def step(self, meter: EnergyMeter, used: Mapping[Identity, float] | None = None, **what: Any) -> EnergyReport:
+    def step(
+        self, meter: EnergyMeter, used: Mapping[Identity, float] | None = None, **what: Any
+    ) -> EnergyReport:
         """Time passes and the meter looks."""
         self.run(used, **what)
         return meter.sample()
@@ -169,12 +210,18 @@ class Rig:
 
     def lines(self) -> list[dict[str, Any]]:
         """What was logged as a warning or worse."""
-        return [item for item in map(json.loads, self.log.getvalue().splitlines()) if item["level"] in ("warning", "error")]
+        return [
+            item
+            for item in map(json.loads, self.log.getvalue().splitlines())
+            if item["level"] in ("warning", "error")
+        ]
 
 
 @pytest.fixture
 def new_rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Rig]]:
-    """Makes a rig whose clock is the sampler's too; at the end all that its meters keep open is closed."""
+    """Makes a rig whose clock is the sampler's too; at the end all that its meters keep open is
+    closed.
+    """
     made: list[Rig] = []
 
     def make(**fields: Any) -> Rig:
@@ -196,7 +243,11 @@ def rig(new_rig: Callable[..., Rig]) -> Rig:
 
 
 def put_process(rig: Rig, pid: int, ticks: int) -> None:
-    put(rig.proc, f"{pid}/stat", f"{pid} (app) S 1 1 1 0 -1 4 1 0 0 0 {ticks} 0 0 0 20 0 1 0 {pid} 1 1")
+    put(
+        rig.proc,
+        f"{pid}/stat",
+        f"{pid} (app) S 1 1 1 0 -1 4 1 0 0 0 {ticks} 0 0 0 20 0 1 0 {pid} 1 1",
+    )
     put(rig.proc, f"{pid}/cgroup", "0::/init.scope")
 
 
@@ -211,7 +262,9 @@ def told(meter: EnergyMeter, reader: str = "10.0.0.1") -> dict[str, list[Line]]:
 
 def value(meter: EnergyMeter, name: str, **wanted: str) -> float:
     """The sum of some series; absent where there are none."""
-    lines = [line.value for line in told(meter).get(name, []) if wanted.items() <= line.labels.items()]
+    lines = [
+        line.value for line in told(meter).get(name, []) if wanted.items() <= line.labels.items()
+    ]
     assert lines, f"{name} {wanted} is absent"
     return sum(lines)
 
@@ -221,7 +274,9 @@ def joules(meter: EnergyMeter, folder: str) -> float:
     return value(meter, "kpm_node_energy_joules_total", path=f"{folder}/energy_uj")
 
 
-def counters(meter: EnergyMeter, *, without: tuple[str, ...] = ("kpm_energy_",)) -> dict[str, float]:
+def counters(
+    meter: EnergyMeter, *, without: tuple[str, ...] = ("kpm_energy_",)
+) -> dict[str, float]:
     """Every counter, by name and labels, states apart: what ends is another series."""
     return {
         f"{line.name}{sorted(line.labels.items())}": line.value
@@ -238,7 +293,9 @@ def codes(meter: EnergyMeter) -> set[str]:
 
 def none_fell(before: Mapping[str, float], after: Mapping[str, float]) -> None:
     """No counter fell, and none is gone."""
-    assert {key: (uj, after.get(key)) for key, uj in before.items() if after.get(key, -1.0) < uj} == {}
+    assert {
+        key: (uj, after.get(key)) for key, uj in before.items() if after.get(key, -1.0) < uj
+    } == {}
 
 
 # --- what is measured ---
@@ -261,11 +318,23 @@ def test_containers_have_what_they_used(new_rig: Callable[..., Rig], version: in
     meter = rig.meter()
     rig.step(meter, {APP: 0.0, SIDE: 0.0})
     rig.step(meter, {APP: 9.0, SIDE: 3.0}, load=4.0)
-    busy = {who: value(meter, "kpm_container_joules_total", container_id=who.id, zone="package", mode="busy") for who in (APP, SIDE)}
+    busy = {
+        who: value(
+            meter, "kpm_container_joules_total", container_id=who.id, zone="package", mode="busy"
+        )
+        for who in (APP, SIDE)
+    }
     assert busy[APP] > busy[SIDE] > 0
     whole = joules(meter, PACKAGE_0) + joules(meter, PACKAGE_1)
     assert whole == 2000
-    parts = [value(meter, name, zone="package") for name in ("kpm_pod_joules_total", "kpm_node_system_joules_total", "kpm_node_unattributed_joules_total")]
+    parts = [
+        value(meter, name, zone="package")
+        for name in (
+            "kpm_pod_joules_total",
+            "kpm_node_system_joules_total",
+            "kpm_node_unattributed_joules_total",
+        )
+    ]
     assert sum(parts) == pytest.approx(whole, rel=1e-12)
     assert value(meter, "kpm_node_power_watts", path=f"{PACKAGE_0}/energy_uj") == 100
     assert value(meter, "kpm_container_cpu_seconds_total", container_id=APP.id) == 9
@@ -273,8 +342,12 @@ def test_containers_have_what_they_used(new_rig: Callable[..., Rig], version: in
 
 
 def test_the_text_is_one_exposition(rig: Rig) -> None:
-    """All levels and names, with what measuring tells of itself: each family once, each series once."""
-    meter = rig.meter(levels=("node", "pod", "container", "process"), names=("kpm", "kepler", "kepler-0.7"))
+    """All levels and names, with what measuring tells of itself: each family once, each series
+    once.
+    """
+    meter = rig.meter(
+        levels=("node", "pod", "container", "process"), names=("kpm", "kepler", "kepler-0.7")
+    )
     for _ in range(3):
         rig.step(meter, {APP: 5.0, SIDE: 1.0})
     text = meter.metrics("a").decode()
@@ -287,7 +360,9 @@ def test_the_text_is_one_exposition(rig: Rig) -> None:
 
 
 def test_promtool_has_nothing_to_say_of_all_of_it(new_rig: Callable[..., Rig]) -> None:
-    """Of a machine with frequencies and idle states, with what measuring tells of itself, of problems and of faults too."""
+    """Of a machine with frequencies and idle states, with what measuring tells of itself, of
+    problems and of faults too.
+    """
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed")
@@ -295,7 +370,9 @@ def test_promtool_has_nothing_to_say_of_all_of_it(new_rig: Callable[..., Rig]) -
     for cpu in range(4):
         put(rig.sysfs, f"{CPU}/cpufreq/policy{cpu}/scaling_cur_freq", 2_000_000)
         put(rig.sysfs, f"{CPU}/cpu{cpu}/cpuidle/state1/time", 1000)
-    meter = rig.meter(levels=("node", "pod", "container", "process"), names=("kpm", "kepler", "kepler-0.7"))
+    meter = rig.meter(
+        levels=("node", "pod", "container", "process"), names=("kpm", "kepler", "kepler-0.7")
+    )
     put_process(rig, 7, 0)
     for looks in range(4):
         rig.run({APP: 5.0, SIDE: 1.0})
@@ -304,31 +381,68 @@ def test_promtool_has_nothing_to_say_of_all_of_it(new_rig: Callable[..., Rig]) -
             rig.show(DRAM, "x\n")
         meter.sample()
     text = meter.metrics("a")
-    for name in (b"kpm_cpu_frequency_hertz", b"kpm_idle_state_seconds_total", b"kpm_meter_faults_total", b"kpm_process_joules_total", b"kpm_energy_source_present"):
+    for name in (
+        b"kpm_cpu_frequency_hertz",
+        b"kpm_idle_state_seconds_total",
+        b"kpm_meter_faults_total",
+        b"kpm_process_joules_total",
+        b"kpm_energy_source_present",
+    ):
         assert name in text
-    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=20, check=False)
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, timeout=20, check=False
+    )
     assert (done.returncode, done.stdout.decode(), done.stderr.decode()) == (0, "", "")
 
 
 def test_a_pod_is_named_as_soon_as_the_cluster_knows_it(rig: Rig) -> None:
-    """First by nothing but its UID, then by the pod, then by its status, with the CPUs that the kubelet gave; its energy is one total."""
+    """First by nothing but its UID, then by the pod, then by its status, with the CPUs that the
+    kubelet gave; its energy is one total.
+    """
     meter = rig.meter(who=())
     pod = Pod(Meta("pod", "ns", uid=UID), (Container("app", (2, None), id=""),))
     running = evolve(pod, containers=(evolve(pod.containers[0], id=f"containerd://{APP.id}"),))
-    group = CpuGroup((0,), Pool.EXCLUSIVE, "fast", ContainerRef("ns", "pod", UID, "app", APP.id), Target(), ())
+    group = CpuGroup(
+        (0,), Pool.EXCLUSIVE, "fast", ContainerRef("ns", "pod", UID, "app", APP.id), Target(), ()
+    )
     rest = CpuGroup((1, 2, 3), Pool.SHARED, "slow", None, Target(), ())
     seen = []
-    for pods, owned in ((), ()), ((pod,), ()), ((running,), ()), ((running,), (ContainerCpus("ns", "pod", "app", frozenset({0})),)):
-        meter.follow(rig.machine, *known_containers(pods, owned, (group, rest) if owned else (rest,)))
+    for pods, owned in (
+        ((), ()),
+        ((pod,), ()),
+        ((running,), ()),
+        ((running,), (ContainerCpus("ns", "pod", "app", frozenset({0})),)),
+    ):
+        meter.follow(
+            rig.machine, *known_containers(pods, owned, (group, rest) if owned else (rest,))
+        )
         for _ in range(2):
             rig.step(meter, {APP: 5.0})
         (container,) = told(meter)["kpm_container_cpu_seconds_total"]
-        seen.append([container.labels[name] for name in ("namespace", "pod", "container", "pool", "profile")])
-        assert [line.labels["state"] for line in told(meter)["kpm_pod_cpu_seconds_total"]] == ["running"]
-    assert seen == [["", "", "", "", ""], ["ns", "pod", "", "shared", "slow"], ["ns", "pod", "app", "shared", "slow"], ["ns", "pod", "app", "exclusive", "fast"]]
-    assert value(meter, "kpm_pod_cpu_seconds_total") == value(meter, "kpm_container_cpu_seconds_total") == 35
+        seen.append(
+            [
+                container.labels[name]
+                for name in ("namespace", "pod", "container", "pool", "profile")
+            ]
+        )
+        assert [line.labels["state"] for line in told(meter)["kpm_pod_cpu_seconds_total"]] == [
+            "running"
+        ]
+    assert seen == [
+        ["", "", "", "", ""],
+        ["ns", "pod", "", "shared", "slow"],
+        ["ns", "pod", "app", "shared", "slow"],
+        ["ns", "pod", "app", "exclusive", "fast"],
+    ]
+    assert (
+        value(meter, "kpm_pod_cpu_seconds_total")
+        == value(meter, "kpm_container_cpu_seconds_total")
+        == 35
+    )
     for family in ("kpm_container_joules_total", "kpm_pool_joules_total"):
-        assert value(meter, "kpm_pod_joules_total", zone="package") == pytest.approx(value(meter, family, zone="package"), rel=1e-12)
+        assert value(meter, "kpm_pod_joules_total", zone="package") == pytest.approx(
+            value(meter, family, zone="package"), rel=1e-12
+        )
 
 
 def test_a_clock_that_stands_still_or_goes_back_loses_nothing(rig: Rig) -> None:
@@ -346,13 +460,19 @@ def test_a_clock_that_stands_still_or_goes_back_loses_nothing(rig: Rig) -> None:
 
 
 def test_standing_power_is_learned(new_rig: Callable[..., Rig]) -> None:
-    """User-asks 58, KI#2465: idle energy does not shrink to nothing as load grows; what was learned outlives a restart."""
+    """User-asks 58, KI#2465: idle energy does not shrink to nothing as load grows; what was learned
+    outlives a restart.
+    """
     rig = new_rig(zones={PACKAGE_0: "package-0"})
     first = rig.meter()
 
     def idle_watts(meter: EnergyMeter, load: float) -> float:
         report = rig.step(meter, {SIDE: load * 10}, load=load, watts={PACKAGE_0: 50 + 25 * load})
-        return (report.meters[0].uj - report.meters[0].busy_uj) / report.elapsed_us if report.meters else 0.0
+        return (
+            (report.meters[0].uj - report.meters[0].busy_uj) / report.elapsed_us
+            if report.meters
+            else 0.0
+        )
 
     rig.step(first, {SIDE: 0.0})
     assert 0 < idle_watts(first, 4.0) < 150  # assumed
@@ -460,22 +580,37 @@ def test_an_estimate_goes_on_after_a_restart_too(new_rig: Callable[..., Rig]) ->
     first = rig.meter(coefficients=kind)
     for _ in range(3):
         rig.step(first, {APP: 5.0}, load=2.0)
-    assert value(first, "kpm_node_energy_joules_total", source="estimated") == pytest.approx(2 * 10 * (20 + 2 * 5))
+    assert value(first, "kpm_node_energy_joules_total", source="estimated") == pytest.approx(
+        2 * 10 * (20 + 2 * 5)
+    )
     second = rig.meter(coefficients=kind)
     rig.step(second, {APP: 5.0}, load=2.0)
     rig.step(second, {APP: 5.0}, load=2.0)
     assert "kpm_meter_faults_total" not in told(second)
-    assert value(second, "kpm_node_energy_joules_total", source="estimated") == pytest.approx(4 * 10 * (20 + 2 * 5))
+    assert value(second, "kpm_node_energy_joules_total", source="estimated") == pytest.approx(
+        4 * 10 * (20 + 2 * 5)
+    )
 
 
 # --- meters that fail ---
 
-BAD = {"words": "no energy\n", "negative": "-5\n", "empty": "", "float": "1.5\n", "long": "9" * 30 + "\n", "bytes": "\x00\x00"}
+BAD = {
+    "words": "no energy\n",
+    "negative": "-5\n",
+    "empty": "",
+    "float": "1.5\n",
+    "long": "9" * 30 + "\n",
+    "bytes": "\x00\x00",
+}
 
 
 @pytest.mark.parametrize("content", BAD.values(), ids=list(BAD))
-def test_a_meter_that_cannot_be_read_costs_itself_and_only_for_a_time(rig: Rig, content: str) -> None:
-    """User-asks 33, 37; peers a7.4: a problem, a fault a look, the others go on, and its energy is counted when it comes back."""
+def test_a_meter_that_cannot_be_read_costs_itself_and_only_for_a_time(
+    rig: Rig, content: str
+) -> None:
+    """User-asks 33, 37; peers a7.4: a problem, a fault a look, the others go on, and its energy is
+    counted when it comes back.
+    """
     meter = rig.meter()
     rig.step(meter, {APP: 1.0})
     rig.step(meter, {APP: 1.0})
@@ -488,8 +623,16 @@ def test_a_meter_that_cannot_be_read_costs_itself_and_only_for_a_time(rig: Rig, 
         at = {"path": f"{PACKAGE_0}/energy_uj"}
         assert value(meter, "kpm_meter_faults_total", code="energy-unreadable", **at) == looks
         assert value(meter, "kpm_meter_up", **at) == 0
-        assert not [line for line in told(meter)["kpm_node_power_watts"] if line.labels["path"] == at["path"]]
-        assert (joules(meter, PACKAGE_0), joules(meter, PACKAGE_1), joules(meter, DRAM)) == (1000, 1000 + 1000 * looks, 1000 + 1000 * looks)
+        assert not [
+            line
+            for line in told(meter)["kpm_node_power_watts"]
+            if line.labels["path"] == at["path"]
+        ]
+        assert (joules(meter, PACKAGE_0), joules(meter, PACKAGE_1), joules(meter, DRAM)) == (
+            1000,
+            1000 + 1000 * looks,
+            1000 + 1000 * looks,
+        )
         assert value(meter, "kpm_energy_problems", code="energy-unreadable") == 1
     rig.step(meter, {APP: 1.0})
     assert not meter.problems
@@ -498,8 +641,12 @@ def test_a_meter_that_cannot_be_read_costs_itself_and_only_for_a_time(rig: Rig, 
 
 
 @pytest.mark.parametrize(("looks", "marked"), [(11, set()), (50, {"energy-wrapped"})])
-def test_energy_is_counted_also_after_a_long_time_unreadable(rig: Rig, looks: int, marked: set[str]) -> None:
-    """However long: no more than is possible in all that time passed through; where the counter may have wrapped meanwhile that is said."""
+def test_energy_is_counted_also_after_a_long_time_unreadable(
+    rig: Rig, looks: int, marked: set[str]
+) -> None:
+    """However long: no more than is possible in all that time passed through; where the counter may
+    have wrapped meanwhile that is said.
+    """
     meter = rig.meter()
     rig.step(meter, watts={PACKAGE_0: 500})
     for _ in range(looks):
@@ -526,7 +673,9 @@ def test_a_meter_that_was_not_read_before_a_restart_is_counted_after_it(rig: Rig
 
 
 def test_power_after_a_time_unreadable_is_no_more_than_there_was(rig: Rig) -> None:
-    """User-asks 33: the energy of six intervals is not the power of one; 100 W do not show as 600 W."""
+    """User-asks 33: the energy of six intervals is not the power of one; 100 W do not show as 600
+    W.
+    """
     meter = rig.meter()
     rig.step(meter)
     for _ in range(5):
@@ -534,12 +683,18 @@ def test_power_after_a_time_unreadable_is_no_more_than_there_was(rig: Rig) -> No
         rig.show(PACKAGE_0, "no energy\n")
         meter.sample()
     rig.step(meter)
-    powers = [line.value for line in told(meter)["kpm_node_power_watts"] if line.labels["path"] == f"{PACKAGE_0}/energy_uj"]
+    powers = [
+        line.value
+        for line in told(meter)["kpm_node_power_watts"]
+        if line.labels["path"] == f"{PACKAGE_0}/energy_uj"
+    ]
     assert powers in ([], [100.0])
 
 
 def test_a_zone_that_vanishes_and_comes_back_goes_on(rig: Rig) -> None:
-    """Its driver was loaded again: between two looks, and also where the zones are looked for meanwhile."""
+    """Its driver was loaded again: between two looks, and also where the zones are looked for
+    meanwhile.
+    """
     meter = rig.meter()
     for _ in range(2):
         rig.step(meter, {APP: 1.0})
@@ -552,7 +707,11 @@ def test_a_zone_that_vanishes_and_comes_back_goes_on(rig: Rig) -> None:
         rig.step(meter, {APP: 1.0})
         assert joules(meter, PACKAGE_1) > 0
         if looked_anew:
-            assert not [line for line in told(meter)["kpm_node_energy_joules_total"] if line.labels["path"].startswith(PACKAGE_0)]
+            assert not [
+                line
+                for line in told(meter)["kpm_node_energy_joules_total"]
+                if line.labels["path"].startswith(PACKAGE_0)
+            ]
         else:
             assert codes(meter) == {"energy-unreadable"}
         for folder in (PACKAGE_0, DRAM):
@@ -571,7 +730,19 @@ def test_no_counter_falls_whatever_a_meter_shows(rig: Rig) -> None:
     meter = rig.meter()
     rig.step(meter)
     before: dict[str, float] = {}
-    for shown in ("5", "0", "4294967295000", "1", "262143328849", "10", "-1", "x", "7", "1000000000", "999999999"):
+    for shown in (
+        "5",
+        "0",
+        "4294967295000",
+        "1",
+        "262143328849",
+        "10",
+        "-1",
+        "x",
+        "7",
+        "1000000000",
+        "999999999",
+    ):
         rig.run({APP: 3.0})
         rig.show(PACKAGE_0, f"{shown}\n")
         meter.sample()
@@ -584,7 +755,9 @@ def test_no_counter_falls_whatever_a_meter_shows(rig: Rig) -> None:
 
 
 def test_without_any_meter_everything_else_is_measured(new_rig: Callable[..., Rig]) -> None:
-    """User-asks 37, 38: a virtual machine: a problem that says why, CPU time, and never a silent 0 W."""
+    """User-asks 37, 38: a virtual machine: a problem that says why, CPU time, and never a silent 0
+    W.
+    """
     rig = new_rig(zones={})
     meter = rig.meter(names=("kpm", "kepler", "kepler-0.7"))
     for _ in range(3):
@@ -596,7 +769,13 @@ def test_without_any_meter_everything_else_is_measured(new_rig: Callable[..., Ri
     assert value(meter, "kpm_container_cpu_seconds_total", container_id=APP.id) == 10
     assert value(meter, "kepler_node_cpu_usage_ratio") == pytest.approx(5 / 40)
     assert {line.value for line in found["kpm_energy_source_present"]} == {0}
-    assert {line.labels["source"] for line in found["kpm_energy_source_present"]} == {"rapl", "amd_energy", "amd_hsmp_hwmon", "hwmon", "battery"}
+    assert {line.labels["source"] for line in found["kpm_energy_source_present"]} == {
+        "rapl",
+        "amd_energy",
+        "amd_hsmp_hwmon",
+        "hwmon",
+        "battery",
+    }
 
 
 def test_a_meter_that_comes_later_is_found(new_rig: Callable[..., Rig]) -> None:
@@ -618,16 +797,32 @@ def test_a_meter_that_comes_later_is_found(new_rig: Callable[..., Rig]) -> None:
 def test_a_source_that_is_not_there_costs_itself(rig: Rig, missing: str) -> None:
     """Each is named by a problem; the rest is measured."""
     meter = rig.meter()
-    meter.sampler.roots = Roots(*(str(rig.root / ("nowhere" if name == missing else name)) for name in ("sys", "proc", "cgroup")))
+    meter.sampler.roots = Roots(
+        *(
+            str(rig.root / ("nowhere" if name == missing else name))
+            for name in ("sys", "proc", "cgroup")
+        )
+    )
     for _ in range(3):
         rig.step(meter, {APP: 5.0})
-    assert codes(meter) == ({"energy-unreadable", "energy-no-meter"} if missing == "sys" else {"energy-unreadable"})
+    assert codes(meter) == (
+        {"energy-unreadable", "energy-no-meter"} if missing == "sys" else {"energy-unreadable"}
+    )
     assert any("nowhere" in text for _, text in meter.problems)
     if missing != "sys":
         assert joules(meter, PACKAGE_0) == 2000
-        whole = ("kpm_pool_joules_total", "kpm_node_system_joules_total", "kpm_node_unattributed_joules_total")
+        whole = (
+            "kpm_pool_joules_total",
+            "kpm_node_system_joules_total",
+            "kpm_node_unattributed_joules_total",
+        )
         found = told(meter)
-        assert sum(line.value for name in whole for line in found.get(name, []) if line.labels["zone"] == "package") == pytest.approx(4000, rel=1e-12)
+        assert sum(
+            line.value
+            for name in whole
+            for line in found.get(name, [])
+            if line.labels["zone"] == "package"
+        ) == pytest.approx(4000, rel=1e-12)
     if missing != "cgroup":
         assert value(meter, "kpm_container_cpu_seconds_total", container_id=APP.id) == 10
 
@@ -655,7 +850,15 @@ def sense(rig: Rig, chip: int, name: str, *channels: tuple[str, float]) -> None:
 
 
 def corsair(rig: Rig) -> None:
-    sense(rig, 0, "corsairpsu", ("power total", 174), ("power +12v", 134), ("power +5v", 24.5), ("power +3.3v", 11.5))
+    sense(
+        rig,
+        0,
+        "corsairpsu",
+        ("power total", 174),
+        ("power +12v", 134),
+        ("power +5v", 24.5),
+        ("power +3.3v", 11.5),
+    )
 
 
 def two_acpi_meters(rig: Rig) -> None:
@@ -681,10 +884,20 @@ def two_batteries(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("build", "watts", "meters"),
-    [(corsair, 174, 4), (two_acpi_meters, 165, 1), (two_supplies, 210, 4), (two_batteries, 12, 1), (parts_alone, None, 2)],
+    [
+        (corsair, 174, 4),
+        (two_acpi_meters, 165, 1),
+        (two_supplies, 210, 4),
+        (two_batteries, 12, 1),
+        (parts_alone, None, 2),
+    ],
 )
-def test_the_machine_is_told_once(new_rig: Callable[..., Rig], build: Callable[[Rig], None], watts: float | None, meters: int) -> None:
-    """User-asks 34: what a live look calls the machine's watts, and its rows add up to; parts are told beside it, and are no machine."""
+def test_the_machine_is_told_once(
+    new_rig: Callable[..., Rig], build: Callable[[Rig], None], watts: float | None, meters: int
+) -> None:
+    """User-asks 34: what a live look calls the machine's watts, and its rows add up to; parts are
+    told beside it, and are no machine.
+    """
     rig = new_rig(zones={})
     build(rig)
     meter = rig.meter()
@@ -712,8 +925,12 @@ ERRORS = (0xFFFFFFFF * 1000, 10**18 - 1)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=hex)
-def test_a_value_that_stands_for_an_error_is_no_power(new_rig: Callable[..., Rig], error: int) -> None:
-    """User-asks 33, 37: an ACPI meter that shows 0xFFFFFFFF mW: a problem, not up, no power by any name, never 0 W; and it may come back."""
+def test_a_value_that_stands_for_an_error_is_no_power(
+    new_rig: Callable[..., Rig], error: int
+) -> None:
+    """User-asks 33, 37: an ACPI meter that shows 0xFFFFFFFF mW: a problem, not up, no power by any
+    name, never 0 W; and it may come back.
+    """
     rig = new_rig(zones={})
     sense(rig, 0, "power_meter", ("", 165))
     meter = rig.meter(names=("kpm", "kepler", "kepler-0.7"))
@@ -755,7 +972,9 @@ def test_a_sensor_that_only_ever_shows_an_error_has_no_energy(new_rig: Callable[
 
 
 def test_batteries_that_are_charged_are_no_problem(new_rig: Callable[..., Rig]) -> None:
-    """User-asks 37: plugged in, or charged, they are no meter and say nothing; what they gave is not forgotten."""
+    """User-asks 37: plugged in, or charged, they are no meter and say nothing; what they gave is
+    not forgotten.
+    """
     rig = new_rig(zones={PACKAGE_0: "package-0"})
     two_batteries(rig)
     meter = rig.meter()
@@ -768,8 +987,18 @@ def test_batteries_that_are_charged_are_no_problem(new_rig: Callable[..., Rig]) 
         put(rig.sysfs, "class/power_supply/BAT1/status", second)
         rig.step(meter, {APP: 5.0})
         assert not meter.problems
-        for family in ("kpm_meter_up", "kpm_node_power_watts", "kpm_node_energy_joules_total", "kpm_energy_source_present"):
-            assert not [line for line in told(meter)[family] if line.value and (line.labels.get("path") == name or line.labels["source"] == "battery")]
+        for family in (
+            "kpm_meter_up",
+            "kpm_node_power_watts",
+            "kpm_node_energy_joules_total",
+            "kpm_energy_source_present",
+        ):
+            assert not [
+                line
+                for line in told(meter)[family]
+                if line.value
+                and (line.labels.get("path") == name or line.labels["source"] == "battery")
+            ]
         assert value(meter, "kpm_meter_up") == 1
     put(rig.sysfs, "class/power_supply/BAT0/status", "Full")
     put(rig.sysfs, "class/power_supply/BAT1/status", "Discharging")
@@ -809,30 +1038,57 @@ def nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nested]:
 
 def runner(rig: Rig, **kinds: Any) -> Mapping[str, Any]:
     """What the API says of APP's pod."""
-    status = {"phase": "Running", "containerStatuses": [{"name": "app", "containerID": f"containerd://{APP.id}", "state": {"running": {}}}]}
+    status = {
+        "phase": "Running",
+        "containerStatuses": [
+            {"name": "app", "containerID": f"containerd://{APP.id}", "state": {"running": {}}}
+        ],
+    }
     metadata = {"name": "pod", "namespace": "ns", "uid": UID, **kinds}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "node-1", "containers": [{"name": "app"}]}, "status": status}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {"nodeName": "node-1", "containers": [{"name": "app"}]},
+        "status": status,
+    }
 
 
 def follow(rig: Rig, meter: EnergyMeter, *documents: Mapping[str, Any]) -> None:
     """The cluster says this of the node's pods."""
-    meter.follow(rig.machine, *known_containers([structure_pod(item) for item in documents], (), ()))
+    meter.follow(
+        rig.machine, *known_containers([structure_pod(item) for item in documents], (), ())
+    )
 
 
 def test_docker_in_a_pod_is_the_pods(nested: Nested) -> None:
-    """Of 9 s that the pod's container has, 3 are of a container in it: the pod has 9, each container its own, the system what is left."""
+    """Of 9 s that the pod's container has, 3 are of a container in it: the pod has 9, each
+    container its own, the system what is left.
+    """
     meter = nested.meter()
     follow(nested, meter, runner(nested))
     nested.step(meter, {APP: 1.0, INNER: 0.5})
     nested.step(meter, {APP: 9.0, INNER: 3.0}, load=1.0)
-    seconds = {line.labels["container_id"]: line.value for line in told(meter)["kpm_container_cpu_seconds_total"]}
+    seconds = {
+        line.labels["container_id"]: line.value
+        for line in told(meter)["kpm_container_cpu_seconds_total"]
+    }
     assert seconds == {APP.id: 6, INNER.id: 3}
-    assert value(meter, "kpm_pod_cpu_seconds_total", pod="pod", namespace="ns", state="running") == 9
-    joules_of = {who.id: value(meter, "kpm_container_joules_total", container_id=who.id, zone="package", mode="busy") for who in (APP, INNER)}
+    assert (
+        value(meter, "kpm_pod_cpu_seconds_total", pod="pod", namespace="ns", state="running") == 9
+    )
+    joules_of = {
+        who.id: value(
+            meter, "kpm_container_joules_total", container_id=who.id, zone="package", mode="busy"
+        )
+        for who in (APP, INNER)
+    }
     assert joules_of[APP.id] == pytest.approx(2 * joules_of[INNER.id], rel=1e-6)
     pod = value(meter, "kpm_pod_joules_total", pod_uid=UID, zone="package", mode="busy")
     assert pod == pytest.approx(sum(joules_of.values()), rel=1e-12)
-    assert value(meter, "kpm_node_system_joules_total", zone="package") == pytest.approx(pod / 9, rel=1e-5)
+    assert value(meter, "kpm_node_system_joules_total", zone="package") == pytest.approx(
+        pod / 9, rel=1e-5
+    )
 
 
 def test_a_pod_has_the_same_with_docker_in_it_and_without(nested: Nested) -> None:
@@ -843,13 +1099,20 @@ def test_a_pod_has_the_same_with_docker_in_it_and_without(nested: Nested) -> Non
         follow(nested, meter, runner(nested))
         nested.step(meter, {APP: 1.0, INNER: 0.5})
         nested.step(meter, {APP: 9.0, INNER: inner, SIDE: 4.0}, load=2.0)
-        found.append((value(meter, "kpm_pod_joules_total", pod_uid=UID, zone="package"), value(meter, "kpm_pod_cpu_seconds_total", pod_uid=UID)))
+        found.append(
+            (
+                value(meter, "kpm_pod_joules_total", pod_uid=UID, zone="package"),
+                value(meter, "kpm_pod_cpu_seconds_total", pod_uid=UID),
+            )
+        )
     assert {seconds for _, seconds in found} == {9}
     assert max(uj for uj, _ in found) - min(uj for uj, _ in found) <= 4e-6
 
 
 def test_an_inner_container_that_ends_leaves_its_energy_to_its_pod(nested: Nested) -> None:
-    """Its own total ends; the pod's goes on, and what the outer one does from then on is the outer one's."""
+    """Its own total ends; the pod's goes on, and what the outer one does from then on is the outer
+    one's.
+    """
     meter = nested.meter()
     follow(nested, meter, runner(nested))
     for _ in range(3):
@@ -858,22 +1121,39 @@ def test_an_inner_container_that_ends_leaves_its_energy_to_its_pod(nested: Neste
     del nested.used[INNER]
     shutil.rmtree(nested.folder(INNER))
     nested.step(meter, {APP: 5.0})
-    assert value(meter, "kpm_container_cpu_seconds_total", container_id=INNER.id, state="terminated") == 6
+    assert (
+        value(meter, "kpm_container_cpu_seconds_total", container_id=INNER.id, state="terminated")
+        == 6
+    )
     assert value(meter, "kpm_container_cpu_seconds_total", container_id=APP.id) == 12 + 5
     assert value(meter, "kpm_pod_cpu_seconds_total", pod_uid=UID, state="running") == 18 + 5
     none_fell({key: uj for key, uj in before.items() if INNER.id not in key}, counters(meter))
 
 
 def test_a_static_pod_is_one_pod(nested: Nested) -> None:
-    """Its cgroups have the uid that the kubelet made of its file; its sandbox, which is in no status, is not a pod without a name."""
+    """Its cgroups have the uid that the kubelet made of its file; its sandbox, which is in no
+    status, is not a pod without a name.
+    """
     uid = "d41d8cd98f00b204e9800998ecf8427e"
     for who in (APP, INNER):
-        nested.places[who.id] = f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{who.id}.scope"
+        nested.places[who.id] = (
+            f"kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice/cri-containerd-{who.id}.scope"
+        )
     meter = nested.meter()
-    follow(nested, meter, runner(nested, annotations={"kubernetes.io/config.hash": uid, "kubernetes.io/config.mirror": uid}))
+    follow(
+        nested,
+        meter,
+        runner(
+            nested,
+            annotations={"kubernetes.io/config.hash": uid, "kubernetes.io/config.mirror": uid},
+        ),
+    )
     for _ in range(2):
         nested.step(meter, {APP: 9.0, INNER: 0.5})
-    assert {(line.labels["pod"], line.labels["pod_uid"], line.value) for line in told(meter)["kpm_pod_cpu_seconds_total"]} == {("pod", UID, 9.5)}
+    assert {
+        (line.labels["pod"], line.labels["pod_uid"], line.value)
+        for line in told(meter)["kpm_pod_cpu_seconds_total"]
+    } == {("pod", UID, 9.5)}
 
 
 def test_a_container_of_a_unit_has_energy(nested: Nested) -> None:
@@ -883,8 +1163,13 @@ def test_a_container_of_a_unit_has_energy(nested: Nested) -> None:
     for _ in range(2):
         nested.step(meter, {INNER: 9.0})
     assert value(meter, "kpm_container_joules_total", container_id=INNER.id, zone="package") > 0
-    assert value(meter, "kpm_container_cpu_seconds_total", container_id=INNER.id, pool="", pod="") == 9
-    assert value(meter, "kepler_container_cpu_seconds_total", container_id=INNER.id, runtime="podman") == 9
+    assert (
+        value(meter, "kpm_container_cpu_seconds_total", container_id=INNER.id, pool="", pod="") == 9
+    )
+    assert (
+        value(meter, "kepler_container_cpu_seconds_total", container_id=INNER.id, runtime="podman")
+        == 9
+    )
 
 
 # --- readers ---
@@ -917,7 +1202,9 @@ def test_every_reader_sees_once_that_a_pod_has_ended(rig: Rig) -> None:
 
 
 def test_readers_have_addresses(rig: Rig) -> None:
-    """Over HTTP, beside the agent's own metrics: whoever asks from another address is another reader, and all of it is one text."""
+    """Over HTTP, beside the agent's own metrics: whoever asks from another address is another
+    reader, and all of it is one text.
+    """
     meter = rig.meter()
     for _ in range(3):
         rig.step(meter, {APP: 5.0, SIDE: 1.0})
@@ -926,7 +1213,9 @@ def test_readers_have_addresses(rig: Rig) -> None:
     port = serve("metrics", 0, Threads(Log()), metric_answers(lambda: registry, meter.metrics))
 
     def get(address: str) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10, source_address=(address, 0))
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", port, timeout=10, source_address=(address, 0)
+        )
         connection.request("GET", "/metrics")
         answer = connection.getresponse()
         text = answer.read().decode()
@@ -947,7 +1236,9 @@ def test_readers_have_addresses(rig: Rig) -> None:
         assert 'state="terminated"' not in get(address)
 
 
-def test_without_readers_what_has_ended_is_kept_for_ten_minutes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_readers_what_has_ended_is_kept_for_ten_minutes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And then let go, so that an agent that nobody reads does not grow."""
     assert KEEP_S == 600
     meter = rig.meter()
@@ -1011,7 +1302,9 @@ def test_where_totals_cannot_be_kept_measuring_goes_on(rig: Rig, spoil: Any) -> 
 
 @pytest.mark.parametrize("spoil", [folder_missing, file_as_folder, folder_in_its_place])
 def test_totals_that_cannot_be_kept_are_one_problem_however_long(rig: Rig, spoil: Any) -> None:
-    """Not one more at every look, with a line in the log each: it is the same one (two where it can be neither read nor written)."""
+    """Not one more at every look, with a line in the log each: it is the same one (two where it can
+    be neither read nor written).
+    """
     spoil(rig)
     meter = rig.meter()
     for _ in range(20):
@@ -1038,7 +1331,16 @@ def document(*way: Any, value: Any) -> bytes:
     """A state file of this boot with something wrong in one place."""
     name = f"{PACKAGE_0}/energy_uj"
     learned = Standing(20.0, 10.0, 10.0, 100.0, 20.0, 20.0, 60.0, 20.0, 60.0, 550.0, 3.0, 2.0, 0.5)
-    whole = json.loads(dump(Kept(Ledger({name: MeterAccount(5)}), Sample(40 * SECOND, {name: 900 * SECOND}), {name: learned}), BOOT))
+    whole = json.loads(
+        dump(
+            Kept(
+                Ledger({name: MeterAccount(5)}),
+                Sample(40 * SECOND, {name: 900 * SECOND}),
+                {name: learned},
+            ),
+            BOOT,
+        )
+    )
     inner = whole
     for key in way[:-1]:
         inner = inner[name if key is ... else key]
@@ -1061,7 +1363,9 @@ DAMAGED = {
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=list(DAMAGED))
 def test_a_damaged_file_never_keeps_energy_from_being_measured(rig: Rig, content: bytes) -> None:
-    """Totals begin at 0 and that is said, or what is wrong does no harm; and the next file is a good one."""
+    """Totals begin at 0 and that is said, or what is wrong does no harm; and the next file is a
+    good one.
+    """
     rig.state.write_bytes(content)
     meter = rig.meter()
     for _ in range(4):
@@ -1105,8 +1409,14 @@ def change(rig: Rig, meter: EnergyMeter, done: threading.Event) -> int:
 
 
 def test_a_scrape_while_it_looks_never_fails(rig: Rig) -> None:
-    """Two hundred looks and as many scrapes of three readers at once, while containers and processes come and go; each is whole."""
-    meter = rig.meter(levels=("node", "pod", "container", "process"), names=("kpm", "kepler", "kepler-0.7"), state="")
+    """Two hundred looks and as many scrapes of three readers at once, while containers and
+    processes come and go; each is whole.
+    """
+    meter = rig.meter(
+        levels=("node", "pod", "container", "process"),
+        names=("kpm", "kepler", "kepler-0.7"),
+        state="",
+    )
     for pid in range(1, 40):
         put_process(rig, pid, 0)
     rig.step(meter, {APP: 1.0, SIDE: 1.0})
@@ -1139,7 +1449,9 @@ def test_a_scrape_while_it_looks_never_fails(rig: Rig) -> None:
 
 def test_it_looks_by_itself_until_it_is_stopped(rig: Rig) -> None:
     """From a thread of its own, once the machine is known; at the end the totals are kept."""
-    unknown = EnergyMeter("n", EnergySettings(proc=str(rig.proc)), Sampler(Roots(str(rig.sysfs))), Log(stream=rig.log))
+    unknown = EnergyMeter(
+        "n", EnergySettings(proc=str(rig.proc)), Sampler(Roots(str(rig.sysfs))), Log(stream=rig.log)
+    )
     threads = Threads(Log(stream=rig.log))
     unknown.start(threads)
     meter = rig.meter(interval=0.02)

@@ -1,4 +1,6 @@
-"""Settings of measuring, from the PowerConfig through the DaemonSet's arguments and mounts into the agent: what was asked for arrives, and nothing else."""
+"""Settings of measuring, from the PowerConfig through the DaemonSet's arguments and mounts into the
+agent: what was asked for arrives, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,18 @@ from kpm_planner.intent import Meta, PowerConfig
 from kpm_planner.quantities import duration_s
 
 IMAGE = Image("kpm:1")
-FULL = MetricSettings(("process", "node"), ("kepler-0.7", "kpm"), "requests", "2s", estimate=True, max_series=777)
+FULL = MetricSettings(
+    ("process", "node"), ("kepler-0.7", "kpm"), "requests", "2s", estimate=True, max_series=777
+)
 
 
 def made(metrics: MetricSettings | None, **settings: Any) -> dict[str, Any]:
     """The DaemonSet of a PowerConfig."""
-    return daemon_set(PowerConfig(Meta("c"), agent=AgentSettings(metrics=metrics, **settings)), "power-manager", IMAGE)
+    return daemon_set(
+        PowerConfig(Meta("c"), agent=AgentSettings(metrics=metrics, **settings)),
+        "power-manager",
+        IMAGE,
+    )
 
 
 def pod_of(metrics: MetricSettings | None, **settings: Any) -> dict[str, Any]:
@@ -48,18 +56,42 @@ def arguments(metrics: MetricSettings | None, **settings: Any) -> list[str]:
 def mounts(metrics: MetricSettings | None, **settings: Any) -> dict[str, tuple[str, str, bool]]:
     """Place in the container → folder of the host, its type, whether it is read-only."""
     pod = pod_of(metrics, **settings)
-    volumes = {volume["name"]: volume.get("hostPath", {"path": "", "type": ""}) for volume in pod["volumes"]}
+    volumes = {
+        volume["name"]: volume.get("hostPath", {"path": "", "type": ""})
+        for volume in pod["volumes"]
+    }
     (container,) = pod["containers"]
-    return {item["mountPath"]: (volumes[item["name"]]["path"], volumes[item["name"]]["type"], item["readOnly"]) for item in container["volumeMounts"]}
+    return {
+        item["mountPath"]: (
+            volumes[item["name"]]["path"],
+            volumes[item["name"]]["type"],
+            item["readOnly"],
+        )
+        for item in container["volumeMounts"]
+    }
 
 
 def options(words: list[str]) -> tuple[EnergyOptions, str]:
     """What the agent makes of its arguments, and its state folder; nothing is started."""
     # Under the program, as users call it: a command keeps the help option of its first parent.
-    parameters = agent.make_context("agent", ["--node", "n", *words], parent=cli.make_context("kpm", ["agent"])).params
-    names = {"on": "energy", "levels": "energy_level", "names": "energy_name", "idle": "energy_idle", "interval": "energy_interval",
-             "estimate": "energy_estimate", "series": "energy_series", "proc": "proc", "cgroup": "cgroup"}  # fmt: skip
-    return EnergyOptions(**{own: parameters[name] for own, name in names.items()}), parameters["state_dir"]
+    parameters = agent.make_context(
+        "agent", ["--node", "n", *words], parent=cli.make_context("kpm", ["agent"])
+    ).params
+    names = {
+        "on": "energy",
+        "levels": "energy_level",
+        "names": "energy_name",
+        "idle": "energy_idle",
+        "interval": "energy_interval",
+        "estimate": "energy_estimate",
+        "series": "energy_series",
+        "proc": "proc",
+        "cgroup": "cgroup",
+    }
+    return (
+        EnergyOptions(**{own: parameters[name] for own, name in names.items()}),
+        parameters["state_dir"],
+    )
 
 
 def settings_of(metrics: MetricSettings | None, **settings: Any) -> EnergySettings | None:
@@ -73,25 +105,44 @@ def settings_of(metrics: MetricSettings | None, **settings: Any) -> EnergySettin
 
 def test_without_metrics_nothing_is_mounted_or_asked_for() -> None:
     """Nobody pays for what he does not want, with privileges least of all."""
-    assert not [word for word in arguments(None) if "energy" in word or word in ("--proc", "--cgroup")]
+    assert not [
+        word for word in arguments(None) if "energy" in word or word in ("--proc", "--cgroup")
+    ]
     assert not {"/host/sys", "/host/proc"} & mounts(None).keys()
-    assert not [source for source, _, _ in mounts(None).values() if source in ("/", "/sys", "/proc") or source.startswith(("/sys/fs", "/proc/"))]
+    assert not [
+        source
+        for source, _, _ in mounts(None).values()
+        if source in ("/", "/sys", "/proc") or source.startswith(("/sys/fs", "/proc/"))
+    ]
     assert settings_of(None) is None
 
 
 def test_by_default_an_agent_measures_nothing() -> None:
     """Also one that is started by hand, whatever else is set."""
     assert options([])[0].settings("/var/lib/kpm") is None
-    assert options(["--energy-level", "node", "--energy-interval", "5s"])[0].settings("/var/lib/kpm") is None
+    assert (
+        options(["--energy-level", "node", "--energy-interval", "5s"])[0].settings("/var/lib/kpm")
+        is None
+    )
 
 
 # --- asked for ---
 
 
 def test_with_metrics_what_is_needed_is_mounted_piece_by_piece_for_reading() -> None:
-    """Not /sys and /proc as a whole: what is mounted below them would stay writable. Processes alone need /proc, its settings covered."""
-    before, after, processes = mounts(None), mounts(MetricSettings()), mounts(MetricSettings(("process",)))
-    pieces = {f"/host{path}": (path, "Directory", True) for path in ("/sys/devices", "/sys/class", "/sys/fs/cgroup")}
+    """Not /sys and /proc as a whole: what is mounted below them would stay writable.
+
+    Processes alone need /proc, its settings covered.
+    """
+    before, after, processes = (
+        mounts(None),
+        mounts(MetricSettings()),
+        mounts(MetricSettings(("process",))),
+    )
+    pieces = {
+        f"/host{path}": (path, "Directory", True)
+        for path in ("/sys/devices", "/sys/class", "/sys/fs/cgroup")
+    }
     assert {target: found for target, found in after.items() if target not in before} == pieces
     assert {target: found for target, found in after.items() if target in before} == before
     more = {target: found for target, found in processes.items() if target not in after}
@@ -99,7 +150,9 @@ def test_with_metrics_what_is_needed_is_mounted_piece_by_piece_for_reading() -> 
 
 
 @pytest.mark.parametrize("caps", [(), ("rapl",), ("amd", "rapl")], ids=str)
-def test_what_is_mounted_for_writing_stays_so_below_what_is_for_reading(caps: tuple[str, ...]) -> None:
+def test_what_is_mounted_for_writing_stays_so_below_what_is_for_reading(
+    caps: tuple[str, ...],
+) -> None:
     """Outer folders come before those inside them, in a list that runtimes mount in order."""
     found = mounts(FULL, power_caps=caps)
     places = list(found)
@@ -107,24 +160,41 @@ def test_what_is_mounted_for_writing_stays_so_below_what_is_for_reading(caps: tu
         if inner.startswith(f"{outer}/"):
             assert places.index(outer) < places.index(inner)
     writable = {target for target, (_, _, read_only) in found.items() if not read_only}
-    assert writable == {target for target, (_, _, read_only) in mounts(None, power_caps=caps).items() if not read_only}
+    assert writable == {
+        target
+        for target, (_, _, read_only) in mounts(None, power_caps=caps).items()
+        if not read_only
+    }
 
 
 def test_measuring_takes_no_privilege() -> None:
     """User-asks 37, peers a5: no capability, no host namespace, no privileged pod."""
     pod, plain = pod_of(FULL), pod_of(None)
     assert pod["containers"][0]["securityContext"] == plain["containers"][0]["securityContext"]
-    assert {key: value for key, value in pod.items() if key not in ("containers", "initContainers", "volumes")} == {
-        key: value for key, value in plain.items() if key not in ("containers", "initContainers", "volumes")
-    }  # fmt: skip
+    assert {
+        key: value
+        for key, value in pod.items()
+        if key not in ("containers", "initContainers", "volumes")
+    } == {
+        key: value
+        for key, value in plain.items()
+        if key not in ("containers", "initContainers", "volumes")
+    }
 
 
 def test_every_setting_rolls_the_agents() -> None:
     """By the hash; the same settings do not."""
     changed = [
-        None, MetricSettings(), FULL, evolve(FULL, levels=("node",)), evolve(FULL, names=()), evolve(FULL, idle="node"), evolve(FULL, interval="3s"),
-        evolve(FULL, estimate=False), evolve(FULL, max_series=778),
-    ]  # fmt: skip
+        None,
+        MetricSettings(),
+        FULL,
+        evolve(FULL, levels=("node",)),
+        evolve(FULL, names=()),
+        evolve(FULL, idle="node"),
+        evolve(FULL, interval="3s"),
+        evolve(FULL, estimate=False),
+        evolve(FULL, max_series=778),
+    ]
     marks = [made(item)["metadata"]["annotations"][HASH] for item in changed]
     assert len(set(marks)) == len(changed)
     assert made(evolve(FULL))["metadata"]["annotations"][HASH] == marks[2]
@@ -136,21 +206,39 @@ def test_every_setting_rolls_the_agents() -> None:
 def test_settings_that_say_nothing_have_the_defaults() -> None:
     """Node, pods and containers, by our names and Kepler's present ones, every ten seconds."""
     found = settings_of(MetricSettings())
-    assert found == EnergySettings(("node", "pod", "container"), ("kpm", "kepler"), "owner", 10, 20_000, "/var/lib/kpm/energy.json", "/proc")
+    assert found == EnergySettings(
+        ("node", "pod", "container"),
+        ("kpm", "kepler"),
+        "owner",
+        10,
+        20_000,
+        "/var/lib/kpm/energy.json",
+        "/proc",
+    )
     asked, _ = options(arguments(MetricSettings()))
     assert (asked.cgroup, asked.estimate) == ("/host/sys/fs/cgroup", False)
 
 
 def test_all_settings_arrive() -> None:
     """In the order in which they were named: it says what is left out first."""
-    assert settings_of(FULL) == EnergySettings(("process", "node"), ("kepler-0.7", "kpm"), "requests", 2, 777, "/var/lib/kpm/energy.json", "/host/proc")
+    assert settings_of(FULL) == EnergySettings(
+        ("process", "node"),
+        ("kepler-0.7", "kpm"),
+        "requests",
+        2,
+        777,
+        "/var/lib/kpm/energy.json",
+        "/host/proc",
+    )
     assert options(arguments(FULL))[0].estimate
 
 
 def test_where_the_host_is_mounted_the_agent_looks() -> None:
     """Paths of the arguments lie in what is mounted."""
     words = arguments(FULL)
-    places = {option: words[words.index(option) + 1] for option in ("--sysfs", "--proc", "--cgroup")}
+    places = {
+        option: words[words.index(option) + 1] for option in ("--sysfs", "--proc", "--cgroup")
+    }
     found = mounts(FULL)
     assert [place for place in found if place.startswith(f"{places['--sysfs']}/devices")]
     assert places["--proc"] in found
@@ -169,9 +257,22 @@ def test_where_the_host_is_mounted_the_agent_looks() -> None:
     ),
     st.booleans(),
 )
-def test_any_settings_arrive_as_they_were_asked_for(metrics: MetricSettings, measure_only: bool) -> None:
-    """Each argument is one that the agent takes; what is named twice counts once; beside all other settings."""
-    asked, state_dir = options(arguments(metrics, measure_only=measure_only, resync_period="30s", repair="report", log_level="debug", power_caps=("rapl",)))
+def test_any_settings_arrive_as_they_were_asked_for(
+    metrics: MetricSettings, measure_only: bool
+) -> None:
+    """Each argument is one that the agent takes; what is named twice counts once; beside all other
+    settings.
+    """
+    asked, state_dir = options(
+        arguments(
+            metrics,
+            measure_only=measure_only,
+            resync_period="30s",
+            repair="report",
+            log_level="debug",
+            power_caps=("rapl",),
+        )
+    )
     found = asked.settings(state_dir)
     assert found is not None
     assert found.levels == (tuple(dict.fromkeys(metrics.levels)) or METRIC_LEVELS[:3])
@@ -193,7 +294,9 @@ def test_the_agent_hands_over_what_it_was_given() -> None:
         taken.append((other, energy))
 
     words = arguments(FULL)
-    done = CliRunner().invoke(probe, ["--other", "x", *words[words.index("--cgroup") :]], catch_exceptions=False)
+    done = CliRunner().invoke(
+        probe, ["--other", "x", *words[words.index("--cgroup") :]], catch_exceptions=False
+    )
     assert (done.exit_code, done.output) == (0, "")
     assert taken == [("x", options(words)[0])]
 

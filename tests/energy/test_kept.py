@@ -1,4 +1,6 @@
-"""The file that keeps the totals: good for one boot, whole or nothing, and never the reason why nothing is measured."""
+"""The file that keeps the totals: good for one boot, whole or nothing, and never the reason why
+nothing is measured.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,27 @@ from kpm_planner.energy import Sample
 from kpm_planner.energy_standing import Standing, learn
 
 BOOT = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
-SAMPLE = Sample(10**9, {"p0": 123, "d0": None}, {0: 10, 7: 20}, {0: 30, 7: 40}, {APP.id: 50}, slept_us=60, carried={"p0": (10**8, 50)})
+SAMPLE = Sample(
+    10**9,
+    {"p0": 123, "d0": None},
+    {0: 10, 7: 20},
+    {0: 30, 7: 40},
+    {APP.id: 50},
+    slept_us=60,
+    carried={"p0": (10**8, 50)},
+)
 
 
 def kept() -> Kept:
     """Something of everything."""
     book = Book()
-    book.add(part(PACKAGE, {APP: 7, SIDE: 5}, {APP: 3}, 2, 1), part(PSYS, {APP: 30}), part(DRAM), who=(APP, SIDE), used={APP: 10})
+    book.add(
+        part(PACKAGE, {APP: 7, SIDE: 5}, {APP: 3}, 2, 1),
+        part(PSYS, {APP: 30}),
+        part(DRAM),
+        who=(APP, SIDE),
+        used={APP: 10},
+    )
     standing = Standing()
     for watts in (50, 60, 70):
         standing = learn(standing, watts * 10_000_000, watts / 10, watts / 12, 10_000_000)
@@ -72,11 +88,17 @@ def test_before_the_first_sample_there_is_none(tmp_path: Path) -> None:
         st.dictionaries(st.integers(0, 9999), st.integers(0, 2**63), max_size=3),
         st.dictionaries(st.text(max_size=5), st.integers(0, 2**63), max_size=3),
         slept_us=st.integers(0, 2**40),
-        carried=st.dictionaries(st.text(max_size=5), st.tuples(st.integers(0, 2**63), st.integers(0, 2**40)), max_size=2),
+        carried=st.dictionaries(
+            st.text(max_size=5), st.tuples(st.integers(0, 2**63), st.integers(0, 2**40)), max_size=2
+        ),
     ),
-    st.dictionaries(st.text(max_size=5), st.builds(Standing, *[st.floats(-1e15, 1e15)] * 11), max_size=2),
+    st.dictionaries(
+        st.text(max_size=5), st.builds(Standing, *[st.floats(-1e15, 1e15)] * 11), max_size=2
+    ),
 )
-def test_any_sample_and_anything_learned_comes_back(tmp_path_factory: pytest.TempPathFactory, sample: Sample, standing: dict[str, Standing]) -> None:
+def test_any_sample_and_anything_learned_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, sample: Sample, standing: dict[str, Standing]
+) -> None:
     """To the µJ and the last bit of a float."""
     path = put(tmp_path_factory.getbasetemp(), dump(Kept(sample=sample, standing=standing), BOOT))
     found = load(path, BOOT, 0.0)
@@ -103,7 +125,9 @@ def test_of_another_boot_there_is_nothing(tmp_path: Path) -> None:
 
 
 def test_what_was_learned_of_the_machine_outlives_the_boot(tmp_path: Path) -> None:
-    """Totals do not, since readers of counters expect them at 0; of another machine nothing is taken."""
+    """Totals do not, since readers of counters expect them at 0; of another machine nothing is
+    taken.
+    """
     path = put(tmp_path, dump(evolve(kept(), machine="this"), BOOT))
     found = load(path, BOOT[::-1], 0.0, "this")
     assert (found.standing, found.sample, numbers(found.ledger)) == (kept().standing, None, {})
@@ -145,10 +169,41 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\0" * 4096, b"{", b"null", b"[]", b"{}", b"17", b'"text"', b"\xff\xfe\xfd", b"\xef\xbb\xbf{}", b"nan", b"9" * 5000, json.dumps({"boot": BOOT}).encode(),
-     b"[" * 200_000, b'{"a":' * 100_000],
-    ids=["empty", "zeros", "brace", "null", "list", "no fields", "number", "text", "no utf-8", "mark", "word", "digits", "one field", "deep list", "deep mapping"],
-)  # fmt: skip
+    [
+        b"",
+        b"\0" * 4096,
+        b"{",
+        b"null",
+        b"[]",
+        b"{}",
+        b"17",
+        b'"text"',
+        b"\xff\xfe\xfd",
+        b"\xef\xbb\xbf{}",
+        b"nan",
+        b"9" * 5000,
+        json.dumps({"boot": BOOT}).encode(),
+        b"[" * 200_000,
+        b'{"a":' * 100_000,
+    ],
+    ids=[
+        "empty",
+        "zeros",
+        "brace",
+        "null",
+        "list",
+        "no fields",
+        "number",
+        "text",
+        "no utf-8",
+        "mark",
+        "word",
+        "digits",
+        "one field",
+        "deep list",
+        "deep mapping",
+    ],
+)
 def test_what_is_no_document_is_a_value_error(tmp_path: Path, content: bytes) -> None:
     """And nothing else, so that the agent begins at 0 and says so."""
     with pytest.raises(ValueError, match=r".*"):
@@ -156,11 +211,16 @@ def test_what_is_no_document_is_a_value_error(tmp_path: Path, content: bytes) ->
 
 
 @given(st.integers(0), st.integers(0, 255) | st.none())
-def test_cut_anywhere_it_is_a_value_error(tmp_path_factory: pytest.TempPathFactory, place: int, instead: int | None) -> None:
+def test_cut_anywhere_it_is_a_value_error(
+    tmp_path_factory: pytest.TempPathFactory, place: int, instead: int | None
+) -> None:
     """A full disk, a crash. With one byte changed it is one, or a document all the same."""
     content = dump(kept(), BOOT)
     at = place % len(content)
-    path = put(tmp_path_factory.getbasetemp(), content[:at] if instead is None else content[:at] + bytes([instead]) + content[at + 1 :])
+    path = put(
+        tmp_path_factory.getbasetemp(),
+        content[:at] if instead is None else content[:at] + bytes([instead]) + content[at + 1 :],
+    )
     try:
         load(path, BOOT, 0.0)
     except ValueError:
@@ -170,7 +230,13 @@ def test_cut_anywhere_it_is_a_value_error(tmp_path_factory: pytest.TempPathFacto
 
 def places(value: Any, *above: Any) -> Iterator[tuple[Any, ...]]:
     """The way to everything in a document."""
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    for key, item in (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    ):
         yield (*above, key)
         yield from places(item, *above, key)
 
@@ -178,9 +244,19 @@ def places(value: Any, *above: Any) -> Iterator[tuple[Any, ...]]:
 DOCUMENT = json.loads(dump(kept(), BOOT))
 PLACES = [way for way in places(DOCUMENT) if way[0] not in ("boot", "version")]
 WRONG = {
-    "null": None, "text": "x", "list": [], "mapping": {}, "pair": [1, 2], "strange": {"x": 1}, "number": -7, "broken": 1.5, "true": True,
-    "infinite": float("inf"), "nan": float("nan"), "huge": 10**400,
-}  # fmt: skip
+    "null": None,
+    "text": "x",
+    "list": [],
+    "mapping": {},
+    "pair": [1, 2],
+    "strange": {"x": 1},
+    "number": -7,
+    "broken": 1.5,
+    "true": True,
+    "infinite": float("inf"),
+    "nan": float("nan"),
+    "huge": 10**400,
+}
 
 
 def changed(way: tuple[Any, ...], value: Any) -> bytes:
@@ -196,8 +272,16 @@ def changed(way: tuple[Any, ...], value: Any) -> bytes:
 def usable(found: Kept) -> None:
     """What was loaded can be gone on with: an interval is booked, told, and written."""
     book = Book(found.ledger)
-    book.add(part(PACKAGE, {APP: 7, SIDE: 5}, {APP: 3}, 2, 1), part(PSYS, {APP: 30}), part(DRAM), who=(APP, SIDE), used={APP: 10})
-    families, _ = expose(Exposed("n", METRIC_LEVELS, METRIC_NAMES, 10_000, book.ledger, (PACKAGE, DRAM, PSYS)))
+    book.add(
+        part(PACKAGE, {APP: 7, SIDE: 5}, {APP: 3}, 2, 1),
+        part(PSYS, {APP: 30}),
+        part(DRAM),
+        who=(APP, SIDE),
+        used={APP: 10},
+    )
+    families, _ = expose(
+        Exposed("n", METRIC_LEVELS, METRIC_NAMES, 10_000, book.ledger, (PACKAGE, DRAM, PSYS))
+    )
     render(families)
     for standing in found.standing.values():
         learn(standing, 10, 1.0, 1.0, 10).line()
@@ -207,7 +291,9 @@ def usable(found: Kept) -> None:
 
 @pytest.mark.parametrize("value", WRONG.values(), ids=list(WRONG))
 def test_a_wrong_value_is_a_value_error_or_does_no_harm(tmp_path: Path, value: Any) -> None:
-    """In every place of the document: what is loaded can be gone on with, else it is refused at once and not at every later sample."""
+    """In every place of the document: what is loaded can be gone on with, else it is refused at
+    once and not at every later sample.
+    """
     failed = {}
     for way in PLACES:
         try:
@@ -221,7 +307,10 @@ def test_a_wrong_value_is_a_value_error_or_does_no_harm(tmp_path: Path, value: A
             usable(found)
         except Exception as failure:  # noqa: BLE001
             failed[way] = ("loaded, then", failure)
-    assert not failed, "; ".join(f"{'.'.join(str(key)[:8] for key in way)}: {when} {failure!r}" for way, (when, failure) in list(failed.items())[:4])
+    assert not failed, "; ".join(
+        f"{'.'.join(str(key)[:8] for key in way)}: {when} {failure!r}"
+        for way, (when, failure) in list(failed.items())[:4]
+    )
 
 
 # --- written ---
@@ -253,7 +342,9 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "energy.json").is_symlink()
 
 
-def test_a_name_without_a_folder_is_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_without_a_folder_is_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As for any command."""
     monkeypatch.chdir(tmp_path)
     write("energy.json", b"x")
@@ -275,7 +366,9 @@ def folder_in_its_place(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("make", [no_folder, file_as_folder, folder_in_its_place])
-def test_where_it_cannot_be_written_nothing_is_left(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+def test_where_it_cannot_be_written_nothing_is_left(
+    tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
     """It fails with an OSError and no other file is in the folder afterwards."""
     path = make(tmp_path)
     before = sorted(tmp_path.rglob("*"))

@@ -1,4 +1,6 @@
-"""Totals of energy: they add up, never fall, outlive a restart, and are let go only once everybody has been told (user-asks 33, 58; peers a7)."""
+"""Totals of energy: they add up, never fall, outlive a restart, and are let go only once everybody
+has been told (user-asks 33, 58; peers a7).
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,34 @@ from kpm_planner.meters import Meter
 from kpm_planner.problems import Code
 
 SECOND = 1_000_000
-PACKAGE, SECOND_PACKAGE, DRAM = Meter("p0", "package", "rapl", 0), Meter("p1", "package", "rapl", 1), Meter("d0", "dram", "rapl", 0)
-CORE, PSYS, PLATFORM = Meter("c0", "core", "rapl", 0), Meter("s", "psys"), Meter("h", "platform", "hwmon", power=True)
+PACKAGE, SECOND_PACKAGE, DRAM = (
+    Meter("p0", "package", "rapl", 0),
+    Meter("p1", "package", "rapl", 1),
+    Meter("d0", "dram", "rapl", 0),
+)
+CORE, PSYS, PLATFORM = (
+    Meter("c0", "core", "rapl", 0),
+    Meter("s", "psys"),
+    Meter("h", "platform", "hwmon", power=True),
+)
 UID, OTHER_UID = "0a1b2c3d-0000-4000-8000-000000000001", "0a1b2c3d-0000-4000-8000-000000000002"
 APP = Identity("a" * 64, "containerd", "ns", "pod", UID, "app", "exclusive", "fast")
 SIDE = Identity("b" * 64, "containerd", "ns", "pod", UID, "side", "shared", "slow")
 ALONE = Identity("c" * 64, "docker")
 
 
-def part(meter: Meter, busy: Mapping[Identity, int] | None = None, idle: Mapping[Identity, int] | None = None, system: int = 0, nobody: int = 0) -> MeterEnergy:
+def part(
+    meter: Meter,
+    busy: Mapping[Identity, int] | None = None,
+    idle: Mapping[Identity, int] | None = None,
+    system: int = 0,
+    nobody: int = 0,
+) -> MeterEnergy:
     """The energy of one meter in an interval, by container."""
     ran, owned = ({who.id: uj for who, uj in (amounts or {}).items()} for amounts in (busy, idle))
-    return MeterEnergy(meter, sum(ran.values()) + sum(owned.values()) + system + nobody, ran, system, owned, nobody)
+    return MeterEnergy(
+        meter, sum(ran.values()) + sum(owned.values()) + system + nobody, ran, system, owned, nobody
+    )
 
 
 def by_id(*who: Identity) -> dict[str, Identity]:
@@ -45,15 +63,27 @@ class Book:
     now: float = 1000.0
 
     def add(
-        self, *parts: MeterEnergy, who: Iterable[Identity] = (), used: Mapping[Identity, int] | None = None,
-        seconds: int = 10, lost: Iterable[Meter] = (), since: Mapping[Meter, int] | None = None,
-    ) -> None:  # fmt: skip
-        """Book an interval. lost: meters that could not be read at its end; since: seconds since a meter was read, where that is longer ago."""
+        self,
+        *parts: MeterEnergy,
+        who: Iterable[Identity] = (),
+        used: Mapping[Identity, int] | None = None,
+        seconds: int = 10,
+        lost: Iterable[Meter] = (),
+        since: Mapping[Meter, int] | None = None,
+    ) -> None:
+        """Book an interval. lost: meters that could not be read at its end; since: seconds since a
+        meter was read, where that is longer ago.
+        """
         self.now += seconds
         readings = {item.meter.id: None if item.meter in lost else 5 for item in parts}
         usage = {name.id: us for name, us in (used or {}).items()}
-        passed = tuple(evolve(item, elapsed_us=max((since or {}).get(item.meter, 0), seconds, 1) * SECOND) for item in parts)
-        self.ledger.add(EnergyReport(seconds * SECOND, passed, usage), by_id(*who), readings, self.now)
+        passed = tuple(
+            evolve(item, elapsed_us=max((since or {}).get(item.meter, 0), seconds, 1) * SECOND)
+            for item in parts
+        )
+        self.ledger.add(
+            EnergyReport(seconds * SECOND, passed, usage), by_id(*who), readings, self.now
+        )
 
     def restart(self) -> None:
         """The same ledger out of its file."""
@@ -68,13 +98,20 @@ def again(ledger: Ledger, now: float = 0.0) -> Ledger:
 def numbers(ledger: Ledger) -> dict[tuple[Any, ...], int]:
     """Every number that a reader takes for a counter."""
     found: dict[tuple[Any, ...], int] = {}
-    for kind, accounts in (("container", ledger.containers), ("pod", ledger.pods), ("pool", ledger.pools)):
+    for kind, accounts in (
+        ("container", ledger.containers),
+        ("pod", ledger.pods),
+        ("pool", ledger.pools),
+    ):
         for name, account in accounts.items():
             found[kind, name, "us"] = account.usage_us
             for zone, (busy, idle) in account.zones.items():
                 found[kind, name, zone, "busy"], found[kind, name, zone, "idle"] = busy, idle
     for name, meter in ledger.meters.items():
-        found |= {("meter", name, word): getattr(meter, word) for word in ("uj", "busy_uj", "system_uj", "unattributed_uj")}
+        found |= {
+            ("meter", name, word): getattr(meter, word)
+            for word in ("uj", "busy_uj", "system_uj", "unattributed_uj")
+        }
         found |= {("meter", name, "fault", code): times for code, times in meter.faults.items()}
     return found
 
@@ -93,15 +130,29 @@ def sums(accounts: Iterable[Account]) -> dict[str, list[int]]:
 
 
 def test_containers_pods_and_pools_have_the_same_energy() -> None:
-    """User-asks 58: each µJ is in one container, one pod and one pool, busy or idle, zone by zone."""
+    """User-asks 58: each µJ is in one container, one pod and one pool,
+    busy or idle, zone by zone.
+    """
     book = Book()
-    book.add(part(PACKAGE, {APP: 7, SIDE: 5}, {APP: 3}, 2, 1), part(SECOND_PACKAGE, {SIDE: 11}), part(DRAM, {APP: 1}, {SIDE: 4}), who=(APP, SIDE))
+    book.add(
+        part(PACKAGE, {APP: 7, SIDE: 5}, {APP: 3}, 2, 1),
+        part(SECOND_PACKAGE, {SIDE: 11}),
+        part(DRAM, {APP: 1}, {SIDE: 4}),
+        who=(APP, SIDE),
+    )
     ledger = book.ledger
     assert ledger.containers[APP.id].zones == {"package": [7, 3], "dram": [1, 0]}
     assert ledger.containers[SIDE.id].zones == {"package": [16, 0], "dram": [0, 4]}
     assert ledger.pods[UID].zones == {"package": [23, 3], "dram": [1, 4]}
-    assert {key: pool.zones["package"] for key, pool in ledger.pools.items()} == {("exclusive", "fast"): [7, 3], ("shared", "slow"): [16, 0]}
-    assert sums(ledger.containers.values()) == sums(ledger.pods.values()) == sums(ledger.pools.values())
+    assert {key: pool.zones["package"] for key, pool in ledger.pools.items()} == {
+        ("exclusive", "fast"): [7, 3],
+        ("shared", "slow"): [16, 0],
+    }
+    assert (
+        sums(ledger.containers.values())
+        == sums(ledger.pods.values())
+        == sums(ledger.pools.values())
+    )
 
 
 def test_a_meter_is_what_ran_and_what_stood_idle() -> None:
@@ -123,14 +174,22 @@ def test_a_container_outside_of_pods_is_in_no_pod() -> None:
     assert set(book.ledger.pods) == {UID}
     assert book.ledger.pools["", ""].zones == {"package": [5, 0]}
     assert sums(book.ledger.pools.values()) == sums(book.ledger.containers.values())
-    assert {name: item.usage_us for name, item in book.ledger.containers.items()} == {APP.id: 10, ALONE.id: 20}
+    assert {name: item.usage_us for name, item in book.ledger.containers.items()} == {
+        APP.id: 10,
+        ALONE.id: 20,
+    }
     assert book.ledger.pods[UID].usage_us == 10
 
 
 def test_power_is_of_the_last_interval_alone() -> None:
     """And of all meters of a zone together; a container that had nothing in it has none."""
     book = Book()
-    book.add(part(PACKAGE, {APP: 40 * SECOND}, {SIDE: 10 * SECOND}), part(SECOND_PACKAGE, {APP: 20 * SECOND}), who=(APP, SIDE), seconds=10)
+    book.add(
+        part(PACKAGE, {APP: 40 * SECOND}, {SIDE: 10 * SECOND}),
+        part(SECOND_PACKAGE, {APP: 20 * SECOND}),
+        who=(APP, SIDE),
+        seconds=10,
+    )
     assert book.ledger.containers[APP.id].power_uw == {"package": [6 * SECOND, 0]}
     assert book.ledger.pods[UID].power_uw == {"package": [6 * SECOND, 1 * SECOND]}
     assert book.ledger.meters["p0"].power_uw == 5 * SECOND
@@ -148,7 +207,12 @@ def test_a_meter_that_is_not_read_has_no_power_and_one_that_is_gone_neither() ->
     fault = evolve(part(DRAM), fault=Code.ENERGY_UNREADABLE)
     book.add(part(PACKAGE, {APP: 70}), fault, who=(APP,), lost=(DRAM,))
     dram = book.ledger.meters["d0"]
-    assert (dram.up, dram.power_uw, dram.uj, dram.faults) == (False, None, 7, {"energy-unreadable": 1})
+    assert (dram.up, dram.power_uw, dram.uj, dram.faults) == (
+        False,
+        None,
+        7,
+        {"energy-unreadable": 1},
+    )
     assert (book.ledger.meters["p0"].up, book.ledger.meters["p0"].power_uw) == (True, 7)
     book.add(part(DRAM, {APP: 7}), who=(APP,))
     package = book.ledger.meters["p0"]
@@ -156,24 +220,48 @@ def test_a_meter_that_is_not_read_has_no_power_and_one_that_is_gone_neither() ->
 
 
 def test_a_power_that_cannot_be_is_none() -> None:
-    """User-asks 33, 37: a sensor that shows the value of an error has shown nothing: it is not up, and has no power, which is not 0 W; it is counted."""
+    """User-asks 33, 37: a sensor that shows the value of an error has shown nothing: it is not up,
+    and has no power, which is not 0 W; it is counted.
+    """
     book = Book()
     book.add(part(PLATFORM, {APP: 70}), who=(APP,))
     book.add(evolve(part(PLATFORM), fault=Code.ENERGY_IMPLAUSIBLE), who=(APP,))
     sensor = book.ledger.meters["h"]
-    assert (sensor.up, sensor.power_uw, sensor.uj, sensor.faults) == (False, None, 70, {"energy-implausible": 1})
+    assert (sensor.up, sensor.power_uw, sensor.uj, sensor.faults) == (
+        False,
+        None,
+        70,
+        {"energy-implausible": 1},
+    )
     book.add(part(PLATFORM, {APP: 70}), who=(APP,))
-    assert (sensor.up, sensor.power_uw, sensor.uj, sensor.faults) == (True, 7, 140, {"energy-implausible": 1})
+    assert (sensor.up, sensor.power_uw, sensor.uj, sensor.faults) == (
+        True,
+        7,
+        140,
+        {"energy-implausible": 1},
+    )
 
 
 def test_power_is_over_the_time_in_which_the_energy_passed() -> None:
-    """A meter that is read again after a minute: all its energy counts, and its power is a minute's, of everybody and in every zone."""
+    """A meter that is read again after a minute: all its energy counts, and its power is a
+    minute's, of everybody and in every zone.
+    """
     book = Book()
     late = dict.fromkeys((PACKAGE, PSYS), 60)
-    book.add(part(PACKAGE, {APP: 30 * SECOND}), part(PSYS, {APP: 90 * SECOND}, system=30 * SECOND), who=(APP,), seconds=10, since=late)
+    book.add(
+        part(PACKAGE, {APP: 30 * SECOND}),
+        part(PSYS, {APP: 90 * SECOND}, system=30 * SECOND),
+        who=(APP,),
+        seconds=10,
+        since=late,
+    )
     zones, power = book.ledger.containers[APP.id].zones, book.ledger.containers[APP.id].power_uw
     assert (zones["package"], zones["psys"]) == ([30 * SECOND, 0], [90 * SECOND, 0])
-    assert (book.ledger.meters["s"].power_uw, book.ledger.meters["s"].busy_uw, book.ledger.meters["p0"].power_uw) == (2 * SECOND, 2 * SECOND, SECOND // 2)
+    assert (
+        book.ledger.meters["s"].power_uw,
+        book.ledger.meters["s"].busy_uw,
+        book.ledger.meters["p0"].power_uw,
+    ) == (2 * SECOND, 2 * SECOND, SECOND // 2)
     assert (power["package"], power["psys"]) == ([SECOND // 2, 0], [SECOND * 3 // 2, 0])
     assert power.get("other", [0, 0])[0] <= SECOND
 
@@ -193,9 +281,18 @@ def test_an_interval_of_no_length_books_nothing_but_meets_containers() -> None:
 def test_other_is_what_the_platform_uses_beside_packages_and_memory() -> None:
     """Of each container; core lies in package and is not taken off again."""
     book = Book()
-    book.add(part(PSYS, {APP: 100, SIDE: 50}), part(PACKAGE, {APP: 50, SIDE: 30}), part(SECOND_PACKAGE, {APP: 10}), part(DRAM, {APP: 5, SIDE: 5}),
-             part(CORE, {APP: 40}), who=(APP, SIDE))  # fmt: skip
-    assert {name: item.zones["other"] for name, item in book.ledger.containers.items()} == {APP.id: [35, 0], SIDE.id: [15, 0]}
+    book.add(
+        part(PSYS, {APP: 100, SIDE: 50}),
+        part(PACKAGE, {APP: 50, SIDE: 30}),
+        part(SECOND_PACKAGE, {APP: 10}),
+        part(DRAM, {APP: 5, SIDE: 5}),
+        part(CORE, {APP: 40}),
+        who=(APP, SIDE),
+    )
+    assert {name: item.zones["other"] for name, item in book.ledger.containers.items()} == {
+        APP.id: [35, 0],
+        SIDE.id: [15, 0],
+    }
     assert book.ledger.pods[UID].zones["other"] == [50, 0]
 
 
@@ -209,11 +306,17 @@ def test_other_is_never_below_nothing_and_absent_where_the_platform_is_not_measu
 
 
 @pytest.mark.parametrize(("meters", "expected"), [((PLATFORM,), 60), ((PSYS, PLATFORM), 10)])
-def test_of_two_that_measure_the_platform_one_counts(meters: tuple[Meter, ...], expected: int) -> None:
+def test_of_two_that_measure_the_platform_one_counts(
+    meters: tuple[Meter, ...], expected: int
+) -> None:
     """Both show the same energy: psys where there is one, else the sensor."""
     amounts = {PSYS: 50, PLATFORM: 100}
     book = Book()
-    book.add(*(part(meter, {APP: amounts[meter]}) for meter in meters), part(PACKAGE, {APP: 40}), who=(APP,))
+    book.add(
+        *(part(meter, {APP: amounts[meter]}) for meter in meters),
+        part(PACKAGE, {APP: 40}),
+        who=(APP,),
+    )
     assert book.ledger.containers[APP.id].zones["other"] == [expected, 0]
 
 
@@ -221,8 +324,15 @@ def test_parts_of_a_board_are_no_part_of_other() -> None:
     """They lie in the platform, and are not taken off it, nor added to it."""
     rail = Meter("r", "power +12v", "hwmon", power=True)
     book = Book()
-    book.add(part(PLATFORM, {APP: 100}), part(rail, {APP: 80}), part(PACKAGE, {APP: 40}), who=(APP,))
-    assert book.ledger.containers[APP.id].zones == {"platform": [100, 0], "power +12v": [80, 0], "package": [40, 0], "other": [60, 0]}
+    book.add(
+        part(PLATFORM, {APP: 100}), part(rail, {APP: 80}), part(PACKAGE, {APP: 40}), who=(APP,)
+    )
+    assert book.ledger.containers[APP.id].zones == {
+        "platform": [100, 0],
+        "power +12v": [80, 0],
+        "package": [40, 0],
+        "other": [60, 0],
+    }
     book.add(part(rail, {APP: 80}), part(PACKAGE, {APP: 40}), who=(APP,))
     assert book.ledger.containers[APP.id].zones["other"] == [60, 0]
     assert again(book.ledger).containers[APP.id].zones == book.ledger.containers[APP.id].zones
@@ -230,15 +340,28 @@ def test_parts_of_a_board_are_no_part_of_other() -> None:
 
 @pytest.mark.parametrize("lost", [PSYS, PACKAGE], ids=["platform", "package"])
 def test_what_a_meter_catches_up_on_is_not_counted_as_other_again(lost: Meter) -> None:
-    """User-asks 34: one of the two is not read for five intervals; package, memory and other are together no more than the platform."""
+    """User-asks 34: one of the two is not read for five intervals; package, memory and other are
+    together no more than the platform.
+    """
     book = Book()
     amounts = {PSYS: 60, PACKAGE: 40}
     for _ in range(3):
         book.add(*(part(meter, {APP: uj}) for meter, uj in amounts.items()), who=(APP,))
     for _ in range(5):
-        parts = (evolve(part(meter), fault=Code.ENERGY_UNREADABLE) if meter is lost else part(meter, {APP: uj}) for meter, uj in amounts.items())
+        parts = (
+            (
+                evolve(part(meter), fault=Code.ENERGY_UNREADABLE)
+                if meter is lost
+                else part(meter, {APP: uj})
+            )
+            for meter, uj in amounts.items()
+        )
         book.add(*parts, who=(APP,), lost=(lost,))
-    book.add(*(part(meter, {APP: uj * (6 if meter is lost else 1)}) for meter, uj in amounts.items()), who=(APP,), since={lost: 60})
+    book.add(
+        *(part(meter, {APP: uj * (6 if meter is lost else 1)}) for meter, uj in amounts.items()),
+        who=(APP,),
+        since={lost: 60},
+    )
     zones = book.ledger.containers[APP.id].zones
     assert (zones["psys"], zones["package"]) == ([540, 0], [360, 0])
     assert 60 <= zones["other"][0] <= 180
@@ -275,7 +398,9 @@ def test_a_container_that_starts_again_is_another_one_in_the_same_pod() -> None:
 
 
 def test_what_is_named_later_keeps_its_energy() -> None:
-    """Found by UID in its cgroup's path first, then by the pod, then by its own status; labels are made anew each time."""
+    """Found by UID in its cgroup's path first, then by the pod, then by its own status; labels are
+    made anew each time.
+    """
     book = Book()
     unnamed = Identity(APP.id, "containerd", pod_uid=UID)
     by_pod = evolve(APP, name="", pool="shared", profile="slow")
@@ -290,8 +415,10 @@ def test_what_is_named_later_keeps_its_energy() -> None:
     assert (pod.identity.namespace, pod.identity.pod, pod.identity.pod_uid) == ("ns", "pod", UID)
     assert (pod.zones, pod.usage_us, pod.ended) == ({"package": [15, 0]}, 30, None)
     assert {key: pool.zones for key, pool in book.ledger.pools.items()} == {
-        ("", ""): {"package": [5, 0]}, ("shared", "slow"): {"package": [5, 0]}, ("exclusive", "fast"): {"package": [5, 0]},
-    }  # fmt: skip
+        ("", ""): {"package": [5, 0]},
+        ("shared", "slow"): {"package": [5, 0]},
+        ("exclusive", "fast"): {"package": [5, 0]},
+    }
 
 
 def test_a_pod_is_named_by_any_of_its_containers() -> None:
@@ -305,22 +432,36 @@ def test_a_pod_is_named_by_any_of_its_containers() -> None:
 
 
 def test_a_pod_has_the_pool_that_its_containers_have_now() -> None:
-    """First known by its UID, in the shared pool; then the kubelet gives it CPUs, then it has another profile."""
+    """First known by its UID, in the shared pool; then the kubelet gives it CPUs, then it has
+    another profile.
+    """
     book = Book()
-    for who in (evolve(APP, name="", pool="shared", profile="slow"), APP, evolve(APP, profile="faster")):
+    for who in (
+        evolve(APP, name="", pool="shared", profile="slow"),
+        APP,
+        evolve(APP, profile="faster"),
+    ):
         book.add(part(PACKAGE, {who: 5}), who=(who,))
     assert book.ledger.containers[APP.id].identity.profile == "faster"
-    assert (book.ledger.pods[UID].identity.pool, book.ledger.pods[UID].identity.profile) == ("exclusive", "faster")
+    assert (book.ledger.pods[UID].identity.pool, book.ledger.pods[UID].identity.profile) == (
+        "exclusive",
+        "faster",
+    )
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["sandbox first", "sandbox last"])
 def test_a_pods_sandbox_does_not_say_which_pool_it_is_in(order: tuple[int, int]) -> None:
-    """Its pause container is in no status and so is known by the pod alone, as shared; the pod is in the pool of those that it runs."""
+    """Its pause container is in no status and so is known by the pod alone, as shared; the pod is
+    in the pool of those that it runs.
+    """
     sandbox = evolve(APP, id="5" * 64, name="", pool="shared", profile="slow")
     book = Book()
     for _ in range(2):
         book.add(part(PACKAGE, {APP: 5}), who=[(sandbox, APP)[place] for place in order])
-    assert (book.ledger.pods[UID].identity.pool, book.ledger.pods[UID].identity.profile) == ("exclusive", "fast")
+    assert (book.ledger.pods[UID].identity.pool, book.ledger.pods[UID].identity.profile) == (
+        "exclusive",
+        "fast",
+    )
 
 
 def test_what_comes_back_has_not_ended() -> None:
@@ -329,7 +470,11 @@ def test_what_comes_back_has_not_ended() -> None:
     for who in ((APP,), (), (APP,)):
         book.add(part(PACKAGE, dict.fromkeys(who, 5)), who=who)
     container = book.ledger.containers[APP.id]
-    assert (container.ended, container.zones, book.ledger.pods[UID].ended) == (None, {"package": [10, 0]}, None)
+    assert (container.ended, container.zones, book.ledger.pods[UID].ended) == (
+        None,
+        {"package": [10, 0]},
+        None,
+    )
 
 
 # --- what has ended is told ---
@@ -338,7 +483,10 @@ def test_what_comes_back_has_not_ended() -> None:
 def ended_book(count: int = 1) -> Book:
     """Pods that were there once."""
     book = Book()
-    who = [evolve(APP, id=f"{number:064x}", pod=f"pod-{number}", pod_uid=f"uid-{number}") for number in range(count)]
+    who = [
+        evolve(APP, id=f"{number:064x}", pod=f"pod-{number}", pod_uid=f"uid-{number}")
+        for number in range(count)
+    ]
     book.add(part(PACKAGE, dict.fromkeys(who, 5)), who=who)
     book.add(part(PACKAGE))
     return book
@@ -384,7 +532,9 @@ def test_of_too_many_the_oldest_are_let_go() -> None:
     """User-asks 59: a node of short-lived pods does not grow without end."""
     book = ended_book(MOST_ENDED)
     late = ended_book(3)
-    for number, (container, pod) in enumerate(zip(late.ledger.containers.values(), late.ledger.pods.values(), strict=True)):
+    for number, (container, pod) in enumerate(
+        zip(late.ledger.containers.values(), late.ledger.pods.values(), strict=True)
+    ):
         for account, accounts in ((container, book.ledger.containers), (pod, book.ledger.pods)):
             account.ended = book.now + 10
             accounts[f"late-{number}"] = account
@@ -422,14 +572,21 @@ def test_who_ends_again_is_told_again() -> None:
 def test_everything_goes_on_after_a_restart() -> None:
     """The document is plain JSON and holds every counter."""
     book = Book()
-    book.add(part(PACKAGE, {APP: 7, SIDE: 5, ALONE: 1}, {APP: 3}, 2, 1), part(PSYS, {APP: 30}), evolve(part(DRAM), fault=Code.ENERGY_RESET),
-             who=(APP, SIDE, ALONE), used={APP: 10, SIDE: 1})  # fmt: skip
+    book.add(
+        part(PACKAGE, {APP: 7, SIDE: 5, ALONE: 1}, {APP: 3}, 2, 1),
+        part(PSYS, {APP: 30}),
+        evolve(part(DRAM), fault=Code.ENERGY_RESET),
+        who=(APP, SIDE, ALONE),
+        used={APP: 10, SIDE: 1},
+    )
     before = numbers(book.ledger)
     document = book.ledger.as_document()
     book.restart()
     assert numbers(book.ledger) == before
     assert json.dumps(book.ledger.as_document()) == json.dumps(document)
-    assert {name: item.identity for name, item in book.ledger.containers.items()} == by_id(APP, SIDE, ALONE)
+    assert {name: item.identity for name, item in book.ledger.containers.items()} == by_id(
+        APP, SIDE, ALONE
+    )
     book.add(part(PACKAGE, {APP: 1}), who=(APP, SIDE, ALONE))
     assert numbers(book.ledger)["container", APP.id, "package", "busy"] == 8
     assert numbers(book.ledger)["pod", UID, "package", "busy"] == 13
@@ -448,7 +605,9 @@ def test_after_a_restart_who_is_not_met_has_ended() -> None:
 
 
 def test_a_pod_without_a_name_lives_on_after_a_restart() -> None:
-    """The cluster has not said its name, but its container is there: it is not gone, and its total is not let go."""
+    """The cluster has not said its name, but its container is there: it is not gone, and its total
+    is not let go.
+    """
     unnamed = Identity(APP.id, "containerd", pod_uid=UID)
     book = Book()
     book.add(part(PACKAGE, {unnamed: 5}), who=(unnamed,))
@@ -472,7 +631,12 @@ def test_names_of_all_kinds_outlive_a_restart() -> None:
 # --- any history ---
 
 METERS = (PACKAGE, SECOND_PACKAGE, DRAM, PSYS)
-NAMED = (APP, SIDE, ALONE, evolve(APP, id="1" * 64, pod="other", pod_uid=OTHER_UID, profile="slow", pool="shared"))
+NAMED = (
+    APP,
+    SIDE,
+    ALONE,
+    evolve(APP, id="1" * 64, pod="other", pod_uid=OTHER_UID, profile="slow", pool="shared"),
+)
 
 
 @st.composite
@@ -482,22 +646,46 @@ def steps(draw: st.DrawFn) -> tuple[Any, ...]:
     if kind != "add":
         return kind, draw(st.sampled_from("ab"))
     who = [
-        draw(st.sampled_from((item, evolve(item, name="", pool="shared", profile=""), Identity(item.id, item.runtime, pod_uid=item.pod_uid))))
+        draw(
+            st.sampled_from(
+                (
+                    item,
+                    evolve(item, name="", pool="shared", profile=""),
+                    Identity(item.id, item.runtime, pod_uid=item.pod_uid),
+                )
+            )
+        )
         for item in NAMED
         if draw(st.booleans())
     ]
     amounts = st.integers(0, 5)
     parts = tuple(
-        part(meter, {item: draw(amounts) for item in who}, {item: draw(amounts) for item in who}, draw(amounts), draw(amounts))
+        part(
+            meter,
+            {item: draw(amounts) for item in who},
+            {item: draw(amounts) for item in who},
+            draw(amounts),
+            draw(amounts),
+        )
         for meter in METERS
         if draw(st.integers(0, 3))
-    )  # fmt: skip
-    return kind, who, parts, {item: draw(amounts) for item in who}, draw(st.sampled_from((10, 1, 0)))
+    )
+    return (
+        kind,
+        who,
+        parts,
+        {item: draw(amounts) for item in who},
+        draw(st.sampled_from((10, 1, 0))),
+    )
 
 
 @given(st.lists(steps(), max_size=12))
-def test_no_total_ever_falls_while_what_it_belongs_to_is_there(history: list[tuple[Any, ...]]) -> None:
-    """Whoever comes, goes, is named, or reads; and nobody is let go while its container is there."""
+def test_no_total_ever_falls_while_what_it_belongs_to_is_there(
+    history: list[tuple[Any, ...]],
+) -> None:
+    """Whoever comes, goes, is named, or reads; and nobody is let go
+    while its container is there.
+    """
     book = Book()
     there: set[str] = set()
     uids: set[str] = set()
@@ -507,38 +695,67 @@ def test_no_total_ever_falls_while_what_it_belongs_to_is_there(history: list[tup
             who, parts, used, seconds = what
             book.add(*parts, who=who, used=used, seconds=seconds)
             there, uids = {item.id for item in who}, {item.pod_uid for item in who if item.pod_uid}
-            assert {name for name, item in book.ledger.containers.items() if item.ended is None} == there
+            assert {
+                name for name, item in book.ledger.containers.items() if item.ended is None
+            } == there
             assert {name for name, item in book.ledger.pods.items() if item.ended is None} == uids
         elif kind == "restart":
             book.restart()
         else:
             tell(book.ledger, what[0])
             book.now += 1000 if kind == "late" else 1
-            ended = {name for accounts in (book.ledger.containers, book.ledger.pods) for name, item in accounts.items() if item.ended is not None}
+            ended = {
+                name
+                for accounts in (book.ledger.containers, book.ledger.pods)
+                for name, item in accounts.items()
+                if item.ended is not None
+            }
             before = {*book.ledger.containers, *book.ledger.pods}
             book.ledger.forget_told(("a", "b"), book.now, keep_s=600)
             gone = before - {*book.ledger.containers, *book.ledger.pods}
             assert gone <= ended
             known = {key: value for key, value in known.items() if key[1] not in gone}
         after = numbers(book.ledger)
-        assert not {key: (value, after.get(key)) for key, value in known.items() if after.get(key, -1) < value}
+        assert not {
+            key: (value, after.get(key))
+            for key, value in known.items()
+            if after.get(key, -1) < value
+        }
         known = after
 
 
 @given(st.lists(steps().filter(lambda step: step[0] == "add"), max_size=8))
 def test_all_levels_add_up_after_any_history(history: list[tuple[Any, ...]]) -> None:
-    """Containers and pools have the same; pods have all but what is in none; a meter is the sum of its parts."""
+    """Containers and pools have the same; pods have all but what is in none; a meter is the sum of
+    its parts.
+    """
     book = Book()
     for _, who, parts, used, seconds in history:
         book.add(*parts, who=who, used=used, seconds=seconds)
     ledger = book.ledger
     containers = sums(ledger.containers.values())
     assert containers == sums(ledger.pools.values())
-    assert sums((*ledger.pods.values(), *(item for item in ledger.containers.values() if not item.identity.pod_uid))) == containers
+    assert (
+        sums(
+            (
+                *ledger.pods.values(),
+                *(item for item in ledger.containers.values() if not item.identity.pod_uid),
+            )
+        )
+        == containers
+    )
     for zone in ("package", "dram", "psys"):
-        meters = [ledger.meters[meter.id] for meter in METERS if meter.zone == zone and meter.id in ledger.meters]
-        assert sum(item.uj - item.system_uj - item.unattributed_uj for item in meters) == sum(containers.get(zone, [0, 0]))
-        assert sum(item.busy_uj - item.system_uj for item in meters) == containers.get(zone, [0, 0])[0]
+        meters = [
+            ledger.meters[meter.id]
+            for meter in METERS
+            if meter.zone == zone and meter.id in ledger.meters
+        ]
+        assert sum(item.uj - item.system_uj - item.unattributed_uj for item in meters) == sum(
+            containers.get(zone, [0, 0])
+        )
+        assert (
+            sum(item.busy_uj - item.system_uj for item in meters) == containers.get(zone, [0, 0])[0]
+        )
 
 
 def test_other_is_told_as_nothing_where_the_platform_is_measured() -> None:

@@ -1,4 +1,6 @@
-"""Energy of processes: known by number and start, never more than their container has, and found in their container's cgroup (peers a7.2, KI#1279, KI#1837)."""
+"""Energy of processes: known by number and start, never more than their container has, and found in
+their container's cgroup (peers a7.2, KI#1279, KI#1837).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ A, B = "a" * 64, "b" * 64
 def line(pid: int, comm: str | bytes, user: int, system: int, start: int) -> bytes:
     """A stat file as proc(5) has it."""
     name = comm if isinstance(comm, bytes) else comm.encode()
-    return b"%d (" % pid + name + b") S 1 %d %d 0 -1 4194560 10 20 0 0 %d %d 3 4 20 0 1 0 %d 1000 200 18446744073709551615\n" % (pid, pid, user, system, start)
+    return (
+        b"%d (" % pid + name + b") S 1 %d %d 0 -1 4194560 10 20 0 0 %d %d 3 4 20 0 1 0 %d 1000 200"
+        b" 18446744073709551615\n" % (pid, pid, user, system, start)
+    )
 
 
 # --- a line ---
@@ -53,14 +58,31 @@ def test_a_name_may_hold_anything(comm: str | bytes, seen: str) -> None:
     assert parse_stat_line(line(7, comm, 30, 12, 990)) == Stat(seen, 42, 990)
 
 
-@given(st.binary(max_size=15).filter(lambda name: b"\0" not in name), st.integers(0, 2**62), st.integers(0, 2**62), st.integers(0, 2**63))
+@given(
+    st.binary(max_size=15).filter(lambda name: b"\0" not in name),
+    st.integers(0, 2**62),
+    st.integers(0, 2**62),
+    st.integers(0, 2**63),
+)
 def test_any_line_of_the_kernel_is_read(comm: bytes, user: int, system: int, start: int) -> None:
     """User and system time together, and the start."""
-    assert parse_stat_line(line(1, comm, user, system, start)) == Stat(comm.decode("utf-8", "replace"), user + system, start)
+    assert parse_stat_line(line(1, comm, user, system, start)) == Stat(
+        comm.decode("utf-8", "replace"), user + system, start
+    )
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"7", b"7 (a", b"7 a) S", b")(", b"7 (a) S 1 2 3", line(7, "a", 1, 2, 3)[:40], line(7, "a", 1, 2, 3).replace(b" 0 0 1 2 ", b" 0 0 x 2 ")]
+    "content",
+    [
+        b"",
+        b"7",
+        b"7 (a",
+        b"7 a) S",
+        b")(",
+        b"7 (a) S 1 2 3",
+        line(7, "a", 1, 2, 3)[:40],
+        line(7, "a", 1, 2, 3).replace(b" 0 0 1 2 ", b" 0 0 x 2 "),
+    ],
 )
 def test_what_is_no_line_is_none(content: bytes) -> None:
     """Cut, empty, or words in place of numbers."""
@@ -77,7 +99,9 @@ def test_no_bytes_at_all_are_an_error(content: bytes) -> None:
 
 
 class Refusing(CounterFiles):
-    """A procfs whose files of some processes cannot be read: those of a process that has ended say ESRCH."""
+    """A procfs whose files of some processes cannot be read: those of a process that has ended say
+    ESRCH.
+    """
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
@@ -85,7 +109,10 @@ class Refusing(CounterFiles):
 
     def read_all(self, paths: Sequence[str], size: int = 4096) -> list[bytes | OSError]:
         contents = super().read_all(paths, size)
-        return [ProcessLookupError(errno.ESRCH, "gone") if path in self.gone else content for path, content in zip(paths, contents, strict=True)]
+        return [
+            ProcessLookupError(errno.ESRCH, "gone") if path in self.gone else content
+            for path, content in zip(paths, contents, strict=True)
+        ]
 
 
 @define
@@ -102,7 +129,16 @@ class Tree:
         self.proc = Refusing(str(self.root))
         self.counted = Processes(self.proc)
 
-    def put(self, pid: int, ticks: int, start: int = 100, *, comm: str = "app", cgroup: str = "0::/init.scope\n", exe: str = "/bin/app") -> None:
+    def put(
+        self,
+        pid: int,
+        ticks: int,
+        start: int = 100,
+        *,
+        comm: str = "app",
+        cgroup: str = "0::/init.scope\n",
+        exe: str = "/bin/app",
+    ) -> None:
         """A process as it is now."""
         folder = self.root / str(pid)
         folder.mkdir(exist_ok=True)
@@ -117,7 +153,12 @@ class Tree:
         shutil.rmtree(self.root / str(pid))
 
     def look(
-        self, busy: Mapping[str, int] | None = None, *, system: int = 0, usage: Mapping[str, int] | None = None, meter: Meter = PACKAGE
+        self,
+        busy: Mapping[str, int] | None = None,
+        *,
+        system: int = 0,
+        usage: Mapping[str, int] | None = None,
+        meter: Meter = PACKAGE,
     ) -> dict[tuple[int, int], int]:
         """A look, and an interval in which containers had this energy and CPU time."""
         used = self.counted.sample()
@@ -139,7 +180,8 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
 
 def in_container(number: str, pod: str = POD) -> str:
     """A cgroup file of version 2 under the systemd driver."""
-    return f"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{pod.replace('-', '_')}.slice/cri-containerd-{number}.scope\n"
+    slices = f"kubepods-burstable.slice/kubepods-burstable-pod{pod.replace('-', '_')}.slice"
+    return f"0::/kubepods.slice/{slices}/cri-containerd-{number}.scope\n"
 
 
 def test_the_first_look_says_nothing_of_the_time_before(tree: Tree) -> None:
@@ -180,7 +222,12 @@ def test_a_process_that_has_ended_is_forgotten(tree: Tree) -> None:
     tree.end(7)
     assert set(tree.look()) == {(8, 100)}
     assert set(tree.counted.accounts) == {(8, 100)}
-    assert not [name for name in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{name}") and f"{tree.root}/7/" in os.readlink(f"/proc/self/fd/{name}")]
+    assert not [
+        name
+        for name in os.listdir("/proc/self/fd")
+        if os.path.islink(f"/proc/self/fd/{name}")
+        and f"{tree.root}/7/" in os.readlink(f"/proc/self/fd/{name}")
+    ]
     tree.end(8)
     tree.look()
     assert not tree.counted.accounts
@@ -201,7 +248,9 @@ def test_a_number_used_again_is_another_process(tree: Tree) -> None:
 
 
 def test_a_number_used_again_while_the_old_file_is_open(tree: Tree) -> None:
-    """The kernel answers ESRCH then; the new process is met at the next look, with all of its time."""
+    """The kernel answers ESRCH then; the new process is met at the next
+    look, with all of its time.
+    """
     tree.put(1, 0)
     tree.put(7, 1000)
     tree.look()
@@ -234,7 +283,9 @@ def test_names_that_are_no_number_and_folders_without_stat_are_no_process(tree: 
     assert set(tree.counted.accounts) == {(7, 100)}
 
 
-def test_of_too_many_some_are_left_out_and_counted(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_some_are_left_out_and_counted(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """User-asks 59."""
     assert MOST_PROCESSES >= 10_000
     monkeypatch.setattr("kpm.energy.processes.MOST_PROCESSES", 3)
@@ -254,7 +305,9 @@ def test_the_name_is_the_present_one(tree: Tree) -> None:
 
 
 def test_a_process_that_runs_another_program_is_that_program(tree: Tree) -> None:
-    """A shell that ends in exec, or a runtime's child on its way into a container: program and container are those of now, like the name."""
+    """A shell that ends in exec, or a runtime's child on its way into a container: program and
+    container are those of now, like the name.
+    """
     tree.put(7, 0, comm="sh", exe="/bin/sh")
     tree.look()
     tree.put(7, 1, comm="app", exe="/bin/app", cgroup=in_container(A))
@@ -263,7 +316,14 @@ def test_a_process_that_runs_another_program_is_that_program(tree: Tree) -> None
     assert (account.comm, account.exe, account.container_id) == ("app", "/bin/app", A)
 
 
-@pytest.mark.parametrize(("exe", "seen"), [("/usr/bin/app (deleted)", "/usr/bin/app (deleted)"), ("", ""), ("/" + "x" * 500, "/" + "x" * 199)])
+@pytest.mark.parametrize(
+    ("exe", "seen"),
+    [
+        ("/usr/bin/app (deleted)", "/usr/bin/app (deleted)"),
+        ("", ""),
+        ("/" + "x" * 500, "/" + "x" * 199),
+    ],
+)
 def test_the_program_is_told_as_far_as_it_can_be(tree: Tree, exe: str, seen: str) -> None:
     """Threads of the kernel have none; a long one is cut."""
     tree.put(7, 0, exe=exe)
@@ -273,7 +333,10 @@ def test_the_program_is_told_as_far_as_it_can_be(tree: Tree, exe: str, seen: str
 
 # --- whose it is ---
 
-V1 = f"12:pids:/\n4:cpu,cpuacct:/kubepods/burstable/pod{POD}/{A}\n1:name=systemd:/kubepods/burstable/pod{POD}/{A}\n0::/\n"
+IN_POD = f"/kubepods/burstable/pod{POD}/{A}"
+V1 = f"12:pids:/\n4:cpu,cpuacct:{IN_POD}\n1:name=systemd:{IN_POD}\n0::/\n"
+#: A node that is a container of Docker's.
+IN_NODE = f"/docker/{B}/kubelet.slice/kubelet-kubepods.slice"
 
 
 @pytest.mark.parametrize(
@@ -288,11 +351,27 @@ V1 = f"12:pids:/\n4:cpu,cpuacct:/kubepods/burstable/pod{POD}/{A}\n1:name=systemd
         f"0::/kubepods-burstable-pod{POD.replace('-', '_')}.slice:cri-containerd:{A}\n",
         f"0::/system.slice/docker-{A}.scope\n",
         f"0::/docker/{A}\n",
-        f"0::/docker/{B}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{POD.replace('-', '_')}.slice/cri-containerd-{A}.scope\n",
+        (
+            f"0::{IN_NODE}/kubelet-kubepods-pod{POD.replace('-', '_')}.slice"
+            f"/cri-containerd-{A}.scope\n"
+        ),
         f"0::/machine.slice/libpod-{A}.scope/container\n",
         f"0::/system.slice/docker-{A}.scope/init.scope\n",
     ],
-    ids=["v2", "v1", "cgroupfs", "guaranteed", "crio", "crio inner", "colons", "docker", "docker cgroupfs", "kind", "podman", "inside"],
+    ids=[
+        "v2",
+        "v1",
+        "cgroupfs",
+        "guaranteed",
+        "crio",
+        "crio inner",
+        "colons",
+        "docker",
+        "docker cgroupfs",
+        "kind",
+        "podman",
+        "inside",
+    ],
 )
 def test_its_container_is_found(tree: Tree, cgroup: str) -> None:
     """User-asks 58: the innermost, in both versions, under every runtime."""
@@ -355,7 +434,9 @@ def test_zones_are_told_apart(tree: Tree) -> None:
 
 
 def test_time_of_processes_that_were_not_seen_stays_with_the_container(tree: Tree) -> None:
-    """Peers a7.3: those that began and ended between two looks are not paid for by those that live."""
+    """Peers a7.3: those that began and ended between two looks are not
+    paid for by those that live.
+    """
     tree.put(7, 0, cgroup=in_container(A))
     tree.look()
     tree.put(7, 25, cgroup=in_container(A))
@@ -378,13 +459,30 @@ AMOUNTS = st.integers(0, 50)
 
 
 @given(
-    st.lists(st.dictionaries(st.integers(1, 5), st.tuples(AMOUNTS, st.booleans()), max_size=5), min_size=1, max_size=4),
-    st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 400 * TICK)), min_size=4, max_size=4),
+    st.lists(
+        st.dictionaries(st.integers(1, 5), st.tuples(AMOUNTS, st.booleans()), max_size=5),
+        min_size=1,
+        max_size=4,
+    ),
+    st.lists(
+        st.tuples(
+            st.integers(0, 10**9),
+            st.integers(0, 10**9),
+            st.integers(0, 10**9),
+            st.integers(0, 400 * TICK),
+        ),
+        min_size=4,
+        max_size=4,
+    ),
 )
 def test_processes_never_have_more_than_their_container(
-    tmp_path_factory: pytest.TempPathFactory, looks: list[dict[int, tuple[int, bool]]], energies: list[tuple[int, int, int, int]]
+    tmp_path_factory: pytest.TempPathFactory,
+    looks: list[dict[int, tuple[int, bool]]],
+    energies: list[tuple[int, int, int, int]],
 ) -> None:
-    """KI#1837: whoever begins, ends, or takes a number again; the same for the system; and nothing is ever negative."""
+    """KI#1837: whoever begins, ends, or takes a number again; the same for the system; and nothing
+    is ever negative.
+    """
     tree = Tree(tmp_path_factory.mktemp("proc"))
     ticks: dict[tuple[int, int], int] = {}
     starts = dict.fromkeys(range(1, 6), 100)
@@ -400,11 +498,21 @@ def test_processes_never_have_more_than_their_container(
             starts[pid] += again
             key = pid, starts[pid]
             ticks[key] = ticks.get(key, 0) + grown
-            tree.put(pid, ticks[key], starts[pid], cgroup=in_container(whose[pid]) if whose[pid] else "0::/\n")
+            tree.put(
+                pid,
+                ticks[key],
+                starts[pid],
+                cgroup=in_container(whose[pid]) if whose[pid] else "0::/\n",
+            )
         used = tree.look({A: of_a, B: of_b}, system=of_system, usage={A: usage, B: usage // 2})
         assert all(us >= 0 for us in used.values())
-        after = {key: account.zones.get("package", 0) for key, account in tree.counted.accounts.items()}
-        paid = {who: sum(uj - before.get(key, 0) for key, uj in after.items() if whose[key[0]] == who) for who in ("", A, B)}
+        after = {
+            key: account.zones.get("package", 0) for key, account in tree.counted.accounts.items()
+        }
+        paid = {
+            who: sum(uj - before.get(key, 0) for key, uj in after.items() if whose[key[0]] == who)
+            for who in ("", A, B)
+        }
         assert min(paid.values()) >= 0
         assert paid[""] <= of_system
         assert paid[A] <= of_a

@@ -1,4 +1,5 @@
-"""One look at meters, CPU time, frequencies and containers of a whole machine, and what two looks make of recorded cases (user-asks 34, 37, 38, 58).
+"""One look at meters, CPU time, frequencies and containers of a whole machine, and what two looks
+make of recorded cases (user-asks 34, 37, 38, 58).
 
 A machine is three trees of files: its /sys, its /proc and its cgroups.
 """
@@ -20,7 +21,14 @@ from kpm.machines import MachineSpec, build_machine
 from kpm_applier.discover import discover
 from kpm_applier.kernel_model import KernelModel
 from kpm_applier.sysfs import SysfsHost
-from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, MeterEnergy, Sample, attribute
+from kpm_planner.energy import (
+    EnergyAllocation,
+    EnergyPolicy,
+    EnergyReport,
+    MeterEnergy,
+    Sample,
+    attribute,
+)
 from kpm_planner.energy_estimate import Coefficients
 from kpm_planner.energy_shares import Consumer, EnergyCpu
 from kpm_planner.energy_status import energy_condition
@@ -37,7 +45,8 @@ TICK_US = 10_000
 A, B, C, KIND = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
 UID_A, UID_B = "0a1b2c3d-0000-4000-8000-00000000000a", "0a1b2c3d-0000-4000-8000-00000000000b"
 COEFFICIENTS = Coefficients("generic", standing=20.0, core=5.0, error=30)
-#: Two packages of four CPUs, one thread each, whose frequency nobody knows: each µs of CPU time weighs the same.
+#: Two packages of four CPUs, one thread each, whose frequency nobody knows: each µs of CPU time
+#: weighs the same.
 PLAIN = Tree(cpus=8, threads=1, packages=2, driver="", states=(), uncore=False, no_turbo=None)
 
 # --- a machine of files ---
@@ -58,7 +67,10 @@ class Box:
         build_tree(self.sysfs, self.tree)
         (self.root / "proc").mkdir(exist_ok=True)
         (self.root / "cgroup").mkdir(exist_ok=True)
-        self.sampler = Sampler(Roots(str(self.sysfs), str(self.root / "proc"), str(self.root / "cgroup")), self.coefficients)
+        self.sampler = Sampler(
+            Roots(str(self.sysfs), str(self.root / "proc"), str(self.root / "cgroup")),
+            self.coefficients,
+        )
         self.look_at_machine()
 
     @property
@@ -93,7 +105,11 @@ class Box:
 
     def v2(self, path: str, us: int) -> None:
         """A cgroup of version 2, with its time."""
-        put(self.root, f"cgroup/{path}/cpu.stat" if path else "cgroup/cpu.stat", f"usage_usec {us}\nuser_usec 0\nsystem_usec 0")
+        put(
+            self.root,
+            f"cgroup/{path}/cpu.stat" if path else "cgroup/cpu.stat",
+            f"usage_usec {us}\nuser_usec 0\nsystem_usec 0",
+        )
 
     def v1(self, path: str, us: int) -> None:
         """One of version 1, which counts ns."""
@@ -138,7 +154,9 @@ BUSY, IDLE = dict.fromkeys(range(8), 100 * TICK_US), dict.fromkeys(range(8), 100
 USAGE = {A: 7_000}
 
 
-def seen(sample: Sample) -> tuple[Mapping[str, int | None], Mapping[int, int], Mapping[int, int], Mapping[str, int]]:
+def seen(
+    sample: Sample,
+) -> tuple[Mapping[str, int | None], Mapping[int, int], Mapping[int, int], Mapping[str, int]]:
     return sample.readings, sample.busy_us, sample.idle_us, sample.usage_us
 
 
@@ -170,7 +188,13 @@ def test_without_meters_the_rest_is_measured(box: Box) -> None:
     shutil.rmtree(box.sysfs / RAPL)
     assert seen(box.take()) == ({}, BUSY, IDLE, USAGE)
     assert box.sampler.faults == {}
-    assert [source for source, _ in box.sampler.found.absent] == ["rapl", "amd_energy", "amd_hsmp_hwmon", "hwmon", "battery"]
+    assert [source for source, _ in box.sampler.found.absent] == [
+        "rapl",
+        "amd_energy",
+        "amd_hsmp_hwmon",
+        "hwmon",
+        "battery",
+    ]
 
 
 def test_without_procfs_the_rest_is_measured(box: Box) -> None:
@@ -261,12 +285,22 @@ def test_meters_that_are_gone_keep_no_descriptor(box: Box) -> None:
 def test_a_meter_that_cannot_be_read_costs_itself_only(box: Box) -> None:
     """User-asks 37: None, which is not 0."""
     put(box.sysfs, f"{RAPL}/intel-rapl:0/energy_uj", "")
-    assert seen(box.take()) == ({**READINGS, f"{RAPL}/intel-rapl:0/energy_uj": None}, BUSY, IDLE, USAGE)
+    assert seen(box.take()) == (
+        {**READINGS, f"{RAPL}/intel-rapl:0/energy_uj": None},
+        BUSY,
+        IDLE,
+        USAGE,
+    )
 
 
 def test_frequencies_are_those_of_cpus_that_ran(tmp_path: Path) -> None:
     """A1: at the first look every CPU, from then on only those whose time went on."""
-    box = Box(tmp_path, evolve(PLAIN, driver="acpi-cpufreq", governors="performance", governor="performance", epp=None))
+    box = Box(
+        tmp_path,
+        evolve(
+            PLAIN, driver="acpi-cpufreq", governors="performance", governor="performance", epp=None
+        ),
+    )
     for cpu in range(8):
         put(box.sysfs, f"{CPU}/cpufreq/policy{cpu}/scaling_cur_freq", 1_000_000 + cpu)
     busy, idle = dict.fromkeys(range(8), 100), dict.fromkeys(range(8), 1000)
@@ -300,17 +334,25 @@ def test_the_boot_is_known_by_its_id(tmp_path: Path) -> None:
 
 
 def test_energy_cpus_are_the_online_ones(tmp_path: Path) -> None:
-    """With their package, their hyperthreads that are online, and the highest frequency of their hardware."""
+    """With their package, their hyperthreads that are online, and the highest frequency of their
+    hardware.
+    """
     box = Box(tmp_path, Tree(cpus=8, packages=2, offline=(3,)))
     assert box.cpus[0] == EnergyCpu(0, 0, 0, (1,), 3_700_000)
-    assert [(cpu.id, cpu.package, cpu.siblings) for cpu in box.cpus[1:4]] == [(1, 0, (0,)), (2, 0, ()), (4, 1, (5,))]
+    assert [(cpu.id, cpu.package, cpu.siblings) for cpu in box.cpus[1:4]] == [
+        (1, 0, (0,)),
+        (2, 0, ()),
+        (4, 1, (5,)),
+    ]
 
 
 # --- containers that come and go ---
 
 
 def test_containers_that_come_and_go_are_found(box: Box) -> None:
-    """User-asks 58, 59: with the next look, without waiting for everything to be looked for anew; of one that is gone nothing is left."""
+    """User-asks 58, 59: with the next look, without waiting for everything to be looked for anew;
+    of one that is gone nothing is left.
+    """
     box.take()
     beside, other = f"kubepods/burstable/pod{UID_A}/{B}", f"kubepods/burstable/pod{UID_B}/{C}"
     for path, name in ((beside, B), (other, C)):
@@ -326,8 +368,16 @@ def test_containers_that_come_and_go_are_found(box: Box) -> None:
 
 
 def test_cgroups_that_are_no_containers_are_none(box: Box) -> None:
-    """User-asks 58: services, pods and what is inside a container have no time of their own here."""
-    for path in ("system.slice/kubelet.service", "init.scope", f"kubepods/burstable/pod{UID_A}", f"{CONTAINER_A}/init.scope", f"kubepods/crio-conmon-{B}.scope"):
+    """User-asks 58: services, pods and what is inside a container have
+    no time of their own here.
+    """
+    for path in (
+        "system.slice/kubelet.service",
+        "init.scope",
+        f"kubepods/burstable/pod{UID_A}",
+        f"{CONTAINER_A}/init.scope",
+        f"kubepods/crio-conmon-{B}.scope",
+    ):
         box.v2(path, 10**9)
     assert box.take().usage_us == USAGE
 
@@ -339,7 +389,9 @@ OVERHEAD = f"kata_overhead/{A}"
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_cgroups_of_one_container_are_one(tmp_path: Path, version: int) -> None:
-    """Kata: what its virtual machine's threads use, and beside the pod what else it needs; both are the container's, which is the pod's."""
+    """Kata: what its virtual machine's threads use, and beside the pod what else it needs; both are
+    the container's, which is the pod's.
+    """
     box = Box(tmp_path)
     write = Box.v1 if version == 1 else Box.v2
     if version == 1:
@@ -351,14 +403,19 @@ def test_cgroups_of_one_container_are_one(tmp_path: Path, version: int) -> None:
     assert box.take().usage_us == {A: 7_500, B: 30}
     write(box, OVERHEAD, 900)
     assert box.take().usage_us == {A: 7_900, B: 30}
-    assert {found.id: found.pod_uid for found in box.sampler.containers.values()} == {A: UID_A, B: UID_B}
+    assert {found.id: found.pod_uid for found in box.sampler.containers.values()} == {
+        A: UID_A,
+        B: UID_B,
+    }
     assert len(box.sampler.containers) == 3
     box.sampler.close()
 
 
 @pytest.mark.parametrize("path", [OVERHEAD, f"zz_overhead/{A}"])
 def test_who_knows_its_pod_says_whose_a_container_is(box: Box, path: str) -> None:
-    """Whichever path comes first: of two that have the same id the last one that is met names it."""
+    """Whichever path comes first: of two that have the same id the
+    last one that is met names it.
+    """
     box.v2(path, 500)
     box.take()
     assert list(box.sampler.containers.values())[-1] == ContainerPath(A, "", UID_A)
@@ -383,7 +440,9 @@ def test_of_several_cgroups_one_that_goes_loses_nothing(box: Box) -> None:
 
 
 def test_a_container_that_begins_again_begins_at_nothing(box: Box) -> None:
-    """Of one cgroup alone nothing is kept: what it had used before it was made anew is another's."""
+    """Of one cgroup alone nothing is kept: what it had used before it
+    was made anew is another's.
+    """
     assert box.take().usage_us == {A: 7_000}
     shutil.rmtree(box.cgroup / CONTAINER_A)
     assert box.take().usage_us == {}
@@ -403,7 +462,9 @@ def test_a_cgroup_in_one_of_the_same_container_counts_once(box: Box) -> None:
 
 
 def test_inner_and_outer_containers_are_both_read(box: Box) -> None:
-    """Each with the whole time of its cgroup, and the inner one says in which it is; one that comes beside it is found with the next look."""
+    """Each with the whole time of its cgroup, and the inner one says in which it is; one that comes
+    beside it is found with the next look.
+    """
     inner, other = f"{CONTAINER_A}/docker/{B}", f"{CONTAINER_A}/docker/{C}"
     box.v2(inner, 2_000)
     assert box.take().usage_us == {A: 7_000, B: 2_000}
@@ -419,7 +480,9 @@ def test_a_container_of_a_unit_is_one(box: Box) -> None:
     box.v2(f"system.slice/web.service/libpod-payload-{B}", 900)
     box.v2("system.slice/web.service/runtime", 10)
     assert box.take().usage_us == {A: 7_000, B: 900}
-    assert box.sampler.containers[f"system.slice/web.service/libpod-payload-{B}"] == ContainerPath(B, "podman", "")
+    assert box.sampler.containers[f"system.slice/web.service/libpod-payload-{B}"] == ContainerPath(
+        B, "podman", ""
+    )
 
 
 # --- batteries ---
@@ -433,7 +496,9 @@ def charge(box: Box, *batteries: tuple[str, object]) -> None:
 
 
 def test_batteries_are_a_meter_while_they_are_emptied(box: Box) -> None:
-    """User-asks 37: meanwhile they are none, rather than one that is lost; the other meters are there all the while."""
+    """User-asks 37: meanwhile they are none, rather than one that is lost; the other meters are
+    there all the while.
+    """
     name = "class/power_supply/BAT0+BAT1"
     packages = ["package-0", "package-1"]
     for states, power in (
@@ -446,7 +511,10 @@ def test_batteries_are_a_meter_while_they_are_emptied(box: Box) -> None:
         charge(box, *states)
         sample = box.take_anew()
         assert sample.readings == {**READINGS, name: power}
-        assert [meter.place for meter in box.sampler.meters] == [*packages, *(["node"] if power else [])]
+        assert [meter.place for meter in box.sampler.meters] == [
+            *packages,
+            *(["node"] if power else []),
+        ]
         assert box.sampler.faults == {}
 
 
@@ -457,7 +525,9 @@ def test_without_meters_packages_are_estimated(bare: Box) -> None:
     """User-asks 37: labelled so, from 0, and never less than before."""
     assert bare.take().readings == {"estimated/package-0": 0, "estimated/package-1": 0}
     assert bare.sampler.estimating
-    assert bare.sampler.meters == tuple(Meter(f"estimated/package-{number}", "package", "estimated", number) for number in (0, 1))
+    assert bare.sampler.meters == tuple(
+        Meter(f"estimated/package-{number}", "package", "estimated", number) for number in (0, 1)
+    )
     last = {"estimated/package-0": 0, "estimated/package-1": 0}
     for _ in range(5):
         readings = bare.take().readings
@@ -467,7 +537,9 @@ def test_without_meters_packages_are_estimated(bare: Box) -> None:
 
 
 def test_estimated_energy_is_standing_and_what_ran(bare: Box) -> None:
-    """20 W of each package, and 5 W of a core for as long as it ran, within a µJ of rounding for each look."""
+    """20 W of each package, and 5 W of a core for as long as it ran, within a µJ of rounding for
+    each look.
+    """
     first = bare.take()
     second = bare.take()
     elapsed = second.at_us - first.at_us
@@ -500,7 +572,9 @@ def test_with_a_meter_nothing_is_estimated(bare: Box) -> None:
 
 
 def test_an_estimate_needs_no_other_source(bare: Box) -> None:
-    """Without procfs it is the standing power alone, without sysfs that of the CPUs that were known before."""
+    """Without procfs it is the standing power alone, without sysfs that of the CPUs that were known
+    before.
+    """
     shutil.rmtree(bare.root / "proc")
     shutil.rmtree(bare.sysfs)
     first, second = bare.take(), bare.take()
@@ -511,7 +585,8 @@ def test_an_estimate_needs_no_other_source(bare: Box) -> None:
 # --- whole cases ---
 
 INTERVAL_US = 10 * SECOND
-#: Hundredths of a second in ten seconds, by CPU. Package 0 is busy for half the time, package 1 for a quarter.
+#: Hundredths of a second in ten seconds, by CPU. Package 0 is busy for half the time, package 1 for
+#: a quarter.
 RAN = {cpu: 500 if cpu < 4 else 250 for cpu in range(8)}
 #: CPU time of the containers in them: of 30 s that ran, 15 and 9; 6 are the system's.
 USED = {A: 15 * SECOND, B: 9 * SECOND}
@@ -540,23 +615,39 @@ NODE = f"system.slice/docker-{KIND}.scope"
 INNER = f"{NODE}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod"
 CGROUPS = {
     "v2": Containers(
-        (f"{SLICE}{UID_A.replace('-', '_')}.slice/cri-containerd-{A}.scope", f"kubepods.slice/kubepods-pod{UID_B.replace('-', '_')}.slice/crio-{B}.scope"),
-        Box.v2, Box.mount_v2, ("", "kubepods.slice", "system.slice/kubelet.service"),
+        (
+            f"{SLICE}{UID_A.replace('-', '_')}.slice/cri-containerd-{A}.scope",
+            f"kubepods.slice/kubepods-pod{UID_B.replace('-', '_')}.slice/crio-{B}.scope",
+        ),
+        Box.v2,
+        Box.mount_v2,
+        ("", "kubepods.slice", "system.slice/kubelet.service"),
     ),
-    "v1": Containers((f"kubepods/burstable/pod{UID_A}/{A}", f"kubepods/pod{UID_B}/{B}"), Box.v1, others=("", "kubepods", "system.slice/kubelet.service")),
+    "v1": Containers(
+        (f"kubepods/burstable/pod{UID_A}/{A}", f"kubepods/pod{UID_B}/{B}"),
+        Box.v1,
+        others=("", "kubepods", "system.slice/kubelet.service"),
+    ),
     "hybrid": Containers((f"docker/{A}", f"docker/{B}"), Box.v1, mount_hybrid, ("", "docker")),
     "kind": Containers(
-        (f"{INNER}{UID_A.replace('-', '_')}.slice/cri-containerd-{A}.scope", f"{INNER}{UID_B.replace('-', '_')}.slice/cri-containerd-{B}.scope"),
-        Box.v2, Box.mount_v2, ("", NODE, f"{NODE}/kubelet.slice"),
+        (
+            f"{INNER}{UID_A.replace('-', '_')}.slice/cri-containerd-{A}.scope",
+            f"{INNER}{UID_B.replace('-', '_')}.slice/cri-containerd-{B}.scope",
+        ),
+        Box.v2,
+        Box.mount_v2,
+        ("", NODE, f"{NODE}/kubelet.slice"),
     ),
-}  # fmt: skip
+}
 
 
 def twin(box: Box, more: int) -> None:
     """Two sockets, numbered against their packages, and the twin that shows the same."""
     for number, package, uj in ((0, 1, 60), (1, 0, 100)):
         box.zone(f"{RAPL}/intel-rapl:{number}", f"package-{package}", 5_000 + more * uj * JOULE)
-        box.zone(f"{MMIO}/intel-rapl-mmio:{package}", f"package-{package}", 5_000 + more * uj * JOULE)
+        box.zone(
+            f"{MMIO}/intel-rapl-mmio:{package}", f"package-{package}", 5_000 + more * uj * JOULE
+        )
 
 
 def psys(box: Box, more: int) -> None:
@@ -569,55 +660,98 @@ def psys(box: Box, more: int) -> None:
 def amd_dies(box: Box, more: int) -> None:
     """Two dies in each socket, which show the one counter of their package."""
     for number, (package, die) in enumerate(itertools.product((0, 1), (0, 1))):
-        box.zone(f"{RAPL}/intel-rapl:{number}", f"package-{package}-die-{die}", 5_000 + package + more * (100, 60)[package] * JOULE)
+        box.zone(
+            f"{RAPL}/intel-rapl:{number}",
+            f"package-{package}-die-{die}",
+            5_000 + package + more * (100, 60)[package] * JOULE,
+        )
 
 
 def no_meter(_box: Box, more: int) -> None:
     """A virtual machine."""
 
 
-def part(meter: Meter, uj: int, busy: tuple[int, int], system_uj: int, unattributed_uj: int, load: float) -> MeterEnergy:
+def part(
+    meter: Meter, uj: int, busy: tuple[int, int], system_uj: int, unattributed_uj: int, load: float
+) -> MeterEnergy:
     """The expected energy of a meter, J."""
-    return MeterEnergy(meter, uj * JOULE, dict(zip((A, B), busy, strict=True)), system_uj, {}, unattributed_uj, load, load, INTERVAL_US)
+    return MeterEnergy(
+        meter,
+        uj * JOULE,
+        dict(zip((A, B), busy, strict=True)),
+        system_uj,
+        {},
+        unattributed_uj,
+        load,
+        load,
+        INTERVAL_US,
+    )
 
 
 def package(path: str, number: int) -> Meter:
     return Meter(f"{RAPL}/{path}/energy_uj", "package", "rapl", number, None, RANGE)
 
 
-#: Half of 100 J is idle. Of the other half, 20 CPU seconds, the containers had 16 (24 of 30 over both packages), as 15 to 9.
+#: Half of 100 J is idle. Of the other half, 20 CPU seconds, the containers had 16 (24 of 30 over
+#: both packages), as 15 to 9.
 PACKAGE_0 = (100, (25 * JOULE, 15 * JOULE), 10 * JOULE, 50 * JOULE, 2.0)
 #: Three quarters of 60 J are idle. Of the last one, 10 CPU seconds, the containers had 8.
 PACKAGE_1 = (60, (7_500_000, 4_500_000), 3 * JOULE, 45 * JOULE, 1.0)
 #: Of 80 CPU seconds 30 are busy: 90 of 240 J.
 PLATFORM = (240, (45 * JOULE, 27 * JOULE), 18 * JOULE, 150 * JOULE, 3.0)
 METERS: dict[str, tuple[Callable[[Box, int], None], tuple[MeterEnergy, ...]]] = {
-    "two sockets with a twin": (twin, (part(package("intel-rapl:1", 0), *PACKAGE_0), part(package("intel-rapl:0", 1), *PACKAGE_1))),
+    "two sockets with a twin": (
+        twin,
+        (
+            part(package("intel-rapl:1", 0), *PACKAGE_0),
+            part(package("intel-rapl:0", 1), *PACKAGE_1),
+        ),
+    ),
     "psys": (
         psys,
         (
             part(package("intel-rapl:1", 0), *PACKAGE_0),
             part(package("intel-rapl:0", 1), *PACKAGE_1),
-            part(Meter(f"{RAPL}/intel-rapl:2/energy_uj", "psys", "rapl", None, None, RANGE), *PLATFORM),
+            part(
+                Meter(f"{RAPL}/intel-rapl:2/energy_uj", "psys", "rapl", None, None, RANGE),
+                *PLATFORM,
+            ),
         ),
     ),
-    "amd dies": (amd_dies, (part(package("intel-rapl:0", 0), *PACKAGE_0), part(package("intel-rapl:2", 1), *PACKAGE_1))),
+    "amd dies": (
+        amd_dies,
+        (
+            part(package("intel-rapl:0", 0), *PACKAGE_0),
+            part(package("intel-rapl:2", 1), *PACKAGE_1),
+        ),
+    ),
     "no meter": (no_meter, ()),
 }
 
 
 def conserved(report: EnergyReport) -> bool:
     """Whether every meter's energy is told to the µJ."""
-    return all(part.uj == sum(part.busy.values()) + part.system_uj + sum(part.idle.values()) + part.unattributed_uj for part in report.meters)
+    return all(
+        part.uj
+        == sum(part.busy.values()) + part.system_uj + sum(part.idle.values()) + part.unattributed_uj
+        for part in report.meters
+    )
 
 
-def two_looks(box: Box, containers: Containers, meters: Callable[[Box, int], None]) -> tuple[Sample, Sample]:
-    """A recorded case, looked at before and after its ten seconds, whatever time the test takes for it."""
+def two_looks(
+    box: Box, containers: Containers, meters: Callable[[Box, int], None]
+) -> tuple[Sample, Sample]:
+    """A recorded case, looked at before and after its ten seconds, whatever time the test takes for
+    it.
+    """
     containers.prepare(box)
     samples = []
     for more in (0, 1):
         meters(box, more)
-        box.stat({cpu: 7_000 + more * RAN[cpu] for cpu in RAN}, {cpu: 90_000 + more * (1000 - RAN[cpu]) for cpu in RAN})
+        box.stat(
+            {cpu: 7_000 + more * RAN[cpu] for cpu in RAN},
+            {cpu: 90_000 + more * (1000 - RAN[cpu]) for cpu in RAN},
+        )
         for path in containers.others:
             containers.write(box, path, more * 10**9)
         for path, (name, first) in zip(containers.paths, ((A, 123_456), (B, 0)), strict=True):
@@ -629,11 +763,18 @@ def two_looks(box: Box, containers: Containers, meters: Callable[[Box, int], Non
 @pytest.mark.parametrize("meters", METERS)
 @pytest.mark.parametrize("layout", CGROUPS)
 def test_recorded_cases(tmp_path: Path, layout: str, meters: str) -> None:
-    """User-asks 34, 38, 58: who used what of every meter, to the µJ, whatever the cgroups' version and the meters' layout; no meter, no energy."""
+    """User-asks 34, 38, 58: who used what of every meter, to the µJ, whatever the cgroups' version
+    and the meters' layout; no meter, no energy.
+    """
     change, expected = METERS[meters]
     box = Box(tmp_path)
     before, after = two_looks(box, CGROUPS[layout], change)
-    report = attribute(before, after, EnergyAllocation(box.sampler.meters, box.cpus, dict.fromkeys((A, B), Consumer())), EnergyPolicy())
+    report = attribute(
+        before,
+        after,
+        EnergyAllocation(box.sampler.meters, box.cpus, dict.fromkeys((A, B), Consumer())),
+        EnergyPolicy(),
+    )
     box.sampler.close()
     assert box.sampler.faults == {}
     assert report == EnergyReport(
@@ -647,32 +788,49 @@ def test_recorded_cases(tmp_path: Path, layout: str, meters: str) -> None:
 
 
 #: Layout → UIDs of the pods of A and B, and the containers around them.
-FOUND = {"v2": (UID_A, UID_B, ()), "v1": (UID_A, UID_B, ()), "hybrid": ("", "", ()), "kind": (UID_A, UID_B, (KIND,))}
+FOUND = {
+    "v2": (UID_A, UID_B, ()),
+    "v1": (UID_A, UID_B, ()),
+    "hybrid": ("", "", ()),
+    "kind": (UID_A, UID_B, (KIND,)),
+}
 
 
 @pytest.mark.parametrize("layout", FOUND)
 def test_containers_of_recorded_cases(tmp_path: Path, layout: str) -> None:
-    """User-asks 58: their ids, their pods and whom they are in, none else; the node of kind is a container too."""
+    """User-asks 58: their ids, their pods and whom they are in, none else; the node of kind is a
+    container too.
+    """
     box = Box(tmp_path)
     _, after = two_looks(box, CGROUPS[layout], no_meter)
     box.sampler.close()
     *uids, outer = FOUND[layout]
     assert after.usage_us == {A: 123_456 + USED[A], B: USED[B], **dict.fromkeys(outer, 10**9)}
-    assert {(found.id, found.pod_uid, found.inside) for found in box.sampler.containers.values()} == {
+    assert {
+        (found.id, found.pod_uid, found.inside) for found in box.sampler.containers.values()
+    } == {
         *((name, uid, "".join(outer)) for name, uid in zip((A, B), uids, strict=True)),
         *((name, "", "") for name in outer),
     }
 
 
 @pytest.mark.parametrize("meters", METERS)
-def test_a_node_in_a_container_has_what_those_in_it_did_not_use(tmp_path: Path, meters: str) -> None:
-    """User-asks 58, kind: its kubelet and its runtime had 3 of the 6 s that are no container's; A and B have what they have without it."""
+def test_a_node_in_a_container_has_what_those_in_it_did_not_use(
+    tmp_path: Path, meters: str
+) -> None:
+    """User-asks 58, kind: its kubelet and its runtime had 3 of the 6 s that are no container's; A
+    and B have what they have without it.
+    """
     change, expected = METERS[meters]
     box, own = Box(tmp_path), 3 * SECOND
     before, after = two_looks(box, CGROUPS["kind"], change)
-    after = evolve(after, usage_us={**after.usage_us, KIND: before.usage_us[KIND] + USED[A] + USED[B] + own})
+    after = evolve(
+        after, usage_us={**after.usage_us, KIND: before.usage_us[KIND] + USED[A] + USED[B] + own}
+    )
     consumers = {KIND: Consumer(), A: Consumer(inside=KIND), B: Consumer(inside=KIND)}
-    report = attribute(before, after, EnergyAllocation(box.sampler.meters, box.cpus, consumers), EnergyPolicy())
+    report = attribute(
+        before, after, EnergyAllocation(box.sampler.meters, box.cpus, consumers), EnergyPolicy()
+    )
     box.sampler.close()
     assert report.usage_us == {**USED, KIND: own}
     for found, part in zip(report.meters, expected, strict=True):
@@ -683,7 +841,9 @@ def test_a_node_in_a_container_has_what_those_in_it_did_not_use(tmp_path: Path, 
 
 
 def test_independent_dies_are_divided_by_themselves(tmp_path: Path) -> None:
-    """User-asks 34: Intel's packages of several dies; each die's energy goes to what ran on its CPUs, here a container that owns them."""
+    """User-asks 34: Intel's packages of several dies; each die's energy goes to what ran on its
+    CPUs, here a container that owns them.
+    """
     box = Box(tmp_path)
     for cpu in (2, 3):
         put(box.sysfs, f"{CPU}/cpu{cpu}/topology/die_id", 1)
@@ -691,34 +851,66 @@ def test_independent_dies_are_divided_by_themselves(tmp_path: Path) -> None:
 
     def dies(box: Box, more: int) -> None:
         for number, uj in enumerate((40, 80)):
-            box.zone(f"{RAPL}/intel-rapl:{number}", f"package-0-die-{number}", 5_000 * (1 + number) + more * uj * JOULE)
+            box.zone(
+                f"{RAPL}/intel-rapl:{number}",
+                f"package-0-die-{number}",
+                5_000 * (1 + number) + more * uj * JOULE,
+            )
 
     before, after = two_looks(box, CGROUPS["v2"], dies)
     box.sampler.close()
     owners = {A: Consumer(), B: Consumer(frozenset({2, 3}))}
-    report = attribute(before, after, EnergyAllocation(box.sampler.meters, box.cpus, owners), EnergyPolicy())
-    assert [(part.meter.place, part.uj) for part in report.meters] == [("package-0-die-0", 40 * JOULE), ("package-0-die-1", 80 * JOULE)]
+    report = attribute(
+        before, after, EnergyAllocation(box.sampler.meters, box.cpus, owners), EnergyPolicy()
+    )
+    assert [(part.meter.place, part.uj) for part in report.meters] == [
+        ("package-0-die-0", 40 * JOULE),
+        ("package-0-die-1", 80 * JOULE),
+    ]
     first, second = report.meters
-    # die 0: 10 CPU seconds ran of 20; A's 15 went over the 20 that ran on shared CPUs, half of them here
-    assert (first.busy, first.system_uj, first.idle, first.unattributed_uj) == ({A: 15 * JOULE}, 5 * JOULE, {}, 20 * JOULE)
+    # die 0: 10 CPU seconds ran of 20; A's 15 went over the 20 that ran on shared CPUs, half of them
+    # here
+    assert (first.busy, first.system_uj, first.idle, first.unattributed_uj) == (
+        {A: 15 * JOULE},
+        5 * JOULE,
+        {},
+        20 * JOULE,
+    )
     # die 1: 10 CPU seconds ran of 20; B had 9 of them, and owns the die
-    assert (second.busy, second.system_uj, second.idle, second.unattributed_uj) == ({B: 36 * JOULE}, 4 * JOULE, {B: 40 * JOULE}, 0)
+    assert (second.busy, second.system_uj, second.idle, second.unattributed_uj) == (
+        {B: 36 * JOULE},
+        4 * JOULE,
+        {B: 40 * JOULE},
+        0,
+    )
     assert conserved(report)
 
 
 def test_an_estimated_case_adds_up(bare: Box) -> None:
-    """User-asks 37, 58: an estimate is divided as a measurement is, and each of its meters says what it is."""
+    """User-asks 37, 58: an estimate is divided as a measurement is, and each of its meters says
+    what it is.
+    """
     CGROUPS["v2"].prepare(bare)
     samples = []
     for more in (0, 1):
-        bare.stat(dict.fromkeys(range(8), 7_000 + more * 3), dict.fromkeys(range(8), 9_000 + more * 3))
+        bare.stat(
+            dict.fromkeys(range(8), 7_000 + more * 3), dict.fromkeys(range(8), 9_000 + more * 3)
+        )
         for path, first in zip(CGROUPS["v2"].paths, (5, 6), strict=True):
             bare.v2(path, first + more * TICK_US)
         samples.append(bare.take())
     before, after = samples
     after = evolve(after, at_us=before.at_us + INTERVAL_US, slept_us=before.slept_us)
-    report = attribute(before, after, EnergyAllocation(bare.sampler.meters, bare.cpus, dict.fromkeys((A, B), Consumer())), EnergyPolicy())
-    assert [(part.meter.source, part.meter.place, part.fault) for part in report.meters] == [("estimated", "package-0", None), ("estimated", "package-1", None)]
+    report = attribute(
+        before,
+        after,
+        EnergyAllocation(bare.sampler.meters, bare.cpus, dict.fromkeys((A, B), Consumer())),
+        EnergyPolicy(),
+    )
+    assert [(part.meter.source, part.meter.place, part.fault) for part in report.meters] == [
+        ("estimated", "package-0", None),
+        ("estimated", "package-1", None),
+    ]
     for found in report.meters:
         assert found.uj >= 5 * 12 * TICK_US - 1
         assert found.busy[A] == found.busy[B] > 0

@@ -23,7 +23,10 @@ def test_a_reader_that_has_come_is_active() -> None:
     assert sorted(scrapers.active(4.0)) == ["10.0.0.1", "10.0.0.2"]
 
 
-@pytest.mark.parametrize(("after", "active"), [(0.0, True), (_GONE_S - 0.001, True), (_GONE_S, False), (_GONE_S + 1e6, False)])
+@pytest.mark.parametrize(
+    ("after", "active"),
+    [(0.0, True), (_GONE_S - 0.001, True), (_GONE_S, False), (_GONE_S + 1e6, False)],
+)
 def test_one_that_does_not_come_again_is_none(after: float, *, active: bool) -> None:
     """After five minutes nobody waits for it."""
     scrapers = Scrapers()
@@ -55,12 +58,18 @@ def test_of_too_many_the_one_that_has_not_come_for_longest_is_forgotten() -> Non
         scrapers.came(f"r{number}", float(number))
     scrapers.came("r0", 50.0)
     scrapers.came("new", 51.0)
-    assert set(scrapers.active(52.0)) == {"new", "r0", *(f"r{number}" for number in range(2, _MOST))}
+    assert set(scrapers.active(52.0)) == {
+        "new",
+        "r0",
+        *(f"r{number}" for number in range(2, _MOST)),
+    }
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 200)), max_size=60))
 def test_never_too_many_and_always_the_last(comings: list[tuple[int, int]]) -> None:
-    """User-asks 59: a scanner of addresses costs nothing, and those remembered are the last ones to come."""
+    """User-asks 59: a scanner of addresses costs nothing, and those remembered are the last ones to
+    come.
+    """
     scrapers = Scrapers()
     now, last = 0.0, dict[str, float]()
     for address, after in comings:

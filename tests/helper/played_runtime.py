@@ -1,7 +1,8 @@
-"""A container runtime's side of NRI, played: it takes a plugin, tells what runs, and asks about what it creates.
+"""A container runtime's side of NRI, played: it takes a plugin, tells what runs, and asks about
+what it creates.
 
-Written from the protocol's definitions (containerd/nri, api.proto; containerd/ttrpc), not from the helper's code; the tier of the real
-node holds the helper to containerd itself.
+Written from the protocol's definitions (containerd/nri, api.proto; containerd/ttrpc), not from the
+helper's code; the tier of the real node holds the helper to containerd itself.
 """
 
 import socket
@@ -64,7 +65,9 @@ class PlayedRuntime:
     def create(self, uid: str, name: str, cpus: str = "", id_: str = "c1") -> float:
         """Ask about a container; seconds until the answer, which must change nothing."""
         started = time.perf_counter()
-        answer = self.ask("CreateContainer", box(1, pod(uid)) + box(2, container(uid, name, cpus, id_)))
+        answer = self.ask(
+            "CreateContainer", box(1, pod(uid)) + box(2, container(uid, name, cpus, id_))
+        )
         seconds = time.perf_counter() - started
         assert answer == box(1, b"") + box(2, b""), "success without adjustment"
         return seconds

@@ -29,11 +29,26 @@ class Running:
 
 
 @contextlib.contextmanager
-def helper(sysfs: Path, folder: Path, before: Sequence[str] = (), nri: Path | None = None, hsmp: Path | None = None) -> Iterator[Running]:
-    """A helper that listens. before: a command that starts it, with less privilege; nri: the runtime's socket; hsmp: a device."""
+def helper(
+    sysfs: Path,
+    folder: Path,
+    before: Sequence[str] = (),
+    nri: Path | None = None,
+    hsmp: Path | None = None,
+) -> Iterator[Running]:
+    """A helper that listens. before: a command that starts it, with less privilege; nri: the
+    runtime's socket; hsmp: a device.
+    """
     socket = folder / "helper.sock"
     given = {"--sysfs": sysfs, "--socket": socket, "--nri": nri, "--hsmp": hsmp}
-    words = [*before, sys.executable, "-m", "kpm", "helper", *(str(word) for pair in given.items() if pair[1] for word in pair)]
+    words = [
+        *before,
+        sys.executable,
+        "-m",
+        "kpm",
+        "helper",
+        *(str(word) for pair in given.items() if pair[1] for word in pair),
+    ]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=REPO)
     try:
         assert process.stderr is not None

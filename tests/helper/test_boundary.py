@@ -1,4 +1,6 @@
-"""What may cross from the agent to its helper: every file that is managed, every value that is planned, and nothing else."""
+"""What may cross from the agent to its helper: every file that is managed, every value that is
+planned, and nothing else.
+"""
 
 import errno
 
@@ -21,7 +23,9 @@ def record(path: str, value: str) -> bytes | None:
 
 
 @given(machines())
-def test_every_managed_file_of_every_machine_has_a_place_with_the_value_that_it_holds(machine: object) -> None:
+def test_every_managed_file_of_every_machine_has_a_place_with_the_value_that_it_holds(
+    machine: object,
+) -> None:
     """So that whatever the applier writes or gives back, it can."""
     model = KernelModel(machine)  # type: ignore[arg-type]
     found = discover(model)
@@ -38,7 +42,12 @@ def test_every_managed_file_of_every_machine_has_a_place_with_the_value_that_it_
 def test_the_rows_are_the_files_of_the_attribute_table() -> None:
     """A row more is a hole, a row less a file that cannot be set."""
     names = {path.rpartition("/")[2].replace("{}", "0") for path, _ in ROWS}
-    managed = {item.file for item in (*ATTRIBUTES, SETSPEED)} - {"long_term", "short_term", "power_cap", "df_pstate"}
+    managed = {item.file for item in (*ATTRIBUTES, SETSPEED)} - {
+        "long_term",
+        "short_term",
+        "power_cap",
+        "df_pstate",
+    }
     assert names == managed | {"constraint_0_power_limit_uw", "power1_cap"}
 
 
@@ -51,18 +60,33 @@ def test_a_path_has_one_place_and_a_place_one_path() -> None:
             assert place_of(path) == (row, numbers)
 
 
-@pytest.mark.parametrize("path", [
-    "devices/system/cpu/cpu1/online", "devices/system/cpu/cpufreq/policy0/../../cpu1/online", "devices/system/cpu/cpufreq/policy-1/scaling_max_freq",
-    "devices/system/cpu/cpufreq/policy01/scaling_max_freq", "devices/system/cpu/cpufreq/policy/scaling_max_freq", "power/state", "kernel/mm/ksm/run", "",
-    "/etc/passwd", "devices/system/cpu/cpu1/cpuidle/state2/disable/", "devices/system/cpu/cpu99999999/cpuidle/state2/disable", "devices/system/cpu/intel_pstate/status",
-    "devices/system/cpu/cpu¹/cpuidle/state2/disable", "devices/virtual/powercap/intel-rapl/intel-rapl:0/constraint_0_time_window_us",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "devices/system/cpu/cpu1/online",
+        "devices/system/cpu/cpufreq/policy0/../../cpu1/online",
+        "devices/system/cpu/cpufreq/policy-1/scaling_max_freq",
+        "devices/system/cpu/cpufreq/policy01/scaling_max_freq",
+        "devices/system/cpu/cpufreq/policy/scaling_max_freq",
+        "power/state",
+        "kernel/mm/ksm/run",
+        "",
+        "/etc/passwd",
+        "devices/system/cpu/cpu1/cpuidle/state2/disable/",
+        "devices/system/cpu/cpu99999999/cpuidle/state2/disable",
+        "devices/system/cpu/intel_pstate/status",
+        "devices/system/cpu/cpu¹/cpuidle/state2/disable",
+        "devices/virtual/powercap/intel-rapl/intel-rapl:0/constraint_0_time_window_us",
+    ],
+)
 def test_no_other_path_has_a_place(path: str) -> None:
     assert record(path, "1") is None
 
 
 @given(st.binary(min_size=RECORD.size, max_size=RECORD.size))
-def test_whatever_comes_is_a_file_of_the_table_with_a_fitting_value_or_is_refused(data: bytes) -> None:
+def test_whatever_comes_is_a_file_of_the_table_with_a_fitting_value_or_is_refused(
+    data: bytes,
+) -> None:
     """The helper makes the path: no text from outside becomes part of it."""
     asked = write_of(data)
     if isinstance(asked, int):
@@ -80,17 +104,40 @@ def test_whatever_comes_is_a_file_of_the_table_with_a_fitting_value_or_is_refuse
 @given(st.sampled_from(range(len(ROWS))), st.binary(max_size=40))
 def test_a_value_is_a_number_or_a_plain_word(row: int, value: bytes) -> None:
     if fits(row, value):
-        assert value.isdigit() or value == b"n/a" or all(chr(char) in "abcdefghijklmnopqrstuvwxyz_-" for char in value)
+        assert (
+            value.isdigit()
+            or value == b"n/a"
+            or all(chr(char) in "abcdefghijklmnopqrstuvwxyz_-" for char in value)
+        )
         assert 0 < len(value) < 32
 
 
-@pytest.mark.parametrize(("path", "yes", "no"), [
-    ("devices/system/cpu/cpu0/cpuidle/state1/disable", ["0", "1"], ["2", "", "on", "01"]),
-    ("devices/system/cpu/cpu0/power/pm_qos_resume_latency_us", ["0", "n/a", "10", "2147483646"], ["-1", "N/A", "n/a ", "x"]),
-    ("devices/system/cpu/cpufreq/policy0/scaling_governor", ["performance", "powersave", "sched_x"], ["", "Performance", "a b", "a/b", "../x", "%s", "a" * 40]),
-    ("devices/system/cpu/cpufreq/policy0/energy_performance_preference", ["balance_power", "128"], ["-1", "0x10"]),
-    ("devices/system/cpu/cpufreq/policy0/scaling_max_freq", ["800000", "0"], ["1e6", "٣", "800000 ", "9" * 13]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "yes", "no"),
+    [
+        ("devices/system/cpu/cpu0/cpuidle/state1/disable", ["0", "1"], ["2", "", "on", "01"]),
+        (
+            "devices/system/cpu/cpu0/power/pm_qos_resume_latency_us",
+            ["0", "n/a", "10", "2147483646"],
+            ["-1", "N/A", "n/a ", "x"],
+        ),
+        (
+            "devices/system/cpu/cpufreq/policy0/scaling_governor",
+            ["performance", "powersave", "sched_x"],
+            ["", "Performance", "a b", "a/b", "../x", "%s", "a" * 40],
+        ),
+        (
+            "devices/system/cpu/cpufreq/policy0/energy_performance_preference",
+            ["balance_power", "128"],
+            ["-1", "0x10"],
+        ),
+        (
+            "devices/system/cpu/cpufreq/policy0/scaling_max_freq",
+            ["800000", "0"],
+            ["1e6", "٣", "800000 ", "9" * 13],
+        ),
+    ],
+)
 def test_values_of_each_kind(path: str, yes: list[str], no: list[str]) -> None:
     assert [value for value in yes if record(path, value) is None] == []
     assert [value for value in no if record(path, value) is not None] == []

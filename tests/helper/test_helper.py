@@ -1,4 +1,6 @@
-"""The helper as a process: it writes what the agent asks for, and gave up everything else before it listened."""
+"""The helper as a process: it writes what the agent asks for, and gave up everything else before it
+listened.
+"""
 
 import ctypes
 import errno
@@ -23,14 +25,29 @@ from kpm_applier.remote import Helper, RemoteHost, RemoteMailbox
 from kpm_applier.session import Applier
 from kpm_applier.state import StateStore
 from kpm_planner.agent_settings import AgentSettings
-from kpm_planner.intent import CStates, Intent, Meta, Node, PowerConfig, PowerProfile, PowerWorkload, PStates
+from kpm_planner.intent import (
+    CStates,
+    Intent,
+    Meta,
+    Node,
+    PowerConfig,
+    PowerProfile,
+    PowerWorkload,
+    PStates,
+)
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.trees import write_tree
 
 CPU = "devices/system/cpu"
 MAX = f"{CPU}/cpufreq/policy0/scaling_max_freq"
-MACHINE = build_machine(MachineSpec(cores=4, idle_driver="intel_idle", idle_states=(IdleStateSpec("POLL", 0), IdleStateSpec("C1", 2), IdleStateSpec("C6", 170))))
+MACHINE = build_machine(
+    MachineSpec(
+        cores=4,
+        idle_driver="intel_idle",
+        idle_states=(IdleStateSpec("POLL", 0), IdleStateSpec("C1", 2), IdleStateSpec("C6", 170)),
+    )
+)
 
 
 @pytest.fixture
@@ -53,10 +70,17 @@ def remote(tree: Path, tmp_path: Path) -> Iterator[RemoteHost]:
     host.forget()
 
 
-def test_a_batch_is_written_in_order_and_a_failure_costs_its_own_file(running: Running, tree: Path, remote: RemoteHost) -> None:
+def test_a_batch_is_written_in_order_and_a_failure_costs_its_own_file(
+    running: Running, tree: Path, remote: RemoteHost
+) -> None:
     gone = f"{CPU}/cpu0/cpuidle/state9/disable"
-    failures = remote.write_all([(MAX, b"1500000\n"), (gone, b"1\n"), (f"{CPU}/cpu1/online", b"0\n"), (MAX, b"900000\n")])
-    assert {path: failure.errno for path, failure in failures.items()} == {gone: errno.ENOENT, f"{CPU}/cpu1/online": errno.ENOTSUP}
+    failures = remote.write_all(
+        [(MAX, b"1500000\n"), (gone, b"1\n"), (f"{CPU}/cpu1/online", b"0\n"), (MAX, b"900000\n")]
+    )
+    assert {path: failure.errno for path, failure in failures.items()} == {
+        gone: errno.ENOENT,
+        f"{CPU}/cpu1/online": errno.ENOTSUP,
+    }
     assert remote.read(MAX) == b"900000\n"
 
 
@@ -66,14 +90,27 @@ def test_a_batch_of_any_size_crosses(running: Running, tree: Path, remote: Remot
     assert remote.read(MAX) == writes[-1][1]
 
 
-def test_a_whole_plan_and_its_restore_go_through_it(running: Running, tree: Path, remote: RemoteHost, tmp_path: Path) -> None:
-    """The applier does not know the difference: a policy in force, nothing on a second pass, and everything as it was at the end."""
+def test_a_whole_plan_and_its_restore_go_through_it(
+    running: Running, tree: Path, remote: RemoteHost, tmp_path: Path
+) -> None:
+    """The applier does not know the difference: a policy in force, nothing on a second pass, and
+    everything as it was at the end.
+    """
     before = {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()}
 
     def planned(machine: Machine) -> NodePlan:
-        profile = PowerProfile(Meta("shared"), shared=True, pstates=PStates(max="30%", governor="powersave"), cstates=CStates(max_latency_us=10))
-        everywhere = PowerWorkload(Meta("w"), all_cores=True, power_node_selector={"a": "b"}, power_profile="shared")
-        return plan_node(Intent((profile,), (everywhere,)), NodeInput(Node("n", {"a": "b"}), machine))
+        profile = PowerProfile(
+            Meta("shared"),
+            shared=True,
+            pstates=PStates(max="30%", governor="powersave"),
+            cstates=CStates(max_latency_us=10),
+        )
+        everywhere = PowerWorkload(
+            Meta("w"), all_cores=True, power_node_selector={"a": "b"}, power_profile="shared"
+        )
+        return plan_node(
+            Intent((profile,), (everywhere,)), NodeInput(Node("n", {"a": "b"}), machine)
+        )
 
     applier = Applier(remote, StateStore(str(tmp_path / "state"), remote.root, live=False))
     applier.open()
@@ -87,16 +124,27 @@ def test_a_whole_plan_and_its_restore_go_through_it(running: Running, tree: Path
 
 
 @pytest.mark.parametrize(("limit", "shown"), [(10, "10\n"), (0, "n/a\n")])
-def test_by_latency_one_file_a_cpu_is_written_and_given_back(running: Running, tree: Path, remote: RemoteHost, tmp_path: Path, limit: int, shown: str) -> None:
-    """No idle state is touched, so no capability is needed; a limit that CRI-O or TuneD had set is what comes back."""
+def test_by_latency_one_file_a_cpu_is_written_and_given_back(
+    running: Running, tree: Path, remote: RemoteHost, tmp_path: Path, limit: int, shown: str
+) -> None:
+    """No idle state is touched, so no capability is needed; a limit that CRI-O or TuneD had set is
+    what comes back.
+    """
     file = tree / CPU / "cpu2/power/pm_qos_resume_latency_us"
     file.write_text("50\n")
 
     def planned(machine: Machine) -> NodePlan:
         profile = PowerProfile(Meta("shared"), shared=True, cstates=CStates(max_latency_us=limit))
-        everywhere = PowerWorkload(Meta("w"), all_cores=True, power_node_selector={"a": "b"}, power_profile="shared")
-        config = PowerConfig(Meta("c"), power_node_selector={"a": "b"}, agent=AgentSettings(idle_states="byLatency"))
-        return plan_node(Intent((profile,), (everywhere,), configs=(config,)), NodeInput(Node("n", {"a": "b"}), machine))
+        everywhere = PowerWorkload(
+            Meta("w"), all_cores=True, power_node_selector={"a": "b"}, power_profile="shared"
+        )
+        config = PowerConfig(
+            Meta("c"), power_node_selector={"a": "b"}, agent=AgentSettings(idle_states="byLatency")
+        )
+        return plan_node(
+            Intent((profile,), (everywhere,), configs=(config,)),
+            NodeInput(Node("n", {"a": "b"}), machine),
+        )
 
     applier = Applier(remote, StateStore(str(tmp_path / "state"), remote.root, live=False))
     applier.open()
@@ -124,14 +172,23 @@ def test_it_says_and_the_kernel_confirms_what_it_gave_up(running: Running) -> No
     assert running.said["CapEff"] == running.status("CapEff")
 
 
-def test_a_privileged_container_leaves_it_the_one_capability_that_it_needs(running: Running) -> None:
+def test_a_privileged_container_leaves_it_the_one_capability_that_it_needs(
+    running: Running,
+) -> None:
     """Nothing else is effective, permitted or within bounds, however much it was started with."""
     one = 1 << 21  # CAP_SYS_ADMIN
-    assert all(int(running.status(name), 16) | one == one for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb"))
+    assert all(
+        int(running.status(name), 16) | one == one
+        for name in ("CapEff", "CapPrm", "CapBnd", "CapInh", "CapAmb")
+    )
 
 
-def test_messages_reach_the_mailboxs_device_and_nothing_else_of_it(tree: Path, tmp_path: Path, remote: RemoteHost) -> None:
-    """A plain file in the device's place: the kernel itself says that it takes no such message, so the filter let it pass."""
+def test_messages_reach_the_mailboxs_device_and_nothing_else_of_it(
+    tree: Path, tmp_path: Path, remote: RemoteHost
+) -> None:
+    """A plain file in the device's place: the kernel itself says that it takes no such message, so
+    the filter let it pass.
+    """
     device = tmp_path / "hsmp"
     device.write_bytes(b"")
     remote.mailbox = Hsmp(RemoteMailbox("/dev/hsmp", remote.helper))
@@ -152,7 +209,9 @@ def test_a_helper_without_a_device_has_no_mailbox(running: Running, remote: Remo
     assert remote.refuses_writing("hsmp/socket0/df_pstate") == errno.ENOENT
 
 
-def test_without_any_capability_it_serves_all_the_same(tree: Path, tmp_path: Path, remote: RemoteHost) -> None:
+def test_without_any_capability_it_serves_all_the_same(
+    tree: Path, tmp_path: Path, remote: RemoteHost
+) -> None:
     """As under byLatency: it cannot leave its network, so the filter alone keeps it from it."""
     with helper(tree, tmp_path, ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]) as running:
         assert running.said["CapEff"] == "0000000000000000"
@@ -177,6 +236,8 @@ def refused(call):
     except OSError as failure:
         return failure.errno in (errno.EPERM, errno.EACCES)
     return got == -1 and ctypes.get_errno() in (errno.EPERM, errno.EACCES)
+def mapped():
+    return ctypes.c_long(libc.mmap(0, 4096, 7, 0x22, -1, 0))
 attempts = {
     "mount": lambda: libc.mount(b"none", b"/tmp", b"tmpfs", 0, None),
     "unshare": lambda: libc.unshare(0x20000000),
@@ -190,7 +251,7 @@ attempts = {
     "inet": lambda: socket.socket(socket.AF_INET),
     "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
     "packet": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
-    "executable memory": lambda: (libc.mmap(0, 4096, 7, 0x22, -1, 0), -1)[1] if ctypes.c_long(libc.mmap(0, 4096, 7, 0x22, -1, 0)).value == -1 else 0,
+    "executable memory": lambda: -1 if mapped().value == -1 else 0,
     "another ioctl": lambda: libc.ioctl(terminal, 0x5401, ctypes.create_string_buffer(64)),
     "mkdir": lambda: os.mkdir("/tmp/kpm-proof"),
     "unlink": lambda: os.unlink(sys.argv[5]),
@@ -205,7 +266,9 @@ _BPF, _CLONE = {"x86_64": (321, 56), "aarch64": (280, 220)}.get(platform.machine
 
 
 def test_what_makes_the_capability_as_good_as_root_is_refused(tree: Path, tmp_path: Path) -> None:
-    """As an attacker who runs code in the helper would try, with every capability that this test has."""
+    """As an attacker who runs code in the helper would try, with every capability that this test
+    has.
+    """
     file = tmp_path / "victim"
     file.write_text("x")
     words = [sys.executable, "-c", ATTACK, str(REPO), str(tree), str(_BPF), str(_CLONE), str(file)]
@@ -214,10 +277,20 @@ def test_what_makes_the_capability_as_good_as_root_is_refused(tree: Path, tmp_pa
     assert file.read_text() == "x"
 
 
-@pytest.mark.skipif(ctypes.CDLL(None, use_errno=True).syscall(444, None, 0, 1) < 1, reason="this kernel has no Landlock")
-def test_files_beside_the_managed_folders_cannot_be_opened_for_writing(tree: Path, tmp_path: Path) -> None:
-    """Of a bus that is mounted as a whole only the chip's own folder, where the kernel has Landlock."""
-    beside, chip = tree / "devices/platform/other.0/setting", tree / "devices/platform/AMDI0097:00/hwmon/hwmon3/power1_cap"
+@pytest.mark.skipif(
+    ctypes.CDLL(None, use_errno=True).syscall(444, None, 0, 1) < 1,
+    reason="this kernel has no Landlock",
+)
+def test_files_beside_the_managed_folders_cannot_be_opened_for_writing(
+    tree: Path, tmp_path: Path
+) -> None:
+    """Of a bus that is mounted as a whole only the chip's own folder, where the kernel has
+    Landlock.
+    """
+    beside, chip = (
+        tree / "devices/platform/other.0/setting",
+        tree / "devices/platform/AMDI0097:00/hwmon/hwmon3/power1_cap",
+    )
     for file in (beside, chip):
         file.parent.mkdir(parents=True)
         file.write_text("1\n")
@@ -234,15 +307,28 @@ for path in ({str(chip)!r}, {str(beside)!r}, {str(tmp_path / "new")!r}):
     except PermissionError:
         print("refused")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
     assert done.stdout.split() == ["opened", "refused", "refused"], done.stderr
 
 
 # --- whoever talks to it ---
 
 
-@pytest.mark.parametrize("message", [b"", b"x", b"\xff" * RECORD.size, b"\0" * (RECORD.size + 1), b"\0" * RECORD.size * (MOST_RECORDS + 1)])
-def test_nonsense_costs_its_link_at_most(running: Running, tree: Path, remote: RemoteHost, message: bytes) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"x",
+        b"\xff" * RECORD.size,
+        b"\0" * (RECORD.size + 1),
+        b"\0" * RECORD.size * (MOST_RECORDS + 1),
+    ],
+)
+def test_nonsense_costs_its_link_at_most(
+    running: Running, tree: Path, remote: RemoteHost, message: bytes
+) -> None:
     """And is never written; the agent's own link goes on."""
     remote.write(MAX, b"1000000\n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
@@ -268,8 +354,12 @@ def test_many_links_cost_the_oldest(running: Running, tree: Path, remote: Remote
         link.close()
 
 
-def test_a_helper_that_is_started_again_is_found_again(tree: Path, tmp_path: Path, remote: RemoteHost) -> None:
-    """A write waits for it a few seconds; one that never comes is a failure of the write, with errno."""
+def test_a_helper_that_is_started_again_is_found_again(
+    tree: Path, tmp_path: Path, remote: RemoteHost
+) -> None:
+    """A write waits for it a few seconds; one that never comes is a failure of the write, with
+    errno.
+    """
     with helper(tree, tmp_path):
         remote.write(MAX, b"1000000\n")
     with helper(tree, tmp_path):
@@ -277,7 +367,9 @@ def test_a_helper_that_is_started_again_is_found_again(tree: Path, tmp_path: Pat
     assert remote.read(MAX) == b"1300000\n"
 
 
-def test_a_helper_that_is_not_there_is_waited_for_once_and_every_file_says_why(tree: Path, remote: RemoteHost, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_helper_that_is_not_there_is_waited_for_once_and_every_file_says_why(
+    tree: Path, remote: RemoteHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pass of many batches does not wait for each of them."""
     monkeypatch.setattr("kpm_applier.remote._PATIENCE", 0.6)
     started = time.monotonic()
@@ -297,5 +389,11 @@ def test_it_loads_no_library(running: Running) -> None:
     """Its footprint is an interpreter's."""
     maps = Path(f"/proc/{running.process.pid}/maps").read_text()
     assert "site-packages" not in maps
-    pss = until(lambda: [line for line in Path(f"/proc/{running.process.pid}/smaps_rollup").read_text().splitlines() if line.startswith("Pss:")])
+    pss = until(
+        lambda: [
+            line
+            for line in Path(f"/proc/{running.process.pid}/smaps_rollup").read_text().splitlines()
+            if line.startswith("Pss:")
+        ]
+    )
     assert int(pss[0].split()[1]) <= 12 * 1024

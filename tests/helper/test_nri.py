@@ -1,4 +1,6 @@
-"""Containers as the runtime tells of them: through the helper to the agent, before their first instruction, and never in their way."""
+"""Containers as the runtime tells of them: through the helper to the agent, before their first
+instruction, and never in their way.
+"""
 
 import contextlib
 import threading
@@ -40,7 +42,12 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     with helper(tmp_path / "sys", tmp_path, nri=tmp_path / "nri.sock"):
         woken: list[None] = []
         matters: set[str] = set()
-        agent = Runtime(str(tmp_path / "containers.sock"), lambda: woken.append(None), lambda uid, _name: uid in matters, Log(level="error"))
+        agent = Runtime(
+            str(tmp_path / "containers.sock"),
+            lambda: woken.append(None),
+            lambda uid, _name: uid in matters,
+            Log(level="error"),
+        )
         agent.start(Threads(Log(level="error")))
         runtime.take_plugin()
         made = Rig(runtime, agent, matters, woken)
@@ -50,11 +57,19 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def test_what_runs_is_told_with_its_cpus_once_the_runtime_has_said_all(rig: Rig) -> None:
-    """Synchronize at connect; until then nothing is known, and an agent that comes later is told the same."""
+    """Synchronize at connect; until then nothing is known, and an agent that comes later is told
+    the same.
+    """
     assert not rig.agent.picture().known
-    rig.runtime.synchronize(box(1, pod(UID)), box(2, container(UID, "app", "2-3", "c1")) + box(2, container(UID, "side", "", "c2")))
+    rig.runtime.synchronize(
+        box(1, pod(UID)),
+        box(2, container(UID, "app", "2-3", "c1")) + box(2, container(UID, "side", "", "c2")),
+    )
     found = until(lambda: rig.agent.picture() if len(rig.agent.picture().containers) == 2 else None)
-    assert found.containers == (RuntimeCpus(UID, "app", (2, 3), "c1"), RuntimeCpus(UID, "side", (), "c2"))
+    assert found.containers == (
+        RuntimeCpus(UID, "app", (2, 3), "c1"),
+        RuntimeCpus(UID, "side", (), "c2"),
+    )
     assert found.known
 
 
@@ -66,14 +81,18 @@ def test_a_container_of_nobodys_business_begins_at_once(rig: Rig) -> None:
 
 
 def test_one_that_asks_for_a_profile_begins_when_the_agent_has_written(rig: Rig) -> None:
-    """And not before; the quickest of a few says that it is the answer that it waits for, and not the end of patience."""
+    """And not before; the quickest of a few says that it is the answer that it waits for, and not
+    the end of patience.
+    """
     rig.runtime.synchronize()
     until(lambda: rig.agent.picture().known)
     rig.matters.add(UID)
     taken = []
     for number in range(5):
         rig.woken.clear()
-        seconds = in_background(lambda number=number: rig.runtime.create(UID, "app", "1", f"c{number}"))
+        seconds = in_background(
+            lambda number=number: rig.runtime.create(UID, "app", "1", f"c{number}")
+        )
         (creation,) = until(lambda: rig.agent.picture().created)
         assert (creation.uid, creation.container) == (UID, "app")
         assert rig.woken
@@ -104,13 +123,18 @@ def test_without_an_agent_containers_begin_at_once(rig: Rig) -> None:
 def test_stopped_containers_go_and_updates_are_followed(rig: Rig) -> None:
     rig.runtime.synchronize(box(1, pod(UID)), box(2, container(UID, "app", "2-3", "c1")))
     until(lambda: rig.agent.picture().containers)
-    rig.runtime.ask("UpdateContainer", box(1, pod(UID)) + box(2, container(UID, "app", "2-3", "c1")) + box(3, box(2, box(6, "4"))))
+    rig.runtime.ask(
+        "UpdateContainer",
+        box(1, pod(UID)) + box(2, container(UID, "app", "2-3", "c1")) + box(3, box(2, box(6, "4"))),
+    )
     until(lambda: rig.agent.picture().containers == (RuntimeCpus(UID, "app", (4,), "c1"),))
     rig.runtime.ask("StopContainer", box(1, pod(UID)) + box(2, container(UID, "app", "4", "c1")))
     until(lambda: rig.agent.picture().containers == ())
 
 
-def test_a_runtime_that_goes_takes_what_it_said_with_it_and_one_that_comes_is_found(rig: Rig) -> None:
+def test_a_runtime_that_goes_takes_what_it_said_with_it_and_one_that_comes_is_found(
+    rig: Rig,
+) -> None:
     rig.runtime.synchronize(box(1, pod(UID)), box(2, container(UID, "app", "2-3", "c1")))
     until(lambda: rig.agent.picture().known)
     rig.runtime.close()
@@ -122,10 +146,16 @@ def test_a_runtime_that_goes_takes_what_it_said_with_it_and_one_that_comes_is_fo
 
 
 def test_a_list_in_pieces_is_asked_for_to_its_end(rig: Rig) -> None:
-    """Newer runtimes send what runs in several messages and wait to be told that the plugin knows (`more`)."""
-    first = rig.runtime.synchronize(box(1, pod(UID)), box(2, container(UID, "a", "1", "c1")) + b"\x18\x01")
+    """Newer runtimes send what runs in several messages and wait to be told that the plugin knows
+    (`more`).
+    """
+    first = rig.runtime.synchronize(
+        box(1, pod(UID)), box(2, container(UID, "a", "1", "c1")) + b"\x18\x01"
+    )
     assert first == box(1, b"") + box(2, b"\x10\x01")
-    assert rig.runtime.synchronize(b"", box(2, container(UID, "b", "2", "c2"))) == box(1, b"") + box(2, b"")
+    assert rig.runtime.synchronize(b"", box(2, container(UID, "b", "2", "c2"))) == box(
+        1, b""
+    ) + box(2, b"")
     until(lambda: len(rig.agent.picture().containers) == 2)
 
 
@@ -154,7 +184,14 @@ def test_a_stream_means_the_same_however_it_is_cut(cuts: list[int]) -> None:
 
     side = object.__new__(PlayedRuntime)
     side.link = Recorder()  # type: ignore[assignment]
-    side.send(1, 3, 1, box(1, "s") + box(2, "StopContainer") + box(3, box(1, pod(UID)) + box(2, container(UID, "app", "1-2"))))
+    side.send(
+        1,
+        3,
+        1,
+        box(1, "s")
+        + box(2, "StopContainer")
+        + box(3, box(1, pod(UID)) + box(2, container(UID, "app", "1-2"))),
+    )
     plugin, found, at = Plugin(), [], 0
     for size in [*cuts, len(whole)]:
         found += list(plugin.take(bytes(whole[at : at + size])))

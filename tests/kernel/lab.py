@@ -1,15 +1,16 @@
 """Run a command under a real Linux kernel with real cpufreq and cpuidle drivers.
 
-QEMU emulates the machine in software, so any host will do; firmware tables make the driver bind that was asked for. The command sees this
-machine's own root file system, read-only: the same Python, the same checkout (which must not lie below /tmp or /run). On arm64 it sees a
-small root with its own Python, and this machine's files below /host.
+QEMU emulates the machine in software, so any host will do; firmware tables make the driver bind
+that was asked for. The command sees this machine's own root file system, read-only: the same
+Python, the same checkout (which must not lie below /tmp or /run). On arm64 it sees a small root
+with its own Python, and this machine's files below /host.
 
-    python tests/kernel/lab.py --prepare
-    python tests/kernel/lab.py --driver amd-pstate-epp -- cat /sys/devices/system/cpu/cpu0/cpufreq/energy_performance_preference
-    python tests/kernel/lab.py --driver cppc_cpufreq --domain-size 2 -- python3 -c 'import platform; print(platform.machine())'
+    python tests/kernel/lab.py --prepare python tests/kernel/lab.py --driver amd-pstate-epp -- cat
+    /sys/devices/system/cpu/cpu0/cpufreq/energy_performance_preference python tests/kernel/lab.py
+    --driver cppc_cpufreq --domain-size 2 -- python3 -c 'import platform; print(platform.machine())'
 
-Standard output, standard error and exit status are the command's own; 125 means that the lab itself failed. Inside, /tmp is empty and
-writable, and /tmp/out is the folder `--out` outside.
+Standard output, standard error and exit status are the command's own; 125 means that the lab itself
+failed. Inside, /tmp is empty and writable, and /tmp/out is the folder `--out` outside.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ __all__ = ["DRIVERS", "LabError", "LabMachine", "LabResult", "prepare", "run"]
 
 LAB_FAILED = 125
 CONSOLE_TAIL = 2000  # characters of the console in an error
-EMULATOR_CHATTER = "TCG doesn't support requested feature"  # two dozen lines at every start of an x86 machine
+# two dozen lines at every start of an x86 machine
+EMULATOR_CHATTER = "TCG doesn't support requested feature"
 ARM_FIRMWARE = "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"
 PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -43,7 +45,8 @@ PLAIN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class LabResult:
     """What a command did inside.
 
-    `boot_seconds` is the time until the command started, `seconds` the time until the machine was off; `dmesg` the kernel's log.
+    `boot_seconds` is the time until the command started, `seconds` the time until the machine was
+    off; `dmesg` the kernel's log.
     """
 
     returncode: int
@@ -65,10 +68,13 @@ def run(
 ) -> LabResult:
     """Boot a machine, run one command in it, and return what the command did.
 
-    Args:     argv: the command; files of this machine are named by `machine.path`, Python by `machine.python`. timeout: seconds for
-              boot and command together. env: added to PATH, HOME and LANG. out: a folder that is /tmp/out inside. cwd: a folder of this
+    Args:     argv: the command; files of this machine are named by `machine.path`, Python by
+    `machine.python`. timeout: seconds for
+              boot and command together. env: added to PATH, HOME and LANG. out: a folder that is
+              /tmp/out inside. cwd: a folder of this
               machine to run in, / by default.
-    Errors:   LabError when the machine does not boot or does not end in time; `prepare` must have run before.
+    Errors:   LabError when the machine does not boot or does not end in time; `prepare` must have
+    run before.
     """
     with tempfile.TemporaryDirectory(prefix="kpm-lab-") as folder:
         work = Path(folder)
@@ -81,8 +87,14 @@ def run(
         ended = _boot(command, work / "console", timeout)
         seconds = time.time() - started
         if not ended or not (control / "status").exists():
-            reason = "it stopped before the command ended" if ended else f"it did not end within {timeout:g} s"
-            raise LabError(f"{machine.driver} machine: {reason}{_last_words(control, work / 'console')}")
+            reason = (
+                "it stopped before the command ended"
+                if ended
+                else f"it did not end within {timeout:g} s"
+            )
+            raise LabError(
+                f"{machine.driver} machine: {reason}{_last_words(control, work / 'console')}"
+            )
         return LabResult(
             returncode=int((control / "status").read_text(encoding="ascii")),
             stdout=_text(control / "stdout"),
@@ -93,10 +105,17 @@ def run(
         )
 
 
-def _script(machine: LabMachine, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None) -> str:
+def _script(
+    machine: LabMachine, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None
+) -> str:
     """Return the shell script that runs the command inside."""
     own = machine.traits.arch is Arch.AMD64
-    variables = {"PATH": os.environ.get("PATH", PLAIN_PATH) if own else PLAIN_PATH, "HOME": "/tmp", "LANG": "C.UTF-8", **env}
+    variables = {
+        "PATH": os.environ.get("PATH", PLAIN_PATH) if own else PLAIN_PATH,
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+        **env,
+    }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     lines.append(f"cd {shlex.quote(machine.path(cwd) if cwd else '/')} || exit {LAB_FAILED}")
     return "\n".join([*lines, f"exec {shlex.join(argv)}", ""])
@@ -108,7 +127,8 @@ def _emulator(machine: LabMachine, work: Path, control: Path, results: Path) -> 
     boot = kernel(machine.traits.arch)
     root = arm_root() if arm else Path("/")
     tables = acpi_tables(machine)
-    in_ramdisk = tables if arm else []  # QEMU adds tables itself on x86 only, and the kernel takes no PCCT from its ramdisk
+    # QEMU adds tables itself on x86 only, and the kernel takes no PCCT from its ramdisk
+    in_ramdisk = tables if arm else []
     write_ramdisk(
         work / "ramdisk",
         kernel=boot,
@@ -117,20 +137,53 @@ def _emulator(machine: LabMachine, work: Path, control: Path, results: Path) -> 
         tables=in_ramdisk,
         governors_loaded=machine.governors_loaded,
     )
-    shares = [*_share("control", control), *_share("out", results), *_share("root", root, read_only=True)]
+    shares = [
+        *_share("control", control),
+        *_share("out", results),
+        *_share("root", root, read_only=True),
+    ]
     cores = machine.cpus // (machine.sockets * machine.threads)
     return [
         *(_arm_board() if arm else [*_x86_board(), *_firmware(tables, work)]),
-        # One host thread for all CPUs. With one each, every interrupt between them is a switch of host threads: boots took up to eight times longer.
+        # One host thread for all CPUs. With one each, every interrupt between them is a switch of
+        # host threads: boots took up to eight times longer.
         *("-accel", "tcg,thread=single"),
-        *("-smp", f"{machine.cpus},sockets={machine.sockets},cores={cores},threads={machine.threads}"),
-        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-monitor", "none", "-serial", "stdio"),
+        *(
+            "-smp",
+            f"{machine.cpus},sockets={machine.sockets},cores={cores},threads={machine.threads}",
+        ),
+        *(
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-serial",
+            "stdio",
+        ),
         *("-m", f"{machine.memory_mib},slots=2,maxmem=4G" if arm else str(machine.memory_mib)),
-        *(("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=") if machine.network else ()),
-        *("-kernel", str(boot.image), "-initrd", str(work / "ramdisk"), "-append", _kernel_arguments(machine)),
+        *(
+            ("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+            if machine.network
+            else ()
+        ),
+        *(
+            "-kernel",
+            str(boot.image),
+            "-initrd",
+            str(work / "ramdisk"),
+            "-append",
+            _kernel_arguments(machine),
+        ),
         *shares,
         *(_share("host", Path("/"), read_only=True) if arm else []),
-        *(word for address in mailbox_status_addresses(machine) for word in ("-device", f"loader,addr=0x{address:x},data=1,data-len=2")),
+        *(
+            word
+            for address in mailbox_status_addresses(machine)
+            for word in ("-device", f"loader,addr=0x{address:x},data=1,data-len=2")
+        ),
     ]
 
 
@@ -139,7 +192,9 @@ def _x86_board() -> list[str]:
 
 
 def _firmware(tables: list[bytes], work: Path) -> list[str]:
-    """Write the tables below `work` and return the arguments that add them to the emulator's own."""
+    """Write the tables below `work` and return the arguments that add
+    them to the emulator's own.
+    """
     files = [work / f"table{number}.aml" for number in range(len(tables))]
     for file, table in zip(files, tables, strict=True):
         file.write_bytes(table)
@@ -147,38 +202,86 @@ def _firmware(tables: list[bytes], work: Path) -> list[str]:
 
 
 def _arm_board() -> list[str]:
-    registers = ["-object", "memory-backend-ram,id=registers,size=128M", "-device", "nvdimm,memdev=registers"]
-    return ["qemu-system-aarch64", "-machine", "virt,nvdimm=on,acpi=on", "-cpu", "cortex-a72", "-bios", ARM_FIRMWARE, *registers]
+    registers = [
+        "-object",
+        "memory-backend-ram,id=registers,size=128M",
+        "-device",
+        "nvdimm,memdev=registers",
+    ]
+    return [
+        "qemu-system-aarch64",
+        "-machine",
+        "virt,nvdimm=on,acpi=on",
+        "-cpu",
+        "cortex-a72",
+        "-bios",
+        ARM_FIRMWARE,
+        *registers,
+    ]
 
 
 def _kernel_arguments(machine: LabMachine) -> str:
     console = "console=ttyAMA0 acpi=force" if machine.traits.arch is Arch.ARM64 else "console=ttyS0"
-    words = [console, "quiet panic=-1", machine.traits.kernel_arguments, reserved_memory(machine), machine.kernel_arguments]
+    words = [
+        console,
+        "quiet panic=-1",
+        machine.traits.kernel_arguments,
+        reserved_memory(machine),
+        machine.kernel_arguments,
+    ]
     return " ".join(word for word in words if word)
 
 
 def _share(tag: str, folder: Path, *, read_only: bool = False) -> list[str]:
     """Return the arguments that give a folder to the machine under a tag."""
-    return ["-virtfs", f"local,path={folder},mount_tag={tag},security_model=none,multidevs=remap{',readonly=on' if read_only else ''}"]
+    only = ",readonly=on" if read_only else ""
+    return [
+        "-virtfs",
+        f"local,path={folder},mount_tag={tag},security_model=none,multidevs=remap{only}",
+    ]
 
 
 def _boot(command: list[str], console: Path, timeout: float) -> bool:
     """Run the emulator until the machine is off. False if that took too long and it was stopped."""
     with console.open("wb") as log:
         try:
-            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=timeout, check=False)
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                timeout=timeout,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             return False
         except FileNotFoundError as missing:
-            raise LabError(f"{missing.filename} is not there: run `{sys.executable} {__file__} --prepare` as root") from None
+            raise LabError(
+                f"{missing.filename} is not there: run `{sys.executable} {__file__} --prepare` as"
+                " root"
+            ) from None
     return True
 
 
 def _last_words(control: Path, console: Path) -> str:
     """Return what is known of a machine that did not end well, each part under its own name."""
-    parts = {"console": console, "standard output": control / "stdout", "standard error": control / "stderr"}
-    said = ((name, "\n".join(line for line in _text(path).splitlines() if EMULATOR_CHATTER not in line).strip()) for name, path in parts.items())
-    return "".join(f"\n--- end of its {name}:\n{text[-CONSOLE_TAIL:]}" for name, text in said if text)
+    parts = {
+        "console": console,
+        "standard output": control / "stdout",
+        "standard error": control / "stderr",
+    }
+    said = (
+        (
+            name,
+            "\n".join(
+                line for line in _text(path).splitlines() if EMULATOR_CHATTER not in line
+            ).strip(),
+        )
+        for name, path in parts.items()
+    )
+    return "".join(
+        f"\n--- end of its {name}:\n{text[-CONSOLE_TAIL:]}" for name, text in said if text
+    )
 
 
 def _text(path: Path) -> str:
@@ -187,25 +290,63 @@ def _text(path: Path) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     plain = LabMachine()
-    parser = argparse.ArgumentParser(prog="lab.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prepare", action="store_true", help="install the tools and fetch kernels and the arm64 root, then run the command if any")
+    parser = argparse.ArgumentParser(
+        prog="lab.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--prepare",
+        action="store_true",
+        help="install the tools and fetch kernels and the arm64 root, then run the command if any",
+    )
     parser.add_argument("--driver", choices=DRIVERS, default=plain.driver)
     parser.add_argument("--cpus", type=int, default=plain.cpus)
-    parser.add_argument("--domain-size", type=int, default=plain.domain_size, help="CPUs that share one frequency domain")
+    parser.add_argument(
+        "--domain-size",
+        type=int,
+        default=plain.domain_size,
+        help="CPUs that share one frequency domain",
+    )
     parser.add_argument("--sockets", type=int, default=plain.sockets)
     parser.add_argument("--threads", type=int, default=plain.threads, help="threads of a core")
-    parser.add_argument("--platform-limit", type=int, default=plain.platform_limit, help="how many of the highest P-states the firmware forbids")
-    parser.add_argument("--memory", type=int, default=plain.memory_mib, dest="memory_mib", metavar="MIB")
+    parser.add_argument(
+        "--platform-limit",
+        type=int,
+        default=plain.platform_limit,
+        help="how many of the highest P-states the firmware forbids",
+    )
+    parser.add_argument(
+        "--memory", type=int, default=plain.memory_mib, dest="memory_mib", metavar="MIB"
+    )
     parser.add_argument("--kernel-arguments", default=plain.kernel_arguments, metavar="WORDS")
     on_demand = {"action": "store_false", "dest": "governors_loaded"}
     help_text = "have the kernel load governors when their names are written, as on Debian"
     parser.add_argument("--governors-on-demand", **on_demand, help=help_text)
-    parser.add_argument("--network", action="store_true", help="let the command reach this machine's loopback ports, at 10.0.2.2")
+    parser.add_argument(
+        "--network",
+        action="store_true",
+        help="let the command reach this machine's loopback ports, at 10.0.2.2",
+    )
     parser.add_argument("--timeout", type=float, default=120.0, metavar="SECONDS")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a variable for the command; may be repeated")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="the folder that is /tmp/out inside")
-    parser.add_argument("--cwd", type=Path, default=Path.cwd(), metavar="FOLDER", help="a folder of this machine to run in")
-    parser.add_argument("command", nargs="*", metavar="COMMAND", help="the command and its arguments, after --")
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable for the command; may be repeated",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="the folder that is /tmp/out inside"
+    )
+    parser.add_argument(
+        "--cwd",
+        type=Path,
+        default=Path.cwd(),
+        metavar="FOLDER",
+        help="a folder of this machine to run in",
+    )
+    parser.add_argument(
+        "command", nargs="*", metavar="COMMAND", help="the command and its arguments, after --"
+    )
     return parser
 
 
@@ -223,7 +364,14 @@ def main() -> int:
         if not chosen["command"]:
             return 0
         env = dict(pair.partition("=")[::2] for pair in chosen["env"])
-        result = run(machine, chosen["command"], timeout=chosen["timeout"], env=env, out=chosen["out"], cwd=chosen["cwd"])
+        result = run(
+            machine,
+            chosen["command"],
+            timeout=chosen["timeout"],
+            env=env,
+            out=chosen["out"],
+            cwd=chosen["cwd"],
+        )
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return LAB_FAILED

@@ -1,7 +1,7 @@
 """The machines that the lab can boot, as values.
 
-A machine is a cpufreq driver, a number of CPUs and how they are grouped. Everything that depends on the driver is one row of `DRIVERS`;
-nothing else in the lab asks for a driver by name.
+A machine is a cpufreq driver, a number of CPUs and how they are grouped. Everything that depends on
+the driver is one row of `DRIVERS`; nothing else in the lab asks for a driver by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ class Arch(enum.Enum):
 
 
 class Firmware(enum.Enum):
-    """What the firmware tells the kernel about frequencies; idle states are there in all of them."""
+    """What the firmware tells the kernel about frequencies; idle
+    states are there in all of them.
+    """
 
     P_STATES = "a table of P-states (_PSS)"
     CPPC_MAILBOX = "CPPC registers behind a mailbox (PCC)"
@@ -44,8 +46,12 @@ class Driver:
 DRIVERS = {
     "acpi-cpufreq": Driver(Arch.AMD64, Firmware.P_STATES, "", "acpi-cpufreq"),
     "amd-pstate": Driver(Arch.AMD64, Firmware.CPPC_MAILBOX, "amd_pstate=passive", "amd-pstate"),
-    "amd-pstate-guided": Driver(Arch.AMD64, Firmware.CPPC_MAILBOX, "amd_pstate=guided", "amd-pstate"),
-    "amd-pstate-epp": Driver(Arch.AMD64, Firmware.CPPC_MAILBOX, "amd_pstate=active", "amd-pstate-epp"),
+    "amd-pstate-guided": Driver(
+        Arch.AMD64, Firmware.CPPC_MAILBOX, "amd_pstate=guided", "amd-pstate"
+    ),
+    "amd-pstate-epp": Driver(
+        Arch.AMD64, Firmware.CPPC_MAILBOX, "amd_pstate=active", "amd-pstate-epp"
+    ),
     "cppc_cpufreq": Driver(Arch.ARM64, Firmware.CPPC_MEMORY, "", "cppc_cpufreq"),
     "none": Driver(Arch.AMD64, Firmware.IDLE_ONLY, "", None),
 }
@@ -57,16 +63,22 @@ OWN_FOLDERS = ("/tmp", "/run", "/dev", "/proc", "/sys")
 
 
 class LabError(Exception):
-    """The lab could not do its work: something is missing, or the machine did not boot or end. The text is for the reader."""
+    """The lab could not do its work: something is missing, or the machine did not boot or end.
+
+    The text is for the reader.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class LabMachine:
     """One machine to boot.
 
-    Args:     driver: a key of `DRIVERS`. domain_size: CPUs that the firmware puts into one frequency domain (amd-pstate makes a policy
-              per CPU all the same). platform_limit: how many of the highest P-states the firmware forbids (_PPC; P-states only).
-              kernel_arguments: more of them. network: whether it reaches this machine's own ports, at the address `HOST`.
+    Args:     driver: a key of `DRIVERS`. domain_size: CPUs that the firmware puts into one
+    frequency domain (amd-pstate makes a policy
+              per CPU all the same). platform_limit: how many of the highest P-states the firmware
+              forbids (_PPC; P-states only).
+              kernel_arguments: more of them. network: whether it reaches this machine's own ports,
+              at the address `HOST`.
               governors_loaded: every governor is there from the start; if not, the kernel loads
               one when its name is written, as on an installed Debian.
     Errors:   LabError when the numbers do not fit together.
@@ -87,7 +99,10 @@ class LabMachine:
         if self.driver not in DRIVERS:
             raise LabError(f"driver {self.driver!r} is unknown; there are {', '.join(DRIVERS)}")
         if self.cpus < 1 or self.cpus % (self.sockets * self.threads):
-            raise LabError(f"{self.cpus} CPUs cannot be spread over {self.sockets} sockets with {self.threads} threads a core")
+            raise LabError(
+                f"{self.cpus} CPUs cannot be spread over {self.sockets} sockets with {self.threads}"
+                " threads a core"
+            )
         if self.domain_size < 1:
             raise LabError(f"a domain of {self.domain_size} CPUs is none")
 
@@ -98,14 +113,22 @@ class LabMachine:
 
     @property
     def python(self) -> str:
-        """The Python inside: the one that runs now, or the small root's own on another architecture."""
+        """The Python inside: the one that runs now, or the small root's own on another
+        architecture.
+        """
         return sys.executable if self.traits.arch is Arch.AMD64 else "/usr/bin/python3"
 
     def path(self, outside: Path | str) -> str:
-        """Name a file of this machine as it is called inside. LabError where the inside has a folder of its own in its place."""
+        """Name a file of this machine as it is called inside.
+
+        LabError where the inside has a folder of its own in its place.
+        """
         absolute = Path(outside).absolute()
         if self.traits.arch is not Arch.AMD64:
             return f"/host{absolute}"
         if any(absolute.is_relative_to(folder) for folder in OWN_FOLDERS):
-            raise LabError(f"{absolute} cannot be seen inside: {', '.join(OWN_FOLDERS)} are the lab's own there")
+            raise LabError(
+                f"{absolute} cannot be seen inside: {', '.join(OWN_FOLDERS)} are the lab's own"
+                " there"
+            )
         return str(absolute)

@@ -1,4 +1,6 @@
-"""A node of a test cluster that is a lab machine: API server and kubelet outside, agent and drivers inside."""
+"""A node of a test cluster that is a lab machine: API server and kubelet outside, agent and drivers
+inside.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class LabNode(SimNode):
         self._lock = threading.Lock()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             arguments = [HOST, str(listener.getsockname()[1]), str(self.kubelet.port)]
-            self._ended = ThreadPoolExecutor(1).submit(run_python, self.machine, "node.py", arguments, timeout=_LIFE)
+            self._ended = ThreadPoolExecutor(1).submit(
+                run_python, self.machine, "node.py", arguments, timeout=_LIFE
+            )
             listener.settimeout(_BOOT)
             self._link, _ = listener.accept()
         self._link.settimeout(_ORDER)
@@ -65,8 +69,16 @@ class LabNode(SimNode):
     def cpufreq_of(self, shown: dict[str, str], cpu: int) -> tuple[int, int, str, str]:
         """The same, out of what managed files showed at some time."""
         folder = next(f"cpufreq/{name}" for name, cpus in self._domains.items() if cpu in cpus)
-        low, high, governor = (shown.get(f"{folder}/scaling_{name}", "0") for name in ("min_freq", "max_freq", "governor"))
-        return int(low), int(high), governor, shown.get(f"{folder}/energy_performance_preference", "")
+        low, high, governor = (
+            shown.get(f"{folder}/scaling_{name}", "0")
+            for name in ("min_freq", "max_freq", "governor")
+        )
+        return (
+            int(low),
+            int(high),
+            governor,
+            shown.get(f"{folder}/energy_performance_preference", ""),
+        )
 
     def write(self, path: str, text: str) -> None:
         self.order("write", path, text)

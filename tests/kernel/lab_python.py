@@ -23,38 +23,91 @@ COMPILED = "pydantic-core"  # the one package of an agent that is of no use with
 
 
 def arm_packages() -> Path:
-    """Return a folder with the arm64 builds of what is compiled, in the version that is installed here; fetched once."""
+    """Return a folder with the arm64 builds of what is compiled, in the version that is installed
+    here; fetched once.
+    """
     release = version(COMPILED)
     folder = cache() / f"arm64-{COMPILED}-{release}"
     if not folder.exists():
         fresh = folder.with_suffix(".new")
-        what = ["--only-binary", ":all:", "--no-deps", "--platform", "manylinux_2_17_aarch64", "--python-version", sysconfig.get_python_version()]
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(fresh), *what, f"{COMPILED}=={release}"], check=True)
+        what = [
+            "--only-binary",
+            ":all:",
+            "--no-deps",
+            "--platform",
+            "manylinux_2_17_aarch64",
+            "--python-version",
+            sysconfig.get_python_version(),
+        ]
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--target",
+                str(fresh),
+                *what,
+                f"{COMPILED}=={release}",
+            ],
+            check=True,
+        )
         fresh.rename(folder)
     return folder
 
 
 def python_path(machine: LabMachine, path: Sequence[Path] = ()) -> str:
-    """Return the PYTHONPATH inside: the checkout first, then `path`, then the site-packages that this Python uses.
+    """Return the PYTHONPATH inside: the checkout first, then `path`, then the site-packages that
+    this Python uses.
 
-    They hold pure Python but for a few packages, which another architecture runs as well; where this checkout is installed beside them,
-    the checkout wins.
+    They hold pure Python but for a few packages, which another architecture runs as well; where
+    this checkout is installed beside them, the checkout wins.
     """
     compiled = [arm_packages()] if machine.traits.arch is Arch.ARM64 else []
-    return os.pathsep.join(machine.path(folder) for folder in (*compiled, CHECKOUT, *path, sysconfig.get_path("purelib")))
+    return os.pathsep.join(
+        machine.path(folder)
+        for folder in (*compiled, CHECKOUT, *path, sysconfig.get_path("purelib"))
+    )
 
 
-def run_python(machine: LabMachine, script: str, arguments: Sequence[str], *, timeout: float, path: Sequence[Path] = ()) -> LabResult:
+def run_python(
+    machine: LabMachine,
+    script: str,
+    arguments: Sequence[str],
+    *,
+    timeout: float,
+    path: Sequence[Path] = (),
+) -> LabResult:
     """Run a script of the folder `inside` in a machine. path: more folders that it imports from."""
     command = [machine.python, machine.path(INSIDE / script), *arguments]
-    return run(machine, command, timeout=timeout, env={"PYTHONPATH": python_path(machine, path), "PYTHONDONTWRITEBYTECODE": "1"})
+    return run(
+        machine,
+        command,
+        timeout=timeout,
+        env={"PYTHONPATH": python_path(machine, path), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
 
 
-def report_of(machine: LabMachine, script: str, *arguments: object, timeout: float, path: Sequence[Path] = ()) -> dict[str, Any]:
-    """Return the report that a script prints as its last line; AssertionError with the end of what it said where it prints none."""
-    result = run_python(machine, script, [str(argument) for argument in arguments], timeout=timeout, path=path)
+def report_of(
+    machine: LabMachine, script: str, *arguments: object, timeout: float, path: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Return the report that a script prints as its last line; AssertionError with the end of what
+    it said where it prints none.
+    """
+    result = run_python(
+        machine, script, [str(argument) for argument in arguments], timeout=timeout, path=path
+    )
     lines = result.stdout.strip().splitlines()
     if result.returncode or not lines:
-        raise AssertionError(f"{machine}: {script} ended with {result.returncode}\n{result.stdout[-TAIL:]}\n{result.stderr[-TAIL:]}")
+        raise AssertionError(
+            f"{machine}: {script} ended with"
+            f" {result.returncode}\n{result.stdout[-TAIL:]}\n{result.stderr[-TAIL:]}"
+        )
     report: dict[str, Any] = json.loads(lines[-1])
-    return {**report, "boot seconds": round(result.boot_seconds, 1), "whole seconds": round(result.seconds, 1), "said": result.stderr[-TAIL:]}
+    return {
+        **report,
+        "boot seconds": round(result.boot_seconds, 1),
+        "whole seconds": round(result.seconds, 1),
+        "said": result.stderr[-TAIL:],
+    }

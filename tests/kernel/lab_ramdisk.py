@@ -1,8 +1,10 @@
-"""The initial ramdisk of a lab machine: ACPI tables, the modules that the lab needs, busybox and the script that runs the command.
+"""The initial ramdisk of a lab machine: ACPI tables, the modules that the lab needs, busybox and
+the script that runs the command.
 
-Two archives in one file: the first holds ACPI tables where the kernel is to take them from here, uncompressed as it demands
-(Documentation/admin-guide/acpi/initrd_table_override.rst), the second everything else, uncompressed too: the emulated machine would take
-longer to unpack it than QEMU takes to load it.
+Two archives in one file: the first holds ACPI tables where the kernel is to take them from here,
+uncompressed as it demands (Documentation/admin-guide/acpi/initrd_table_override.rst), the second
+everything else, uncompressed too: the emulated machine would take longer to unpack it than QEMU
+takes to load it.
 """
 
 from __future__ import annotations
@@ -13,14 +15,29 @@ from pathlib import Path
 from lab_debian import Kernel
 from lab_machine import Arch, LabError
 
-# In the order to load; what the kernel has built in, or another architecture does not have, is passed over.
+# In the order to load; what the kernel has built in, or another architecture does not have, is
+# passed over.
 MODULES = (
-    "virtio", "virtio_ring", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "netfs", "fscache", "9pnet", "9pnet_virtio", "9p",
-    "failover", "net_failover", "virtio_net", "acpi-cpufreq", "cppc_cpufreq",
-)  # fmt: skip
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "netfs",
+    "fscache",
+    "9pnet",
+    "9pnet_virtio",
+    "9p",
+    "failover",
+    "net_failover",
+    "virtio_net",
+    "acpi-cpufreq",
+    "cppc_cpufreq",
+)
 GOVERNORS = ("cpufreq_powersave", "cpufreq_userspace", "cpufreq_conservative", "cpufreq_ondemand")
 
-# `root` is what the command sees as /, `host` this machine's own root for the arm64 machine, `out` the folder of results, `control` ours.
+# `root` is what the command sees as /, `host` this machine's own root for the arm64 machine, `out`
+# the folder of results, `control` ours.
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -63,7 +80,8 @@ def write_ramdisk(
     tables: list[bytes],
     governors_loaded: bool,
 ) -> None:
-    """Write the ramdisk of a machine, with the ACPI tables that the kernel is to take from it, to `target`.
+    """Write the ramdisk of a machine, with the ACPI tables that the kernel is to take from it, to
+    `target`.
 
     Args:     governors_loaded: load every governor before the command starts. If not, there is a
               modprobe instead, which the kernel calls for a governor that it does not know.
@@ -71,7 +89,9 @@ def write_ramdisk(
     wanted = (*MODULES, *GOVERNORS)
     found = {name: data for name in wanted if (data := _module(kernel, name)) is not None}
     if "9p" not in found:
-        raise LabError(f"kernel {kernel.version} ({arch.value}) has no 9p module below {kernel.modules}")
+        raise LabError(
+            f"kernel {kernel.version} ({arch.value}) has no 9p module below {kernel.modules}"
+        )
     at_start = " ".join(wanted if governors_loaded else MODULES)
     files = {"init": INIT.format(modules=at_start).encode(), "bin/busybox": busybox.read_bytes()}
     folder = f"lib/modules/{kernel.version}"
@@ -82,8 +102,14 @@ def write_ramdisk(
         files["sbin/modprobe"] = MODPROBE
         needs = [f"{name}.ko:\n" for name in GOVERNORS if name in found]
         files[f"{folder}/modules.dep"] = "".join(needs).encode()
-    firmware = {f"kernel/firmware/acpi/table{number}.aml": table for number, table in enumerate(tables)}
-    override = _archive(["kernel", "kernel/firmware", "kernel/firmware/acpi"], firmware) if firmware else b""
+    firmware = {
+        f"kernel/firmware/acpi/table{number}.aml": table for number, table in enumerate(tables)
+    }
+    override = (
+        _archive(["kernel", "kernel/firmware", "kernel/firmware/acpi"], firmware)
+        if firmware
+        else b""
+    )
     target.write_bytes(override + _archive(folders, files))
 
 
@@ -95,14 +121,18 @@ def _module(kernel: Kernel, name: str) -> bytes | None:
 
 
 def _archive(folders: list[str], files: dict[str, bytes]) -> bytes:
-    """Return a cpio archive in the format that the kernel reads (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    """Return a cpio archive in the format that the kernel reads
+    (Documentation/driver-api/early-userspace/buffer-format.rst).
+    """
     entries = [_entry(name, 0o040755, b"") for name in folders]
     entries += [_entry(name, 0o100755, data) for name, data in files.items()]
     return _padded(b"".join(entries) + _entry("TRAILER!!!", 0, b""), 512)
 
 
 def _entry(name: str, mode: int, data: bytes) -> bytes:
-    """Return one member: thirteen fields of eight hexadecimal digits, the name, the content, each padded to four bytes."""
+    """Return one member: thirteen fields of eight hexadecimal digits, the name, the content, each
+    padded to four bytes.
+    """
     fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
     header = b"070701" + b"".join(b"%08X" % field for field in fields)
     return _padded(header + name.encode() + b"\0", 4) + _padded(data, 4)

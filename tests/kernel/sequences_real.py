@@ -2,9 +2,9 @@
 
     python sequences_real.py NAME SEED SECONDS COUNT MOST
 
-Lives are led until the seconds are over or there were MOST; where COUNT is not 0, so many. A reboot is played: the
-values of the real one are written again, and the state file is from another boot. Faults are put
-into the agent's way in the process: its reads pass a probe. Prints one line of JSON.
+Lives are led until the seconds are over or there were MOST; where COUNT is not 0, so many. A reboot
+is played: the values of the real one are written again, and the state file is from another boot.
+Faults are put into the agent's way in the process: its reads pass a probe. Prints one line of JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The user guide once more, with agents on real drivers: a real API server outside, an x86 and an arm64 kernel inside."""
+"""The user guide once more, with agents on real drivers: a real API server outside, an x86 and an
+arm64 kernel inside.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ pytestmark = pytest.mark.kernel
 REPO = Path(__file__).parents[2]
 MACHINES = {
     "lab-epyc": LabMachine(driver="amd-pstate-epp", network=True, governors_loaded=False),
-    "lab-arm": LabMachine(driver="cppc_cpufreq", domain_size=2, network=True, governors_loaded=False),
+    "lab-arm": LabMachine(
+        driver="cppc_cpufreq", domain_size=2, network=True, governors_loaded=False
+    ),
 }
 #: What the performance example turns off: C2 and C3 take 50 and 170 µs, LPI-1 takes 100.
 SLOWER_THAN_10_US = {"lab-epyc": {"state2", "state3"}, "lab-arm": {"state1"}}
@@ -41,7 +45,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def world(server: ApiServer, tmp_path: Path) -> Iterator[World]:
     """Two lab machines as nodes; agents look without being told only every ten minutes."""
     found = World(server, tmp_path)
-    nodes = [LabNode(server, name, tmp_path / name, machine=machine, options=["--resync", "10m"]) for name, machine in MACHINES.items()]
+    nodes = [
+        LabNode(server, name, tmp_path / name, machine=machine, options=["--resync", "10m"])
+        for name, machine in MACHINES.items()
+    ]
     with ThreadPoolExecutor() as pool:
         list(pool.map(found.add, nodes))
     yield found
@@ -64,9 +71,16 @@ def example(server: ApiServer, name: str) -> None:
 
 
 def percent(node: LabNode, cpu: int, low: float, high: float, governor: str, epp: str) -> CpuFreq:
-    """Shares of the hardware's range as a profile's limits, rounded as the drivers of the lab show them."""
+    """Shares of the hardware's range as a profile's limits, rounded as the drivers of the lab show
+    them.
+    """
     least, most, _, shown = baseline(node, cpu)
-    return (round(least + (most - least) * low), round(least + (most - least) * high), governor, epp if shown else "")
+    return (
+        round(least + (most - least) * low),
+        round(least + (most - least) * high),
+        governor,
+        epp if shown else "",
+    )
 
 
 def baseline(node: LabNode, cpu: int) -> CpuFreq:
@@ -79,7 +93,9 @@ def about(shown: set[CpuFreq], wanted: CpuFreq) -> bool:
     if len(shown) != 1:
         return False
     (found,) = shown
-    return found[2:] == wanted[2:] and all(abs(one - other) < 20_000 for one, other in zip(found[:2], wanted[:2], strict=True))
+    return found[2:] == wanted[2:] and all(
+        abs(one - other) < 20_000 for one, other in zip(found[:2], wanted[:2], strict=True)
+    )
 
 
 def shared(node: LabNode) -> CpuFreq:
@@ -95,57 +111,91 @@ def fast(node: LabNode, low: int, high: int) -> CpuFreq:
 def edit(server: ApiServer, low: int, high: int) -> None:
     """A person edits the profile of the pods."""
     limits = {"spec": {"pstates": {"min": f"{low}%", "max": f"{high}%"}}}
-    server.kubectl("patch", "powerprofile", "performance", "-n", NAMESPACE, "--type=merge", "-p", json.dumps(limits))
+    server.kubectl(
+        "patch",
+        "powerprofile",
+        "performance",
+        "-n",
+        NAMESPACE,
+        "--type=merge",
+        "-p",
+        json.dumps(limits),
+    )
 
 
 def test_the_user_guide_on_real_drivers(server: ApiServer, world: World) -> None:
-    """Labels, shared pool, a Guaranteed pod, an edit, a CPU that goes and comes, clocks that jump, a killed agent, the end."""
+    """Labels, shared pool, a Guaranteed pod, an edit, a CPU that goes and comes, clocks that jump,
+    a killed agent, the end.
+    """
     nodes: dict[str, LabNode] = dict(world.nodes)  # type: ignore[arg-type]
     world.start()
     for name in nodes:
         server.kubectl("label", "node", name, f"{LABEL}=true")
     example(server, "powerconfig")
     for name, node in nodes.items():
-        until(f"{name} is ready", lambda name=name: condition(server, name, "Ready") == ("True", "Settled"))
+        until(
+            f"{name} is ready",
+            lambda name=name: condition(server, name, "Ready") == ("True", "Settled"),
+        )
         assert node.shown() == node.before
 
     for file in ("shared-profile", "shared-workload", "powerprofile"):
         example(server, file)
     for name, node in nodes.items():
-        until(f"{name} has its shared pool", lambda node=node: about(node.cpufreqs("2-3"), shared(node)))
+        until(
+            f"{name} has its shared pool",
+            lambda node=node: about(node.cpufreqs("2-3"), shared(node)),
+        )
         assert node.cpufreqs("0-1") == {baseline(node, 0)}
 
     run_pods(server, nodes)
     edit(server, 50, 95)
     for name, node in nodes.items():
-        until(f"the pod's CPUs on {name} follow", lambda node=node: about(node.cpufreqs("2-3"), fast(node, 50, 95)))
+        until(
+            f"the pod's CPUs on {name} follow",
+            lambda node=node: about(node.cpufreqs("2-3"), fast(node, 50, 95)),
+        )
         unplug(name, node)
     move_clocks(server, nodes)
     for name, node in nodes.items():
         kill(name, node)
 
     # The end: every node is put back before the PowerConfig goes.
-    server.kubectl("delete", "powerconfig", "power-config", "-n", NAMESPACE, f"--timeout={LONG:.0f}s")
-    assert {name: node.shown() for name, node in nodes.items()} == {name: node.before for name, node in nodes.items()}
+    server.kubectl(
+        "delete", "powerconfig", "power-config", "-n", NAMESPACE, f"--timeout={LONG:.0f}s"
+    )
+    assert {name: node.shown() for name, node in nodes.items()} == {
+        name: node.before for name, node in nodes.items()
+    }
     assert not server.get("pns", "-n", NAMESPACE)["items"]
 
 
 def run_pods(server: ApiServer, nodes: dict[str, LabNode]) -> None:
-    """On each node one Guaranteed pod, on a whole domain: the arm64 machine can only set both of its CPUs."""
+    """On each node one Guaranteed pod, on a whole domain: the arm64 machine can only set both of
+    its CPUs.
+    """
     for name, node in nodes.items():
         server.apply(pod(f"web-{name}", name, 2, "performance"))
         node.kubelet.cpus["default", f"web-{name}", "app"] = {2, 3}
     for name, node in nodes.items():
-        until(f"the pod's CPUs on {name} are fast", lambda node=node: about(node.cpufreqs("2-3"), fast(node, 75, 95)))
+        until(
+            f"the pod's CPUs on {name} are fast",
+            lambda node=node: about(node.cpufreqs("2-3"), fast(node, 75, 95)),
+        )
         assert (states_off(node, 2), states_off(node, 0)) == (SLOWER_THAN_10_US[name], set())
-        assert node.order("capabilities") == {"agent": "0" * 16, "helper": f"{1 << 21:016x}"}  # CAP_SYS_ADMIN is number 21
+        # CAP_SYS_ADMIN is number 21
+        assert node.order("capabilities") == {"agent": "0" * 16, "helper": f"{1 << 21:016x}"}
         server.status("pod", f"web-{name}", running(name), "default")
         until(f"{name} lists the container", lambda name=name: pools(server, name) == [[2, 3]])
 
 
 def states_off(node: LabNode, cpu: int) -> set[str]:
     """Idle states of a CPU that are turned off."""
-    return {path.split("/")[2] for path, text in node.shown().items() if path.startswith(f"cpu{cpu}/cpuidle/") and text == "1"}
+    return {
+        path.split("/")[2]
+        for path, text in node.shown().items()
+        if path.startswith(f"cpu{cpu}/cpuidle/") and text == "1"
+    }
 
 
 def pools(server: ApiServer, node: str) -> list[list[int]]:
@@ -155,19 +205,33 @@ def pools(server: ApiServer, node: str) -> list[list[int]]:
 
 
 def unplug(name: str, node: LabNode) -> None:
-    """A CPU goes and comes back: the kernel's uevent wakes the agent, which looks by itself only every ten minutes."""
-    seen = lambda: [json.loads(line)["online"] for line in node.log.splitlines() if "machine discovered again" in line]  # noqa: E731
+    """A CPU goes and comes back: the kernel's uevent wakes the agent, which looks by itself only
+    every ten minutes.
+    """
+
+    def seen() -> list[int]:
+        told = (line for line in node.log.splitlines() if "machine discovered again" in line)
+        return [json.loads(line)["online"] for line in told]
+
     blamed = node.log.count("foreign value")
     node.write("cpu3/online", "0")
     until(f"{name} has seen it go", lambda: seen()[-1:] == [3])
     node.write("cpu3/online", "1")
     until(f"{name} has seen it come", lambda: seen()[-1:] == [4])
-    until(f"{name} has brought it back to the plan", lambda: about(node.cpufreqs("2-3"), fast(node, 50, 95)))
-    assert node.log.count("foreign value") == blamed, "what the driver forgot nobody else wrote (K18)"
+    until(
+        f"{name} has brought it back to the plan",
+        lambda: about(node.cpufreqs("2-3"), fast(node, 50, 95)),
+    )
+    assert node.log.count("foreign value") == blamed, (
+        "what the driver forgot nobody else wrote (K18)"
+    )
 
 
 def move_clocks(server: ApiServer, nodes: dict[str, LabNode]) -> None:
-    """Two hours forth, then back by more: nobody asks more often, and edits arrive. The end is within the server certificate's life."""
+    """Two hours forth, then back by more: nobody asks more often, and edits arrive.
+
+    The end is within the server certificate's life.
+    """
     for seconds, high in ((7200, 90), (-9000, 95)):
         until("what came before is reported", lambda: _quiet(server))
         for node in nodes.values():
@@ -177,7 +241,10 @@ def move_clocks(server: ApiServer, nodes: dict[str, LabNode]) -> None:
         assert len(server.requests(AGENT)) - before <= 2
         edit(server, 50, high)
         for name, node in nodes.items():
-            until(f"an edit arrives on {name}", lambda node=node, high=high: about(node.cpufreqs("2-3"), fast(node, 50, high)))
+            until(
+                f"an edit arrives on {name}",
+                lambda node=node, high=high: about(node.cpufreqs("2-3"), fast(node, 50, high)),
+            )
 
 
 def _quiet(server: ApiServer) -> bool:
@@ -189,7 +256,11 @@ def _quiet(server: ApiServer) -> bool:
 
 def kill(name: str, node: LabNode) -> None:
     """The agent is killed and another runs: no file is written."""
-    written, shown, lists = node.log.count('"written"'), node.shown(), node.log.count("all kinds are listed")
+    written, shown, lists = (
+        node.log.count('"written"'),
+        node.shown(),
+        node.log.count("all kinds are listed"),
+    )
     assert node.agent is not None
     node.agent.kill()
     until(f"another agent of {name} runs", lambda: node.log.count("all kinds are listed") > lists)

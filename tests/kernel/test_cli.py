@@ -1,4 +1,6 @@
-"""On a real kernel, the command line does what its help says: exit statuses, what is written, what is kept, what is put back."""
+"""On a real kernel, the command line does what its help says: exit statuses, what is written, what
+is kept, what is put back.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ from lab_python import report_of
 
 pytestmark = pytest.mark.kernel
 
-MACHINES = {"amd-pstate-epp": LabMachine(driver="amd-pstate-epp"), "cppc_cpufreq": LabMachine(driver="cppc_cpufreq", domain_size=2)}
+MACHINES = {
+    "amd-pstate-epp": LabMachine(driver="amd-pstate-epp"),
+    "cppc_cpufreq": LabMachine(driver="cppc_cpufreq", domain_size=2),
+}
 TIMEOUT = 400.0
 RESTORED_FILES = {"sys.json": "0o600", "sys.lock": "0o600"}
 PRIVATE_FILES = {**RESTORED_FILES, "sys.versions": "0o600"}
@@ -43,7 +48,10 @@ def reports() -> dict[str, Future[Report]]:
     """The same commands on both machines."""
     prepare()
     with ThreadPoolExecutor(len(MACHINES)) as pool:
-        return {name: pool.submit(report_of, machine, "commands.py", timeout=TIMEOUT) for name, machine in MACHINES.items()}
+        return {
+            name: pool.submit(report_of, machine, "commands.py", timeout=TIMEOUT)
+            for name, machine in MACHINES.items()
+        }
 
 
 @pytest.fixture(params=MACHINES)
@@ -61,7 +69,10 @@ def report(reports: dict[str, Future[Report]], name: str) -> Report:
 @pytest.fixture
 def applied(report: Report, name: str) -> dict[str, str]:
     """What the managed files show while the policy is in force."""
-    return {**report["boot"], **{f"cpu{cpu}/{file}": text for cpu in (2, 3) for file, text in WANTED[name].items()}}
+    return {
+        **report["boot"],
+        **{f"cpu{cpu}/{file}": text for cpu in (2, 3) for file, text in WANTED[name].items()},
+    }
 
 
 def brief(call: Report) -> str:
@@ -69,8 +80,12 @@ def brief(call: Report) -> str:
     return json.dumps({key: value for key, value in call.items() if key != "look"}, indent=1)
 
 
-def test_diff_and_dry_run_show_the_writes_and_make_none(report: Report, applied: dict[str, str]) -> None:
-    """Diff ends with 1, apply --dry-run with 0; both print the same writes, with old and new value, and no state is begun."""
+def test_diff_and_dry_run_show_the_writes_and_make_none(
+    report: Report, applied: dict[str, str]
+) -> None:
+    """Diff ends with 1, apply --dry-run with 0; both print the same writes, with old and new value,
+    and no state is begun.
+    """
     diff, dry_run = report["diff before"], report["dry run"]
     assert (diff["status"], dry_run["status"]) == (1, 0), brief(diff) + brief(dry_run)
     assert diff["out"] == dry_run["out"]
@@ -83,7 +98,9 @@ def test_diff_and_dry_run_show_the_writes_and_make_none(report: Report, applied:
 
 
 def test_apply_settles_in_the_policy(report: Report, applied: dict[str, str], name: str) -> None:
-    """Exit 0, the files show what was asked for, and what was there before is kept in private files."""
+    """Exit 0, the files show what was asked for, and what was there before is kept in private
+    files.
+    """
     apply = report["apply"]
     said = json.loads(apply["out"])
     assert (apply["status"], said["settled"], said["outcomes"]) == (0, True, []), brief(apply)
@@ -99,17 +116,23 @@ def test_a_second_apply_writes_nothing(report: Report, applied: dict[str, str]) 
     assert again["look"] == applied
 
 
-def test_what_somebody_else_wrote_is_named_and_repaired(report: Report, applied: dict[str, str]) -> None:
+def test_what_somebody_else_wrote_is_named_and_repaired(
+    report: Report, applied: dict[str, str]
+) -> None:
     """Diff shows the one file, and that it was somebody else; apply writes it back."""
     drift, repaired = report["diff of drift"], report["apply against drift"]
     assert drift["status"] == 1, brief(drift)
-    assert [line.partition("  (")[0].rpartition("/")[2] for line in drift["out"].splitlines()] == ["scaling_max_freq: 1300000 -> 1400000"]
+    assert [line.partition("  (")[0].rpartition("/")[2] for line in drift["out"].splitlines()] == [
+        "scaling_max_freq: 1300000 -> 1400000"
+    ]
     assert "changed by somebody else" in drift["out"]
     assert (repaired["status"], repaired["look"]) == (0, applied), brief(repaired)
 
 
 def test_a_cpu_that_goes_and_comes_back(report: Report, applied: dict[str, str]) -> None:
-    """With a CPU offline apply succeeds; when it is back it is brought to the policy, whatever the driver forgot."""
+    """With a CPU offline apply succeeds; when it is back it is brought to the policy, whatever the
+    driver forgot.
+    """
     gone, back = report["apply with a CPU offline"], report["apply with it back"]
     assert gone["status"] == 0, brief(gone)
     assert {path: text for path, text in gone["look"].items() if not path.startswith("cpu3/")} == {
@@ -135,8 +158,12 @@ def test_input_that_cannot_be_read_changes_nothing(report: Report, applied: dict
     assert "powerProfile" in bad["err"].replace("powerProfiel", "")
 
 
-def test_a_mistake_in_a_profile_leaves_the_last_valid_version_in_force(report: Report, applied: dict[str, str]) -> None:
-    """Exit 1 with the error, and which version holds, on standard error; not a file changes (R8)."""
+def test_a_mistake_in_a_profile_leaves_the_last_valid_version_in_force(
+    report: Report, applied: dict[str, str]
+) -> None:
+    """Exit 1 with the error, and which version holds, on standard
+    error; not a file changes (R8).
+    """
     wrong = report["apply of a wrong profile"]
     assert wrong["status"] == 1, brief(wrong)
     assert "14 GHz" in wrong["err"]
@@ -147,13 +174,18 @@ def test_a_mistake_in_a_profile_leaves_the_last_valid_version_in_force(report: R
 def test_restore_puts_everything_back(report: Report) -> None:
     """Exit 0 each time, the values at boot, and nothing is owned any more."""
     for step in ("restore", "restore again", "restore elsewhere"):
-        assert (report[step]["status"], report[step]["look"]) == (0, report["boot"]), f"{step}: {brief(report[step])}"
+        assert (report[step]["status"], report[step]["look"]) == (
+            0,
+            report["boot"],
+        ), f"{step}: {brief(report[step])}"
     assert report["state after"] == {"mode": "0o700", "files": RESTORED_FILES, "groups": []}
     assert json.loads(report["restore again"]["out"])["writes"] == []
 
 
 def test_the_state_folder_can_be_chosen(report: Report, applied: dict[str, str], name: str) -> None:
-    """The option --state-dir and the variable KPM_STATE_DIR mean the same folder; the other one is left alone."""
+    """The option --state-dir and the variable KPM_STATE_DIR mean the same folder; the other one is
+    left alone.
+    """
     apply, (elsewhere, usual) = report["apply elsewhere"], report["state elsewhere"]
     assert (apply["status"], apply["look"]) == (0, applied), brief(apply)
     assert elsewhere == {"mode": "0o700", "files": PRIVATE_FILES, "groups": OWNED[name]}
@@ -164,11 +196,19 @@ def test_discover_tells_the_driver(report: Report, name: str) -> None:
     """Exit 0, and the JSON names the driver of every domain."""
     discover = report["discover"]
     assert discover["status"] == 0, brief(discover)
-    assert {domain["driver"] for domain in json.loads(discover["out"])["frequencyDomains"]} == {name}
+    assert {domain["driver"] for domain in json.loads(discover["out"])["frequencyDomains"]} == {
+        name
+    }
 
 
 def test_no_command_ended_in_a_traceback(report: Report) -> None:
     """Whatever went wrong was said in a line."""
-    calls = {step: call for step, call in report.items() if isinstance(call, dict) and "err" in call}
+    calls = {
+        step: call for step, call in report.items() if isinstance(call, dict) and "err" in call
+    }
     assert len(calls) > 15
-    assert [step for step, call in calls.items() if "Traceback" in call["err"] or "Traceback" in call["out"]] == []
+    assert [
+        step
+        for step, call in calls.items()
+        if "Traceback" in call["err"] or "Traceback" in call["out"]
+    ] == []

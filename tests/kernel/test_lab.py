@@ -1,4 +1,6 @@
-"""The lab boots every machine that it names, and the driver that was asked for is the one that runs there."""
+"""The lab boots every machine that it names, and the driver that was asked for is the one that runs
+there.
+"""
 
 from __future__ import annotations
 
@@ -61,14 +63,26 @@ def test_the_driver_is_the_one_asked_for(boots: dict[str, Future[LabResult]], na
     assert report["drivers"] == [DRIVERS[name].scaling_driver] * 4
     own = ["0", "1", "2", "3"]  # amd-pstate makes a policy per CPU whatever the firmware says
     shared = ["0 1", "0 1", "2 3", "2 3"]
-    assert report["related"] == {"acpi-cpufreq": shared, "cppc_cpufreq": shared, "none": [None] * 4}.get(name, own)
-    assert report["status"] == {"amd-pstate": "passive", "amd-pstate-guided": "guided", "amd-pstate-epp": "active"}.get(name)
+    assert report["related"] == {
+        "acpi-cpufreq": shared,
+        "cppc_cpufreq": shared,
+        "none": [None] * 4,
+    }.get(name, own)
+    assert report["status"] == {
+        "amd-pstate": "passive",
+        "amd-pstate-guided": "guided",
+        "amd-pstate-epp": "active",
+    }.get(name)
     assert min(report["idle states"]) >= 2
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_the_command_runs_as_it_would_here(boots: dict[str, Future[LabResult]], out: Path, name: str) -> None:
-    """Exit status, both streams, environment, result folder, Python and the checkout are what the caller gave."""
+def test_the_command_runs_as_it_would_here(
+    boots: dict[str, Future[LabResult]], out: Path, name: str
+) -> None:
+    """Exit status, both streams, environment, result folder, Python and the checkout are what the
+    caller gave.
+    """
     result = boots[name].result()
     report = json.loads(result.stdout)
     assert (result.returncode, result.stderr) == (7, "done\n")
@@ -82,7 +96,14 @@ def test_a_platform_limit_holds_against_a_request() -> None:
     """What firmware forbids stays forbidden when more is asked for."""
     machine = LabMachine(driver="acpi-cpufreq", cpus=1, platform_limit=2)
     folder = "/sys/devices/system/cpu/cpu0/cpufreq"
-    result = run(machine, ["sh", "-c", f"cd {folder}; echo 3701000 >scaling_max_freq; cat cpuinfo_max_freq scaling_max_freq"])
+    result = run(
+        machine,
+        [
+            "sh",
+            "-c",
+            f"cd {folder}; echo 3701000 >scaling_max_freq; cat cpuinfo_max_freq scaling_max_freq",
+        ],
+    )
     assert result.stdout.split() == ["3701000", "2600000"]
 
 
@@ -94,7 +115,9 @@ def test_a_machine_that_does_not_end_is_stopped() -> None:
 
 def test_a_kernel_that_dies_leaves_its_last_words() -> None:
     """The error ends with what the console said."""
-    with pytest.raises(LabError, match=r"(?s)stopped before the command ended.*console.*Kernel panic"):
+    with pytest.raises(
+        LabError, match=r"(?s)stopped before the command ended.*console.*Kernel panic"
+    ):
         run(LabMachine(cpus=1, kernel_arguments="rdinit=/nothing root=/dev/nothing"), ["true"])
 
 

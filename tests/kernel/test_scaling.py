@@ -1,4 +1,6 @@
-"""The scaler with a real userspace governor (acpi-cpufreq): the kernel takes its speeds, and hotplug costs only the CPU that goes."""
+"""The scaler with a real userspace governor (acpi-cpufreq): the kernel takes its speeds, and
+hotplug costs only the CPU that goes.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,21 @@ MACHINE = LabMachine(driver="acpi-cpufreq")
 
 
 def test_speeds_reach_a_real_governor() -> None:
-    """Down with no load, up with a full one, on past a CPU that goes and comes, and the fall-back at the end."""
+    """Down with no load, up with a full one, on past a CPU that goes and comes, and the fall-back
+    at the end.
+    """
     prepare()
     report = report_of(MACHINE, "scaling.py", timeout=300.0, path=(CHECKOUT / "tests/scaler",))
     low, high = report["low"], report["high"]
     steps = ("comes down", "goes up", "the other goes on", "it comes back", "and follows")
     assert [step for step in steps if not report[step]] == [], report
-    assert report["idle"] == {"governor": ["userspace"] * 2, "setspeed": [str(low)] * 2, "cur_freq": [str(low)] * 2}
+    assert report["idle"] == {
+        "governor": ["userspace"] * 2,
+        "setspeed": [str(low)] * 2,
+        "cur_freq": [str(low)] * 2,
+    }
     assert report["busy"]["setspeed"] == report["busy"]["cur_freq"]
-    assert all(0.95 * high < int(text) <= high for text in report["busy"]["setspeed"]), "within the allowed difference of the maximum"
+    assert all(0.95 * high < int(text) <= high for text in report["busy"]["setspeed"]), (
+        "within the allowed difference of the maximum"
+    )
     assert report["at the end"]["setspeed"] == [str(high)] * 2

@@ -1,10 +1,12 @@
-"""On real drivers, random plans end in what was planned, without a trace of the ones before and, after restore, without a trace at all.
+"""On real drivers, random plans end in what was planned, without a trace of the ones before and,
+after restore, without a trace at all.
 
 And whole lives of nodes keep the laws of sequences_life.py: kills at any step, a lost state file,
 storms of hotplug, reads that fail. Their time and number are settings:
 
     KPM_SEQUENCE_SECONDS=300   for the lives on all drivers together, boots among them
-    KPM_SEQUENCES_MOST=18      and no more than so many on each: life N of a seed is the same on every
+    KPM_SEQUENCES_MOST=18      and no more than so many on each: life N of a seed is the same on
+    every
                                machine, so a faster one does not meet what a slower one has not
     KPM_SEQUENCES=300          so many lives on each driver instead, as before a release
     KPM_SEQUENCES_SEED=...     of the run
@@ -30,7 +32,9 @@ pytestmark = pytest.mark.kernel
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A machine, and the highest frequency that its firmware allows if that is not the hardware's."""
+    """A machine, and the highest frequency that its firmware allows if
+    that is not the hardware's.
+    """
 
     machine: LabMachine
     limit_khz: int | None = None
@@ -58,32 +62,53 @@ def runs() -> dict[str, Future[dict[str, Any]]]:
 
     def submit(case: Case) -> Future[dict[str, Any]]:
         limit = () if case.limit_khz is None else (case.limit_khz,)
-        return pool.submit(report_of, case.machine, "sequences.py", SEED, PLANS, KILLS, *limit, timeout=TIMEOUT)
+        return pool.submit(
+            report_of, case.machine, "sequences.py", SEED, PLANS, KILLS, *limit, timeout=TIMEOUT
+        )
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return {name: submit(case) for name, case in CASES.items()}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_random_plans_end_in_what_was_planned_and_leave_nothing(runs: dict[str, Future[dict[str, Any]]], name: str) -> None:
+def test_random_plans_end_in_what_was_planned_and_leave_nothing(
+    runs: dict[str, Future[dict[str, Any]]], name: str
+) -> None:
     """The claims of inside/sequences.py hold.
 
-    Each plan shows, exactly or limited for a reason that is known; a second apply and a restart write nothing; B after A is B alone; hotplug,
-    boost, driver switches and kill -9 change none of that; restore leaves the values at boot and an empty state.
+    Each plan shows, exactly or limited for a reason that is known; a second apply and a restart
+    write nothing; B after A is B alone; hotplug, boost, driver switches and kill -9 change none of
+    that; restore leaves the values at boot and an empty state.
     """
     report = runs[name].result()
     assert not report["fault count"], json.dumps(report, indent=1)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_run_met_what_it_was_made_for(runs: dict[str, Future[dict[str, Any]]], name: str) -> None:
-    """Enough plans, hotplug, kills in the middle of an apply; limits where there are some, driver switches and boost where they exist."""
+def test_the_run_met_what_it_was_made_for(
+    runs: dict[str, Future[dict[str, Any]]], name: str
+) -> None:
+    """Enough plans, hotplug, kills in the middle of an apply; limits where there are some, driver
+    switches and boost where they exist.
+    """
     report = runs[name].result()
     counts, driver = report["counts"], CASES[name].machine.driver
-    wanted = {"plans": PLANS, "compared alone": PLANS // 2, "hotplugs": 5, "restarts": 5, "restores": PLANS, "kills": KILLS, "kills in an apply": KILLS // 2}
-    wanted |= {"acpi-cpufreq": {"outcome limited": 20}, "cppc_cpufreq": {"boosts": 3}}.get(driver, {"switches": 5})
+    wanted = {
+        "plans": PLANS,
+        "compared alone": PLANS // 2,
+        "hotplugs": 5,
+        "restarts": 5,
+        "restores": PLANS,
+        "kills": KILLS,
+        "kills in an apply": KILLS // 2,
+    }
+    wanted |= {"acpi-cpufreq": {"outcome limited": 20}, "cppc_cpufreq": {"boosts": 3}}.get(
+        driver, {"switches": 5}
+    )
     assert report["driver"] == DRIVERS[driver].scaling_driver
-    assert {key: counts.get(key, 0) for key, least in wanted.items() if counts.get(key, 0) < least} == {}, json.dumps(report, indent=1)
+    assert {
+        key: counts.get(key, 0) for key, least in wanted.items() if counts.get(key, 0) < least
+    } == {}, json.dumps(report, indent=1)
 
 
 LIVES = {

@@ -51,31 +51,62 @@ class Ran:
         return [line for line in self.err.splitlines() if not line.startswith("warning:")]
 
 
-def kpm(*args: object, stdin: bytes | str | None = None, env: Mapping[str, str] | None = None) -> Ran:
+def kpm(
+    *args: object, stdin: bytes | str | None = None, env: Mapping[str, str] | None = None
+) -> Ran:
     """Run a verb in this process. What would end in a traceback is raised here."""
     words = [str(word) for word in args]
     if words and words[0] in ("apply", "restore") and not {"--help", "-h"}.intersection(words):
         assert "--sysfs" in words, "a test must never write to the machine it runs on"
-    found = CliRunner().invoke(cli, words, input=stdin, env={"KPM_STATE_DIR": NO_STATE, **(env or {})}, color=True, prog_name="kpm")
+    found = CliRunner().invoke(
+        cli,
+        words,
+        input=stdin,
+        env={"KPM_STATE_DIR": NO_STATE, **(env or {})},
+        color=True,
+        prog_name="kpm",
+    )
     if found.exception is not None and not isinstance(found.exception, SystemExit):
         raise AssertionError(f"traceback of kpm {' '.join(words)[:200]}") from found.exception
     return Ran(found.exit_code, found.stdout, found.stderr)
 
 
-def run_process(*args: object, env: Mapping[str, str] | None = None, before: str = "", stdout: int = subprocess.PIPE) -> Ran:
+def run_process(
+    *args: object,
+    env: Mapping[str, str] | None = None,
+    before: str = "",
+    stdout: int = subprocess.PIPE,
+) -> Ran:
     """Run a verb as a process of its own. before: Python to run in it first."""
-    code = f"import sys; sys.argv[0] = 'kpm'; sys.path.insert(0, {str(REPO)!r})\n{before}\nfrom kpm.__main__ import main; main()"
+    code = (
+        f"import sys; sys.argv[0] = 'kpm'; sys.path.insert(0, {str(REPO)!r})\n{before}\nfrom"
+        " kpm.__main__ import main; main()"
+    )
     surroundings = {**os.environ, "KPM_STATE_DIR": NO_STATE, **(env or {})}
     words = [sys.executable, "-c", code, *(str(word) for word in args)]
-    found = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, env=surroundings, timeout=30, check=False, cwd="/")
-    return Ran(found.returncode, (found.stdout or b"").decode(errors="replace"), found.stderr.decode(errors="replace"))
+    found = subprocess.run(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env=surroundings,
+        timeout=30,
+        check=False,
+        cwd="/",
+    )
+    return Ran(
+        found.returncode,
+        (found.stdout or b"").decode(errors="replace"),
+        found.stderr.decode(errors="replace"),
+    )
 
 
 def in_a_copy(prepare: Callable[[], None], *args: object) -> Ran:
     """Run a verb in a copy of this process, so that a signal or lost rights end with it."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a test runner may have threads; none of them is needed in the copy
+        # a test runner may have threads; none of them is needed in the copy
+        warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
         try:
@@ -106,8 +137,21 @@ def run_bounded(*args: object, seconds: int = 5, memory: int = 1 << 30) -> Ran:
 
 
 def run_as_nobody(*args: object) -> Ran:
-    """Run a verb without any right beyond other people's; what it loads is loaded before, while it can be read."""
-    for name in ("cli.applying", "cli.machine", "cli.planning", "cli.recording", "applying", "hostinfo", "inputs", "tables", "targets", "views"):
+    """Run a verb without any right beyond other people's; what it loads is loaded before, while it
+    can be read.
+    """
+    for name in (
+        "cli.applying",
+        "cli.machine",
+        "cli.planning",
+        "cli.recording",
+        "applying",
+        "hostinfo",
+        "inputs",
+        "tables",
+        "targets",
+        "views",
+    ):
         import_module(f"kpm.{name}")
 
     def prepare() -> None:

@@ -1,4 +1,6 @@
-"""Hypothesis: machines of all shapes, and objects that are valid in form though not always in sense."""
+"""Hypothesis: machines of all shapes, and objects that are valid in form though not always in
+sense.
+"""
 
 from typing import Any
 
@@ -10,23 +12,56 @@ from kpm.machines import CoreSpec, IdleStateSpec, MachineSpec, UncoreSpec, build
 from kpm_planner.cpuset import format_cpulist
 from kpm_planner.machine import Machine
 
-DRIVERS = ("intel_pstate", "intel_cpufreq", "acpi-cpufreq", "amd-pstate", "amd-pstate-epp", "cppc_cpufreq", "apple-cpufreq", None)
-_STATES = (IdleStateSpec("POLL", 0), IdleStateSpec("C1", 2), IdleStateSpec("C1E", 10), IdleStateSpec("C6", 133))
+DRIVERS = (
+    "intel_pstate",
+    "intel_cpufreq",
+    "acpi-cpufreq",
+    "amd-pstate",
+    "amd-pstate-epp",
+    "cppc_cpufreq",
+    "apple-cpufreq",
+    None,
+)
+_STATES = (
+    IdleStateSpec("POLL", 0),
+    IdleStateSpec("C1", 2),
+    IdleStateSpec("C1E", 10),
+    IdleStateSpec("C6", 133),
+)
 _NAMES = st.sampled_from(["fast", "slow", "eco", "p-1"])
 
 
 @st.composite
 def machine_specs(draw: st.DrawFn) -> MachineSpec:
     """Descriptions of machines of at most 48 CPUs."""
-    kinds = draw(st.sampled_from([(), (), (CoreSpec(2, "P", 2, 400, 5000), CoreSpec(3, "E", 1, 400, 3800)), (CoreSpec(2, "big"), CoreSpec(2, "little", 1, 300, 1500))]))
+    kinds = draw(
+        st.sampled_from(
+            [
+                (),
+                (),
+                (CoreSpec(2, "P", 2, 400, 5000), CoreSpec(3, "E", 1, 400, 3800)),
+                (CoreSpec(2, "big"), CoreSpec(2, "little", 1, 300, 1500)),
+            ]
+        )
+    )
     spec = MachineSpec(
-        packages=draw(st.integers(1, 2)), dies=draw(st.integers(1, 2)), cores=draw(st.integers(1, 6)), threads=draw(st.integers(1, 2)), kinds=kinds,
-        numbering=draw(st.sampled_from([None, "split", "adjacent"])), driver=draw(st.sampled_from(DRIVERS)), min_mhz=draw(st.sampled_from([400, 800])),
-        available_mhz=draw(st.sampled_from([(), (1200, 1800, 2300)])), epp=draw(st.sampled_from([None, "balance_performance", "power"])),
-        domain_size=draw(st.integers(1, 4)), idle_driver="intel_idle", idle_states=_STATES[: draw(st.integers(0, 4))],
-        uncore=draw(st.sampled_from([None, UncoreSpec(), UncoreSpec(layout="tpmi")])), boost=draw(st.sampled_from([None, True, False])),
+        packages=draw(st.integers(1, 2)),
+        dies=draw(st.integers(1, 2)),
+        cores=draw(st.integers(1, 6)),
+        threads=draw(st.integers(1, 2)),
+        kinds=kinds,
+        numbering=draw(st.sampled_from([None, "split", "adjacent"])),
+        driver=draw(st.sampled_from(DRIVERS)),
+        min_mhz=draw(st.sampled_from([400, 800])),
+        available_mhz=draw(st.sampled_from([(), (1200, 1800, 2300)])),
+        epp=draw(st.sampled_from([None, "balance_performance", "power"])),
+        domain_size=draw(st.integers(1, 4)),
+        idle_driver="intel_idle",
+        idle_states=_STATES[: draw(st.integers(0, 4))],
+        uncore=draw(st.sampled_from([None, UncoreSpec(), UncoreSpec(layout="tpmi")])),
+        boost=draw(st.sampled_from([None, True, False])),
         architecture=draw(st.sampled_from(["x86_64", "aarch64"])),
-    )  # fmt: skip
+    )
     count = len(build_machine(spec).cpus)
     offline = draw(st.sets(st.integers(0, count - 1), max_size=min(4, count - 1)))
     return evolve(spec, offline=format_cpulist(offline))
@@ -37,27 +72,49 @@ def machines() -> st.SearchStrategy[Machine]:
     return machine_specs().map(build_machine)
 
 
-_FREQUENCIES = st.one_of(st.none(), st.integers(300, 6000), st.integers(300000, 6000000), st.integers(0, 100).map(lambda number: f"{number}%"))
+_FREQUENCIES = st.one_of(
+    st.none(),
+    st.integers(300, 6000),
+    st.integers(300000, 6000000),
+    st.integers(0, 100).map(lambda number: f"{number}%"),
+)
 
 
 def _without_nones(**items: Any) -> dict[str, Any]:
     return {key: value for key, value in items.items() if value is not None}
 
 
-def _objects(kind: str, specs: st.SearchStrategy[dict[str, Any]], names: st.SearchStrategy[str] = _NAMES) -> st.SearchStrategy[dict[str, Any]]:
+def _objects(
+    kind: str, specs: st.SearchStrategy[dict[str, Any]], names: st.SearchStrategy[str] = _NAMES
+) -> st.SearchStrategy[dict[str, Any]]:
     def make(name: str, spec: dict[str, Any], version: str, created: str | None) -> dict[str, Any]:
-        return {"apiVersion": version, "kind": kind, "metadata": _without_nones(name=name, creationTimestamp=created), "spec": spec}
+        return {
+            "apiVersion": version,
+            "kind": kind,
+            "metadata": _without_nones(name=name, creationTimestamp=created),
+            "spec": spec,
+        }
 
     times = st.sampled_from([None, "2026-01-31T08:00:00Z", "2026-01-31T09:00:00+02:00"])
     return st.builds(make, names, specs, st.sampled_from([GROUP, GROUP, INTEL_GROUP]), times)
 
 
 _SELECTORS = st.sampled_from(
-    [None, {"labelSelector": {"matchLabels": {"kubernetes.io/hostname": "n"}}}, {"labelSelector": {}}, {"labelSelector": {"matchLabels": {"a": "b"}}}]
+    [
+        None,
+        {"labelSelector": {"matchLabels": {"kubernetes.io/hostname": "n"}}},
+        {"labelSelector": {}},
+        {"labelSelector": {"matchLabels": {"a": "b"}}},
+    ]
 )
 _MAPS = st.sampled_from([None, {}, {"kubernetes.io/hostname": "n"}, {"a": "b"}])
 _RESERVED = st.lists(
-    st.builds(lambda cores, name: _without_nones(cores=cores, powerProfile=name), st.lists(st.integers(0, 9), max_size=3), st.one_of(st.none(), _NAMES)), max_size=2
+    st.builds(
+        lambda cores, name: _without_nones(cores=cores, powerProfile=name),
+        st.lists(st.integers(0, 9), max_size=3),
+        st.one_of(st.none(), _NAMES),
+    ),
+    max_size=2,
 )
 _PSTATES = st.builds(
     lambda low, high, governor, epp: _without_nones(min=low, max=high, governor=governor, epp=epp),
@@ -69,7 +126,9 @@ _PSTATES = st.builds(
 _CSTATES = st.one_of(
     st.just({}),
     st.integers(0, 200).map(lambda latency: {"maxLatencyUs": latency}),
-    st.dictionaries(st.sampled_from(["C1", "C1E", "C6", "C99"]), st.booleans(), max_size=3).map(lambda names: {"names": names}),
+    st.dictionaries(st.sampled_from(["C1", "C1E", "C6", "C99"]), st.booleans(), max_size=3).map(
+        lambda names: {"names": names}
+    ),
 )
 
 
@@ -77,7 +136,13 @@ def profiles() -> st.SearchStrategy[dict[str, Any]]:
     """PowerProfile mappings."""
     capacity = st.sampled_from([None, 1, 4, "50%", "0%"])
     specs = st.builds(
-        lambda shared, pstates, cstates, selector, amount: _without_nones(shared=shared, pstates=pstates, cstates=cstates, nodeSelector=selector, cpuCapacity=amount),
+        lambda shared, pstates, cstates, selector, amount: _without_nones(
+            shared=shared,
+            pstates=pstates,
+            cstates=cstates,
+            nodeSelector=selector,
+            cpuCapacity=amount,
+        ),
         st.sampled_from([None, True, False]),
         _PSTATES,
         _CSTATES,
@@ -90,7 +155,9 @@ def profiles() -> st.SearchStrategy[dict[str, Any]]:
 def workloads() -> st.SearchStrategy[dict[str, Any]]:
     """PowerWorkload mappings."""
     specs = st.builds(
-        lambda every, reserved, selector, name: _without_nones(allCores=every, reservedCPUs=reserved, powerNodeSelector=selector, powerProfile=name),
+        lambda every, reserved, selector, name: _without_nones(
+            allCores=every, reservedCPUs=reserved, powerNodeSelector=selector, powerProfile=name
+        ),
         st.sampled_from([None, True, False]),
         _RESERVED,
         _MAPS,
@@ -102,7 +169,9 @@ def workloads() -> st.SearchStrategy[dict[str, Any]]:
 def node_configs() -> st.SearchStrategy[dict[str, Any]]:
     """PowerNodeConfig mappings."""
     specs = st.builds(
-        lambda selector, name, reserved: _without_nones(nodeSelector=selector, sharedPowerProfile=name, reservedCPUs=reserved),
+        lambda selector, name, reserved: _without_nones(
+            nodeSelector=selector, sharedPowerProfile=name, reservedCPUs=reserved
+        ),
         _SELECTORS,
         st.one_of(st.none(), _NAMES),
         _RESERVED,
@@ -115,7 +184,9 @@ def uncores() -> st.SearchStrategy[dict[str, Any]]:
     khz = st.sampled_from([None, 800000, 1250000, 2400000, 9000000])
     dies = st.lists(
         st.builds(
-            lambda package, die, low, high: _without_nones(package=package, die=die, min=low, max=high),
+            lambda package, die, low, high: _without_nones(
+                package=package, die=die, min=low, max=high
+            ),
             st.sampled_from([None, 0, 1]),
             st.sampled_from([None, 0, 5]),
             khz,
@@ -123,14 +194,30 @@ def uncores() -> st.SearchStrategy[dict[str, Any]]:
         ),
         max_size=2,
     )
-    specs = st.builds(lambda low, high, selector: _without_nones(sysMin=low, sysMax=high, nodeSelector=selector), khz, khz, _SELECTORS)
-    return _objects("Uncore", st.builds(lambda spec, found: {**spec, "dieSelector": found}, specs, dies), st.sampled_from(["n", "u"]))
+    specs = st.builds(
+        lambda low, high, selector: _without_nones(sysMin=low, sysMax=high, nodeSelector=selector),
+        khz,
+        khz,
+        _SELECTORS,
+    )
+    return _objects(
+        "Uncore",
+        st.builds(lambda spec, found: {**spec, "dieSelector": found}, specs, dies),
+        st.sampled_from(["n", "u"]),
+    )
 
 
 def configs() -> st.SearchStrategy[dict[str, Any]]:
     """PowerConfig mappings."""
     devices = st.sampled_from([None, [], ["example.com/device"]])
-    return _objects("PowerConfig", st.builds(lambda selector, found: _without_nones(powerNodeSelector=selector, customDevices=found), _MAPS, devices))
+    return _objects(
+        "PowerConfig",
+        st.builds(
+            lambda selector, found: _without_nones(powerNodeSelector=selector, customDevices=found),
+            _MAPS,
+            devices,
+        ),
+    )
 
 
 def pods() -> st.SearchStrategy[dict[str, Any]]:
@@ -154,7 +241,15 @@ def clusters() -> st.SearchStrategy[list[dict[str, Any]]]:
     """Documents of a cluster with the one node n, no name twice."""
 
     def identity(item: dict[str, Any]) -> tuple[str, ...]:
-        return (item["apiVersion"], item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"])
+        return (
+            item["apiVersion"],
+            item["kind"],
+            item["metadata"].get("namespace", ""),
+            item["metadata"]["name"],
+        )
 
-    both = st.tuples(st.lists(own_objects(), max_size=6, unique_by=identity), st.lists(pods(), max_size=3, unique_by=identity))
+    both = st.tuples(
+        st.lists(own_objects(), max_size=6, unique_by=identity),
+        st.lists(pods(), max_size=3, unique_by=identity),
+    )
     return both.map(lambda found: [node("n"), *found[0], *found[1]])

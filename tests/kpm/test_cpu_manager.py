@@ -1,4 +1,6 @@
-"""The model of the static CPU manager: whole physical cores first, packed, never a reserved CPU, never two owners."""
+"""The model of the static CPU manager: whole physical cores first, packed, never a reserved CPU,
+never two owners.
+"""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -36,13 +38,25 @@ ANY = st.one_of(
     uniform(),
     found_machines(),
     st.just(MIXED),
-    found_machines().map(lambda machine: evolve(machine, cpus=tuple(evolve(cpu, siblings=(), package=None) for cpu in machine.cpus))),
+    found_machines().map(
+        lambda machine: evolve(
+            machine, cpus=tuple(evolve(cpu, siblings=(), package=None) for cpu in machine.cpus)
+        )
+    ),
 )
 
 
-def pod(name: str, *counts: object, namespace: str | None = None, phase: str = "Running", guaranteed: bool = True) -> Pod:
+def pod(
+    name: str,
+    *counts: object,
+    namespace: str | None = None,
+    phase: str = "Running",
+    guaranteed: bool = True,
+) -> Pod:
     """A pod with one container for each CPU count."""
-    containers = tuple(Container(f"c{index}", (count, count), (1, 1)) for index, count in enumerate(counts))
+    containers = tuple(
+        Container(f"c{index}", (count, count), (1, 1)) for index, count in enumerate(counts)
+    )
     return Pod(Meta(name, namespace), containers, "n", phase, None, guaranteed)
 
 
@@ -65,7 +79,13 @@ def workloads(draw: st.DrawFn) -> tuple[Machine, list[Pod], frozenset[int]]:
     machine = draw(ANY)
     reserved = draw(st.frozensets(st.sampled_from(sorted(machine.online)), max_size=3))
     counts = st.lists(st.sampled_from([1, 1, 2, 2, 3, 4, 8, None]), min_size=1, max_size=3)
-    names = draw(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([None, "x"])), unique=True, max_size=5))
+    names = draw(
+        st.lists(
+            st.tuples(st.sampled_from("abcdef"), st.sampled_from([None, "x"])),
+            unique=True,
+            max_size=5,
+        )
+    )
     pods = [
         pod(
             name,
@@ -79,13 +99,15 @@ def workloads(draw: st.DrawFn) -> tuple[Machine, list[Pod], frozenset[int]]:
     return machine, pods, reserved
 
 
-# --- ownership ------------------------------------------------------------------------------------------------------------
+# --- ownership ---
 
 
 @given(workloads())
 @examples(100)
 def test_nobody_owns_what_is_not_his(given_all: tuple[Machine, list[Pod], frozenset[int]]) -> None:
-    """Exactly as many CPUs as asked for, online, not reserved, each with one owner; or a refusal that says the truth."""
+    """Exactly as many CPUs as asked for, online, not reserved, each with one owner; or a refusal
+    that says the truth.
+    """
     machine, pods, reserved = given_all
     allocation, refused = assign_cpus(machine, pods, reserved)
     taken = [cpu for item in allocation.reported for cpu in item.cpus]
@@ -98,7 +120,9 @@ def test_nobody_owns_what_is_not_his(given_all: tuple[Machine, list[Pod], frozen
         for container in item.containers
         if container.cpu[0] is not None
     }
-    served = {(item.namespace, item.pod, item.container): len(item.cpus) for item in allocation.reported}
+    served = {
+        (item.namespace, item.pod, item.container): len(item.cpus) for item in allocation.reported
+    }
     left = {(item.namespace, item.pod, item.container): item for item in refused}
     assert served.keys() | left.keys() == wanted.keys()
     assert not served.keys() & left.keys()
@@ -112,7 +136,9 @@ def test_nobody_owns_what_is_not_his(given_all: tuple[Machine, list[Pod], frozen
 
 @given(workloads(), st.randoms(use_true_random=False))
 @examples(50)
-def test_the_order_of_pods_changes_nothing(given_all: tuple[Machine, list[Pod], frozenset[int]], chance: object) -> None:
+def test_the_order_of_pods_changes_nothing(
+    given_all: tuple[Machine, list[Pod], frozenset[int]], chance: object
+) -> None:
     machine, pods, reserved = given_all
     shuffled = list(pods)
     chance.shuffle(shuffled)  # type: ignore[attr-defined]
@@ -123,15 +149,24 @@ def test_the_order_of_pods_changes_nothing(given_all: tuple[Machine, list[Pod], 
 
 @given(workloads(), st.data())
 @examples(80)
-def test_those_that_have_cpus_keep_them(given_all: tuple[Machine, list[Pod], frozenset[int]], data: st.DataObject) -> None:
+def test_those_that_have_cpus_keep_them(
+    given_all: tuple[Machine, list[Pod], frozenset[int]], data: st.DataObject
+) -> None:
     """Pods that come and go never move the CPUs of another; what they leave is free again."""
     machine, pods, reserved = given_all
     if not pods:
         return
-    some = data.draw(st.lists(st.sampled_from(pods), unique_by=lambda item: (item.meta.name, item.meta.namespace)))
+    some = data.draw(
+        st.lists(
+            st.sampled_from(pods), unique_by=lambda item: (item.meta.name, item.meta.namespace)
+        )
+    )
     before, _ = assign_cpus(machine, some, reserved)
     after, _ = assign_cpus(machine, pods, reserved, before)
-    had, has = ({(item.namespace, item.pod, item.container): item.cpus for item in allocation.reported} for allocation in (before, after))
+    had, has = (
+        {(item.namespace, item.pod, item.container): item.cpus for item in allocation.reported}
+        for allocation in (before, after)
+    )
     assert had.items() <= has.items()
     assert assign_cpus(machine, pods, reserved, after)[0] == after
     empty, _ = assign_cpus(machine, [], reserved, after)
@@ -141,13 +176,23 @@ def test_those_that_have_cpus_keep_them(given_all: tuple[Machine, list[Pod], fro
 
 
 def test_who_gets_none() -> None:
-    """Fractions, Burstable, no request, a finished container, a finished pod: the shared pool, as the kubelet does it."""
+    """Fractions, Burstable, no request, a finished container, a finished pod: the shared pool, as
+    the kubelet does it.
+    """
     machine = build_machine(MachineSpec(cores=8))
     fraction = pod("fraction", Fraction(3, 2))
     done = evolve(pod("done", 1), containers=(Container("c", (1, 1), finished=True),))
     unequal = evolve(pod("unequal"), containers=(Container("c", (1, 2)),))
     nothing = evolve(pod("nothing"), containers=(Container("c", (0, 0)),))
-    others = [fraction, done, unequal, nothing, pod("burstable", 1, guaranteed=False), pod("ended", 1, phase="Succeeded"), pod("evicted", 1, phase="Failed")]
+    others = [
+        fraction,
+        done,
+        unequal,
+        nothing,
+        pod("burstable", 1, guaranteed=False),
+        pod("ended", 1, phase="Succeeded"),
+        pod("evicted", 1, phase="Failed"),
+    ]
     allocation, refused = assign_cpus(machine, [*others, pod("owner", 1)], frozenset())
     assert owned(allocation) == {("owner", "c0"): frozenset({0})}
     assert refused == ()
@@ -155,8 +200,13 @@ def test_who_gets_none() -> None:
 
 def test_pods_of_one_name_in_two_namespaces() -> None:
     machine = build_machine(MachineSpec(cores=4))
-    allocation, _ = assign_cpus(machine, [pod("web", 2, namespace="a"), pod("web", 2, namespace="b")], frozenset())
-    assert [(item.namespace, item.cpus) for item in allocation.reported] == [("a", frozenset({0, 1})), ("b", frozenset({2, 3}))]
+    allocation, _ = assign_cpus(
+        machine, [pod("web", 2, namespace="a"), pod("web", 2, namespace="b")], frozenset()
+    )
+    assert [(item.namespace, item.cpus) for item in allocation.reported] == [
+        ("a", frozenset({0, 1})),
+        ("b", frozenset({2, 3})),
+    ]
 
 
 def test_a_refusal_does_not_stop_the_rest() -> None:
@@ -171,7 +221,11 @@ def test_a_reserved_cpu_breaks_its_core() -> None:
     machine = build_machine(MachineSpec(cores=4, threads=2))
     assert machine.by_id[0].siblings == (0, 4)
     allocation, _ = assign_cpus(machine, [pod("a", 2), pod("b", 1), pod("c", 2)], frozenset({0}))
-    assert owned(allocation) == {("a", "c0"): frozenset({1, 5}), ("b", "c0"): frozenset({4}), ("c", "c0"): frozenset({2, 6})}
+    assert owned(allocation) == {
+        ("a", "c0"): frozenset({1, 5}),
+        ("b", "c0"): frozenset({4}),
+        ("c", "c0"): frozenset({2, 6}),
+    }
 
 
 def test_held_cpus_of_a_pod_that_has_gone_are_free() -> None:
@@ -182,7 +236,7 @@ def test_held_cpus_of_a_pod_that_has_gone_are_free() -> None:
     assert not refused
 
 
-# --- packing --------------------------------------------------------------------------------------------------------------
+# --- packing ---
 
 
 @given(ANY, st.data())
@@ -203,16 +257,26 @@ def test_take_takes_that_many_or_nothing(machine: Machine, data: st.DataObject) 
 @given(uniform(), st.data())
 @examples(100)
 def test_whole_physical_cores_come_first(machine: Machine, data: st.DataObject) -> None:
-    """As many whole cores as are free and asked for; at most one core more is broken than what is left over needs."""
+    """As many whole cores as are free and asked for; at most one core more is broken than what is
+    left over needs.
+    """
     free = data.draw(st.frozensets(st.sampled_from(sorted(machine.online))))
     count = data.draw(st.integers(0, len(free)))
     taken = take(machine, free, count)
     assert taken is not None
     threads = len(machine.cpus[0].siblings)
     whole = [core for core, cpus in cores_of(machine, free).items() if len(cpus) == threads]
-    got = [core for core, cpus in cores_of(machine, taken).items() if len(cpus) == threads and core in whole]
+    got = [
+        core
+        for core, cpus in cores_of(machine, taken).items()
+        if len(cpus) == threads and core in whole
+    ]
     assert len(got) == min(len(whole), count // threads)
-    broken = [core for core, cpus in cores_of(machine, taken).items() if core in whole and len(cpus) < threads]
+    broken = [
+        core
+        for core, cpus in cores_of(machine, taken).items()
+        if core in whole and len(cpus) < threads
+    ]
     assert len(broken) <= 1 if count // threads <= len(whole) else not broken
 
 
@@ -234,7 +298,9 @@ def test_an_empty_machine_is_filled_socket_by_socket(machine: Machine, data: st.
 
 @given(uniform(), st.data())
 @examples(100)
-def test_a_single_cpu_comes_from_where_fewest_are_free(machine: Machine, data: st.DataObject) -> None:
+def test_a_single_cpu_comes_from_where_fewest_are_free(
+    machine: Machine, data: st.DataObject
+) -> None:
     """So that whole sockets and cores stay whole for those who ask for them."""
     free = data.draw(st.frozensets(st.sampled_from(sorted(machine.online)), min_size=1))
     assume(len(machine.cpus[0].siblings) > 1)
@@ -244,13 +310,17 @@ def test_a_single_cpu_comes_from_where_fewest_are_free(machine: Machine, data: s
     def free_of(number: int) -> tuple[int, int]:
         package = machine.by_id[number].package
         siblings = machine.by_id[number].siblings
-        return len([item for item in free if machine.by_id[item].package == package]), len(free.intersection(siblings))
+        return len([item for item in free if machine.by_id[item].package == package]), len(
+            free.intersection(siblings)
+        )
 
     assert free_of(cpu) == min(map(free_of, free))
 
 
 def as_the_kubelet(machine: Machine, free: frozenset[int], count: int) -> frozenset[int]:
-    """Its algorithm for machines of equal cores (takeByTopologyNUMAPacked, one NUMA node a socket), step by step."""
+    """Its algorithm for machines of equal cores (takeByTopologyNUMAPacked, one NUMA node a socket),
+    step by step.
+    """
     left, taken = set(free), set[int]()
     by_id = machine.by_id
 
@@ -261,7 +331,16 @@ def as_the_kubelet(machine: Machine, free: frozenset[int], count: int) -> frozen
         return int(by_id[cpu].package or 0) if key == "socket" else min(by_id[cpu].siblings)
 
     def in_order() -> list[int]:
-        return sorted(left, key=lambda cpu: (size("socket", cpu), place("socket", cpu), size("core", cpu), place("core", cpu), cpu))
+        return sorted(
+            left,
+            key=lambda cpu: (
+                size("socket", cpu),
+                place("socket", cpu),
+                size("core", cpu),
+                place("core", cpu),
+                cpu,
+            ),
+        )
 
     for key in ("socket", "core"):
         for first in in_order():
@@ -284,7 +363,18 @@ def test_the_choice_is_the_kubelets(machine: Machine, data: st.DataObject) -> No
 
 def test_hybrid_cores() -> None:
     """Cores with two threads and with one: a pair is a core or two cores, never half of two."""
-    assert [tuple(cpu.siblings) for cpu in MIXED.cpus] == [(0, 1), (0, 1), (2, 3), (2, 3), (4, 5), (4, 5), (6,), (7,), (8,), (9,)]
+    assert [tuple(cpu.siblings) for cpu in MIXED.cpus] == [
+        (0, 1),
+        (0, 1),
+        (2, 3),
+        (2, 3),
+        (4, 5),
+        (4, 5),
+        (6,),
+        (7,),
+        (8,),
+        (9,),
+    ]
     for count in range(11):
         taken = take(MIXED, MIXED.online, count)
         assert taken is not None
@@ -293,9 +383,16 @@ def test_hybrid_cores() -> None:
 
 
 def test_examples_of_the_kubelet() -> None:
-    """Cases of its own table of tests (cpu_assignment_test.go), where one NUMA node is one socket."""
+    """Cases of its own table of tests (cpu_assignment_test.go), where
+    one NUMA node is one socket.
+    """
     two_sockets = build_machine(MachineSpec(packages=2, cores=3, threads=2))
-    assert [(cpu.id, cpu.package, cpu.siblings) for cpu in two_sockets.cpus][:4] == [(0, 0, (0, 6)), (1, 0, (1, 7)), (2, 0, (2, 8)), (3, 1, (3, 9))]
+    assert [(cpu.id, cpu.package, cpu.siblings) for cpu in two_sockets.cpus][:4] == [
+        (0, 0, (0, 6)),
+        (1, 0, (1, 7)),
+        (2, 0, (2, 8)),
+        (3, 1, (3, 9)),
+    ]
     assert take(two_sockets, two_sockets.online, 6) == {0, 1, 2, 6, 7, 8}
     assert take(two_sockets, two_sockets.online, 1) == {0}
     assert take(two_sockets, two_sockets.online, 2) == {0, 6}

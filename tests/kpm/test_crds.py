@@ -1,4 +1,6 @@
-"""The custom resource definitions: what is in crds/ is what the code makes, and it says all that the classes say."""
+"""The custom resource definitions: what is in crds/ is what the code makes, and it says all that
+the classes say.
+"""
 
 import re
 from collections.abc import Iterator
@@ -47,13 +49,19 @@ def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 
 def plain(schema: Any) -> Any:
-    """A schema as JSON Schema has it, without Kubernetes' own keys; a field that is not named is wrong, metadata is free."""
+    """A schema as JSON Schema has it, without Kubernetes' own keys; a field that is not named is
+    wrong, metadata is free.
+    """
     if isinstance(schema, list):
         return [plain(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     found = {key: plain(value) for key, value in schema.items() if not key.startswith("x-")}
-    return {**found, "additionalProperties": False} if isinstance(schema.get("properties"), dict) else found
+    return (
+        {**found, "additionalProperties": False}
+        if isinstance(schema.get("properties"), dict)
+        else found
+    )
 
 
 def validator(kind: Kind) -> Draft202012Validator:
@@ -66,10 +74,13 @@ VALIDATORS = {kind.name: validator(kind) for kind in KINDS}
 
 def faults(document: dict[str, Any]) -> list[str]:
     """What the schema of its kind has against a document."""
-    return [f"{fault.json_path}: {fault.message[:200]}" for fault in VALIDATORS[document["kind"]].iter_errors(document)]
+    return [
+        f"{fault.json_path}: {fault.message[:200]}"
+        for fault in VALIDATORS[document["kind"]].iter_errors(document)
+    ]
 
 
-# --- files ----------------------------------------------------------------------------------------------------------------
+# --- files ---
 
 
 @pytest.mark.parametrize("group", FOLDERS)
@@ -78,7 +89,11 @@ def test_the_files_are_what_the_code_makes(group: str, tmp_path: Path) -> None:
     assert kpm("crds", "--group", group, "--dir", tmp_path).code == 0
     made = {path.name: path.read_text() for path in tmp_path.iterdir()}
     folder = REPO / FOLDERS[group]
-    assert {path.name: path.read_text() for path in folder.glob("*.yaml") if path.name != "kustomization.yaml"} == made
+    assert {
+        path.name: path.read_text()
+        for path in folder.glob("*.yaml")
+        if path.name != "kustomization.yaml"
+    } == made
     assert yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"] == sorted(made)
 
 
@@ -87,7 +102,9 @@ def test_printed_and_written_ones_are_the_same(group: str) -> None:
     """One document for each kind, named after it and the group."""
     printed = list(yaml.safe_load_all(kpm("crds", "--group", group).out))
     assert printed == [crd(kind, group) for kind in KINDS]
-    assert [item["metadata"]["name"] for item in printed] == [f"{kind.plural}.{group}" for kind in KINDS]
+    assert [item["metadata"]["name"] for item in printed] == [
+        f"{kind.plural}.{group}" for kind in KINDS
+    ]
 
 
 def test_every_kind_that_is_read_has_a_definition() -> None:
@@ -95,7 +112,7 @@ def test_every_kind_that_is_read_has_a_definition() -> None:
     assert {kind.name for kind in KINDS} == OURS.keys() | {"PowerNode", "PowerNodeState"}
 
 
-# --- schemas --------------------------------------------------------------------------------------------------------------
+# --- schemas ---
 
 
 @EVERY
@@ -108,7 +125,9 @@ def test_every_property_is_described(kind: Kind) -> None:
 
 @EVERY
 def test_a_schema_is_structural(kind: Kind) -> None:
-    """Every node has a type, or is an integer or a text in the one form that is allowed; a map has no properties beside."""
+    """Every node has a type, or is an integer or a text in the one form that is allowed; a map has
+    no properties beside.
+    """
     for path, node in nodes(schema_of(kind)):
         if node.get("x-kubernetes-int-or-string"):
             assert ("type" in node, node["anyOf"]) == (False, INT_OR_STRING), path
@@ -118,14 +137,18 @@ def test_a_schema_is_structural(kind: Kind) -> None:
         assert not {"anyOf", "allOf", "oneOf", "not", "$ref"} & node.keys(), path
         assert ("items" in node) == (node["type"] == "array"), path
         free = path == ".metadata" or node.get("x-kubernetes-preserve-unknown-fields")
-        assert node["type"] != "object" or free or {"properties", "additionalProperties"} & node.keys(), path
+        assert (
+            node["type"] != "object" or free or {"properties", "additionalProperties"} & node.keys()
+        ), path
         assert set(node.get("required", ())) <= node.get("properties", {}).keys(), path
     Draft202012Validator.check_schema(plain(schema_of(kind)))
 
 
 @EVERY
 def test_lists_are_bounded_or_written_as_a_whole(kind: Kind) -> None:
-    """Of those that are merged, the key is a field that every item has; what users write is bounded anyhow, since rules look at it."""
+    """Of those that are merged, the key is a field that every item has; what users write is bounded
+    anyhow, since rules look at it.
+    """
     for path, node in nodes(schema_of(kind)):
         if node.get("type") != "array":
             continue
@@ -144,7 +167,10 @@ def test_rules_name_fields_that_exist(kind: Kind) -> None:
         for rule in node.get("x-kubernetes-validations", ()):
             named = set(re.findall(r"\bself\.([a-zA-Z]+)\b(?!\()", rule["rule"]))
             assert named <= node["properties"].keys(), (path, rule["rule"])
-            assert rule.get("fieldPath", ".").removeprefix(".") in {"", *node["properties"]}, (path, rule["fieldPath"])
+            assert rule.get("fieldPath", ".").removeprefix(".") in {"", *node["properties"]}, (
+                path,
+                rule["fieldPath"],
+            )
             assert rule["message"]
 
 
@@ -160,16 +186,22 @@ def test_columns_show_fields_that_exist(kind: Kind) -> None:
     assert len({column["name"] for column in columns}) == len(columns)
 
 
-# --- classes --------------------------------------------------------------------------------------------------------------
+# --- classes ---
 
 
 def assert_same(cls: type, schema: dict[str, Any]) -> None:
     """A class and a schema have the same fields, all the way down."""
-    own = {api_name(item.name): item.name for item in fields(cls) if item.name not in ("meta", "group")}
+    own = {
+        api_name(item.name): item.name for item in fields(cls) if item.name not in ("meta", "group")
+    }
     assert own.keys() == schema["properties"].keys(), cls
     hints = get_type_hints(cls)
     for name, attribute in own.items():
-        parts = [hints[attribute], *get_args(hints[attribute]), *(inner for part in get_args(hints[attribute]) for inner in get_args(part))]
+        parts = [
+            hints[attribute],
+            *get_args(hints[attribute]),
+            *(inner for part in get_args(hints[attribute]) for inner in get_args(part)),
+        ]
         inner = next((part for part in parts if isinstance(part, type) and has(part)), None)
         if inner is not None:
             node = schema["properties"][name]
@@ -186,24 +218,40 @@ def test_a_schema_has_the_fields_of_its_classes_and_no_others(kind: Kind) -> Non
     else:
         assert kind.spec is OURS[kind.name]
         kept = EARLIER_FIELDS.get(kind.name, ())
-        own = {name: item for name, item in schema["spec"]["properties"].items() if name not in kept}
+        own = {
+            name: item for name, item in schema["spec"]["properties"].items() if name not in kept
+        }
         assert_same(kind.spec, {**schema["spec"], "properties": own})
 
 
 @EVERY
 def test_what_an_earlier_operator_stored_is_kept(kind: Kind) -> None:
-    """Of what the system writes everything, of what users write the fields that it wrote there; the rest is as strict as ever."""
+    """Of what the system writes everything, of what users write the fields that it wrote there; the
+    rest is as strict as ever.
+    """
     schema = schema_of(kind)["properties"]
-    free = {path for path, node in nodes(schema_of(kind)) if node.get("x-kubernetes-preserve-unknown-fields")}
-    spec = {".spec"} if kind.spec is None else {f".spec.{name}" for name in EARLIER_FIELDS.get(kind.name, ())}
+    free = {
+        path
+        for path, node in nodes(schema_of(kind))
+        if node.get("x-kubernetes-preserve-unknown-fields")
+    }
+    spec = (
+        {".spec"}
+        if kind.spec is None
+        else {f".spec.{name}" for name in EARLIER_FIELDS.get(kind.name, ())}
+    )
     assert free == {".status", *spec}
     assert schema["status"]["x-kubernetes-preserve-unknown-fields"] is True
 
 
-# --- documents ------------------------------------------------------------------------------------------------------------
+# --- documents ---
 
 
-@pytest.mark.parametrize("file", sorted((REPO / "examples").rglob("*.yaml")), ids=lambda file: str(file.relative_to(REPO / "examples")))
+@pytest.mark.parametrize(
+    "file",
+    sorted((REPO / "examples").rglob("*.yaml")),
+    ids=lambda file: str(file.relative_to(REPO / "examples")),
+)
 def test_an_example_that_the_strict_reader_takes_fits_the_schema(file: Path) -> None:
     """Types, names and bounds; also those whose sense is wrong on purpose."""
     for item in read_documents([str(file)]) if file.name != "scenario.yaml" else ():
@@ -219,11 +267,20 @@ def test_the_samples_of_all_fields_fit_the_schema() -> None:
             assert faults(document) == []
 
 
-@pytest.mark.parametrize("name", [name for name, document in OBJECTS.items() if document["kind"] in BY_NAME])
+@pytest.mark.parametrize(
+    "name", [name for name, document in OBJECTS.items() if document["kind"] in BY_NAME]
+)
 def test_a_schema_refuses_an_unknown_field_at_every_level(name: str) -> None:
-    """The API server prunes it and warns; here it shows that the tests above would see a wrong name."""
+    """The API server prunes it and warns; here it shows that the tests above would see a wrong
+    name.
+    """
     for path in [(), *paths_of(OBJECTS[name])]:
-        if isinstance(get_at(OBJECTS[name], path), dict) and not {"metadata", "matchLabels", "names", "powerNodeSelector"} & set(path):
+        if isinstance(get_at(OBJECTS[name], path), dict) and not {
+            "metadata",
+            "matchLabels",
+            "names",
+            "powerNodeSelector",
+        } & set(path):
             assert faults(set_at(OBJECTS[name], (*path, "surprise"), 1)), path
 
 
@@ -243,6 +300,20 @@ def test_what_the_strict_reader_takes_fits_the_schema(document: dict[str, Any]) 
 def test_what_the_agent_reports_fits_the_schema(scenario: Scenario) -> None:
     """PowerNode and PowerNodeState of any plan."""
     plan, machine = scenario.plan(), scenario.machine
-    statuses = {"PowerNode": power_node(plan, machine, ("a/b",), {}), "PowerNodeState": node_state(plan, machine, Pass(), [("cpufreq", True, "x")], {})}
+    statuses = {
+        "PowerNode": power_node(plan, machine, ("a/b",), {}),
+        "PowerNodeState": node_state(plan, machine, Pass(), [("cpufreq", True, "x")], {}),
+    }
     for kind, status in statuses.items():
-        assert faults({"apiVersion": f"{GROUPS[0]}/v1", "kind": kind, "metadata": {"name": "n"}, "spec": {"nodeName": "n"}, "status": document_of(status)}) == []
+        assert (
+            faults(
+                {
+                    "apiVersion": f"{GROUPS[0]}/v1",
+                    "kind": kind,
+                    "metadata": {"name": "n"},
+                    "spec": {"nodeName": "n"},
+                    "status": document_of(status),
+                }
+            )
+            == []
+        )

@@ -1,4 +1,6 @@
-"""kpm energy: the live table, measured runs, what a change saved, rates, and what Prometheus is asked."""
+"""kpm energy: the live table, measured runs, what a change saved, rates, and what Prometheus is
+asked.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ def burning(tmp_path: Path) -> Iterator[Path]:
     """A machine whose package takes 40 W all the time."""
     root = bare(tmp_path / "sys")
     put_zone(root, f"{RAPL}/intel-rapl:0", "package-0", LONG_SHORT)
-    descriptor, ends = os.open(root / f"{RAPL}/intel-rapl:0/energy_uj", os.O_WRONLY), threading.Event()
+    descriptor, ends = (
+        os.open(root / f"{RAPL}/intel-rapl:0/energy_uj", os.O_WRONLY),
+        threading.Event(),
+    )
     began = time.monotonic()
 
     def burn() -> None:
@@ -55,8 +60,19 @@ def run(*words: object) -> Result:
 
 def recording(path: Path, *totals: float, began: str = "2026-01-31T08:00:00+00:00") -> Path:
     """A recording of runs of a second each."""
-    runs = [{"seconds": 1.0, "joules": {"package package-0": total}, "total": total, "status": 0, "began": began} for total in totals]
-    path.write_text(json.dumps({"version": 1, "kind": "EnergyRecording", "command": ["true"], "runs": runs}))
+    runs = [
+        {
+            "seconds": 1.0,
+            "joules": {"package package-0": total},
+            "total": total,
+            "status": 0,
+            "began": began,
+        }
+        for total in totals
+    ]
+    path.write_text(
+        json.dumps({"version": 1, "kind": "EnergyRecording", "command": ["true"], "runs": runs})
+    )
     return path
 
 
@@ -64,15 +80,21 @@ def recording(path: Path, *totals: float, began: str = "2026-01-31T08:00:00+00:0
 
 
 def test_json_tells_meters_and_who_used_them(burning: Path) -> None:
-    """One document a line; what runs on this machine in no container is the system's, and the parts are the whole."""
-    result = run("--sysfs", burning, "--json", "--count", 2, "--interval", "1s", "--cgroup", burning)
+    """One document a line; what runs on this machine in no container is the system's, and the parts
+    are the whole.
+    """
+    result = run(
+        "--sysfs", burning, "--json", "--count", 2, "--interval", "1s", "--cgroup", burning
+    )
     assert result.exit_code == 0, result.output
     documents = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(documents) == 2
     last = documents[-1]
     assert last["version"] == 1
     assert last["watts"] == pytest.approx(WATTS, rel=0.5)
-    assert [(item["zone"], item["place"], item["source"]) for item in last["meters"]] == [("package", "package-0", "rapl")]
+    assert [(item["zone"], item["place"], item["source"]) for item in last["meters"]] == [
+        ("package", "package-0", "rapl")
+    ]
     assert {row["name"] for row in last["rows"]} == {"system", "idle of nobody"}
     assert sum(row["joules"] for row in last["rows"]) == pytest.approx(last["meters"][0]["joules"])
 
@@ -97,7 +119,9 @@ def test_a_machine_without_a_meter_says_so_and_shows_no_watts(tmp_path: Path) ->
 def test_an_estimate_is_labelled(tmp_path: Path) -> None:
     """Off unless asked for, and then by its name."""
     root = bare(tmp_path / "sys")
-    document = json.loads(run("--sysfs", root, "--json", "--count", 1, "--interval", "1s", "--estimate").stdout)
+    document = json.loads(
+        run("--sysfs", root, "--json", "--count", 1, "--interval", "1s", "--estimate").stdout
+    )
     assert [item["source"] for item in document["meters"]] == ["estimated"]
 
 
@@ -119,13 +143,16 @@ def test_the_picture_of_watts_remembers_a_while_and_forgets_who_is_gone() -> Non
 def test_a_run_is_measured_and_kept(burning: Path, tmp_path: Path) -> None:
     """Energy is power times time; the result is on standard error, the measurements in the file."""
     path = tmp_path / "a.json"
-    result = run("record", "--sysfs", burning, "-n", 3, "--settle", "0s", "-w", path, "--", "sleep", "0.4")
+    result = run(
+        "record", "--sysfs", burning, "-n", 3, "--settle", "0s", "-w", path, "--", "sleep", "0.4"
+    )
     assert result.exit_code == 0, result.output
     assert "standard error of 3" in result.stderr
     found = read_recording(str(path))
     assert found.command == ("sleep", "0.4")
     for item in found.runs:
-        assert item.total == pytest.approx(item.seconds * WATTS, rel=0.5)  # the counter is a thread of this process, which may have to wait
+        # the counter is a thread of this process, which may have to wait
+        assert item.total == pytest.approx(item.seconds * WATTS, rel=0.5)
         assert item.joules == {"package package-0": item.total}
 
 
@@ -168,9 +195,16 @@ def test_nothing_to_measure_with_is_said_before_the_command_runs(tmp_path: Path)
 def test_a_saving_has_an_interval_money_and_carbon(tmp_path: Path) -> None:
     """In joules, money and grams, for machines and for people."""
     before, after = recording(tmp_path / "a", 100, 102, 98), recording(tmp_path / "b", 80, 81, 79)
-    document = json.loads(run("compare", before, after, "--price", "0.36", "--carbon", "360", "-o", "json").stdout)
+    document = json.loads(
+        run("compare", before, after, "--price", "0.36", "--carbon", "360", "-o", "json").stdout
+    )
     joules = document["joules"]
-    assert (joules["before"]["mean"], joules["after"]["mean"], joules["saved"], joules["share"]) == (100, 80, 20, 0.2)
+    assert (
+        joules["before"]["mean"],
+        joules["after"]["mean"],
+        joules["saved"],
+        joules["share"],
+    ) == (100, 80, 20, 0.2)
     assert joules["certain"]
     assert joules["low"] < 20 < joules["high"]
     assert document["money"]["saved"] == pytest.approx(20 / 3.6e6 * 0.36)
@@ -182,12 +216,24 @@ def test_a_saving_has_an_interval_money_and_carbon(tmp_path: Path) -> None:
 
 def test_one_run_each_has_no_interval(tmp_path: Path) -> None:
     """And nothing is certain."""
-    document = json.loads(run("compare", recording(tmp_path / "a", 100), recording(tmp_path / "b", 80), "-o", "json").stdout)
+    document = json.loads(
+        run(
+            "compare", recording(tmp_path / "a", 100), recording(tmp_path / "b", 80), "-o", "json"
+        ).stdout
+    )
     assert (document["joules"]["low"], document["joules"]["certain"]) == (None, False)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"version": 2}', '{"version":1,"kind":"EnergyRecording","runs":[]}', '{"version":1,"kind":"EnergyRecording","runs":[7]}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 2}',
+        '{"version":1,"kind":"EnergyRecording","runs":[]}',
+        '{"version":1,"kind":"EnergyRecording","runs":[7]}',
+    ],
 )
 def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, text: str) -> None:
     """In one line that names it."""
@@ -203,18 +249,34 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path: Path, text: str) -> No
 
 
 def test_a_rate_follows_a_file_of_times(tmp_path: Path) -> None:
-    """The one in force at the middle of a run; before the first one, the first; a heading is passed over."""
+    """The one in force at the middle of a run; before the first one, the first; a heading is passed
+    over.
+    """
     path = tmp_path / "grid.csv"
-    path.write_text("time,grams\n2026-01-31T09:00:00Z,100\n2026-01-31T08:00:00Z,400\n2026-01-31T10:00,50\n")
+    path.write_text(
+        "time,grams\n2026-01-31T09:00:00Z,100\n2026-01-31T08:00:00Z,400\n2026-01-31T10:00,50\n"
+    )
     rates = rates_of("--carbon", str(path))
     first = rates[0].since
-    assert [rate_at(rates, first + offset) for offset in (-1, 0, 3599, 3600, 7200, 1e9)] == [400, 400, 400, 100, 50, 50]
-    before, after = recording(tmp_path / "a", 3.6e6, began="2026-01-31T08:30:00+00:00"), recording(tmp_path / "b", 3.6e6, began="2026-01-31T09:30:00+00:00")
+    assert [rate_at(rates, first + offset) for offset in (-1, 0, 3599, 3600, 7200, 1e9)] == [
+        400,
+        400,
+        400,
+        100,
+        50,
+        50,
+    ]
+    before, after = (
+        recording(tmp_path / "a", 3.6e6, began="2026-01-31T08:30:00+00:00"),
+        recording(tmp_path / "b", 3.6e6, began="2026-01-31T09:30:00+00:00"),
+    )
     document = json.loads(run("compare", before, after, "--carbon", path, "-o", "json").stdout)
     assert document["gramsCO2e"]["saved"] == 300
 
 
-@pytest.mark.parametrize("text", ["-1", "nan", "many", "1e99", "2026,x\n2026-01-01T00:00:00Z,y", "2026-01-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "text", ["-1", "nan", "many", "1e99", "2026,x\n2026-01-01T00:00:00Z,y", "2026-01-01T00:00:00Z"]
+)
 def test_a_rate_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     """As a number, and as a line of a file."""
     path = tmp_path / "rates.csv"
@@ -239,7 +301,13 @@ def test_no_rate_raises_anything_else(text: str) -> None:
 
 def vector(*rows: tuple[dict[str, str], float]) -> dict[str, object]:
     """What Prometheus answers (HTTP API v1)."""
-    return {"status": "success", "data": {"resultType": "vector", "result": [{"metric": labels, "value": [1.0, str(value)]} for labels, value in rows]}}
+    return {
+        "status": "success",
+        "data": {
+            "resultType": "vector",
+            "result": [{"metric": labels, "value": [1.0, str(value)]} for labels, value in rows],
+        },
+    }
 
 
 def test_a_report_adds_up_the_pods_of_a_profile() -> None:
@@ -247,7 +315,17 @@ def test_a_report_adds_up_the_pods_of_a_profile() -> None:
     who = {"profile": "fast", "pool": "exclusive", "namespace": "a", "pod": "b"}
     with serving() as server:
         server.say(200, vector(({**who, "mode": "busy"}, 3600.0), ({**who, "mode": "idle"}, 400.0)))
-        words = ("report", "--prometheus", f"http://127.0.0.1:{server.port}/", "--profile", 'fast"} or {x="', "--since", "1h", "--price", "0.36")
+        words = (
+            "report",
+            "--prometheus",
+            f"http://127.0.0.1:{server.port}/",
+            "--profile",
+            'fast"} or {x="',
+            "--since",
+            "1h",
+            "--price",
+            "0.36",
+        )
         document = json.loads(run(*words, "-o", "json").stdout)
         table = run(*words).output
     assert (document["joules"], document["watts"], document["seconds"]) == (4000, 4000 / 3600, 3600)
@@ -259,7 +337,16 @@ def test_a_report_adds_up_the_pods_of_a_profile() -> None:
     assert "[3600s]" in query
 
 
-@pytest.mark.parametrize("answer", [b"", b"[]", b'{"status":"error"}', b'{"status":"success","data":{"resultType":"matrix","result":[]}}', b"\xff"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"[]",
+        b'{"status":"error"}',
+        b'{"status":"success","data":{"resultType":"matrix","result":[]}}',
+        b"\xff",
+    ],
+)
 def test_an_answer_that_is_none_is_one_line(answer: bytes) -> None:
     """Exit 2 with the address."""
     with serving() as server:

@@ -1,4 +1,6 @@
-"""Examples and documentation say what is true: the policies are valid, the commands exist (user-asks 55)."""
+"""Examples and documentation say what is true: the policies are valid, the commands exist
+(user-asks 55).
+"""
 
 import json
 import re
@@ -31,16 +33,30 @@ def test_an_example_is_valid(file: Path) -> None:
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.parent.name)
 def test_an_example_can_be_planned_anywhere(file: Path, tmp_path: Path) -> None:
-    """On every model, also on one that it was not written for: what does not fit is a problem, never a refusal."""
+    """On every model, also on one that it was not written for: what does not fit is a problem,
+    never a refusal.
+    """
     for model in MODELS:
         (tmp_path / "m.json").write_text(f'{{"model": "{model}"}}')
-        ran = kpm("plan", "-f", file, "--machine", f"n={tmp_path / 'm.json'}", "--assign-cpus", "-o", "json")
+        ran = kpm(
+            "plan",
+            "-f",
+            file,
+            "--machine",
+            f"n={tmp_path / 'm.json'}",
+            "--assign-cpus",
+            "-o",
+            "json",
+        )
         assert ran.code in (0, 1), ran
         assert not ran.complaints
 
 
-FILES = sorted(path for path in (REPO / "examples").glob("example-*.yaml") if "kubelet" not in path.name)
-#: Machines on which the examples of single objects are to be right: a server with two packages, and one whose driver has governor userspace.
+FILES = sorted(
+    path for path in (REPO / "examples").glob("example-*.yaml") if "kubelet" not in path.name
+)
+#: Machines on which the examples of single objects are to be right: a server with two packages, and
+#: one whose driver has governor userspace.
 SERVER = {"model": "xeon", "packages": 2}
 ACPI = {"driver": "acpi-cpufreq", "cores": 8, "minMHz": 1500, "maxMHz": 3500}
 
@@ -50,30 +66,63 @@ def test_an_example_of_one_object_is_right_on_a_usual_server(file: Path, tmp_pat
     """No error, on a machine of its kind, with a node that has the label of all examples."""
     dpdk = "dpdk" in file.name
     (tmp_path / "m.json").write_text(json.dumps(ACPI if dpdk else SERVER))
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "worker-1", "labels": {"feature.node.kubernetes.io/power-node": "true"}}}
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": "worker-1",
+            "labels": {"feature.node.kubernetes.io/power-node": "true"},
+        },
+    }
     (tmp_path / "node.json").write_text(json.dumps(node))
-    needed = {REPO / f"examples/example-{name}.yaml" for name in (("powerprofile-dpdk",) if dpdk else ("powerprofile", "shared-profile"))}
+    needed = {
+        REPO / f"examples/example-{name}.yaml"
+        for name in (("powerprofile-dpdk",) if dpdk else ("powerprofile", "shared-profile"))
+    }
     given = [word for path in sorted({file, *needed}) for word in ("-f", path)]
-    ran = kpm("plan", *given, "-f", tmp_path / "node.json", "--machine", f"worker-1={tmp_path / 'm.json'}", "--assign-cpus", "-o", "json")
+    ran = kpm(
+        "plan",
+        *given,
+        "-f",
+        tmp_path / "node.json",
+        "--machine",
+        f"worker-1={tmp_path / 'm.json'}",
+        "--assign-cpus",
+        "-o",
+        "json",
+    )
     assert ran.code == 0, ran.out[-600:] + ran.err
     assert [item for item in json.loads(ran.out)["problems"] if item["severity"] == "error"] == []
 
 
 def commands(page: Path) -> list[list[str]]:
     """The words of every kpm command in the blocks of a page."""
-    blocks = re.findall(r"^```(?:console|sh|shell|bash)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    lines = [match.group(1) for block in blocks for line in block.splitlines() if (match := _COMMAND.match(line))]
+    blocks = re.findall(
+        r"^```(?:console|sh|shell|bash)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+    )
+    lines = [
+        match.group(1)
+        for block in blocks
+        for line in block.splitlines()
+        if (match := _COMMAND.match(line))
+    ]
     return [shlex.split(line, comments=True) for line in lines]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_of_the_documentation_exist(page: Path) -> None:
-    """The verb, and every option that is given to it; files of the repository that are named are there."""
+    """The verb, and every option that is given to it; files of the repository that are named are
+    there.
+    """
     context = click.Context(cli)
     for words in commands(page):
         verb = cli.get_command(context, words[1])
         assert verb is not None, words
-        known = {option for parameter in verb.params for option in parameter.opts} | {"--help", "-h", "-"}
+        known = {option for parameter in verb.params for option in parameter.opts} | {
+            "--help",
+            "-h",
+            "-",
+        }
         given = {word.partition("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
         assert given <= known, (page.name, words)
         for word in words[2:]:

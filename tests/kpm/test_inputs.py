@@ -8,7 +8,18 @@ import pytest
 from cli_rig import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from object_samples import GROUP, INTEL_GROUP, OBJECTS, as_json, as_yaml, node, pod, profile, sample, workload
+from object_samples import (
+    GROUP,
+    INTEL_GROUP,
+    OBJECTS,
+    as_json,
+    as_yaml,
+    node,
+    pod,
+    profile,
+    sample,
+    workload,
+)
 from random_samples import clusters
 
 from kpm.documents import Document, parse_documents, parse_mapping, read_documents
@@ -18,28 +29,50 @@ from kpm_planner.allocation import ContainerCpus
 
 
 def cluster(*documents: Any) -> Cluster:
-    return cluster_of([Document(item, f"f.yaml: document {number}") for number, item in enumerate(documents, 1)])
+    return cluster_of(
+        [Document(item, f"f.yaml: document {number}") for number, item in enumerate(documents, 1)]
+    )
 
 
 def parsed(text: str, source: str = "f.yaml") -> list[Any]:
     return [item.content for item in parse_documents(text.encode(), source)]
 
 
-# --- documents ------------------------------------------------------------------------------------------------------------
+# --- documents ---
 
 
 def test_yaml_reads_as_kubernetes_reads_it() -> None:
     """Times stay text; numbers, truth and null are what they look like."""
-    (found,) = parsed("a: 2026-01-31T08:00:00Z\nb: 2026-01-31\nc: 0x10\nd: yes\ne: ~\nf: '1'\ng: 1.5\nh: |\n  x\n  y\n")
-    assert found == {"a": "2026-01-31T08:00:00Z", "b": "2026-01-31", "c": 16, "d": True, "e": None, "f": "1", "g": 1.5, "h": "x\ny\n"}
+    (found,) = parsed(
+        "a: 2026-01-31T08:00:00Z\nb: 2026-01-31\nc: 0x10\nd: yes\ne: ~\nf: '1'\ng: 1.5\nh: |\n  x\n"
+        "  y\n"
+    )
+    assert found == {
+        "a": "2026-01-31T08:00:00Z",
+        "b": "2026-01-31",
+        "c": 16,
+        "d": True,
+        "e": None,
+        "f": "1",
+        "g": 1.5,
+        "h": "x\ny\n",
+    }
     (found,) = parsed("a: 12:30\nb: =\nc: 1:2:3.5\nd: 0b11\ne: 1_000\n")
-    assert found == {"a": "12:30", "b": "=", "c": "1:2:3.5", "d": 3, "e": 1000}, "no numbers of base 60, no special signs"
+    assert found == {
+        "a": "12:30",
+        "b": "=",
+        "c": "1:2:3.5",
+        "d": 3,
+        "e": 1000,
+    }, "no numbers of base 60, no special signs"
 
 
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=8),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+        ),
     )
 )
 @examples(100)
@@ -50,7 +83,10 @@ def test_json_reads_as_it_was_written(value: Any) -> None:
             assert parsed(text, source) == [{"a": value}]
 
 
-@given(st.lists(st.sampled_from([*OBJECTS]), max_size=5), st.lists(st.integers(0, 5), min_size=0, max_size=4))
+@given(
+    st.lists(st.sampled_from([*OBJECTS]), max_size=5),
+    st.lists(st.integers(0, 5), min_size=0, max_size=4),
+)
 @examples(40)
 def test_documents_are_the_same_in_any_wrapping(names: list[str], cuts: list[int]) -> None:
     """One stream, or some of them in Lists, or all in one: the same documents in the same order."""
@@ -58,7 +94,9 @@ def test_documents_are_the_same_in_any_wrapping(names: list[str], cuts: list[int
     wrapped: list[Any] = []
     last = 0
     for cut in sorted({min(cut, len(documents)) for cut in cuts}):
-        wrapped.append({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": documents[last:cut]})
+        wrapped.append(
+            {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": documents[last:cut]}
+        )
         last = cut
     wrapped += documents[last:]
     assert parsed(as_yaml(*wrapped)) == documents
@@ -67,13 +105,25 @@ def test_documents_are_the_same_in_any_wrapping(names: list[str], cuts: list[int
 
 
 def test_lists_give_their_items_their_kind() -> None:
-    text = as_yaml({"apiVersion": GROUP, "kind": "PowerProfileList", "items": [{"metadata": {"name": "a"}}, {"kind": "Uncore", "metadata": {"name": "b"}}]})
-    assert [(item["apiVersion"], item["kind"]) for item in parsed(text)] == [(GROUP, "PowerProfile"), (GROUP, "Uncore")]
+    text = as_yaml(
+        {
+            "apiVersion": GROUP,
+            "kind": "PowerProfileList",
+            "items": [{"metadata": {"name": "a"}}, {"kind": "Uncore", "metadata": {"name": "b"}}],
+        }
+    )
+    assert [(item["apiVersion"], item["kind"]) for item in parsed(text)] == [
+        (GROUP, "PowerProfile"),
+        (GROUP, "Uncore"),
+    ]
     assert parsed(as_yaml({"apiVersion": "v1", "kind": "List", "items": []})) == []
 
 
 def test_messages_say_where_an_item_stands() -> None:
-    (_, second) = parse_documents(as_yaml(node("a"), {"apiVersion": "v1", "kind": "List", "items": [node("b")]}).encode(), "f.yaml")
+    _, second = parse_documents(
+        as_yaml(node("a"), {"apiVersion": "v1", "kind": "List", "items": [node("b")]}).encode(),
+        "f.yaml",
+    )
     assert second.source == "f.yaml: document 2 items[0]"
 
 
@@ -84,7 +134,11 @@ def test_a_folder_is_read_in_order_and_not_below(tmp_path: Path) -> None:
     (tmp_path / ".hidden").write_text("{")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "e.yaml").write_text("{")
-    assert [item.content["metadata"]["name"] for item in read_documents([str(tmp_path)])] == ["a", "b", "c"]
+    assert [item.content["metadata"]["name"] for item in read_documents([str(tmp_path)])] == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_one_mapping_is_one_mapping() -> None:
@@ -106,13 +160,23 @@ def test_one_line_is_one_line(text: str, limit: int) -> None:
         assert line == text
 
 
-# --- clusters -------------------------------------------------------------------------------------------------------------
+# --- clusters ---
 
 
 def test_every_kind_has_its_place() -> None:
     found = cluster(*OBJECTS.values())
     intent = found.intent
-    assert [len(items) for items in (intent.profiles, intent.workloads, intent.node_configs, intent.uncores, intent.configs, found.pods)] == [2, 1, 1, 1, 1, 1]
+    assert [
+        len(items)
+        for items in (
+            intent.profiles,
+            intent.workloads,
+            intent.node_configs,
+            intent.uncores,
+            intent.configs,
+            found.pods,
+        )
+    ] == [2, 1, 1, 1, 1, 1]
     assert list(found.nodes) == ["n"]
     assert found.warnings == ()
     assert list(found.documents) == list(OBJECTS.values())
@@ -127,26 +191,50 @@ def test_what_is_not_known_is_ignored_with_a_warning() -> None:
     ]
     found = cluster(*odd, profile("p"))
     assert len(found.intent.profiles) == 1
-    assert found.warnings == tuple(f"f.yaml: document {number}: {item['kind']} of {item['apiVersion']} is ignored" for number, item in enumerate(odd, 1))
+    assert found.warnings == tuple(
+        f"f.yaml: document {number}: {item['kind']} of {item['apiVersion']} is ignored"
+        for number, item in enumerate(odd, 1)
+    )
     assert list(found.documents) == [profile("p")]
 
 
 def test_status_kinds_are_ignored_in_silence() -> None:
     for group in (GROUP, INTEL_GROUP):
         for kind in ("PowerNode", "PowerNodeState"):
-            assert cluster({"apiVersion": group, "kind": kind, "metadata": {"name": "n"}, "spec": {"any": 1}}).warnings == ()
+            assert (
+                cluster(
+                    {
+                        "apiVersion": group,
+                        "kind": kind,
+                        "metadata": {"name": "n"},
+                        "spec": {"any": 1},
+                    }
+                ).warnings
+                == ()
+            )
 
 
 def test_both_groups_may_use_one_name() -> None:
     """What it means is the planner's to say; the input is not wrong."""
     found = cluster(profile("p"), {**profile("p"), "apiVersion": INTEL_GROUP})
-    assert sorted(item.group for item in found.intent.profiles) == ["power.intel.com", "power.openshift.io"]
+    assert sorted(item.group for item in found.intent.profiles) == [
+        "power.intel.com",
+        "power.openshift.io",
+    ]
 
 
 def test_what_may_be_called_the_same() -> None:
     """Another kind, another namespace, another group: not the same object."""
     other = {**profile("x"), "metadata": {"name": "x", "namespace": "elsewhere"}}
-    cluster(profile("x"), other, workload("x", "p"), node("x"), pod("x", namespace="a"), pod("x", namespace="b"), {**profile("x"), "apiVersion": INTEL_GROUP})
+    cluster(
+        profile("x"),
+        other,
+        workload("x", "p"),
+        node("x"),
+        pod("x", namespace="a"),
+        pod("x", namespace="b"),
+        {**profile("x"), "apiVersion": INTEL_GROUP},
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,10 +242,17 @@ def test_what_may_be_called_the_same() -> None:
     [
         (profile("p"), profile("p", shared=True)),
         (profile("p"), {**profile("p"), "metadata": {"name": "p"}}),
-        ({**profile("p"), "metadata": {"name": "p"}}, {**profile("p"), "metadata": {"name": "p", "namespace": ""}}),
+        (
+            {**profile("p"), "metadata": {"name": "p"}},
+            {**profile("p"), "metadata": {"name": "p", "namespace": ""}},
+        ),
         (
             {**profile("p"), "apiVersion": INTEL_GROUP, "metadata": {"name": "p"}},
-            {**profile("p"), "apiVersion": INTEL_GROUP, "metadata": {"name": "p", "namespace": "intel-power"}},
+            {
+                **profile("p"),
+                "apiVersion": INTEL_GROUP,
+                "metadata": {"name": "p", "namespace": "intel-power"},
+            },
         ),
         (node("n"), node("n", role="x")),
         (pod("a"), pod("a", 4)),
@@ -165,8 +260,16 @@ def test_what_may_be_called_the_same() -> None:
     ],
 )
 def test_the_same_object_twice(first: Any, second: Any) -> None:
-    """Whether or not the namespace is written out: one without is in the system's, a pod in default."""
-    with pytest.raises(InputError, match=r"^f\.yaml: document 2: \w+: metadata\.name: .* stands twice, first in f\.yaml: document 1"):
+    """Whether or not the namespace is written out: one without is in the system's, a pod in
+    default.
+    """
+    with pytest.raises(
+        InputError,
+        match=(
+            r"^f\.yaml: document 2: \w+: metadata\.name: .* stands twice, first in f\.yaml:"
+            r" document 1"
+        ),
+    ):
         cluster(first, second)
 
 
@@ -180,7 +283,9 @@ def test_order_of_input_changes_nothing(documents: list[dict[str, Any]], chance:
     assert first.nodes == second.nodes
     assert sorted(first.pods, key=str) == sorted(second.pods, key=str)
     for name in ("profiles", "workloads", "node_configs", "uncores", "configs"):
-        assert sorted(getattr(first.intent, name), key=str) == sorted(getattr(second.intent, name), key=str)
+        assert sorted(getattr(first.intent, name), key=str) == sorted(
+            getattr(second.intent, name), key=str
+        )
 
 
 def test_files_and_standard_input_together(tmp_path: Path) -> None:
@@ -192,7 +297,7 @@ def test_files_and_standard_input_together(tmp_path: Path) -> None:
         read_cluster([str(tmp_path), str(tmp_path / "a.yaml")])
 
 
-# --- the kubelet's answer -------------------------------------------------------------------------------------------------
+# --- the kubelet's answer ---
 
 
 def answer(tmp_path: Path, content: Any) -> Any:
@@ -204,18 +309,54 @@ def answer(tmp_path: Path, content: Any) -> Any:
 def test_an_answer_in_every_spelling(tmp_path: Path) -> None:
     wanted = (ContainerCpus("x", "web", "app", frozenset({2, 3})),)
     for content in (
-        {"podResources": [{"namespace": "x", "name": "web", "containers": [{"name": "app", "cpuIds": [2, 3]}]}]},
-        {"podResources": [{"namespace": "x", "name": "web", "containers": [{"name": "app", "cpuIds": ["2", "3"]}]}]},
-        {"pod_resources": [{"namespace": "x", "name": "web", "containers": [{"name": "app", "cpu_ids": ["3", 2, 2]}]}]},
         {
             "podResources": [
-                {"namespace": "x", "name": "web", "containers": [{"name": "app", "cpuIds": [2, 3], "devices": [{}], "memory": None, "dynamicResources": []}], "more": 1}
+                {"namespace": "x", "name": "web", "containers": [{"name": "app", "cpuIds": [2, 3]}]}
+            ]
+        },
+        {
+            "podResources": [
+                {
+                    "namespace": "x",
+                    "name": "web",
+                    "containers": [{"name": "app", "cpuIds": ["2", "3"]}],
+                }
+            ]
+        },
+        {
+            "pod_resources": [
+                {
+                    "namespace": "x",
+                    "name": "web",
+                    "containers": [{"name": "app", "cpu_ids": ["3", 2, 2]}],
+                }
+            ]
+        },
+        {
+            "podResources": [
+                {
+                    "namespace": "x",
+                    "name": "web",
+                    "containers": [
+                        {
+                            "name": "app",
+                            "cpuIds": [2, 3],
+                            "devices": [{}],
+                            "memory": None,
+                            "dynamicResources": [],
+                        }
+                    ],
+                    "more": 1,
+                }
             ],
             "more": {},
         },
     ):
         assert answer(tmp_path, content) == (wanted, None)
-    assert answer(tmp_path, "podResources:\n- {namespace: x, name: web, containers: [{name: app, cpuIds: [2, 3]}]}\n") == (wanted, None)
+    assert answer(
+        tmp_path,
+        "podResources:\n- {namespace: x, name: web, containers: [{name: app, cpuIds: [2, 3]}]}\n",
+    ) == (wanted, None)
 
 
 def test_an_answer_may_name_the_allocatable_cpus(tmp_path: Path) -> None:
@@ -228,7 +369,13 @@ def test_an_answer_may_name_the_allocatable_cpus(tmp_path: Path) -> None:
 
 def test_what_an_answer_may_leave_out(tmp_path: Path) -> None:
     """As protobuf's JSON does with empty lists: no containers, no ids."""
-    content = {"podResources": [{"name": "a"}, {"name": "b", "containers": [{"name": "c"}]}, {"name": "d", "namespace": "e", "containers": None}]}
+    content = {
+        "podResources": [
+            {"name": "a"},
+            {"name": "b", "containers": [{"name": "c"}]},
+            {"name": "d", "namespace": "e", "containers": None},
+        ]
+    }
     assert answer(tmp_path, content) == ((ContainerCpus("default", "b", "c", frozenset()),), None)
     assert answer(tmp_path, {"podResources": []})[0] == ()
 

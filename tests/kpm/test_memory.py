@@ -1,4 +1,6 @@
-"""What a node remembers of objects over the end of a process and of a boot: last valid versions, CPU counts found right (R8)."""
+"""What a node remembers of objects over the end of a process and of a boot: last valid versions,
+CPU counts found right (R8).
+"""
 
 import contextlib
 import json
@@ -9,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.memory import OFFLINE, Memory, Remembered, decode, encode, known_offline, memory_beside, versions_from, versions_view
+from kpm.memory import (
+    OFFLINE,
+    Memory,
+    Remembered,
+    decode,
+    encode,
+    known_offline,
+    memory_beside,
+    versions_from,
+    versions_view,
+)
 from kpm_applier.state import StateError
 from kpm_planner.versions import Version, Versions
 from tests.kpm.cli_rig import kpm
@@ -19,7 +31,9 @@ from tests.planner.build import profile as made_profile
 from tests.strategies.scenarios import Scenario, scenarios
 
 VERSIONS = (
-    Version(made_profile(min=1000, max="80%", names={"C6": False}, meta_created=moment(7)), moment(8)),
+    Version(
+        made_profile(min=1000, max="80%", names={"C6": False}, meta_created=moment(7)), moment(8)
+    ),
     Version(uncore(sys_min=1_000_000, sys_max=2_000_000), None),
     Version(power_cap(150), moment(9)),
     Version(node_config(uses="shared", reserved=[reserved("0-1", "slow")], turbo=False), moment(9)),
@@ -28,7 +42,9 @@ ACCEPTED = frozenset({("uid-1", "app")})
 
 
 def test_what_was_kept_is_known_again(tmp_path: Path) -> None:
-    """In a file of its own, private, beside the state; nothing is left of it when nothing is in force any more."""
+    """In a file of its own, private, beside the state; nothing is left of it when nothing is in
+    force any more.
+    """
     memory = memory_beside(str(tmp_path / "state/sys.json"))
     memory.keep(VERSIONS, ACCEPTED)
     path = tmp_path / "state/sys.versions"
@@ -48,9 +64,14 @@ def test_every_version_is_what_it_was_after_being_kept(scenario: Scenario) -> No
 
 
 DAMAGED = (
-    b"", b"[]", b"{", b'{"version": 2}', b'{"version": 1, "versions": {}, "accepted": []}', b"[" * 100_000,
+    b"",
+    b"[]",
+    b"{",
+    b'{"version": 2}',
+    b'{"version": 1, "versions": {}, "accepted": []}',
+    b"[" * 100_000,
     b'{"version":1,"versions":[{"object":{"kind":"Pod"},"since":null}],"accepted":[]}',
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("content", DAMAGED)
@@ -74,13 +95,24 @@ def test_no_content_is_a_failure(content: bytes) -> None:
 
 def test_what_is_too_large_is_left_out() -> None:
     """The file is bounded, whatever objects hold."""
-    large = Version(made_profile("large", names={f"C{number}{'x' * 5000}": True for number in range(30)}))
+    large = Version(
+        made_profile("large", names={f"C{number}{'x' * 5000}": True for number in range(30)})
+    )
     assert decode(encode(Remembered((large, VERSIONS[1])))) == Remembered((VERSIONS[1],))
     many = tuple(Version(made_profile(f"p{number}")) for number in range(50_000))
-    assert len(encode(Remembered(many, frozenset((f"uid-{number}", "app") for number in range(50_000))))) < 4 << 20
+    assert (
+        len(
+            encode(
+                Remembered(many, frozenset((f"uid-{number}", "app") for number in range(50_000)))
+            )
+        )
+        < 4 << 20
+    )
 
 
-def test_a_link_is_not_followed_and_a_folder_that_cannot_be_written_stops_all(tmp_path: Path) -> None:
+def test_a_link_is_not_followed_and_a_folder_that_cannot_be_written_stops_all(
+    tmp_path: Path,
+) -> None:
     """What is not kept is not in force over a restart, so nothing is written under it."""
     (tmp_path / "elsewhere").write_bytes(encode(Remembered(VERSIONS)))
     (tmp_path / "sys.versions").symlink_to("elsewhere")
@@ -101,12 +133,21 @@ def test_an_offline_plan_does_not_know(tmp_path: Path) -> None:
 
 def _shared(maximum: int) -> str:
     spec = {"nodeSelector": {"labelSelector": {}}, "sharedPowerProfile": "shared"}
-    pools = {"apiVersion": "power.openshift.io/v1", "kind": "PowerNodeConfig", "metadata": {"name": "pools"}, "spec": spec}
-    return as_yaml(profile("shared", shared=True, pstates={"min": 800, "max": maximum}), pools, node("n"))
+    pools = {
+        "apiVersion": "power.openshift.io/v1",
+        "kind": "PowerNodeConfig",
+        "metadata": {"name": "pools"},
+        "spec": spec,
+    }
+    return as_yaml(
+        profile("shared", shared=True, pstates={"min": 800, "max": maximum}), pools, node("n")
+    )
 
 
 def test_the_command_line_keeps_the_last_valid_version_too(tree: Path, tmp_path: Path) -> None:
-    """Apply, an edit that cannot be honoured, a new process, a diff, a snapshot, and back; one error and exit 1, and nothing is written."""
+    """Apply, an edit that cannot be honoured, a new process, a diff, a snapshot, and back; one
+    error and exit 1, and nothing is written.
+    """
     place: tuple[Any, ...] = ("-f", "-", "--sysfs", tree, "--state-dir", tmp_path / "state")
     limit = tree / "devices/system/cpu/cpufreq/policy0/scaling_max_freq"
     before = limit.read_text()

@@ -1,4 +1,6 @@
-"""diff, apply and restore on the kernel model: what the kernel rounds, limits, refuses or delays, as the user sees it."""
+"""diff, apply and restore on the kernel model: what the kernel rounds, limits, refuses or delays,
+as the user sees it.
+"""
 
 import errno
 import json
@@ -39,7 +41,16 @@ def on_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Kern
 
         def run(verb: str, *words: object, objects: str = "") -> Ran:
             files = [] if verb == "restore" else ["-f", "-"]
-            return kpm(verb, *files, "--sysfs", "/model", "--state-dir", tmp_path / "state", *words, stdin=objects)
+            return kpm(
+                verb,
+                *files,
+                "--sysfs",
+                "/model",
+                "--state-dir",
+                tmp_path / "state",
+                *words,
+                stdin=objects,
+            )
 
         return run
 
@@ -47,15 +58,24 @@ def on_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Kern
 
 
 def limits(low: object, high: object, **pstates: object) -> str:
-    return as_yaml(profile("p", shared=True, pstates={"min": low, "max": high, **pstates}), workload("w", "p"), node("n"))
+    return as_yaml(
+        profile("p", shared=True, pstates={"min": low, "max": high, **pstates}),
+        workload("w", "p"),
+        node("n"),
+    )
 
 
 def model(name: str) -> KernelModel:
     return KernelModel(build_machine(MODELS[name]))
 
 
-def test_what_the_kernel_rounds_is_reported_and_no_error(on_kernel: Callable[[KernelModel], Run]) -> None:
-    """K3: a frequency table. The request is registered; it is said once what it has become; nothing is written again."""
+def test_what_the_kernel_rounds_is_reported_and_no_error(
+    on_kernel: Callable[[KernelModel], Run],
+) -> None:
+    """K3: a frequency table.
+
+    The request is registered; it is said once what it has become; nothing is written again.
+    """
     kernel = model("opteron")
     run = on_kernel(kernel)
     objects = limits(1500, 2000)
@@ -72,7 +92,9 @@ def test_what_the_kernel_rounds_is_reported_and_no_error(on_kernel: Callable[[Ke
     assert run("diff", objects=objects).code == 0
 
 
-def test_what_somebody_else_limits_is_reported_and_not_fought(on_kernel: Callable[[KernelModel], Run]) -> None:
+def test_what_somebody_else_limits_is_reported_and_not_fought(
+    on_kernel: Callable[[KernelModel], Run],
+) -> None:
     """A thermal limit comes and goes: no rewriting, no error, and at the end what was asked for."""
     kernel = model("epyc")
     run = on_kernel(kernel)
@@ -80,7 +102,15 @@ def test_what_somebody_else_limits_is_reported_and_not_fought(on_kernel: Callabl
     kernel.limit(3, 2000000)
     first = run("apply", objects=objects)
     assert first.code == 0
-    assert_names(first.out, [f"{POLICY}3/scaling_max_freq", "3000000 requested", "2000000 shown", "limited by another party"])
+    assert_names(
+        first.out,
+        [
+            f"{POLICY}3/scaling_max_freq",
+            "3000000 requested",
+            "2000000 shown",
+            "limited by another party",
+        ],
+    )
     written = len(kernel.log)
     for khz in (2000000, None):
         kernel.limit(3, khz)
@@ -119,9 +149,11 @@ def test_a_write_that_the_kernel_refuses_is_1(on_kernel: Callable[[KernelModel],
     assert structured.code == 1
     content = json.loads(structured.out)
     assert content["settled"] is False
-    assert [(item["path"], item["errno"], item["wanted"], item["shows"]) for item in content["outcomes"] if item["status"] == "failed"] == [
-        (path, "EIO", "3000000", "3990000")
-    ]
+    assert [
+        (item["path"], item["errno"], item["wanted"], item["shows"])
+        for item in content["outcomes"]
+        if item["status"] == "failed"
+    ] == [(path, "EIO", "3000000", "3990000")]
     mended = run("apply", objects=objects)
     assert mended.code == 0
     assert mended.out.splitlines()[-1] == "1 files written, settled"
@@ -138,12 +170,19 @@ def test_late_updates_are_waited_for(on_kernel: Callable[[KernelModel], Run]) ->
 
 
 def test_governor_and_epp_in_their_order(on_kernel: Callable[[KernelModel], Run]) -> None:
-    """Rows 9 and 10 of what users hit: no EBUSY on the way in, and the former EPP on the way out."""
+    """Rows 9 and 10 of what users hit: no EBUSY on the way in, and the
+    former EPP on the way out.
+    """
     kernel = model("xeon")
     run = on_kernel(kernel)
     there = limits(1000, 3000, governor="performance", epp="performance")
     back = limits(1000, 3000, governor="powersave", epp="balance_power")
-    for objects, shown in ((there, b"performance\n"), (back, b"balance_power\n"), (there, b"performance\n"), (limits(1000, 3000), b"balance_performance\n")):
+    for objects, shown in (
+        (there, b"performance\n"),
+        (back, b"balance_power\n"),
+        (there, b"performance\n"),
+        (limits(1000, 3000), b"balance_performance\n"),
+    ):
         ran = run("apply", objects=objects)
         assert ran.code == 0, ran
         assert kernel.read(f"{POLICY}5/energy_performance_preference") == shown
@@ -170,7 +209,9 @@ def test_restore_of_a_cpu_that_is_away(on_kernel: Callable[[KernelModel], Run]) 
     assert run("restore").out == "0 files written, settled\n"
 
 
-def test_a_cpu_that_comes_back_is_brought_to_the_plan(on_kernel: Callable[[KernelModel], Run]) -> None:
+def test_a_cpu_that_comes_back_is_brought_to_the_plan(
+    on_kernel: Callable[[KernelModel], Run],
+) -> None:
     kernel = model("epyc")
     run = on_kernel(kernel)
     kernel.plug(3, online=False)
@@ -189,13 +230,29 @@ def test_every_model_there_and_back(name: str, on_kernel: Callable[[KernelModel]
     """Apply, apply again, another policy, restore: no write too many, no trace."""
     kernel = model(name)
     run = on_kernel(kernel)
-    paths = [f"{POLICY}{domain.id}/{file}" for domain in kernel.machine.domains for file in ("scaling_min_freq", "scaling_max_freq", "scaling_governor")]
-    paths += [f"devices/system/cpu/cpu{cpu.id}/cpuidle/state{state.index}/disable" for cpu in kernel.machine.cpus for state in cpu.idle]
+    paths = [
+        f"{POLICY}{domain.id}/{file}"
+        for domain in kernel.machine.domains
+        for file in ("scaling_min_freq", "scaling_max_freq", "scaling_governor")
+    ]
+    paths += [
+        f"devices/system/cpu/cpu{cpu.id}/cpuidle/state{state.index}/disable"
+        for cpu in kernel.machine.cpus
+        for state in cpu.idle
+    ]
     before = {path: kernel.read(path) for path in paths}
     first = as_yaml(
-        profile("p", shared=True, pstates={"min": "10%", "max": "60%"}, cstates={"maxLatencyUs": 5}), workload("w", "p", reservedCPUs=[{"cores": [0]}]), node("n")
+        profile(
+            "p", shared=True, pstates={"min": "10%", "max": "60%"}, cstates={"maxLatencyUs": 5}
+        ),
+        workload("w", "p", reservedCPUs=[{"cores": [0]}]),
+        node("n"),
     )
-    second = as_yaml(profile("q", shared=True, pstates={"max": "30%"}), workload("w", "q", reservedCPUs=[{"cores": [1]}]), node("n"))
+    second = as_yaml(
+        profile("q", shared=True, pstates={"max": "30%"}),
+        workload("w", "q", reservedCPUs=[{"cores": [1]}]),
+        node("n"),
+    )
     for objects in (first, second):
         assert run("apply", objects=objects).code == 0
         written = len(kernel.log)

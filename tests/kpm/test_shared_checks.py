@@ -21,7 +21,13 @@ def run_check(name: str, *words: object) -> None:
         pytest.skip(f"no {KPM}: kpm is not installed beside this Python")
     surroundings = {**os.environ, **({"TMPDIR": "/dev/shm"} if Path("/dev/shm").is_dir() else {})}
     found = subprocess.run(
-        [sys.executable, name, "--kpm", str(KPM), *map(str, words)], capture_output=True, text=True, check=False, cwd=CHECKS, timeout=120, env=surroundings
+        [sys.executable, name, "--kpm", str(KPM), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=CHECKS,
+        timeout=120,
+        env=surroundings,
     )
     assert found.returncode == 0, found.stdout + found.stderr
 

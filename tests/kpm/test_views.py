@@ -15,12 +15,28 @@ from tree_samples import TREES, build_tree
 
 from kpm.errors import InputError
 from kpm.machines import MODELS, build_machine
-from kpm.views import VERSION, allocation_of, allocation_view, features, machine_of, machine_view, plan_view, problem_view
+from kpm.views import (
+    VERSION,
+    allocation_of,
+    allocation_view,
+    features,
+    machine_of,
+    machine_view,
+    plan_view,
+    problem_view,
+)
 from kpm_applier.discover import discover
 from kpm_applier.sysfs import SysfsHost
 from kpm_planner.allocation import Allocation
 from kpm_planner.cpuset import LARGEST_CPU
-from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, IdleState, Machine, UncoreEntry
+from kpm_planner.machine import (
+    Cpu,
+    CpufreqSettings,
+    FrequencyDomain,
+    IdleState,
+    Machine,
+    UncoreEntry,
+)
 from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
 from kpm_planner.problems import Code, warning
 from tests.strategies.machines import machines as found_machines
@@ -35,23 +51,57 @@ _WORDS = st.lists(_WORD, max_size=3, unique=True).map(tuple)
 
 @st.composite
 def odd_machines(draw: st.DrawFn) -> Machine:
-    """Machines of every value that the types allow: almost nothing known, gaps, texts of any letters."""
+    """Machines of every value that the types allow: almost nothing known, gaps, texts of any
+    letters.
+    """
     numbers = sorted(draw(st.sets(st.integers(0, LARGEST_CPU), min_size=1, max_size=4)))
     domains = []
     for number in numbers[: draw(st.integers(0, len(numbers)))]:
         low, high, top = (draw(st.none() | st.integers(1, 9_999_999)) for _ in range(3))
         limit = max((khz for khz in (high, top) if khz is not None), default=None)
         table = tuple(sorted(draw(st.sets(st.integers(1, 9_999_999), max_size=2))))
-        settings = CpufreqSettings(draw(_KHZ), draw(_KHZ), draw(st.none() | _WORD), draw(st.none() | _WORD))
+        settings = CpufreqSettings(
+            draw(_KHZ), draw(_KHZ), draw(st.none() | _WORD), draw(st.none() | _WORD)
+        )
         named = draw(st.booleans())
-        domains.append(FrequencyDomain(number, (number,), draw(st.none() | _WORD), low, high, limit, table, draw(_WORDS), draw(_WORDS), settings, named))
+        domains.append(
+            FrequencyDomain(
+                number,
+                (number,),
+                draw(st.none() | _WORD),
+                low,
+                high,
+                limit,
+                table,
+                draw(_WORDS),
+                draw(_WORDS),
+                settings,
+                named,
+            )
+        )
     names = {domain.id for domain in domains}
-    state = st.builds(IdleState, st.integers(0, 9), _WORD, st.integers(0, 10**6), st.booleans(), st.none() | st.booleans())
+    state = st.builds(
+        IdleState,
+        st.integers(0, 9),
+        _WORD,
+        st.integers(0, 10**6),
+        st.booleans(),
+        st.none() | st.booleans(),
+    )
     cpus = tuple(
-        Cpu(number, draw(st.booleans()), draw(_ID), draw(_ID), draw(_ID), draw(_ID), tuple(draw(st.sampled_from([(), (number,)]))), number if number in names else None,
-            tuple(draw(st.lists(state, max_size=2))))
+        Cpu(
+            number,
+            draw(st.booleans()),
+            draw(_ID),
+            draw(_ID),
+            draw(_ID),
+            draw(_ID),
+            tuple(draw(st.sampled_from([(), (number,)]))),
+            number if number in names else None,
+            tuple(draw(st.lists(state, max_size=2))),
+        )
         for number in numbers
-    )  # fmt: skip
+    )
     uncore = st.builds(UncoreEntry, _WORD, _ID, _ID, _ID, _ID, _KHZ, _KHZ, _KHZ, _KHZ)
     return Machine(
         architecture=draw(st.none() | _WORD),
@@ -121,7 +171,9 @@ def test_what_limits_a_machine_as_a_whole_is_written_where_a_file_says_so() -> N
         limited = evolve(plain, min_percent=low, max_percent=high)
         content = through_json(machine_view(limited))
         assert {key: content[key] for key in ("minPercent", "maxPercent") if key in content} == {
-            key: value for key, value in (("minPercent", low), ("maxPercent", high)) if value is not None
+            key: value
+            for key, value in (("minPercent", low), ("maxPercent", high))
+            if value is not None
         }
         assert machine_of(content, "m") == limited
     assert machine_view(evolve(plain, boost_before=True)) == machine_view(plain)
@@ -143,7 +195,15 @@ def test_of_a_limit_that_no_file_names_it_is_written_that_none_does() -> None:
 
 @pytest.mark.parametrize(
     ("place", "value"),
-    [("minPercent", "10"), ("maxPercent", 1.5), ("maxPercent", True), ("minPercent", []), ("limitNamed", 0), ("limitNamed", "false"), ("limitNamed", {})],
+    [
+        ("minPercent", "10"),
+        ("maxPercent", 1.5),
+        ("maxPercent", True),
+        ("minPercent", []),
+        ("limitNamed", 0),
+        ("limitNamed", "false"),
+        ("limitNamed", {}),
+    ],
 )
 def test_such_a_field_of_another_type_is_named(place: str, value: Any) -> None:
     """Rather than taken for what it is not."""
@@ -154,7 +214,9 @@ def test_such_a_field_of_another_type_is_named(place: str, value: Any) -> None:
 
 
 def test_the_least_that_is_a_machine() -> None:
-    assert machine_of({"version": 1, "cpus": [{"cpu": 5}, {"cpu": 2}]}, "m") == Machine(cpus=(Cpu(2), Cpu(5)))
+    assert machine_of({"version": 1, "cpus": [{"cpu": 5}, {"cpu": 2}]}, "m") == Machine(
+        cpus=(Cpu(2), Cpu(5))
+    )
 
 
 @given(found_machines())
@@ -173,28 +235,60 @@ def test_features_say_what_there_is(machine: Machine) -> None:
     assert all(item["reason"] for item in features(machine))
 
 
-@pytest.mark.parametrize("lacking", [{"hardware_min_khz": None}, {"hardware_max_khz": None}, {"hardware_min_khz": None, "hardware_max_khz": None}])
-def test_a_managed_driver_without_a_range_is_not_said_to_be_none_of_those_managed(lacking: dict[str, None]) -> None:
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"hardware_min_khz": None},
+        {"hardware_max_khz": None},
+        {"hardware_min_khz": None, "hardware_max_khz": None},
+    ],
+)
+def test_a_managed_driver_without_a_range_is_not_said_to_be_none_of_those_managed(
+    lacking: dict[str, None],
+) -> None:
     """What is missing is the range; a driver that is another one is named, where it is known."""
     plain = build_machine(MODELS["xeon"])
     unknown = evolve(plain, domains=tuple(evolve(domain, **lacking) for domain in plain.domains))
-    foreign = evolve(unknown, domains=(evolve(plain.domains[0], driver="apple-cpufreq"), *unknown.domains[1:]))
+    foreign = evolve(
+        unknown, domains=(evolve(plain.domains[0], driver="apple-cpufreq"), *unknown.domains[1:])
+    )
     none = evolve(plain, domains=())
-    reasons = {name: features(machine)[0] for name, machine in (("plain", plain), ("unknown", unknown), ("foreign", foreign), ("none", none))}
+    reasons = {
+        name: features(machine)[0]
+        for name, machine in (
+            ("plain", plain),
+            ("unknown", unknown),
+            ("foreign", foreign),
+            ("none", none),
+        )
+    }
     assert {item["name"] for item in reasons.values()} == {"frequency"}
-    assert {name: item["supported"] for name, item in reasons.items()} == {"plain": True, "unknown": False, "foreign": False, "none": False}
-    assert reasons["unknown"]["reason"] == "no file says between which frequencies the hardware runs (cpuinfo_min_freq, cpuinfo_max_freq)"
-    assert reasons["foreign"]["reason"].startswith("scaling driver apple-cpufreq is none of acpi-cpufreq, ")
+    assert {name: item["supported"] for name, item in reasons.items()} == {
+        "plain": True,
+        "unknown": False,
+        "foreign": False,
+        "none": False,
+    }
+    assert (
+        reasons["unknown"]["reason"]
+        == "no file says between which frequencies the hardware runs (cpuinfo_min_freq,"
+        " cpuinfo_max_freq)"
+    )
+    assert reasons["foreign"]["reason"].startswith(
+        "scaling driver apple-cpufreq is none of acpi-cpufreq, "
+    )
     assert reasons["none"]["reason"] == "no cpufreq policy: no scaling driver is loaded"
 
 
-# --- allocations ----------------------------------------------------------------------------------------------------------
+# --- allocations ---
 
 
 @given(st.data())
 @examples(100)
 def test_an_allocation_there_and_back(data: st.DataObject) -> None:
-    """With the pods that it refers to; what the caller keeps from earlier answers is not part of it."""
+    """With the pods that it refers to; what the caller keeps from earlier answers is not part of
+    it.
+    """
     machine = data.draw(found_machines(most_cpus=6))
     drawn = data.draw(allocations(machine))
     allocation = evolve(drawn, last_known=None, accepted=frozenset())
@@ -210,11 +304,16 @@ def test_what_an_allocation_may_leave_out() -> None:
 
 
 def test_not_answered_and_not_asked_are_not_empty() -> None:
-    for allocation in (Allocation(answered=False), Allocation(allocatable=frozenset()), Allocation(allocatable=frozenset({1})), Allocation(allocatable=None)):
+    for allocation in (
+        Allocation(answered=False),
+        Allocation(allocatable=frozenset()),
+        Allocation(allocatable=frozenset({1})),
+        Allocation(allocatable=None),
+    ):
         assert allocation_of(through_json(allocation_view(allocation)), (), "a") == allocation
 
 
-# --- plans ----------------------------------------------------------------------------------------------------------------
+# --- plans ---
 
 
 @given(scenarios())
@@ -227,7 +326,11 @@ def test_a_plan_says_of_each_cpu_what_its_group_has(scenario: Scenario) -> None:
     for group in plan.groups:
         for cpu in group.cpus:
             item = by_number[cpu]
-            assert (item["pool"], item["profile"], item["held"]) == (str(group.pool), group.profile, group.held)
+            assert (item["pool"], item["profile"], item["held"]) == (
+                str(group.pool),
+                group.profile,
+                group.held,
+            )
             assert (item["minKHz"], item["maxKHz"], item["governor"], item["epp"]) == (
                 group.target.min_khz,
                 group.target.max_khz,
@@ -236,14 +339,22 @@ def test_a_plan_says_of_each_cpu_what_its_group_has(scenario: Scenario) -> None:
             )
             assert item["cstates"] == (dict(group.target.idle) or None)
             assert item["because"] == list(group.because)
-            assert (item["container"] or {}).get("pod") == (group.container.pod if group.container else None)
+            assert (item["container"] or {}).get("pod") == (
+                group.container.pod if group.container else None
+            )
     assert content["extendedResources"] == dict(plan.extended_resources)
     assert len(content["problems"]) == len(plan.problems)
 
 
 def test_a_problem_and_an_end_of_validity() -> None:
     problem = warning(Code.EPP_WORD, "PowerProfile/p", "spec.pstates.epp", "no")
-    assert problem_view(problem) == {"severity": "warning", "code": "epp-word", "object": "PowerProfile/p", "field": "spec.pstates.epp", "message": "no"}
+    assert problem_view(problem) == {
+        "severity": "warning",
+        "code": "epp-word",
+        "object": "PowerProfile/p",
+        "field": "spec.pstates.epp",
+        "message": "no",
+    }
     until = NodePlan("n", valid_until=datetime(2026, 1, 31, tzinfo=UTC))
     content = through_json(plan_view(ClusterPlan((until, NodePlan("m")), (problem,))))
     assert [item["validUntil"] for item in content["nodes"]] == ["2026-01-31T00:00:00+00:00", None]
@@ -265,4 +376,6 @@ def test_a_plan_of_what_was_read_back_is_the_same(scenario: Scenario) -> None:
         machine=machine_of(through_json(machine_view(item.machine)), "m"),
         allocation=allocation_of(through_json(allocation_view(allocation)), allocation.pods, "a"),
     )
-    assert plan_view(plan_cluster(scenario.intent, [again])) == plan_view(plan_cluster(scenario.intent, [item]))
+    assert plan_view(plan_cluster(scenario.intent, [again])) == plan_view(
+        plan_cluster(scenario.intent, [item])
+    )

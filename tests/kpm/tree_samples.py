@@ -30,11 +30,25 @@ class Tree:
 
 INTEL = Tree()
 SHARED_DOMAINS = Tree(
-    driver="cppc_cpufreq", threads=1, low=400000, high=2500000, governors="performance schedutil powersave", governor="schedutil", epp=None, domain=2,
-    states=(("LPI-0", 1), ("LPI-1", 100)), uncore=False, no_turbo=None,
-)  # fmt: skip
+    driver="cppc_cpufreq",
+    threads=1,
+    low=400000,
+    high=2500000,
+    governors="performance schedutil powersave",
+    governor="schedutil",
+    epp=None,
+    domain=2,
+    states=(("LPI-0", 1), ("LPI-1", 100)),
+    uncore=False,
+    no_turbo=None,
+)
 NO_POWER = Tree(driver="", states=(), uncore=False, no_turbo=None)
-TREES = {"intel": INTEL, "arm": SHARED_DOMAINS, "vm": NO_POWER, "offline": evolve(INTEL, cpus=8, offline=(3, 6))}
+TREES = {
+    "intel": INTEL,
+    "arm": SHARED_DOMAINS,
+    "vm": NO_POWER,
+    "offline": evolve(INTEL, cpus=8, offline=(3, 6)),
+}
 
 
 def put(root: Path, path: str, value: object) -> None:
@@ -56,12 +70,21 @@ def build_tree(root: Path, tree: Tree = INTEL) -> Path:
         _build_cpu(root, tree, cpu)
     if tree.driver:
         for first in range(0, tree.cpus, tree.domain):
-            _build_domain(root, tree, [cpu for cpu in range(first, min(first + tree.domain, tree.cpus)) if cpu in online])
+            _build_domain(
+                root,
+                tree,
+                [cpu for cpu in range(first, min(first + tree.domain, tree.cpus)) if cpu in online],
+            )
     if tree.no_turbo is not None:
         put(root, f"{CPU}/intel_pstate/no_turbo", tree.no_turbo)
         put(root, f"{CPU}/intel_pstate/status", "active")
     for package in range(tree.packages if tree.uncore else 0):
-        for name, value in {"initial_min_freq_khz": 800000, "initial_max_freq_khz": 2400000, "min_freq_khz": 800000, "max_freq_khz": 2400000}.items():
+        for name, value in {
+            "initial_min_freq_khz": 800000,
+            "initial_max_freq_khz": 2400000,
+            "min_freq_khz": 800000,
+            "max_freq_khz": 2400000,
+        }.items():
             put(root, f"{CPU}/intel_uncore_frequency/package_{package:02d}_die_00/{name}", value)
     return root
 
@@ -69,12 +92,24 @@ def build_tree(root: Path, tree: Tree = INTEL) -> Path:
 def _build_cpu(root: Path, tree: Tree, cpu: int) -> None:
     folder = f"{CPU}/cpu{cpu}"
     first = cpu // tree.threads * tree.threads
-    siblings = ",".join(str(number) for number in range(first, first + tree.threads) if number not in tree.offline)
+    siblings = ",".join(
+        str(number) for number in range(first, first + tree.threads) if number not in tree.offline
+    )
     per_package = tree.cpus // tree.packages
-    for name, value in {"physical_package_id": cpu // per_package, "die_id": 0, "core_id": cpu // tree.threads, "thread_siblings_list": siblings}.items():
+    for name, value in {
+        "physical_package_id": cpu // per_package,
+        "die_id": 0,
+        "core_id": cpu // tree.threads,
+        "thread_siblings_list": siblings,
+    }.items():
         put(root, f"{folder}/topology/{name}", value)
     for number, (name, latency) in enumerate(tree.states):
-        for file, value in {"name": name, "latency": latency, "disable": 0, "default_status": "enabled"}.items():
+        for file, value in {
+            "name": name,
+            "latency": latency,
+            "disable": 0,
+            "default_status": "enabled",
+        }.items():
             put(root, f"{folder}/cpuidle/state{number}/{file}", value)
 
 
@@ -84,11 +119,20 @@ def _build_domain(root: Path, tree: Tree, cpus: list[int]) -> None:
     folder = f"{CPU}/cpufreq/policy{cpus[0]}"
     listed = " ".join(map(str, cpus))
     files = {
-        "related_cpus": listed, "affected_cpus": listed, "scaling_driver": tree.driver, "cpuinfo_min_freq": tree.low, "cpuinfo_max_freq": tree.high,
-        "scaling_available_governors": tree.governors, "scaling_governor": tree.governor, "scaling_min_freq": tree.low, "scaling_max_freq": tree.high,
-    }  # fmt: skip
+        "related_cpus": listed,
+        "affected_cpus": listed,
+        "scaling_driver": tree.driver,
+        "cpuinfo_min_freq": tree.low,
+        "cpuinfo_max_freq": tree.high,
+        "scaling_available_governors": tree.governors,
+        "scaling_governor": tree.governor,
+        "scaling_min_freq": tree.low,
+        "scaling_max_freq": tree.high,
+    }
     if tree.epp is not None:
-        files["energy_performance_available_preferences"] = "default performance balance_performance balance_power power"
+        files["energy_performance_available_preferences"] = (
+            "default performance balance_performance balance_power power"
+        )
         files["energy_performance_preference"] = tree.epp
     for name, value in files.items():
         put(root, f"{folder}/{name}", value)

@@ -1,7 +1,9 @@
-"""A node whose energy is measured, as Prometheus meets it: made meters, real cgroups with real processes, the real agent, a real API server.
+"""A node whose energy is measured, as Prometheus meets it: made meters, real cgroups with real
+processes, the real agent, a real API server.
 
-The machine is a made tree of sysfs with as many CPUs as there really are, in two sockets, since the CPU time is that of the
-real /proc. A thread moves its counters all the time and knows the truth about them.
+The machine is a made tree of sysfs with as many CPUs as there really are, in two sockets, since the
+CPU time is that of the real /proc. A thread moves its counters all the time and knows the truth
+about them.
 """
 
 from __future__ import annotations
@@ -37,15 +39,25 @@ NODE = "worker-one"
 CGROUP = "/sys/fs/cgroup"
 CPUS = 2 * max(1, (os.cpu_count() or 2) // 2)
 MACHINE = MachineSpec(
-    packages=2, cores=CPUS // 2, epp="balance_performance", idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states, boost=True,
+    packages=2,
+    cores=CPUS // 2,
+    epp="balance_performance",
+    idle_driver="intel_idle",
+    idle_states=MODELS["xeon"].idle_states,
+    boost=True,
     power=PowerSpec(max_watts=165, short_watts=198),
-)  # fmt: skip
+)
 #: The limit of the memory-mapped twins, W: above the cap, so that the cap is honoured.
 TWIN_WATTS, CAP_WATTS = 300, 240
 RANGE_UJ = 262_143_328_850
 _TICK, _LOOK, _WIDTH, _PERIOD = 0.02, 0.2, 20, 40.0
 #: Counter → watts with nothing running, and how many more with all of its CPUs busy.
-_POWERS = {"package-0": (35.0, 60.0), "package-1": (30.0, 50.0), "dram-0": (5.0, 3.0), "dram-1": (4.0, 3.0)}
+_POWERS = {
+    "package-0": (35.0, 60.0),
+    "package-1": (30.0, 50.0),
+    "dram-0": (5.0, 3.0),
+    "dram-1": (4.0, 3.0),
+}
 #: Busy for a share of the time that goes up and down; ends with the test that started it.
 _BUSY = """
 import contextlib, math, os, sys, time
@@ -63,9 +75,11 @@ while os.getppid() == parent:
 
 
 class Meters:
-    """Counters of RAPL in a tree that follow the load of the real CPUs, and beside them frequencies and times in idle states.
+    """Counters of RAPL in a tree that follow the load of the real CPUs, and beside them frequencies
+    and times in idle states.
 
-    Files are overwritten in place with a text of one width, so that no reader ever sees an empty one.
+    Files are overwritten in place with a text of one width, so that no reader ever sees an empty
+    one.
     """
 
     def __init__(self, sysfs: Path) -> None:
@@ -79,17 +93,24 @@ class Meters:
         self._thread = threading.Thread(target=self._run, name="meters", daemon=True)
 
     def make(self) -> None:
-        """The files of two sockets: package, memory, the memory-mapped twin, and one part that cannot be read."""
+        """The files of two sockets: package, memory, the memory-mapped twin, and one part that
+        cannot be read.
+        """
         for package in (0, 1):
             top = f"{RAPL}/intel-rapl:{package}"
             put(self.sysfs, f"{top}/max_energy_range_uj", RANGE_UJ)
             put_zone(self.sysfs, f"{top}/intel-rapl:{package}:0", "dram", ())
-            twin = (("long_term", TWIN_WATTS * UW, TWIN_WATTS * UW), ("short_term", TWIN_WATTS * UW, 0))
+            twin = (
+                ("long_term", TWIN_WATTS * UW, TWIN_WATTS * UW),
+                ("short_term", TWIN_WATTS * UW, 0),
+            )
             put_zone(self.sysfs, f"{MMIO}/intel-rapl-mmio:{package}", f"package-{package}", twin)
         put_zone(self.sysfs, f"{RAPL}/intel-rapl:1/intel-rapl:1:1", "core", (), energy=0)
         put(self.sysfs, f"{RAPL}/intel-rapl:1/intel-rapl:1:1/energy_uj", "not now")
         # One counter wraps some half a minute after the start.
-        self._began = {name: RANGE_UJ - 1200 * UW if name == "package-1" else 5_000 * UW for name in _POWERS}
+        self._began = {
+            name: RANGE_UJ - 1200 * UW if name == "package-1" else 5_000 * UW for name in _POWERS
+        }
         self._move(time.time())
 
     def set_twin(self, watts: int) -> None:
@@ -110,7 +131,10 @@ class Meters:
     def joules(self, name: str, at: float) -> float:
         """What had passed through a counter at a time, by time.time(); "" for all of them."""
         place = bisect.bisect(self.history, at, key=lambda item: item[0])
-        (before, low), (after, high) = self.history[max(place - 1, 0)], self.history[min(place, len(self.history) - 1)]
+        (before, low), (after, high) = (
+            self.history[max(place - 1, 0)],
+            self.history[min(place, len(self.history) - 1)],
+        )
         share = (at - before) / (after - before) if after > before else 0.0
         return sum(low[key] + (high[key] - low[key]) * share for key in low if name in ("", key))
 
@@ -126,17 +150,27 @@ class Meters:
             own = range(package * CPUS // 2, (package + 1) * CPUS // 2)
             share = sum(self._shares[cpu] for cpu in own) / len(own)
             top = f"{RAPL}/intel-rapl:{package}"
-            for zone, folders in (("package", (top, f"{MMIO}/intel-rapl-mmio:{package}")), ("dram", (f"{top}/intel-rapl:{package}:0",))):
+            for zone, folders in (
+                ("package", (top, f"{MMIO}/intel-rapl-mmio:{package}")),
+                ("dram", (f"{top}/intel-rapl:{package}:0",)),
+            ):
                 name = f"{zone}-{package}"
                 low, more = _POWERS[name]
                 made[name] = known[name] + (low + more * share) * (now - before)
                 for folder in folders:
-                    self._write(f"{folder}/energy_uj", int(self._began[name] + made[name] * UW) % RANGE_UJ)
+                    self._write(
+                        f"{folder}/energy_uj", int(self._began[name] + made[name] * UW) % RANGE_UJ
+                    )
         for cpu in range(CPUS):
             self._idle[cpu] += (1 - self._shares[cpu]) * (now - before) * 1e6
             for state, share in enumerate((0.01, 0.09, 0.2, 0.7)):
-                self._write(f"{CPU}/cpu{cpu}/cpuidle/state{state}/time", int(self._idle[cpu] * share))
-            self._write(f"{CPU}/cpufreq/policy{cpu}/scaling_cur_freq", self._khz(cpu, math.sin(2 * math.pi * now / _PERIOD)))
+                self._write(
+                    f"{CPU}/cpu{cpu}/cpuidle/state{state}/time", int(self._idle[cpu] * share)
+                )
+            self._write(
+                f"{CPU}/cpufreq/policy{cpu}/scaling_cur_freq",
+                self._khz(cpu, math.sin(2 * math.pi * now / _PERIOD)),
+            )
         self.history.append((now, made))
 
     def _look(self, now: float) -> None:
@@ -162,7 +196,9 @@ class Meters:
         descriptor = self._open.get(path)
         if descriptor is None:
             (self.sysfs / path).parent.mkdir(parents=True, exist_ok=True)
-            descriptor = self._open[path] = os.open(self.sysfs / path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = self._open[path] = os.open(
+                self.sysfs / path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644
+            )
         os.pwrite(descriptor, f"{number:<{_WIDTH}}\n".encode(), 0)
 
 
@@ -186,9 +222,20 @@ class Cgroups:
         return made
 
     def run(self, cgroup: Path, low: float, high: float, cpu: int | None = None) -> None:
-        """Keep a process busy in it, for a share of the time between two shares; on one CPU where it is named."""
+        """Keep a process busy in it, for a share of the time between two shares; on one CPU where
+        it is named.
+        """
         enter = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(cgroup / "cgroup.procs")]
-        words = [sys.executable, "-S", "-c", _BUSY, str(low), str(high), str(os.getpid()), *([] if cpu is None else [str(cpu)])]
+        words = [
+            sys.executable,
+            "-S",
+            "-c",
+            _BUSY,
+            str(low),
+            str(high),
+            str(os.getpid()),
+            *([] if cpu is None else [str(cpu)]),
+        ]
         self.processes.setdefault(cgroup, []).append(subprocess.Popen([*enter, *words]))
 
     def seconds(self, cgroup: Path) -> float:
@@ -215,7 +262,9 @@ class Cgroups:
 
 @dataclass
 class PodOnNode:
-    """A pod with its containers' cgroups. containers: name → the shares of time between which it is busy; cpu: the one that it owns."""
+    """A pod with its containers' cgroups. containers: name → the shares of time between which it is
+    busy; cpu: the one that it owns.
+    """
 
     namespace: str
     name: str
@@ -232,9 +281,16 @@ class PodOnNode:
             resources: dict[str, Any] = {"requests": amounts, "limits": amounts}
         else:
             resources = {"requests": {"cpu": f"{self.milli}m", "memory": "64Mi"}}
-        containers = [{"name": name, "image": "app", "resources": resources} for name in self.containers]
+        containers = [
+            {"name": name, "image": "app", "resources": resources} for name in self.containers
+        ]
         spec = {"nodeName": NODE, "containers": containers}
-        return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": self.name, "namespace": self.namespace}, "spec": spec}
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": self.name, "namespace": self.namespace},
+            "spec": spec,
+        }
 
 
 class MeasuredNode(SimNode):
@@ -248,11 +304,26 @@ class MeasuredNode(SimNode):
         self.meters.make()
 
     def launch(self, words: list[str], config: Path) -> Process:
-        places = ["--sysfs", str(self.folder / "sys"), "--state-dir", str(self.folder / "state"), "--kubelet-socket", str(self.kubelet.socket)]
-        command = [str(Path(sys.executable).with_name("kpm")), *words, "--kubeconfig", str(config), *places]
+        places = [
+            "--sysfs",
+            str(self.folder / "sys"),
+            "--state-dir",
+            str(self.folder / "state"),
+            "--kubelet-socket",
+            str(self.kubelet.socket),
+        ]
+        command = [
+            str(Path(sys.executable).with_name("kpm")),
+            *words,
+            "--kubeconfig",
+            str(config),
+            *places,
+        ]
         environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
         with (self.folder / "agent.log").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=environment)
+            return subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.folder, env=environment
+            )
 
 
 @dataclass
@@ -269,8 +340,16 @@ class Rig:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Labels of the target, as the PodMonitor's relabelling and the Prometheus operator make them."""
-        return {"node": NODE, "namespace": NAMESPACE, "pod": f"power-node-agent-{NODE}", "container": "power-node-agent", "endpoint": "metrics"}
+        """Labels of the target, as the PodMonitor's relabelling and the Prometheus operator make
+        them.
+        """
+        return {
+            "node": NODE,
+            "namespace": NAMESPACE,
+            "pod": f"power-node-agent-{NODE}",
+            "container": "power-node-agent",
+            "endpoint": "metrics",
+        }
 
     def start(self, last: contextlib.ExitStack) -> None:
         """Everything; `last` undoes it, the newest first."""
@@ -282,8 +361,27 @@ class Rig:
         last.callback(self.meters.stop)
         last.callback(self.node.close)
         self.meters.start()
-        choices = [word for option, values in (("--energy-level", METRIC_LEVELS), ("--energy-name", METRIC_NAMES)) for value in values for word in (option, value)]
-        self.node.options = ["--resync", "2s", "--port", str(self.port), "--energy", "--energy-interval", "1s", "--cgroup", CGROUP, *choices]
+        choices = [
+            word
+            for option, values in (
+                ("--energy-level", METRIC_LEVELS),
+                ("--energy-name", METRIC_NAMES),
+            )
+            for value in values
+            for word in (option, value)
+        ]
+        self.node.options = [
+            "--resync",
+            "2s",
+            "--port",
+            str(self.port),
+            "--energy",
+            "--energy-interval",
+            "1s",
+            "--cgroup",
+            CGROUP,
+            *choices,
+        ]
         self._objects()
         self.add(PodOnNode("shop", "web", {"app": (0.2, 0.6)}, cpu=CPUS - 1))
         self.add(PodOnNode("shop", "cart", {"app": (0.1, 0.3), "proxy": (0.05, 0.05)}))
@@ -292,24 +390,46 @@ class Rig:
         until("the agent tells the energy of every pod", lambda: self.tells(*self.pods), 60)
 
     def add(self, pod: PodOnNode) -> None:
-        """A pod that runs: its object, its containers' cgroups as containerd names them, and its kubelet's word for it."""
+        """A pod that runs: its object, its containers' cgroups as containerd names them, and its
+        kubelet's word for it.
+        """
         self.pods[pod.name] = pod
-        self.server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": pod.namespace}}, pod.document())
+        self.server.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": pod.namespace}},
+            pod.document(),
+        )
         pod.uid = self.server.get("pod", pod.name, "-n", pod.namespace)["metadata"]["uid"]
         quality = "" if pod.cpu is not None else "burstable-"
         slice_name = f"kubepods-{quality}pod{pod.uid.replace('-', '_')}.slice"
-        above = f"kubepods.slice/{slice_name}" if pod.cpu is not None else f"kubepods.slice/kubepods-burstable.slice/{slice_name}"
+        above = (
+            f"kubepods.slice/{slice_name}"
+            if pod.cpu is not None
+            else f"kubepods.slice/kubepods-burstable.slice/{slice_name}"
+        )
         statuses = []
         for index, (name, (low, high)) in enumerate(pod.containers.items()):
             number = f"{index:x}{pod.uid.replace('-', '')}".ljust(64, "0")[:64]
             pod.cgroups[name] = self.cgroups.add(f"{above}/cri-containerd-{number}.scope")
             self.cgroups.run(pod.cgroups[name], low, high, pod.cpu)
-            running = {"name": name, "image": "app", "imageID": "app", "ready": True, "restartCount": 0, "state": {"running": {}}}
+            running = {
+                "name": name,
+                "image": "app",
+                "imageID": "app",
+                "ready": True,
+                "restartCount": 0,
+                "state": {"running": {}},
+            }
             statuses.append({**running, "containerID": f"containerd://{number}"})
         if pod.cpu is not None:
             self.node.kubelet.cpus[pod.namespace, pod.name, next(iter(pod.containers))] = {pod.cpu}
-        status = {"phase": "Running", "qosClass": "Guaranteed" if pod.cpu is not None else "Burstable", "containerStatuses": statuses}
-        self.server.status("pod", pod.name, {**status, "startTime": "2026-01-01T00:00:00Z"}, pod.namespace)
+        status = {
+            "phase": "Running",
+            "qosClass": "Guaranteed" if pod.cpu is not None else "Burstable",
+            "containerStatuses": statuses,
+        }
+        self.server.status(
+            "pod", pod.name, {**status, "startTime": "2026-01-01T00:00:00Z"}, pod.namespace
+        )
 
     def end(self, name: str) -> PodOnNode:
         """A pod ends: its processes, its cgroups, its object."""
@@ -318,8 +438,19 @@ class Rig:
             self.cgroups.remove(cgroup)
             with contextlib.suppress(OSError):
                 cgroup.parent.rmdir()
-        self.node.kubelet.cpus = {key: ids for key, ids in self.node.kubelet.cpus.items() if key[1] != name}
-        self.server.kubectl("delete", "pod", name, "-n", pod.namespace, "--force", "--grace-period=0", "--wait=false")
+        self.node.kubelet.cpus = {
+            key: ids for key, ids in self.node.kubelet.cpus.items() if key[1] != name
+        }
+        self.server.kubectl(
+            "delete",
+            "pod",
+            name,
+            "-n",
+            pod.namespace,
+            "--force",
+            "--grace-period=0",
+            "--wait=false",
+        )
         return pod
 
     def start_agent(self) -> None:
@@ -334,14 +465,25 @@ class Rig:
         self.start_agent()
 
     def tells(self, *pods: str) -> bool:
-        """Whether the agent tells the energy of pods, as of those that run; it is read as by a Prometheus on this machine."""
+        """Whether the agent tells the energy of pods, as of those that run; it is read as by a
+        Prometheus on this machine.
+        """
         text = self.answer("/metrics")
         known = [self.pods[name] for name in pods]
-        return all(re.search(rf'^kpm_pod_joules_total{{namespace="{pod.namespace}",pod="{pod.name}",.*state="running"', text, re.MULTILINE) for pod in known)
+        return all(
+            re.search(
+                rf'^kpm_pod_joules_total{{namespace="{pod.namespace}",pod="{pod.name}",.*state="running"',
+                text,
+                re.MULTILINE,
+            )
+            for pod in known
+        )
 
     def answer(self, path: str, source: str = "127.0.0.1") -> str:
         """What the agent answers a reader at an address; "" while it does not."""
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10, source_address=(source, 0))
+        link = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=10, source_address=(source, 0)
+        )
         try:
             link.request("GET", path)
             return link.getresponse().read().decode()
@@ -351,7 +493,9 @@ class Rig:
             link.close()
 
     def _objects(self) -> None:
-        """What an administrator has applied: profiles for pods and for the shared pool, a cap that is honoured, and an object with a fault."""
+        """What an administrator has applied: profiles for pods and for the shared pool, a cap that
+        is honoured, and an object with a fault.
+        """
         server = self.server
         server.kubectl("label", "node", NODE, f"{LABEL}=true")
         for name in ("powerconfig", "powerprofile", "shared-profile"):
@@ -360,12 +504,23 @@ class Rig:
         documents = (
             ("PowerNode", NODE, {"nodeName": NODE}),
             ("PowerNodeState", f"{NODE}-power-state", {"nodeName": NODE}),
-            ("PowerWorkload", "shared", {"allCores": True, "powerProfile": "shared", "powerNodeSelector": {LABEL: "true"}}),
+            (
+                "PowerWorkload",
+                "shared",
+                {"allCores": True, "powerProfile": "shared", "powerNodeSelector": {LABEL: "true"}},
+            ),
             ("PowerCap", "budget", {**everywhere, "source": {"static": {"watts": CAP_WATTS}}}),
             ("PowerProfile", "too-fast", {"pstates": {"min": 9000, "max": 9500}}),
         )
         for kind, name, spec in documents:
-            server.apply({"apiVersion": "power.openshift.io/v1", "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec})
+            server.apply(
+                {
+                    "apiVersion": "power.openshift.io/v1",
+                    "kind": kind,
+                    "metadata": {"name": name, "namespace": NAMESPACE},
+                    "spec": spec,
+                }
+            )
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
-"""A real Prometheus for one test: Debian's package, started on a free port with the rules of the repository, quickened.
+"""A real Prometheus for one test: Debian's package, started on a free port with the rules of the
+repository, quickened.
 
-    python3 prometheus_server.py --prepare     install Debian's prometheus where it is missing, print where it is
+    python3 prometheus_server.py --prepare     install Debian's prometheus where it is missing,
+    print where it is
 
-A second one can sit at another source address: `Neighbour` is a network namespace with a cable to this machine.
+A second one can sit at another source address: `Neighbour` is a network namespace with a cable to
+this machine.
 """
 
 from __future__ import annotations
@@ -27,10 +30,16 @@ from urllib.parse import urlencode
 REPO = Path(__file__).resolve().parents[2]
 RULES = REPO / "deploy/monitoring/rules.yaml"
 TOOLS = ("prometheus", "promtool")
-#: As the PodMonitor in deploy/monitoring/monitors.yaml makes them: jobLabel, relabelings, and what the Prometheus operator adds.
+#: As the PodMonitor in deploy/monitoring/monitors.yaml makes them: jobLabel, relabelings, and what
+#: the Prometheus operator adds.
 JOB = "power-node-agent"
 #: What is too slow for a test, and what stands for it.
-QUICKER = (("interval: 30s", "interval: 1s"), ("[5m]", "[20s]"), ("[15m]", "[20s]"), ("[1h]", "[60s]"))
+QUICKER = (
+    ("interval: 30s", "interval: 1s"),
+    ("[5m]", "[20s]"),
+    ("[15m]", "[20s]"),
+    ("[1h]", "[60s]"),
+)
 _POLICY = Path("/usr/sbin/policy-rc.d")
 
 Labels = dict[str, str]
@@ -45,7 +54,12 @@ def prepare() -> str:
             _POLICY.write_text("#!/bin/sh\nexit 101\n")
             _POLICY.chmod(0o755)
         try:
-            subprocess.run("apt-get update && apt-get install -y --no-install-recommends prometheus", shell=True, check=True, stdout=sys.stderr)
+            subprocess.run(
+                "apt-get update && apt-get install -y --no-install-recommends prometheus",
+                shell=True,
+                check=True,
+                stdout=sys.stderr,
+            )
         finally:
             if alone:
                 _POLICY.unlink(missing_ok=True)
@@ -58,12 +72,18 @@ def prepare() -> str:
 def promtool(*words: str, given: str | bytes = b"") -> subprocess.CompletedProcess[str]:
     """Run promtool; what it says, with its status."""
     content = given.encode() if isinstance(given, str) else given
-    done = subprocess.run(["promtool", *words], input=content, capture_output=True, check=False, timeout=60)
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    done = subprocess.run(
+        ["promtool", *words], input=content, capture_output=True, check=False, timeout=60
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
 
 
 def quick(text: str) -> str:
-    """Rules or a query with their times shortened; what is waited for before an alert fires becomes two seconds."""
+    """Rules or a query with their times shortened; what is waited for before an alert fires becomes
+    two seconds.
+    """
     for slow, fast in QUICKER:
         text = text.replace(slow, fast)
     return re.sub(r"\bfor: [1-9][0-9]*m\b", "for: 2s", text)
@@ -89,7 +109,10 @@ def until(what: str, check: Callable[[], Any], seconds: float = 30.0, pause: flo
 
 @dataclass
 class Neighbour:
-    """A network namespace with a cable to this machine. Errors of `make`: OSError, CalledProcessError where that is not allowed here."""
+    """A network namespace with a cable to this machine.
+
+    Errors of `make`: OSError, CalledProcessError where that is not allowed here.
+    """
 
     name: str = field(default_factory=lambda: f"kpm{os.getpid()}")
     net: str = field(default_factory=lambda: f"198.18.{os.getpid() % 250}")
@@ -132,7 +155,9 @@ class Neighbour:
 
 @dataclass
 class PrometheusServer:
-    """One Prometheus. target: host and port that it scrapes; labels: of the target, as relabelling makes them; rules: what it records, "" for nothing."""
+    """One Prometheus. target: host and port that it scrapes; labels: of the target, as relabelling
+    makes them; rules: what it records, "" for nothing.
+    """
 
     folder: Path
     target: str
@@ -155,17 +180,33 @@ class PrometheusServer:
         """Start it and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         config: dict[str, Any] = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-            "scrape_configs": [{"job_name": JOB, "honor_labels": True, "static_configs": [{"targets": [self.target], "labels": self.labels}]}],
+            "global": {
+                "scrape_interval": "1s",
+                "scrape_timeout": "1s",
+                "evaluation_interval": "1s",
+            },
+            "scrape_configs": [
+                {
+                    "job_name": JOB,
+                    "honor_labels": True,
+                    "static_configs": [{"targets": [self.target], "labels": self.labels}],
+                }
+            ],
         }
         if self.rules:
             (self.folder / "rules.yaml").write_text(self.rules)
             config["rule_files"] = ["rules.yaml"]
         (self.folder / "prometheus.json").write_text(json.dumps(config))  # JSON is YAML
         command = [
-            *self.prefix, shutil.which(TOOLS[0]) or TOOLS[0], "--config.file", "prometheus.json", "--storage.tsdb.path", "data",
-            "--web.listen-address", f"{self.address}:{self.port}",
-        ]  # fmt: skip
+            *self.prefix,
+            shutil.which(TOOLS[0]) or TOOLS[0],
+            "--config.file",
+            "prometheus.json",
+            "--storage.tsdb.path",
+            "data",
+            "--web.listen-address",
+            f"{self.address}:{self.port}",
+        ]
         with (self.folder / "prometheus.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         until("Prometheus is ready", self._ready)
@@ -213,7 +254,10 @@ class PrometheusServer:
             link.close()
 
     def api(self, path: str, **arguments: str | float) -> Any:
-        """The data of an answer of the HTTP API. AssertionError with what it says where it is no success."""
+        """The data of an answer of the HTTP API.
+
+        AssertionError with what it says where it is no success.
+        """
         status, body = self.fetch(f"/api/v1/{path}?{urlencode(arguments)}")
         answer = json.loads(body)
         assert answer["status"] == "success", (status, arguments, answer.get("error"))
@@ -237,25 +281,49 @@ class PrometheusServer:
         """The samples of a selector with a range, as they were scraped."""
         data = self.api("query", query=selector, **({} if at is None else {"time": at}))
         assert data["resultType"] == "matrix", selector
-        return [(item["metric"], [(float(when), float(value)) for when, value in item["values"]]) for item in data["result"]]
+        return [
+            (item["metric"], [(float(when), float(value)) for when, value in item["values"]])
+            for item in data["result"]
+        ]
 
-    def query_range(self, text: str, start: float, end: float, step: float = 1.0) -> list[tuple[Labels, list[Sample]]]:
+    def query_range(
+        self, text: str, start: float, end: float, step: float = 1.0
+    ) -> list[tuple[Labels, list[Sample]]]:
         """What a query gives over a time."""
         data = self.api("query_range", query=text, start=start, end=end, step=step)
-        return [(item["metric"], [(float(when), float(value)) for when, value in item["values"]]) for item in data["result"]]
+        return [
+            (item["metric"], [(float(when), float(value)) for when, value in item["values"]])
+            for item in data["result"]
+        ]
 
     def label_values(self, selector: str, label: str, start: float | None = None) -> list[str]:
-        """The values of a label of the series that a selector names, as a variable of a dashboard asks for them."""
-        return list(self.api(f"label/{label}/values", **{"match[]": selector}, **({} if start is None else {"start": start})))
+        """The values of a label of the series that a selector names, as a variable of a dashboard
+        asks for them.
+        """
+        return list(
+            self.api(
+                f"label/{label}/values",
+                **{"match[]": selector},
+                **({} if start is None else {"start": start}),
+            )
+        )
 
     def firing(self) -> set[str]:
         """The alerts that fire."""
-        return {item["labels"]["alertname"] for item in self.api("alerts")["alerts"] if item["state"] == "firing"}
+        return {
+            item["labels"]["alertname"]
+            for item in self.api("alerts")["alerts"]
+            if item["state"] == "firing"
+        }
 
     def own(self, name: str) -> float:
-        """One of Prometheus' own counters, summed over its labels; 0 where it has none of the name."""
+        """One of Prometheus' own counters, summed over its labels; 0
+        where it has none of the name.
+        """
         lines = self.fetch("/metrics")[1].decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}(?:{{| )", line))
+        return sum(
+            float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}(?:{{| )", line)
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The dashboards by Grafana's own schema, and their queries by the names that there are; what the queries return is in test_prometheus.py."""
+"""The dashboards by Grafana's own schema, and their queries by the names that there are; what the
+queries return is in test_prometheus.py.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,19 @@ from tests.trees import write_tree
 
 FILES = sorted((REPO / "deploy/monitoring/dashboards").glob("*.json"))
 #: Words of the query language that are not followed by a bracket where they are used.
-WORDS = {"and", "or", "unless", "offset", "bool", "group_left", "group_right", "by", "without", "on", "ignoring"}
+WORDS = {
+    "and",
+    "or",
+    "unless",
+    "offset",
+    "bool",
+    "group_left",
+    "group_right",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+}
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
 CONTAINER = "ab" * 32
 
@@ -66,7 +80,14 @@ def metrics_of(query: str) -> set[str]:
 
 def exposed(folder: Path) -> set[str]:
     """The metrics of an agent that measures a small machine, made of files, with one pod."""
-    model = build_machine(MachineSpec(cores=2, idle_driver="intel_idle", idle_states=MODELS["xeon"].idle_states, power=PowerSpec()))
+    model = build_machine(
+        MachineSpec(
+            cores=2,
+            idle_driver="intel_idle",
+            idle_states=MODELS["xeon"].idle_states,
+            power=PowerSpec(),
+        )
+    )
     write_tree(KernelModel(model), folder)
     sysfs, proc, cgroup = folder / "sys", folder / "proc", folder / "cgroup"
     put_zone(sysfs, f"{RAPL}/intel-rapl:0/intel-rapl:0:0", "dram", ())
@@ -76,15 +97,24 @@ def exposed(folder: Path) -> set[str]:
     pod = structure_pod(
         {
             "metadata": {"name": "web", "namespace": "shop", "uid": UID},
-            "spec": {"nodeName": "one", "containers": [{"name": "app", "resources": {"requests": {"cpu": "1"}}}]},
-            "status": {"containerStatuses": [{"name": "app", "containerID": f"containerd://{CONTAINER}"}]},
+            "spec": {
+                "nodeName": "one",
+                "containers": [{"name": "app", "resources": {"requests": {"cpu": "1"}}}],
+            },
+            "status": {
+                "containerStatuses": [{"name": "app", "containerID": f"containerd://{CONTAINER}"}]
+            },
         }
     )
     sampler = Sampler(Roots(str(sysfs), str(proc), str(cgroup)))
     meter = EnergyMeter("one", EnergySettings(proc=str(proc)), sampler, make_log("energy", "error"))
     meter.follow(model, *known_containers([pod], (), ()), {0: "shared", 1: "shared"})
     for turn in (1, 2):
-        put(proc, "stat", f"cpu  0 0 0 0\ncpu0 {turn * 5} 0 0 {turn * 5}\ncpu1 {turn * 2} 0 0 {turn * 8}")
+        put(
+            proc,
+            "stat",
+            f"cpu  0 0 0 0\ncpu0 {turn * 5} 0 0 {turn * 5}\ncpu1 {turn * 2} 0 0 {turn * 8}",
+        )
         put(cgroup, f"kubepods/pod{UID}/{CONTAINER}/cpu.stat", f"usage_usec {turn * 40_000}")
         for zone in ("", "/intel-rapl:0:0"):
             put(sysfs, f"{RAPL}/intel-rapl:0{zone}/energy_uj", turn * 1_000_000)
@@ -104,14 +134,21 @@ def exposed(folder: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """All metrics that an agent tells or a rule records."""
-    recorded = {rule["record"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "record" in rule}
+    recorded = {
+        rule["record"]
+        for group in yaml.safe_load(RULES.read_text())["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
     return exposed(tmp_path_factory.mktemp("exposed")) | recorded
 
 
 def test_there_are_four_dashboards_and_kustomize_takes_them_all() -> None:
     """Each file is in the ConfigMap that Grafana's sidecar finds; no two have one uid or title."""
     kustomization = yaml.safe_load((REPO / "deploy/monitoring/kustomization.yaml").read_text())
-    assert sorted(kustomization["configMapGenerator"][0]["files"]) == [f"dashboards/{path.name}" for path in FILES]
+    assert sorted(kustomization["configMapGenerator"][0]["files"]) == [
+        f"dashboards/{path.name}" for path in FILES
+    ]
     assert [path.stem for path in FILES] == ["cluster", "node", "pod", "savings"]
     for name in ("uid", "title"):
         assert max(Counter(read(path)[name] for path in FILES).values()) == 1, name
@@ -140,15 +177,25 @@ def test_no_panel_lies_on_another_or_outside_of_the_grid(path: Path) -> None:
         assert at["h"] > 0, title
         assert at["x"] + at["w"] <= 24, title
     for (one, a), (other, b) in combinations(places, 2):
-        apart = a["x"] + a["w"] <= b["x"] or b["x"] + b["w"] <= a["x"] or a["y"] + a["h"] <= b["y"] or b["y"] + b["h"] <= a["y"]
+        apart = (
+            a["x"] + a["w"] <= b["x"]
+            or b["x"] + b["w"] <= a["x"]
+            or a["y"] + a["h"] <= b["y"]
+            or b["y"] + b["h"] <= a["y"]
+        )
         assert apart, (one, other)
     rows = sorted({at["y"] for _, at in places})
-    assert all(upper + max(at["h"] for _, at in places if at["y"] == upper) >= lower for upper, lower in pairwise(rows)), "an empty stripe"
+    assert all(
+        upper + max(at["h"] for _, at in places if at["y"] == upper) >= lower
+        for upper, lower in pairwise(rows)
+    ), "an empty stripe"
 
 
 @each_dashboard
 def test_a_dashboard_says_what_it_shows(path: Path) -> None:
-    """Every panel has its own title, a unit and queries with a letter each; every variable that a query uses is there."""
+    """Every panel has its own title, a unit and queries with a letter each; every variable that a
+    query uses is there.
+    """
     dashboard = read(path)
     titles = [panel["title"] for panel in dashboard["panels"]]
     assert len(set(titles)) == len(titles)
@@ -165,7 +212,9 @@ def test_a_dashboard_says_what_it_shows(path: Path) -> None:
 
 @each_dashboard
 def test_variables_have_ids_of_their_own(path: Path) -> None:
-    """Grafana 8 to 10 keeps a dashboard's variables by their id: of those with one id only the last is left."""
+    """Grafana 8 to 10 keeps a dashboard's variables by their id: of those with one id only the last
+    is left.
+    """
     ids = [variable.get("id", variable["name"]) for variable in read(path)["templating"]["list"]]
     assert len(set(ids)) == len(ids), ids
 
@@ -173,8 +222,16 @@ def test_variables_have_ids_of_their_own(path: Path) -> None:
 @each_dashboard
 def test_a_table_of_several_queries_merges_them(path: Path) -> None:
     """Grafana shows one query's rows of a table at a time, unless they are merged."""
-    tables = [panel for panel in read(path)["panels"] if panel["type"] == "table" and len(panel["targets"]) > 1]
-    apart = [panel["title"] for panel in tables if "merge" not in [item["id"] for item in panel["transformations"]]]
+    tables = [
+        panel
+        for panel in read(path)["panels"]
+        if panel["type"] == "table" and len(panel["targets"]) > 1
+    ]
+    apart = [
+        panel["title"]
+        for panel in tables
+        if "merge" not in [item["id"] for item in panel["transformations"]]
+    ]
     assert not apart
 
 
@@ -196,5 +253,13 @@ def test_rules_name_only_metrics_that_there_are(known: set[str]) -> None:
 
 def test_metrics_of_a_query() -> None:
     """The reading of queries above reads them rightly."""
-    assert metrics_of('sum by (a, b) (rate(x_total{c=~"y|z"}[5m])) / on (p) group_left count by (p) (q:r{n=~"$node"} > 0) * 3.6e6 * $price') == {"x_total", "q:r"}
-    assert metrics_of("topk(10, a:b) offset 1d or (c unless d and on (node) e)") == {"a:b", "c", "d", "e"}
+    assert metrics_of(
+        'sum by (a, b) (rate(x_total{c=~"y|z"}[5m])) / on (p) group_left count by (p)'
+        ' (q:r{n=~"$node"} > 0) * 3.6e6 * $price'
+    ) == {"x_total", "q:r"}
+    assert metrics_of("topk(10, a:b) offset 1d or (c unless d and on (node) e)") == {
+        "a:b",
+        "c",
+        "d",
+        "e",
+    }

@@ -1,7 +1,9 @@
-"""A real Prometheus scrapes the real agent, which measures real containers against a real API server and made meters (energy_rig.py).
+"""A real Prometheus scrapes the real agent, which measures real containers against a real API
+server and made meters (energy_rig.py).
 
-One scene for all tests, in this order: what is scraped, what adds up, what is asked of it (rules, report, dashboards), pods that
-end, and restarts of the agent last. KPM_PICTURES=1 draws docs/dashboards/*.svg too, which takes some minutes more.
+One scene for all tests, in this order: what is scraped, what adds up, what is asked of it (rules,
+report, dashboards), pods that end, and restarts of the agent last. KPM_PICTURES=1 draws
+docs/dashboards/*.svg too, which takes some minutes more.
 """
 
 from __future__ import annotations
@@ -39,8 +41,15 @@ DASHBOARDS = REPO / "deploy/monitoring/dashboards"
 #: Zones that do not contain each other.
 OWN = 'zone=~"package|dram"'
 #: What is dropped of a scrape, by Prometheus' own counters.
-DROPPED = ("sample_duplicate_timestamp", "sample_out_of_order", "sample_out_of_bounds", "exceeded_sample_limit", "exceeded_body_size_limit")
-#: Of each choice of --energy-name and --energy-level, a metric that only it tells; the older names have no pods and processes.
+DROPPED = (
+    "sample_duplicate_timestamp",
+    "sample_out_of_order",
+    "sample_out_of_bounds",
+    "exceeded_sample_limit",
+    "exceeded_body_size_limit",
+)
+#: Of each choice of --energy-name and --energy-level, a metric that only it tells; the older names
+#: have no pods and processes.
 TOLD = {
     ("kpm", "node"): "kpm_node_energy_joules_total",
     ("kpm", "pod"): "kpm_pod_joules_total",
@@ -57,7 +66,9 @@ TOLD = {
 
 def drawing() -> ModuleType:
     """docs/make_dashboard_pictures.py."""
-    spec = importlib.util.spec_from_file_location("make_dashboard_pictures", REPO / "docs/make_dashboard_pictures.py")
+    spec = importlib.util.spec_from_file_location(
+        "make_dashboard_pictures", REPO / "docs/make_dashboard_pictures.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -72,7 +83,10 @@ LINE = re.compile(r"^kpm_pod_joules_total\{(?P<labels>.*)\} (?P<value>\S+)$", re
 
 def pod_totals(text: str) -> dict[str, dict[str, float]]:
     """State → pod → joules of all zones and modes, out of one answer of an agent."""
-    found: dict[str, dict[str, float]] = {"running": defaultdict(float), "terminated": defaultdict(float)}
+    found: dict[str, dict[str, float]] = {
+        "running": defaultdict(float),
+        "terminated": defaultdict(float),
+    }
     for item in LINE.finditer(text):
         labels = dict(re.findall(r'(\w+)="([^"]*)"', item["labels"]))
         found[labels["state"]][labels["pod"]] += float(item["value"])
@@ -88,7 +102,9 @@ def meter_of(labels: dict[str, str]) -> str:
 
 @dataclass
 class Reader:
-    """A plain client at an address of its own that reads the metrics once a second; for machines that allow no second network."""
+    """A plain client at an address of its own that reads the metrics once a second; for machines
+    that allow no second network.
+    """
 
     rig: Rig
     address: str = "127.0.0.2"
@@ -113,12 +129,16 @@ class Reader:
     def _run(self) -> None:
         while not self._stop.wait(1.0):
             if not self._paused.is_set():
-                self.ended.update(pod_totals(self.rig.answer("/metrics", self.address))["terminated"])
+                self.ended.update(
+                    pod_totals(self.rig.answer("/metrics", self.address))["terminated"]
+                )
 
 
 @dataclass
 class Scene:
-    """A rig, a Prometheus beside it that records and alerts, and a second reader at another address. began: time.time()."""
+    """A rig, a Prometheus beside it that records and alerts, and a second reader at another
+    address. began: time.time().
+    """
 
     rig: Rig
     prometheus: PrometheusServer
@@ -143,7 +163,9 @@ def ended_with(reader: PrometheusServer | Reader, pod: str) -> float | None:
     """What a reader saw a pod end with, J."""
     if isinstance(reader, Reader):
         return reader.ended.get(pod)
-    found = reader.query(f'sum(last_over_time(kpm_pod_joules_total{{pod="{pod}",state="terminated"}}[2m]))')
+    found = reader.query(
+        f'sum(last_over_time(kpm_pod_joules_total{{pod="{pod}",state="terminated"}}[2m]))'
+    )
     return found[0][1] if found else None
 
 
@@ -152,7 +174,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """The rig, and both readers."""
     with contextlib.ExitStack() as last:
         rig = last.enter_context(rigged(tmp_path_factory.mktemp("energy")))
-        beside = PrometheusServer(tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{rig.port}", rig.labels, quick(RULES.read_text()))
+        beside = PrometheusServer(
+            tmp_path_factory.mktemp("prometheus"),
+            f"127.0.0.1:{rig.port}",
+            rig.labels,
+            quick(RULES.read_text()),
+        )
         last.callback(beside.stop)
         beside.start()
         other = _second(rig, tmp_path_factory.mktemp("second"), last)
@@ -170,7 +197,13 @@ def _second(rig: Rig, folder: Path, last: contextlib.ExitStack) -> PrometheusSer
         last.callback(reader.stop)
         reader.start()
         return reader
-    server = PrometheusServer(folder, f"{neighbour.host}:{rig.port}", rig.labels, address=neighbour.address, prefix=neighbour.prefix)
+    server = PrometheusServer(
+        folder,
+        f"{neighbour.host}:{rig.port}",
+        rig.labels,
+        address=neighbour.address,
+        prefix=neighbour.prefix,
+    )
     last.callback(server.stop)
     server.start()
     return server
@@ -191,57 +224,108 @@ def test_promtool_has_nothing_to_say_of_the_metrics(scene: Scene) -> None:
 
 
 def test_prometheus_scrapes_without_a_warning(scene: Scene) -> None:
-    """Every scrape succeeds, no sample is dropped or told twice, and nothing of it is in the log."""
+    """Every scrape succeeds, no sample is dropped or told twice, and
+    nothing of it is in the log.
+    """
     scene.wait_until(12)
     server = scene.prometheus
-    until("ten scrapes in a row are well", lambda: server.query("min_over_time(up[10s]) == 1 and count_over_time(up[10s]) >= 9"))
+    until(
+        "ten scrapes in a row are well",
+        lambda: server.query("min_over_time(up[10s]) == 1 and count_over_time(up[10s]) >= 9"),
+    )
     (target,) = server.api("targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
     assert server.value("scrape_samples_scraped - scrape_samples_post_metric_relabeling") == 0
     lines = [line for line in scene.rig.answer("/metrics").splitlines() if not line.startswith("#")]
     assert len({line.rpartition(" ")[0] for line in lines}) == len(lines)
     names = "(kpm|kepler)_(node|pod|container|pool)_.+"  # processes come and go
-    until("it has all of them", lambda: server.value(f'count({{__name__=~"{names}"}})') == sum(re.match(names, line) is not None for line in lines), 5)
-    assert {name: server.own(f"prometheus_target_scrapes_{name}_total") for name in DROPPED} == dict.fromkeys(DROPPED, 0)
-    assert not [line for line in server.log.splitlines() if re.search(r"level=(?:warn|error)", line)]
+    until(
+        "it has all of them",
+        lambda: (
+            server.value(f'count({{__name__=~"{names}"}})')
+            == sum(re.match(names, line) is not None for line in lines)
+        ),
+        5,
+    )
+    assert {
+        name: server.own(f"prometheus_target_scrapes_{name}_total") for name in DROPPED
+    } == dict.fromkeys(DROPPED, 0)
+    assert not [
+        line for line in server.log.splitlines() if re.search(r"level=(?:warn|error)", line)
+    ]
 
 
 def test_labels_are_those_of_whose_energy_it_is(scene: Scene) -> None:
-    """honor_labels keeps the pods' own namespace and name; what is the node's has those of the agent; both say which node."""
+    """honor_labels keeps the pods' own namespace and name; what is the node's has those of the
+    agent; both say which node.
+    """
     (found,) = scene.prometheus.query('kpm_pod_joules_total{pod="web",mode="busy",zone="package"}')
-    expected = {"namespace": "shop", "pod_uid": scene.rig.pods["web"].uid, "pool": "exclusive", "profile": "performance", "state": "running", "node": NODE}
+    expected = {
+        "namespace": "shop",
+        "pod_uid": scene.rig.pods["web"].uid,
+        "pool": "exclusive",
+        "profile": "performance",
+        "state": "running",
+        "node": NODE,
+    }
     assert found[0].items() >= expected.items()
-    (found, *_) = scene.prometheus.query("kpm_node_energy_joules_total")
-    assert found[0].items() >= {"namespace": NAMESPACE, "pod": scene.rig.labels["pod"], "node": NODE}.items()
+    found, *_ = scene.prometheus.query("kpm_node_energy_joules_total")
+    assert (
+        found[0].items()
+        >= {
+            "namespace": NAMESPACE,
+            "pod": scene.rig.labels["pod"],
+            "node": NODE,
+        }.items()
+    )
 
 
 # --- what adds up ---
 
 
 def test_the_parts_add_up_to_what_was_measured(scene: Scene) -> None:
-    """Pods + system + nobody's idle = node, seen from outside, in each zone and as the recorded gap."""
+    """Pods + system + nobody's idle = node, seen from outside, in each zone and as the recorded
+    gap.
+    """
     scene.wait_until(35)
     server, at = scene.prometheus, time.time()
     for zones in (OWN, 'zone="package"', 'zone="dram"'):
-        parts = [server.value(f"sum({name}{{{zones}}})", at) for name in ("kpm_pod_joules_total", "kpm_node_system_joules_total", "kpm_node_unattributed_joules_total")]
-        assert sum(parts) == pytest.approx(server.value(f"sum(kpm_node_energy_joules_total{{{zones}}})", at), rel=0.01), zones
+        parts = [
+            server.value(f"sum({name}{{{zones}}})", at)
+            for name in (
+                "kpm_pod_joules_total",
+                "kpm_node_system_joules_total",
+                "kpm_node_unattributed_joules_total",
+            )
+        ]
+        assert sum(parts) == pytest.approx(
+            server.value(f"sum(kpm_node_energy_joules_total{{{zones}}})", at), rel=0.01
+        ), zones
         assert parts[0] > 0
     assert server.value("max_over_time(kpm:attribution_gap:ratio[10s])") < 0.01
     assert server.value("count_over_time(kpm:attribution_gap:ratio[10s])") >= 5
 
 
 def test_recorded_power_is_what_the_meters_gave(scene: Scene) -> None:
-    """kpm:node_power:watts, of two packages and their memory without the twins, against the truth; in it a counter wrapped."""
+    """kpm:node_power:watts, of two packages and their memory without the twins, against the truth;
+    in it a counter wrapped.
+    """
     scene.wait_until(45)
     server, meters, at = scene.prometheus, scene.rig.meters, time.time()
     truth = (meters.joules("", at - 1) - meters.joules("", at - 21)) / 20
     assert server.value("sum(kpm:node_power:watts)", at) == pytest.approx(truth, rel=0.1)
-    shown = int((meters.sysfs / "devices/virtual/powercap/intel-rapl/intel-rapl:1/energy_uj").read_text())
+    shown = int(
+        (meters.sysfs / "devices/virtual/powercap/intel-rapl/intel-rapl:1/energy_uj").read_text()
+    )
     assert shown < 50_000_000_000, "the counter of package-1 was to wrap"
-    assert {labels["code"] for labels, _ in server.query("kpm_meter_faults_total")} == {"energy-unreadable"}, "no interval was lost"
+    assert {labels["code"] for labels, _ in server.query("kpm_meter_faults_total")} == {
+        "energy-unreadable"
+    }, "no interval was lost"
     for name in ("package-0", "package-1"):
         truth = meters.joules(name, at - 1) - meters.joules(name, at - 31)
-        assert server.value(f'increase(kpm_node_energy_joules_total{{zone="package",place="{name}"}}[30s])', at) == pytest.approx(truth, rel=0.1), name
+        assert server.value(
+            f'increase(kpm_node_energy_joules_total{{zone="package",place="{name}"}}[30s])', at
+        ) == pytest.approx(truth, rel=0.1), name
 
 
 # --- what is asked of it ---
@@ -250,25 +334,56 @@ def test_recorded_power_is_what_the_meters_gave(scene: Scene) -> None:
 def test_all_rules_work(scene: Scene) -> None:
     """Prometheus evaluates each rule without an error; each recorded name has data."""
     rules = [rule for group in scene.prometheus.api("rules")["groups"] for rule in group["rules"]]
-    assert len(rules) == sum(len(group["rules"]) for group in yaml.safe_load(RULES.read_text())["groups"])
-    assert {rule["name"]: (rule["health"], rule.get("lastError", "")) for rule in rules} == {rule["name"]: ("ok", "") for rule in rules}
+    assert len(rules) == sum(
+        len(group["rules"]) for group in yaml.safe_load(RULES.read_text())["groups"]
+    )
+    assert {rule["name"]: (rule["health"], rule.get("lastError", "")) for rule in rules} == {
+        rule["name"]: ("ok", "") for rule in rules
+    }
     for rule in rules:
         assert rule["type"] == "alerting" or scene.prometheus.query(rule["name"]), rule["name"]
 
 
 def test_the_report_of_a_profile(scene: Scene) -> None:
-    """`kpm energy report` tells the energy of the pods of a profile and of no others, as Prometheus has it."""
-    for profile, pods in (("performance", ["shop/web"]), ("shared", ["batch/nightly", "shop/cart"])):
-        words = ["energy", "report", "--prometheus", scene.prometheus.url, "--profile", profile, "--since", "30s", "-o", "json"]
+    """`kpm energy report` tells the energy of the pods of a profile and of no others, as Prometheus
+    has it.
+    """
+    for profile, pods in (
+        ("performance", ["shop/web"]),
+        ("shared", ["batch/nightly", "shop/cart"]),
+    ):
+        words = [
+            "energy",
+            "report",
+            "--prometheus",
+            scene.prometheus.url,
+            "--profile",
+            profile,
+            "--since",
+            "30s",
+            "-o",
+            "json",
+        ]
         at = time.time()
-        done = subprocess.run([str(Path(sys.executable).with_name("kpm")), *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("kpm")), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (done.returncode, done.stderr) == (0, "")
         found = json.loads(done.stdout)
         assert [item["pod"] for item in found["pods"]] == pods
         assert {item["profile"] for item in found["pods"]} == {profile}
-        expected = scene.prometheus.value(f'sum(increase(kpm_pod_joules_total{{{OWN},profile="{profile}"}}[30s]))', at)
+        expected = scene.prometheus.value(
+            f'sum(increase(kpm_pod_joules_total{{{OWN},profile="{profile}"}}[30s]))', at
+        )
         assert found["joules"] == pytest.approx(expected, rel=0.1)
-        assert 0 < found["joules"] < scene.rig.meters.joules("", at) - scene.rig.meters.joules("", at - 32)
+        assert (
+            0
+            < found["joules"]
+            < scene.rig.meters.joules("", at) - scene.rig.meters.joules("", at - 32)
+        )
         assert found["watts"] == pytest.approx(found["joules"] / 30)
 
 
@@ -276,17 +391,33 @@ def _asked() -> Iterator[tuple[str, str, str, str]]:
     """Dashboard, panel or variable, kind, query."""
     for path in sorted(DASHBOARDS.glob("*.json")):
         dashboard: dict[str, Any] = json.loads(path.read_text())
-        values = PICTURES.values_of(dashboard, 30, {"earlier": "20s", "price": "0.30", "carbon": "380"} if path.stem == "savings" else {})
+        values = PICTURES.values_of(
+            dashboard,
+            30,
+            {"earlier": "20s", "price": "0.30", "carbon": "380"} if path.stem == "savings" else {},
+        )
         for panel in dashboard["panels"]:
             for target in panel["targets"]:
-                yield path.stem, panel["title"], "range" if target["range"] else "instant", quick(PICTURES.fill(target["expr"], values))
+                yield (
+                    path.stem,
+                    panel["title"],
+                    "range" if target["range"] else "instant",
+                    quick(PICTURES.fill(target["expr"], values)),
+                )
         for variable in dashboard["templating"]["list"]:
             if variable["type"] == "query":
-                yield path.stem, f"${variable['name']}", "values", PICTURES.fill(variable["query"], values)
+                yield (
+                    path.stem,
+                    f"${variable['name']}",
+                    "values",
+                    PICTURES.fill(variable["query"], values),
+                )
 
 
 def test_every_query_of_every_dashboard_returns_data(scene: Scene) -> None:
-    """With its variables filled in: all panels have something to show, all variables something to choose."""
+    """With its variables filled in: all panels have something to show, all variables something to
+    choose.
+    """
     scene.wait_until(60)
     server, empty, count = scene.prometheus, [], 0
     for dashboard, name, kind, query in _asked():
@@ -295,7 +426,11 @@ def test_every_query_of_every_dashboard_returns_data(scene: Scene) -> None:
             selector, label = re.fullmatch(r"label_values\((.*), *(\w+)\)", query).groups()  # type: ignore[union-attr]
             values: list[float] = [1.0] * len(server.label_values(selector, label, scene.began))
         elif kind == "range":
-            values = [value for _, points in server.query_range(query, time.time() - 30, time.time()) for _, value in points]
+            values = [
+                value
+                for _, points in server.query_range(query, time.time() - 30, time.time())
+                for _, value in points
+            ]
         else:
             values = [value for _, value in server.query(query)]
         if not any(map(math.isfinite, values)):
@@ -305,15 +440,22 @@ def test_every_query_of_every_dashboard_returns_data(scene: Scene) -> None:
 
 
 def test_alerts_tell_what_is_wrong_until_it_is_not(scene: Scene) -> None:
-    """A meter that cannot be read, an object that is wrong, a cap below which somebody else goes, and values that somebody changes."""
+    """A meter that cannot be read, an object that is wrong, a cap below which somebody else goes,
+    and values that somebody changes.
+    """
     server, rig = scene.prometheus, scene.rig
     standing = {"KPMMeterLost", "KPMEnergyProblem", "KPMObjectInvalid"}
     until("what is wrong is told, and nothing else", lambda: server.firing() == standing)
     assert CAP_WATTS / 2 < TWIN_WATTS
     rig.meters.set_twin(50)
     for cpu in (0, 1):
-        rig.node.write(f"cpufreq/policy{cpu}/scaling_max_freq", str(rig.node.spec.min_mhz * 1000 + cpu))
-        rig.node.write(f"cpufreq/policy{cpu}/scaling_governor", "powersave" if rig.node.cpufreq(cpu)[2] == "performance" else "performance")
+        rig.node.write(
+            f"cpufreq/policy{cpu}/scaling_max_freq", str(rig.node.spec.min_mhz * 1000 + cpu)
+        )
+        rig.node.write(
+            f"cpufreq/policy{cpu}/scaling_governor",
+            "powersave" if rig.node.cpufreq(cpu)[2] == "performance" else "performance",
+        )
     more = {"KPMCapNotHonoured", "KPMDrift"}
     until("somebody else is told of", lambda: server.firing() == standing | more)
     rig.meters.set_twin(TWIN_WATTS)
@@ -324,52 +466,86 @@ def test_alerts_tell_what_is_wrong_until_it_is_not(scene: Scene) -> None:
 
 
 def test_two_readers_both_see_a_pod_end_and_then_it_is_gone(scene: Scene) -> None:
-    """Its last total is told as of one that ended until both have read it, and no more after that."""
+    """Its last total is told as of one that ended until both have read
+    it, and no more after that.
+    """
     rig = scene.rig
     rig.add(PodOnNode("batch", "short", {"job": (0.3, 0.3)}))
     running = 'sum(kpm_pod_joules_total{pod="short",state="running"})'
-    readers = [server for server in (scene.prometheus, scene.other) if isinstance(server, PrometheusServer)]
-    until("the pod's energy is told", lambda: all(next(iter(server.query(running)), ({}, 0.0))[1] > 1 for server in readers))
+    readers = [
+        server for server in (scene.prometheus, scene.other) if isinstance(server, PrometheusServer)
+    ]
+    until(
+        "the pod's energy is told",
+        lambda: all(next(iter(server.query(running)), ({}, 0.0))[1] > 1 for server in readers),
+    )
     rig.end("short")
-    one, two = until("both readers saw it end", lambda: found if None not in (found := scene.saw_ended("short")) else None)
+    one, two = until(
+        "both readers saw it end",
+        lambda: found if None not in (found := scene.saw_ended("short")) else None,
+    )
     assert one == two
     before = max(
-        value for _, points in scene.prometheus.samples('kpm_pod_joules_total{pod="short",zone="package",mode="busy",state="running"}[1m]') for _, value in points
+        value
+        for _, points in scene.prometheus.samples(
+            'kpm_pod_joules_total{pod="short",zone="package",mode="busy",state="running"}[1m]'
+        )
+        for _, value in points
     )
     after = max(
-        value for _, points in scene.prometheus.samples('kpm_pod_joules_total{pod="short",zone="package",mode="busy",state="terminated"}[1m]') for _, value in points
+        value
+        for _, points in scene.prometheus.samples(
+            'kpm_pod_joules_total{pod="short",zone="package",mode="busy",state="terminated"}[1m]'
+        )
+        for _, value in points
     )
     assert after >= before > 0
     until("it is told no more", lambda: 'pod="short"' not in rig.answer("/metrics"), 20)
-    until("nor has a reader it now", lambda: not any(server.query('kpm_pod_joules_total{pod="short"}') for server in readers), 20)
+    until(
+        "nor has a reader it now",
+        lambda: not any(server.query('kpm_pod_joules_total{pod="short"}') for server in readers),
+        20,
+    )
 
 
 # --- pictures ---
 
 
 def test_pictures_of_the_dashboards(scene: Scene, tmp_path: Path) -> None:
-    """Each dashboard is drawn out of what its queries return, no panel empty; kept in docs/dashboards where KPM_PICTURES=1 asks for it."""
+    """Each dashboard is drawn out of what its queries return, no panel empty; kept in
+    docs/dashboards where KPM_PICTURES=1 asks for it.
+    """
     wanted = os.environ.get("KPM_PICTURES") == "1"
     scene.wait_until(330 if wanted else 65)
     folder = REPO / "docs/dashboards" if wanted else tmp_path
     folder.mkdir(exist_ok=True)
     now = time.time()
-    # A minute is long enough for what is read every half minute, as five are where the agent is scraped as usual.
-    source = PICTURES.Source(scene.prometheus.url, now, now - scene.began - 60, lambda query: quick(query.replace("[5m]", "[61s]")))
+    # A minute is long enough for what is read every half minute, as five are where the agent is
+    # scraped as usual.
+    source = PICTURES.Source(
+        scene.prometheus.url,
+        now,
+        now - scene.began - 60,
+        lambda query: quick(query.replace("[5m]", "[61s]")),
+    )
     for path in sorted(DASHBOARDS.glob("*.json")):
         dashboard = json.loads(path.read_text())
         values = {"earlier": "20s"} if path.stem == "savings" else {}
         (folder / f"{path.stem}.svg").write_text(PICTURES.picture(dashboard, source, values))
         text = (folder / f"{path.stem}.svg").read_text()
         assert "No data" not in text, path.stem
-        assert not [panel["title"] for panel in dashboard["panels"] if escape(panel["title"]) not in text], path.stem
+        assert not [
+            panel["title"] for panel in dashboard["panels"] if escape(panel["title"]) not in text
+        ], path.stem
 
 
 # --- restarts of the agent ---
 
 
 def test_counters_go_on_over_restarts_of_the_agent(scene: Scene) -> None:
-    """Ended by SIGTERM and by SIGKILL: no counter ever falls, and over all of it they grew by what was really used (±10 %)."""
+    """Ended by SIGTERM and by SIGKILL: no counter ever falls, and over all of it they grew by what
+    was really used (±10 %).
+    """
     rig, server = scene.rig, scene.prometheus
     counters = [
         f"kpm_node_energy_joules_total{{{OWN}}}",
@@ -378,40 +554,70 @@ def test_counters_go_on_over_restarts_of_the_agent(scene: Scene) -> None:
         'kpm_pod_cpu_seconds_total{pod=~"web|cart|nightly"}',
     ]
     before = {name: len(server.query(name)) for name in counters}
-    began, used = time.time(), {name: sum(map(rig.cgroups.seconds, pod.cgroups.values())) for name, pod in rig.pods.items()}
+    began, used = (
+        time.time(),
+        {
+            name: sum(map(rig.cgroups.seconds, pod.cgroups.values()))
+            for name, pod in rig.pods.items()
+        },
+    )
     for number, away in ((signal.SIGTERM, 1.0), (signal.SIGKILL, 4.0)):
         rig.restart_agent(number, away)
         until("it is scraped again", lambda: server.query("min_over_time(up[5s]) == 1"))
         time.sleep(5)
-    assert [value for _, value in server.query('max_over_time(ALERTS{alertname="KPMAgentDown",alertstate="firing"}[1m])')] == [1], "it was away for more than two seconds"
+    assert [
+        value
+        for _, value in server.query(
+            'max_over_time(ALERTS{alertname="KPMAgentDown",alertstate="firing"}[1m])'
+        )
+    ] == [1], "it was away for more than two seconds"
     at = time.time()
     for name in counters:
         resets = server.query(f"resets({name}[{scene.whole}])", at)
         assert [(labels, times) for labels, times in resets if times] == [], name
         assert len(resets) == len(server.query(name, at)) == before[name], "the series are the same"
-    # Against the truth, over all of the time and over that of the restarts alone; a sample is at most an interval older than its scrape.
+    # Against the truth, over all of the time and over that of the restarts alone; a sample is at
+    # most an interval older than its scrape.
     for name, range_ in product(counters[:2], (scene.whole, f"{math.ceil(at - began) + 3}s")):
         for labels, points in server.samples(f"{name}[{range_}]", at):
-            truth = rig.meters.joules(meter_of(labels), points[-1][0] - 0.5) - rig.meters.joules(meter_of(labels), points[0][0] - 0.5)
+            truth = rig.meters.joules(meter_of(labels), points[-1][0] - 0.5) - rig.meters.joules(
+                meter_of(labels), points[0][0] - 0.5
+            )
             assert points[-1][1] - points[0][1] == pytest.approx(truth, rel=0.1), (range_, labels)
     for pod in rig.pods.values():
         truth = sum(map(rig.cgroups.seconds, pod.cgroups.values())) - used[pod.name]
         seconds = at - began
-        ((_, points),) = server.samples(f'kpm_pod_cpu_seconds_total{{pod="{pod.name}"}}[{math.ceil(seconds)}s]', at)
+        ((_, points),) = server.samples(
+            f'kpm_pod_cpu_seconds_total{{pod="{pod.name}"}}[{math.ceil(seconds)}s]', at
+        )
         told = (points[-1][1] - points[0][1]) * seconds / (points[-1][0] - points[0][0])
-        assert told == pytest.approx(truth, rel=0.2), pod.name  # load goes up and down over a second at each end
+        # load goes up and down over a second at each end
+        assert told == pytest.approx(truth, rel=0.2), pod.name
     increase = sum(
         server.value(f"sum(increase({name}{{{OWN}}}[60s]))", at)
-        for name in ("kpm_pod_joules_total", "kpm_node_system_joules_total", "kpm_node_unattributed_joules_total")
+        for name in (
+            "kpm_pod_joules_total",
+            "kpm_node_system_joules_total",
+            "kpm_node_unattributed_joules_total",
+        )
     )
-    assert increase == pytest.approx(server.value(f"sum(increase(kpm_node_energy_joules_total{{{OWN}}}[60s]))", at), rel=0.01)
+    assert increase == pytest.approx(
+        server.value(f"sum(increase(kpm_node_energy_joules_total{{{OWN}}}[60s]))", at), rel=0.01
+    )
 
 
 def test_a_pod_that_ends_while_the_agent_is_away_is_told_to_both_readers(scene: Scene) -> None:
-    """Both have read of it within the last five minutes, so both are told that it ended, though the agent is another process and they come one by one."""
+    """Both have read of it within the last five minutes, so both are told that it ended, though the
+    agent is another process and they come one by one.
+    """
     rig = scene.rig
     rig.add(PodOnNode("batch", "unlucky", {"job": (0.3, 0.3)}))
-    until("the pod's energy is told", lambda: scene.prometheus.query('kpm_pod_joules_total{pod="unlucky",mode="busy",zone="package"} > 1'))
+    until(
+        "the pod's energy is told",
+        lambda: scene.prometheus.query(
+            'kpm_pod_joules_total{pod="unlucky",mode="busy",zone="package"} > 1'
+        ),
+    )
     time.sleep(2)  # the other one has it too
     readers = (scene.prometheus, scene.other)
     try:
@@ -425,7 +631,11 @@ def test_a_pod_that_ends_while_the_agent_is_away_is_told_to_both_readers(scene: 
         time.sleep(0.5)
         for place, reader in enumerate(readers):
             reader.resume()
-            until(f"reader {place} is told", lambda reader=reader: ended_with(reader, "unlucky") is not None, 20)
+            until(
+                f"reader {place} is told",
+                lambda reader=reader: ended_with(reader, "unlucky") is not None,
+                20,
+            )
             time.sleep(2)
     finally:
         for reader in readers:
@@ -435,7 +645,9 @@ def test_a_pod_that_ends_while_the_agent_is_away_is_told_to_both_readers(scene: 
 
 
 def test_a_scrape_at_any_moment_of_a_start_sees_every_pod_go_on(scene: Scene) -> None:
-    """Read as fast as it answers while it starts, four times over, the agent never tells a pod that runs as ended, and its total never falls."""
+    """Read as fast as it answers while it starts, four times over, the agent never tells a pod that
+    runs as ended, and its total never falls.
+    """
     rig = scene.rig
     answers = [pod_totals(rig.answer("/metrics"))]
     done = threading.Event()
@@ -451,7 +663,12 @@ def test_a_scrape_at_any_moment_of_a_start_sees_every_pod_go_on(scene: Scene) ->
     try:
         for _ in range(4):
             rig.restart_agent(signal.SIGKILL)
-            until("the pods are told", lambda count=len(answers): len(answers) > count and answers[-1]["running"].keys() >= rig.pods.keys())
+            until(
+                "the pods are told",
+                lambda count=len(answers): (
+                    len(answers) > count and answers[-1]["running"].keys() >= rig.pods.keys()
+                ),
+            )
             time.sleep(1.5)
     finally:
         done.set()

@@ -1,4 +1,6 @@
-"""Recording rules and alerts by promtool's own judgement, and the files of deploy/monitoring as make.py writes them."""
+"""Recording rules and alerts by promtool's own judgement, and the files of deploy/monitoring as
+make.py writes them.
+"""
 
 from __future__ import annotations
 
@@ -41,22 +43,41 @@ def test_no_rule_is_without_its_tests() -> None:
     asked = " ".join(item["expr"] for test in tests for item in test.get("promql_expr_test", ()))
     for name in (rule["record"] for rule in rules() if "record" in rule):
         assert name in asked, name
-    judged = [(item["alertname"], bool(item["exp_alerts"])) for test in tests for item in test.get("alert_rule_test", ())]
+    judged = [
+        (item["alertname"], bool(item["exp_alerts"]))
+        for test in tests
+        for item in test.get("alert_rule_test", ())
+    ]
     for name in (rule["alert"] for rule in rules() if "alert" in rule):
         assert {fires for alert, fires in judged if alert == name} == {True, False}, name
 
 
 def test_the_files_are_what_their_sources_make(tmp_path: Path) -> None:
     """`make monitoring` would change nothing, and leaves nothing out."""
-    subprocess.run([sys.executable, str(FOLDER / "make.py"), str(tmp_path)], check=True, cwd=tmp_path)
-    made = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
-    assert made.keys() == {"rules.yaml", "prometheusrule.yaml", *(f"dashboards/{path.name}" for path in (FOLDER / "dashboards").iterdir())}
+    subprocess.run(
+        [sys.executable, str(FOLDER / "make.py"), str(tmp_path)], check=True, cwd=tmp_path
+    )
+    made = {
+        str(path.relative_to(tmp_path)): path.read_text()
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    assert made.keys() == {
+        "rules.yaml",
+        "prometheusrule.yaml",
+        *(f"dashboards/{path.name}" for path in (FOLDER / "dashboards").iterdir()),
+    }
     for name, text in made.items():
         assert (FOLDER / name).read_text() == text, f"{name}: run make monitoring"
 
 
 def test_the_operators_object_holds_the_same_groups() -> None:
-    """prometheusrule.yaml, which the Prometheus operator reads, and rules.yaml, which Prometheus does."""
+    """prometheusrule.yaml, which the Prometheus operator reads, and rules.yaml, which Prometheus
+    does.
+    """
     document = yaml.safe_load((FOLDER / "prometheusrule.yaml").read_text())
-    assert (document["apiVersion"], document["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert (document["apiVersion"], document["kind"]) == (
+        "monitoring.coreos.com/v1",
+        "PrometheusRule",
+    )
     assert document["spec"] == yaml.safe_load(RULES.read_text())

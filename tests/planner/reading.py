@@ -63,15 +63,24 @@ def baseline_cpus(plan: NodePlan) -> frozenset[int]:
 
 def held_cpus(plan: NodePlan) -> frozenset[int]:
     """Online CPUs that are not to be written until more is known."""
-    return frozenset(cpu for group in plan.groups if group.held and group.pool is not Pool.OFFLINE for cpu in group.cpus)
+    return frozenset(
+        cpu
+        for group in plan.groups
+        if group.held and group.pool is not Pool.OFFLINE
+        for cpu in group.cpus
+    )
 
 
 def limits_of(plan: NodePlan) -> dict[str, dict[str, int]]:
     """Zone → name of each limit that is asked for → µW."""
     return {
-        target.zone.name: {limit.name: uw for limit, uw in zip(target.zone.limits, target.limits, strict=True) if uw is not None}
+        target.zone.name: {
+            limit.name: uw
+            for limit, uw in zip(target.zone.limits, target.limits, strict=True)
+            if uw is not None
+        }
         for target in plan.caps
-    }  # fmt: skip
+    }
 
 
 def codes(problems: Iterable[Problem]) -> set[Code]:

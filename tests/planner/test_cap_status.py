@@ -1,4 +1,6 @@
-"""What a node's agent says of its power caps: whether they are in force, and where not, why (user-asks 35)."""
+"""What a node's agent says of its power caps: whether they are in force, and where not, why
+(user-asks 35).
+"""
 
 import errno
 
@@ -13,11 +15,28 @@ from kpm_planner.plan import NodePlan
 from kpm_planner.state_types import Condition, FabricState, PowerCapState
 from kpm_planner.status import Pass, node_state
 
-ZONE = PowerZone("z", "package-0", "intel-rapl", 0, None, True, (PowerLimit("long_term", "a", 165_000_000, 165_000_000), PowerLimit("short_term", "b", 198_000_000)))
+ZONE = PowerZone(
+    "z",
+    "package-0",
+    "intel-rapl",
+    0,
+    None,
+    True,
+    (
+        PowerLimit("long_term", "a", 165_000_000, 165_000_000),
+        PowerLimit("short_term", "b", 198_000_000),
+    ),
+)
 PLAN = NodePlan("n", caps=(CapTarget(ZONE, (100_000_000, None)),))
 
 
-def honoured(*outcomes: Outcome, plan: NodePlan = PLAN, shows: int | None = 100_000_000, on: bool = True, last: Pass = Pass()) -> Condition | None:
+def honoured(
+    *outcomes: Outcome,
+    plan: NodePlan = PLAN,
+    shows: int | None = 100_000_000,
+    on: bool = True,
+    last: Pass = Pass(),
+) -> Condition | None:
     """The condition, where the long-term limit's file shows this."""
     zone = evolve(ZONE, enabled=on, limits=(evolve(ZONE.limits[0], limit_uw=shows), ZONE.limits[1]))
     state = node_state(plan, Machine(power_zones=(zone,)), evolve(last, outcomes=outcomes), (), {})
@@ -49,26 +68,45 @@ def test_what_is_in_force_is_said_and_nothing_where_nothing_is_asked() -> None:
         ((failed(errno.EIO),), None, True, "NotWritten"),
         ((failed(errno.ENOSYS, "z/enabled"),), 100_000_000, False, "NoSwitch"),
         ((), 99_875_000, True, "InForce"),
-        ((failed(errno.EIO, "elsewhere/a"), failed(errno.ETIMEDOUT, "z/df_pstate")), 100_000_000, True, "InForce"),
+        (
+            (failed(errno.EIO, "elsewhere/a"), failed(errno.ETIMEDOUT, "z/df_pstate")),
+            100_000_000,
+            True,
+            "InForce",
+        ),
     ],
 )
-def test_why_a_cap_is_not_in_force(outcomes: tuple[Outcome, ...], shows: int | None, on: bool, reason: str) -> None:
-    """By what the files show now, whether or not the last pass wrote them; rounding is no hindrance, nor what becomes of other files."""
+def test_why_a_cap_is_not_in_force(
+    outcomes: tuple[Outcome, ...], shows: int | None, on: bool, reason: str
+) -> None:
+    """By what the files show now, whether or not the last pass wrote them; rounding is no
+    hindrance, nor what becomes of other files.
+    """
     condition = honoured(*outcomes, shows=shows, on=on)
     assert condition is not None
-    assert (condition.status, condition.reason) == ("True" if reason == "InForce" else "False", reason)
+    assert (condition.status, condition.reason) == (
+        "True" if reason == "InForce" else "False",
+        reason,
+    )
     assert reason == "InForce" or "z/" in condition.message
 
 
 def test_a_lower_twin_is_said() -> None:
     """The effective cap is the lower of both."""
-    found = [honoured(plan=NodePlan("n", caps=(CapTarget(evolve(ZONE, mirror_uw=uw), (100_000_000, None)),))) for uw in (60_000_000, 100_000_000)]
+    found = [
+        honoured(
+            plan=NodePlan("n", caps=(CapTarget(evolve(ZONE, mirror_uw=uw), (100_000_000, None)),))
+        )
+        for uw in (60_000_000, 100_000_000)
+    ]
     assert [item.reason for item in found if item is not None] == ["LowerTwin", "InForce"]
 
 
 def test_limits_fabrics_and_turbo_are_in_the_state() -> None:
     """What is asked beside what is shown, in mW; nothing of what is left at baseline."""
-    plan = evolve(PLAN, fabrics=(FabricTarget(Fabric(0), "2 1"), FabricTarget(Fabric(1))), boost=False)
+    plan = evolve(
+        PLAN, fabrics=(FabricTarget(Fabric(0), "2 1"), FabricTarget(Fabric(1))), boost=False
+    )
     state = node_state(plan, Machine(power_zones=(ZONE,)), Pass(), (), {})
     assert state.power_caps == (PowerCapState("package-0", "long_term", 100_000, 165_000),)
     assert state.fabrics == (FabricState(0, "2 1"),)

@@ -1,4 +1,6 @@
-"""CRI-O's annotations: named as what sets a pod's CPUs too, or taken for a profile of that pod's."""
+"""CRI-O's annotations: named as what sets a pod's CPUs too, or taken
+for a profile of that pod's.
+"""
 
 import pytest
 
@@ -7,7 +9,19 @@ from kpm_planner.crio import GOVERNOR, STATES
 from kpm_planner.plan import NodePlan
 from kpm_planner.pools import Pool
 from kpm_planner.problems import Code, Severity
-from tests.planner.build import allocation, asking, config, container, machine, on_cpu, owns, plan, pod, profile, workload
+from tests.planner.build import (
+    allocation,
+    asking,
+    config,
+    container,
+    machine,
+    on_cpu,
+    owns,
+    plan,
+    pod,
+    profile,
+    workload,
+)
 from tests.planner.reading import with_code
 
 SHARED = (profile("shared", shared=True, max="30%"), workload(uses="shared"))
@@ -17,7 +31,13 @@ def planned(setting: str | None, *wishes: tuple[str, str], profiled: bool = Fals
     """A pod that owns CPUs 2 and 3 and has these annotations."""
     item = asking(2) if profiled else container(cpu=2)
     given = allocation([pod(item, wishes=tuple(sorted(wishes)))], [owns("2-3")])
-    return plan(*SHARED, profile(), config(agent=AgentSettings(crio_annotations=setting)), on=machine("0-3"), with_=given)
+    return plan(
+        *SHARED,
+        profile(),
+        config(agent=AgentSettings(crio_annotations=setting)),
+        on=machine("0-3"),
+        with_=given,
+    )
 
 
 @pytest.mark.parametrize("setting", [None, "conflict"])
@@ -28,21 +48,40 @@ def test_by_default_they_are_named_and_nothing_is_done(setting: str | None) -> N
     assert on_cpu(found, 2).profile == "shared"
 
 
-@pytest.mark.parametrize(("text", "off"), [("disable", {"C1", "C1E", "C6"}), ("max_latency:10", {"C6"}), ("enable", set())])
+@pytest.mark.parametrize(
+    ("text", "off"),
+    [("disable", {"C1", "C1E", "C6"}), ("max_latency:10", {"C6"}), ("enable", set())],
+)
 def test_accepted_they_are_a_profile_of_the_pods_own(text: str, off: set[str]) -> None:
     found = planned("accept", (GOVERNOR, "performance"), (STATES, text))
     group = on_cpu(found, 2)
-    assert (group.pool, group.profile, group.target.governor) == (Pool.EXCLUSIVE, None, "performance")
+    assert (group.pool, group.profile, group.target.governor) == (
+        Pool.EXCLUSIVE,
+        None,
+        "performance",
+    )
     assert {name for name, on in group.target.idle if not on} == off
     assert not found.problems
 
 
 @pytest.mark.parametrize(
-    "wish", [(GOVERNOR, "turbo"), (STATES, "max_latency:x"), (STATES, "max_latency:-1"), (STATES, "off"), (STATES, ""), (STATES, "max_latency:" + "9" * 40)]
+    "wish",
+    [
+        (GOVERNOR, "turbo"),
+        (STATES, "max_latency:x"),
+        (STATES, "max_latency:-1"),
+        (STATES, "off"),
+        (STATES, ""),
+        (STATES, "max_latency:" + "9" * 40),
+    ],
 )
-def test_a_value_that_is_none_is_an_error_of_the_pod_and_changes_nothing(wish: tuple[str, str]) -> None:
+def test_a_value_that_is_none_is_an_error_of_the_pod_and_changes_nothing(
+    wish: tuple[str, str],
+) -> None:
     found = planned("accept", wish)
-    assert {(problem.severity, problem.object) for problem in found.problems} == {(Severity.ERROR, "Pod/ns1/web")}
+    assert {(problem.severity, problem.object) for problem in found.problems} == {
+        (Severity.ERROR, "Pod/ns1/web")
+    }
     assert on_cpu(found, 2).profile == "shared"
 
 

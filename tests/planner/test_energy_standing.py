@@ -1,4 +1,6 @@
-"""Standing power: learned from a line over loads, silent where the loads tell nothing, and never more than was ever seen."""
+"""Standing power: learned from a line over loads, silent where the loads tell nothing, and never
+more than was ever seen.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ LOADS = (0.5, 3.0, 7.5, 1.0, 6.0, 4.5, 2.0)
 KEEP = 0.9965
 
 
-def learned(points: Iterable[tuple[float, float]], known: Standing | None = None, elapsed_us: int = 10 * SECOND) -> Standing:
+def learned(
+    points: Iterable[tuple[float, float]],
+    known: Standing | None = None,
+    elapsed_us: int = 10 * SECOND,
+) -> Standing:
     """What is known after intervals of (load, W)."""
     found = known or Standing()
     for load, watts in points:
@@ -33,16 +39,24 @@ def standing_uw(known: Standing, prior: Prior | None = None) -> int | None:
     return None if found is None else round(found.standing_w * SECOND)
 
 
-def line(standing: float, slope: float, count: int, loads: tuple[float, ...] = LOADS) -> list[tuple[float, float]]:
+def line(
+    standing: float, slope: float, count: int, loads: tuple[float, ...] = LOADS
+) -> list[tuple[float, float]]:
     """Intervals on a straight line."""
-    return list(islice(((load, standing + slope * load) for _, load in product(range(count), loads)), count))
+    return list(
+        islice(((load, standing + slope * load) for _, load in product(range(count), loads)), count)
+    )
 
 
 # --- from a line ---
 
 
 @given(
-    st.integers(0, 500), st.integers(0, 60), st.lists(st.floats(0, 64), min_size=4, max_size=12).filter(lambda loads: max(loads) - min(loads) > 0.3 * max(loads) + 0.5)
+    st.integers(0, 500),
+    st.integers(0, 60),
+    st.lists(st.floats(0, 64), min_size=4, max_size=12).filter(
+        lambda loads: max(loads) - min(loads) > 0.3 * max(loads) + 0.5
+    ),
 )
 def test_an_exact_line_gives_its_intercept(standing: int, slope: int, loads: list[float]) -> None:
     """Whatever the slope and the loads, as long as these differ enough; to the mW."""
@@ -52,14 +66,20 @@ def test_an_exact_line_gives_its_intercept(standing: int, slope: int, loads: lis
 
 @pytest.mark.parametrize(("standing", "slope"), [(0, 5), (12.5, 3.25), (80, 10), (80, 0)])
 @pytest.mark.parametrize("elapsed", [SECOND, 10 * SECOND, 60 * SECOND])
-def test_the_intercept_does_not_depend_on_how_long_an_interval_is(standing: float, slope: float, elapsed: int) -> None:
+def test_the_intercept_does_not_depend_on_how_long_an_interval_is(
+    standing: float, slope: float, elapsed: int
+) -> None:
     """Power over load is what counts."""
-    assert standing_uw(learned(line(standing, slope, 40), elapsed_us=elapsed)) == pytest.approx(standing * SECOND, abs=1_000)
+    assert standing_uw(learned(line(standing, slope, 40), elapsed_us=elapsed)) == pytest.approx(
+        standing * SECOND, abs=1_000
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_averages_out(seed: int) -> None:
-    """Of 5 % of the power, in three hundred intervals: within 10 %, though never above the least seen."""
+    """Of 5 % of the power, in three hundred intervals: within 10 %, though never above the least
+    seen.
+    """
     random = Random(seed)
     points = [(load, watts * random.gauss(1, 0.05)) for load, watts in line(40, 8, 300)]
     assert standing_uw(learned(points)) == pytest.approx(40 * SECOND, rel=0.1)
@@ -67,7 +87,9 @@ def test_noise_averages_out(seed: int) -> None:
 
 def test_standing_power_does_not_shrink_under_load() -> None:
     """A node that is never idle has standing power all the same (user-asks 58)."""
-    assert standing_uw(learned(line(60, 5, 100, (20.0, 28.0, 24.0, 31.0)))) == pytest.approx(60 * SECOND, rel=0.001)
+    assert standing_uw(learned(line(60, 5, 100, (20.0, 28.0, 24.0, 31.0)))) == pytest.approx(
+        60 * SECOND, rel=0.001
+    )
 
 
 # --- where nothing can be said ---
@@ -87,18 +109,28 @@ def test_loads_that_are_too_much_alike_tell_nothing(loads: tuple[float, ...]) ->
 
 
 def test_loads_that_become_alike_teach_nothing_and_take_nothing() -> None:
-    """What was learned of a node before it became steady is kept; standing power follows from what it shows now."""
+    """What was learned of a node before it became steady is kept; standing power follows from what
+    it shows now.
+    """
     known = learned(line(40, 8, 100))
-    assert standing_uw(learned(line(40, 8, 5_000, (4.0,)), known)) == pytest.approx(40 * SECOND, rel=0.01)
-    assert standing_uw(learned(line(50, 8, 5_000, (4.0,)), known)) == pytest.approx(50 * SECOND, rel=0.01)
+    assert standing_uw(learned(line(40, 8, 5_000, (4.0,)), known)) == pytest.approx(
+        40 * SECOND, rel=0.01
+    )
+    assert standing_uw(learned(line(50, 8, 5_000, (4.0,)), known)) == pytest.approx(
+        50 * SECOND, rel=0.01
+    )
 
 
 # --- what is assumed ---
 
 
 @given(st.floats(0.5, 60), st.lists(st.tuples(st.floats(0, 64), st.floats(0, 600)), max_size=5))
-def test_who_does_the_same_has_the_same_while_a_slope_is_assumed(slope: float, others: list[tuple[float, float]]) -> None:
-    """Busy energy is the slope times the load, whatever else the meter shows, as far as there is that much."""
+def test_who_does_the_same_has_the_same_while_a_slope_is_assumed(
+    slope: float, others: list[tuple[float, float]]
+) -> None:
+    """Busy energy is the slope times the load, whatever else the meter shows, as far as there is
+    that much.
+    """
     found = learned([(load, watts) for load, watts in others[:2]]).line(Prior(slope))
     assert found is not None
     assert found.basis == "prior"
@@ -108,10 +140,15 @@ def test_who_does_the_same_has_the_same_while_a_slope_is_assumed(slope: float, o
 
 
 @given(st.floats(1, 60), st.floats(0.25, 4), st.integers(5, 100), st.integers(0, 2**32))
-def test_what_is_learned_takes_over_as_it_becomes_sure(slope: float, wrong: float, standing: int, seed: int) -> None:
+def test_what_is_learned_takes_over_as_it_becomes_sure(
+    slope: float, wrong: float, standing: int, seed: int
+) -> None:
     """A prior that is four times too large or small is forgotten once loads have differed."""
     random = Random(seed)
-    points = [(load, (standing + slope * load) * random.gauss(1, 0.01)) for load, _ in line(0, 1, 60, (0.5, 3.0, 7.5))]
+    points = [
+        (load, (standing + slope * load) * random.gauss(1, 0.01))
+        for load, _ in line(0, 1, 60, (0.5, 3.0, 7.5))
+    ]
     found = learned(points).line(Prior(slope * wrong))
     assert found is not None
     assert found.basis == "learned"
@@ -119,12 +156,22 @@ def test_what_is_learned_takes_over_as_it_becomes_sure(slope: float, wrong: floa
 
 
 @given(st.floats(0.02, 0.3), st.integers(0, 2**32), st.sampled_from([1, 4, 16]))
-def test_frequencies_that_are_read_with_a_jitter_teach_nothing(jitter: float, seed: int, cpus: int) -> None:
-    """The load differs, CPU time does not: what runs is given what is assumed, and not nearly nothing."""
+def test_frequencies_that_are_read_with_a_jitter_teach_nothing(
+    jitter: float, seed: int, cpus: int
+) -> None:
+    """The load differs, CPU time does not: what runs is given what is assumed, and not nearly
+    nothing.
+    """
     random, known = Random(seed), Standing()
     for _ in range(120):
         load = cpus * max(random.gauss(0.85, jitter), 0.1)
-        known = learn(known, round((10 + 12 * cpus * random.gauss(1, 0.002)) * SECOND), load, cpus * random.gauss(1, 0.001), SECOND)
+        known = learn(
+            known,
+            round((10 + 12 * cpus * random.gauss(1, 0.002)) * SECOND),
+            load,
+            cpus * random.gauss(1, 0.001),
+            SECOND,
+        )
     found = known.line(Prior(12.0))
     assert found is not None
     assert found.slope_w == pytest.approx(12.0)
@@ -160,8 +207,12 @@ def test_what_is_told_says_how_sure_it_is() -> None:
         (Package(0.0, 0.0, 0, 0), 24.0, 0.5),
     ],
 )
-def test_a_prior_is_out_of_the_best_that_is_known(package: Package, slope: float, error: float) -> None:
-    """The design power where it makes sense (a virtual machine's zone may name 0 or kilowatts), the kind of processor, the class."""
+def test_a_prior_is_out_of_the_best_that_is_known(
+    package: Package, slope: float, error: float
+) -> None:
+    """The design power where it makes sense (a virtual machine's zone may name 0 or kilowatts), the
+    kind of processor, the class.
+    """
     assert prior_of(package).slope_w == pytest.approx(slope, rel=0.01)
     assert prior_of(package).error == error
 
@@ -176,8 +227,12 @@ def test_a_class_is_near_what_makers_name(cores: int, watts: float) -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 64), st.floats(0, 1_000)), min_size=1, max_size=60))
-def test_it_is_never_negative_and_never_above_the_lowest_power_seen(points: list[tuple[float, float]]) -> None:
-    """Roughly: the lowest power is forgotten as slowly as everything else, and never above that of now."""
+def test_it_is_never_negative_and_never_above_the_lowest_power_seen(
+    points: list[tuple[float, float]],
+) -> None:
+    """Roughly: the lowest power is forgotten as slowly as everything else, and never above that of
+    now.
+    """
     watts = [power for _, power in points]
     slack = (max(watts) - min(watts)) * (1 - KEEP ** len(watts)) + 0.001
     uw = standing_uw(learned(points))
@@ -192,7 +247,9 @@ def test_a_line_that_would_meet_no_load_below_nothing_gives_nothing() -> None:
 
 def test_a_line_that_falls_gives_no_more_than_the_lowest_power() -> None:
     """Less power at more load: the load does not tell it."""
-    assert standing_uw(learned([(load, 100 - 5 * load) for load, _ in line(0, 1, 100)])) <= 66 * SECOND
+    assert (
+        standing_uw(learned([(load, 100 - 5 * load) for load, _ in line(0, 1, 100)])) <= 66 * SECOND
+    )
 
 
 def test_intervals_without_energy_give_none() -> None:
@@ -205,10 +262,15 @@ def test_intervals_without_energy_give_none() -> None:
 
 @pytest.mark.parametrize(("before", "after"), [(80, 40), (40, 80), (0, 30), (30, 0)])
 def test_a_change_is_followed(before: float, after: float) -> None:
-    """After some days of other firmware settings the old ones are forgotten; at first they still count."""
+    """After some days of other firmware settings the old ones are forgotten; at first they still
+    count.
+    """
     known = learned(line(before, 5, 1_000))
     assert standing_uw(known) == pytest.approx(before * SECOND, abs=10_000)
-    soon, late = standing_uw(learned(line(after, 5, 100), known)), standing_uw(learned(line(after, 5, 2_500), known))
+    soon, late = (
+        standing_uw(learned(line(after, 5, 100), known)),
+        standing_uw(learned(line(after, 5, 2_500), known)),
+    )
     assert soon is not None
     assert min(before, after) * SECOND - 10_000 <= soon <= max(before, after) * SECOND + 10_000
     assert late == pytest.approx(after * SECOND, rel=0.01, abs=100_000)

@@ -2,20 +2,35 @@
 
 from attrs import evolve
 
-from kpm_planner.explain import describe_target, describe_values, explain_cpu, explain_pod, explain_profile
+from kpm_planner.explain import (
+    describe_target,
+    describe_values,
+    explain_cpu,
+    explain_pod,
+    explain_profile,
+)
 from kpm_planner.profiles import Target
 from tests.planner.build import allocation, machine, on_cpu, owns, plan, pod, profile, workload
 
 FAST = profile(min="40%", max=3000)
 PODS = allocation([pod()], [owns("1-2")])
-FOUND = plan(FAST, profile("shared", shared=True, max=1500), workload(), on=machine("0-4", offline="4"), with_=PODS)
+FOUND = plan(
+    FAST,
+    profile("shared", shared=True, max=1500),
+    workload(),
+    on=machine("0-4", offline="4"),
+    with_=PODS,
+)
 
 
 def test_a_cpu_is_explained_from_its_pool_to_each_value() -> None:
     """The chain: pod, container, profile, field, formula."""
     assert explain_cpu(FOUND, 1) == (
         "CPU 1 on node node-1: exclusive, profile performance: 1960000..3000000 kHz, powersave",
-        "  exclusive: pod ns1/web container app owns it and asks for power.openshift.io/performance",
+        (
+            "  exclusive: pod ns1/web container app owns it and asks for"
+            " power.openshift.io/performance"
+        ),
         "  profile performance",
         "  min 1960000 kHz: spec.pstates.min '40%' of 800000..3700000",
         "  max 3000000 kHz: spec.pstates.max 3000 MHz",
@@ -36,20 +51,38 @@ def test_problems_of_its_profile_and_its_pod_stand_below_a_cpu() -> None:
 
 
 def test_what_limits_the_cpus_from_outside_of_all_objects_stands_below_those_of_a_profile() -> None:
-    """It keeps them from what the lines above say; a CPU that nobody asks anything of is not kept from anything."""
+    """It keeps them from what the lines above say; a CPU that nobody asks anything of is not kept
+    from anything.
+    """
     limited = evolve(machine(), max_percent=50)
     limited = evolve(limited, cpus=tuple(evolve(cpu, resume_latency="20") for cpu in limited.cpus))
     found = plan(FAST, on=limited, with_=PODS)
     lines = explain_cpu(found, 1)
-    for words in ("max_perf_pct is 50: CPUs 1-2 run at most", "[frequency-limited]", "is 20 on CPUs 1-2", "[idle-limited]"):
-        assert any(line.startswith("  warning: Node/node-1: ") and words in line for line in lines), words
-    assert explain_cpu(found, 0) == ("CPU 0 on node node-1: unmanaged: baseline", "  no object covers it")
+    for words in (
+        "max_perf_pct is 50: CPUs 1-2 run at most",
+        "[frequency-limited]",
+        "is 20 on CPUs 1-2",
+        "[idle-limited]",
+    ):
+        assert any(
+            line.startswith("  warning: Node/node-1: ") and words in line for line in lines
+        ), words
+    assert explain_cpu(found, 0) == (
+        "CPU 0 on node node-1: unmanaged: baseline",
+        "  no object covers it",
+    )
 
 
 def test_an_offline_cpu_and_one_that_nobody_claims_are_explained_too() -> None:
     """A CPU that does not exist is not."""
-    assert explain_cpu(FOUND, 4) == ("CPU 4 on node node-1: offline, left as it is", "  offline: left alone until it is back")
-    assert explain_cpu(plan(), 0) == ("CPU 0 on node node-1: unmanaged: baseline", "  no object covers it")
+    assert explain_cpu(FOUND, 4) == (
+        "CPU 4 on node node-1: offline, left as it is",
+        "  offline: left alone until it is back",
+    )
+    assert explain_cpu(plan(), 0) == (
+        "CPU 0 on node node-1: unmanaged: baseline",
+        "  no object covers it",
+    )
     assert explain_cpu(FOUND, 99) == ()
 
 
@@ -66,12 +99,22 @@ def test_a_profile_is_explained_by_the_cpus_that_use_it_and_what_is_advertised()
         "  CPUs 1-2: exclusive, profile performance: 1960000..3000000 kHz, powersave",
         "  advertised as power.openshift.io/performance: 4",
     )
-    assert explain_profile(FOUND, "shared") == ("profile shared on node node-1: in use", "  CPUs 0,3: shared, profile shared: 800000..1500000 kHz, powersave")
+    assert explain_profile(FOUND, "shared") == (
+        "profile shared on node node-1: in use",
+        "  CPUs 0,3: shared, profile shared: 800000..1500000 kHz, powersave",
+    )
 
 
 def test_what_stands_in_a_profiles_way_is_told() -> None:
-    """Its own problems, and those of pods and workloads that ask for it; not those of profiles with a similar name."""
-    found = plan(profile(min="fast"), profile("performance-2", max=9000), workload(uses="performance"), with_=PODS)
+    """Its own problems, and those of pods and workloads that ask for it; not those of profiles with
+    a similar name.
+    """
+    found = plan(
+        profile(min="fast"),
+        profile("performance-2", max=9000),
+        workload(uses="performance"),
+        with_=PODS,
+    )
     lines = explain_profile(found, "performance")
     assert lines[0] == "profile performance on node node-1: no CPU uses it"
     text = "\n".join(lines)
@@ -84,14 +127,21 @@ def test_what_stands_in_a_profiles_way_is_told() -> None:
 
 def test_a_workload_that_names_a_missing_profile_is_told_where_the_profile_is_explained() -> None:
     """Whoever looks for the profile by name finds who asks for it."""
-    assert any("[profile-missing]" in line for line in explain_profile(plan(workload(uses="ghost")), "ghost"))
+    assert any(
+        "[profile-missing]" in line
+        for line in explain_profile(plan(workload(uses="ghost")), "ghost")
+    )
 
 
 def test_a_pod_is_explained_container_by_container() -> None:
     """With the CPUs it owns and why they run as they do."""
     lines = explain_pod(FOUND, "ns1", "web")
     assert lines[0] == "pod ns1/web on node node-1: owns CPUs"
-    assert lines[1] == "  container app, CPUs 1-2: exclusive, profile performance: 1960000..3000000 kHz, powersave"
+    assert (
+        lines[1]
+        == "  container app, CPUs 1-2: exclusive, profile performance: 1960000..3000000 kHz,"
+        " powersave"
+    )
     assert explain_pod(FOUND, "ns1", "ghost") == ("pod ns1/ghost on node node-1: owns no CPUs",)
 
 
@@ -107,6 +157,9 @@ def test_values_are_described_in_one_line() -> None:
     """baseline where nothing is asked, for one end or for all."""
     assert describe_values(Target()) == "baseline"
     assert describe_values(Target(min_khz=1)) == "1..baseline kHz"
-    assert describe_values(Target(1, 2, "powersave", "power", (("C1", True), ("C6", False)))) == "1..2 kHz, powersave, power, C1 on, C6 off"
+    assert (
+        describe_values(Target(1, 2, "powersave", "power", (("C1", True), ("C6", False))))
+        == "1..2 kHz, powersave, power, C1 on, C6 off"
+    )
     group = on_cpu(FOUND, 1)
     assert describe_target(evolve(group, held=True)) == "exclusive, left as it is"

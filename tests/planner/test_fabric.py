@@ -1,4 +1,6 @@
-"""P-states of AMD's data fabric: 0 is the fastest, equal ends fix it, an invalid object changes nothing."""
+"""P-states of AMD's data fabric: 0 is the fastest, equal ends fix it, an invalid object changes
+nothing.
+"""
 
 from typing import Any
 
@@ -15,10 +17,21 @@ from tests.planner.build import EVERYWHERE, config, die, intent, machine, moment
 
 def with_fabrics(*protocols: int | None, **fields: Any) -> Machine:
     """A machine with an AMD package for each protocol."""
-    return evolve(machine(uncore=fields.pop("uncore", ())), fabrics=tuple(Fabric(package, protocol) for package, protocol in enumerate(protocols)), **fields)
+    return evolve(
+        machine(uncore=fields.pop("uncore", ())),
+        fabrics=tuple(Fabric(package, protocol) for package, protocol in enumerate(protocols)),
+        **fields,
+    )
 
 
-def asked(slow: int | None, fast: int | None, package: int | None = None, *, on: Machine | None = None, **fields: Any) -> NodePlan:
+def asked(
+    slow: int | None,
+    fast: int | None,
+    package: int | None = None,
+    *,
+    on: Machine | None = None,
+    **fields: Any,
+) -> NodePlan:
     """The plan of dfPstateMin and dfPstateMax."""
     return plan(uncore(amd=AmdFabric(slow, fast, package), **fields), on=on or with_fabrics(5, 5))
 
@@ -51,7 +64,9 @@ def test_a_range_needs_protocol_5_or_7(protocol: int) -> None:
     """Others do not know the message, 6 between them neither (peers d7)."""
     found = asked(2, 0, on=with_fabrics(protocol))
     assert pstates(found) == [None]
-    assert [(problem.severity, problem.code, problem.field) for problem in found.problems] == [(Severity.ERROR, Code.FABRIC_UNSUPPORTED, "spec.amd")]
+    assert [(problem.severity, problem.code, problem.field) for problem in found.problems] == [
+        (Severity.ERROR, Code.FABRIC_UNSUPPORTED, "spec.amd")
+    ]
     assert f"this node has {protocol};" in found.problems[0].message
 
 
@@ -90,35 +105,59 @@ def test_only_the_package_that_is_named_has_to_know_ranges() -> None:
         (2, 3, "spec.amd.dfPstateMax"),
     ],
 )
-def test_wrong_ends_are_an_error_that_no_machine_is_needed_to_see(slow: int | None, fast: int | None, field: str) -> None:
+def test_wrong_ends_are_an_error_that_no_machine_is_needed_to_see(
+    slow: int | None, fast: int | None, field: str
+) -> None:
     """One end, out of range, or the wrong way round: 0 is the fastest (peers c)."""
     obj = uncore(amd=AmdFabric(slow, fast))
     for problems in (validate_intent(intent(obj)), plan(obj, on=with_fabrics(5)).problems):
-        assert [(problem.severity, problem.code, problem.field) for problem in problems] == [(Severity.ERROR, Code.FABRIC_RANGE, field)]
-
-
-@pytest.mark.parametrize("amd", [AmdFabric(0, 2), AmdFabric(2), AmdFabric(9, 9), AmdFabric(1, 1, 7), AmdFabric(2, 0)])
-def test_an_invalid_object_changes_nothing_not_even_intel_limits(amd: AmdFabric) -> None:
-    """All or nothing: ends, package, and a range that the firmware does not know (user-asks 42)."""
-    found = plan(uncore(amd=amd, sys_min=900_000, sys_max=1_000_000), on=with_fabrics(2, uncore=(die(),)))
-    assert pstates(found) == [None]
-    assert [(target.min_khz, target.max_khz) for target in found.uncore] == [(None, None)]
-    assert {target.because for target in found.fabrics} == {("Uncore/node-1 has errors, so baseline",)}
+        assert [(problem.severity, problem.code, problem.field) for problem in problems] == [
+            (Severity.ERROR, Code.FABRIC_RANGE, field)
+        ]
 
 
 @pytest.mark.parametrize(
-    ("limits", "rules"), [((2_000_000, 900_000), ()), ((900_000, None), ()), ((900_000, 9_900_000), ()), ((None, None), (DieSelector(7, 0, 900_000, 900_000),))]
+    "amd", [AmdFabric(0, 2), AmdFabric(2), AmdFabric(9, 9), AmdFabric(1, 1, 7), AmdFabric(2, 0)]
 )
-def test_wrong_intel_limits_change_no_fabric(limits: tuple[int | None, int | None], rules: tuple[DieSelector, ...]) -> None:
+def test_an_invalid_object_changes_nothing_not_even_intel_limits(amd: AmdFabric) -> None:
+    """All or nothing: ends, package, and a range that the firmware does not know (user-asks 42)."""
+    found = plan(
+        uncore(amd=amd, sys_min=900_000, sys_max=1_000_000), on=with_fabrics(2, uncore=(die(),))
+    )
+    assert pstates(found) == [None]
+    assert [(target.min_khz, target.max_khz) for target in found.uncore] == [(None, None)]
+    assert {target.because for target in found.fabrics} == {
+        ("Uncore/node-1 has errors, so baseline",)
+    }
+
+
+@pytest.mark.parametrize(
+    ("limits", "rules"),
+    [
+        ((2_000_000, 900_000), ()),
+        ((900_000, None), ()),
+        ((900_000, 9_900_000), ()),
+        ((None, None), (DieSelector(7, 0, 900_000, 900_000),)),
+    ],
+)
+def test_wrong_intel_limits_change_no_fabric(
+    limits: tuple[int | None, int | None], rules: tuple[DieSelector, ...]
+) -> None:
     """Of one object either all applies or nothing."""
-    found = plan(uncore(amd=AmdFabric(1, 1), sys_min=limits[0], sys_max=limits[1], die_selector=rules), on=with_fabrics(5, uncore=(die(),)))
+    found = plan(
+        uncore(amd=AmdFabric(1, 1), sys_min=limits[0], sys_max=limits[1], die_selector=rules),
+        on=with_fabrics(5, uncore=(die(),)),
+    )
     assert pstates(found) == [None]
     assert found.problems
 
 
 def test_both_parts_of_an_object_apply() -> None:
     """Where a machine has both."""
-    found = plan(uncore(amd=AmdFabric(2, 1), sys_min=900_000, sys_max=1_000_000), on=with_fabrics(7, uncore=(die(),)))
+    found = plan(
+        uncore(amd=AmdFabric(2, 1), sys_min=900_000, sys_max=1_000_000),
+        on=with_fabrics(7, uncore=(die(),)),
+    )
     assert pstates(found) == ["2 1"]
     assert [(target.min_khz, target.max_khz) for target in found.uncore] == [(900_000, 1_000_000)]
     assert not found.problems
@@ -127,12 +166,17 @@ def test_both_parts_of_an_object_apply() -> None:
 def test_a_package_that_does_not_exist_is_an_error_that_lists_those_that_do() -> None:
     """As dies are."""
     found = asked(1, 1, 7)
-    assert [(problem.code, problem.field) for problem in found.problems] == [(Code.FABRIC_RANGE, "spec.amd.package")]
+    assert [(problem.code, problem.field) for problem in found.problems] == [
+        (Code.FABRIC_RANGE, "spec.amd.package")
+    ]
     assert "the node has 0, 1" in found.problems[0].message
     assert pstates(found) == [None, None]
 
 
-@pytest.mark.parametrize(("fault", "words"), [("", "the driver is amd_hsmp"), ("the firmware does not answer (ETIMEDOUT)", "ETIMEDOUT")])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("", "the driver is amd_hsmp"), ("the firmware does not answer (ETIMEDOUT)", "ETIMEDOUT")],
+)
 def test_a_node_without_a_mailbox_says_why(fault: str, words: str) -> None:
     """The driver is missing, or the firmware has it off; both are told apart (user-asks 53)."""
     found = asked(1, 1, on=with_fabrics(fabric_fault=fault))
@@ -146,7 +190,10 @@ def test_without_an_object_the_fabric_is_automatic() -> None:
     for found, why in (
         (plan(on=on), "no Uncore object covers it"),
         (plan(uncore(sys_min=900_000, sys_max=900_000), on=on), "Uncore/node-1 does not cover it"),
-        (plan(uncore(amd=AmdFabric(1, 1)), config(power_node_selector={"zone": "b"}), on=on), "the PowerConfig does not select this node"),
+        (
+            plan(uncore(amd=AmdFabric(1, 1)), config(power_node_selector={"zone": "b"}), on=on),
+            "the PowerConfig does not select this node",
+        ),
     ):
         assert pstates(found) == [None]
         assert found.fabrics[0].because == (why,)
@@ -154,8 +201,15 @@ def test_without_an_object_the_fabric_is_automatic() -> None:
 
 def test_of_two_objects_the_older_holds_with_both_its_parts() -> None:
     """The younger one's fabric is not added to it."""
-    old, young = (Uncore(evolve(uncore(name).meta, created=moment(hour)), node_selector=EVERYWHERE) for name, hour in (("old", 8), ("young", 9)))
-    found = plan(evolve(young, amd=AmdFabric(1, 1)), evolve(old, sys_min=900_000, sys_max=900_000), on=with_fabrics(5, uncore=(die(),)))
+    old, young = (
+        Uncore(evolve(uncore(name).meta, created=moment(hour)), node_selector=EVERYWHERE)
+        for name, hour in (("old", 8), ("young", 9))
+    )
+    found = plan(
+        evolve(young, amd=AmdFabric(1, 1)),
+        evolve(old, sys_min=900_000, sys_max=900_000),
+        on=with_fabrics(5, uncore=(die(),)),
+    )
     assert pstates(found) == [None]
     assert found.uncore[0].min_khz == 900_000
 
@@ -169,6 +223,11 @@ def test_fabric_targets_have_reasons() -> None:
 
 def test_an_object_for_both_makers_limits_intel_nodes_too() -> None:
     """What such a node cannot do is a warning there; its own part applies."""
-    found = plan(uncore(sys_min=1_200_000, sys_max=2_000_000, amd=AmdFabric(2, 0)), on=machine(uncore=(die(),)))
+    found = plan(
+        uncore(sys_min=1_200_000, sys_max=2_000_000, amd=AmdFabric(2, 0)),
+        on=machine(uncore=(die(),)),
+    )
     assert [(target.min_khz, target.max_khz) for target in found.uncore] == [(1_200_000, 2_000_000)]
-    assert [(problem.severity, problem.code) for problem in found.problems] == [(Severity.WARNING, Code.FABRIC_UNSUPPORTED)]
+    assert [(problem.severity, problem.code) for problem in found.problems] == [
+        (Severity.WARNING, Code.FABRIC_UNSUPPORTED)
+    ]

@@ -1,4 +1,6 @@
-"""Limits: the size of a status, one line for one fault, and what is remembered of the kubelet's answers (R7)."""
+"""Limits: the size of a status, one line for one fault, and what is remembered of the kubelet's
+answers (R7).
+"""
 
 import json
 
@@ -11,19 +13,46 @@ from kpm_planner.ownership import remembered, resolve_ownership
 from kpm_planner.problems import Code, error
 from kpm_planner.rollup import errors_by_object
 from kpm_planner.status import Pass, node_state, power_node
-from tests.planner.build import allocation, asking, machine, moment, owns, plan, pod, profile, workload
+from tests.planner.build import (
+    allocation,
+    asking,
+    machine,
+    moment,
+    owns,
+    plan,
+    pod,
+    profile,
+    workload,
+)
 from tests.planner.reading import held_cpus
-from tests.planner.test_ownership_memory import NODE, OBJECTS, Answer, Story, ask, look, seen, stories
+from tests.planner.test_ownership_memory import (
+    NODE,
+    OBJECTS,
+    Answer,
+    Story,
+    ask,
+    look,
+    seen,
+    stories,
+)
 
 LARGEST = 16 << 10
 
 
 def big():
-    """256 CPUs, 110 pods of two CPUs, 50 profiles of which 25 are wrong, 50 more problems of 200 characters."""
+    """256 CPUs, 110 pods of two CPUs, 50 profiles of which 25 are wrong, 50 more problems of 200
+    characters.
+    """
     name = "profile-{:02}-of-the-platform-team".format
     on = machine("0-255")
     profiles = [
-        profile(name(i), min=1000 + i, max=2000 + i, governor="powersave", epp="balance_performance") if i < 25 else profile(name(i), min="90%", max="10%")
+        (
+            profile(
+                name(i), min=1000 + i, max=2000 + i, governor="powersave", epp="balance_performance"
+            )
+            if i < 25
+            else profile(name(i), min="90%", max="10%")
+        )
         for i in range(50)
     ]
     pods = [
@@ -35,23 +64,38 @@ def big():
         )
         for i in range(110)
     ]
-    reports = [owns(f"{2 * i + 2}-{2 * i + 3}", f"deployment-{i:03}-5d9c7b6f4-x2x7q", "application", "team") for i in range(110)]
+    reports = [
+        owns(
+            f"{2 * i + 2}-{2 * i + 3}", f"deployment-{i:03}-5d9c7b6f4-x2x7q", "application", "team"
+        )
+        for i in range(110)
+    ]
     found = plan(*profiles, workload(uses=name(0)), on=on, with_=allocation(pods, reports))
-    return on, evolve(found, problems=found.problems + tuple(error(Code.POD_COUNT, f"Pod/team/{i}", "spec.containers", "m" * 200) for i in range(50)))
+    return on, evolve(
+        found,
+        problems=found.problems
+        + tuple(
+            error(Code.POD_COUNT, f"Pod/team/{i}", "spec.containers", "m" * 200) for i in range(50)
+        ),
+    )
 
 
 def test_power_node_state_of_a_big_node_stays_below_16_kib():
     """Design §6: at most 16 KiB."""
     on, found = big()
     document = document_of(node_state(found, on, Pass(), [("uncore", False, "x" * 200)] * 6, {}))
-    assert len(json.dumps(document)) <= LARGEST, {key: len(json.dumps(value)) for key, value in document.items()}
+    assert len(json.dumps(document)) <= LARGEST, {
+        key: len(json.dumps(value)) for key, value in document.items()
+    }
 
 
 def test_power_node_of_a_big_node_stays_below_16_kib():
     """Design §6: at most 16 KiB."""
     on, found = big()
     document = document_of(power_node(found, on, (), {}))
-    assert len(json.dumps(document)) <= LARGEST, {key: len(json.dumps(value)) for key, value in document.items()}
+    assert len(json.dumps(document)) <= LARGEST, {
+        key: len(json.dumps(value)) for key, value in document.items()
+    }
 
 
 def test_a_long_message_is_one_line_also_where_nodes_report_it_cut():
@@ -66,22 +110,41 @@ def test_an_empty_answer_with_no_allocatable_cpus_forgets_nothing():
     pods = (pod(),)
     before = remembered(allocation(pods, [owns("1-2")], allocatable=frozenset({1, 2, 3})))
     hollow = Allocation(pods, (), True, frozenset(), before.last_known, before.accepted)
-    assert [(item.ref.pod, set(item.cpus)) for item in resolve_ownership(hollow).owners] == [("web", {1, 2})]
+    assert [(item.ref.pod, set(item.cpus)) for item in resolve_ownership(hollow).owners] == [
+        ("web", {1, 2})
+    ]
     assert remembered(hollow).last_known == before.last_known
 
 
 @given(stories())
-def test_a_running_container_that_was_never_reported_leaves_cpus_unwritten_also_on_an_error(story: Story):
-    """R7: with no last known allocation no CPU that could be allocated is written until it answers."""
+def test_a_running_container_that_was_never_reported_leaves_cpus_unwritten_also_on_an_error(
+    story: Story,
+):
+    """R7: with no last known allocation no CPU that could be allocated
+    is written until it answers.
+    """
     everybody = {(entry.pod, entry.container) for entry in story.truth}
     for step, now in enumerate(look(story), 1):
-        said = next((answer.reported for answer in reversed(story.answers[:step]) if answer.reported is not None), ())
-        known = seen(story.answers[:step]) | {(entry.pod, entry.container) for entry in said}  # listed without CPUs is known to own none, till it is said otherwise
-        assert bool(held_cpus(plan(*OBJECTS, on=NODE, with_=now))) == (known != everybody or not any(answer.reported is not None for answer in story.answers[:step]))
+        said = next(
+            (
+                answer.reported
+                for answer in reversed(story.answers[:step])
+                if answer.reported is not None
+            ),
+            (),
+        )
+        # listed without CPUs is known to own none, till it is said otherwise
+        known = seen(story.answers[:step]) | {(entry.pod, entry.container) for entry in said}
+        assert bool(held_cpus(plan(*OBJECTS, on=NODE, with_=now))) == (
+            known != everybody
+            or not any(answer.reported is not None for answer in story.answers[:step])
+        )
 
 
 def test_a_pod_does_not_inherit_the_cpus_of_an_earlier_one_of_its_name():
-    """web-0 is deleted and made anew; the kubelet has not reported the new one yet (or does not answer)."""
+    """web-0 is deleted and made anew; the kubelet has not reported the new one yet (or does not
+    answer).
+    """
     old, new = pod(uid="old"), pod(uid="new", created=moment(9), started=moment(9))
     for said in (Answer(()), Answer(None)):
         _, before = ask(Allocation(), [old], Answer((owns("1-2"),)))
@@ -94,7 +157,12 @@ def test_an_unknown_field_beside_spec_is_passed_over_by_the_lenient_reader():
     """structure_object(strict=False): "else it is passed over, as between versions"."""
     from kpm.wire import structure_object
 
-    document = {"apiVersion": "power.openshift.io/v1", "kind": "PowerProfile", "metadata": {"name": "a"}, "addedLater": 1}
+    document = {
+        "apiVersion": "power.openshift.io/v1",
+        "kind": "PowerProfile",
+        "metadata": {"name": "a"},
+        "addedLater": 1,
+    }
     assert structure_object(document, strict=False).meta.name == "a"
 
 
@@ -103,11 +171,19 @@ def test_every_list_of_a_schema_is_bounded_or_atomic():
     from kpm.crds import KINDS, crd
 
     def lists(node, path):
-        if node.get("type") == "array" and "maxItems" not in node and node.get("x-kubernetes-list-type") != "atomic":
+        if (
+            node.get("type") == "array"
+            and "maxItems" not in node
+            and node.get("x-kubernetes-list-type") != "atomic"
+        ):
             yield path
         for name, inner in node.get("properties", {}).items():
             yield from lists(inner, f"{path}.{name}")
         if "items" in node:
             yield from lists(node["items"], f"{path}[]")
 
-    assert [path for kind in KINDS for path in lists(crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind.name)] == []
+    assert [
+        path
+        for kind in KINDS
+        for path in lists(crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind.name)
+    ] == []

@@ -22,7 +22,9 @@ def test_cpus_with_other_settings_or_idle_states_are_of_another_kind() -> None:
     """Baseline takes part in targets, so it makes a kind."""
     one = machine("0-2")
     settings = evolve(one.domains[1].settings, governor="performance", epp="performance")
-    other = evolve(one, domains=(one.domains[0], evolve(one.domains[1], settings=settings), one.domains[2]))
+    other = evolve(
+        one, domains=(one.domains[0], evolve(one.domains[1], settings=settings), one.domains[2])
+    )
     assert sorted(sorted(cpus) for _, cpus in other.kinds) == [[0, 2], [1]]
     deeper = evolve(one, cpus=(*one.cpus[:2], evolve(one.cpus[2], idle=idle_states(("POLL", 0)))))
     assert sorted(sorted(cpus) for _, cpus in deeper.kinds) == [[0, 1], [2]]
@@ -38,8 +40,15 @@ def test_a_cpu_without_cpufreq_is_of_a_kind_without_a_frequency_domain() -> None
 def test_a_machine_that_says_nothing_of_its_topology_is_planned_like_any_other() -> None:
     """No package, die, cluster, core or siblings: only uncore is off (user-asks 53)."""
     plain = machine("0-1")
-    bare = evolve(plain, cpus=tuple(Cpu(cpu.id, domain=cpu.domain, idle=cpu.idle) for cpu in plain.cpus))
-    found = plan(profile("shared", shared=True, max=2000, names={"C6": False}), workload(), uncore(sys_min=900_000, sys_max=900_000), on=bare)
+    bare = evolve(
+        plain, cpus=tuple(Cpu(cpu.id, domain=cpu.domain, idle=cpu.idle) for cpu in plain.cpus)
+    )
+    found = plan(
+        profile("shared", shared=True, max=2000, names={"C6": False}),
+        workload(),
+        uncore(sys_min=900_000, sys_max=900_000),
+        on=bare,
+    )
     assert [on_cpu(found, cpu).target.max_khz for cpu in (0, 1)] == [2_000_000, 2_000_000]
     assert codes(found.problems) == {Code.UNCORE_UNSUPPORTED}
 
@@ -56,7 +65,12 @@ def test_shared_domains_and_cores_are_those_with_more_than_one_cpu_online() -> N
 
 def test_idle_names_are_all_of_the_machines_shallow_first() -> None:
     """Of offline CPUs too: their states are there."""
-    mixed = Machine(cpus=(Cpu(0, idle=idle_states(("POLL", 0), ("C6", 100))), Cpu(1, online=False, idle=idle_states(("POLL", 0), ("C1", 2)))))
+    mixed = Machine(
+        cpus=(
+            Cpu(0, idle=idle_states(("POLL", 0), ("C6", 100))),
+            Cpu(1, online=False, idle=idle_states(("POLL", 0), ("C1", 2))),
+        )
+    )
     assert mixed.idle_names == ("POLL", "C1", "C6")
 
 
@@ -79,7 +93,15 @@ def test_hyperthreads_of_one_core_are_siblings_whatever_the_number_of_their_core
 def test_cpus_whose_siblings_are_not_told_count_by_their_package_die_and_core() -> None:
     """One whose core has no number either is a core of its own."""
     places = [(0, 0, 0), (0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, None), (0, 0, None)]
-    assert Machine(cpus=tuple(Cpu(number, True, package, die, None, core) for number, (package, die, core) in enumerate(places))).cores == 5
+    assert (
+        Machine(
+            cpus=tuple(
+                Cpu(number, True, package, die, None, core)
+                for number, (package, die, core) in enumerate(places)
+            )
+        ).cores
+        == 5
+    )
     assert Machine(cpus=(Cpu(0), Cpu(1))).cores == 2
 
 
@@ -102,7 +124,13 @@ def test_cores_are_counted_alike_by_siblings_and_by_number(found: Machine) -> No
 
 def unnamed(found: Machine, *domains: int) -> Machine:
     """A machine on which no file names the highest frequency of these domains, or of all."""
-    return evolve(found, domains=tuple(evolve(domain, limit_named=bool(domains) and domain.id not in domains) for domain in found.domains))
+    return evolve(
+        found,
+        domains=tuple(
+            evolve(domain, limit_named=bool(domains) and domain.id not in domains)
+            for domain in found.domains
+        ),
+    )
 
 
 def test_how_far_turbo_goes_is_not_known_where_no_file_says_so_while_it_is_off() -> None:
@@ -119,7 +147,9 @@ def test_one_domain_without_a_named_limit_is_enough_and_one_that_is_not_managed_
     """Its frequencies are nobody's to ask for."""
     off = evolve(machine("0-1"), boost=False)
     assert not unnamed(off, 1).limits_known
-    foreign = unnamed(evolve(off, domains=(off.domains[0], evolve(off.domains[1], driver="apple-cpufreq"))), 1)
+    foreign = unnamed(
+        evolve(off, domains=(off.domains[0], evolve(off.domains[1], driver="apple-cpufreq"))), 1
+    )
     assert foreign.limits_known
 
 

@@ -1,4 +1,6 @@
-"""Meters by example: what passed between two readings of counters that wrap, begin anew or are broken (user-asks 33 and 34)."""
+"""Meters by example: what passed between two readings of counters that wrap, begin anew or are
+broken (user-asks 33 and 34).
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ READABLE = st.none() | st.integers(-(10**6), 10**13) | st.integers(0, 10**9)
         (RANGE - 1, 1, Passed(2)),
     ],
 )
-def test_a_counter_that_goes_on_or_wraps_once_is_exact(before: int, after: int, expected: Passed) -> None:
+def test_a_counter_that_goes_on_or_wraps_once_is_exact(
+    before: int, after: int, expected: Passed
+) -> None:
     """In a second; the value after the highest one is 0 (user-asks, section F)."""
     assert energy_between(COUNTER, before, after, SECOND) == expected
 
@@ -80,26 +84,43 @@ def test_a_counter_without_a_range_goes_on(reach: int | None, elapsed: int) -> N
 @pytest.mark.parametrize("reach", [None, 0])
 def test_a_counter_without_a_range_that_fell_began_anew(reach: int | None) -> None:
     """The interval is lost, and never of some 1.8e19 µJ."""
-    assert energy_between(evolve(COUNTER, range_uj=reach), 262_143_328_000, 1_000, SECOND) == Passed(0, Code.ENERGY_RESET)
+    assert energy_between(
+        evolve(COUNTER, range_uj=reach), 262_143_328_000, 1_000, SECOND
+    ) == Passed(0, Code.ENERGY_RESET)
 
 
-@pytest.mark.parametrize(("before", "after"), [(100_000 * SECOND, 1_000), (250_000 * SECOND, 0), (1, 0), (RANGE + 1, 0), (2 * RANGE, RANGE)])
-def test_a_counter_that_fell_further_than_a_wrap_could_take_it_began_anew(before: int, after: int) -> None:
-    """The driver was loaded again: to have wrapped it would have needed more power than there is, or it was beyond its range."""
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(100_000 * SECOND, 1_000), (250_000 * SECOND, 0), (1, 0), (RANGE + 1, 0), (2 * RANGE, RANGE)],
+)
+def test_a_counter_that_fell_further_than_a_wrap_could_take_it_began_anew(
+    before: int, after: int
+) -> None:
+    """The driver was loaded again: to have wrapped it would have needed more power than there is,
+    or it was beyond its range.
+    """
     assert energy_between(COUNTER, before, after, SECOND) == Passed(0, Code.ENERGY_RESET)
 
 
 @pytest.mark.parametrize(("before", "after"), [(262_143_328_000, 1_000), (5_000, 4_000)])
 def test_a_counter_that_fell_while_the_machine_slept_began_anew(before: int, after: int) -> None:
     """Also where it might have wrapped."""
-    assert energy_between(COUNTER, before, after, SECOND, suspended=True) == Passed(0, Code.ENERGY_RESET)
+    assert energy_between(COUNTER, before, after, SECOND, suspended=True) == Passed(
+        0, Code.ENERGY_RESET
+    )
 
 
-@pytest.mark.parametrize(("before", "after", "least"), [(1_000, 1_500, 500), (262_143_328_000, 1_000, 1_850), (7, 7, 0)])
-def test_where_more_than_one_wrap_is_possible_the_least_is_counted_and_marked(before: int, after: int, least: int) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "least"), [(1_000, 1_500, 500), (262_143_328_000, 1_000, 1_850), (7, 7, 0)]
+)
+def test_where_more_than_one_wrap_is_possible_the_least_is_counted_and_marked(
+    before: int, after: int, least: int
+) -> None:
     """Two wraps look as one does; so does none."""
     assert energy_between(COUNTER, before, after, ROUND_US) == Passed(least, Code.ENERGY_WRAPPED)
-    assert energy_between(COUNTER, before, after, 100 * ROUND_US) == Passed(least, Code.ENERGY_WRAPPED)
+    assert energy_between(COUNTER, before, after, 100 * ROUND_US) == Passed(
+        least, Code.ENERGY_WRAPPED
+    )
     assert energy_between(COUNTER, 1_000, 1_500, ROUND_US - SECOND).fault is None
 
 
@@ -126,12 +147,26 @@ def test_the_reading_after_an_absurd_one_is_no_wrap() -> None:
     assert energy_between(COUNTER, 4_294_967_295_000, 6_000, SECOND) == Passed(0, Code.ENERGY_RESET)
 
 
-@given(st.sampled_from((COUNTER, ENDLESS, evolve(COUNTER, range_uj=0), POWER)), READABLE, READABLE, st.integers(-SECOND, 10**12), st.booleans())
-def test_what_passed_is_never_negative_and_never_more_than_can_be(meter: Meter, before: int | None, after: int | None, elapsed: int, suspended: bool) -> None:
+@given(
+    st.sampled_from((COUNTER, ENDLESS, evolve(COUNTER, range_uj=0), POWER)),
+    READABLE,
+    READABLE,
+    st.integers(-SECOND, 10**12),
+    st.booleans(),
+)
+def test_what_passed_is_never_negative_and_never_more_than_can_be(
+    meter: Meter, before: int | None, after: int | None, elapsed: int, suspended: bool
+) -> None:
     """Whatever a meter shows; what is lost is marked and counts nothing."""
     passed = energy_between(meter, before, after, elapsed, suspended=suspended)
     assert 0 <= passed.uj <= max(meter.most_uw * elapsed // SECOND, 0)
-    assert passed.fault in (None, Code.ENERGY_UNREADABLE, Code.ENERGY_RESET, Code.ENERGY_IMPLAUSIBLE, Code.ENERGY_WRAPPED)
+    assert passed.fault in (
+        None,
+        Code.ENERGY_UNREADABLE,
+        Code.ENERGY_RESET,
+        Code.ENERGY_IMPLAUSIBLE,
+        Code.ENERGY_WRAPPED,
+    )
     assert not passed.uj or passed.fault in (None, Code.ENERGY_WRAPPED)
 
 
@@ -158,15 +193,21 @@ def test_one_wrap_at_most_is_exact_for_every_start(start: int, true: int, spare:
     ],
 )
 def test_power_is_integrated(before: int, after: int, elapsed: int, expected: int) -> None:
-    """Half of each reading for the whole interval, rounded down to the µJ; it falls as it likes, asleep or awake."""
+    """Half of each reading for the whole interval, rounded down to the µJ; it falls as it likes,
+    asleep or awake.
+    """
     assert energy_between(POWER, before, after, elapsed) == Passed(expected)
     assert energy_between(POWER, before, after, elapsed, suspended=True) == Passed(expected)
 
 
-@pytest.mark.parametrize("error", [4_294_967_295_000, 0xFFFFFFFF * 1_000, 2**63 - 1, 20_001 * SECOND])
+@pytest.mark.parametrize(
+    "error", [4_294_967_295_000, 0xFFFFFFFF * 1_000, 2**63 - 1, 20_001 * SECOND]
+)
 @pytest.mark.parametrize("other", [0, 165 * SECOND, 20_000 * SECOND])
 def test_a_value_that_stands_for_an_error_is_no_power(error: int, other: int) -> None:
-    """0xFFFFFFFF mW and the like: neither the interval that it ends nor the one that it begins is known; what is possible is."""
+    """0xFFFFFFFF mW and the like: neither the interval that it ends nor the one that it begins is
+    known; what is possible is.
+    """
     for before, after in ((error, other), (other, error), (error, error)):
         assert energy_between(POWER, before, after, SECOND) == Passed(0, Code.ENERGY_IMPLAUSIBLE)
     assert energy_between(POWER, other, other, SECOND) == Passed(other)
@@ -194,7 +235,9 @@ def test_a_value_that_stands_for_an_error_is_no_power(error: int, other: int) ->
     ],
 )
 def test_what_a_node_takes_is_told_once(zones: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    """Packages and memory, which lie side by side; else the whole, by one of its names; parts alone tell nothing."""
+    """Packages and memory, which lie side by side; else the whole, by one of its names; parts alone
+    tell nothing.
+    """
     assert telling(zones) == telling(iter(zones)) == expected
 
 
@@ -212,10 +255,19 @@ def test_what_is_added_up_lies_side_by_side(zones: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "die", "place"), [(None, None, "node"), (0, None, "package-0"), (1, None, "package-1"), (0, 0, "package-0-die-0"), (12, 3, "package-12-die-3")]
+    ("package", "die", "place"),
+    [
+        (None, None, "node"),
+        (0, None, "package-0"),
+        (1, None, "package-1"),
+        (0, 0, "package-0-die-0"),
+        (12, 3, "package-12-die-3"),
+    ],
 )
 def test_the_place_names_package_and_die(package: int | None, die: int | None, place: str) -> None:
-    """The same zone name is on every socket (user-asks 34); what belongs to no package is the node's."""
+    """The same zone name is on every socket (user-asks 34); what belongs to no package is the
+    node's.
+    """
     assert Meter("m", "package", package=package, die=die).place == place
 
 

@@ -23,19 +23,30 @@ IDLE = [failed(f"idle:{cpu}", f"cpu{cpu}/cpuidle/state3/disable", errno.EPERM) f
 
 def test_the_profile_of_the_cpus_says_how_many_files_which_errno_and_what_to_do() -> None:
     (problem,) = refusal_problems(PLAN, ON, IDLE)
-    assert (problem.severity, problem.code, problem.object, problem.field) == (Severity.ERROR, Code.WRITE_REFUSED, "PowerProfile/performance", "spec.cstates")
-    assert problem.message == (
-        f"{CPU}/cpu1/cpuidle/state3/disable wanted 1, shows 0: EPERM: needs CAP_SYS_ADMIN: run the helper container as shipped, "
-        "or set agent.idleStates: byLatency (and 1 more files)"
+    assert (problem.severity, problem.code, problem.object, problem.field) == (
+        Severity.ERROR,
+        Code.WRITE_REFUSED,
+        "PowerProfile/performance",
+        "spec.cstates",
+    )
+    assert (
+        problem.message
+        == f"{CPU}/cpu1/cpuidle/state3/disable wanted 1, shows 0: EPERM: needs CAP_SYS_ADMIN: run"
+        " the helper container as shipped, or set agent.idleStates: byLatency (and 1 more"
+        " files)"
     )
 
 
 def test_each_kind_and_errno_is_a_line_of_its_own() -> None:
     governor = failed("cpufreq:2", "cpufreq/policy2/scaling_governor", errno.EINVAL)
-    found = refusal_problems(PLAN, ON, [*IDLE, governor, failed("uncore:uncore00", "x", errno.EROFS)])
+    found = refusal_problems(
+        PLAN, ON, [*IDLE, governor, failed("uncore:uncore00", "x", errno.EROFS)]
+    )
     assert [(problem.object, problem.field) for problem in found] == [
-        ("Node/node-1", ""), ("PowerProfile/performance", "spec.cstates"), ("PowerProfile/performance", "spec.pstates"),
-    ]  # fmt: skip
+        ("Node/node-1", ""),
+        ("PowerProfile/performance", "spec.cstates"),
+        ("PowerProfile/performance", "spec.pstates"),
+    ]
     assert "its module is missing" in found[2].message
 
 
@@ -50,7 +61,19 @@ def test_a_group_of_nobody_is_the_nodes() -> None:
         assert problem.object == "Node/node-1"
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM, errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOENT, errno.ENOTSUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ETIMEDOUT,
+        errno.ENOENT,
+        errno.ENOTSUP,
+    ],
+)
 def test_every_errno_that_deployment_can_cause_has_a_remedy(number: int) -> None:
     for kind in ("idle", "latency", "cpufreq", "uncore", "cap", "boost"):
         name, _, meaning = remedy(kind, number).partition(": ")

@@ -42,7 +42,25 @@ def test_cpu_lists_as_the_kernel_writes_them(text: str, cpus: set[int]) -> None:
     assert parse_cpulist(text) == cpus
 
 
-@pytest.mark.parametrize("text", ["a", "3-1", "-1", "1-", "-", "0-3:1/2", "1.5", "0x1", "٣", "70000", "0-65536", "0-99999999999", "+1", "1--2"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a",
+        "3-1",
+        "-1",
+        "1-",
+        "-",
+        "0-3:1/2",
+        "1.5",
+        "0x1",
+        "٣",
+        "70000",
+        "0-65536",
+        "0-99999999999",
+        "+1",
+        "1--2",
+    ],
+)
 def test_anything_else_is_no_cpu_list(text: str) -> None:
     """Wide ranges of foreign input cost no memory."""
     with pytest.raises(ValueError, match="not a CPU list"):
@@ -81,7 +99,31 @@ def test_quantities(text: str | int, value: int | Fraction) -> None:
     assert parse_quantity(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "-1", -1, "m", "E", "1e", "1e3k", "1 ", " 1", "1,5", "1mm", "1ki", "1K", "0x1", "1e99", "٢", "1" * 41, ".", "1e3.5", "++1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-1",
+        -1,
+        "m",
+        "E",
+        "1e",
+        "1e3k",
+        "1 ",
+        " 1",
+        "1,5",
+        "1mm",
+        "1ki",
+        "1K",
+        "0x1",
+        "1e99",
+        "٢",
+        "1" * 41,
+        ".",
+        "1e3.5",
+        "++1",
+    ],
+)
 def test_anything_else_is_no_quantity(text: str | int) -> None:
     """Negative ones are none here."""
     with pytest.raises(ValueError):  # noqa: PT011 - its text is the text that is no quantity
@@ -91,7 +133,10 @@ def test_anything_else_is_no_quantity(text: str | int) -> None:
 def test_percentages_are_whole_and_up_to_100() -> None:
     """Anything else is none."""
     assert [parse_percent(text) for text in ("0%", "7%", "100%", "007%")] == [0, 7, 100, 7]
-    assert [parse_percent(text) for text in ("101%", "-1%", "1.5%", "%", "", "50", "50%%", " 50%", "٥٠%", "0100%")] == [None] * 10
+    assert [
+        parse_percent(text)
+        for text in ("101%", "-1%", "1.5%", "%", "", "50", "50%%", " 50%", "٥٠%", "0100%")
+    ] == [None] * 10
 
 
 def test_frequencies_for_people() -> None:

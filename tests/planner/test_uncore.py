@@ -35,12 +35,22 @@ def test_die_beats_package_beats_system() -> None:
     rules = (DieSelector(0, None, 1_100_000, 1_200_000), DieSelector(0, 1, 1_300_000, 1_400_000))
     for order in (rules, rules[::-1]):
         found = asked(*order, sys_min=800_000, sys_max=900_000)
-        assert limits(found) == [(1_100_000, 1_200_000), (1_300_000, 1_400_000), (800_000, 900_000), (800_000, 900_000)]
+        assert limits(found) == [
+            (1_100_000, 1_200_000),
+            (1_300_000, 1_400_000),
+            (800_000, 900_000),
+            (800_000, 900_000),
+        ]
 
 
 def test_entries_that_no_rule_covers_stay_at_baseline() -> None:
     """A die on another package has no limits."""
-    assert limits(asked(DieSelector(1, 0, 900_000, 900_000))) == [(None, None), (None, None), (900_000, 900_000), (None, None)]
+    assert limits(asked(DieSelector(1, 0, 900_000, 900_000))) == [
+        (None, None),
+        (None, None),
+        (900_000, 900_000),
+        (None, None),
+    ]
 
 
 def test_values_are_rounded_down_to_100_mhz() -> None:
@@ -61,11 +71,15 @@ def test_values_are_rounded_down_to_100_mhz() -> None:
         (-200_000, 1_000_000, Code.UNCORE_RANGE, "spec.sysMin"),
     ],
 )
-def test_an_invalid_object_is_an_error_and_changes_nothing(low: int | None, high: int | None, code: Code, field: str) -> None:
+def test_an_invalid_object_is_an_error_and_changes_nothing(
+    low: int | None, high: int | None, code: Code, field: str
+) -> None:
     """Not even what is right in it (user-asks 42)."""
     found = asked(DieSelector(0, 0, 1_000_000, 1_000_000), sys_min=low, sys_max=high)
     assert limits(found) == [(None, None)] * 4
-    assert [(problem.severity, problem.field) for problem in with_code(found.problems, code)] == [(Severity.ERROR, field)]
+    assert [(problem.severity, problem.field) for problem in with_code(found.problems, code)] == [
+        (Severity.ERROR, field)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,36 +94,60 @@ def test_an_invalid_object_is_an_error_and_changes_nothing(low: int | None, high
         (DieSelector(0, 0, 900_000, 2_500_000), Code.UNCORE_RANGE, "spec.dieSelector[0]"),
     ],
 )
-def test_a_wrong_die_rule_is_an_error_at_its_place(rule: DieSelector, code: Code, field: str) -> None:
+def test_a_wrong_die_rule_is_an_error_at_its_place(
+    rule: DieSelector, code: Code, field: str
+) -> None:
     """user-asks section 3 E."""
     found = asked(rule, sys_min=1_000_000, sys_max=2_000_000)
     assert limits(found) == [(None, None)] * 4
-    assert [(problem.severity, problem.field) for problem in with_code(found.problems, code)] == [(Severity.ERROR, field)]
+    assert [(problem.severity, problem.field) for problem in with_code(found.problems, code)] == [
+        (Severity.ERROR, field)
+    ]
 
 
 def test_a_place_that_is_named_twice_is_an_error() -> None:
     """Neither of the two would be more specific."""
     rule = DieSelector(0, 0, 900_000, 900_000)
-    assert [problem.severity for problem in with_code(asked(rule, evolve(rule, max=1_000_000)).problems, Code.UNCORE_DIE)] == [Severity.ERROR]
+    assert [
+        problem.severity
+        for problem in with_code(asked(rule, evolve(rule, max=1_000_000)).problems, Code.UNCORE_DIE)
+    ] == [Severity.ERROR]
 
 
 def test_limits_are_those_of_each_entry() -> None:
     """Packages may differ (user-asks 41)."""
     unlike = machine(uncore=(die(0), die(1, low=1_200_000)))
-    assert with_code(asked(on=unlike, sys_min=1_000_000, sys_max=2_000_000).problems, Code.UNCORE_RANGE)
-    assert limits(asked(DieSelector(0, 0, 1_000_000, 2_000_000), on=unlike)) == [(1_000_000, 2_000_000), (None, None)]
+    assert with_code(
+        asked(on=unlike, sys_min=1_000_000, sys_max=2_000_000).problems, Code.UNCORE_RANGE
+    )
+    assert limits(asked(DieSelector(0, 0, 1_000_000, 2_000_000), on=unlike)) == [
+        (1_000_000, 2_000_000),
+        (None, None),
+    ]
 
 
 def test_dies_are_domains_in_tpmis_layout() -> None:
-    """uncoreNN has a domain where the older layout has a die; all clusters of it take part (user-asks 41)."""
+    """uncoreNN has a domain where the older layout has a die; all clusters of it take part
+    (user-asks 41).
+    """
     entries = [
-        UncoreEntry(f"uncore{index:02}", 0, None, domain, cluster, 800_000, 2_400_000, 800_000, 2_400_000)
+        UncoreEntry(
+            f"uncore{index:02}", 0, None, domain, cluster, 800_000, 2_400_000, 800_000, 2_400_000
+        )
         for index, (domain, cluster) in enumerate([(0, 0), (0, 1), (1, 0)])
     ]
-    assert limits(asked(DieSelector(0, 0, 900_000, 900_000), on=machine(uncore=tuple(entries)))) == [(900_000, 900_000), (900_000, 900_000), (None, None)]
+    assert limits(
+        asked(DieSelector(0, 0, 900_000, 900_000), on=machine(uncore=tuple(entries)))
+    ) == [(900_000, 900_000), (900_000, 900_000), (None, None)]
 
 
-@pytest.mark.parametrize("obj", [uncore(sys_min=900_000, sys_max=900_000), uncore("any", sys_min=900_000, sys_max=900_000, node_selector=EVERYWHERE)])
+@pytest.mark.parametrize(
+    "obj",
+    [
+        uncore(sys_min=900_000, sys_max=900_000),
+        uncore("any", sys_min=900_000, sys_max=900_000, node_selector=EVERYWHERE),
+    ],
+)
 def test_an_object_holds_on_the_node_of_its_name_or_on_those_it_selects(obj: Uncore) -> None:
     """Without a selector, the name is the node's."""
     assert limits(plan(obj, on=TWO_SOCKETS)) == [(900_000, 900_000)] * 4
@@ -119,12 +157,18 @@ def test_an_object_holds_on_the_node_of_its_name_or_on_those_it_selects(obj: Unc
     "obj",
     [
         uncore("node-2", sys_min=900_000, sys_max=900_000),
-        uncore(sys_min=900_000, sys_max=900_000, node_selector=NodeSelector(LabelSelector({"zone": "b"}))),
+        uncore(
+            sys_min=900_000,
+            sys_max=900_000,
+            node_selector=NodeSelector(LabelSelector({"zone": "b"})),
+        ),
         uncore("my-node-1", sys_min=900_000, sys_max=900_000),
     ],
 )
 def test_other_objects_have_no_effect(obj: Uncore) -> None:
-    """A selector that does not match, though the name does; a name that ends like the node's (user-asks 45)."""
+    """A selector that does not match, though the name does; a name that ends like the node's
+    (user-asks 45).
+    """
     found = plan(obj, on=TWO_SOCKETS)
     assert limits(found) == [(None, None)] * 4
     assert not found.problems
@@ -133,17 +177,23 @@ def test_other_objects_have_no_effect(obj: Uncore) -> None:
 def test_of_two_objects_the_older_holds() -> None:
     """And the loser is told."""
     old, young = (
-        uncore(name, sys_min=khz, sys_max=khz, node_selector=EVERYWHERE, meta_created=moment(hour)) for name, khz, hour in (("b", 900_000, 8), ("a", 800_000, 9))
+        uncore(name, sys_min=khz, sys_max=khz, node_selector=EVERYWHERE, meta_created=moment(hour))
+        for name, khz, hour in (("b", 900_000, 8), ("a", 800_000, 9))
     )
     found = plan(young, old, on=TWO_SOCKETS)
     assert limits(found)[0] == (900_000, 900_000)
-    assert [(problem.severity, problem.object) for problem in with_code(found.problems, Code.UNCORE_SUPERSEDED)] == [(Severity.WARNING, "Uncore/a")]
+    assert [
+        (problem.severity, problem.object)
+        for problem in with_code(found.problems, Code.UNCORE_SUPERSEDED)
+    ] == [(Severity.WARNING, "Uncore/a")]
 
 
 def test_of_two_of_one_age_the_one_that_names_the_node_holds() -> None:
     """Before one that only selects it (R5)."""
     named = uncore(sys_min=900_000, sys_max=900_000, meta_created=moment(8))
-    selecting = uncore("a", sys_min=800_000, sys_max=800_000, node_selector=EVERYWHERE, meta_created=moment(8))
+    selecting = uncore(
+        "a", sys_min=800_000, sys_max=800_000, node_selector=EVERYWHERE, meta_created=moment(8)
+    )
     for order in ((named, selecting), (selecting, named)):
         assert limits(plan(*order, on=TWO_SOCKETS))[0] == (900_000, 900_000)
 
@@ -151,15 +201,21 @@ def test_of_two_of_one_age_the_one_that_names_the_node_holds() -> None:
 def test_a_node_without_uncore_is_a_problem_for_its_object_only() -> None:
     """user-asks 53: everything else goes on."""
     found = plan(uncore(sys_min=900_000, sys_max=900_000))
-    assert [(problem.code, problem.object) for problem in found.problems] == [(Code.UNCORE_UNSUPPORTED, "Uncore/node-1")]
+    assert [(problem.code, problem.object) for problem in found.problems] == [
+        (Code.UNCORE_UNSUPPORTED, "Uncore/node-1")
+    ]
     assert found.uncore == ()
 
 
 def test_uncore_targets_have_reasons() -> None:
     """The object, the field and the values; where there are none, why not."""
     found = asked(DieSelector(0, 0, 950_000, 1_000_000))
-    assert found.uncore[0].because == ("900000..1000000 kHz: Uncore/node-1 spec.dieSelector[0], rounded down to 100 MHz",)
+    assert found.uncore[0].because == (
+        "900000..1000000 kHz: Uncore/node-1 spec.dieSelector[0], rounded down to 100 MHz",
+    )
     assert found.uncore[1].because == ("Uncore/node-1 does not cover it",)
     assert plan(on=TWO_SOCKETS).uncore[0].because == ("no Uncore object covers it",)
     assert asked(sys_min=1).uncore[0].because == ("Uncore/node-1 has errors, so baseline",)
-    assert plan(config(power_node_selector={"zone": "b"}), on=TWO_SOCKETS).uncore[0].because == ("the PowerConfig does not select this node",)
+    assert plan(config(power_node_selector={"zone": "b"}), on=TWO_SOCKETS).uncore[0].because == (
+        "the PowerConfig does not select this node",
+    )

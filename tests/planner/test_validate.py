@@ -35,15 +35,33 @@ def test_objects_that_are_right_have_no_problems() -> None:
         (workload(uses=None), Code.PROFILE_MISSING, Severity.ERROR),
         (node_config(uses="ghost"), Code.PROFILE_MISSING, Severity.WARNING),
         (node_config(reserved=[reserved("0", "ghost")]), Code.PROFILE_MISSING, Severity.WARNING),
-        (node_config(reserved=[reserved("0", "a"), reserved("0-1", "b")]), Code.RESERVED_CONFLICT, Severity.ERROR),
-        (node_config(reserved=[evolve(reserved("0"), cores=(-1,))]), Code.RESERVED_UNKNOWN_CPU, Severity.ERROR),
-        (node_config(node_selector=NodeSelector(LabelSelector({}, (Requirement("a", "Lt"),)))), Code.SELECTOR_INVALID, Severity.ERROR),
-        (profile(node_selector=NodeSelector(LabelSelector({}, (Requirement("a", "In"),)))), Code.SELECTOR_INVALID, Severity.ERROR),
+        (
+            node_config(reserved=[reserved("0", "a"), reserved("0-1", "b")]),
+            Code.RESERVED_CONFLICT,
+            Severity.ERROR,
+        ),
+        (
+            node_config(reserved=[evolve(reserved("0"), cores=(-1,))]),
+            Code.RESERVED_UNKNOWN_CPU,
+            Severity.ERROR,
+        ),
+        (
+            node_config(node_selector=NodeSelector(LabelSelector({}, (Requirement("a", "Lt"),)))),
+            Code.SELECTOR_INVALID,
+            Severity.ERROR,
+        ),
+        (
+            profile(node_selector=NodeSelector(LabelSelector({}, (Requirement("a", "In"),)))),
+            Code.SELECTOR_INVALID,
+            Severity.ERROR,
+        ),
         (uncore(sys_max=1), Code.UNCORE_ENDS, Severity.ERROR),
         (uncore(die_selector=(DieSelector(None, None, 2, 1),)), Code.UNCORE_ORDER, Severity.ERROR),
     ],
 )
-def test_what_is_wrong_in_itself_is_found_without_a_machine(obj: object, code: Code, severity: Severity) -> None:
+def test_what_is_wrong_in_itself_is_found_without_a_machine(
+    obj: object, code: Code, severity: Severity
+) -> None:
     """A profile that is not among the objects may be on the cluster: a warning."""
     found = [problem for problem in validate_intent(intent(obj)) if problem.code is code]
     assert [problem.severity for problem in found[:1]] == [severity]
@@ -51,11 +69,23 @@ def test_what_is_wrong_in_itself_is_found_without_a_machine(obj: object, code: C
 
 def test_all_faults_are_told_at_once() -> None:
     """Not only the first (user-asks 60)."""
-    found = validate_intent(intent(profile(min="fast", epp="turbo", names={}, max_latency_us=-1, cpu_capacity=0)))
-    assert codes(found) == {Code.FREQUENCY_FORMAT, Code.EPP_WORD, Code.IDLE_BOTH, Code.IDLE_LATENCY, Code.CAPACITY_FORMAT}
+    found = validate_intent(
+        intent(profile(min="fast", epp="turbo", names={}, max_latency_us=-1, cpu_capacity=0))
+    )
+    assert codes(found) == {
+        Code.FREQUENCY_FORMAT,
+        Code.EPP_WORD,
+        Code.IDLE_BOTH,
+        Code.IDLE_LATENCY,
+        Code.CAPACITY_FORMAT,
+    }
 
 
 def test_both_frequencies_are_told_where_both_are_wrong() -> None:
     """One problem a field (user-asks 60)."""
-    found = [problem.field for problem in validate_intent(intent(profile(min="fast", max="slow"))) if problem.code is Code.FREQUENCY_FORMAT]
+    found = [
+        problem.field
+        for problem in validate_intent(intent(profile(min="fast", max="slow")))
+        if problem.code is Code.FREQUENCY_FORMAT
+    ]
     assert found == ["spec.pstates.max", "spec.pstates.min"]

@@ -1,4 +1,6 @@
-"""R8: while an object has errors of its own on a node, the version that was last valid there stays in force."""
+"""R8: while an object has errors of its own on a node, the version that was last valid there stays
+in force.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -9,14 +11,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm_planner.explain import explain_cpu, explain_profile, explain_uncore
-from kpm_planner.intent import INTEL_GROUP, CapSource, Intent, LabelSelector, Node, NodeSelector, PStates, Requirement, ReservedCpus, StaticCap, Unreadable
+from kpm_planner.intent import (
+    INTEL_GROUP,
+    CapSource,
+    Intent,
+    LabelSelector,
+    Node,
+    NodeSelector,
+    PStates,
+    Requirement,
+    ReservedCpus,
+    StaticCap,
+    Unreadable,
+)
 from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.problems import Code
 from kpm_planner.state_types import EarlierVersion
 from kpm_planner.status import Pass, node_state
 from kpm_planner.versions import Versioned, Versions
-from tests.planner.build import NODE, allocation, die, intent, machine, moment, node_config, on_cpu, owns, plan, pod, power_cap, profile, rapl, reserved, uncore, workload
+from tests.planner.build import (
+    NODE,
+    allocation,
+    die,
+    intent,
+    machine,
+    moment,
+    node_config,
+    on_cpu,
+    owns,
+    plan,
+    pod,
+    power_cap,
+    profile,
+    rapl,
+    reserved,
+    uncore,
+    workload,
+)
 from tests.planner.reading import codes, limits_of, with_code
 from tests.strategies.scenarios import Scenario, scenarios
 
@@ -35,22 +67,40 @@ def edited(obj: Any, **changes: Any) -> Any:
 class History:
     """A node that plans again and again, with what it remembers."""
 
-    def __init__(self, *, on: Machine = MACHINE, node: Node = NODE, versions: Versions = Versions()) -> None:
+    def __init__(
+        self, *, on: Machine = MACHINE, node: Node = NODE, versions: Versions = Versions()
+    ) -> None:
         self.machine, self.node, self.versions = on, node, versions
 
-    def look(self, *objects: Any, at: datetime = moment(8), unreadable: tuple[Unreadable, ...] = ()) -> NodePlan:
+    def look(
+        self, *objects: Any, at: datetime = moment(8), unreadable: tuple[Unreadable, ...] = ()
+    ) -> NodePlan:
         """The plan of these objects now."""
         wanted = evolve(intent(*objects), unreadable=unreadable)
-        found = plan_node(wanted, NodeInput(self.node, self.machine, WEB, versions=self.versions), at)
+        found = plan_node(
+            wanted, NodeInput(self.node, self.machine, WEB, versions=self.versions), at
+        )
         self.versions = Versions(found.versions)
         return found
 
 
 def asked(found: NodePlan) -> object:
     """All that a plan asks for, without the reasons."""
-    groups = {cpu: (group.pool, group.profile, group.target, group.held) for group in found.groups for cpu in group.cpus}
+    groups = {
+        cpu: (group.pool, group.profile, group.target, group.held)
+        for group in found.groups
+        for cpu in group.cpus
+    }
     uncores = [(target.entry.name, target.min_khz, target.max_khz) for target in found.uncore]
-    return groups, uncores, limits_of(found), found.boost, dict(found.extended_resources), found.scaling, [target.pstates for target in found.fabrics]
+    return (
+        groups,
+        uncores,
+        limits_of(found),
+        found.boost,
+        dict(found.extended_resources),
+        found.scaling,
+        [target.pstates for target in found.fabrics],
+    )
 
 
 BAD_EDITS: dict[str, dict[str, Any]] = {
@@ -65,21 +115,33 @@ BAD_EDITS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", BAD_EDITS.values(), ids=BAD_EDITS)
-def test_an_edit_that_cannot_be_honoured_changes_nothing_of_what_is_in_force(change: dict[str, Any]) -> None:
+def test_an_edit_that_cannot_be_honoured_changes_nothing_of_what_is_in_force(
+    change: dict[str, Any],
+) -> None:
     """CPUs, advertised capacity and all; the error is told, and which version holds since when."""
     node = History()
     before = node.look(FAST)
     after = node.look(edited(FAST, **change), at=moment(9))
     assert asked(after) == asked(before)
-    assert any(problem.severity == "error" and problem.object == "PowerProfile/performance" for problem in after.problems)
-    assert "stays in force (valid here since 2026-01-31T08:00:00Z)" in with_code(after.problems, Code.LAST_VALID)[0].message
+    assert any(
+        problem.severity == "error" and problem.object == "PowerProfile/performance"
+        for problem in after.problems
+    )
+    assert (
+        "stays in force (valid here since 2026-01-31T08:00:00Z)"
+        in with_code(after.problems, Code.LAST_VALID)[0].message
+    )
 
 
 def test_the_state_of_the_node_says_which_version_is_in_force_since_when() -> None:
     """While an earlier one is; neither before the edit nor once it is mended."""
     node = History()
     states = []
-    for written, hour in ((FAST, 8), (edited(FAST, pstates=PStates(3000, 9000)), 9), (edited(edited(FAST)), 10)):
+    for written, hour in (
+        (FAST, 8),
+        (edited(FAST, pstates=PStates(3000, 9000)), 9),
+        (edited(edited(FAST)), 10),
+    ):
         found = node_state(node.look(written, at=moment(hour)), MACHINE, Pass(), (), {})
         states.append(found.earlier_versions)
     assert states[0] == states[2] == ()
@@ -116,14 +178,22 @@ def test_an_object_that_was_never_valid_here_is_baseline() -> None:
 
 def test_where_earlier_versions_are_not_known_that_is_said() -> None:
     """An offline plan, or state that was lost."""
-    found = History(versions=Versions(note="which version was last valid there is not known offline")).look(profile(min=9000))
-    assert [problem.message for problem in with_code(found.problems, Code.VERSION_UNKNOWN)] == ["which version was last valid there is not known offline"]
+    found = History(
+        versions=Versions(note="which version was last valid there is not known offline")
+    ).look(profile(min=9000))
+    assert [problem.message for problem in with_code(found.problems, Code.VERSION_UNKNOWN)] == [
+        "which version was last valid there is not known offline"
+    ]
 
 
 def test_deletion_another_uid_and_a_selector_that_leaves_the_node_end_it() -> None:
     """Then there is no version any more."""
     bad = edited(FAST, pstates=PStates(9000, 9000))
-    for end in ((), (evolve(bad, meta=evolve(bad.meta, uid="another")),), (evolve(bad, node_selector=ELSEWHERE),)):
+    for end in (
+        (),
+        (evolve(bad, meta=evolve(bad.meta, uid="another")),),
+        (evolve(bad, node_selector=ELSEWHERE),),
+    ):
         node = History()
         node.look(FAST)
         assert on_cpu(node.look(*end), 2).target.max_khz is None
@@ -131,7 +201,9 @@ def test_deletion_another_uid_and_a_selector_that_leaves_the_node_end_it() -> No
 
 
 def test_conflicts_neither_make_a_version_nor_end_one() -> None:
-    """The same name in both groups: neither is used meanwhile; afterwards the version is there still."""
+    """The same name in both groups: neither is used meanwhile; afterwards the version is there
+    still.
+    """
     node, twin = History(), profile(group=INTEL_GROUP, max=1000)
     node.look(FAST)
     bad = edited(FAST, pstates=PStates(9000, 9000))
@@ -148,7 +220,9 @@ def test_it_is_judged_anew_on_the_machine_of_today() -> None:
     node.machine = machine(khz=(800_000, 2_000_000))
     found = node.look(bad)
     assert on_cpu(found, 2).target.max_khz is None
-    assert "and so has its last valid version" in with_code(found.problems, Code.LAST_VALID)[0].message
+    assert (
+        "and so has its last valid version" in with_code(found.problems, Code.LAST_VALID)[0].message
+    )
     node.machine = MACHINE
     assert on_cpu(node.look(bad), 2).target.max_khz == 3_500_000
 
@@ -156,7 +230,12 @@ def test_it_is_judged_anew_on_the_machine_of_today() -> None:
 def test_node_wide_objects_keep_their_last_valid_version_too() -> None:
     """Uncore, PowerCap and PowerNodeConfig."""
     shared = profile("shared", shared=True, max=1500)
-    good = (shared, uncore(sys_min=1_000_000, sys_max=2_000_000), power_cap(150), node_config(uses="shared", turbo=None, reserved=[reserved("0")]))
+    good = (
+        shared,
+        uncore(sys_min=1_000_000, sys_max=2_000_000),
+        power_cap(150),
+        node_config(uses="shared", turbo=None, reserved=[reserved("0")]),
+    )
     bad = (
         edited(good[1], sys_max=9_000_000),
         edited(good[2], source=CapSource(static=StaticCap(-1))),
@@ -174,15 +253,22 @@ def test_node_wide_objects_keep_their_last_valid_version_too() -> None:
 
 
 def test_a_claim_that_was_lost_makes_no_version() -> None:
-    """The younger Uncore has never been in force; when it is alone, with errors, nothing is known of it."""
-    older, younger = uncore("a", sys_min=1_000_000, sys_max=1_000_000, meta_created=moment(1)), uncore("b", sys_min=2_000_000, sys_max=2_000_000, meta_created=moment(2))
+    """The younger Uncore has never been in force; when it is alone, with errors, nothing is known
+    of it.
+    """
+    older, younger = (
+        uncore("a", sys_min=1_000_000, sys_max=1_000_000, meta_created=moment(1)),
+        uncore("b", sys_min=2_000_000, sys_max=2_000_000, meta_created=moment(2)),
+    )
     here = NodeSelector(LabelSelector())
     older, younger = evolve(older, node_selector=here), evolve(younger, node_selector=here)
     node = History()
     node.look(older, younger)
     assert node.look(edited(younger, sys_max=1)).uncore[0].max_khz is None
     node.look(older)
-    node.look(edited(older, sys_max=1), evolve(younger, meta=evolve(younger.meta, created=moment(0))))
+    node.look(
+        edited(older, sys_max=1), evolve(younger, meta=evolve(younger.meta, created=moment(0)))
+    )
     assert node.look(edited(older, sys_max=1)).uncore[0].max_khz == 1_000_000
 
 
@@ -217,19 +303,36 @@ def _damaged(obj: Versioned) -> Versioned:
 
 def _all_damaged(wanted: Intent, which: set[tuple[str, str, str]]) -> Intent:
     def made(items: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(_damaged(item) if (type(item).__name__, item.group, item.meta.name) in which else item for item in items)
+        return tuple(
+            _damaged(item) if (type(item).__name__, item.group, item.meta.name) in which else item
+            for item in items
+        )
 
-    return evolve(wanted, profiles=made(wanted.profiles), uncores=made(wanted.uncores), caps=made(wanted.caps), node_configs=made(wanted.node_configs))
+    return evolve(
+        wanted,
+        profiles=made(wanted.profiles),
+        uncores=made(wanted.uncores),
+        caps=made(wanted.caps),
+        node_configs=made(wanted.node_configs),
+    )
 
 
 @given(scenarios(), st.data())
-def test_no_edit_that_cannot_be_honoured_changes_what_a_plan_asks_for(scenario: Scenario, data: st.DataObject) -> None:
+def test_no_edit_that_cannot_be_honoured_changes_what_a_plan_asks_for(
+    scenario: Scenario, data: st.DataObject
+) -> None:
     """Whatever is in force without errors, and whichever of it is spoiled at once."""
     before = scenario.plan()
-    names = [(type(item.obj).__name__, item.obj.group, item.obj.meta.name) for item in before.versions]
+    names = [
+        (type(item.obj).__name__, item.obj.group, item.obj.meta.name) for item in before.versions
+    ]
     spoiled = {name for name in names if data.draw(st.booleans())}
     item = evolve(scenario.item, versions=Versions(before.versions))
     after = plan_node(_all_damaged(scenario.intent, spoiled), item, scenario.instant)
     assert asked(after) == asked(before)
-    assert {(problem.object) for problem in with_code(after.problems, Code.LAST_VALID)} == {f"{kind}/{name}" for kind, _, name in spoiled}
-    assert [evolve(item, since=None) for item in after.versions] == [evolve(item, since=None) for item in before.versions]
+    assert {(problem.object) for problem in with_code(after.problems, Code.LAST_VALID)} == {
+        f"{kind}/{name}" for kind, _, name in spoiled
+    }
+    assert [evolve(item, since=None) for item in after.versions] == [
+        evolve(item, since=None) for item in before.versions
+    ]

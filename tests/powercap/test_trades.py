@@ -24,23 +24,37 @@ def quarter(index: int) -> str:
 
 
 def day(volume: float = 60.0) -> bytes:
-    return "\n".join([HEAD, *(f"{quarter(index)},{volume + index},{100 - index}" for index in range(96))]).encode()
+    return "\n".join(
+        [HEAD, *(f"{quarter(index)},{volume + index},{100 - index}" for index in range(96))]
+    ).encode()
 
 
 def test_a_day_of_96_quarters_is_read_to_its_end() -> None:
-    """The last quarter ends at 24:00; the earlier tool looked for 00:00 there and set ten watts for a quarter of an hour each night (user-asks 57)."""
+    """The last quarter ends at 24:00; the earlier tool looked for 00:00 there and set ten watts for
+    a quarter of an hour each night (user-asks 57).
+    """
     trades = parse_trades(day(), "f")
     assert len(trades) == 96
     assert trades[-1] == Trade(23 * 60 + 45, 24 * 60, 155.0, 5.0)
     assert trades[-1].name == "23:45-24:00"
     assert trade_at(trades, 24 * 60 - 0.01) == trades[-1]
-    assert [trade_at(trades, minute) for minute in (0, 14.99, 15)] == [trades[0], trades[0], trades[1]]
+    assert [trade_at(trades, minute) for minute in (0, 14.99, 15)] == [
+        trades[0],
+        trades[0],
+        trades[1],
+    ]
 
 
 def test_columns_are_known_by_name_and_rows_by_period() -> None:
     """In any order, with a byte order mark, Windows line ends and columns that nobody asked for."""
-    text = "\ufeffPrice (€/MWh),Hub,Period,Volume (MWh)\r\n5.5,x,12:00-24:00,20\r\n-7,x,00:00-12:00,10\r\n\r\n"
-    assert parse_trades(text.encode(), "f") == (Trade(0, 720, 10.0, -7.0), Trade(720, 1440, 20.0, 5.5))
+    text = (
+        "\ufeffPrice (€/MWh),Hub,Period,Volume"
+        " (MWh)\r\n5.5,x,12:00-24:00,20\r\n-7,x,00:00-12:00,10\r\n\r\n"
+    )
+    assert parse_trades(text.encode(), "f") == (
+        Trade(0, 720, 10.0, -7.0),
+        Trade(720, 1440, 20.0, 5.5),
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,8 +91,12 @@ def test_any_day_that_is_written_is_read_back(rows: list[tuple[float, float]]) -
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(HEAD.split(","))
-    writer.writerows((quarter(index), repr(volume), repr(price)) for index, (volume, price) in enumerate(rows))
-    assert [(trade.volume, trade.price) for trade in parse_trades(out.getvalue().encode(), "f")] == rows
+    writer.writerows(
+        (quarter(index), repr(volume), repr(price)) for index, (volume, price) in enumerate(rows)
+    )
+    assert [
+        (trade.volume, trade.price) for trade in parse_trades(out.getvalue().encode(), "f")
+    ] == rows
 
 
 def test_any_file_is_trades_or_one_line_of_refusal() -> None:
@@ -97,7 +115,9 @@ def test_any_file_is_trades_or_one_line_of_refusal() -> None:
                 case 2:
                     data[place:place] = data[place : place + source.randrange(1, 40)]
                 case _:
-                    data[place:place] = source.choice([b",", b"\n", b'"', b"\0", b"24:00", b"-", b"1e999", "€".encode(), b"\r"])
+                    data[place:place] = source.choice(
+                        [b",", b"\n", b'"', b"\0", b"24:00", b"-", b"1e999", "€".encode(), b"\r"]
+                    )
             data = data or bytearray(b"x")
         trades, refusal = trades_or_refusal(bytes(data))
         assert "\n" not in refusal

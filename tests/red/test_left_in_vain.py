@@ -105,7 +105,9 @@ def test_an_agent_that_runs_again_gets_the_time_of_one_that_runs(leaving: Leavin
 
 
 def test_an_operator_that_comes_next_knows_who_was_left_in_vain(leaving: Leaving) -> None:
-    """Its pods restart and its leader changes: what stays set on a node is told of until the node is managed again."""
+    """Its pods restart and its leader changes: what stays set on a node is told of until the node
+    is managed again.
+    """
     world = leaving.world
     world.objects["nodes", "b"]["metadata"]["labels"]["power"] = "no"
     world.dead = frozenset({"b"})
@@ -122,7 +124,9 @@ def test_an_operator_that_comes_next_knows_who_was_left_in_vain(leaving: Leaving
     assert "notRestored" not in world.status("powerconfigs", "config")
 
 
-@pytest.mark.parametrize("odd", [None, "b", [None, 7, "b", {"node": None}, {"node": {"a": 1}}], {"node": "b"}])
+@pytest.mark.parametrize(
+    "odd", [None, "b", [None, 7, "b", {"node": None}, {"node": {"a": 1}}], {"node": "b"}]
+)
 def test_an_odd_memory_of_it_is_none(leaving: Leaving, odd: object) -> None:
     """Whoever may write the status writes it."""
     leaving.look()

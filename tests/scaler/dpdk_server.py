@@ -1,4 +1,6 @@
-"""A DPDK process as far as its telemetry goes: a real SEQPACKET socket that speaks version 2, with faults on demand."""
+"""A DPDK process as far as its telemetry goes: a real SEQPACKET socket that speaks version 2, with
+faults on demand.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,13 @@ def bind(link: socket.socket, path: Path) -> None:
 class DpdkServer:
     """One socket <root>/<uid>/dpdk/<prefix>/dpdk_telemetry.v2.
 
-    cpusets: lcore → CPUs. counters: lcore → (total, busy), of this moment. answer: overrides answers; None is silence, b"" closes.
+    cpusets: lcore → CPUs. counters: lcore → (total, busy), of this moment. answer: overrides
+    answers; None is silence, b"" closes.
     """
 
-    def __init__(self, root: Path, uid: str, cpusets: dict[int, list[int]], prefix: str = "rte") -> None:
+    def __init__(
+        self, root: Path, uid: str, cpusets: dict[int, list[int]], prefix: str = "rte"
+    ) -> None:
         self.path = root / uid / "dpdk" / prefix / NAME
         self.cpusets = cpusets
         self.counters: Callable[[int], tuple[int, int]] = lambda _lcore: (0, 0)
@@ -54,7 +59,9 @@ class DpdkServer:
         return self
 
     def load(self, share: int) -> None:
-        """From now on every lcore is busy for a share of its time, in per cent; its counters go on from where they are."""
+        """From now on every lcore is busy for a share of its time, in per cent; its counters go on
+        from where they are.
+        """
         started, (total, busy) = time.monotonic_ns(), self.counters(0)
 
         def counters(_lcore: int) -> tuple[int, int]:
@@ -77,9 +84,18 @@ class DpdkServer:
         name, _, argument = question.partition(",")
         if name == "/eal/lcore/usage":
             values = [self.counters(lcore) for lcore in self.cpusets]
-            content: Any = {"lcore_ids": list(self.cpusets), "total_cycles": [item[0] for item in values], "busy_cycles": [item[1] for item in values]}
+            content: Any = {
+                "lcore_ids": list(self.cpusets),
+                "total_cycles": [item[0] for item in values],
+                "busy_cycles": [item[1] for item in values],
+            }
         elif name == "/eal/lcore/info" and argument.isdigit() and int(argument) in self.cpusets:
-            content = {"lcore_id": int(argument), "socket": 0, "role": "RTE", "cpuset": self.cpusets[int(argument)]}
+            content = {
+                "lcore_id": int(argument),
+                "socket": 0,
+                "role": "RTE",
+                "cpuset": self.cpusets[int(argument)],
+            }
         else:
             content = None
         return json.dumps({name: content}).encode()

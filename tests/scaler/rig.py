@@ -23,7 +23,13 @@ _CPUFREQ = "devices/system/cpu/cpufreq"
 
 def domain(cpu: int, uid: str = UID, *, by_limits: bool = False, **policy: int) -> ScaledDomain:
     """One CPU of a pod; the policy's usual values, and no cool-down beyond a period."""
-    return ScaledDomain(cpu, (PodCpus(uid, (cpu,)),), "dpdk", Scaling(LOW, HIGH, **{"cooldown_us": PERIOD, **policy}), by_limits)
+    return ScaledDomain(
+        cpu,
+        (PodCpus(uid, (cpu,)),),
+        "dpdk",
+        Scaling(LOW, HIGH, **{"cooldown_us": PERIOD, **policy}),
+        by_limits,
+    )
 
 
 class Rig:
@@ -35,13 +41,19 @@ class Rig:
         for cpu in range(8):
             place = self.sys / _CPUFREQ / f"policy{cpu}"
             place.mkdir(parents=True)
-            for name, text in (("scaling_setspeed", "<unsupported>"), ("scaling_min_freq", str(LOW)), ("scaling_max_freq", str(HIGH))):
+            for name, text in (
+                ("scaling_setspeed", "<unsupported>"),
+                ("scaling_min_freq", str(LOW)),
+                ("scaling_max_freq", str(HIGH)),
+            ):
                 (place / name).write_text(f"{text}\n")
         self.time_us = 1_000_000
         self.said: list[tuple[str, Mapping[str, Any]]] = []
         clock = lambda: self.time_us  # noqa: E731
         log = Log(stream=_Lines(self.said))  # type: ignore[arg-type]
-        self.scaler = Scaler(Peers(str(self.root), log, clock), SpeedWriter(SysfsHost(str(self.sys))), log, clock)
+        self.scaler = Scaler(
+            Peers(str(self.root), log, clock), SpeedWriter(SysfsHost(str(self.sys))), log, clock
+        )
 
     def tick(self, count: int = 1, period: int = PERIOD) -> None:
         """So many periods pass; real threads get a moment to answer in each."""

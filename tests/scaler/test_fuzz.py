@@ -1,4 +1,6 @@
-"""A hundred thousand answers that are nearly right: each is taken or ends its connection, and nothing else is ever raised."""
+"""A hundred thousand answers that are nearly right: each is taken or ends its connection, and
+nothing else is ever raised.
+"""
 
 import random
 import socket
@@ -12,7 +14,20 @@ ANSWERS = (
     b'{"version":"DPDK 24.11.4","pid":1,"max_output_len":16384}',
     b'{"/eal/lcore/usage":null}',
 )
-PIECES = (b"1e999", b"-1", b"99999999999999999999999", b"true", b"[[]]", b"\\ud800", b"NaN", b"Infinity", b"\x00", b'"', b"{", b"]")
+PIECES = (
+    b"1e999",
+    b"-1",
+    b"99999999999999999999999",
+    b"true",
+    b"[[]]",
+    b"\\ud800",
+    b"NaN",
+    b"Infinity",
+    b"\x00",
+    b'"',
+    b"{",
+    b"]",
+)
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:

@@ -26,7 +26,16 @@ from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
 @pytest.fixture
 def process(rig: Rig) -> Iterator[ScalerProcess]:
     """The real program, on the rig's files."""
-    command = [sys.executable, "-m", "kpm", "scaler", "--sysfs", str(rig.sys), "--telemetry-dir", str(rig.root)]
+    command = [
+        sys.executable,
+        "-m",
+        "kpm",
+        "scaler",
+        "--sysfs",
+        str(rig.sys),
+        "--telemetry-dir",
+        str(rig.root),
+    ]
     made = ScalerProcess(command, Log())
     yield made
     made.stop()
@@ -46,8 +55,12 @@ def slow(rig: Rig, cpu: int) -> bool:
     return (rig.speed(cpu) or HIGH) <= LOW + BAND
 
 
-def test_it_follows_the_load_and_ends_at_the_fall_back(rig: Rig, dpdk: DpdkServer, process: ScalerProcess) -> None:
-    """Told on its standard input; what it is told no more it leaves at once, and at the end it leaves the fall-back."""
+def test_it_follows_the_load_and_ends_at_the_fall_back(
+    rig: Rig, dpdk: DpdkServer, process: ScalerProcess
+) -> None:
+    """Told on its standard input; what it is told no more it leaves at once, and at the end it
+    leaves the fall-back.
+    """
     dpdk.load(100)
     process.scale((domain(4, fallback=50), domain(5, fallback=50)))
     wait_until(lambda: fast(rig, 4) and fast(rig, 5))
@@ -62,7 +75,9 @@ def test_it_follows_the_load_and_ends_at_the_fall_back(rig: Rig, dpdk: DpdkServe
     assert (rig.speed(4), rig.speed(5)) == (left, 2_000_000)
 
 
-def test_one_that_is_killed_is_started_again_later_and_later(rig: Rig, process: ScalerProcess) -> None:
+def test_one_that_is_killed_is_started_again_later_and_later(
+    rig: Rig, process: ScalerProcess
+) -> None:
     """Not at once, so that a program that cannot run costs little."""
     now = [100.0]
     process.monotonic = lambda: now[0]
@@ -79,7 +94,9 @@ def test_one_that_is_killed_is_started_again_later_and_later(rig: Rig, process: 
         now[0] += pause
 
 
-def test_it_says_what_becomes_of_telemetry(rig: Rig, dpdk: DpdkServer, process: ScalerProcess) -> None:
+def test_it_says_what_becomes_of_telemetry(
+    rig: Rig, dpdk: DpdkServer, process: ScalerProcess
+) -> None:
     """Each state once, to the agent."""
     dpdk.answer = lambda _question: b'{"/eal/lcore/usage": null}'
     process.scale((domain(4),))
@@ -88,11 +105,18 @@ def test_it_says_what_becomes_of_telemetry(rig: Rig, dpdk: DpdkServer, process: 
     usual = dpdk.usual
     dpdk.answer = usual
     wait_until(lambda: found.extend(process.news()) or len(found) > 1)
-    assert [(item.uid, item.prefix, item.state) for item in found] == [(UID, "rte", "too-old"), (UID, "rte", "connected")]
+    assert [(item.uid, item.prefix, item.state) for item in found] == [
+        (UID, "rte", "too-old"),
+        (UID, "rte", "connected"),
+    ]
 
 
-def test_it_says_how_fast_each_domain_is_when_it_is_asked(rig: Rig, dpdk: DpdkServer, process: ScalerProcess) -> None:
-    """Target and busy share, for the agent's metrics; of a domain that is not scaled any more nothing."""
+def test_it_says_how_fast_each_domain_is_when_it_is_asked(
+    rig: Rig, dpdk: DpdkServer, process: ScalerProcess
+) -> None:
+    """Target and busy share, for the agent's metrics; of a domain that is not scaled any more
+    nothing.
+    """
     assert process.speeds() == {}
     dpdk.load(100)
     process.scale((domain(4), domain(5)))
@@ -106,7 +130,11 @@ def test_it_says_how_fast_each_domain_is_when_it_is_asked(rig: Rig, dpdk: DpdkSe
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 65535), st.one_of(st.none(), st.integers(0, 10**7)), st.one_of(st.none(), st.floats(0, 100))),
+        st.tuples(
+            st.integers(0, 65535),
+            st.one_of(st.none(), st.integers(0, 10**7)),
+            st.one_of(st.none(), st.floats(0, 100)),
+        ),
         max_size=500,
         unique_by=lambda item: item[0],
     )
@@ -118,12 +146,23 @@ def test_speeds_there_and_back(speeds: list[tuple[int, int | None, float | None]
     found: dict[int, Any] = {}
     for line in lines:
         found |= speeds_of(line) or {}
-    assert found == {number: (khz, None if busy is None else round(busy, 1)) for number, khz, busy in speeds}
+    assert found == {
+        number: (khz, None if busy is None else round(busy, 1)) for number, khz, busy in speeds
+    }
 
 
 def test_nobody_who_reads_holds_up_nothing(rig: Rig, dpdk: DpdkServer) -> None:
     """Its output is full: what it has to say is dropped, and the loop goes on."""
-    command = [sys.executable, "-m", "kpm", "scaler", "--sysfs", str(rig.sys), "--telemetry-dir", str(rig.root)]
+    command = [
+        sys.executable,
+        "-m",
+        "kpm",
+        "scaler",
+        "--sysfs",
+        str(rig.sys),
+        "--telemetry-dir",
+        str(rig.root),
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdin is not None
         assert child.stdout is not None
@@ -164,7 +203,14 @@ def test_the_end_of_its_input_is_its_end(rig: Rig, process: ScalerProcess) -> No
 
 _NUMBER = st.integers(0, 10**7)
 _SCALING = st.builds(Scaling, *[_NUMBER] * 9)
-_DOMAINS = st.builds(ScaledDomain, _NUMBER, st.lists(st.builds(PodCpus, st.text(), st.lists(_NUMBER).map(tuple))).map(tuple), st.text(), _SCALING, st.booleans())
+_DOMAINS = st.builds(
+    ScaledDomain,
+    _NUMBER,
+    st.lists(st.builds(PodCpus, st.text(), st.lists(_NUMBER).map(tuple))).map(tuple),
+    st.text(),
+    _SCALING,
+    st.booleans(),
+)
 
 
 @given(st.lists(_DOMAINS).map(tuple))
@@ -175,7 +221,18 @@ def test_what_is_written_is_what_is_read(wanted: tuple[ScaledDomain, ...]) -> No
     assert domains_of(line) == wanted
 
 
-@pytest.mark.parametrize("line", [b"", b"{}x", b"1", b"[1]", b'[{"pods": 1}]', b'[{"domain": "x", "pods": [], "profile": "", "scaling": {}, "by_limits": 0}]', b"\xff"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{}x",
+        b"1",
+        b"[1]",
+        b'[{"pods": 1}]',
+        b'[{"domain": "x", "pods": [], "profile": "", "scaling": {}, "by_limits": 0}]',
+        b"\xff",
+    ],
+)
 def test_a_line_that_says_something_else_is_refused(line: bytes) -> None:
     """As one kind of error."""
     with pytest.raises(ValueError, match=r"."):

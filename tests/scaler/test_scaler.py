@@ -1,4 +1,6 @@
-"""The scaler over real sockets and files: what it sets, and what each fault of a peer, a file or a policy costs."""
+"""The scaler over real sockets and files: what it sets, and what each fault of a peer, a file or a
+policy costs.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def settled(rig: Rig, cpu: int, speed: int) -> None:
 
 
 def test_a_domain_follows_the_lcore_that_runs_on_its_cpu(rig: Rig, dpdk: DpdkServer) -> None:
-    """And not the lcore of that number: full load goes up to the maximum, none down to the minimum (user-asks 31)."""
+    """And not the lcore of that number: full load goes up to the maximum, none down to the minimum
+    (user-asks 31).
+    """
     busy(dpdk, rig, 100, 0)
     rig.scaler.configure([domain(4), domain(5)])
     settled(rig, 4, HIGH)
@@ -76,18 +80,36 @@ FAULTS = {
     "half an answer": b'{"/eal/lcore/usage": {"lcore_ids": [0, 1], "total_cy',
     "no JSON": b"\xff\xfe\x00",
     "no object": b"[1, 2]",
-    "lists of unequal length": b'{"/eal/lcore/usage": {"lcore_ids": [0], "total_cycles": [1, 2], "busy_cycles": []}}',
-    "negative": b'{"/eal/lcore/usage": {"lcore_ids": [0], "total_cycles": [-1], "busy_cycles": [0]}}',
-    "texts": b'{"/eal/lcore/usage": {"lcore_ids": ["0"], "total_cycles": ["1"], "busy_cycles": ["1"]}}',
+    "lists of unequal length": (
+        b'{"/eal/lcore/usage": {"lcore_ids": [0], "total_cycles": [1, 2], "busy_cycles": []}}'
+    ),
+    "negative": (
+        b'{"/eal/lcore/usage": {"lcore_ids": [0], "total_cycles": [-1], "busy_cycles": [0]}}'
+    ),
+    "texts": (
+        b'{"/eal/lcore/usage": {"lcore_ids": ["0"], "total_cycles": ["1"], "busy_cycles": ["1"]}}'
+    ),
     "deep": b'{"/eal/lcore/usage": ' + b"[" * 60_000,
     "too long": b'{"/eal/lcore/usage": "' + b"x" * (_LONGEST + 10) + b'"}',
-    "too many": json.dumps({"/eal/lcore/usage": {key: list(range(2000)) for key in ("lcore_ids", "total_cycles", "busy_cycles")}}).encode(),
+    "too many": (
+        json.dumps(
+            {
+                "/eal/lcore/usage": {
+                    key: list(range(2000)) for key in ("lcore_ids", "total_cycles", "busy_cycles")
+                }
+            }
+        ).encode()
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_peer_that_fails_leads_to_the_fall_back_and_back(rig: Rig, dpdk: DpdkServer, fault: str) -> None:
-    """Within two periods and the cool-down (user-asks 30); when it is well again its load counts again."""
+def test_a_peer_that_fails_leads_to_the_fall_back_and_back(
+    rig: Rig, dpdk: DpdkServer, fault: str
+) -> None:
+    """Within two periods and the cool-down (user-asks 30); when it is well again its load counts
+    again.
+    """
     busy(dpdk, rig, 100, 100)
     rig.scaler.configure([domain(4)])
     settled(rig, 4, HIGH)
@@ -119,16 +141,28 @@ def test_a_process_that_starts_again_has_counters_at_zero(rig: Rig, dpdk: DpdkSe
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b'{"/eal/lcore/usage": {"lcore_ids": [], "total_cycles": [], "busy_cycles": []}}', "no-usage-callback"),
+        (
+            b'{"/eal/lcore/usage": {"lcore_ids": [], "total_cycles": [], "busy_cycles": []}}',
+            "no-usage-callback",
+        ),
         (b'{"/eal/lcore/usage": null}', "too-old"),
     ],
 )
-def test_a_program_without_counters_is_told_apart(rig: Rig, dpdk: DpdkServer, answer: bytes, said: str) -> None:
-    """One that has not registered its callback, and a DPDK that does not know the question (user-asks 31)."""
+def test_a_program_without_counters_is_told_apart(
+    rig: Rig, dpdk: DpdkServer, answer: bytes, said: str
+) -> None:
+    """One that has not registered its callback, and a DPDK that does not know the question
+    (user-asks 31).
+    """
     dpdk.answer = lambda _question: answer
     rig.scaler.configure([domain(4)])
     rig.tick(4)
-    wait_until(lambda: rig.tick() or [line["state"] for event, line in rig.said if event == "telemetry"] == [said])
+    wait_until(
+        lambda: (
+            rig.tick()
+            or [line["state"] for event, line in rig.said if event == "telemetry"] == [said]
+        )
+    )
     assert rig.speed(4) == LOW
 
 
@@ -155,7 +189,9 @@ def test_the_cool_down_holds(rig: Rig, dpdk: DpdkServer) -> None:
 
 
 def test_two_policies_on_a_node_do_not_touch_each_other(rig: Rig, dpdk: DpdkServer) -> None:
-    """One is edited, then removed: the other goes on, on the same connection; CPUs that come later are sampled (user-asks 29)."""
+    """One is edited, then removed: the other goes on, on the same connection; CPUs that come later
+    are sampled (user-asks 29).
+    """
     other = DpdkServer(rig.root, OTHER, {0: [6], 1: [7]}).start()
     busy(dpdk, rig, 100, 100)
     busy(other, rig, 100, 100)
@@ -184,7 +220,9 @@ def test_an_edited_policy_takes_effect_without_a_reconnect(rig: Rig, dpdk: DpdkS
     assert dpdk.connections == 1
 
 
-def test_a_file_that_cannot_be_written_costs_its_own_domain_only(rig: Rig, dpdk: DpdkServer) -> None:
+def test_a_file_that_cannot_be_written_costs_its_own_domain_only(
+    rig: Rig, dpdk: DpdkServer
+) -> None:
     """A CPU that is offline: said once, tried again, and back when it is."""
     busy(dpdk, rig, 100, 100)
     rig.scaler.configure([domain(4), domain(5)])
@@ -198,8 +236,12 @@ def test_a_file_that_cannot_be_written_costs_its_own_domain_only(rig: Rig, dpdk:
     assert "speed set again" in [event for event, _ in rig.said]
 
 
-def test_a_speed_that_was_held_while_its_cpu_was_away_is_set_again(rig: Rig, dpdk: DpdkServer) -> None:
-    """The load fell and rose again meanwhile, so the target is the old one; the kernel's file is not."""
+def test_a_speed_that_was_held_while_its_cpu_was_away_is_set_again(
+    rig: Rig, dpdk: DpdkServer
+) -> None:
+    """The load fell and rose again meanwhile, so the target is the old one; the kernel's file is
+    not.
+    """
     worked_us = 0
 
     def tick(share: int, period: int = PERIOD) -> None:
@@ -229,7 +271,9 @@ def test_without_governor_userspace_both_limits_are_the_speed(rig: Rig, dpdk: Dp
         busy(dpdk, rig, share, share)
         for _ in range(60):
             rig.tick()
-            low, high = (int(rig.file(4, f"scaling_{name}_freq").read_text()) for name in ("min", "max"))
+            low, high = (
+                int(rig.file(4, f"scaling_{name}_freq").read_text()) for name in ("min", "max")
+            )
             assert low == high
             if low == end:
                 break
@@ -275,8 +319,13 @@ def test_a_folder_with_very_many_names_costs_a_bounded_look(rig: Rig) -> None:
 
 
 def test_a_pod_that_answers_much_costs_only_itself(rig: Rig, dpdk: DpdkServer) -> None:
-    """Sixteen sockets, each with as much as is read of one: the neighbour is asked in each period, the other one as its budget allows."""
-    many = [DpdkServer(rig.root, OTHER, {lcore: [6] for lcore in range(400)}, f"n{number}").start() for number in range(16)]
+    """Sixteen sockets, each with as much as is read of one: the neighbour is asked in each period,
+    the other one as its budget allows.
+    """
+    many = [
+        DpdkServer(rig.root, OTHER, {lcore: [6] for lcore in range(400)}, f"n{number}").start()
+        for number in range(16)
+    ]
     spent = {"us": 0.0}
     real = Peers._receive
 
@@ -299,8 +348,12 @@ def test_a_pod_that_answers_much_costs_only_itself(rig: Rig, dpdk: DpdkServer) -
         server.stop()
 
 
-def test_what_others_put_beside_a_socket_displaces_no_connection(rig: Rig, dpdk: DpdkServer) -> None:
-    """However their names sort, and however new they are; of those that are new the newest count."""
+def test_what_others_put_beside_a_socket_displaces_no_connection(
+    rig: Rig, dpdk: DpdkServer
+) -> None:
+    """However their names sort, and however new they are; of those
+    that are new the newest count.
+    """
     rig.scaler.configure([domain(4)])
     rig.tick(3)
     many = []
@@ -317,17 +370,31 @@ def test_what_others_put_beside_a_socket_displaces_no_connection(rig: Rig, dpdk:
         server.stop()
 
 
-def test_lcores_that_crowd_on_one_cpu_are_looked_at_up_to_a_number(rig: Rig, dpdk: DpdkServer) -> None:
+def test_lcores_that_crowd_on_one_cpu_are_looked_at_up_to_a_number(
+    rig: Rig, dpdk: DpdkServer
+) -> None:
     """A process may say that a thousand of them run there."""
     dpdk.cpusets = {lcore: [4] for lcore in range(100)}
     rig.scaler.configure([domain(4)])
-    wait_until(lambda: rig.tick() or any(peer.telemetry and len(peer.telemetry.cycles) == 100 and peer.telemetry.unplaced is None for peer in rig.scaler.peers.of(UID)))
+    wait_until(
+        lambda: (
+            rig.tick()
+            or any(
+                peer.telemetry
+                and len(peer.telemetry.cycles) == 100
+                and peer.telemetry.unplaced is None
+                for peer in rig.scaler.peers.of(UID)
+            )
+        )
+    )
     rig.tick(2)
     assert len(rig.scaler.domains[4].seen) <= 16
 
 
 def test_names_that_change_all_the_time_are_not_kept(rig: Rig) -> None:
-    """A pod may call its sockets as it likes, each second anew: neither memory nor the log grows with that."""
+    """A pod may call its sockets as it likes, each second anew: neither memory nor the log grows
+    with that.
+    """
     rig.scaler.configure([domain(4)])
     for number in range(30):
         server = DpdkServer(rig.root, UID, {0: [4], 1: [4]}, f"n{number}").start()
@@ -342,11 +409,17 @@ def test_names_that_change_all_the_time_are_not_kept(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("uid", ["../../etc", "..", "", "a/b", "x\0y", "not-hex"])
-def test_a_uid_that_is_none_reaches_no_path(rig: Rig, uid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_uid_that_is_none_reaches_no_path(
+    rig: Rig, uid: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the API says."""
     opened: list[str] = []
     real = os.open
-    monkeypatch.setattr(os, "open", lambda path, *rest, **more: opened.append(str(path)) or real(path, *rest, **more))
+    monkeypatch.setattr(
+        os,
+        "open",
+        lambda path, *rest, **more: opened.append(str(path)) or real(path, *rest, **more),
+    )
     rig.scaler.configure([domain(4, uid)])
     opened.clear()
     rig.tick(3, 1_000_000)
@@ -364,15 +437,25 @@ def test_a_socket_of_another_kind_is_refused(rig: Rig) -> None:
         rig.scaler.configure([domain(4)])
         rig.tick(3, 1_000_000)
         assert rig.speed(4) == LOW
-        assert [line["state"] for event, line in rig.said if event == "telemetry"] == ["Protocol wrong type for socket"]
+        assert [line["state"] for event, line in rig.said if event == "telemetry"] == [
+            "Protocol wrong type for socket"
+        ]
 
 
-_KEYS = st.sampled_from(["/eal/lcore/usage", "/eal/lcore/info", "lcore_ids", "total_cycles", "busy_cycles", "cpuset"])
-_JSON = st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda part: st.lists(part) | st.dictionaries(_KEYS, part), max_leaves=20)
+_KEYS = st.sampled_from(
+    ["/eal/lcore/usage", "/eal/lcore/info", "lcore_ids", "total_cycles", "busy_cycles", "cpuset"]
+)
+_JSON = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5),
+    lambda part: st.lists(part) | st.dictionaries(_KEYS, part),
+    max_leaves=20,
+)
 
 
 @settings(deadline=None)
-@given(st.binary(min_size=1, max_size=200) | _JSON.map(lambda content: json.dumps(content).encode()))
+@given(
+    st.binary(min_size=1, max_size=200) | _JSON.map(lambda content: json.dumps(content).encode())
+)
 def test_no_answer_raises_anything_else(answer: bytes) -> None:
     """Any bytes, any JSON: taken, or the end of this connection."""
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)

@@ -19,18 +19,32 @@ from kpm.simulate.world import StepView
 REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*/scenario.yaml"))
 
-PROFILE = {"apiVersion": "power.openshift.io/v1", "kind": "PowerProfile", "metadata": {"name": "slow"}, "spec": {"shared": True, "pstates": {"max": 1500}}}
+PROFILE = {
+    "apiVersion": "power.openshift.io/v1",
+    "kind": "PowerProfile",
+    "metadata": {"name": "slow"},
+    "spec": {"shared": True, "pstates": {"max": 1500}},
+}
 WORKLOAD = {
     "apiVersion": "power.openshift.io/v1",
     "kind": "PowerWorkload",
     "metadata": {"name": "w"},
-    "spec": {"allCores": True, "powerProfile": "slow", "powerNodeSelector": {"kubernetes.io/hostname": "n"}},
+    "spec": {
+        "allCores": True,
+        "powerProfile": "slow",
+        "powerNodeSelector": {"kubernetes.io/hostname": "n"},
+    },
 }
 
 
 def write(tmp_path: Path, **parts: object) -> Path:
     """A scenario of one node of four CPUs under a shared policy, with these parts."""
-    scenario = {"version": 1, "nodes": [{"name": "n", "machine": {"cores": 4}}], "objects": [PROFILE, WORKLOAD], **parts}
+    scenario = {
+        "version": 1,
+        "nodes": [{"name": "n", "machine": {"cores": 4}}],
+        "objects": [PROFILE, WORKLOAD],
+        **parts,
+    }
     path = tmp_path / "scenario.yaml"
     path.write_text(yaml.safe_dump(scenario))
     return path
@@ -55,14 +69,32 @@ def test_every_example_holds_what_it_expects(path: Path) -> None:
 
 
 def test_there_is_an_example_of_every_kind() -> None:
-    """A quickstart, mixed use, hybrid cores, shared domains on ARM, an Uncore, a fabric, power caps, turbo, energy, and mistakes."""
-    assert [path.parent.name for path in EXAMPLES] == ["arm", "energy", "fabric", "hybrid", "mistakes", "mixed-use", "power-caps", "quickstart", "turbo", "uncore"]
+    """A quickstart, mixed use, hybrid cores, shared domains on ARM, an Uncore, a fabric, power
+    caps, turbo, energy, and mistakes.
+    """
+    assert [path.parent.name for path in EXAMPLES] == [
+        "arm",
+        "energy",
+        "fabric",
+        "hybrid",
+        "mistakes",
+        "mixed-use",
+        "power-caps",
+        "quickstart",
+        "turbo",
+        "uncore",
+    ]
 
 
-@pytest.mark.parametrize("folder", ["mixed-use", "hybrid", "arm", "uncore", "fabric", "power-caps", "turbo", "energy", "mistakes"])
+@pytest.mark.parametrize(
+    "folder",
+    ["mixed-use", "hybrid", "arm", "uncore", "fabric", "power-caps", "turbo", "energy", "mistakes"],
+)
 def test_the_objects_of_an_example_are_read_on_their_own(folder: str) -> None:
     """What a scenario applies is a policy file for kpm plan and apply too (user-asks 55)."""
-    result = CliRunner().invoke(cli, ["validate", "-f", str(REPO / "examples" / folder / "objects.yaml")])
+    result = CliRunner().invoke(
+        cli, ["validate", "-f", str(REPO / "examples" / folder / "objects.yaml")]
+    )
     assert result.exit_code == (1 if folder == "mistakes" else 0), result.output
 
 
@@ -76,7 +108,16 @@ def test_the_quickstart_is_embedded() -> None:
 
 def test_an_expectation_that_does_not_hold_is_exit_1_with_the_difference(tmp_path: Path) -> None:
     """The difference names step, node, CPUs, field, what was expected and what is."""
-    path = write(tmp_path, steps=[{"name": "look", "resync": True, "expect": {"n": {"cpus": {"0-3": {"pool": "reserved", "maxKHz": 1500000}}}}}])
+    path = write(
+        tmp_path,
+        steps=[
+            {
+                "name": "look",
+                "resync": True,
+                "expect": {"n": {"cpus": {"0-3": {"pool": "reserved", "maxKHz": 1500000}}}},
+            }
+        ],
+    )
     result = simulate("-q", path)
     assert result.exit_code == 1
     assert "step 1 (look): n: cpus 0-3 pool: expected 'reserved', is 'shared'" in result.output
@@ -91,11 +132,16 @@ def test_an_expectation_that_does_not_hold_is_exit_1_with_the_difference(tmp_pat
         ({"n": {"resources": {"a": 1}}}, "resources"),
         ({"n": {"problems": ["pod-count"]}}, "problems"),
         ({"n": {"agent": "dead"}}, "agent: expected 'dead', is 'running'"),
-        ({"n": {"cpus": {"1": {"shows": {"maxKHz": 1}}}}}, "cpus 1 shows.maxKHz: expected 1, is 1500000"),
+        (
+            {"n": {"cpus": {"1": {"shows": {"maxKHz": 1}}}}},
+            "cpus 1 shows.maxKHz: expected 1, is 1500000",
+        ),
         ({"pending": ["default/a"]}, "pending"),
     ],
 )
-def test_each_kind_of_expectation_can_fail(tmp_path: Path, expect: dict[str, object], difference: str) -> None:
+def test_each_kind_of_expectation_can_fail(
+    tmp_path: Path, expect: dict[str, object], difference: str
+) -> None:
     """No expectation is always true."""
     first = {"apply": [PROFILE, WORKLOAD], "expect": expect}
     result = simulate("-q", write(tmp_path, objects=[], steps=[first]))
@@ -120,11 +166,34 @@ def test_each_kind_of_expectation_can_fail(tmp_path: Path, expect: dict[str, obj
         ({"steps": [{"write": [{"node": "n", "path": "etc/passwd", "value": 1}]}]}, "No such file"),
         ({"steps": [{"expect": {"m": {}}}]}, "expect.m: is no field here"),
         ({"steps": [{"expect": {"n": {"speed": 1}}}]}, "expect.n.speed: is no field here"),
-        ({"steps": [{"expect": {"n": {"cpus": {"0": {"colour": "red"}}}}}]}, "'colour' is no field here"),
-        ({"steps": [{"start": [{"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "2x"}}}]}}]}]}, "'2x' is not allowed"),
+        (
+            {"steps": [{"expect": {"n": {"cpus": {"0": {"colour": "red"}}}}}]},
+            "'colour' is no field here",
+        ),
+        (
+            {
+                "steps": [
+                    {
+                        "start": [
+                            {
+                                "metadata": {"name": "a"},
+                                "spec": {
+                                    "containers": [
+                                        {"name": "c", "resources": {"limits": {"cpu": "2x"}}}
+                                    ]
+                                },
+                            }
+                        ]
+                    }
+                ]
+            },
+            "'2x' is not allowed",
+        ),
     ],
 )
-def test_a_wrong_scenario_is_one_line_and_exit_2(tmp_path: Path, parts: dict[str, object], said: str) -> None:
+def test_a_wrong_scenario_is_one_line_and_exit_2(
+    tmp_path: Path, parts: dict[str, object], said: str
+) -> None:
     """File, field, value and what is allowed; never a traceback."""
     result = simulate("-q", write(tmp_path, **parts))
     assert result.exit_code == 2, result.output
@@ -134,11 +203,21 @@ def test_a_wrong_scenario_is_one_line_and_exit_2(tmp_path: Path, parts: dict[str
 
 def test_a_pod_without_room_waits_until_another_ends(tmp_path: Path) -> None:
     """Pending pods are tried again when CPUs come free."""
-    pod = {"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": 3, "memory": "1Gi"}}}]}}
+    pod = {
+        "spec": {
+            "containers": [{"name": "c", "resources": {"limits": {"cpu": 3, "memory": "1Gi"}}}]
+        }
+    }
     first, second = ({"metadata": {"name": name}, **pod} for name in ("a", "b"))
     steps = [
-        {"start": [first, second], "expect": {"pending": ["default/b"], "n": {"cpus": {"0-2": {"pod": "default/a"}}}}},
-        {"stop": ["default/a"], "expect": {"pending": [], "n": {"cpus": {"0-2": {"pod": "default/b"}}}}},
+        {
+            "start": [first, second],
+            "expect": {"pending": ["default/b"], "n": {"cpus": {"0-2": {"pod": "default/a"}}}},
+        },
+        {
+            "stop": ["default/a"],
+            "expect": {"pending": [], "n": {"cpus": {"0-2": {"pod": "default/b"}}}},
+        },
     ]
     assert simulate("-q", write(tmp_path, steps=steps)).exit_code == 0
 
@@ -157,10 +236,27 @@ def test_a_killed_agent_does_nothing_and_a_new_one_finishes(tmp_path: Path) -> N
         {
             "crash": {"n": 2},
             "apply": [edited],
-            "expect": {"n": {"agent": "dead", "cpus": {"0-1": {"shows": {"maxKHz": 2000000}}, "2-3": {"shows": {"maxKHz": 1500000}}}}},
+            "expect": {
+                "n": {
+                    "agent": "dead",
+                    "cpus": {
+                        "0-1": {"shows": {"maxKHz": 2000000}},
+                        "2-3": {"shows": {"maxKHz": 1500000}},
+                    },
+                }
+            },
         },
         {"name": "quiet"},
-        {"restart": ["n"], "expect": {"n": {"agent": "running", "settled": True, "cpus": {"0-3": {"shows": {"maxKHz": 2000000}}}}}},
+        {
+            "restart": ["n"],
+            "expect": {
+                "n": {
+                    "agent": "running",
+                    "settled": True,
+                    "cpus": {"0-3": {"shows": {"maxKHz": 2000000}}},
+                }
+            },
+        },
     ]
     assert simulate("-q", write(tmp_path, steps=steps)).exit_code == 0
 
@@ -184,7 +280,11 @@ def test_a_dump_of_a_real_machine_is_a_node(tmp_path: Path) -> None:
     for name in ("online", "present"):
         (cpu / name).write_text("0-1\n")
     path = write(
-        tmp_path, nodes=[{"name": "n", "machine": {"sysfs": "sys"}}], steps=[{"resync": True, "expect": {"n": {"cpus": {"0-1": {"shows": {"maxKHz": 1500000}}}}}}]
+        tmp_path,
+        nodes=[{"name": "n", "machine": {"sysfs": "sys"}}],
+        steps=[
+            {"resync": True, "expect": {"n": {"cpus": {"0-1": {"shows": {"maxKHz": 1500000}}}}}}
+        ],
     )
     assert simulate("-q", path).exit_code == 0
 
@@ -212,7 +312,9 @@ class _Page(HTMLParser):
 def test_the_page_stands_alone_and_is_escaped(tmp_path: Path) -> None:
     """One file, nothing from outside, every element closed, names from objects as text."""
     target = tmp_path / "page.html"
-    path = write(tmp_path, title="<script>alert(1)</script>", steps=[{"name": "a & b", "resync": True}])
+    path = write(
+        tmp_path, title="<script>alert(1)</script>", steps=[{"name": "a & b", "resync": True}]
+    )
     assert simulate("-q", path, "--html", target).exit_code == 0
     page = _Page()
     page.feed(target.read_text())
@@ -243,15 +345,29 @@ def test_a_large_cluster_costs_by_what_changes(tmp_path: Path) -> None:
     """Of fifty nodes only those that a step concerns plan and write."""
     nodes = [{"name": "n", "count": 50, "machine": {"cores": 8}, "labels": {"pool": "all"}}]
     workload = {**WORKLOAD, "spec": {**WORKLOAD["spec"], "powerNodeSelector": {"pool": "all"}}}
-    foreign = [{"node": "n-7", "path": "devices/system/cpu/cpu1/cpufreq/scaling_max_freq", "value": 900000}]
-    views = steps_of(write(tmp_path, nodes=nodes, objects=[PROFILE, workload], steps=[{"write": foreign}, {"name": "nothing"}]))
+    foreign = [
+        {"node": "n-7", "path": "devices/system/cpu/cpu1/cpufreq/scaling_max_freq", "value": 900000}
+    ]
+    views = steps_of(
+        write(
+            tmp_path,
+            nodes=nodes,
+            objects=[PROFILE, workload],
+            steps=[{"write": foreign}, {"name": "nothing"}],
+        )
+    )
     assert [sum(node.changed for node in view.nodes) for view in views] == [50, 1, 0]
 
 
 def test_offline_verbs_do_not_load_the_simulator_or_rich() -> None:
     """Start-up stays light: a JSON plan loads neither."""
-    code = "import sys; from kpm.cli import planning; print([name for name in sys.modules if name.split('.')[0] in ('rich', 'kubernetes') or 'simulate' in name])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
+    code = (
+        "import sys; from kpm.cli import planning; print([name for name in sys.modules if"
+        " name.split('.')[0] in ('rich', 'kubernetes') or 'simulate' in name])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO
+    )
     assert out.stdout.strip() == "[]"
 
 

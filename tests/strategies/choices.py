@@ -1,7 +1,8 @@
-"""One draw for several small choices: a generated cluster has hundreds of them, and a draw costs more than all the rest.
+"""One draw for several small choices: a generated cluster has hundreds of them, and a draw costs
+more than all the rest.
 
-For the same reason the modules beside this one write plain functions that take `draw`, and make strategies of those that
-others use.
+For the same reason the modules beside this one write plain functions that take `draw`, and make
+strategies of those that others use.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 _Value = TypeVar("_Value")
-#: Hypothesis draws from a range of this size evenly; in wider ones it prefers small numbers, and late choices would never vary.
+#: Hypothesis draws from a range of this size evenly; in wider ones it prefers small numbers, and
+#: late choices would never vary.
 _EVEN = 256
 
 

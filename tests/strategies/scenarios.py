@@ -61,29 +61,63 @@ class Scenario:
 
 
 @st.composite
-def scenarios(draw: st.DrawFn, *, awkward: bool | None = None, drivers: Sequence[Driver | None] = (*MANAGED, *MANAGED, None), most_cpus: int = MOST_CPUS) -> Scenario:
-    """A scenario. awkward: None for either kind, False for one in which nothing is wrong by construction."""
+def scenarios(
+    draw: st.DrawFn,
+    *,
+    awkward: bool | None = None,
+    drivers: Sequence[Driver | None] = (*MANAGED, *MANAGED, None),
+    most_cpus: int = MOST_CPUS,
+) -> Scenario:
+    """A scenario. awkward: None for either kind, False for one in which nothing is wrong by
+    construction.
+    """
     machine = draw_machine(draw, drivers=drivers, most_cpus=most_cpus)
     odd = pick(draw, (False, True))[0] if awkward is None else awkward
     intent = draw_intent(draw, machine, awkward=odd)
     group = intent.profiles[0].group if intent.profiles else "power.openshift.io"
     allocation = draw_allocation(draw, machine, group=group, awkward=odd)
     (instant,) = pick(draw, INSTANTS)
-    return Scenario(intent, NodeInput(NODE, machine, allocation, draw_signals(draw, intent, machine, instant, awkward=odd)), instant)
+    return Scenario(
+        intent,
+        NodeInput(
+            NODE, machine, allocation, draw_signals(draw, intent, machine, instant, awkward=odd)
+        ),
+        instant,
+    )
 
 
-def draw_signals(draw: st.DrawFn, intent: Intent, machine: Machine, instant: datetime, *, awkward: bool = False) -> Signals:
-    """What caps follow: answers of external sources, measured power, and what the node was capped at before.
+def draw_signals(
+    draw: st.DrawFn, intent: Intent, machine: Machine, instant: datetime, *, awkward: bool = False
+) -> Signals:
+    """What caps follow: answers of external sources, measured power, and what the node was capped
+    at before.
 
     awkward: answers that are stale, missing or no sensible number.
     """
     names = sorted({cap.meta.name for cap in intent.caps})
     watts, age, missing, first, second, unmeasured = pick(
-        draw, (180.0, 0.0, 62.5, *((float("inf"), -3.0, 1e300) if awkward else ())), (0, 30, -5, 60, *((700, 86_400) if awkward else ())), often(False, awkward),
-        (80, 0, 400), (80, 150), often(False, True),
-    )  # fmt: skip
-    name, uw, rose = pick(draw, ("", "b", "none", *names), (20, 100, 1000), (None, 0, 45, 120, 86_400))
-    readings = {} if missing else {cap: Reading(watts, instant - timedelta(seconds=age)) for cap in names}
-    measured = {zone.package: (first, second)[zone.package % 2] * UW for zone in machine.power_zones if not (unmeasured and zone.package)}
-    previous = None if name == "none" else CapState(name, uw * UW, None if rose is None else instant - timedelta(seconds=rose))
+        draw,
+        (180.0, 0.0, 62.5, *((float("inf"), -3.0, 1e300) if awkward else ())),
+        (0, 30, -5, 60, *((700, 86_400) if awkward else ())),
+        often(False, awkward),
+        (80, 0, 400),
+        (80, 150),
+        often(False, True),
+    )
+    name, uw, rose = pick(
+        draw, ("", "b", "none", *names), (20, 100, 1000), (None, 0, 45, 120, 86_400)
+    )
+    readings = (
+        {} if missing else {cap: Reading(watts, instant - timedelta(seconds=age)) for cap in names}
+    )
+    measured = {
+        zone.package: (first, second)[zone.package % 2] * UW
+        for zone in machine.power_zones
+        if not (unmeasured and zone.package)
+    }
+    previous = (
+        None
+        if name == "none"
+        else CapState(name, uw * UW, None if rose is None else instant - timedelta(seconds=rose))
+    )
     return Signals(ZONES, readings, measured, previous)

@@ -23,7 +23,9 @@ _PSTATES = (None, "0", "2", "2 0", "1 0")
 
 @frozen
 class _Ask:
-    """What some CPUs are asked for, in terms that every machine understands: percent of the range, places in lists."""
+    """What some CPUs are asked for, in terms that every machine understands: percent of the range,
+    places in lists.
+    """
 
     ends: tuple[int, int]
     has_ends: tuple[bool, bool]
@@ -50,38 +52,64 @@ def small_machines(*, most_cpus: int = 5) -> st.SearchStrategy[Machine]:
 
 def _as_read(machine: Machine) -> Machine:
     """The machine less what no file of it says."""
-    domains = tuple(evolve(item, limit_max_khz=_limit(item), epps=_epps(item)) for item in machine.domains)
+    domains = tuple(
+        evolve(item, limit_max_khz=_limit(item), epps=_epps(item)) for item in machine.domains
+    )
     zones = tuple(evolve(zone, mirror_uw=None) for zone in machine.power_zones)
     return evolve(machine, architecture=None, domains=domains, power_zones=zones, fabric_fault="")
 
 
 def _limit(domain: FrequencyDomain) -> int | None:
     """The boosted maximum, where a file names it."""
-    return domain.limit_max_khz if str(domain.driver).startswith("amd-") else domain.hardware_max_khz
+    return (
+        domain.limit_max_khz if str(domain.driver).startswith("amd-") else domain.hardware_max_khz
+    )
 
 
 def _epps(domain: FrequencyDomain) -> tuple[str, ...]:
     """What the kernel lists (K9)."""
-    return ("performance",) if domain.epps and (domain.driver, domain.settings.governor) == ("amd-pstate-epp", "performance") else domain.epps
+    return (
+        ("performance",)
+        if domain.epps
+        and (domain.driver, domain.settings.governor) == ("amd-pstate-epp", "performance")
+        else domain.epps
+    )
 
 
 @st.composite
 def plans(draw: st.DrawFn, machine: Machine, *, whole: bool = False) -> NodePlan:
-    """A plan: up to three kinds of ask, spread over the domains; some domains and entries are not asked for anything.
+    """A plan: up to three kinds of ask, spread over the domains; some domains and entries are not
+    asked for anything.
 
-    whole: what is asked for does not hang on what the machine holds: both ends or none, no EPP without governor.
+    whole: what is asked for does not hang on what the machine holds: both ends or none, no EPP
+    without governor.
     """
     asks: Sequence[_Ask | None] = [None, *draw(st.lists(_ASKS, min_size=1, max_size=3))]
-    frequency = {item.id: _frequency(item, asks[draw(st.integers(0, len(asks) - 1))], whole=whole) for item in machine.domains}
+    frequency = {
+        item.id: _frequency(item, asks[draw(st.integers(0, len(asks) - 1))], whole=whole)
+        for item in machine.domains
+    }
     targets = {}
     for cpu in machine.cpus:
         ask = asks[draw(st.integers(0, len(asks) - 1))]
         base = BASELINE if cpu.domain is None else frequency.get(cpu.domain, BASELINE)
         names = [state.name for state in cpu.idle]
-        targets[cpu.id] = evolve(base, idle=() if ask is None else tuple((name, way == 1) for name, way in _ways(names, ask.idle) if way))
+        targets[cpu.id] = evolve(
+            base,
+            idle=(
+                ()
+                if ask is None
+                else tuple((name, way == 1) for name, way in _ways(names, ask.idle) if way)
+            ),
+        )
     uncore = [_uncore(entry, asks[draw(st.integers(0, len(asks) - 1))]) for entry in machine.uncore]
-    caps = [_cap(zone, asks[draw(st.integers(0, len(asks) - 1))], whole=whole) for zone in machine.power_zones]
-    fabrics = [_fabric(fabric, asks[draw(st.integers(0, len(asks) - 1))]) for fabric in machine.fabrics]
+    caps = [
+        _cap(zone, asks[draw(st.integers(0, len(asks) - 1))], whole=whole)
+        for zone in machine.power_zones
+    ]
+    fabrics = [
+        _fabric(fabric, asks[draw(st.integers(0, len(asks) - 1))]) for fabric in machine.fabrics
+    ]
     return rig.plan(machine, targets, uncore=uncore, caps=caps, fabrics=fabrics)
 
 
@@ -121,11 +149,16 @@ def _uncore(entry: UncoreEntry, ask: _Ask | None) -> UncoreTarget:
 
 
 def _cap(zone: PowerZone, ask: _Ask | None, *, whole: bool) -> CapTarget:
-    """Limits between 10 W and what the zone has, in the register's eighths of a watt; short not below long, whichever is asked for."""
+    """Limits between 10 W and what the zone has, in the register's eighths of a watt; short not
+    below long, whichever is asked for.
+    """
     if ask is None:
         return CapTarget(zone, (None,) * len(zone.limits))
     long = zone.limits[0].limit_uw or 0
-    ends = [(10 * _WATT + (long - 10 * _WATT) * percent // 100) // _EIGHTH * _EIGHTH for percent in ask.ends]
+    ends = [
+        (10 * _WATT + (long - 10 * _WATT) * percent // 100) // _EIGHTH * _EIGHTH
+        for percent in ask.ends
+    ]
     if len(zone.limits) == 1:
         return CapTarget(zone, (ends[1],))
     has_long, has_short = (any(ask.has_ends),) * 2 if whole else ask.has_ends
@@ -138,7 +171,9 @@ def _fabric(fabric: Fabric, ask: _Ask | None) -> FabricTarget:
 
 
 @st.composite
-def cases(draw: st.DrawFn, count: int = 1, *, most_cpus: int = 5, whole: bool = False) -> tuple[Machine, tuple[NodePlan, ...]]:
+def cases(
+    draw: st.DrawFn, count: int = 1, *, most_cpus: int = 5, whole: bool = False
+) -> tuple[Machine, tuple[NodePlan, ...]]:
     """A machine and plans for it."""
     machine = draw(small_machines(most_cpus=most_cpus))
     return machine, tuple(draw(plans(machine, whole=whole)) for _ in range(count))

@@ -1,7 +1,8 @@
-"""One machine for a long time: plans, restarts, crashes, limits, other writers, hotplug, restores, in any order (A3, A6, A7, R1).
+"""One machine for a long time: plans, restarts, crashes, limits, other writers, hotplug, restores,
+in any order (A3, A6, A7, R1).
 
-Whatever has happened: a group's baseline is what its files showed when it became owned; the last plan comes in force; restoring then
-gives exactly the baselines, and an empty state.
+Whatever has happened: a group's baseline is what its files showed when it became owned; the last
+plan comes in force; restoring then gives exactly the baselines, and an empty state.
 """
 
 import contextlib
@@ -18,7 +19,13 @@ from kpm_planner.machine import Machine
 from kpm_planner.plan import NodePlan
 from tests.applier import rig
 from tests.applier.property.asks import cases, limits
-from tests.applier.property.test_world import bring_in_force, disturb, for_machine, foreign_values, quiet_files
+from tests.applier.property.test_world import (
+    bring_in_force,
+    disturb,
+    for_machine,
+    foreign_values,
+    quiet_files,
+)
 
 
 class Lifetime(RuleBasedStateMachine):
@@ -29,7 +36,8 @@ class Lifetime(RuleBasedStateMachine):
         self.folder = rig.state_folder()
         self.path = self.folder.__enter__()
         self.known: dict[str, dict[str, str]] = {}
-        #: Limits whose baseline was read under somebody's limit: nobody can know what lay behind it (K1).
+        #: Limits whose baseline was read under somebody's limit: nobody can know what lay behind it
+        #: (K1).
         self.veiled: set[str] = set()
         self.handle: Applier | None = None
 
@@ -106,12 +114,16 @@ class Lifetime(RuleBasedStateMachine):
 
     @invariant()
     def baselines_are_what_was_there(self) -> None:
-        """Every baseline that is new in the state file is what the file showed when the step began."""
+        """Every baseline that is new in the state file is what the file
+        showed when the step began.
+        """
         if self.handle is None:
             return
         groups = {group.key: group for group in discover(self.model).groups}
         state = StateStore(self.path, "/model", live=False).load()
-        assert {key: record.baseline for key, record in state.groups.items()} == {key: record.baseline for key, record in self.handle.state.groups.items()}
+        assert {key: record.baseline for key, record in state.groups.items()} == {
+            key: record.baseline for key, record in self.handle.state.groups.items()
+        }
         self.known = {key: found for key, found in self.known.items() if key in state.groups}
         for key, record in state.groups.items():
             group, known = groups.get(key), self.known.setdefault(key, {})
@@ -119,7 +131,11 @@ class Lifetime(RuleBasedStateMachine):
                 text = baseline_text(group, record, item.label) if group else None
                 if text is not None and item.path not in known and item.path in self.before:
                     known[item.path] = text
-                    if group and group.key.startswith("cpufreq") and self.model.policies[int(group.id)].foreign_max is not None:
+                    if (
+                        group
+                        and group.key.startswith("cpufreq")
+                        and self.model.policies[int(group.id)].foreign_max is not None
+                    ):
                         self.veiled |= {rig.min_path(int(group.id)), rig.max_path(int(group.id))}
                     assert text == self.before[item.path], item.path
 
@@ -145,7 +161,11 @@ class Lifetime(RuleBasedStateMachine):
         fresh = KernelModel(self.machine)
         with rig.state_folder() as other:
             rig.apply_once(fresh, other, self.last)
-        wants, shown, expected = rig.texts(self.last, self.machine).keys() - self.veiled, rig.shown(self.model), rig.shown(fresh)
+        wants, shown, expected = (
+            rig.texts(self.last, self.machine).keys() - self.veiled,
+            rig.shown(self.model),
+            rig.shown(fresh),
+        )
         assert {path: shown[path] for path in wants} == {path: expected[path] for path in wants}
         self.handle.restore()
         after = rig.shown(self.model)

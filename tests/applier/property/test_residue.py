@@ -1,4 +1,6 @@
-"""Laws of leaving: a plan depends on nothing that was before it (R1), restoring gives back what was there (A7), a crash changes neither (A6)."""
+"""Laws of leaving: a plan depends on nothing that was before it (R1), restoring gives back what was
+there (A7), a crash changes neither (A6).
+"""
 
 import contextlib
 
@@ -63,7 +65,9 @@ def test_restore_leaves_what_was_there_before(case: Case, latency: float, restar
 
 @given(cases(2), LATENCIES)
 def test_a_plan_is_in_force_again_after_a_restore(case: Case, latency: float) -> None:
-    """The same process applies, restores, applies: as if it had never restored; also with values that no pass reads (A1)."""
+    """The same process applies, restores, applies: as if it had never restored; also with values
+    that no pass reads (A1).
+    """
     machine, (plan, other) = case
     model, fresh = KernelModel(machine, latency), KernelModel(machine, latency)
     with rig.state_folder() as one, rig.state_folder() as two:
@@ -79,8 +83,12 @@ def test_a_plan_is_in_force_again_after_a_restore(case: Case, latency: float) ->
 
 
 @given(cases(2), LATENCIES, st.data())
-def test_a_crash_between_two_writes_changes_nothing(case: Case, latency: float, data: st.DataObject) -> None:
-    """A6: after any prefix of a pass's writes, a new process comes to the same end, and restoring gives the same originals."""
+def test_a_crash_between_two_writes_changes_nothing(
+    case: Case, latency: float, data: st.DataObject
+) -> None:
+    """A6: after any prefix of a pass's writes, a new process comes to the same end, and restoring
+    gives the same originals.
+    """
     machine, (first, second) = case
     whole, broken = KernelModel(machine, latency), KernelModel(machine, latency)
     before = rig.shown(KernelModel(machine))
@@ -89,7 +97,12 @@ def test_a_crash_between_two_writes_changes_nothing(case: Case, latency: float, 
             taken = len(whole.log)
             rig.apply_once(whole, one, plan)
             for _ in range(data.draw(st.integers(0, 2), label="crashes")):
-                _crash_applying(broken, two, plan, data.draw(st.integers(0, len(whole.log) - taken), label="after writes"))
+                _crash_applying(
+                    broken,
+                    two,
+                    plan,
+                    data.draw(st.integers(0, len(whole.log) - taken), label="after writes"),
+                )
         rig.apply_once(broken, two, second)
         assert rig.shown(broken) == rig.shown(whole)
         assert rig.owned(one) == rig.owned(two)
@@ -111,7 +124,9 @@ def _crash_restoring(model: KernelModel, folder: str, after: int) -> None:
 
 @define
 class _CrashingStore:
-    """A store in front of another: the process ends at the save with this number (from 0), just before or just after it."""
+    """A store in front of another: the process ends at the save with this number (from 0), just
+    before or just after it.
+    """
 
     inner: Store
     crash_at: int
@@ -138,14 +153,18 @@ class _CrashingStore:
 
 @given(cases(2), st.integers(0, 3), st.booleans())
 def test_a_crash_around_a_save_changes_nothing(case: Case, at: int, before_save: bool) -> None:
-    """A6, A7: whatever the state file holds at any moment is enough to come to the right end and to give back the originals."""
+    """A6, A7: whatever the state file holds at any moment is enough to come to the right end and to
+    give back the originals.
+    """
     machine, (first, second) = case
     whole, broken = KernelModel(machine), KernelModel(machine)
     before = rig.shown(KernelModel(machine))
     with rig.state_folder() as one, rig.state_folder() as two:
         for plan in (first, second):
             rig.apply_once(whole, one, plan)
-        handle = Applier(broken, _CrashingStore(StateStore(two, "/model", live=False), at, before_save))
+        handle = Applier(
+            broken, _CrashingStore(StateStore(two, "/model", live=False), at, before_save)
+        )
         try:
             handle.open()
             for plan in (first, second):
@@ -163,7 +182,9 @@ def test_a_crash_around_a_save_changes_nothing(case: Case, at: int, before_save:
 
 @given(cases(2))
 def test_a_group_is_in_the_state_file_before_its_first_write(case: Case) -> None:
-    """A7: at the moment of every write the file on disk has the group's baseline, and it is what the group held before."""
+    """A7: at the moment of every write the file on disk has the group's baseline, and it is what
+    the group held before.
+    """
     machine, plans = case
     model = KernelModel(machine)
     before, groups = rig.shown(KernelModel(machine)), discover(KernelModel(machine)).groups
@@ -183,7 +204,9 @@ def test_a_group_is_in_the_state_file_before_its_first_write(case: Case) -> None
 
 @given(cases(2), LATENCIES)
 def test_what_a_plan_no_longer_claims_goes_back_to_baseline(case: Case, latency: float) -> None:
-    """A release restores, verifies and drops the entry: only groups that the last plan claims stay owned (R2, A7)."""
+    """A release restores, verifies and drops the entry: only groups that the last plan claims stay
+    owned (R2, A7).
+    """
     machine, (first, second) = case
     model = KernelModel(machine, latency)
     before = rig.shown(KernelModel(machine))
@@ -192,8 +215,17 @@ def test_what_a_plan_no_longer_claims_goes_back_to_baseline(case: Case, latency:
         owned_first = set(handle.state.groups)
         report = handle.apply(second)
         wants = rig.texts(second, machine)
-        claimed = {group.key for group in discover(model).groups if any(item.path in wants for item in group.files)}
+        claimed = {
+            group.key
+            for group in discover(model).groups
+            if any(item.path in wants for item in group.files)
+        }
         assert set(handle.state.groups) == rig.owned(folder) == claimed
         assert set(report.released) == owned_first - claimed
         shown = rig.shown(model)
-        assert all(shown[item.path] == before[item.path] for group in discover(model).groups if group.key not in claimed for item in group.files)
+        assert all(
+            shown[item.path] == before[item.path]
+            for group in discover(model).groups
+            if group.key not in claimed
+            for item in group.files
+        )

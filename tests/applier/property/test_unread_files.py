@@ -1,4 +1,6 @@
-"""What cannot be read is unknown, not gone: whatever fails while the machine is looked at, a restore leaves no residue (R7, A6, A7)."""
+"""What cannot be read is unknown, not gone: whatever fails while the machine is looked at, a
+restore leaves no residue (R7, A6, A7).
+"""
 
 import errno
 import tempfile
@@ -25,39 +27,63 @@ from tests.applier import rig
 LONG = 1000.0
 #: None: a CPU goes at that moment.
 ERRORS = (errno.EIO, errno.EBUSY, errno.ENODEV, errno.EMFILE, None)
-#: Machine, the number of the access that goes wrong, how, and the limits that somebody had set before us, in kHz.
+#: Machine, the number of the access that goes wrong, how, and the limits that somebody had set
+#: before us, in kHz.
 Case = tuple[str, int, int | None, tuple[int, int] | None]
 _C6 = (IdleStateSpec("POLL", 0), IdleStateSpec("C6", 133))
 _SMALL = MachineSpec(cores=2, idle_driver="intel_idle", idle_states=_C6, epp="balance_performance")
 MACHINES: dict[str, MachineSpec] = {
-    "intel_pstate": evolve(_SMALL, uncore=UncoreSpec(), boost=True, power=PowerSpec(max_watts=165, short_watts=198)),
-    "amd-pstate-epp": evolve(_SMALL, driver="amd-pstate-epp", power=PowerSpec("amd_hsmp_hwmon", 280, 400)),
+    "intel_pstate": evolve(
+        _SMALL, uncore=UncoreSpec(), boost=True, power=PowerSpec(max_watts=165, short_watts=198)
+    ),
+    "amd-pstate-epp": evolve(
+        _SMALL, driver="amd-pstate-epp", power=PowerSpec("amd_hsmp_hwmon", 280, 400)
+    ),
     "amd-pstate": evolve(_SMALL, driver="amd-pstate", epp=None),
-    "acpi-cpufreq": evolve(_SMALL, driver="acpi-cpufreq", epp=None, boost=True, available_mhz=(800, 1800, 3700)),
+    "acpi-cpufreq": evolve(
+        _SMALL, driver="acpi-cpufreq", epp=None, boost=True, available_mhz=(800, 1800, 3700)
+    ),
     "cppc_cpufreq": evolve(_SMALL, driver="cppc_cpufreq", epp=None, architecture="aarch64"),
 }
 
 
 #: A first look takes up to 120 accesses. Above what we ask for, below it, around it.
 LIMITS = (None, (2_000_000, 3_000_000), (800_000, 850_000), (1_000_000, 3_700_000))
-cases = st.tuples(st.sampled_from(sorted(MACHINES)), st.integers(0, 120), st.sampled_from(ERRORS), st.sampled_from(LIMITS))
+cases = st.tuples(
+    st.sampled_from(sorted(MACHINES)),
+    st.integers(0, 120),
+    st.sampled_from(ERRORS),
+    st.sampled_from(LIMITS),
+)
 
 
 def wanted(machine: Machine) -> NodePlan:
     """Every attribute that the machine has, otherwise than it is at first."""
     first = machine.domains[0] if machine.domains else None
     driver = first.driver if first else None
-    governor = {"cppc_cpufreq": "powersave", "acpi-cpufreq": "powersave", "amd-pstate": "performance"}.get(driver or "", "powersave")
+    governor = {
+        "cppc_cpufreq": "powersave",
+        "acpi-cpufreq": "powersave",
+        "amd-pstate": "performance",
+    }.get(driver or "", "powersave")
     epp = "power" if driver in ("intel_pstate", "amd-pstate-epp") else None
     target = Target(900_000, 1_800_000, governor, epp, (("C6", False),), latency_us=10)
     uncore = [UncoreTarget(entry, 900_000, 1_000_000) for entry in machine.uncore]
-    caps = [CapTarget(zone, (90_000_000, *(None,) * (len(zone.limits) - 1))) for zone in machine.power_zones if zone.limits]
-    return rig.everywhere(machine, target, uncore=uncore, caps=caps, boost=None if machine.boost is None else False)
+    caps = [
+        CapTarget(zone, (90_000_000, *(None,) * (len(zone.limits) - 1)))
+        for zone in machine.power_zones
+        if zone.limits
+    ]
+    return rig.everywhere(
+        machine, target, uncore=uncore, caps=caps, boost=None if machine.boost is None else False
+    )
 
 
 @define
 class Fault:
-    """One access to the machine that goes wrong: the one of this number, by an errno, or by a CPU that goes at that moment."""
+    """One access to the machine that goes wrong: the one of this number, by an errno, or by a CPU
+    that goes at that moment.
+    """
 
     model: KernelModel
     at: int
@@ -99,8 +125,12 @@ def _back(model: KernelModel) -> None:
         model.plug(cpu, online=True)
 
 
-def residue(case: Case, live: Callable[[KernelModel, str, Fault], None]) -> dict[str, tuple[str, str | None]]:
-    """What differs in the end from what was there at first, after a life with a fault, one without, and a restore."""
+def residue(
+    case: Case, live: Callable[[KernelModel, str, Fault], None]
+) -> dict[str, tuple[str, str | None]]:
+    """What differs in the end from what was there at first, after a life with a fault, one without,
+    and a restore.
+    """
     name, at, number, limits = case
     machine = build_machine(MACHINES[name])
     model, before = _limited(machine, limits), rig.shown(_limited(machine, limits))
@@ -112,7 +142,11 @@ def residue(case: Case, live: Callable[[KernelModel, str, Fault], None]) -> dict
         assert report.settled, report.outcomes
         assert rig.owned(folder) == set()
     after = rig.shown(model)
-    return {path: (text, after.get(path)) for path, text in before.items() if after.get(path) != text and not _forgotten(path, name, number)}
+    return {
+        path: (text, after.get(path))
+        for path, text in before.items()
+        if after.get(path) != text and not _forgotten(path, name, number)
+    }
 
 
 def _limited(machine: Machine, limits: tuple[int, int] | None) -> KernelModel:
@@ -127,7 +161,12 @@ def _limited(machine: Machine, limits: tuple[int, int] | None) -> KernelModel:
 
 def _forgotten(path: str, name: str, number: int | None) -> bool:
     """What a driver forgets of a CPU that was away (K18)."""
-    return number is None and name == "amd-pstate-epp" and "policy1" in path and path.endswith("energy_performance_preference")
+    return (
+        number is None
+        and name == "amd-pstate-epp"
+        and "policy1" in path
+        and path.endswith("energy_performance_preference")
+    )
 
 
 @given(cases)
@@ -165,9 +204,14 @@ def test_a_restore_that_cannot_read_something_leaves_it_to_the_next(case: Case) 
 
 @given(st.sampled_from(sorted(MACHINES)), st.data())
 def test_an_empty_file_has_no_value_and_stays_empty(name: str, data: st.DataObject) -> None:
-    """Copies of /sys have empty files where the kernel refused to be read. The others are tuned and given back (R6)."""
+    """Copies of /sys have empty files where the kernel refused to be read.
+
+    The others are tuned and given back (R6).
+    """
     machine = build_machine(MACHINES[name])
-    managed = sorted({item.path for group in discover(KernelModel(machine)).groups for item in group.files})
+    managed = sorted(
+        {item.path for group in discover(KernelModel(machine)).groups for item in group.files}
+    )
     empty = data.draw(st.sets(st.sampled_from(managed), min_size=1), label="empty")
     with tempfile.TemporaryDirectory() as place, rig.state_folder() as folder:
         root = rig.tree(Path(place), machine)

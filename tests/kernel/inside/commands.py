@@ -1,8 +1,10 @@
-"""Inside a lab machine: what `python -m kpm` does to the real /sys, command by command, as a person would type them.
+"""Inside a lab machine: what `python -m kpm` does to the real /sys, command by command, as a person
+would type them.
 
     python commands.py
 
-Prints one line of JSON: for every command its exit status, both streams, and what the managed files showed afterwards.
+Prints one line of JSON: for every command its exit status, both streams, and what the managed files
+showed afterwards.
 """
 
 from __future__ import annotations
@@ -24,9 +26,18 @@ STATE = Path("/tmp/kpm-state")
 ELSEWHERE = Path("/tmp/elsewhere")
 POLICY = Path("/tmp/policy.yaml")
 ARM = platform.machine() == "aarch64"
-CPUFREQ_FILES = ("scaling_governor", "energy_performance_preference", "scaling_min_freq", "scaling_max_freq")
+CPUFREQ_FILES = (
+    "scaling_governor",
+    "energy_performance_preference",
+    "scaling_min_freq",
+    "scaling_max_freq",
+)
 #: On the x86 machine C2 and C3 take longer than 2 µs, on the arm64 one LPI-1.
-PSTATES = "{min: 1000, max: 1400, governor: performance}" if ARM else "{min: 1000, max: 1400, governor: powersave, epp: power}"
+PSTATES = (
+    "{min: 1000, max: 1400, governor: performance}"
+    if ARM
+    else "{min: 1000, max: 1400, governor: powersave, epp: power}"
+)
 OBJECTS = f"""
 apiVersion: v1
 kind: Node
@@ -56,7 +67,10 @@ def look() -> dict[str, str]:
     found = {}
     for cpu in range(4):
         folder = f"{CPUS}/cpu{cpu}"
-        states = [path.removeprefix("/sys/") for path in sorted(glob.glob(f"/sys/{folder}/cpuidle/state*/disable"))]
+        states = [
+            path.removeprefix("/sys/")
+            for path in sorted(glob.glob(f"/sys/{folder}/cpuidle/state*/disable"))
+        ]
         for path in [*(f"{folder}/cpufreq/{name}" for name in CPUFREQ_FILES), *states]:
             found[path.removeprefix(f"{CPUS}/")] = real.text(path)
     return found
@@ -77,12 +91,23 @@ def kpm(*words: str, standard_input: str = "", **variables: str) -> dict[str, ob
 
 
 def state_of(folder: Path) -> dict[str, object]:
-    """What is kept below a state folder: its mode, its files with their modes, and the groups in them."""
+    """What is kept below a state folder: its mode, its files with their modes, and the groups in
+    them.
+    """
     if not folder.exists():
         return {}
     files = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in sorted(folder.iterdir())}
-    groups = [group for path in folder.glob("*.json") for record in json.loads(path.read_text())["records"] for group in record["groups"]]
-    return {"mode": oct(stat.S_IMODE(folder.stat().st_mode)), "files": files, "groups": sorted(groups)}
+    groups = [
+        group
+        for path in folder.glob("*.json")
+        for record in json.loads(path.read_text())["records"]
+        for group in record["groups"]
+    ]
+    return {
+        "mode": oct(stat.S_IMODE(folder.stat().st_mode)),
+        "files": files,
+        "groups": sorted(groups),
+    }
 
 
 def while_locked(*words: str) -> dict[str, object]:
@@ -118,8 +143,12 @@ def main() -> None:
     real.write(f"{CPUS}/cpu3/online", b"1")
     report["apply with it back"] = kpm("apply", *files)
     report["apply locked"] = while_locked("apply", *files)
-    report["apply of an unknown field"] = kpm("apply", "-f", "-", "--node", "n", standard_input=unknown)
-    report["apply of a wrong profile"] = kpm("apply", "-f", "-", "--node", "n", standard_input=wrong)
+    report["apply of an unknown field"] = kpm(
+        "apply", "-f", "-", "--node", "n", standard_input=unknown
+    )
+    report["apply of a wrong profile"] = kpm(
+        "apply", "-f", "-", "--node", "n", standard_input=wrong
+    )
     report["restore"] = kpm("restore")
     report["state after"] = state_of(STATE)
     report["restore again"] = kpm("restore", "-o", "json")

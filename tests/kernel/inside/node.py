@@ -2,8 +2,8 @@
 
     python node.py HOST PORT KUBELET_PORT
 
-Orders and answers are JSON, a line each, on a connection to PORT of the machine outside; a unix socket here stands for the
-kubelet, which is at KUBELET_PORT outside.
+Orders and answers are JSON, a line each, on a connection to PORT of the machine outside; a unix
+socket here stands for the kubelet, which is at KUBELET_PORT outside.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from typing import Any
 from tests.managed import managed_files
 
 CPUS = Path("/sys/devices/system/cpu")
-KUBELET, CONFIG, STATE, LOG, HELPER = (Path("/tmp") / name for name in ("kubelet.sock", "kubeconfig", "state", "agent.log", "helper.sock"))
+KUBELET, CONFIG, STATE, LOG, HELPER = (
+    Path("/tmp") / name
+    for name in ("kubelet.sock", "kubeconfig", "state", "agent.log", "helper.sock")
+)
 _WITH_ONLY, _SYS_ADMIN = Path(__file__).with_name("with_only.py"), "21"
 
 
@@ -34,7 +37,10 @@ class Node:
 
     def domains(self) -> dict[str, list[int]]:
         """CPUs of each cpufreq policy."""
-        return {path.name: [int(word) for word in (path / "related_cpus").read_text().split()] for path in sorted((CPUS / "cpufreq").glob("policy*"))}
+        return {
+            path.name: [int(word) for word in (path / "related_cpus").read_text().split()]
+            for path in sorted((CPUS / "cpufreq").glob("policy*"))
+        }
 
     def look(self) -> dict[str, str]:
         """What every managed file shows."""
@@ -45,17 +51,40 @@ class Node:
         (CPUS / path).write_text(f"{text}\n")
 
     def launch(self, words: list[str], config: str) -> int:
-        """Start the agent, without any capability, and once the helper that writes for it; the agent's process number."""
+        """Start the agent, without any capability, and once the helper that writes for it; the
+        agent's process number.
+        """
         CONFIG.write_text(config)
-        places = ["--kubeconfig", str(CONFIG), "--sysfs", "/sys", "--helper", str(HELPER), "--state-dir", str(STATE), "--kubelet-socket", str(KUBELET)]
+        places = [
+            "--kubeconfig",
+            str(CONFIG),
+            "--sysfs",
+            "/sys",
+            "--helper",
+            str(HELPER),
+            "--state-dir",
+            str(STATE),
+            "--kubelet-socket",
+            str(KUBELET),
+        ]
         if self._helper is None:
-            self._helper = self._run(["helper", "--sysfs", "/sys", "--socket", str(HELPER)], _SYS_ADMIN)
+            self._helper = self._run(
+                ["helper", "--sysfs", "/sys", "--socket", str(HELPER)], _SYS_ADMIN
+            )
         self._agent = self._run([*words, *places], "none")
         return self._agent.pid
 
     def _run(self, words: list[str], capabilities: str) -> subprocess.Popen[bytes]:
         with LOG.open("ab") as log:
-            command = [sys.executable, str(_WITH_ONLY), capabilities, sys.executable, "-m", "kpm", *words]
+            command = [
+                sys.executable,
+                str(_WITH_ONLY),
+                capabilities,
+                sys.executable,
+                "-m",
+                "kpm",
+                *words,
+            ]
             return subprocess.Popen(command, stdout=log, stderr=log)
 
     def capabilities(self) -> dict[str, str]:
@@ -92,7 +121,10 @@ class Node:
 
     def memory(self) -> dict[str, int]:
         """The kernel's account of memory, in KiB."""
-        return {line.split(":")[0]: int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines()}
+        return {
+            line.split(":")[0]: int(line.split()[1])
+            for line in Path("/proc/meminfo").read_text().splitlines()
+        }
 
 
 def relay(host: str, port: int) -> None:
@@ -120,7 +152,10 @@ def main(host: str, port: int, kubelet_port: int) -> None:
     """Do what is ordered until the connection ends."""
     threading.Thread(target=relay, args=(host, kubelet_port), daemon=True).start()
     node = Node()
-    with socket.create_connection((host, port)) as link, link.makefile("rw", encoding="utf-8") as lines:
+    with (
+        socket.create_connection((host, port)) as link,
+        link.makefile("rw", encoding="utf-8") as lines,
+    ):
         for line in lines:
             name, arguments = json.loads(line)
             answer: dict[str, Any]

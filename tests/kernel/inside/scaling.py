@@ -1,8 +1,10 @@
-"""Inside a lab machine: the scaler on a real userspace governor, with a telemetry server on a real socket.
+"""Inside a lab machine: the scaler on a real userspace governor, with a telemetry server on a real
+socket.
 
     python scaling.py
 
-Prints one line of JSON: what scaling_setspeed and scaling_cur_freq showed at each load, and after each fault.
+Prints one line of JSON: what scaling_setspeed and scaling_cur_freq showed at each load, and after
+each fault.
 """
 
 from __future__ import annotations
@@ -38,18 +40,25 @@ def until(check: Callable[[], bool]) -> bool:
 
 def show() -> dict[str, list[str]]:
     """Governor and speed of CPUs 2 and 3."""
-    return {name: [real.text(f"{CPUS}/cpu{cpu}/cpufreq/scaling_{name}") for cpu in (2, 3)] for name in ("governor", "setspeed", "cur_freq")}
+    return {
+        name: [real.text(f"{CPUS}/cpu{cpu}/cpufreq/scaling_{name}") for cpu in (2, 3)]
+        for name in ("governor", "setspeed", "cur_freq")
+    }
 
 
 def main() -> None:
     """Up, down, a CPU that goes and comes, the end."""
     server = DpdkServer(PODS, UID, {0: [2], 1: [3]}).start()
-    low, high = (int(real.text(f"{CPUS}/cpu2/cpufreq/cpuinfo_{name}_freq")) for name in ("min", "max"))
+    low, high = (
+        int(real.text(f"{CPUS}/cpu2/cpufreq/cpuinfo_{name}_freq")) for name in ("min", "max")
+    )
     for cpu in (2, 3):
         real.write(f"{CPUS}/cpu{cpu}/cpufreq/scaling_governor", b"userspace\n")
     slow = Scaling(low, high, 100_000, 100_000, fallback=100)
     wanted = tuple(ScaledDomain(cpu, (PodCpus(UID, (cpu,)),), "dpdk", slow) for cpu in (2, 3))
-    process = ScalerProcess([sys.executable, "-m", "kpm", "scaler", "--telemetry-dir", str(PODS)], Log())
+    process = ScalerProcess(
+        [sys.executable, "-m", "kpm", "scaler", "--telemetry-dir", str(PODS)], Log()
+    )
     report: dict[str, object] = {"low": low, "high": high}
     speeds = lambda: [int(text) if text.isdigit() else 0 for text in show()["setspeed"]]  # noqa: E731
     server.load(0)

@@ -1,10 +1,13 @@
-"""Inside a lab machine: random plans through planner and applier, and after each of them what the kernel really shows.
+"""Inside a lab machine: random plans through planner and applier, and after each of them what the
+kernel really shows.
 
     python sequences.py SEED PLANS KILLS [PLATFORM_LIMIT_KHZ]
 
-Three phases. A chain of plans with hotplug, boost changes and driver switches between them: each must end in just what was planned, a second apply must write nothing.
-Then every plan of the chain alone, from the values at boot: it must end in what it ended in within the chain. Then a process that applies is killed at
-random moments, and whatever it left must end in the next plan, or in the values at boot. Prints one line of JSON with every fault found.
+Three phases. A chain of plans with hotplug, boost changes and driver switches between them: each
+must end in just what was planned, a second apply must write nothing. Then every plan of the chain
+alone, from the values at boot: it must end in what it ended in within the chain. Then a process
+that applies is killed at random moments, and whatever it left must end in the next plan, or in the
+values at boot. Prints one line of JSON with every fault found.
 """
 
 from __future__ import annotations
@@ -33,7 +36,12 @@ from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.pools import Pool
 
 STATE_FOLDER = "/tmp/kpm-state"
-CPUFREQ_FILES = ("scaling_governor", "energy_performance_preference", "scaling_min_freq", "scaling_max_freq")
+CPUFREQ_FILES = (
+    "scaling_governor",
+    "energy_performance_preference",
+    "scaling_min_freq",
+    "scaling_max_freq",
+)
 #: Seconds in which values that the kernel updates late must have stood still.
 PATIENCE = 2.0
 MOST_FAULTS = 12
@@ -112,7 +120,11 @@ def shown_now(cpus: list[int]) -> dict[str, str]:
     found = {}
     for cpu in cpus:
         folder = f"{CPUS}/cpu{cpu}"
-        states = [f"{folder}/cpuidle/{name}/disable" for name in real.names(f"{folder}/cpuidle") if name.startswith("state")]
+        states = [
+            f"{folder}/cpuidle/{name}/disable"
+            for name in real.names(f"{folder}/cpuidle")
+            if name.startswith("state")
+        ]
         for path in [*(f"{folder}/cpufreq/{name}" for name in CPUFREQ_FILES), *states]:
             found[path] = real.text(path)
     found["boost"] = real.text(f"{CPUS}/cpufreq/boost")
@@ -140,10 +152,16 @@ def surround(run: Run, wanted: Around) -> None:
 
 
 def differing(run: Run, wanted: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """Files that do not show what they should, after a time in which the kernel could have finished: path → (shown, wanted)."""
+    """Files that do not show what they should, after a time in which the kernel could have
+    finished: path → (shown, wanted).
+    """
     ends = time.monotonic() + PATIENCE
     while True:
-        found = {path: (text, expected) for path, expected in wanted.items() if (text := _text(path)) != expected}
+        found = {
+            path: (text, expected)
+            for path, expected in wanted.items()
+            if (text := _text(path)) != expected
+        }
         if not found or time.monotonic() > ends:
             run.counts["files compared"] += len(wanted)
             return found
@@ -158,9 +176,14 @@ def _text(path: str) -> str:
 
 
 def aggregate(run: Run, cpu: int, low: int, high: int) -> tuple[str, str]:
-    """What the kernel makes of two requests: hardware, firmware's limit and table of that CPU (rules L2, L9 of the measurements)."""
+    """What the kernel makes of two requests: hardware, firmware's limit and table of that CPU
+    (rules L2, L9 of the measurements).
+    """
     folder = f"{CPUS}/cpu{cpu}/cpufreq"
-    bottom, top = int(real.text(f"{folder}/cpuinfo_min_freq")), int(real.text(f"{folder}/cpuinfo_max_freq"))
+    bottom, top = (
+        int(real.text(f"{folder}/cpuinfo_min_freq")),
+        int(real.text(f"{folder}/cpuinfo_max_freq")),
+    )
     least = min(max(low, bottom), top)
     most = min(max(min(high, run.platform_limit or high), bottom), top)
     words = real.text(f"{folder}/scaling_available_frequencies").split()
@@ -172,7 +195,9 @@ def aggregate(run: Run, cpu: int, low: int, high: int) -> tuple[str, str]:
 
 
 def wanted_of(run: Run, plan: NodePlan) -> tuple[dict[str, str], dict[str, str]]:
-    """What every managed file should show, and which of them should show something else than what is asked for: path → asked for."""
+    """What every managed file should show, and which of them should show something else than what
+    is asked for: path → asked for.
+    """
     wanted: dict[str, str] = {}
     limited: dict[str, str] = {}
     start = run.start[run.now.mode]
@@ -182,11 +207,16 @@ def wanted_of(run: Run, plan: NodePlan) -> tuple[dict[str, str], dict[str, str]]
         for cpu in group.cpus:
             folder = f"{CPUS}/cpu{cpu}/cpufreq"
             target = group.target
-            low, high = (_limit(run, cpu, value, name) for value, name in ((target.min_khz, "min"), (target.max_khz, "max")))
+            low, high = (
+                _limit(run, cpu, value, name)
+                for value, name in ((target.min_khz, "min"), (target.max_khz, "max"))
+            )
             asked = (target.governor, target.epp, str(low), str(high))
             for name, text in zip(CPUFREQ_FILES, asked, strict=True):
                 wanted[f"{folder}/{name}"] = start[f"{folder}/{name}"] if text is None else text
-            for name, text, real_text in zip(CPUFREQ_FILES[2:], asked[2:], aggregate(run, cpu, low, high), strict=True):
+            for name, text, real_text in zip(
+                CPUFREQ_FILES[2:], asked[2:], aggregate(run, cpu, low, high), strict=True
+            ):
                 if text != real_text:
                     limited[f"{folder}/{name}"] = str(text)
                 wanted[f"{folder}/{name}"] = real_text
@@ -195,16 +225,24 @@ def wanted_of(run: Run, plan: NodePlan) -> tuple[dict[str, str], dict[str, str]]
 
 
 def _limit(run: Run, cpu: int, target: int | None, end: str) -> int:
-    """A limit that is asked for; baseline where there is none: the hardware's own, if that is what it was."""
+    """A limit that is asked for; baseline where there is none: the hardware's own, if that is what
+    it was.
+    """
     if target is not None:
         return target
     path = f"{CPUS}/cpu{cpu}/cpufreq/scaling_{end}_freq"
     start = run.start[run.now.mode][path]
     was_hardware = start == run.start[run.now.mode][f"hardware {end} {cpu}"]
-    return int(real.text(f"{CPUS}/cpu{cpu}/cpufreq/cpuinfo_{end}_freq")) if was_hardware else int(start)
+    return (
+        int(real.text(f"{CPUS}/cpu{cpu}/cpufreq/cpuinfo_{end}_freq"))
+        if was_hardware
+        else int(start)
+    )
 
 
-def _wanted_idle(run: Run, cpu: int, named: dict[str, bool], start: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _wanted_idle(
+    run: Run, cpu: int, named: dict[str, bool], start: dict[str, str]
+) -> Iterator[tuple[str, str]]:
     for state in run.machine.by_id[cpu].idle:
         path = f"{CPUS}/cpu{cpu}/cpuidle/state{state.index}/disable"
         yield path, start[path] if state.name not in named else "0" if named[state.name] else "1"
@@ -213,7 +251,11 @@ def _wanted_idle(run: Run, cpu: int, named: dict[str, bool], start: dict[str, st
 def start_values(run: Run) -> dict[str, str]:
     """The values of now, with the hardware's limits beside them."""
     cpus = online(run)
-    hardware = {f"hardware {end} {cpu}": real.text(f"{CPUS}/cpu{cpu}/cpufreq/cpuinfo_{end}_freq") for cpu in cpus for end in ("min", "max")}
+    hardware = {
+        f"hardware {end} {cpu}": real.text(f"{CPUS}/cpu{cpu}/cpufreq/cpuinfo_{end}_freq")
+        for cpu in cpus
+        for end in ("min", "max")
+    }
     return {**shown_now(cpus), **hardware}
 
 
@@ -241,22 +283,39 @@ def settle(applier: Applier, wished: Wish) -> tuple[NodePlan, Report]:
 
 
 def check(run: Run, name: str, plan: NodePlan, report: Report) -> None:
-    """The kernel shows what was planned, and every limit that it does not show as asked is reported and explained."""
+    """The kernel shows what was planned, and every limit that it does not show as asked is reported
+    and explained.
+    """
     wanted, limited = wanted_of(run, plan)
     for path, (text, expected) in differing(run, wanted).items():
-        reported = [f"{item.status} {item.wanted} {item.shows}" for item in report.outcomes if _is_about(run, item.path, path)]
+        reported = [
+            f"{item.status} {item.wanted} {item.shows}"
+            for item in report.outcomes
+            if _is_about(run, item.path, path)
+        ]
         run.fault(f"{name}: {path} shows {text}, should {expected}; reported: {reported}")
     if not report.settled:
-        run.fault(f"{name}: not settled: {[(item.path, item.status, item.wanted, item.shows) for item in report.outcomes]}")
+        run.fault(
+            f"{name}: not settled:"
+            f" {[(item.path, item.status, item.wanted, item.shows) for item in report.outcomes]}"
+        )
     written = {item.path for item in report.writes}
     for outcome in report.outcomes:
         run.counts[f"outcome {outcome.status}"] += 1
-        if outcome.status is Status.LIMITED and not any(_is_about(run, outcome.path, path) for path in limited):
-            run.fault(f"{name}: {outcome.path} is reported limited, which nothing explains: {outcome.wanted} wanted, {outcome.shows} shown")
+        if outcome.status is Status.LIMITED and not any(
+            _is_about(run, outcome.path, path) for path in limited
+        ):
+            run.fault(
+                f"{name}: {outcome.path} is reported limited, which nothing explains:"
+                f" {outcome.wanted} wanted, {outcome.shows} shown"
+            )
     for path, asked in limited.items():
         about = [item for item in report.outcomes if _is_about(run, item.path, path)]
         if not about and any(_is_about(run, item, path) for item in written):
-            run.fault(f"{name}: {path} was written and shows another value than {asked}, which is not reported")
+            run.fault(
+                f"{name}: {path} was written and shows another value than {asked}, which is not"
+                " reported"
+            )
 
 
 def _is_about(run: Run, managed: str, path: str) -> bool:
@@ -276,7 +335,10 @@ def check_idle(run: Run, name: str, applier: Applier, plan: NodePlan) -> None:
     before = len(host.written)
     report = applier.apply(plan)
     if report.writes or report.drift or len(host.written) != before:
-        run.fault(f"{name}: a second apply wrote {host.written[before:]}, drift {[item.path for item in report.drift]}")
+        run.fault(
+            f"{name}: a second apply wrote {host.written[before:]}, drift"
+            f" {[item.path for item in report.drift]}"
+        )
 
 
 # --- phases ---
@@ -296,16 +358,27 @@ def chain(run: Run, plans: int) -> list[Step]:
             plan, report = settle(fresh, last.wish)
             run.counts["restarts"] += 1
             if plan != last.plan:
-                run.fault(f"plan {last.number}: another plan after a restart: {_unlike(plan, last.plan)}")
+                run.fault(
+                    f"plan {last.number}: another plan after a restart: {_unlike(plan, last.plan)}"
+                )
             if report.writes:
-                run.fault(f"plan {last.number}: a restart wrote {[(item.path, item.old, item.value, item.reason) for item in report.writes]}")
+                run.fault(
+                    f"plan {last.number}: a restart wrote"
+                    f" {[(item.path, item.old, item.value, item.reason) for item in report.writes]}"
+                )
     return steps
 
 
 def _unlike(one: NodePlan, other: NodePlan) -> str:
     """Where two plans differ."""
-    pairs = [(group, before) for group, before in zip(one.groups, other.groups, strict=False) if group != before]
-    return f"{pairs or (one.groups, other.groups)}, problems {set(one.problems) ^ set(other.problems)}"
+    pairs = [
+        (group, before)
+        for group, before in zip(one.groups, other.groups, strict=False)
+        if group != before
+    ]
+    return (
+        f"{pairs or (one.groups, other.groups)}, problems {set(one.problems) ^ set(other.problems)}"
+    )
 
 
 def _chain_step(run: Run, applier: Applier, number: int) -> Step:
@@ -327,7 +400,8 @@ def _happen(run: Run, applier: Applier, wished: Wish) -> None:
     elif chosen < 0.35:
         plan = plan_node(wished.intent, NodeInput(NODE, applier.machine, wished.allocation))
         _plug(run)
-        applier.apply(plan)  # a plan that is old already: whatever fails, nothing is raised and the next one is right
+        # a plan that is old already: whatever fails, nothing is raised and the next one is right
+        applier.apply(plan)
         run.event("plans gone stale", "a stale plan")
         return  # it may have noticed by itself
     elif chosen < 0.6 and run.at_start.mode is not None:
@@ -342,8 +416,14 @@ def _happen(run: Run, applier: Applier, wished: Wish) -> None:
 
 def _plug(run: Run) -> bool:
     """Another set of CPUs, never all of them, is offline; on x86 the first one stays."""
-    removable = [cpu.id for cpu in run.machine.cpus if cpu.id or run.machine.architecture == "aarch64"]
-    wanted = frozenset(run.rng.sample(removable, run.rng.choice((0, 0, 1, 1, 2, 3)))) if run.rng.random() < 0.8 else frozenset()
+    removable = [
+        cpu.id for cpu in run.machine.cpus if cpu.id or run.machine.architecture == "aarch64"
+    ]
+    wanted = (
+        frozenset(run.rng.sample(removable, run.rng.choice((0, 0, 1, 1, 2, 3))))
+        if run.rng.random() < 0.8
+        else frozenset()
+    )
     for cpu in sorted(run.now.offline - wanted):
         real.write(f"{CPUS}/cpu{cpu}/online", b"1")
     for cpu in sorted(wanted - run.now.offline):
@@ -363,7 +443,8 @@ def _switch(run: Run) -> bool:
         real.write(f"{CPUS}/amd_pstate/status", word.encode())
     run.now = Around(run.now.offline, run.now.boost, words[-1])
     run.event("switches", f"driver {' '.join(words)}")
-    return len(words) == 1  # there and back again reads as before; the plan must come out right all the same
+    # there and back again reads as before; the plan must come out right all the same
+    return len(words) == 1
 
 
 def _toggle_boost(run: Run) -> bool:
@@ -385,24 +466,33 @@ def alone(run: Run, steps: list[Step]) -> None:
             check(run, f"plan {step.number} alone", plan, report)
             check_idle(run, f"plan {step.number} alone", applier, plan)
         if hardware_now(online(run)) != step.hardware:
-            run.counts["not comparable"] += 1  # boost came while a CPU was away: the way there matters to the kernel, not to us
+            # boost came while a CPU was away: the way there matters to the kernel, not to us
+            run.counts["not comparable"] += 1
             continue
         run.counts["compared alone"] += 1
         if plan != step.plan:
             run.fault(f"plan {step.number}: history shows in the plan: {_unlike(plan, step.plan)}")
         for path, (text, expected) in differing(run, step.shown).items():
-            run.fault(f"plan {step.number}: history shows: {path} is {text} alone, was {expected} in the chain")
+            run.fault(
+                f"plan {step.number}: history shows: {path} is {text} alone, was {expected} in the"
+                " chain"
+            )
 
 
 def go_back(run: Run, name: str) -> None:
-    """Restore in the surroundings of the start: every managed file is what it was at boot, and nothing is owned."""
+    """Restore in the surroundings of the start: every managed file is what it was at boot, and
+    nothing is owned.
+    """
     surround(run, run.at_start)
     with session() as applier:
         report = applier.restore()
         owned = sorted(applier.state.groups)
     run.counts["restores"] += 1
     if not report.settled or owned:
-        run.fault(f"{name}: restore left {owned}: {[(item.path, item.status, item.wanted, item.shows) for item in report.outcomes]}")
+        run.fault(
+            f"{name}: restore left {owned}:"
+            f" {[(item.path, item.status, item.wanted, item.shows) for item in report.outcomes]}"
+        )
     for path, (text, expected) in differing(run, run.boot).items():
         run.fault(f"{name}: residue: {path} is {text}, was {expected} at boot")
 
@@ -446,7 +536,10 @@ def _killed_child(wishes: list[Wish], seconds: float) -> tuple[int, int]:
 def _apply_for_ever(wishes: list[Wish], marks: int) -> None:
     try:
         with session() as applier:
-            plans = [plan_node(item.intent, NodeInput(NODE, applier.machine, item.allocation)) for item in wishes]
+            plans = [
+                plan_node(item.intent, NodeInput(NODE, applier.machine, item.allocation))
+                for item in wishes
+            ]
             os.write(marks, b"!")
             while True:
                 for plan in plans:

@@ -1,4 +1,6 @@
-"""What the random operations write: mostly sensible values, and every spelling that the kernel was seen to take or to refuse."""
+"""What the random operations write: mostly sensible values, and every spelling that the kernel was
+seen to take or to refuse.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,24 @@ from random import Random
 GOVERNORS = ("ondemand", "conservative", "userspace", "powersave", "performance", "schedutil")
 PREFERENCES = ("performance", "balance_performance", "balance_power", "power")
 #: Frequencies at the edges of the kernel's arithmetic, which is modulo 2^32.
-EDGES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 2_600_000, 99_999_999_999, 2**64 - 1, 2**64)
+EDGES = (
+    0,
+    1,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**32 + 2_600_000,
+    99_999_999_999,
+    2**64 - 1,
+    2**64,
+)
 
 
 def frequency(rng: Random, marks: Sequence[int]) -> int:
-    """A number of kHz: at or near one of the marks (hardware limits, table entries), inside their range, or at an edge."""
+    """A number of kHz: at or near one of the marks (hardware limits, table entries), inside their
+    range, or at an edge.
+    """
     chosen = rng.random()
     if chosen < 0.45:
         return rng.choice(marks)
@@ -28,10 +43,38 @@ def number(rng: Random, value: int) -> bytes:
     if rng.random() < 0.8:
         return f"{value}\n".encode()
     forms = (
-        f"{value}", f"+{value}", f"+{value}\n", f"0x{value:x}", f"0X{value:X}\n", f"0{value:o}", f"00{value}", f"{value}\0",
-        f" {value}", f"{value} ", f"{value}\n\n", f"-{value}", f"{value}.5", f"{value}kHz", f"{value} 5", f"{value:x}", f"++{value}", f"+-{value}", f"_{value}",
-        "-1", "-0", "1e6", "abc", "\n", " ", "0x", "+", "08", "", "0b1", "1_000",
-    )  # fmt: skip
+        f"{value}",
+        f"+{value}",
+        f"+{value}\n",
+        f"0x{value:x}",
+        f"0X{value:X}\n",
+        f"0{value:o}",
+        f"00{value}",
+        f"{value}\0",
+        f" {value}",
+        f"{value} ",
+        f"{value}\n\n",
+        f"-{value}",
+        f"{value}.5",
+        f"{value}kHz",
+        f"{value} 5",
+        f"{value:x}",
+        f"++{value}",
+        f"+-{value}",
+        f"_{value}",
+        "-1",
+        "-0",
+        "1e6",
+        "abc",
+        "\n",
+        " ",
+        "0x",
+        "+",
+        "08",
+        "",
+        "0b1",
+        "1_000",
+    )
     return rng.choice(forms).encode()
 
 
@@ -41,9 +84,26 @@ def governor(rng: Random, available: Sequence[str]) -> bytes:
     if rng.random() < 0.8:
         return f"{word}\n".encode()
     forms = (
-        word, word.upper(), word.title(), f" {word} ", f"\t{word}\n", f"{word} x", f"{word}\0x", f"{word}\n\n", f"{word}\npowersave",
-        word[:-1], f"{word}x", "nonsense", "a_name_that_is_longer_than_fifteen_characters", "\n", " ", "", "0", f"x {word}", f"{word},",
-    )  # fmt: skip
+        word,
+        word.upper(),
+        word.title(),
+        f" {word} ",
+        f"\t{word}\n",
+        f"{word} x",
+        f"{word}\0x",
+        f"{word}\n\n",
+        f"{word}\npowersave",
+        word[:-1],
+        f"{word}x",
+        "nonsense",
+        "a_name_that_is_longer_than_fifteen_characters",
+        "\n",
+        " ",
+        "",
+        "0",
+        f"x {word}",
+        f"{word},",
+    )
     return rng.choice(forms).encode()
 
 
@@ -53,9 +113,28 @@ def preference(rng: Random) -> bytes:
     if rng.random() < 0.75:
         return f"{word}\n".encode()
     forms = (
-        word, f" {word}", f"{word} ", f"{word} x", f"{word}\n\n", word.upper(), word[:4], f"{word}x", "\n", "", " ", "nonsense", "balance",
-        "0", "1", "128", "255\n", "256", "0x80", "-1", "a_word_that_is_longer_than_twenty_one_characters",
-    )  # fmt: skip
+        word,
+        f" {word}",
+        f"{word} ",
+        f"{word} x",
+        f"{word}\n\n",
+        word.upper(),
+        word[:4],
+        f"{word}x",
+        "\n",
+        "",
+        " ",
+        "nonsense",
+        "balance",
+        "0",
+        "1",
+        "128",
+        "255\n",
+        "256",
+        "0x80",
+        "-1",
+        "a_word_that_is_longer_than_twenty_one_characters",
+    )
     return rng.choice(forms).encode()
 
 
@@ -64,7 +143,21 @@ def speed(rng: Random, marks: Sequence[int]) -> bytes:
     value = frequency(rng, marks)
     if rng.random() < 0.8:
         return f"{value}\n".encode()
-    forms = (f"{value}", f" {value}", f"{value}kHz", f"{value} x", f"0x{value:x}", f"-{value}", f"+{value}", "-1", "x", "\n", "", f"0{value}", f"\n{value}")
+    forms = (
+        f"{value}",
+        f" {value}",
+        f"{value}kHz",
+        f"{value} x",
+        f"0x{value:x}",
+        f"-{value}",
+        f"+{value}",
+        "-1",
+        "x",
+        "\n",
+        "",
+        f"0{value}",
+        f"\n{value}",
+    )
     return rng.choice(forms).encode()
 
 
@@ -103,7 +196,31 @@ def boost_switch(rng: Random) -> bytes:
     """Something for a boost file."""
     if rng.random() < 0.7:
         return rng.choice((b"0\n", b"1\n"))
-    return rng.choice(("0", "1", "y", "Y", "n", "N", "on", "off", "ON", "oF", "true", "false", "1 ", "0x1", "2", "-1", "x", " 1", "o", "\n", "")).encode()
+    return rng.choice(
+        (
+            "0",
+            "1",
+            "y",
+            "Y",
+            "n",
+            "N",
+            "on",
+            "off",
+            "ON",
+            "oF",
+            "true",
+            "false",
+            "1 ",
+            "0x1",
+            "2",
+            "-1",
+            "x",
+            " 1",
+            "o",
+            "\n",
+            "",
+        )
+    ).encode()
 
 
 def online_switch(rng: Random, *, on: bool) -> bytes:
@@ -119,5 +236,17 @@ def mode(rng: Random) -> bytes:
     word = rng.choice(("active", "passive", "guided"))
     if rng.random() < 0.7:
         return f"{word}\n".encode()
-    forms = (word, word[:6], f"{word[:6]}\n", f"{word}x", f" {word}", f"{word} ", word.title(), word[:3], "\n", "", f"{word}\n\n")
+    forms = (
+        word,
+        word[:6],
+        f"{word[:6]}\n",
+        f"{word}x",
+        f" {word}",
+        f"{word} ",
+        word.title(),
+        word[:3],
+        "\n",
+        "",
+        f"{word}\n\n",
+    )
     return rng.choice(forms).encode()

@@ -1,8 +1,10 @@
-"""Inside a lab machine: turbo off and on through `python -m kpm`, with a limit that a person set by hand before.
+"""Inside a lab machine: turbo off and on through `python -m kpm`, with a limit that a person set by
+hand before.
 
     python turbo.py
 
-Prints one line of JSON: for every command its exit status, both streams, and what switch and limits showed afterwards.
+Prints one line of JSON: for every command its exit status, both streams, and what switch and limits
+showed afterwards.
 """
 
 from __future__ import annotations
@@ -43,7 +45,14 @@ spec: {shared: true, pstates: {min: "50%", max: "100%"}}
 def look() -> dict[str, str]:
     """The switch, and limits and hardware maximum of every CPU."""
     names = ("scaling_min_freq", "scaling_max_freq", "scaling_governor")
-    return {"switch": real.text(SWITCH), **{f"cpu{cpu}/{name}": real.text(f"{CPUS}/cpu{cpu}/cpufreq/{name}") for cpu in range(4) for name in names}}
+    return {
+        "switch": real.text(SWITCH),
+        **{
+            f"cpu{cpu}/{name}": real.text(f"{CPUS}/cpu{cpu}/cpufreq/{name}")
+            for cpu in range(4)
+            for name in names
+        },
+    }
 
 
 def tops() -> list[int]:
@@ -65,7 +74,12 @@ def main() -> None:
     time.sleep(0.5)  # a policy shows a request some time after its write (K2)
     report["before"], report["tops"] = look(), tops()
     files = ("-f", str(POLICY), "--node", "n")
-    for name, turbo, rest in (("off", "false", ""), ("off with pools", "false", POOLS), ("on with pools", "true", POOLS), ("off again", "false", POOLS)):
+    for name, turbo, rest in (
+        ("off", "false", ""),
+        ("off with pools", "false", POOLS),
+        ("on with pools", "true", POOLS),
+        ("off again", "false", POOLS),
+    ):
         POLICY.write_text(OBJECTS.format(turbo=turbo, rest=rest))
         step(report, name, "apply", *files, "-o", "json")
         step(report, f"{name}, twice", "apply", *files, "-o", "json")

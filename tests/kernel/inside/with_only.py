@@ -1,6 +1,8 @@
-"""Run a command with no capabilities but some, as a container has them: with_only.py NUMBERS COMMAND…
+"""Run a command with no capabilities but some, as a container has them: with_only.py NUMBERS
+COMMAND…
 
-NUMBERS: capability numbers, by commas, or "none". What leaves the bounding set a program of root's never has.
+NUMBERS: capability numbers, by commas, or "none". What leaves the bounding set a program of root's
+never has.
 """
 
 import ctypes

@@ -1,6 +1,8 @@
-"""The rules of design §4 once more, CPU by CPU and as slowly as they read: what the laws compare the planner with.
+"""The rules of design §4 once more, CPU by CPU and as slowly as they read: what the laws compare
+the planner with.
 
-Nothing here imports a decision of the planner. Where the design leaves a choice open, the laws do not ask.
+Nothing here imports a decision of the planner. Where the design leaves a choice open, the laws do
+not ask.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,12 +11,30 @@ from fractions import Fraction
 from math import ceil
 
 from kpm_planner.allocation import ContainerCpus
-from kpm_planner.intent import SYSTEM_NAMESPACE, Container, Intent, LabelSelector, Node, NodeSelector, Pod, PowerNodeConfig, PowerProfile, PowerWorkload
+from kpm_planner.intent import (
+    SYSTEM_NAMESPACE,
+    Container,
+    Intent,
+    LabelSelector,
+    Node,
+    NodeSelector,
+    Pod,
+    PowerNodeConfig,
+    PowerProfile,
+    PowerWorkload,
+)
 from kpm_planner.machine import FrequencyDomain, Machine
 from kpm_planner.profiles import BASELINE, Target
 from tests.planner.reading import Effective, effective
 
-MANAGED_DRIVERS = {"intel_pstate", "intel_cpufreq", "acpi-cpufreq", "amd-pstate", "amd-pstate-epp", "cppc_cpufreq"}
+MANAGED_DRIVERS = {
+    "intel_pstate",
+    "intel_cpufreq",
+    "acpi-cpufreq",
+    "amd-pstate",
+    "amd-pstate-epp",
+    "cppc_cpufreq",
+}
 GOVERNORS = ["userspace", "powersave", "conservative", "ondemand", "schedutil", "performance"]
 EPPS = ["power", "balance_power", "balance_performance", "performance"]
 Definition = PowerWorkload | PowerNodeConfig
@@ -34,7 +54,9 @@ def selected(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
         if key not in labels or labels[key] != value:
             return False
     for item in selector.match_expressions:
-        if item.operator not in ("In", "NotIn", "Exists", "DoesNotExist") or (item.operator in ("In", "NotIn")) != (len(item.values) > 0):
+        if item.operator not in ("In", "NotIn", "Exists", "DoesNotExist") or (
+            item.operator in ("In", "NotIn")
+        ) != (len(item.values) > 0):
             return False
         present = item.key in labels
         value = labels.get(item.key, "")
@@ -50,7 +72,9 @@ def selected(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
 
 
 def chosen(selector: NodeSelector | None, labels: Mapping[str, str], *, left_out: bool) -> bool:
-    """Whether a kind's node selector selects a node; left_out: what leaving it out means for the kind."""
+    """Whether a kind's node selector selects a node; left_out: what leaving it out means for the
+    kind.
+    """
     if selector is None or selector.label_selector is None:
         return left_out
     return selected(selector.label_selector, labels)
@@ -58,23 +82,47 @@ def chosen(selector: NodeSelector | None, labels: Mapping[str, str], *, left_out
 
 def definitions(intent: Intent, node: Node) -> list[Definition]:
     """The objects that define pools on a node."""
-    workloads = [item for item in intent.workloads if counts(item) and item.power_node_selector and selected(LabelSelector(item.power_node_selector), node.labels)]
-    return [*workloads, *(item for item in intent.node_configs if counts(item) and chosen(item.node_selector, node.labels, left_out=False))]
+    workloads = [
+        item
+        for item in intent.workloads
+        if counts(item)
+        and item.power_node_selector
+        and selected(LabelSelector(item.power_node_selector), node.labels)
+    ]
+    return [
+        *workloads,
+        *(
+            item
+            for item in intent.node_configs
+            if counts(item) and chosen(item.node_selector, node.labels, left_out=False)
+        ),
+    ]
 
 
 def profiles(intent: Intent, node: Node) -> dict[str, PowerProfile]:
     """The profiles of a node by name; a name that exists in both groups is neither's."""
     present = [profile for profile in intent.profiles if counts(profile)]
     names = [profile.meta.name for profile in present]
-    return {item.meta.name: item for item in present if names.count(item.meta.name) == 1 and chosen(item.node_selector, node.labels, left_out=True)}
+    return {
+        item.meta.name: item
+        for item in present
+        if names.count(item.meta.name) == 1
+        and chosen(item.node_selector, node.labels, left_out=True)
+    }
 
 
 # --- pods ---
 
 
 def newest(pods: Iterable[Pod], namespace: str, name: str) -> Pod | None:
-    """Of the pods of one name the one that counts; the age of each has to be known or unlike the others'."""
-    same = [pod for pod in pods if ((pod.meta.namespace or "default"), pod.meta.name) == (namespace, name)]
+    """Of the pods of one name the one that counts; the age of each has to be known or unlike the
+    others'.
+    """
+    same = [
+        pod
+        for pod in pods
+        if ((pod.meta.namespace or "default"), pod.meta.name) == (namespace, name)
+    ]
     far = datetime.max.replace(tzinfo=UTC)
     return max(same, key=lambda pod: (pod.meta.created or far, pod.meta.uid), default=None)
 
@@ -89,8 +137,18 @@ def container_of(pods: Iterable[Pod], entry: ContainerCpus) -> tuple[Pod, Contai
 def owed(pod: Pod, container: Container, devices: Iterable[str]) -> bool:
     """Whether a container can own CPUs: native ones, a custom device's, or a claim's."""
     request, limit = container.cpu
-    native = pod.guaranteed and request is not None and request == limit and request >= 1 and request == int(request)
-    return native or container.claims or any(resource in set(devices) for resource, amount in container.resources if amount)
+    native = (
+        pod.guaranteed
+        and request is not None
+        and request == limit
+        and request >= 1
+        and request == int(request)
+    )
+    return (
+        native
+        or container.claims
+        or any(resource in set(devices) for resource, amount in container.resources if amount)
+    )
 
 
 def owns(pods: Iterable[Pod], entry: ContainerCpus, devices: Iterable[str]) -> bool:
@@ -99,7 +157,11 @@ def owns(pods: Iterable[Pod], entry: ContainerCpus, devices: Iterable[str]) -> b
     if found is None:
         return False
     pod, container = found
-    return pod.phase not in ("Succeeded", "Failed") and not container.finished and owed(pod, container, devices)
+    return (
+        pod.phase not in ("Succeeded", "Failed")
+        and not container.finished
+        and owed(pod, container, devices)
+    )
 
 
 # --- targets ---
@@ -156,7 +218,11 @@ def _governor(profile: PowerProfile, domain: FrequencyDomain) -> str | None:
 def _epp(profile: PowerProfile, domain: FrequencyDomain, governor: str | None) -> str | None:
     if domain.settings.epp is None:
         return None
-    return "performance" if (governor or domain.settings.governor) == "performance" else profile.pstates.epp
+    return (
+        "performance"
+        if (governor or domain.settings.governor) == "performance"
+        else profile.pstates.epp
+    )
 
 
 def _idle(profile: PowerProfile, machine: Machine, cpu: int) -> tuple[tuple[str, bool], ...]:
@@ -168,14 +234,20 @@ def _idle(profile: PowerProfile, machine: Machine, cpu: int) -> tuple[tuple[str,
 
 
 def epp_rank(word: str) -> int:
-    """Place of an EPP between power and performance; a raw number counts as the next word above it."""
+    """Place of an EPP between power and performance; a raw number counts
+    as the next word above it.
+    """
     if word.isdigit():
-        return next(rank for rank, least in ((3, 0), (2, 128), (1, 192), (0, 255)) if int(word) <= least)
+        return next(
+            rank for rank, least in ((3, 0), (2, 128), (1, 192), (0, 255)) if int(word) <= least
+        )
     return EPPS.index(word)
 
 
 def highest(wishes: Iterable[Target], domain: FrequencyDomain) -> Effective:
-    """What a whole domain gets when its CPUs differ: the highest of everything, baseline among the candidates."""
+    """What a whole domain gets when its CPUs differ: the highest of everything, baseline among the
+    candidates.
+    """
     values = [effective(target, domain) for target in wishes]
     governors = {value.governor for value in values if value.governor is not None}
     governor = max(governors, key=GOVERNORS.index, default=None)

@@ -26,8 +26,12 @@ def held(scenario: Scenario) -> Counter[str]:
 
 
 @given(scenarios())
-def test_every_valid_profile_that_is_not_shared_is_advertised_with_its_capacity(scenario: Scenario) -> None:
-    """A whole number up to the CPUs online, or a percentage of them rounded down; never below what pods hold."""
+def test_every_valid_profile_that_is_not_shared_is_advertised_with_its_capacity(
+    scenario: Scenario,
+) -> None:
+    """A whole number up to the CPUs online, or a percentage of them rounded down; never below what
+    pods hold.
+    """
     plan = scenario.plan()
     assume(Code.NODE_NOT_SELECTED not in codes(plan.problems))
     online, mine = len(scenario.machine.online), held(scenario)
@@ -36,10 +40,16 @@ def test_every_valid_profile_that_is_not_shared_is_advertised_with_its_capacity(
         if profile.shared or not resolve_profile(profile, scenario.machine).valid:
             continue
         capacity = "100%" if profile.cpu_capacity is None else profile.cpu_capacity
-        amount = min(capacity, online) if isinstance(capacity, int) else online * int(capacity.rstrip("%")) // 100
+        amount = (
+            min(capacity, online)
+            if isinstance(capacity, int)
+            else online * int(capacity.rstrip("%")) // 100
+        )
         resource = f"{profile.group}/{name}"
         expected[resource] = max(amount, mine[resource])
-    assert dict(plan.extended_resources) == {resource: amount for resource, amount in expected.items() if amount}
+    assert dict(plan.extended_resources) == {
+        resource: amount for resource, amount in expected.items() if amount
+    }
 
 
 @given(scenarios())
@@ -53,9 +63,16 @@ def test_an_amount_is_never_zero_and_never_below_what_pods_hold(scenario: Scenar
 
 @given(scenarios())
 def test_a_node_that_is_not_selected_advertises_nothing(scenario: Scenario) -> None:
-    """Nothing on it is managed: no target, no uncore limit, no resource; offline CPUs are offline all the same."""
-    config = PowerConfig(Meta("first", created=datetime.min.replace(tzinfo=UTC)), power_node_selector={"zone": "nowhere"})
-    plan = evolve(scenario, intent=evolve(scenario.intent, configs=(*scenario.intent.configs, config))).plan()
+    """Nothing on it is managed: no target, no uncore limit, no resource; offline CPUs are offline
+    all the same.
+    """
+    config = PowerConfig(
+        Meta("first", created=datetime.min.replace(tzinfo=UTC)),
+        power_node_selector={"zone": "nowhere"},
+    )
+    plan = evolve(
+        scenario, intent=evolve(scenario.intent, configs=(*scenario.intent.configs, config))
+    ).plan()
     assert codes(plan.problems) == {Code.NODE_NOT_SELECTED}
     assert not plan.extended_resources
     assert all(target.min_khz is None and target.max_khz is None for target in plan.uncore)

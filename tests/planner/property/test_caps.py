@@ -1,4 +1,6 @@
-"""Power caps: inside their bounds whatever is asked, divided fairly, up slowly and down at once, and at any instant what the clock on the wall says."""
+"""Power caps: inside their bounds whatever is asked, divided fairly, up slowly and down at once,
+and at any instant what the clock on the wall says.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,16 @@ from hypothesis import strategies as st
 from kpm_planner.budget import DAYS, UW, CapState, Reading, Signals, asked_at, period_of, tick
 from kpm_planner.cap_rules import validate_cap
 from kpm_planner.caps import LEAST_UW, MOST_UW, CapTarget, cap_at, divided
-from kpm_planner.intent import CapEntry, CapSource, ConfigMapKey, ExternalCap, MarketCap, PowerCap, SolarCap, StaticCap
+from kpm_planner.intent import (
+    CapEntry,
+    CapSource,
+    ConfigMapKey,
+    ExternalCap,
+    MarketCap,
+    PowerCap,
+    SolarCap,
+    StaticCap,
+)
 from kpm_planner.machine import PowerLimit, PowerZone
 from kpm_planner.plan import NodePlan
 from tests.planner.build import plan, power_cap, with_zones
@@ -33,7 +44,21 @@ TURNS = {
 NAMES = st.sampled_from(sorted(TURNS))
 WATTS = st.integers(1, 6000) | st.integers(1, 400)
 BOUNDS = st.sampled_from((5, 20, 60, 110, 400, 1000, 5000))
-ANY_TIMES = ("00:00", "00:01", "01:15", "01:30", "01:45", "02:00", "02:10", "02:30", "02:59", "03:00", "12:00", "23:45", "23:59")
+ANY_TIMES = (
+    "00:00",
+    "00:01",
+    "01:15",
+    "01:30",
+    "01:45",
+    "02:00",
+    "02:10",
+    "02:30",
+    "02:59",
+    "03:00",
+    "12:00",
+    "23:45",
+    "23:59",
+)
 
 
 def zone_of(name: str | None) -> tzinfo:
@@ -43,9 +68,13 @@ def zone_of(name: str | None) -> tzinfo:
 
 @st.composite
 def instants(draw: st.DrawFn, zone: str) -> datetime:
-    """Instants around the moments at which a clock is turned: within two hours, or within some days."""
+    """Instants around the moments at which a clock is turned: within two hours, or within some
+    days.
+    """
     turn = datetime.fromisoformat(draw(st.sampled_from(TURNS[zone]))).replace(tzinfo=UTC)
-    seconds = draw(st.sampled_from((7200, 7200, 7 * 86_400)).flatmap(lambda most: st.integers(-most, most)))
+    seconds = draw(
+        st.sampled_from((7200, 7200, 7 * 86_400)).flatmap(lambda most: st.integers(-most, most))
+    )
     return turn + timedelta(seconds=seconds, microseconds=draw(st.sampled_from((0, 1, 999_999))))
 
 
@@ -53,26 +82,48 @@ def instants(draw: st.DrawFn, zone: str) -> datetime:
 def schedules(draw: st.DrawFn) -> tuple[CapEntry, ...]:
     """Entries at different times of day, in any order, every day or on some."""
     times = draw(st.lists(st.sampled_from(ANY_TIMES), min_size=1, max_size=6, unique=True))
-    return tuple(CapEntry(time, tuple(draw(st.lists(st.sampled_from(DAYS), max_size=3, unique=True))), watts=draw(WATTS)) for time in times)
+    return tuple(
+        CapEntry(
+            time,
+            tuple(draw(st.lists(st.sampled_from(DAYS), max_size=3, unique=True))),
+            watts=draw(WATTS),
+        )
+        for time in times
+    )
 
 
 SOURCES: dict[str, st.SearchStrategy[CapSource]] = {
     "static": WATTS.map(lambda watts: CapSource(static=StaticCap(watts))),
     "schedule": schedules().map(lambda entries: CapSource(schedule=entries)),
-    "solar": st.builds(SolarCap, WATTS, st.sampled_from((None, "00:00", "06:15")), st.sampled_from((None, "23:59", "18:00")), st.none() | st.integers(1, 16)).map(
-        lambda solar: CapSource(solar=solar)
-    ),
-    "market": st.builds(MarketCap, WATTS, st.lists(st.integers(0, 10**6), min_size=1, max_size=100).filter(any).map(tuple)).map(lambda market: CapSource(market=market)),
-    "external": st.builds(ExternalCap, st.just(ConfigMapKey("grid", "watts")), st.none(), st.sampled_from((None, "1m")), st.none() | WATTS).map(
-        lambda external: CapSource(external=external)
-    ),
+    "solar": st.builds(
+        SolarCap,
+        WATTS,
+        st.sampled_from((None, "00:00", "06:15")),
+        st.sampled_from((None, "23:59", "18:00")),
+        st.none() | st.integers(1, 16),
+    ).map(lambda solar: CapSource(solar=solar)),
+    "market": st.builds(
+        MarketCap,
+        WATTS,
+        st.lists(st.integers(0, 10**6), min_size=1, max_size=100).filter(any).map(tuple),
+    ).map(lambda market: CapSource(market=market)),
+    "external": st.builds(
+        ExternalCap,
+        st.just(ConfigMapKey("grid", "watts")),
+        st.none(),
+        st.sampled_from((None, "1m")),
+        st.none() | WATTS,
+    ).map(lambda external: CapSource(external=external)),
 }
 
 
 @st.composite
 def power_caps(draw: st.DrawFn, *kinds: str) -> PowerCap:
     """Any valid PowerCap of some kinds of source, or of all."""
-    source = evolve(draw(SOURCES[draw(st.sampled_from(kinds or tuple(SOURCES)))]), time_zone=draw(st.sampled_from((None, *TURNS))))
+    source = evolve(
+        draw(SOURCES[draw(st.sampled_from(kinds or tuple(SOURCES)))]),
+        time_zone=draw(st.sampled_from((None, *TURNS))),
+    )
     least, most = sorted((draw(BOUNDS), draw(BOUNDS)))
     return power_cap(
         source=source,
@@ -88,31 +139,80 @@ def power_caps(draw: st.DrawFn, *kinds: str) -> PowerCap:
 
 @st.composite
 def power_zones(draw: st.DrawFn) -> tuple[PowerZone, ...]:
-    """One to four packages, of RAPL with one or two dies each, or AMD sockets; limits in any order, maxima known, 0 or absent."""
+    """One to four packages, of RAPL with one or two dies each, or AMD sockets; limits in any order,
+    maxima known, 0 or absent.
+    """
     dies, sockets = draw(st.sampled_from((1, 1, 2))), draw(st.booleans())
     found = []
     for package in range(draw(st.integers(1, 4))):
         top = draw(st.sampled_from((None, 0)) | st.integers(20, 500).map(lambda watts: watts * UW))
         if sockets:
-            found.append(PowerZone(f"s{package}", f"socket-{package}", "hsmp", package, limits=(PowerLimit("power_cap", "power_limit_mw", draw(LIMITS), top),)))
+            found.append(
+                PowerZone(
+                    f"s{package}",
+                    f"socket-{package}",
+                    "hsmp",
+                    package,
+                    limits=(PowerLimit("power_cap", "power_limit_mw", draw(LIMITS), top),),
+                )
+            )
             continue
         for die in range(dies):
-            names = draw(st.sampled_from((("long_term",), *permutations(("long_term", "short_term")), *permutations(("long_term", "short_term", "peak_power")))))
-            limits = tuple(PowerLimit(name, f"constraint_{index}", draw(LIMITS), top if name == "long_term" else None) for index, name in enumerate(names))
-            found.append(PowerZone(f"p{package}d{die}", f"package-{package}-die-{die}", "intel-rapl", package, die, True, limits))
+            names = draw(
+                st.sampled_from(
+                    (
+                        ("long_term",),
+                        *permutations(("long_term", "short_term")),
+                        *permutations(("long_term", "short_term", "peak_power")),
+                    )
+                )
+            )
+            limits = tuple(
+                PowerLimit(
+                    name, f"constraint_{index}", draw(LIMITS), top if name == "long_term" else None
+                )
+                for index, name in enumerate(names)
+            )
+            found.append(
+                PowerZone(
+                    f"p{package}d{die}",
+                    f"package-{package}-die-{die}",
+                    "intel-rapl",
+                    package,
+                    die,
+                    True,
+                    limits,
+                )
+            )
     return tuple(found)
 
 
 LIMITS = st.none() | st.integers(1, 5000).map(lambda watts: watts * UW)
-PREVIOUS = st.none() | st.builds(CapState, st.sampled_from(("budget", "", "other")), st.sampled_from((0, 10, 100, 1000, 10_000)).map(lambda watts: watts * UW))
+PREVIOUS = st.none() | st.builds(
+    CapState,
+    st.sampled_from(("budget", "", "other")),
+    st.sampled_from((0, 10, 100, 1000, 10_000)).map(lambda watts: watts * UW),
+)
 
 
 @st.composite
 def signals_at(draw: st.DrawFn, instant: datetime, *, restarted: bool = False) -> Signals:
     """Any signals. restarted: nothing is known of before."""
-    reading = draw(st.none() | st.builds(Reading, st.floats() | st.floats(0, 1000), st.integers(-60, 1200).map(lambda age: instant - timedelta(seconds=age))))
+    reading = draw(
+        st.none()
+        | st.builds(
+            Reading,
+            st.floats() | st.floats(0, 1000),
+            st.integers(-60, 1200).map(lambda age: instant - timedelta(seconds=age)),
+        )
+    )
     measured = draw(st.dictionaries(st.integers(0, 3), st.integers(0, 600 * UW)))
-    return Signals(ZONES, {} if reading is None else {"budget": reading}, measured, None if restarted else draw(PREVIOUS))
+    return Signals(
+        ZONES,
+        {} if reading is None else {"budget": reading},
+        measured,
+        None if restarted else draw(PREVIOUS),
+    )
 
 
 @frozen
@@ -137,14 +237,24 @@ class World:
     def least(self) -> int:
         """What minWatts, or its default, is for the whole node. Units: µW."""
         count = len(self.packages)
-        least = LEAST_UW * (1 if self.cap.per == "package" else count) if self.cap.min_watts is None else self.cap.min_watts * UW
+        least = (
+            LEAST_UW * (1 if self.cap.per == "package" else count)
+            if self.cap.min_watts is None
+            else self.cap.min_watts * UW
+        )
         if self.cap.min_watts is None and self.cap.max_watts is not None:
             least = min(least, self.cap.max_watts * UW)
         return least * (count if self.cap.per == "package" else 1)
 
     def top(self, package: int) -> int:
         """The most that a package can be set to, µW."""
-        tops = [limit.max_uw for zone in self.zones if zone.package == package for limit in zone.limits if limit.name in ("long_term", "power_cap")]
+        tops = [
+            limit.max_uw
+            for zone in self.zones
+            if zone.package == package
+            for limit in zone.limits
+            if limit.name in ("long_term", "power_cap")
+        ]
         return min(MOST_UW, sum(top or MOST_UW for top in tops))
 
 
@@ -164,9 +274,18 @@ def zone_uw(target: CapTarget) -> int | None:
 
 
 def by_package(found: NodePlan) -> dict[int, int]:
-    """What the zones of a package are limited to together; only packages all of whose zones are limited."""
-    whole = {target.zone.package for target in found.caps} - {target.zone.package for target in found.caps if zone_uw(target) is None}
-    return {package: sum(zone_uw(target) or 0 for target in found.caps if target.zone.package == package) for package in whole}
+    """What the zones of a package are limited to together; only packages all of whose zones are
+    limited.
+    """
+    whole = {target.zone.package for target in found.caps} - {
+        target.zone.package for target in found.caps if zone_uw(target) is None
+    }
+    return {
+        package: sum(
+            zone_uw(target) or 0 for target in found.caps if target.zone.package == package
+        )
+        for package in whole
+    }
 
 
 # --- bounds ---
@@ -180,7 +299,9 @@ def test_generated_caps_are_valid(cap: PowerCap) -> None:
 
 @given(worlds())
 def test_no_limit_is_above_what_the_firmware_names_or_the_register_holds(world: World) -> None:
-    """max_power_uw of the long-term limit where it is known and not 0, never a limit of now (user-asks 36, peers c 6); 15 bits of 1/8 W (peers d1)."""
+    """max_power_uw of the long-term limit where it is known and not 0, never a limit of now
+    (user-asks 36, peers c 6); 15 bits of 1/8 W (peers d1).
+    """
     for target in world.plan().caps:
         uw = zone_uw(target)
         tops = [limit.max_uw for limit in target.zone.limits if limit.max_uw]
@@ -189,34 +310,54 @@ def test_no_limit_is_above_what_the_firmware_names_or_the_register_holds(world: 
 
 @given(worlds())
 def test_limits_are_what_a_register_can_hold(world: World) -> None:
-    """Whole eighths of a watt, so that a value read back is the value written (user-asks 35, peers d1)."""
-    assert all(uw % UNIT == 0 for target in world.plan().caps for uw in target.limits if uw is not None)
+    """Whole eighths of a watt, so that a value read back is the value written (user-asks 35, peers
+    d1).
+    """
+    assert all(
+        uw % UNIT == 0 for target in world.plan().caps for uw in target.limits if uw is not None
+    )
 
 
 @given(worlds(), st.booleans())
 def test_nothing_is_below_the_least(world: World, from_nothing: bool) -> None:
-    """minWatts of the node or of each package, or 10 W a package where it is left out, but for what rounding takes; also while
-    the cap rises, from nothing even."""
+    """minWatts of the node or of each package, or 10 W a package where it is left out, but for what
+    rounding takes; also while the cap rises, from nothing even.
+    """
     if from_nothing:
         signals = evolve(world.signals, previous=CapState("budget", 0))
         world = evolve(world, cap=evolve(world.cap, max_step_watts=1), signals=signals)
     shares, lost = by_package(world.plan()), (len(world.zones) + len(world.packages)) * UNIT
     if len(shares) == len(world.packages):
-        parts = [world.least // len(shares)] * len(shares) if world.cap.per == "package" else [world.least]
-        tops = [world.top(package) for package in sorted(shares)] if world.cap.per == "package" else [sum(map(world.top, shares))]
+        parts = (
+            [world.least // len(shares)] * len(shares)
+            if world.cap.per == "package"
+            else [world.least]
+        )
+        tops = (
+            [world.top(package) for package in sorted(shares)]
+            if world.cap.per == "package"
+            else [sum(map(world.top, shares))]
+        )
         assert sum(shares.values()) > sum(map(min, parts, tops)) - lost
     if world.cap.min_watts is None or world.cap.per == "package":
-        assert all(uw > min(world.least // len(world.packages), world.top(package)) - lost for package, uw in shares.items())
+        assert all(
+            uw > min(world.least // len(world.packages), world.top(package)) - lost
+            for package, uw in shares.items()
+        )
 
 
 @given(worlds())
 def test_the_parts_sum_to_at_most_the_budget(world: World) -> None:
-    """A node of two sockets has not twice the budget (user-asks 36, peers c, a10); minWatts alone is stronger than what is asked."""
+    """A node of two sockets has not twice the budget (user-asks 36, peers c, a10); minWatts alone
+    is stronger than what is asked.
+    """
     asked = asked_at(world.cap, world.instant, world.signals, None)
     if asked.uw is not None:
         units = len(world.packages) if world.cap.per == "package" else 1
         most = math.inf if world.cap.max_watts is None else world.cap.max_watts * UW
-        assert sum(zone_uw(target) or 0 for target in world.plan().caps) <= max(min(asked.uw, most) * units, world.least)
+        assert sum(zone_uw(target) or 0 for target in world.plan().caps) <= max(
+            min(asked.uw, most) * units, world.least
+        )
 
 
 @given(worlds())
@@ -237,15 +378,26 @@ def test_dies_share_the_part_of_their_package_equally(world: World) -> None:
     found = world.plan()
     assert tuple(target.zone for target in found.caps) == world.zones
     for package in world.packages:
-        assert len({zone_uw(target) for target in found.caps if target.zone.package == package} - {None}) <= 1
+        assert (
+            len(
+                {zone_uw(target) for target in found.caps if target.zone.package == package}
+                - {None}
+            )
+            <= 1
+        )
 
 
 @given(worlds())
 def test_limits_are_set_by_name_and_short_never_falls_below_long(world: World) -> None:
     """Whatever their order; peak_power is never set (user-asks 36, peers d1)."""
     for target in world.plan().caps:
-        asked = {limit.name: uw for limit, uw in zip(target.zone.limits, target.limits, strict=True)}
-        after = {limit.name: limit.limit_uw if asked[limit.name] is None else asked[limit.name] for limit in target.zone.limits}
+        asked = {
+            limit.name: uw for limit, uw in zip(target.zone.limits, target.limits, strict=True)
+        }
+        after = {
+            limit.name: limit.limit_uw if asked[limit.name] is None else asked[limit.name]
+            for limit in target.zone.limits
+        }
         long, short = after.get("long_term"), after.get("short_term")
         assert asked.get("peak_power") is None
         assert long is None or short is None or not any(asked.values()) or short >= long
@@ -254,7 +406,10 @@ def test_limits_are_set_by_name_and_short_never_falls_below_long(world: World) -
 @given(worlds(), st.randoms(use_true_random=False))
 def test_the_order_of_limits_in_a_zone_changes_nothing(world: World, rng: object) -> None:
     """The number of a constraint says nothing (user-asks 36, peers d1)."""
-    turned = tuple(evolve(zone, limits=tuple(rng.sample(zone.limits, len(zone.limits)))) for zone in world.zones)  # type: ignore[attr-defined]
+    turned = tuple(
+        evolve(zone, limits=tuple(rng.sample(zone.limits, len(zone.limits))))
+        for zone in world.zones
+    )  # type: ignore[attr-defined]
     assert limits_of(evolve(world, zones=turned).plan()) == limits_of(world.plan())
 
 
@@ -271,11 +426,15 @@ def test_every_limit_says_where_it_comes_from(world: World) -> None:
 
 # --- division ---
 
-WEIGHTS = st.lists(st.tuples(st.integers(1, 10**9), st.integers(100, 10**9)), min_size=1, max_size=6)
+WEIGHTS = st.lists(
+    st.tuples(st.integers(1, 10**9), st.integers(100, 10**9)), min_size=1, max_size=6
+)
 
 
 @given(st.integers(0, 10**10), WEIGHTS, st.integers(0, 100))
-def test_parts_lie_in_their_bounds_and_sum_to_the_budget(budget: int, shares: list[tuple[int, int]], least: int) -> None:
+def test_parts_lie_in_their_bounds_and_sum_to_the_budget(
+    budget: int, shares: list[tuple[int, int]], least: int
+) -> None:
     """But for less than 1 µW a part; what one part cannot take the others get."""
     weights, tops = zip(*shares, strict=True)
     parts = divided(budget, weights, least, tops)
@@ -285,7 +444,9 @@ def test_parts_lie_in_their_bounds_and_sum_to_the_budget(budget: int, shares: li
 
 
 @given(st.integers(0, 10**10), WEIGHTS, st.integers(0, 100))
-def test_parts_are_in_proportion_unless_a_bound_stands_between(budget: int, shares: list[tuple[int, int]], least: int) -> None:
+def test_parts_are_in_proportion_unless_a_bound_stands_between(
+    budget: int, shares: list[tuple[int, int]], least: int
+) -> None:
     """A part that could be larger has as much for its weight as any that could be smaller."""
     weights, tops = zip(*shares, strict=True)
     parts = divided(budget, weights, least, tops)
@@ -297,7 +458,9 @@ def test_parts_are_in_proportion_unless_a_bound_stands_between(budget: int, shar
 
 
 @given(st.integers(0, 10**10), WEIGHTS, st.integers(0, 100), st.data())
-def test_the_order_of_parts_changes_nothing(budget: int, shares: list[tuple[int, int]], least: int, data: st.DataObject) -> None:
+def test_the_order_of_parts_changes_nothing(
+    budget: int, shares: list[tuple[int, int]], least: int, data: st.DataObject
+) -> None:
     """Each has what it has in any other order."""
 
     def parts_of(pairs: Sequence[tuple[int, int]]) -> list[int]:
@@ -309,7 +472,9 @@ def test_the_order_of_parts_changes_nothing(budget: int, shares: list[tuple[int,
 
 
 @given(st.integers(0, 10**10), st.integers(0, 10**10), WEIGHTS, st.integers(0, 100))
-def test_a_larger_budget_gives_nobody_less(one: int, other: int, shares: list[tuple[int, int]], least: int) -> None:
+def test_a_larger_budget_gives_nobody_less(
+    one: int, other: int, shares: list[tuple[int, int]], least: int
+) -> None:
     """But for less than 1 µW a part."""
     weights, tops = zip(*shares, strict=True)
     small, large = (divided(budget, weights, least, tops) for budget in sorted((one, other)))
@@ -320,8 +485,12 @@ def test_a_larger_budget_gives_nobody_less(one: int, other: int, shares: list[tu
 
 
 @given(worlds(), st.lists(st.tuples(st.integers(0, 4000), WATTS), min_size=1, max_size=12))
-def test_down_at_once_and_up_by_one_step_a_period(world: World, course: list[tuple[int, int]]) -> None:
-    """Over any course of a static cap, looked at any number of times; units of the node (peers c 8)."""
+def test_down_at_once_and_up_by_one_step_a_period(
+    world: World, course: list[tuple[int, int]]
+) -> None:
+    """Over any course of a static cap, looked at any number of times; units of the node (peers c
+    8).
+    """
     units = len(world.packages) if world.cap.per == "package" else 1
     ceilings = dict.fromkeys(world.packages)
     instant, state = world.instant, None
@@ -338,16 +507,26 @@ def test_down_at_once_and_up_by_one_step_a_period(world: World, course: list[tup
             step = math.inf if cap.max_step_watts is None else cap.max_step_watts * UW * units
             risen[period] = risen.get(period, 0) + max(found.uw - state.uw, 0)
             assert risen[period] <= step
-            assert found.uw == wanted.uw if wanted.uw <= state.uw else state.uw <= found.uw <= wanted.uw
+            assert (
+                found.uw == wanted.uw
+                if wanted.uw <= state.uw
+                else state.uw <= found.uw <= wanted.uw
+            )
         assert cap_at(cap, ceilings, instant, Signals(previous=found)).state == found
         state = found
 
 
 @given(worlds("static"), st.integers(1, 600))
-def test_once_the_ramp_is_done_the_cap_is_what_it_would_be_without_a_history(world: World, step: int) -> None:
-    """Whatever was before, and after a restart that knows nothing or not whose it was: same instant, same cap."""
+def test_once_the_ramp_is_done_the_cap_is_what_it_would_be_without_a_history(
+    world: World, step: int
+) -> None:
+    """Whatever was before, and after a restart that knows nothing or not whose it was: same
+    instant, same cap.
+    """
     cap = evolve(world.cap, max_step_watts=step)
-    world = evolve(world, cap=cap, signals=evolve(world.signals, power_uw=dict.fromkeys(range(4), 100 * UW)))
+    world = evolve(
+        world, cap=cap, signals=evolve(world.signals, power_uw=dict.fromkeys(range(4), 100 * UW))
+    )
     instant, state = world.instant, world.signals.previous
     fresh = evolve(world, signals=evolve(world.signals, previous=None))
     for _ in range(2 + 6000 * len(world.packages) // step):
@@ -363,7 +542,10 @@ def test_once_the_ramp_is_done_the_cap_is_what_it_would_be_without_a_history(wor
 @given(worlds(), st.integers(0, 10**10))
 def test_the_history_of_another_object_does_not_matter(world: World, uw: int) -> None:
     """A cap that replaces another one holds at once (R1)."""
-    found = [evolve(world, signals=evolve(world.signals, previous=before)).plan() for before in (None, CapState("other", uw, world.instant))]
+    found = [
+        evolve(world, signals=evolve(world.signals, previous=before)).plan()
+        for before in (None, CapState("other", uw, world.instant))
+    ]
     assert found[0] == found[1]
 
 
@@ -374,15 +556,20 @@ def test_the_same_instant_twice_gives_the_same_plan(world: World, times: int) ->
     again = found
     for _ in range(times):
         again = evolve(world, signals=evolve(world.signals, previous=again.cap_state)).plan()
-    assert (again.caps, again.cap_state, again.valid_until) == (found.caps, found.cap_state, found.valid_until)
+    assert (again.caps, again.cap_state, again.valid_until) == (
+        found.caps,
+        found.cap_state,
+        found.valid_until,
+    )
 
 
 # --- time ---
 
 
 def in_force(entries: Sequence[CapEntry], instant: datetime, zone: tzinfo) -> CapEntry:
-    """The entry that began last, found minute by minute: a clock that is turned back begins nothing twice, and one that is
-    turned forward begins all that it passes over."""
+    """The entry that began last, found minute by minute: a clock that is turned back begins nothing
+    twice, and one that is turned forward begins all that it passes over.
+    """
     current: CapEntry | None = None
     begins = {(int(entry.time[:2]), int(entry.time[3:])): entry for entry in entries if entry.time}
     start = instant.replace(second=0, microsecond=0) - timedelta(days=9)
@@ -399,21 +586,32 @@ def in_force(entries: Sequence[CapEntry], instant: datetime, zone: tzinfo) -> Ca
 
 
 @given(NAMES, schedules(), st.data())
-def test_exactly_the_latest_past_entry_is_in_force(name: str, entries: tuple[CapEntry, ...], data: st.DataObject) -> None:
+def test_exactly_the_latest_past_entry_is_in_force(
+    name: str, entries: tuple[CapEntry, ...], data: st.DataObject
+) -> None:
     """At any instant, at midnight, on days, and around every turn of the clock (user-asks 57)."""
     instant = data.draw(instants(name))
     cap = power_cap(source=CapSource(schedule=entries, time_zone=name))
-    assert asked_at(cap, instant, Signals(ZONES), None).uw == (in_force(entries, instant, zone_of(name)).watts or 0) * UW
+    assert (
+        asked_at(cap, instant, Signals(ZONES), None).uw
+        == (in_force(entries, instant, zone_of(name)).watts or 0) * UW
+    )
 
 
 @given(NAMES, schedules(), st.data())
-def test_no_entry_begins_before_a_schedule_expires(name: str, entries: tuple[CapEntry, ...], data: st.DataObject) -> None:
+def test_no_entry_begins_before_a_schedule_expires(
+    name: str, entries: tuple[CapEntry, ...], data: st.DataObject
+) -> None:
     """Nor does one that the clock passes over as it is turned (user-asks 57)."""
     instant, zone = data.draw(instants(name)), zone_of(name)
-    until = asked_at(power_cap(source=CapSource(schedule=entries, time_zone=name)), instant, Signals(ZONES), None).until
+    until = asked_at(
+        power_cap(source=CapSource(schedule=entries, time_zone=name)), instant, Signals(ZONES), None
+    ).until
     assert until is not None
     assert until > instant
-    assert in_force(entries, until - timedelta(microseconds=1), zone) == in_force(entries, instant, zone)
+    assert in_force(entries, until - timedelta(microseconds=1), zone) == in_force(
+        entries, instant, zone
+    )
 
 
 @given(worlds(), st.floats(0, 1, exclude_max=True))
@@ -438,39 +636,62 @@ def test_a_plan_stays_the_same_until_it_expires(world: World, share: float) -> N
         for previous in (None, found.cap_state):
             again = world.plan(later, previous)
             assert (limits_of(again), again.valid_until) == (limits_of(found), found.valid_until)
-            assert (again.cap_state and again.cap_state.uw) == (found.cap_state and found.cap_state.uw)
+            assert (again.cap_state and again.cap_state.uw) == (
+                found.cap_state and found.cap_state.uw
+            )
 
 
 @given(power_caps("solar"), NAMES, st.data())
-def test_the_sun_gives_nothing_outside_the_day_and_never_more_than_its_peak(cap: PowerCap, name: str, data: st.DataObject) -> None:
-    """No quarter of full power at midnight, no negative, no NaN (peers c); the curve is that of the documentation."""
+def test_the_sun_gives_nothing_outside_the_day_and_never_more_than_its_peak(
+    cap: PowerCap, name: str, data: st.DataObject
+) -> None:
+    """No quarter of full power at midnight, no negative, no NaN (peers c); the curve is that of the
+    documentation.
+    """
     instant = data.draw(instants(name))
     cap = evolve(cap, source=evolve(cap.source, time_zone=name))
     solar = cap.source.solar
     assert solar is not None
     asked = asked_at(cap, instant, Signals(ZONES), None)
     local = tick(instant, period_of(cap)).astimezone(zone_of(name))
-    rise, sets = (int(text[:2]) + int(text[3:]) / 60 for text in (solar.sunrise or "04:00", solar.sunset or "20:00"))
+    rise, sets = (
+        int(text[:2]) + int(text[3:]) / 60
+        for text in (solar.sunrise or "04:00", solar.sunset or "20:00")
+    )
     hour = local.hour + local.minute / 60 + local.second / 3600
     assert asked.uw is not None
     assert 0 <= asked.uw <= (solar.peak_watts or 0) * UW
-    expected = math.sin(math.pi * (hour - rise) / (sets - rise)) ** (solar.exponent or 4) * (solar.peak_watts or 0) if rise < hour < sets else 0
+    expected = (
+        math.sin(math.pi * (hour - rise) / (sets - rise)) ** (solar.exponent or 4)
+        * (solar.peak_watts or 0)
+        if rise < hour < sets
+        else 0
+    )
     assert abs(asked.uw / UW - expected) < 0.001
 
 
 @given(power_caps("market"), st.integers(0, 10 * 86_400 - 1))
 def test_the_market_gives_the_share_of_the_part_of_the_day(cap: PowerCap, second: int) -> None:
-    """volume / largest volume, in equal parts from midnight on, today as on every day (user-asks 57, peers c 1, 2)."""
+    """volume / largest volume, in equal parts from midnight on, today as on every day (user-asks
+    57, peers c 1, 2).
+    """
     cap = evolve(cap, source=evolve(cap.source, time_zone="UTC"))
     market = cap.source.market
     assert market is not None
     part = second % 86_400 // 60 * len(market.volumes) // 1440
     expected = (market.peak_watts or 0) * UW * market.volumes[part] // max(market.volumes)
-    assert asked_at(cap, datetime(2026, 2, 25, tzinfo=UTC) + timedelta(seconds=second), Signals(), None).uw == expected
+    assert (
+        asked_at(
+            cap, datetime(2026, 2, 25, tzinfo=UTC) + timedelta(seconds=second), Signals(), None
+        ).uw
+        == expected
+    )
 
 
 @given(power_caps("external"), st.floats(), st.integers(-100, 2000))
-def test_an_answer_counts_while_it_is_young_and_a_number_from_0(cap: PowerCap, watts: float, age: int) -> None:
+def test_an_answer_counts_while_it_is_young_and_a_number_from_0(
+    cap: PowerCap, watts: float, age: int
+) -> None:
     """Else fallbackWatts, and without it no cap at all, with a warning (user-asks 57)."""
     instant = datetime(2026, 6, 1, tzinfo=UTC)
     external = cap.source.external
@@ -483,38 +704,66 @@ def test_an_answer_counts_while_it_is_young_and_a_number_from_0(cap: PowerCap, w
         assert asked.until is not None
         assert asked_at(cap, asked.until, signals, None).problems
     else:
-        assert asked.uw == (None if external.fallback_watts is None else external.fallback_watts * UW)
+        assert asked.uw == (
+            None if external.fallback_watts is None else external.fallback_watts * UW
+        )
         assert [problem.code for problem in asked.problems] == ["cap-stale"]
 
 
 @given(worlds(), st.integers(1, 100), st.booleans())
-def test_percent_is_of_max_watts_or_of_what_the_firmware_names(world: World, percent: int, known: bool) -> None:
-    """Of all packages, or of each; where neither is known the object is in error and nothing is asked."""
-    cap = evolve(world.cap, source=CapSource(schedule=(CapEntry("08:00", percent=percent),)), min_watts=1, max_step_watts=None)
+def test_percent_is_of_max_watts_or_of_what_the_firmware_names(
+    world: World, percent: int, known: bool
+) -> None:
+    """Of all packages, or of each; where neither is known the object is in error and nothing is
+    asked.
+    """
+    cap = evolve(
+        world.cap,
+        source=CapSource(schedule=(CapEntry("08:00", percent=percent),)),
+        min_watts=1,
+        max_step_watts=None,
+    )
     tops = {package: (200 + package) * UW for package in world.packages}
     ceilings: Mapping[int, int | None] = tops if known else {**tops, 0: None}
     found = cap_at(cap, ceilings, world.instant, Signals())
-    hundred = cap.max_watts * UW if cap.max_watts else sum(tops.values()) // (len(tops) if cap.per == "package" else 1)
+    hundred = (
+        cap.max_watts * UW
+        if cap.max_watts
+        else sum(tops.values()) // (len(tops) if cap.per == "package" else 1)
+    )
     if not known and cap.max_watts is None:
         assert not found.shares
         assert [problem.code for problem in found.problems] == ["cap-source"]
     else:
         assert found.state is not None
-        assert found.state.uw == max(hundred * percent // 100, UW) * (len(tops) if cap.per == "package" else 1)
+        assert found.state.uw == max(hundred * percent // 100, UW) * (
+            len(tops) if cap.per == "package" else 1
+        )
 
 
-@given(worlds("schedule", "solar", "market"), st.sampled_from(("Mars/Olympus_Mons", "", "../../etc/passwd", "europe/paris")))
-def test_without_its_time_zone_a_cap_is_an_error_and_asks_for_nothing(world: World, name: str) -> None:
+@given(
+    worlds("schedule", "solar", "market"),
+    st.sampled_from(("Mars/Olympus_Mons", "", "../../etc/passwd", "europe/paris")),
+)
+def test_without_its_time_zone_a_cap_is_an_error_and_asks_for_nothing(
+    world: World, name: str
+) -> None:
     """It is not taken for UTC (user-asks 57)."""
-    found = evolve(world, cap=evolve(world.cap, source=evolve(world.cap.source, time_zone=name))).plan()
+    found = evolve(
+        world, cap=evolve(world.cap, source=evolve(world.cap.source, time_zone=name))
+    ).plan()
     assert all(zone_uw(target) is None for target in found.caps)
-    assert ("error", "cap-time-zone") in {(problem.severity, problem.code) for problem in found.problems}
+    assert ("error", "cap-time-zone") in {
+        (problem.severity, problem.code) for problem in found.problems
+    }
     assert found.cap_state is None
 
 
 @given(worlds("schedule", "solar", "market", "static"))
 def test_a_cap_does_not_depend_on_when_the_agent_was_started(world: World) -> None:
-    """The whole of a day is the same whether it was lived through or begun at any moment of it (user-asks 57)."""
+    """The whole of a day is the same whether it was lived through or begun at any moment of it
+    (user-asks 57).
+    """
     assume(world.cap.max_step_watts is None)
     state = None
     for hours in (0, 1, 5, 11, 24):

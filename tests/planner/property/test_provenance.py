@@ -31,7 +31,12 @@ def test_every_frequency_value_has_a_reason_that_mentions_it(scenario: Scenario)
     """Minimum, maximum, governor and EPP, also where a frequency domain decided."""
     for group in scenario.plan().groups:
         target = group.target
-        for what, value in (("min", target.min_khz), ("max", target.max_khz), ("governor", target.governor), ("epp", target.epp)):
+        for what, value in (
+            ("min", target.min_khz),
+            ("max", target.max_khz),
+            ("governor", target.governor),
+            ("epp", target.epp),
+        ):
             if value is not None:
                 assert mentions(group.because, what, value), (what, value, group.because)
 
@@ -67,7 +72,9 @@ def test_profile_and_container_of_a_group_are_in_its_reasons(scenario: Scenario)
 
 @given(scenarios())
 def test_every_present_cpu_can_be_explained_and_no_other(scenario: Scenario) -> None:
-    """An explanation of a CPU starts with the CPU and its pool and holds all reasons of its group."""
+    """An explanation of a CPU starts with the CPU and its pool and
+    holds all reasons of its group.
+    """
     plan = scenario.plan()
     for cpu, group in group_of(plan).items():
         first, *rest = explain_cpu(plan, cpu)
@@ -78,7 +85,10 @@ def test_every_present_cpu_can_be_explained_and_no_other(scenario: Scenario) -> 
 
 @given(scenarios())
 def test_every_owner_and_every_profile_can_be_explained(scenario: Scenario) -> None:
-    """A pod's explanation names its CPUs' pool; a profile's says whether a CPU uses it. Unknown names are no error."""
+    """A pod's explanation names its CPUs' pool; a profile's says whether a CPU uses it.
+
+    Unknown names are no error.
+    """
     plan = scenario.plan()
     for group in plan.groups:
         if group.container is not None:

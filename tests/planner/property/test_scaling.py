@@ -1,4 +1,6 @@
-"""The controller of polling workloads: monotone in usage, inside its limits, still in the dead band and in the cool-down."""
+"""The controller of polling workloads: monotone in usage, inside its limits, still in the dead band
+and in the cool-down.
+"""
 
 import pytest
 from hypothesis import given
@@ -42,7 +44,9 @@ def asked(scaling: Scaling, speed: Speed, busy: float | None) -> int | None:
 
 
 @given(scalings(), KHZ, USAGE, USAGE)
-def test_more_usage_never_asks_for_less(scaling: Scaling, khz: int, one: float, other: float) -> None:
+def test_more_usage_never_asks_for_less(
+    scaling: Scaling, khz: int, one: float, other: float
+) -> None:
     """Held targets included."""
     low, high = (asked(scaling, at_rest(scaling, khz), busy) for busy in sorted((one, other)))
     assert low is not None
@@ -51,8 +55,12 @@ def test_more_usage_never_asks_for_less(scaling: Scaling, khz: int, one: float, 
 
 
 @given(scalings(), st.none() | KHZ, st.none() | USAGE, st.integers(0, 4_000_000))
-def test_a_target_is_inside_the_limits(scaling: Scaling, khz: int | None, busy: float | None, now: int) -> None:
-    """Whatever stood before: also where the limits were changed under it, which is put right at once."""
+def test_a_target_is_inside_the_limits(
+    scaling: Scaling, khz: int | None, busy: float | None, now: int
+) -> None:
+    """Whatever stood before: also where the limits were changed under it, which is put right at
+    once.
+    """
     speed = Speed(khz, 0)
     target = next_target(scaling, speed, busy, now)
     if target is not None:
@@ -65,12 +73,16 @@ def test_a_target_is_inside_the_limits(scaling: Scaling, khz: int | None, busy: 
 @given(scalings(), KHZ, st.data())
 def test_the_dead_band_holds(scaling: Scaling, khz: int, data: st.DataObject) -> None:
     """Usage within the allowed difference of its target changes nothing."""
-    busy = data.draw(st.floats(scaling.target - scaling.usage_band, scaling.target + scaling.usage_band))
+    busy = data.draw(
+        st.floats(scaling.target - scaling.usage_band, scaling.target + scaling.usage_band)
+    )
     assert next_target(scaling, at_rest(scaling, khz), busy, LATER) is None
 
 
 @given(scalings(), KHZ, st.none() | USAGE, st.data())
-def test_after_a_change_nothing_changes_for_the_cool_down(scaling: Scaling, khz: int, busy: float | None, data: st.DataObject) -> None:
+def test_after_a_change_nothing_changes_for_the_cool_down(
+    scaling: Scaling, khz: int, busy: float | None, data: st.DataObject
+) -> None:
     """The fall-back is no exception."""
     speed = Speed(scaling.clamped(khz), 5_000)
     now = data.draw(st.integers(5_000, 5_000 + scaling.cooldown_us - 1))
@@ -78,7 +90,9 @@ def test_after_a_change_nothing_changes_for_the_cool_down(scaling: Scaling, khz:
 
 
 @given(scalings(), KHZ, st.none() | USAGE)
-def test_no_step_is_smaller_than_the_allowed_difference(scaling: Scaling, khz: int, busy: float | None) -> None:
+def test_no_step_is_smaller_than_the_allowed_difference(
+    scaling: Scaling, khz: int, busy: float | None
+) -> None:
     """So that noise writes nothing."""
     speed = at_rest(scaling, khz)
     target = next_target(scaling, speed, busy, LATER)
@@ -90,7 +104,10 @@ def test_no_step_is_smaller_than_the_allowed_difference(scaling: Scaling, khz: i
 def test_without_telemetry_it_goes_to_the_fall_back(scaling: Scaling, khz: int) -> None:
     """At once at the start, and after the cool-down later (user-asks 30)."""
     assert next_target(scaling, Speed(), None, 0) == scaling.fallback_khz
-    assert abs((asked(scaling, at_rest(scaling, khz), None) or 0) - scaling.fallback_khz) <= scaling.band_khz
+    assert (
+        abs((asked(scaling, at_rest(scaling, khz), None) or 0) - scaling.fallback_khz)
+        <= scaling.band_khz
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +123,17 @@ def test_without_telemetry_it_goes_to_the_fall_back(scaling: Scaling, khz: int) 
         (Cycles(100, 50), Cycles(200, 40), None),
         (Cycles(10**15, 10**14), Cycles(5, 1), None),
     ],
-    ids=["first", "half", "no time", "idle", "full", "more than full", "total back", "busy back", "restarted"],
+    ids=[
+        "first",
+        "half",
+        "no time",
+        "idle",
+        "full",
+        "more than full",
+        "total back",
+        "busy back",
+        "restarted",
+    ],
 )
 def test_usage_out_of_two_looks(before: Cycles | None, now: Cycles, share: float | None) -> None:
     """Per cent of the window; nothing where the counters say nothing."""
@@ -122,12 +149,27 @@ def test_the_formula() -> None:
     assert next_target(scaling, Speed(1_100_000), 0.0, LATER) == 1_000_000
 
 
-@pytest.mark.parametrize("missing", ["sample_period", "cooldown_period", "target_usage", "allowed_usage_difference", "allowed_frequency_difference", "scale_percentage"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "sample_period",
+        "cooldown_period",
+        "target_usage",
+        "allowed_usage_difference",
+        "allowed_frequency_difference",
+        "scale_percentage",
+    ],
+)
 def test_every_field_may_be_left_out(missing: str) -> None:
     """And has the default of the documentation (user-asks 30)."""
     given = {
-        "sample_period": "10ms", "cooldown_period": "30ms", "target_usage": 80, "allowed_usage_difference": 5, "allowed_frequency_difference": 25,
-        "scale_percentage": 50, "fallback_freq_percent": 0,
-    }  # fmt: skip
+        "sample_period": "10ms",
+        "cooldown_period": "30ms",
+        "target_usage": 80,
+        "allowed_usage_difference": 5,
+        "allowed_frequency_difference": 25,
+        "scale_percentage": 50,
+        "fallback_freq_percent": 0,
+    }
     whole = scaling_of(CpuScalingPolicy("polling-dpdk", **given), 1, 2)  # type: ignore[arg-type]
     assert scaling_of(CpuScalingPolicy("polling-dpdk", **{**given, missing: None}), 1, 2) == whole  # type: ignore[arg-type]

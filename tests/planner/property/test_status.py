@@ -1,4 +1,6 @@
-"""The status of PowerNode and PowerNodeState: of any plan it says all CPUs once, and it stays small."""
+"""The status of PowerNode and PowerNodeState: of any plan it says all CPUs once, and it stays
+small.
+"""
 
 import json
 from copy import deepcopy
@@ -16,7 +18,14 @@ from kpm_planner.plan import NodePlan
 from kpm_planner.pools import Pool
 from kpm_planner.problems import Severity
 from kpm_planner.room import LONGEST_MESSAGE
-from kpm_planner.state_types import Condition, CpuPools, NodeInfo, PowerNodeStateStatus, PowerNodeStatus, Values
+from kpm_planner.state_types import (
+    Condition,
+    CpuPools,
+    NodeInfo,
+    PowerNodeStateStatus,
+    PowerNodeStatus,
+    Values,
+)
 from kpm_planner.status import Pass, node_state, power_node, stamped
 from tests.planner.build import moment
 from tests.planner.reading import domain_of, group_of
@@ -44,22 +53,54 @@ class View:
 
 @st.composite
 def views(draw: st.DrawFn, *, most_cpus: int = 16) -> View:
-    """Plans of any kind; some domains show foreign values, some idle states are the other way round."""
+    """Plans of any kind; some domains show foreign values, some idle states are the other way
+    round.
+    """
     scenario = draw(scenarios(most_cpus=most_cpus))
     machine = scenario.machine
-    foreign = CpufreqSettings(*pick(draw, (800_000, None), (1_234_567, None), ("userspace", "performance"), (None, "power", "128")))
+    foreign = CpufreqSettings(
+        *pick(
+            draw,
+            (800_000, None),
+            (1_234_567, None),
+            ("userspace", "performance"),
+            (None, "power", "128"),
+        )
+    )
     domains = zip(machine.domains, mask(draw, len(machine.domains)), strict=True)
     cpus = zip(machine.cpus, mask(draw, len(machine.cpus)), strict=True)
     shown = evolve(
         machine,
-        domains=tuple(evolve(domain, settings=foreign) if other else domain for domain, other in domains),
-        cpus=tuple(evolve(cpu, idle=tuple(evolve(item, enabled=item.enabled ^ bool(turned)) for item in cpu.idle)) for cpu, turned in cpus),
+        domains=tuple(
+            evolve(domain, settings=foreign) if other else domain for domain, other in domains
+        ),
+        cpus=tuple(
+            evolve(
+                cpu,
+                idle=tuple(evolve(item, enabled=item.enabled ^ bool(turned)) for item in cpu.idle),
+            )
+            for cpu, turned in cpus
+        ),
     )
     return View(scenario.plan(), shown)
 
 
-outcomes = st.builds(Outcome, st.sampled_from(("a", "b")), st.just("g"), st.sampled_from(Status), st.text(max_size=300), st.none() | st.text(max_size=300))
-writes = st.builds(Write, st.just("a"), st.text(max_size=300), st.none() | st.just("x"), st.just("g"), st.just(Reason.DRIFT))
+outcomes = st.builds(
+    Outcome,
+    st.sampled_from(("a", "b")),
+    st.just("g"),
+    st.sampled_from(Status),
+    st.text(max_size=300),
+    st.none() | st.text(max_size=300),
+)
+writes = st.builds(
+    Write,
+    st.just("a"),
+    st.text(max_size=300),
+    st.none() | st.just("x"),
+    st.just("g"),
+    st.just(Reason.DRIFT),
+)
 passes = st.builds(
     Pass,
     st.lists(outcomes, max_size=4).map(tuple),
@@ -80,25 +121,39 @@ def cpus_in(view: View, pool: Pool) -> list[int]:
 def test_the_sizes_of_the_pools_add_up_to_the_machine(view: View) -> None:
     """Every present CPU is counted once, in the pool that the plan puts it in."""
     sizes = view.state().sizes
-    assert {pool: getattr(sizes, str(pool)) for pool in Pool} == {pool: len(cpus_in(view, pool)) for pool in Pool}
+    assert {pool: getattr(sizes, str(pool)) for pool in Pool} == {
+        pool: len(cpus_in(view, pool)) for pool in Pool
+    }
     assert sum(getattr(sizes, str(pool)) for pool in Pool) == len(view.shown.cpus)
 
 
 @given(views())
 def test_pools_list_the_cpus_of_the_plan(view: View) -> None:
-    """Shared and reserved ones by profile, exclusive ones by container; none twice; the lines say the same."""
+    """Shared and reserved ones by profile, exclusive ones by container; none twice; the lines say
+    the same.
+    """
     state, lines = view.state(), view.lines()
     for pool, parts in ((Pool.SHARED, state.shared_pool), (Pool.RESERVED, state.reserved_pools)):
         listed = [(cpu, part.power_profile) for part in parts for cpu in parse_cpulist(part.cpus)]
-        assert sorted(listed) == [(cpu, group_of(view.plan)[cpu].profile) for cpu in cpus_in(view, pool)]
+        assert sorted(listed) == [
+            (cpu, group_of(view.plan)[cpu].profile) for cpu in cpus_in(view, pool)
+        ]
         assert len({part.power_profile for part in parts}) == len(parts)
-    assert sorted(cpu for item in state.exclusive_pools for cpu in item.exclusive_cpus) == cpus_in(view, Pool.EXCLUSIVE)
+    assert sorted(cpu for item in state.exclusive_pools for cpu in item.exclusive_cpus) == cpus_in(
+        view, Pool.EXCLUSIVE
+    )
     assert lines.power_containers == state.exclusive_pools
     bare = [cpu for cpu in cpus_in(view, Pool.RESERVED) if group_of(view.plan)[cpu].profile is None]
-    assert sorted(parse_cpulist(lines.unaffected_cores)) == sorted([*cpus_in(view, Pool.UNMANAGED), *bare])
-    assert sorted(cpu for line in lines.reserved_pools for cpu in parse_cpulist(line.rpartition(" || ")[2])) == cpus_in(view, Pool.RESERVED)
+    assert sorted(parse_cpulist(lines.unaffected_cores)) == sorted(
+        [*cpus_in(view, Pool.UNMANAGED), *bare]
+    )
+    assert sorted(
+        cpu for line in lines.reserved_pools for cpu in parse_cpulist(line.rpartition(" || ")[2])
+    ) == cpus_in(view, Pool.RESERVED)
     shared = lines.shared_pool.split("; ") if lines.shared_pool else []
-    assert sorted(cpu for line in shared for cpu in parse_cpulist(line.rpartition(" || ")[2])) == cpus_in(view, Pool.SHARED)
+    assert sorted(
+        cpu for line in shared for cpu in parse_cpulist(line.rpartition(" || ")[2])
+    ) == cpus_in(view, Pool.SHARED)
 
 
 @given(views())
@@ -106,8 +161,12 @@ def test_lines_are_sorted_and_one_for_each_valid_profile(view: View) -> None:
     """A workload line for those that pods can ask for; the form never changes."""
     lines = view.lines()
     valid = [item.profile for item in view.plan.profiles if item.valid]
-    assert sorted(line.partition(":")[0] for line in lines.power_profiles) == sorted(profile.meta.name for profile in valid)
-    assert [line.partition(":")[0] for line in lines.power_workloads] == sorted(profile.meta.name for profile in valid if not profile.shared)
+    assert sorted(line.partition(":")[0] for line in lines.power_profiles) == sorted(
+        profile.meta.name for profile in valid
+    )
+    assert [line.partition(":")[0] for line in lines.power_workloads] == sorted(
+        profile.meta.name for profile in valid if not profile.shared
+    )
     for found in (lines.power_profiles, lines.power_workloads, lines.reserved_pools):
         assert list(found) == sorted(set(found))
     assert all(line.count(" || ") == 4 for line in lines.power_profiles)
@@ -115,7 +174,11 @@ def test_lines_are_sorted_and_one_for_each_valid_profile(view: View) -> None:
     assert all(line.count(" || ") == 2 for line in lines.reserved_pools)
     for line in lines.power_workloads:
         name, _, cpus = line.partition(" || ")
-        owned = [cpu for cpu, group in group_of(view.plan).items() if group.pool is Pool.EXCLUSIVE and group.profile == name.partition(":")[0]]
+        owned = [
+            cpu
+            for cpu, group in group_of(view.plan).items()
+            if group.pool is Pool.EXCLUSIVE and group.profile == name.partition(":")[0]
+        ]
         assert parse_cpulist(cpus) == frozenset(owned)
 
 
@@ -130,11 +193,18 @@ def test_values_say_of_every_online_cpu_what_is_asked_and_what_is_there(view: Vi
     for cpu, group in group_of(view.plan).items():
         if group.pool is not Pool.OFFLINE:
             target, idle = group.target, dict(group.target.idle)
-            on, off = (tuple(sorted(name for name in idle if idle[name] is wanted)) for wanted in (True, False))
-            assert entry_of[cpu].requested == Values(target.min_khz, target.max_khz, target.governor, target.epp, on, off)
+            on, off = (
+                tuple(sorted(name for name in idle if idle[name] is wanted))
+                for wanted in (True, False)
+            )
+            assert entry_of[cpu].requested == Values(
+                target.min_khz, target.max_khz, target.governor, target.epp, on, off
+            )
             assert entry_of[cpu].effective == shows(view.shown, cpu)
     assert len({(item.requested, item.effective) for item in state.values}) == len(state.values)
-    assert [min(parse_cpulist(item.cpus)) for item in state.values] == sorted(min(parse_cpulist(item.cpus)) for item in state.values)
+    assert [min(parse_cpulist(item.cpus)) for item in state.values] == sorted(
+        min(parse_cpulist(item.cpus)) for item in state.values
+    )
 
 
 def shows(machine: Machine, cpu: int) -> Values:
@@ -142,7 +212,10 @@ def shows(machine: Machine, cpu: int) -> Values:
     domain = domain_of(machine, cpu)
     settings = domain.settings if domain else CpufreqSettings()
     idle = machine.by_id[cpu].idle
-    on, off = (tuple(sorted(item.name for item in idle if item.enabled is wanted)) for wanted in (True, False))
+    on, off = (
+        tuple(sorted(item.name for item in idle if item.enabled is wanted))
+        for wanted in (True, False)
+    )
     return Values(settings.min_khz, settings.max_khz, settings.governor, settings.epp, on, off)
 
 
@@ -153,46 +226,81 @@ def test_uncore_entries_show_what_is_asked_and_what_is_there(view: View) -> None
     assume(state.omitted is None)
     shown = {entry.name: entry for entry in view.shown.uncore}
     asked = {item.entry.name: item for item in view.plan.uncore}
-    assert {item.name: (item.requested_min_khz, item.requested_max_khz, item.min_khz, item.max_khz) for item in (state.uncore.entries if state.uncore else ())} == {
-        name: (asked[name].min_khz, asked[name].max_khz, shown[name].min_khz, shown[name].max_khz) for name in shown
+    assert {
+        item.name: (item.requested_min_khz, item.requested_max_khz, item.min_khz, item.max_khz)
+        for item in (state.uncore.entries if state.uncore else ())
+    } == {
+        name: (asked[name].min_khz, asked[name].max_khz, shown[name].min_khz, shown[name].max_khz)
+        for name in shown
     }
 
 
 @given(views())
 def test_power_limits_and_fabrics_that_are_asked_for_show_what_is_there(view: View) -> None:
-    """Each limit of a zone by its name, in mW; none that stays at baseline. Turbo stands as it is asked."""
+    """Each limit of a zone by its name, in mW; none that stays at baseline.
+
+    Turbo stands as it is asked.
+    """
     state = view.state()
     assume(state.omitted is None)
-    shown = {(zone.name, limit.name): limit.limit_uw for zone in view.shown.power_zones for limit in zone.limits}
-    asked = [(target.zone.name, limit.name, uw) for target in view.plan.caps for limit, uw in zip(target.zone.limits, target.limits, strict=True) if uw is not None]
-    assert [(item.zone, item.limit, item.requested_milliwatts, item.milliwatts) for item in state.power_caps] == [
-        (zone, limit, uw // 1000, (shown[zone, limit] or 0) // 1000) for zone, limit, uw in asked
+    shown = {
+        (zone.name, limit.name): limit.limit_uw
+        for zone in view.shown.power_zones
+        for limit in zone.limits
+    }
+    asked = [
+        (target.zone.name, limit.name, uw)
+        for target in view.plan.caps
+        for limit, uw in zip(target.zone.limits, target.limits, strict=True)
+        if uw is not None
     ]
-    assert [(item.package, item.pstates) for item in state.fabrics] == [(item.fabric.package, item.pstates) for item in view.plan.fabrics if item.pstates]
+    assert [
+        (item.zone, item.limit, item.requested_milliwatts, item.milliwatts)
+        for item in state.power_caps
+    ] == [(zone, limit, uw // 1000, (shown[zone, limit] or 0) // 1000) for zone, limit, uw in asked]
+    assert [(item.package, item.pstates) for item in state.fabrics] == [
+        (item.fabric.package, item.pstates) for item in view.plan.fabrics if item.pstates
+    ]
     assert state.turbo is view.plan.boost
 
 
 @given(views())
 def test_problems_and_profiles_are_those_of_the_plan(view: View) -> None:
-    """Errors first, what has no room is counted; a profile is valid where the plan has no error of it, else says why."""
+    """Errors first, what has no room is counted; a profile is valid where the plan has no error of
+    it, else says why.
+    """
     state = view.state()
-    missing = len(view.plan.problems) - len(state.problems), len(view.shown.uncore) - len(state.uncore.entries if state.uncore else ())
+    missing = (
+        len(view.plan.problems) - len(state.problems),
+        len(view.shown.uncore) - len(state.uncore.entries if state.uncore else ()),
+    )
     assert min(missing) >= 0
     assert sum(missing) <= (state.omitted or 0)
     severities = [item.severity for item in state.problems]
     assert severities == sorted(severities)
     assert all(len(item.message) <= LONGEST_MESSAGE for item in state.problems)
-    assert {item.name: item.valid for item in state.profiles} == {item.profile.meta.name: item.valid for item in view.plan.profiles}
+    assert {item.name: item.valid for item in state.profiles} == {
+        item.profile.meta.name: item.valid for item in view.plan.profiles
+    }
     assert all(item.valid == (not item.errors) for item in state.profiles)
 
 
 @given(views(), passes)
 def test_conditions_are_true_of_plan_and_pass(view: View, last: Pass) -> None:
-    """Each type once, in order; messages are short. No cap is honoured while a memory-mapped twin is lower (user-asks 35)."""
+    """Each type once, in order; messages are short.
+
+    No cap is honoured while a memory-mapped twin is lower (user-asks 35).
+    """
     conditions = view.state(last).conditions
     found = {item.type: item.status == "True" for item in conditions}
-    failed = any(item.status in (Status.FAILED, Status.UNSETTLED, Status.OFFLINE) for item in last.outcomes)
-    capped = [(target.zone.mirror_uw, max(filter(None, target.limits))) for target in view.plan.caps if any(target.limits)]
+    failed = any(
+        item.status in (Status.FAILED, Status.UNSETTLED, Status.OFFLINE) for item in last.outcomes
+    )
+    capped = [
+        (target.zone.mirror_uw, max(filter(None, target.limits)))
+        for target in view.plan.caps
+        if any(target.limits)
+    ]
     twins = all(mirror is None or mirror >= uw for mirror, uw in capped)
     told = found.pop("CapHonoured", None)
     assert (told is not None) is (bool(capped) and not last.measure_only and not last.refused)
@@ -200,7 +308,9 @@ def test_conditions_are_true_of_plan_and_pass(view: View, last: Pass) -> None:
     assert found == {
         "CpufreqSupported": True,
         "Drifted": bool(last.drift),
-        "IntentValid": all(problem.severity is not Severity.ERROR for problem in view.plan.problems),
+        "IntentValid": all(
+            problem.severity is not Severity.ERROR for problem in view.plan.problems
+        ),
         "PodResources": last.answered,
         "Ready": not last.refused and (last.measure_only or (last.settled and not failed)),
         "UncoreSupported": False,
@@ -211,24 +321,49 @@ def test_conditions_are_true_of_plan_and_pass(view: View, last: Pass) -> None:
 
 @given(scenarios(), passes)
 def test_equal_input_gives_an_equal_status(scenario: object, last: Pass) -> None:
-    """So nothing is sent while nothing changes: also when everything was read and planned anew, features in another order."""
+    """So nothing is sent while nothing changes: also when everything was read and planned anew,
+    features in another order.
+    """
     again = deepcopy((scenario, last))
     first, second = (
-        document_of((node_state(item.plan(), item.machine, went, features, {}), power_node(item.plan(), item.machine, ("b", "a"), {})))  # type: ignore[attr-defined]
+        document_of(
+            (
+                node_state(item.plan(), item.machine, went, features, {}),
+                power_node(item.plan(), item.machine, ("b", "a"), {}),
+            )
+        )  # type: ignore[attr-defined]
         for item, went, features in ((scenario, last, FEATURES), (*again, FEATURES[::-1]))
     )
     assert json.dumps(first) == json.dumps(second)
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(("Ready", "Drifted")), st.sampled_from(("True", "False", "Unknown"))), max_size=6))
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(("Ready", "Drifted")), st.sampled_from(("True", "False", "Unknown"))
+        ),
+        max_size=6,
+    )
+)
 def test_a_condition_has_the_time_at_which_it_last_changed(history: list[dict[str, str]]) -> None:
     """Over any sequence; a condition that was away for a while is new."""
     known: tuple[Condition, ...] = ()
     since: dict[str, tuple[str, str]] = {}
     for step, statuses in enumerate(history):
         instant = moment(8) + timedelta(seconds=step)
-        known = stamped([Condition(kind, status, f"R{step}") for kind, status in statuses.items()], known, instant)
-        since = {kind: since[kind] if since.get(kind, ("", ""))[0] == status else (status, instant.strftime("%Y-%m-%dT%H:%M:%SZ")) for kind, status in statuses.items()}
+        known = stamped(
+            [Condition(kind, status, f"R{step}") for kind, status in statuses.items()],
+            known,
+            instant,
+        )
+        since = {
+            kind: (
+                since[kind]
+                if since.get(kind, ("", ""))[0] == status
+                else (status, instant.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            )
+            for kind, status in statuses.items()
+        }
         assert {item.type: (item.status, item.last_transition_time) for item in known} == since
         assert all(item.reason == f"R{step}" for item in known)
 
@@ -242,13 +377,31 @@ def test_a_status_stays_below_16_kib(view: View, last: Pass) -> None:
 
 @given(views())
 def test_the_form_of_the_earlier_operator_says_the_same(view: View) -> None:
-    """Its pools hold the CPUs of ours, its profiles are those that are offered; so where all has room."""
+    """Its pools hold the CPUs of ours, its profiles are those that are offered; so where all has
+    room.
+    """
     state = view.state()
     assume(state.omitted is None)
     pools = state.cpu_pools or CpuPools()
-    cpus = {pool: frozenset(cpu for group in view.plan.groups if group.pool is pool for cpu in group.cpus) for pool in Pool}
-    assert (parse_cpulist(pools.shared.cpu_list) if pools.shared else frozenset()) == cpus[Pool.SHARED]
-    assert {cpu for pool in pools.reserved for part in pool.power_profile_cpus for cpu in parse_cpulist(part.cpu_list)} == cpus[Pool.RESERVED]
-    assert {cpu for pod in pools.exclusive for item in pod.power_containers for cpu in item.cpu_numbers} == cpus[Pool.EXCLUSIVE]
-    assert [item.name for item in state.power_profiles] == sorted(item.profile.meta.name for item in view.plan.profiles)
+    cpus = {
+        pool: frozenset(
+            cpu for group in view.plan.groups if group.pool is pool for cpu in group.cpus
+        )
+        for pool in Pool
+    }
+    assert (parse_cpulist(pools.shared.cpu_list) if pools.shared else frozenset()) == cpus[
+        Pool.SHARED
+    ]
+    assert {
+        cpu
+        for pool in pools.reserved
+        for part in pool.power_profile_cpus
+        for cpu in parse_cpulist(part.cpu_list)
+    } == cpus[Pool.RESERVED]
+    assert {
+        cpu for pod in pools.exclusive for item in pod.power_containers for cpu in item.cpu_numbers
+    } == cpus[Pool.EXCLUSIVE]
+    assert [item.name for item in state.power_profiles] == sorted(
+        item.profile.meta.name for item in view.plan.profiles
+    )
     assert state.node_info == NodeInfo(len(view.shown.cpus), view.shown.architecture or "")

@@ -1,4 +1,6 @@
-"""Every target is one that the kernel can take and the profile asks for; CPUs of one frequency domain agree."""
+"""Every target is one that the kernel can take and the profile asks for; CPUs of one frequency
+domain agree.
+"""
 
 import math
 from fractions import Fraction
@@ -19,15 +21,26 @@ from tests.strategies.scenarios import Scenario, scenarios
 
 
 @given(scenarios())
-def test_a_target_lies_in_the_hardwares_range_and_names_what_the_driver_offers(scenario: Scenario) -> None:
-    """min ≤ max with baseline filled in; the governor exists; an EPP only where there is one, performance under performance."""
+def test_a_target_lies_in_the_hardwares_range_and_names_what_the_driver_offers(
+    scenario: Scenario,
+) -> None:
+    """min ≤ max with baseline filled in; the governor exists; an EPP only where there is one,
+    performance under performance.
+    """
     for cpu, group in group_of(scenario.plan()).items():
         domain, target = domain_of(scenario.machine, cpu), group.target
         if domain is None or domain.driver not in reference.MANAGED_DRIVERS:
-            assert (target.min_khz, target.max_khz, target.governor, target.epp) == (None, None, None, None)
+            assert (target.min_khz, target.max_khz, target.governor, target.epp) == (
+                None,
+                None,
+                None,
+                None,
+            )
             continue
         low, high = reference.limits(domain)
-        assert all(low <= khz <= high for khz in (target.min_khz, target.max_khz) if khz is not None)
+        assert all(
+            low <= khz <= high for khz in (target.min_khz, target.max_khz) if khz is not None
+        )
         assert target.governor is None or target.governor in domain.governors
         assert target.epp is None or domain.settings.epp is not None
         ends = effective(target, domain)
@@ -48,15 +61,22 @@ def test_idle_states_of_a_target_are_states_that_the_cpu_has(scenario: Scenario)
 
 
 @given(scenarios())
-def test_online_cpus_of_a_frequency_domain_have_one_frequency_target_the_highest_of_their_wishes(scenario: Scenario) -> None:
-    """Highest minimum and maximum, governor and EPP by their order, baseline among the candidates; a lone CPU has its wish."""
+def test_online_cpus_of_a_frequency_domain_have_one_frequency_target_the_highest_of_their_wishes(
+    scenario: Scenario,
+) -> None:
+    """Highest minimum and maximum, governor and EPP by their order, baseline among the candidates;
+    a lone CPU has its wish.
+    """
     plan = scenario.plan()
     groups, found = group_of(plan), reference.profiles(scenario.intent, scenario.item.node)
     for domain in scenario.machine.domains:
         cpus = [cpu for cpu in domain.cpus if cpu in scenario.machine.online]
         if any(groups[cpu].held for cpu in cpus):
             continue
-        wishes = [reference.wish(found.get(groups[cpu].profile or ""), scenario.machine, cpu) for cpu in cpus]
+        wishes = [
+            reference.wish(found.get(groups[cpu].profile or ""), scenario.machine, cpu)
+            for cpu in cpus
+        ]
         targets = {evolve(groups[cpu].target, idle=()) for cpu in cpus}
         assert [groups[cpu].target.idle for cpu in cpus] == [wish.idle for wish in wishes]
         assert len(targets) == 1
@@ -64,24 +84,36 @@ def test_online_cpus_of_a_frequency_domain_have_one_frequency_target_the_highest
         if domain.driver not in reference.MANAGED_DRIVERS:
             continue
         want = reference.highest(wishes, domain)
-        assert (got.min_khz, got.max_khz, got.governor) == (want.min_khz, want.max_khz, want.governor)
+        assert (got.min_khz, got.max_khz, got.governor) == (
+            want.min_khz,
+            want.max_khz,
+            want.governor,
+        )
         assert (got.epp is None) == (want.epp is None)
         if got.epp is not None and want.epp is not None:
             assert reference.epp_rank(got.epp) == reference.epp_rank(want.epp)
 
 
 @given(scenarios())
-def test_cpus_outside_frequency_domains_have_the_idle_states_that_their_profile_asks_for(scenario: Scenario) -> None:
+def test_cpus_outside_frequency_domains_have_the_idle_states_that_their_profile_asks_for(
+    scenario: Scenario,
+) -> None:
     """A machine without cpufreq still has its C-states set (user-asks 15)."""
     found = reference.profiles(scenario.intent, scenario.item.node)
     for cpu, group in group_of(scenario.plan()).items():
         if domain_of(scenario.machine, cpu) is None and group.pool is not Pool.OFFLINE:
-            assert group.target == reference.wish(found.get(group.profile or ""), scenario.machine, cpu)
+            assert group.target == reference.wish(
+                found.get(group.profile or ""), scenario.machine, cpu
+            )
 
 
 @given(machines(drivers=MANAGED), st.data())
-def test_a_valid_profile_resolves_on_every_kind_of_core_as_the_design_reads(machine: Machine, data: st.DataObject) -> None:
-    """resolve_profile gives a target for each kind; together they are the wishes of all online CPUs."""
+def test_a_valid_profile_resolves_on_every_kind_of_core_as_the_design_reads(
+    machine: Machine, data: st.DataObject
+) -> None:
+    """resolve_profile gives a target for each kind; together they are the wishes of all online
+    CPUs.
+    """
     profile = data.draw(profiles(machine, "edge", awkward=data.draw(st.booleans())))
     resolved = resolve_profile(profile, machine)
     assert len(resolved.by_kind) == (len(machine.kinds) if resolved.valid else 0)
@@ -92,23 +124,45 @@ def test_a_valid_profile_resolves_on_every_kind_of_core_as_the_design_reads(mach
 def lone_cpu(low: int, high: int, driver: str = "intel_pstate") -> Machine:
     """A machine of one CPU with this range."""
     settings = CpufreqSettings(low, high, "powersave")
-    return Machine(cpus=(Cpu(0, domain=0),), domains=(FrequencyDomain(0, (0,), driver, low, high, high, (), ("performance", "powersave"), (), settings),))
+    return Machine(
+        cpus=(Cpu(0, domain=0),),
+        domains=(
+            FrequencyDomain(
+                0, (0,), driver, low, high, high, (), ("performance", "powersave"), (), settings
+            ),
+        ),
+    )
 
 
 @given(st.integers(1, 6_000_000), st.integers(0, 6_000_000), st.integers(0, 100))
-def test_a_percentage_is_its_part_of_the_range_rounded_up(low: int, width: int, percent: int) -> None:
+def test_a_percentage_is_its_part_of_the_range_rounded_up(
+    low: int, width: int, percent: int
+) -> None:
     """hw_min + (hw_max - hw_min) * p / 100, rounded up to a whole kHz; exact, for any odd range."""
     high = low + width
     exact = low + Fraction(width * percent, 100)
     assert frequency_khz(f"{percent}%", (low, high)) == math.ceil(exact)
-    target = resolve_profile(PowerProfile(Meta("p"), pstates=PStates(f"{percent}%", f"{percent}%")), lone_cpu(low, high)).by_kind[0].target
+    target = (
+        resolve_profile(
+            PowerProfile(Meta("p"), pstates=PStates(f"{percent}%", f"{percent}%")),
+            lone_cpu(low, high),
+        )
+        .by_kind[0]
+        .target
+    )
     assert (target.min_khz, target.max_khz) == (math.ceil(exact), math.ceil(exact))
 
 
-@given(st.integers(1, 6_000_000), st.integers(0, 6_000_000), st.integers(0, 100), st.integers(0, 100))
-def test_percentages_keep_their_order_on_every_range(low: int, width: int, first: int, second: int) -> None:
+@given(
+    st.integers(1, 6_000_000), st.integers(0, 6_000_000), st.integers(0, 100), st.integers(0, 100)
+)
+def test_percentages_keep_their_order_on_every_range(
+    low: int, width: int, first: int, second: int
+) -> None:
     """A minimum that is the smaller percentage is never above the maximum, whatever the core."""
-    profile = PowerProfile(Meta("p"), pstates=PStates(f"{min(first, second)}%", f"{max(first, second)}%"))
+    profile = PowerProfile(
+        Meta("p"), pstates=PStates(f"{min(first, second)}%", f"{max(first, second)}%")
+    )
     resolved = resolve_profile(profile, lone_cpu(low, low + width))
     assert not resolved.problems
     target = resolved.by_kind[0].target

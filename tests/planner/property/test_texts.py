@@ -58,16 +58,33 @@ def test_a_cpu_list_is_read_as_a_pattern_reads_it(text: str) -> None:
 
 
 SUFFIXES = {
-    "": Fraction(1), "m": Fraction(1, 1000), "u": Fraction(1, 10**6), "n": Fraction(1, 10**9),
-    "k": Fraction(1000), "M": Fraction(10**6), "G": Fraction(10**9), "T": Fraction(10**12), "P": Fraction(10**15), "E": Fraction(10**18),
-    "Ki": Fraction(1024), "Mi": Fraction(1024**2), "Gi": Fraction(1024**3), "Ti": Fraction(1024**4), "Pi": Fraction(1024**5), "Ei": Fraction(1024**6),
-}  # fmt: skip
+    "": Fraction(1),
+    "m": Fraction(1, 1000),
+    "u": Fraction(1, 10**6),
+    "n": Fraction(1, 10**9),
+    "k": Fraction(1000),
+    "M": Fraction(10**6),
+    "G": Fraction(10**9),
+    "T": Fraction(10**12),
+    "P": Fraction(10**15),
+    "E": Fraction(10**18),
+    "Ki": Fraction(1024),
+    "Mi": Fraction(1024**2),
+    "Gi": Fraction(1024**3),
+    "Ti": Fraction(1024**4),
+    "Pi": Fraction(1024**5),
+    "Ei": Fraction(1024**6),
+}
 #: resource.Quantity without signs: digits with one point, then a suffix or a decimal exponent.
-QUANTITY = re.compile(r"\+?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)|[eE]([+-]?[0-9]{1,2}))?")
+QUANTITY = re.compile(
+    r"\+?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)|[eE]([+-]?[0-9]{1,2}))?"
+)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 999), st.sampled_from(sorted(SUFFIXES)))
-def test_a_quantity_is_its_number_times_its_suffix(whole: int, thousandths: int, suffix: str) -> None:
+def test_a_quantity_is_its_number_times_its_suffix(
+    whole: int, thousandths: int, suffix: str
+) -> None:
     """Exact: a fraction where it is none, a whole number where it is one."""
     value = parse_quantity(f"{whole}.{thousandths:03}{suffix}")
     assert value == (whole + Fraction(thousandths, 1000)) * SUFFIXES[suffix]
@@ -78,7 +95,9 @@ def test_a_quantity_is_its_number_times_its_suffix(whole: int, thousandths: int,
 def test_a_quantity_may_have_an_exponent(number: int, exponent: int) -> None:
     """1e3 is 1000, and 1E3 too."""
     expected = number * Fraction(10) ** exponent
-    assert parse_quantity(f"{number}e{exponent}") == parse_quantity(f"{number}E{exponent}") == expected
+    assert (
+        parse_quantity(f"{number}e{exponent}") == parse_quantity(f"{number}E{exponent}") == expected
+    )
 
 
 @given(st.text(st.sampled_from("0123456789.eE+-mkKMGiun ٣"), max_size=8))
@@ -90,10 +109,16 @@ def test_a_text_is_a_quantity_exactly_when_kubernetes_says_so(text: str) -> None
             parse_quantity(text)
     else:
         scale = Fraction(10) ** int(found[3]) if found[3] else SUFFIXES[found[2] or ""]
-        assert parse_quantity(text) == Fraction(found[1] if not found[1].startswith(".") else f"0{found[1]}") * scale
+        assert (
+            parse_quantity(text)
+            == Fraction(found[1] if not found[1].startswith(".") else f"0{found[1]}") * scale
+        )
 
 
-@given(st.text(st.sampled_from("0123456789%-+. ٣"), max_size=5) | st.integers(0, 120).map(lambda number: f"{number}%"))
+@given(
+    st.text(st.sampled_from("0123456789%-+. ٣"), max_size=5)
+    | st.integers(0, 120).map(lambda number: f"{number}%")
+)
 def test_a_percentage_is_one_to_three_digits_up_to_100_and_a_sign(text: str) -> None:
     """Everything else is none, never an error."""
     found = re.fullmatch(r"([0-9]{1,3})%", text)

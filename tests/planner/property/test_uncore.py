@@ -18,7 +18,12 @@ def test_limits_lie_in_the_range_of_their_entry_and_on_whole_steps(scenario: Sce
             assert target.min_khz % 100_000 == target.max_khz % 100_000 == 0
             assert target.entry.hardware_min_khz is not None
             assert target.entry.hardware_max_khz is not None
-            assert target.entry.hardware_min_khz <= target.min_khz <= target.max_khz <= target.entry.hardware_max_khz
+            assert (
+                target.entry.hardware_min_khz
+                <= target.min_khz
+                <= target.max_khz
+                <= target.entry.hardware_max_khz
+            )
 
 
 @given(scenarios())
@@ -29,14 +34,22 @@ def test_every_entry_of_the_machine_has_exactly_one_target(scenario: Scenario) -
 
 @given(scenarios())
 def test_the_most_specific_rule_of_one_matching_object_decides(scenario: Scenario) -> None:
-    """Die beats package beats system. Where no object matches, or the one in force has errors, nothing is asked."""
+    """Die beats package beats system.
+
+    Where no object matches, or the one in force has errors, nothing is asked.
+    """
     plan, node = scenario.plan(), scenario.item.node
     assume(Code.NODE_NOT_SELECTED not in codes(plan.problems))
     matching = [
-        item for item in scenario.intent.uncores if reference.counts(item) and reference.chosen(item.node_selector, node.labels, left_out=item.meta.name == node.name)
+        item
+        for item in scenario.intent.uncores
+        if reference.counts(item)
+        and reference.chosen(item.node_selector, node.labels, left_out=item.meta.name == node.name)
     ]
     # Two API groups may each have an object of one name; problems name both alike.
-    assume(len({item.meta.name for item in scenario.intent.uncores}) == len(scenario.intent.uncores))
+    assume(
+        len({item.meta.name for item in scenario.intent.uncores}) == len(scenario.intent.uncores)
+    )
     losers = {problem.object for problem in plan.problems if problem.code is Code.UNCORE_SUPERSEDED}
     winners = [item for item in matching if f"Uncore/{item.meta.name}" not in losers]
     assert len(winners) == min(1, len(matching))
@@ -46,8 +59,23 @@ def test_the_most_specific_rule_of_one_matching_object_decides(scenario: Scenari
         if winners and f"Uncore/{winners[0].meta.name}" not in bad:
             winner, entry = winners[0], target.entry
             die = entry.domain if entry.die is None else entry.die
-            rules = [(rule.min, rule.max) for rule in winner.die_selector if (rule.package, rule.die) == (entry.package, die)]
-            rules += [(rule.min, rule.max) for rule in winner.die_selector if (rule.package, rule.die) == (entry.package, None)]
+            rules = [
+                (rule.min, rule.max)
+                for rule in winner.die_selector
+                if (rule.package, rule.die) == (entry.package, die)
+            ]
+            rules += [
+                (rule.min, rule.max)
+                for rule in winner.die_selector
+                if (rule.package, rule.die) == (entry.package, None)
+            ]
             rules += [(winner.sys_min, winner.sys_max)]
-            limits = next(((low // 100_000 * 100_000, high // 100_000 * 100_000) for low, high in rules if low is not None and high is not None), None)
+            limits = next(
+                (
+                    (low // 100_000 * 100_000, high // 100_000 * 100_000)
+                    for low, high in rules
+                    if low is not None and high is not None
+                ),
+                None,
+            )
         assert (target.min_khz, target.max_khz) == (limits or (None, None))
