@@ -11,17 +11,17 @@ from html import escape
 from pathlib import Path
 
 from kpm.cli.simulation import EMBEDDED
-from kpm.crds import KINDS, crd
+from kpm.cli.tables import console
+from kpm.formats.crds import KINDS, crd
 from kpm.operator.mounts import Mount, mounts
 from kpm.simulate.page import page_of
 from kpm.simulate.polling import bursts, follow, noise, ramp, square
 from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
 from kpm.simulate.terminal import print_head, print_step
-from kpm.tables import console
-from kpm_planner.agent_settings import AgentSettings, MetricSettings
-from kpm_planner.intent import CpuScalingPolicy
-from kpm_planner.problems import REGISTRY
+from kpm_planner.model.agent_settings import AgentSettings, MetricSettings
+from kpm_planner.model.objects import CpuScalingPolicy
+from kpm_planner.model.problems import REGISTRY
 from kpm_planner.scaling import scaling_of
 
 #: Steps of the quickstart that the README's picture shows.

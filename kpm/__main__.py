@@ -11,7 +11,7 @@ def main() -> None:
     import sys
 
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
-    from kpm.ending import listen, unblock
+    from kpm.process.ending import listen, unblock
 
     (listen if verb in ENDLESS else unblock)()
     # it loads no library, the command line's among them

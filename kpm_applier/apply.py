@@ -15,10 +15,10 @@ from attrs import field, frozen
 
 from kpm_applier.attributes import EPP, GOVERNOR
 from kpm_applier.diff import diff, turns_on
-from kpm_applier.discover import merged, observe_expected, observe_files
-from kpm_applier.host import Host
-from kpm_applier.targets import Want
-from kpm_planner.changes import Observed, Reason, Write
+from kpm_applier.discovery.observe import merged, observe_expected, observe_files
+from kpm_applier.sysfs.host import Host
+from kpm_applier.wants import Want
+from kpm_planner.model.changes import Observed, Reason, Write
 
 #: Seconds between looks at files that do not show what was written; after the last one they count
 #: as settled.

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from kpm_applier import attributes as table
-from kpm_applier.state import IN_DOUBT, GroupState
-from kpm_applier.targets import Want
-from kpm_planner.changes import Observed, Reason, Write
+from kpm_applier.state.store import IN_DOUBT, GroupState
+from kpm_applier.wants import Want
+from kpm_planner.model.changes import Observed, Reason, Write
 
 
 class Repair(StrEnum):

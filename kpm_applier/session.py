@@ -12,11 +12,11 @@ from attrs import define, evolve, field, frozen
 from kpm_applier.apply import Applied, apply
 from kpm_applier.attributes import Group, Kind
 from kpm_applier.diff import Repair, diff
-from kpm_applier.discover import Discovery, check_tree, discover, merged, observe, observe_files
-from kpm_applier.discover_power import power_marks
-from kpm_applier.host import Host, Watch
-from kpm_applier.records import adrift, after_pass, at_rest, in_doubt, outcomes_of
-from kpm_applier.state import (
+from kpm_applier.discovery.discover import Discovery, check_tree, discover
+from kpm_applier.discovery.observe import merged, observe, observe_files
+from kpm_applier.discovery.power import power_marks
+from kpm_applier.state.records import adrift, after_pass, at_rest, in_doubt, outcomes_of
+from kpm_applier.state.store import (
     GroupState,
     State,
     StateError,
@@ -30,9 +30,10 @@ from kpm_applier.state import (
     with_baseline,
     without_void,
 )
-from kpm_applier.targets import Want, released, wanted
-from kpm_planner.changes import Observed, Outcome, Reason, Status, Write
-from kpm_planner.machine import Machine
+from kpm_applier.sysfs.host import Host, Watch
+from kpm_applier.wants import Want, released, wanted
+from kpm_planner.model.changes import Observed, Outcome, Reason, Status, Write
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 
 #: Seconds before a group that somebody else keeps changing, or that keeps failing, is written

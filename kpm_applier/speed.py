@@ -5,7 +5,7 @@ limits where there is none.
 from attrs import define, field
 
 from kpm_applier.attributes import CPU_ROOT, MAX_FREQ, MIN_FREQ, SETSPEED
-from kpm_applier.host import Host
+from kpm_applier.sysfs.host import Host
 
 
 @define

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from attrs import define, field, frozen
 
-from kpm_planner.allocation import Allocation, ContainerCpus
-from kpm_planner.cpuset import format_cpulist
 from kpm_planner.entitlement import entitled, native_cpus, requested_profiles
-from kpm_planner.intent import Container, Pod
-from kpm_planner.problems import Code, Problem, warning
-from kpm_planner.quantities import Quantity
+from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.objects import Container, Pod
+from kpm_planner.model.problems import Code, Problem, warning
+from kpm_planner.model.quantities import Quantity
 
 Key = tuple[str, str, str]
 Pods = Mapping[tuple[str, str], Pod]

@@ -3,15 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from kpm_planner.agent_settings import AgentSettings, Source
-from kpm_planner.allocation import Allocation
 from kpm_planner.entitlement import requested_profiles
-from kpm_planner.intent import PowerConfig
-from kpm_planner.machine import Machine
+from kpm_planner.model.agent_settings import AgentSettings, Source
+from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import PowerConfig
+from kpm_planner.model.problems import Code, Problem, warning
+from kpm_planner.model.quantities import parse_percent
 from kpm_planner.ownership import hands_out_none
-from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import ResolvedProfile
-from kpm_planner.quantities import parse_percent
 from kpm_planner.rivals import policy_of
 from kpm_planner.selection import reference
 

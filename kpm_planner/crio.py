@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 from attrs import evolve
 
-from kpm_planner.agent_settings import IdleStates
-from kpm_planner.intent import CStates, Meta, PowerProfile, PStates
-from kpm_planner.machine import Machine
-from kpm_planner.problems import Code, Problem, error, warning
+from kpm_planner.model.agent_settings import IdleStates
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import CStates, Meta, PowerProfile, PStates
+from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.profiles import ResolvedProfile, resolve_profile
 
 GOVERNOR, STATES = "cpu-freq-governor.crio.io", "cpu-c-states.crio.io"

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from attrs import evolve
 
-from kpm_planner.machine import FrequencyDomain
+from kpm_planner.model.machine import FrequencyDomain
 from kpm_planner.profiles import Target
 
 _GOVERNORS = {"powersave": 0, "conservative": 1, "ondemand": 2, "schedutil": 3, "performance": 5}

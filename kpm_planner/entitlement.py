@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from kpm_planner.intent import SYSTEM_NAMESPACE, Container, Pod
-from kpm_planner.quantities import Quantity
+from kpm_planner.model.objects import SYSTEM_NAMESPACE, Container, Pod
+from kpm_planner.model.quantities import Quantity
 
 
 def requested_profiles(container: Container) -> tuple[tuple[str, str, Quantity], ...]:

@@ -2,9 +2,9 @@
 
 from attrs import frozen
 
-from kpm_planner.intent import AmdFabric, Uncore
-from kpm_planner.machine import Fabric, Machine
-from kpm_planner.problems import Code, Problem, error, warning
+from kpm_planner.model.machine import Fabric, Machine
+from kpm_planner.model.objects import AmdFabric, Uncore
+from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.selection import reference
 
 #: Values of the fabric's one file: automatic, one P-state, or the slowest and the fastest.

@@ -8,9 +8,9 @@ CPU, and CRI-O and TuneD write it.
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from kpm_planner.cpuset import format_cpulist
-from kpm_planner.machine import FrequencyDomain, IdleState, Machine, by_state
-from kpm_planner.problems import Code, Problem, warning
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import FrequencyDomain, IdleState, Machine, by_state
+from kpm_planner.model.problems import Code, Problem, warning
 from kpm_planner.profiles import Target
 
 _DRIVERS = frozenset({"intel_pstate", "intel_cpufreq"})

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 from attrs import evolve, frozen
 
-from kpm_planner.allocation import Allocation, ContainerCpus, ContainerRef
 from kpm_planner.bound import bound_cpus
-from kpm_planner.cpuset import format_cpulist
 from kpm_planner.entitlement import entitled, native_cpus, requested_profiles
-from kpm_planner.intent import Container, Pod
-from kpm_planner.problems import Code, Problem, error, warning
-from kpm_planner.quantities import Quantity
+from kpm_planner.model.allocation import Allocation, ContainerCpus, ContainerRef
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.objects import Container, Pod
+from kpm_planner.model.problems import Code, Problem, error, warning
+from kpm_planner.model.quantities import Quantity
 
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 _NEWEST = datetime.max.replace(tzinfo=UTC)

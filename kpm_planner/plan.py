@@ -10,20 +10,20 @@ from datetime import datetime
 
 from attrs import evolve, field, frozen
 
-from kpm_planner.agent_settings import AgentSettings, IdleStates
-from kpm_planner.allocation import Allocation, ContainerRef
-from kpm_planner.budget import CapState, Signals
 from kpm_planner.capacity import plan_capacity
-from kpm_planner.caps import CapTarget, baseline_caps, plan_caps
-from kpm_planner.cpuset import format_cpulist
+from kpm_planner.caps.schedule import CapState, Signals
+from kpm_planner.caps.zones import CapTarget, baseline_caps, plan_caps
 from kpm_planner.domains import combine, frequency_part, in_force
 from kpm_planner.fabric import FabricTarget
-from kpm_planner.intent import Intent, Node
 from kpm_planner.limited import limit_problems
-from kpm_planner.machine import FrequencyDomain, Machine
+from kpm_planner.model.agent_settings import AgentSettings, IdleStates
+from kpm_planner.model.allocation import Allocation, ContainerRef
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import FrequencyDomain, Machine
+from kpm_planner.model.objects import Intent, Node
+from kpm_planner.model.problems import Code, Problem, warning
 from kpm_planner.ownership import resolve_ownership
 from kpm_planner.pools import Assignment, Pool, Pools, assign_pools, unmanaged
-from kpm_planner.problems import Code, Problem, warning
 from kpm_planner.profiles import BASELINE, Resolved, ResolvedProfile, Target
 from kpm_planner.rivals import rival_problems
 from kpm_planner.scaling import ScaledCpu, ScaledDomain, scaled_domains

@@ -7,14 +7,14 @@ from enum import StrEnum
 
 from attrs import evolve, field, frozen
 
-from kpm_planner.agent_settings import AgentSettings, IdleStates
-from kpm_planner.allocation import Allocation, ContainerRef
-from kpm_planner.cpuset import format_cpulist
 from kpm_planner.crio import ACCEPT, conflict, wished_profile
-from kpm_planner.intent import Node, PowerNodeConfig, PowerWorkload, ReservedCpus
-from kpm_planner.machine import Machine
+from kpm_planner.model.agent_settings import AgentSettings, IdleStates
+from kpm_planner.model.allocation import Allocation, ContainerRef
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import Node, PowerNodeConfig, PowerWorkload, ReservedCpus
+from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.ownership import Owner, Ownership
-from kpm_planner.problems import Code, Problem, error, warning
 from kpm_planner.profiles import ResolvedProfile
 from kpm_planner.selection import (
     Accepted,

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 
 from attrs import evolve, frozen
 
-from kpm_planner.agent_settings import IdleStates
-from kpm_planner.intent import EPP_WORDS, CpuScalingPolicy, PowerProfile, PStates
-from kpm_planner.machine import (
+from kpm_planner.model.agent_settings import IdleStates
+from kpm_planner.model.machine import (
     MANAGED_DRIVERS,
     SCALING_POWERSAVE,
     CoreKind,
@@ -16,8 +15,9 @@ from kpm_planner.machine import (
     IdleState,
     Machine,
 )
-from kpm_planner.problems import Code, Problem, error, has_errors, warning
-from kpm_planner.quantities import FIRST_KHZ, duration_ms, format_khz, parse_percent
+from kpm_planner.model.objects import EPP_WORDS, CpuScalingPolicy, PowerProfile, PStates
+from kpm_planner.model.problems import Code, Problem, error, has_errors, warning
+from kpm_planner.model.quantities import FIRST_KHZ, duration_ms, format_khz, parse_percent
 from kpm_planner.scaling import DEFAULT_COOLDOWN, DEFAULT_SAMPLE
 from kpm_planner.selection import LONGEST_RESOURCE_NAME, reference, selector_problems
 

@@ -6,10 +6,10 @@ says that they are there, and which CPUs the container runtime has bound contain
 are.
 """
 
-from kpm_planner.allocation import Allocation, RuntimeCpus
-from kpm_planner.cpuset import format_cpulist
-from kpm_planner.intent import Pod
-from kpm_planner.problems import Code, Problem, warning
+from kpm_planner.model.allocation import Allocation, RuntimeCpus
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.objects import Pod
+from kpm_planner.model.problems import Code, Problem, warning
 
 #: Names of the policies' pods (label app.kubernetes.io/name), as their charts have them.
 _POLICIES = frozenset({"nri-resource-policy-balloons", "nri-resource-policy-topology-aware"})

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from attrs import evolve, frozen
 
-from kpm_planner.intent import CpuScalingPolicy, PowerProfile
-from kpm_planner.quantities import duration_ms
+from kpm_planner.model.objects import CpuScalingPolicy, PowerProfile
+from kpm_planner.model.quantities import duration_ms
 
 DEFAULT_SAMPLE, DEFAULT_COOLDOWN = "10ms", "30ms"
 _MHZ = 1000

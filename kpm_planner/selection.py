@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from attrs import frozen
 
-from kpm_planner.intent import (
+from kpm_planner.model.objects import (
     SYSTEM_NAMESPACE,
     Intent,
     LabelSelector,
@@ -23,7 +23,7 @@ from kpm_planner.intent import (
     Requirement,
     Uncore,
 )
-from kpm_planner.problems import Code, Problem, error, warning
+from kpm_planner.model.problems import Code, Problem, error, warning
 
 PowerObject = PowerProfile | PowerWorkload | PowerNodeConfig | Uncore | PowerConfig | PowerCap
 

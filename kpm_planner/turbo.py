@@ -2,9 +2,9 @@
 
 from attrs import frozen
 
-from kpm_planner.intent import Node, PowerNodeConfig
-from kpm_planner.machine import Machine
-from kpm_planner.problems import Code, Problem, warning
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import Node, PowerNodeConfig
+from kpm_planner.model.problems import Code, Problem, warning
 from kpm_planner.selection import Accepted, decided_without_age, precedence_key, reference, selects
 
 

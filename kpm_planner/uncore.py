@@ -11,9 +11,9 @@ from kpm_planner.fabric import (
     fabric_targets,
     validate_fabric,
 )
-from kpm_planner.intent import Node, Uncore
-from kpm_planner.machine import Machine, UncoreEntry
-from kpm_planner.problems import Code, Problem, error, has_errors, warning
+from kpm_planner.model.machine import Machine, UncoreEntry
+from kpm_planner.model.objects import Node, Uncore
+from kpm_planner.model.problems import Code, Problem, error, has_errors, warning
 from kpm_planner.selection import Accepted, holder, reference, selector_problems
 
 _STEP_KHZ = 100_000

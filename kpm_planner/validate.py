@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from kpm_planner.cap_rules import validate_cap
-from kpm_planner.intent import Intent, PowerNodeConfig, PowerWorkload, ReservedCpus
+from kpm_planner.caps.rules import validate_cap
+from kpm_planner.model.objects import Intent, PowerNodeConfig, PowerWorkload, ReservedCpus
+from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.pools import definition_faults
-from kpm_planner.problems import Code, Problem, error, warning
 from kpm_planner.profiles import validate_profile
 from kpm_planner.selection import accept, reference
 from kpm_planner.uncore import validate_uncore

@@ -15,9 +15,10 @@ from typing import Any
 
 from attrs import astuple, evolve, frozen
 
-from kpm_planner.agent_settings import IdleStates
-from kpm_planner.cap_rules import validate_cap
-from kpm_planner.intent import (
+from kpm_planner.caps.rules import validate_cap
+from kpm_planner.model.agent_settings import IdleStates
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import (
     Intent,
     Node,
     NodeSelector,
@@ -27,9 +28,8 @@ from kpm_planner.intent import (
     Uncore,
     Unreadable,
 )
-from kpm_planner.machine import Machine
+from kpm_planner.model.problems import Code, Problem, Severity, has_errors, warning
 from kpm_planner.pools import definition_faults
-from kpm_planner.problems import Code, Problem, Severity, has_errors, warning
 from kpm_planner.profiles import ResolvedProfile, resolve_profile
 from kpm_planner.selection import Accepted, covers, precedence_key, reference, selector_problems
 from kpm_planner.uncore import uncore_faults

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from unittest import mock
 
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state import StateStore
-from kpm_applier.sysfs import SysfsHost
+from kpm_applier.state.store import StateStore
+from kpm_applier.sysfs.tree import SysfsHost
 
 
 def write_tree(model: KernelModel, folder: Path) -> SysfsHost:

@@ -18,12 +18,12 @@ from kpm.agent.report import Reporter
 from kpm.agent.reports import Reports
 from kpm.agent.run import Agent, still_wanted
 from kpm.agent.scaling import ScalerProcess
-from kpm.applying import make_applier
-from kpm.asked import TreeOptions
 from kpm.kube.api import Api, ApiError
 from kpm.kube.events import Recorder
 from kpm.kube.kinds import AGENT_NAME, NODES, namespace_ends, power
-from kpm.logs import Log
+from kpm.process.logs import Log
+from kpm.request.options import TreeOptions
+from kpm.request.tree import make_applier
 from kpm_applier.diff import Repair
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from attrs import define, field
 
 from kpm.agent.external import External
 from kpm.agent.machine import Tuner
-from kpm_planner.budget import CapState, Reading, Signals, period_of
-from kpm_planner.intent import PowerCap
+from kpm_planner.caps.schedule import CapState, Reading, Signals, period_of
+from kpm_planner.model.objects import PowerCap
 from kpm_planner.plan import NodePlan
 
 #: Seconds between a plan's end and its next look at least: a clock that runs unevenly must not make
@@ -50,7 +50,7 @@ class CapFollower:
             self._previous, self._parts = self.tuner.cap_in_force()
             self._known = True
         self._measure(cap)
-        from kpm.signals import signals_of
+        from kpm.request.readings import signals_of
 
         answers = {
             name: reading

@@ -5,15 +5,15 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
+from kpm.formats.pods import structure_node, structure_pod
+from kpm.formats.wire import WireError, parse_time, read_object
 from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.informer import ApiSource, Informer, key_of
 from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
-from kpm.pods import structure_node, structure_pod
-from kpm.threads import Threads
-from kpm.wire import WireError, parse_time, read_object
-from kpm_planner.agent_settings import IdleStates
-from kpm_planner.budget import Reading
-from kpm_planner.intent import (
+from kpm.process.threads import Threads
+from kpm_planner.caps.schedule import Reading
+from kpm_planner.model.agent_settings import IdleStates
+from kpm_planner.model.objects import (
     Intent,
     Node,
     Pod,
@@ -25,7 +25,7 @@ from kpm_planner.intent import (
     Uncore,
     Unreadable,
 )
-from kpm_planner.problems import Code, Problem, error
+from kpm_planner.model.problems import Code, Problem, error
 from kpm_planner.rivals import policy_of
 
 USER_KINDS = {
@@ -284,7 +284,7 @@ def cap_view(document: Object, group: str) -> Any:
 
 def _published(document: Object) -> Reading | None:
     """The answer that the operator has published; None for anything that is none."""
-    from kpm.signals import watts_of
+    from kpm.request.readings import watts_of
 
     status = document.get("status")
     told = status.get("external") if isinstance(status, Mapping) else None

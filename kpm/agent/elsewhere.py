@@ -9,14 +9,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from attrs import define, field, frozen
 
-from kpm.cdi import claimed_cpus, some_cpus
 from kpm.energy.containers import container_of, is_container
-from kpm.logs import Log
-from kpm_applier.cgroups import Cgroups, cpuset_layout
-from kpm_applier.counters import CounterFiles
-from kpm_planner.allocation import ContainerCpus, RuntimeCpus
+from kpm.formats.cdi import claimed_cpus, some_cpus
+from kpm.process.logs import Log
+from kpm_applier.measure.cgroups import Cgroups, cpuset_layout
+from kpm_applier.measure.counters import CounterFiles
 from kpm_planner.bound import Key
-from kpm_planner.intent import Pod
+from kpm_planner.model.allocation import ContainerCpus, RuntimeCpus
+from kpm_planner.model.objects import Pod
 
 #: Seconds for which the kubelet is given the time to name a container's CPUs itself.
 GRACE = 1.0

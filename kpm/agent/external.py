@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from attrs import Factory, define, field
 
 from kpm.kube.api import Api, ApiError, Resource
-from kpm.logs import Log
-from kpm.loops import SourceTrouble
-from kpm.threads import Threads
-from kpm_planner.budget import LONGEST_PERIOD_S, Reading, age_of, period_of
-from kpm_planner.intent import ExternalCap, PowerCap
+from kpm.process.logs import Log
+from kpm.process.loops import SourceTrouble
+from kpm.process.threads import Threads
+from kpm_planner.caps.schedule import LONGEST_PERIOD_S, Reading, age_of, period_of
+from kpm_planner.model.objects import ExternalCap, PowerCap
 
 _LONGEST_ANSWER = 128
 
@@ -96,7 +96,7 @@ class External:
         source = cap.source.external
         assert source is not None
         try:
-            from kpm.signals import watts_of
+            from kpm.request.readings import watts_of
 
             watts, why = watts_of(self._answer(source)), "is no number of watts"
         except ApiError as failure:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from attrs import define
 
 from kpm.kube.api import Api, ApiError, Resource
-from kpm_planner.state_types import Condition
+from kpm_planner.report.types import Condition
 
 _BINDINGS = Resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings")
 _NAME = "power-manager-telemetry"

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from kpm.errors import one_line
-from kpm.logs import Log
-from kpm.threads import Threads
+from kpm.process.errors import one_line
+from kpm.process.logs import Log
+from kpm.process.threads import Threads
 
 #: Seconds after events were lost, and until a socket that could not be had is tried again.
 _PAUSE, _RETRY = 1.0, 300.0

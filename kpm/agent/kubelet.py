@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field, frozen
 
 from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
-from kpm_planner.allocation import Allocation, ContainerCpus, RuntimeCpus
 from kpm_planner.bound import lacking
-from kpm_planner.intent import Pod
+from kpm_planner.model.allocation import Allocation, ContainerCpus, RuntimeCpus
+from kpm_planner.model.objects import Pod
 from kpm_planner.ownership import awaited, remembered, without_cpus
 
 if TYPE_CHECKING:

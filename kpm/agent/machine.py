@@ -8,15 +8,15 @@ from collections.abc import Callable, Collection
 from attrs import define, evolve, field
 
 from kpm.agent.selftest import refusals
-from kpm.logs import Log
-from kpm.memory import Memory, path_beside
-from kpm_applier.discover import HostError
-from kpm_applier.meter import PowerMeter
+from kpm.process.logs import Log
+from kpm.process.memory import Memory, path_beside
+from kpm_applier.discovery.discover import HostError
+from kpm_applier.measure.power import PowerMeter
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import StateError, cap_in_force
-from kpm_planner.budget import CapState
-from kpm_planner.changes import Pass, Reason, Write
-from kpm_planner.machine import Machine
+from kpm_applier.state.store import StateError, cap_in_force
+from kpm_planner.caps.schedule import CapState
+from kpm_planner.model.changes import Pass, Reason, Write
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 
 

@@ -9,9 +9,9 @@ from attrs import frozen
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kpm.agent.machine import Tuner
-from kpm_planner.budget import UW
+from kpm_planner.caps.schedule import UW
 from kpm_planner.plan import NodePlan
-from kpm_planner.state_types import Condition
+from kpm_planner.report.types import Condition
 
 
 @frozen

@@ -22,8 +22,8 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
 
 from kpm.agent.protobuf import ProtobufError, decode_allocatable, decode_list
-from kpm.errors import one_line
-from kpm_planner.allocation import ContainerCpus
+from kpm.process.errors import one_line
+from kpm_planner.model.allocation import ContainerCpus
 
 KUBELET_SOCKET = "/var/lib/kubelet/pod-resources/kubelet.sock"
 _SERVICE = "/v1.PodResourcesLister"

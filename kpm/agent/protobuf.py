@@ -8,8 +8,8 @@ what is taken out of it is bounded in number and length.
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
-from kpm_planner.allocation import ContainerCpus
-from kpm_planner.cpuset import LARGEST_CPU
+from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.cpuset import LARGEST_CPU
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WIDTH = {_FIXED64: 8, _FIXED32: 4}

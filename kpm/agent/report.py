@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, evolve, field
 
 from kpm.agent.cluster import NodeView
+from kpm.formats.wire import document_of
 from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.events import About, Recorder
 from kpm.kube.kinds import NODES, power, state_name
-from kpm.logs import Log
-from kpm.wire import document_of
-from kpm_planner.problems import Problem, Severity
+from kpm.process.logs import Log
+from kpm_planner.model.problems import Problem, Severity
 
 if TYPE_CHECKING:
-    from kpm_planner.state_types import Condition, PowerNodeStateStatus, PowerNodeStatus
+    from kpm_planner.report.types import Condition, PowerNodeStateStatus, PowerNodeStatus
 
 MANAGER = "power-node-agent"
 _FIRST_RETRY, _LONGEST_RETRY = 1.0, 60.0
@@ -61,7 +61,7 @@ class Reporter:
         before = self._before()
         if before is None:
             return False
-        from kpm_planner.status import stamped
+        from kpm_planner.report.node import stamped
 
         conditions = stamped(status.conditions, before, datetime.now(UTC))
         done = self._put(
@@ -230,7 +230,7 @@ class Reporter:
 
 
 def _condition(item: Object) -> "Condition":
-    from kpm_planner.state_types import Condition
+    from kpm_planner.report.types import Condition
 
     kind, status, reason, message = (
         str(item.get(key) or "") for key in ("type", "status", "reason", "message")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from kpm.agent.report import Reporter
-from kpm.threads import Threads
+from kpm.process.threads import Threads
 
 _MOST_EVENTS = 200
 #: Seconds for which the end waits for a request that is under way.

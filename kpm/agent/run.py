@@ -24,18 +24,18 @@ from kpm.agent.scaling import ScalerProcess
 from kpm.kube.api import ApiError
 from kpm.kube.events import About
 from kpm.kube.kinds import workload_name
-from kpm.logs import Log
-from kpm.loops import Listing
-from kpm_planner.agent_settings import IdleStates
-from kpm_planner.allocation import Allocation, RuntimeCpus
-from kpm_planner.budget import Signals
-from kpm_planner.caps import holding_cap
-from kpm_planner.changes import Pass
+from kpm.process.logs import Log
+from kpm.process.loops import Listing
+from kpm_planner.caps.schedule import Signals
+from kpm_planner.caps.zones import holding_cap
 from kpm_planner.entitlement import requested_profiles
-from kpm_planner.intent import Meta, Node
-from kpm_planner.machine import Machine
+from kpm_planner.model.agent_settings import IdleStates
+from kpm_planner.model.allocation import Allocation, RuntimeCpus
+from kpm_planner.model.changes import Pass
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import Meta, Node
+from kpm_planner.model.problems import Problem
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
-from kpm_planner.problems import Problem
 from kpm_planner.selection import Accepted, accept, selects_map
 
 if TYPE_CHECKING:
@@ -320,9 +320,9 @@ class Agent:
         # the Node was deleted and made again, and its objects with it
         anew = self._uid not in (None, view.node.uid)
         self._reported, self._uid = basis, view.node.uid
-        from kpm.views import features
-        from kpm_planner.refusals import refusal_problems
-        from kpm_planner.status import node_state, power_node
+        from kpm.formats.views import features
+        from kpm_planner.report.node import node_state, power_node
+        from kpm_planner.report.refusals import refusal_problems
 
         shown = self.tuner.shown()
         workloads = {
@@ -454,8 +454,8 @@ class Agent:
         if self._refused_since is None:
             self._refused_since = self.last_tick
         if self.last_tick - self._refused_since >= REFUSAL_LASTS:
-            from kpm_planner.room import cut
-            from kpm_planner.state_types import Condition, PowerNodeStateStatus
+            from kpm_planner.report.room import cut
+            from kpm_planner.report.types import Condition, PowerNodeStateStatus
 
             state, reason = (
                 PowerNodeStateStatus(
@@ -469,7 +469,7 @@ class Agent:
 
     def _released(self, *, restored: bool) -> None:
         """Say that the node is as it was, and take back what was made for it."""
-        from kpm_planner.state_types import Condition, PowerNodeStateStatus
+        from kpm_planner.report.types import Condition, PowerNodeStateStatus
 
         node = self.cluster.own_node()
         reason = (
@@ -499,7 +499,7 @@ class Agent:
         with self._making:  # a reader's thread may ask while the loop notes
             if self._registry is None:
                 from kpm.agent.metrics import AgentMetrics
-                from kpm.serving import process_registry
+                from kpm.process.serving import process_registry
 
                 registry = process_registry()
                 self._metrics, self._registry = AgentMetrics.on(registry), registry

@@ -17,10 +17,10 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from kpm.logs import Log
-from kpm.threads import Threads
-from kpm_planner.allocation import RuntimeCpus
-from kpm_planner.cpuset import LARGEST_CPU, parse_cpulist
+from kpm.process.logs import Log
+from kpm.process.threads import Threads
+from kpm_planner.model.allocation import RuntimeCpus
+from kpm_planner.model.cpuset import LARGEST_CPU, parse_cpulist
 
 _TICKET = struct.Struct(">I")  # as the helper has it, whose side of the runtime is not loaded here
 _LONGEST = 1 << 16

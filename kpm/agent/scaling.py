@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import define, field
 
-from kpm.logs import Log
+from kpm.process.logs import Log
 from kpm.scaler.words import IN_FORCE, SPEEDS, News, line_of, news_of, speeds_of
 from kpm_planner.scaling import ScaledDomain
 

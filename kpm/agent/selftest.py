@@ -9,10 +9,10 @@ request (kernel-facts K1). Its governor lies in the same folder.
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import HSMP_ROOT
-from kpm_applier.remote import RemoteHost
 from kpm_applier.session import Applier
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.refusals import remedy
+from kpm_applier.sysfs.remote import RemoteHost
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.report.refusals import remedy
 
 _TRIED = frozenset(
     {

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kpm import __version__
-from kpm.errors import InputError, one_line
+from kpm.process.errors import InputError, one_line
 
 _BROKEN_PIPE = 141
 _VERBS = {

@@ -9,8 +9,6 @@ from typing import Any
 import click
 from attrs import define
 
-from kpm.applying import open_applier
-from kpm.asked import PlanOptions, TreeOptions
 from kpm.cli.options import (
     files_option,
     output_option,
@@ -21,9 +19,8 @@ from kpm.cli.options import (
     tree_options,
 )
 from kpm.cli.planning import all_problems, need_files
-from kpm.inputs import Cluster
-from kpm.memory import Memory, memory_beside
-from kpm.targets import (
+from kpm.process.memory import Memory, memory_beside
+from kpm.request.nodes import (
     AllocationOptions,
     Before,
     TimeOptions,
@@ -32,15 +29,18 @@ from kpm.targets import (
     targets_with,
     time_options,
 )
+from kpm.request.objects import Cluster
+from kpm.request.options import PlanOptions, TreeOptions
+from kpm.request.tree import open_applier
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import StateError, cap_in_force
-from kpm_planner.allocation import Allocation
-from kpm_planner.changes import Outcome, Status, Write
-from kpm_planner.machine import Machine
+from kpm_applier.state.store import StateError, cap_in_force
+from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.changes import Outcome, Status, Write
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.problems import has_errors
 from kpm_planner.ownership import remembered
 from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
-from kpm_planner.problems import has_errors
-from kpm_planner.refusals import remedy
+from kpm_planner.report.refusals import remedy
 
 #: How the reason of a file begins, among those of its group.
 _REASON_OF = {

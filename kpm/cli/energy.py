@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kpm.asked import TreeOptions
 from kpm.cli.options import print_lines, print_structured, say, sysfs_option
-from kpm.errors import InputError, one_line
-from kpm_planner.quantities import duration_s
+from kpm.process.errors import InputError, one_line
+from kpm.request.options import TreeOptions
+from kpm_planner.model.quantities import duration_s
 
 if TYPE_CHECKING:
     from kpm.energy.live import History, Shown
     from kpm.energy.meter import EnergyMeter
-    from kpm_planner.savings import Rate, Saving
+    from kpm_planner.energy.savings import Rate, Saving
 
 _MOST_ROWS = 40
 _KINDS = ("node", "pool", "pod", "container")
@@ -100,13 +100,13 @@ def _meter(
     tree: TreeOptions, proc: str, cgroup: str, pods: str | None, *, estimate: bool
 ) -> "EnergyMeter":
     from kpm.cli.machine import read_tree
-    from kpm.documents import read_documents
     from kpm.energy.coefficients import coefficients_for
     from kpm.energy.meter import EnergyMeter, EnergySettings
     from kpm.energy.names import known_containers
     from kpm.energy.sampler import Roots, Sampler
-    from kpm.inputs import cluster_of
-    from kpm.logs import make_log
+    from kpm.formats.documents import read_documents
+    from kpm.process.logs import make_log
+    from kpm.request.objects import cluster_of
 
     known = cluster_of(read_documents([pods])).pods if pods else ()
     sampler = Sampler(Roots(tree.sysfs, proc, cgroup), coefficients_for(proc) if estimate else None)
@@ -139,8 +139,8 @@ def _rounds(count: int | None) -> Iterable[int]:
 def _show(meter: "EnergyMeter", interval: int, count: int | None) -> None:
     from rich.live import Live
 
+    from kpm.cli.tables import console
     from kpm.energy.live import History, look
-    from kpm.tables import console
 
     out, history = console(), History()
     with Live(console=out, auto_refresh=False, screen=out.is_terminal and count is None) as live:
@@ -156,8 +156,8 @@ def _show(meter: "EnergyMeter", interval: int, count: int | None) -> None:
 def _table(shown: "Shown", history: "History") -> Any:
     from rich.console import Group
 
+    from kpm.cli.tables import cell, plain_table
     from kpm.energy.live import sparkline
-    from kpm.tables import cell, plain_table
 
     past = history.add(shown)
     head = ", ".join(
@@ -214,7 +214,7 @@ def record_verb(
     kpm energy record -n 10 -w before.json -- ./benchmark --seconds 30
     """
     from kpm.energy.record import record, recording_document
-    from kpm_planner.savings import mean_of
+    from kpm_planner.energy.savings import mean_of
 
     found = record(sysfs, command, repeats, settle)
     if path is not None:
@@ -294,7 +294,7 @@ def compare_verb(
     kpm energy compare before.json after.json --price 0.30 --carbon grid.csv
     """
     from kpm.energy.record import Recording, read_recording
-    from kpm_planner.savings import compare, cost, rate_at
+    from kpm_planner.energy.savings import compare, cost, rate_at
 
     first, second = read_recording(before), read_recording(after)
 
@@ -342,7 +342,7 @@ def _saving_document(item: "Saving") -> dict[str, Any]:
 
 
 def _print_savings(found: "dict[str, Saving]") -> None:
-    from kpm.tables import cell, console, plain_table
+    from kpm.cli.tables import cell, console, plain_table
 
     confidence = found["joules"].confidence
     table = plain_table("", "A", "B", "saved", "%", f"{confidence} % interval", "")
@@ -407,7 +407,7 @@ def report_verb(
     kpm energy report --prometheus http://localhost:9090 --since 24h --price 0.30
     """
     from kpm.energy.prometheus import report
-    from kpm_planner.savings import cost, rate_at
+    from kpm_planner.energy.savings import cost, rate_at
 
     end = time.time()
     rates = _rates(price, carbon)
@@ -455,7 +455,7 @@ def report_verb(
 
 
 def _print_report(rows: list[dict[str, Any]], total: dict[str, float]) -> None:
-    from kpm.tables import cell, console, plain_table
+    from kpm.cli.tables import cell, console, plain_table
 
     table = plain_table(*rows[0])
     for item in rows:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import frozen
 
-from kpm.errors import InputError
-from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES
-from kpm_planner.quantities import duration_s
+from kpm.process.errors import InputError
+from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
+from kpm_planner.model.quantities import duration_s
 
 if TYPE_CHECKING:
     from kpm.energy.meter import EnergySettings

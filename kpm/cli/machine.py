@@ -2,17 +2,17 @@
 
 import click
 
-from kpm.applying import make_host
-from kpm.asked import TreeOptions
 from kpm.cli.options import hsmp_option, output_option, print_structured, sysfs_option
-from kpm.errors import InputError, one_line
-from kpm.hostinfo import with_cpu_model
-from kpm.views import features, machine_view
-from kpm_applier.discover import HostError
-from kpm_applier.discover import discover as discover_machine
-from kpm_planner.cpuset import format_cpulist
-from kpm_planner.explain import watts
-from kpm_planner.machine import Machine, PowerLimit
+from kpm.formats.views import features, machine_view
+from kpm.process.errors import InputError, one_line
+from kpm.request.hostinfo import with_cpu_model
+from kpm.request.options import TreeOptions
+from kpm.request.tree import make_host
+from kpm_applier.discovery.discover import HostError
+from kpm_applier.discovery.discover import discover as discover_machine
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import Machine, PowerLimit
+from kpm_planner.report.explain import watts
 
 
 @click.command(short_help="Show the machine.")
@@ -63,7 +63,7 @@ def _window(limit: PowerLimit) -> str:
 
 
 def _print_table(machine: Machine) -> None:
-    from kpm.tables import cell, console, plain_table
+    from kpm.cli.tables import cell, console, plain_table
 
     out = console()
     online = machine.online

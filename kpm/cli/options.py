@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from kpm.asked import PlanOptions, TreeOptions
-from kpm.errors import one_line
+from kpm.process.errors import one_line
+from kpm.request.options import PlanOptions, TreeOptions
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 DEFAULT_STATE_DIR = "/var/lib/kpm"

@@ -4,7 +4,6 @@ import sys
 
 import click
 
-from kpm.asked import PlanOptions, TreeOptions
 from kpm.cli.options import (
     files_option,
     output_option,
@@ -14,11 +13,14 @@ from kpm.cli.options import (
     say,
     tree_options,
 )
-from kpm.errors import InputError
-from kpm.inputs import Cluster, read_cluster
-from kpm.recipe import Recipe, make_recipe
-from kpm.views import plan_view, problem_view
-from kpm_planner.explain import (
+from kpm.formats.views import plan_view, problem_view
+from kpm.process.errors import InputError
+from kpm.request.inputs import Recipe, make_recipe
+from kpm.request.objects import Cluster, read_cluster
+from kpm.request.options import PlanOptions, TreeOptions
+from kpm_planner.model.problems import Problem, has_errors
+from kpm_planner.plan import ClusterPlan, NodePlan
+from kpm_planner.report.explain import (
     describe_node,
     explain_cap,
     explain_cpu,
@@ -26,8 +28,6 @@ from kpm_planner.explain import (
     explain_profile,
     explain_uncore,
 )
-from kpm_planner.plan import ClusterPlan, NodePlan
-from kpm_planner.problems import Problem, has_errors
 from kpm_planner.validate import validate_intent
 
 machine_option = click.option(
@@ -104,8 +104,8 @@ def print_plan(result: ClusterPlan, output: str) -> None:
     if output != "table":
         print_structured(plan_view(result), output)
         return
-    from kpm.tables import cell, console
-    from kpm.tables import plan_table as table_of
+    from kpm.cli.tables import cell, console
+    from kpm.cli.tables import plan_table as table_of
 
     out = console()
     for item in result.nodes:

@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from kpm.asked import TreeOptions
 from kpm.cli.options import say, tree_options
+from kpm.request.options import TreeOptions
 
 
 @click.command()
@@ -39,14 +39,14 @@ def powercap(
     """
     from datetime import UTC, datetime
 
-    from kpm.applying import open_applier
-    from kpm.ending import on_signals
     from kpm.kube.api import connect
-    from kpm.logs import make_log
     from kpm.powercap.run import Capper, annotator
     from kpm.powercap.settings import read_environment
     from kpm.powercap.sources import sources_of
-    from kpm_applier.state import StateError
+    from kpm.process.ending import on_signals
+    from kpm.process.logs import make_log
+    from kpm.request.tree import open_applier
+    from kpm_applier.state.store import StateError
 
     environment = read_environment(os.environ)
     log = make_log("powercap", log_level).bind(node=environment.node)

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from kpm.asked import PlanOptions, TreeOptions
 from kpm.cli.options import (
     files_option,
     output_option,
@@ -19,14 +18,8 @@ from kpm.cli.options import (
     tree_options,
 )
 from kpm.cli.planning import finish, machine_option, need_files, print_plan
-from kpm.documents import parse_mapping, read_documents, read_file
-from kpm.errors import InputError, show
-from kpm.inputs import cluster_of
-from kpm.memory import versions_from, versions_view
-from kpm.recipe import Recipe, make_recipe
-from kpm.signals import instant_of, signals_of
-from kpm.targets import Targets
-from kpm.views import (
+from kpm.formats.documents import parse_mapping, read_documents, read_file
+from kpm.formats.views import (
     VERSION,
     allocation_of,
     allocation_view,
@@ -36,8 +29,15 @@ from kpm.views import (
     readings_from,
     readings_view,
 )
-from kpm.wire import WireError, structure_meta
-from kpm_planner.intent import Node
+from kpm.formats.wire import WireError, structure_meta
+from kpm.process.errors import InputError, show
+from kpm.process.memory import versions_from, versions_view
+from kpm.request.inputs import Recipe, make_recipe
+from kpm.request.nodes import Targets
+from kpm.request.objects import cluster_of
+from kpm.request.options import PlanOptions, TreeOptions
+from kpm.request.readings import instant_of, signals_of
+from kpm_planner.model.objects import Node
 from kpm_planner.plan import NodeInput
 
 

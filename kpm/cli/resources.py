@@ -4,8 +4,8 @@ import os
 
 import click
 
-from kpm.errors import InputError
-from kpm.wire import GROUPS
+from kpm.formats.wire import GROUPS
+from kpm.process.errors import InputError
 
 
 @click.command()
@@ -30,7 +30,7 @@ def crds(group: str, folder: str | None) -> None:
     """
     import yaml
 
-    from kpm.crds import KINDS, crd
+    from kpm.formats.crds import KINDS, crd
 
     texts = {
         f"{group}_{kind.plural}.yaml": str(

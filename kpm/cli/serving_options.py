@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import frozen
 
-from kpm.errors import InputError, one_line
-from kpm_planner.agent_settings import MetricsAccess
+from kpm.process.errors import InputError, one_line
+from kpm_planner.model.agent_settings import MetricsAccess
 
 if TYPE_CHECKING:
     from kpm.kube.api import Api
-    from kpm.serving import Answers, Guarded
-    from kpm.threads import Threads
+    from kpm.process.serving import Answers, Guarded
+    from kpm.process.threads import Threads
 
 
 @frozen
@@ -40,7 +40,7 @@ class ServingOptions:
 
         Errors: InputError.
         """
-        from kpm.serving import serve_all
+        from kpm.process.serving import serve_all
 
         guarded = self._guarded(api)
         try:
@@ -54,7 +54,7 @@ class ServingOptions:
         """Certificates that are not there yet are waited for where access says who may read; else
         they are an error.
         """
-        from kpm.serving import Certificates, Guarded, Renewed
+        from kpm.process.serving import Certificates, Guarded, Renewed
 
         if bool(self.certificate) != bool(self.key) or (self.clients and not self.certificate):
             raise InputError(

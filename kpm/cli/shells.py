@@ -2,13 +2,13 @@
 
 import click
 
-from kpm.asked import HELPER_SOCKET
 from kpm.cli.energy_options import EnergyOptions, energy_options
 from kpm.cli.options import helper_option, hsmp_option, state_option, sysfs_option, telemetry_option
 from kpm.cli.serving_options import ServingOptions, serving_options
-from kpm.errors import InputError
-from kpm.wire import GROUPS
-from kpm_planner.agent_settings import IdleStates
+from kpm.formats.wire import GROUPS
+from kpm.process.errors import InputError
+from kpm.request.options import HELPER_SOCKET
+from kpm_planner.model.agent_settings import IdleStates
 
 idle_option = click.option(
     "--idle-states",
@@ -145,12 +145,12 @@ def agent(
     import threading
 
     from kpm.agent.cluster import Cluster
-    from kpm.ending import on_signals
     from kpm.kube.api import connect
-    from kpm.logs import make_log
-    from kpm.loops import say_raised, trouble_logger
-    from kpm.threads import Threads
-    from kpm_planner.intent import SYSTEM_NAMESPACE
+    from kpm.process.ending import on_signals
+    from kpm.process.logs import make_log
+    from kpm.process.loops import say_raised, trouble_logger
+    from kpm.process.threads import Threads
+    from kpm_planner.model.objects import SYSTEM_NAMESPACE
 
     log = make_log("agent", log_level).bind(node=node)
     space, wake = namespace or SYSTEM_NAMESPACE[group], threading.Event()
@@ -169,7 +169,7 @@ def agent(
 
     from kpm.agent.build import Settings, build_agent
     from kpm.agent.hotplug import listen
-    from kpm.serving import health_answers, metric_answers
+    from kpm.process.serving import health_answers, metric_answers
 
     settings = Settings(
         node,
@@ -254,9 +254,9 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
     import os
     import sys
 
-    from kpm.applying import open_tree
-    from kpm.ending import on_signals
-    from kpm.logs import make_log
+    from kpm.process.ending import on_signals
+    from kpm.process.logs import make_log
+    from kpm.request.tree import open_tree
     from kpm.scaler.loop import Scaler, monotonic_us
     from kpm.scaler.peers import Peers
     from kpm.scaler.run import say
@@ -367,14 +367,14 @@ def operator(
     import os
     import uuid
 
-    from kpm.ending import on_signals
     from kpm.kube.api import connect
-    from kpm.logs import make_log
-    from kpm.loops import say_raised
     from kpm.operator.daemonset import Image
     from kpm.operator.run import Place, build_operator
-    from kpm.serving import health_answers, metric_answers, process_registry
-    from kpm_planner.intent import SYSTEM_NAMESPACE
+    from kpm.process.ending import on_signals
+    from kpm.process.logs import make_log
+    from kpm.process.loops import say_raised
+    from kpm.process.serving import health_answers, metric_answers, process_registry
+    from kpm_planner.model.objects import SYSTEM_NAMESPACE
 
     log = make_log("operator", log_level)
     say_raised(log)

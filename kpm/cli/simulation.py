@@ -6,7 +6,7 @@ import sys
 import click
 
 from kpm.cli.options import say
-from kpm.errors import InputError
+from kpm.process.errors import InputError
 from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
 from kpm.simulate.world import StepView
@@ -29,8 +29,8 @@ def simulate(scenario: str | None, html: str | None, svg: str | None, quiet: boo
     kpm simulate
     kpm simulate examples/mixed-use.yaml --html mixed-use.html
     """
+    from kpm.cli.tables import console
     from kpm.simulate.terminal import print_head, print_step
-    from kpm.tables import console
 
     found = read_scenario(scenario or EMBEDDED)
     out = console(record=svg is not None, width=118 if svg is not None else None)

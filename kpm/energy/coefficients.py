@@ -5,7 +5,7 @@ from importlib import resources
 
 import yaml
 
-from kpm_planner.energy_estimate import Coefficients
+from kpm_planner.energy.estimate import Coefficients
 
 
 def coefficients_for(proc: str) -> Coefficients:

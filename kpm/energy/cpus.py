@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from attrs import define, field
 
 from kpm.energy.exposition import Family, labels
-from kpm_applier.cputime import idle_residency
-from kpm_applier.host import Host
-from kpm_planner.energy import EnergyReport
-from kpm_planner.machine import Machine
+from kpm_applier.measure.cputime import idle_residency
+from kpm_applier.sysfs.host import Host
+from kpm_planner.energy.attribution import EnergyReport
+from kpm_planner.model.machine import Machine
 
 #: Seconds between looks at the idle states: their counters lose nothing meanwhile.
 _IDLE_EVERY = 30.0

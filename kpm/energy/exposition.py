@@ -13,9 +13,9 @@ from attrs import field, frozen
 from kpm import __version__
 from kpm.energy.ledger import Account, Ledger, MeterAccount
 from kpm.energy.processes import ProcessAccount
-from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES
-from kpm_planner.energy_standing import Line
-from kpm_planner.meters import APART, WHOLE, ZONES, Meter, whole_zone
+from kpm_planner.energy.meters import APART, WHOLE, ZONES, Meter, whole_zone
+from kpm_planner.energy.standing import Line
+from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
 
 _KPM, _KEPLER, _KEPLER_07 = METRIC_NAMES
 _NODE, _POD, _CONTAINER, _PROCESS = METRIC_LEVELS

@@ -14,8 +14,8 @@ from typing import Any
 from attrs import astuple, evolve, field, fields, frozen
 
 from kpm.energy.ledger import Ledger, whole_number
-from kpm_planner.energy import Sample
-from kpm_planner.energy_standing import Standing
+from kpm_planner.energy.attribution import Sample
+from kpm_planner.energy.standing import Standing
 
 _VERSION = 1
 _LARGEST_SUM = 1e15

@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 
 from kpm.energy.ledger import Account
 from kpm.energy.meter import EnergyMeter
-from kpm_planner.meters import telling
+from kpm_planner.energy.meters import telling
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTORY = 40

@@ -22,11 +22,11 @@ from kpm.energy.priors import machine_key, priors_of
 from kpm.energy.processes import MOST_PROCESSES, Processes
 from kpm.energy.sampler import Sampler, boot_id, energy_cpus
 from kpm.energy.scrapers import Scrapers
-from kpm.errors import one_line
-from kpm.logs import Log
-from kpm.threads import Threads
-from kpm_applier.counters import CounterFiles
-from kpm_planner.energy import (
+from kpm.process.errors import one_line
+from kpm.process.logs import Log
+from kpm.process.threads import Threads
+from kpm_applier.measure.counters import CounterFiles
+from kpm_planner.energy.attribution import (
     EnergyAllocation,
     EnergyPolicy,
     EnergyReport,
@@ -34,13 +34,13 @@ from kpm_planner.energy import (
     attribute,
     carry,
 )
-from kpm_planner.energy_shares import EnergyCpu
-from kpm_planner.energy_standing import Line, Prior, Standing, learn
-from kpm_planner.energy_status import energy_condition
-from kpm_planner.machine import Machine
-from kpm_planner.meters import Meter
-from kpm_planner.problems import Code
-from kpm_planner.state_types import Condition
+from kpm_planner.energy.meters import Meter
+from kpm_planner.energy.shares import EnergyCpu
+from kpm_planner.energy.standing import Line, Prior, Standing, learn
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.problems import Code
+from kpm_planner.report.energy import energy_condition
+from kpm_planner.report.types import Condition
 
 #: Seconds for which the totals of containers and pods that are gone are told at most.
 KEEP_S = 600.0

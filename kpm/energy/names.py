@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Mapping
 from attrs import evolve, frozen
 
 from kpm.energy.containers import ContainerPath
-from kpm_planner.allocation import ContainerCpus
-from kpm_planner.energy_shares import Consumer
-from kpm_planner.intent import Pod
+from kpm_planner.energy.shares import Consumer
+from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.objects import Pod
 from kpm_planner.plan import CpuGroup
 from kpm_planner.pools import Pool
 

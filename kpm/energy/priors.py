@@ -5,11 +5,11 @@ is.
 from collections.abc import Iterable, Mapping
 
 from kpm.energy.coefficients import coefficients_of, processor_of
-from kpm_planner.energy_estimate import Coefficients
-from kpm_planner.energy_shares import EnergyCpu, WeightPolicy
-from kpm_planner.energy_standing import Package, Prior, prior_of
-from kpm_planner.machine import Machine
-from kpm_planner.meters import Meter, whole_zone
+from kpm_planner.energy.estimate import Coefficients
+from kpm_planner.energy.meters import Meter, whole_zone
+from kpm_planner.energy.shares import EnergyCpu, WeightPolicy
+from kpm_planner.energy.standing import Package, Prior, prior_of
+from kpm_planner.model.machine import Machine
 
 #: What a whole machine takes more for a busy CPU than its packages: conversion, fans, memory.
 _WHOLE, _WHOLE_ERROR = 1.2, 0.4

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from attrs import define, field, frozen
 
 from kpm.energy.containers import container_of
-from kpm_applier.counters import CounterFiles
-from kpm_planner.energy import EnergyReport
+from kpm_applier.measure.counters import CounterFiles
+from kpm_planner.energy.attribution import EnergyReport
 
 _TICK_US = 10_000
 #: Most processes that are told one by one.

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from attrs import frozen
 
-from kpm.errors import InputError, one_line
-from kpm.fetching import fetch
-from kpm_planner.meters import APART
+from kpm.process.errors import InputError, one_line
+from kpm.process.fetching import fetch
+from kpm_planner.energy.meters import APART
 
 _MOST = 16 << 20
 #: Zones that do not contain each other; on nodes that measure neither, what the platform shows.

@@ -4,8 +4,8 @@ import csv
 import os
 from datetime import UTC, datetime
 
-from kpm.errors import InputError, one_line
-from kpm_planner.savings import Rate
+from kpm.process.errors import InputError, one_line
+from kpm_planner.energy.savings import Rate
 
 _MOST_LINES = 1_000_000
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from kpm.errors import InputError, one_line, show
-from kpm_applier.meters import FoundMeters, discover_meters, read_meters
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.energy import EnergyAllocation, EnergyPolicy, Sample, attribute, carry
-from kpm_planner.meters import Meter, telling
-from kpm_planner.problems import Code
+from kpm.process.errors import InputError, one_line, show
+from kpm_applier.measure.meters import FoundMeters, discover_meters, read_meters
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.energy.attribution import EnergyAllocation, EnergyPolicy, Sample, attribute, carry
+from kpm_planner.energy.meters import Meter, telling
+from kpm_planner.model.problems import Code
 
 VERSION = 1
 #: Seconds between readings while a command runs, well below the time in which a counter wraps.

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from attrs import define, evolve, field, frozen
 
 from kpm.energy.containers import ContainerPath, container_of, is_container
-from kpm_applier.cgroups import Cgroups, layout_of
-from kpm_applier.counters import CounterFiles
-from kpm_applier.cputime import Frequencies, parse_stat
-from kpm_applier.meters import FoundMeters, MeterReader, discover_meters
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.energy import Sample
-from kpm_planner.energy_estimate import Coefficients, estimate_uw
-from kpm_planner.energy_shares import EnergyCpu, WeightPolicy
-from kpm_planner.machine import Machine
-from kpm_planner.meters import Meter
+from kpm_applier.measure.cgroups import Cgroups, layout_of
+from kpm_applier.measure.counters import CounterFiles
+from kpm_applier.measure.cputime import Frequencies, parse_stat
+from kpm_applier.measure.meters import FoundMeters, MeterReader, discover_meters
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.energy.attribution import Sample
+from kpm_planner.energy.estimate import Coefficients, estimate_uw
+from kpm_planner.energy.meters import Meter
+from kpm_planner.energy.shares import EnergyCpu, WeightPolicy
+from kpm_planner.model.machine import Machine
 
 #: Seconds after which meters and cgroups are looked for again, whatever seems to have changed.
 _LOOK_ANEW = 60.0

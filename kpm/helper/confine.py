@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Iterable
 
-from kpm_applier.mailbox import REQUEST
+from kpm_applier.sysfs.mailbox import REQUEST
 
 _NEW_NETWORK = 0x40000000
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2

@@ -18,10 +18,10 @@ import sys
 import time
 from typing import NoReturn
 
-from kpm.ending import on_signals
 from kpm.helper.confine import drop_capabilities, filter_calls, leave_network, write_only
 from kpm.helper.containers import Containers
-from kpm_applier.boundary import (
+from kpm.process.ending import on_signals
+from kpm_applier.sysfs.boundary import (
     ANSWER,
     CALL,
     MAY_TELL,
@@ -31,7 +31,7 @@ from kpm_applier.boundary import (
     RESULT,
     write_of,
 )
-from kpm_applier.mailbox import Device
+from kpm_applier.sysfs.mailbox import Device
 
 #: The name of the socket on which the agent hears of containers, beside the one on which it writes.
 CONTAINERS = "containers.sock"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 from attrs import define, frozen
 
-from kpm.errors import InputError, one_line
+from kpm.process.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from kubernetes.client import Configuration

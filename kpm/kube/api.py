@@ -18,9 +18,9 @@ import urllib3
 from attrs import define, frozen
 
 from kpm import __version__
-from kpm.errors import InputError, one_line
 from kpm.kube.access import Access, access
 from kpm.kube.decode import decode, decode_event, decode_list
+from kpm.process.errors import InputError, one_line
 
 Object = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 
 from attrs import frozen
 
-from kpm.unread import Unread
+from kpm.formats.unread import Unread
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
 _IDENTITY = (

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from kpm.kube.api import Api, ApiError, Resource
-from kpm.logs import Log
+from kpm.process.logs import Log
 
 #: Events of one namespace that are sent at once, seconds until one more may be, and namespaces that
 #: are told apart.

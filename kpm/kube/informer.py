@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from kpm.kube.api import SILENT, TOO_LARGE, Api, ApiError, Object, Resource
 from kpm.kube.decode import is_object, page_of
-from kpm.threads import Threads
+from kpm.process.threads import Threads
 
 Transform = Callable[[Object], Any]
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0

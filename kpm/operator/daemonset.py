@@ -12,7 +12,6 @@ from typing import Any
 
 from attrs import frozen
 
-from kpm.asked import CONTAINERS_SOCKET, HELPER_SOCKET
 from kpm.kube.kinds import AGENT_NAME, GENERATED, PART_OF
 from kpm.operator.mounts import (
     AGENT,
@@ -30,16 +29,17 @@ from kpm.operator.mounts import (
     sees_cgroups,
     volumes,
 )
-from kpm_applier.mailbox import DEVICE
-from kpm_planner.agent_settings import (
+from kpm.request.options import CONTAINERS_SOCKET, HELPER_SOCKET
+from kpm_applier.sysfs.mailbox import DEVICE
+from kpm_planner.model.agent_settings import (
     AgentSettings,
     IdleStates,
     MetricsAccess,
     MetricSettings,
     Toleration,
 )
-from kpm_planner.intent import PowerConfig
-from kpm_planner.problems import Code, Problem, error
+from kpm_planner.model.objects import PowerConfig
+from kpm_planner.model.problems import Code, Problem, error
 
 HASH = "power.kpm.dev/spec-hash"
 ACCOUNT = "power-manager-node-agent"

@@ -14,8 +14,8 @@ from attrs import field, frozen
 
 from kpm.kube.kinds import GENERATED
 from kpm.operator.observed import Held, Observed, node_of
-from kpm_planner.rollup import MOST_LEFT, NodeLeft
-from kpm_planner.state_types import PowerNodeStateStatus
+from kpm_planner.report.rollup import MOST_LEFT, NodeLeft
+from kpm_planner.report.types import PowerNodeStateStatus
 
 REMEDY = "what was set there stays until an agent, or kpm restore, runs there again"
 

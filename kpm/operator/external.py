@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 from attrs import Factory, define, field, frozen
 
-from kpm.errors import one_line
-from kpm.logs import Log
-from kpm.loops import SourceTrouble
-from kpm.threads import Threads
-from kpm_planner.budget import age_of, period_of
-from kpm_planner.intent import PowerCap
-from kpm_planner.problems import Code, Problem, error
-from kpm_planner.rollup import PublishedWatts
+from kpm.process.errors import one_line
+from kpm.process.logs import Log
+from kpm.process.loops import SourceTrouble
+from kpm.process.threads import Threads
+from kpm_planner.caps.schedule import age_of, period_of
+from kpm_planner.model.objects import PowerCap
+from kpm_planner.model.problems import Code, Problem, error
+from kpm_planner.report.rollup import PublishedWatts
 
 _LONGEST_ANSWER = 128
 #: Seconds between two questions to one server at least.
@@ -141,7 +141,7 @@ class External:
         assert external is not None
         name = cap.meta.name
         try:
-            from kpm.signals import watts_of
+            from kpm.request.readings import watts_of
 
             text = (
                 self.fetch(external.url or "", _LONGEST_ANSWER).decode("ascii", "replace").strip()

@@ -14,9 +14,9 @@ from typing import Any
 
 from attrs import frozen
 
-from kpm.asked import HELPER_SOCKET
-from kpm.crds import CLAIM_SOCKET
-from kpm_planner.agent_settings import AgentSettings, MetricsAccess, Source
+from kpm.formats.crds import CLAIM_SOCKET
+from kpm.request.options import HELPER_SOCKET
+from kpm_planner.model.agent_settings import AgentSettings, MetricsAccess, Source
 
 STATE = "/var/lib/kpm"
 #: Where pods put their telemetry sockets: examples/example-dpdk-testapp.yaml.

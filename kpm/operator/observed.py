@@ -7,14 +7,14 @@ from typing import Any, Generic, TypeVar
 
 from attrs import field, frozen
 
+from kpm.formats.pods import structure_node
+from kpm.formats.wire import converter, read_object
 from kpm.kube.api import Object
 from kpm.operator.mounts import AGENT
-from kpm.pods import structure_node
-from kpm.wire import converter, read_object
-from kpm_planner.intent import Node
-from kpm_planner.problems import Problem
-from kpm_planner.rollup import PublishedWatts
-from kpm_planner.state_types import PowerNodeStateStatus
+from kpm_planner.model.objects import Node
+from kpm_planner.model.problems import Problem
+from kpm_planner.report.rollup import PublishedWatts
+from kpm_planner.report.types import PowerNodeStateStatus
 
 _Value = TypeVar("_Value")
 

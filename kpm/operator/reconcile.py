@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
+from kpm.formats.wire import document_of
 from kpm.kube.kinds import (
     AGENT_NAME,
     FINALIZER,
@@ -25,10 +26,9 @@ from kpm.operator.departures import departure
 from kpm.operator.endings import REMEDY, Lost, last_word, one_more_round, ours, waiting_lines, waits
 from kpm.operator.external import host_problem
 from kpm.operator.observed import Held, Observed, node_of
-from kpm.wire import document_of
-from kpm_planner.cpuset import parse_cpulist
-from kpm_planner.intent import Intent, PowerCap
-from kpm_planner.rollup import (
+from kpm_planner.model.cpuset import parse_cpulist
+from kpm_planner.model.objects import Intent, PowerCap
+from kpm_planner.report.rollup import (
     MOST_ERRORS,
     ErrorsStatus,
     PowerCapStatus,
@@ -39,8 +39,8 @@ from kpm_planner.rollup import (
     exclusive_workload,
     shared_workload,
 )
+from kpm_planner.report.types import PowerNodeStateStatus
 from kpm_planner.selection import nowhere, selects_map
-from kpm_planner.state_types import PowerNodeStateStatus
 from kpm_planner.validate import validate_intent
 
 

@@ -9,14 +9,11 @@ from typing import Any
 
 from attrs import Factory, define, evolve, field, frozen
 
-from kpm.fetching import fetch_outside
 from kpm.kube.api import JSON_PATCH, Api, ApiError, Resource
 from kpm.kube.events import About, Recorder
 from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, NODES, namespace_ends, power
 from kpm.kube.lease import LONGEST_TURN, Lease
-from kpm.logs import Log
-from kpm.loops import Listing, trouble_logger
 from kpm.operator.daemonset import Image
 from kpm.operator.endings import LONGEST, Lost, Wait, remembered, waits
 from kpm.operator.external import External
@@ -30,7 +27,10 @@ from kpm.operator.observed import (
     node_seen,
 )
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, managed, reconcile
-from kpm.threads import Threads
+from kpm.process.fetching import fetch_outside
+from kpm.process.logs import Log
+from kpm.process.loops import Listing, trouble_logger
+from kpm.process.threads import Threads
 
 MANAGER = "power-manager-operator"
 #: Events that come together make one pass; while many come, as long is gathered as a pass takes.

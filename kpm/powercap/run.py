@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 
 from attrs import define, field
 
-from kpm.errors import InputError
 from kpm.kube.api import Api, ApiError
 from kpm.kube.kinds import NODES
-from kpm.logs import Log
 from kpm.powercap.settings import Environment, Provider
 from kpm.powercap.sources import Source, Sources
+from kpm.process.errors import InputError
+from kpm.process.logs import Log
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import cap_in_force
-from kpm_planner.changes import Status
+from kpm_applier.state.store import cap_in_force
+from kpm_planner.caps.legacy_tool import capped, maximum_uw
+from kpm_planner.model.changes import Status
 from kpm_planner.plan import NodePlan
-from kpm_planner.powercap import capped, maximum_uw
 
 _PREFIX = "rapl"
 _MARK = "power-manager/initialized"

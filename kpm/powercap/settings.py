@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
-from kpm.errors import InputError, one_line
-from kpm.signals import time_zone
-from kpm_planner.powercap import CalcMode, CapSettings, PmaxFunc
+from kpm.process.errors import InputError, one_line
+from kpm.request.readings import time_zone
+from kpm_planner.caps.legacy_tool import CalcMode, CapSettings, PmaxFunc
 
 _LARGEST_UW = 4_000_000_000
 _LONGEST = 2048

@@ -8,13 +8,13 @@ from http.client import HTTPException
 
 from attrs import define, field, frozen
 
-from kpm.errors import InputError
-from kpm.fetching import fetch
-from kpm.logs import Log
 from kpm.powercap.settings import Environment, Provider
 from kpm.powercap.trades import LARGEST_FILE, mock_trades, parse_trades
-from kpm_planner.budget import local_time
-from kpm_planner.powercap import Trade, market_uw, solar_uw, trade_at
+from kpm.process.errors import InputError
+from kpm.process.fetching import fetch
+from kpm.process.logs import Log
+from kpm_planner.caps.legacy_tool import Trade, market_uw, solar_uw, trade_at
+from kpm_planner.caps.schedule import local_time
 
 #: What the files of the csv provider may begin with, the first that is there.
 _PREFIXES = ("csv", "epex", "mock", "static")

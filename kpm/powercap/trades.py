@@ -7,9 +7,9 @@ import io
 import math
 from itertools import pairwise
 
-from kpm.errors import InputError, one_line
-from kpm_planner.powercap import Trade
-from kpm_planner.quantities import clock_minutes
+from kpm.process.errors import InputError, one_line
+from kpm_planner.caps.legacy_tool import Trade
+from kpm_planner.model.quantities import clock_minutes
 
 LARGEST_FILE = 1 << 20
 _PERIOD, _VOLUME, _PRICE = "Period", "Volume (MWh)", "Price (€/MWh)"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from attrs import define, field
 
-from kpm.errors import one_line
-from kpm.logs import Log
+from kpm.process.errors import one_line
+from kpm.process.logs import Log
 from kpm.scaler.peers import Peers
 from kpm.scaler.telemetry import Telemetry
 from kpm_applier.speed import SpeedWriter

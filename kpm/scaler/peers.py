@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 from attrs import define, field
 
-from kpm.errors import one_line
-from kpm.logs import Log
+from kpm.process.errors import one_line
+from kpm.process.logs import Log
 from kpm.scaler import sockets
 from kpm.scaler.telemetry import Telemetry, TelemetryError
 from kpm.scaler.words import News

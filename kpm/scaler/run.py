@@ -9,8 +9,8 @@ import select
 import time
 from collections.abc import Callable, Sequence
 
-from kpm.errors import one_line
-from kpm.logs import Log
+from kpm.process.errors import one_line
+from kpm.process.logs import Log
 from kpm.scaler.loop import Scaler
 from kpm.scaler.words import SPEEDS, domains_of, speed_lines
 

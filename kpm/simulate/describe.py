@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable
 
 from kpm_applier.session import Report
-from kpm_planner.changes import Outcome, Write
-from kpm_planner.cpuset import format_cpulist
-from kpm_planner.machine import Machine
+from kpm_planner.model.changes import Outcome, Write
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import Machine
 
 _CPU = re.compile(r"(?:policy|cpu)([0-9]+)/")
 _IDLE = re.compile(r"/cpu([0-9]+)/cpuidle/state([0-9]+)/disable")

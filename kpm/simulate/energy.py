@@ -7,15 +7,21 @@ from collections.abc import Iterable, Mapping
 from attrs import define, evolve, field, frozen
 
 from kpm.energy.sampler import energy_cpus
-from kpm_applier.kernel_energy import EnergyFiles
-from kpm_applier.kernel_model import KernelModel
-from kpm_applier.meters import discover_meters, read_meters
-from kpm_planner.allocation import ContainerCpus
-from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute
-from kpm_planner.energy_shares import Consumer, EnergyCpu
-from kpm_planner.energy_standing import Line
-from kpm_planner.intent import Pod
-from kpm_planner.meters import Meter, energy_between
+from kpm_applier.kernel_model.energy import EnergyFiles
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_applier.measure.meters import discover_meters, read_meters
+from kpm_planner.energy.attribution import (
+    EnergyAllocation,
+    EnergyPolicy,
+    EnergyReport,
+    Sample,
+    attribute,
+)
+from kpm_planner.energy.meters import Meter, energy_between
+from kpm_planner.energy.shares import Consumer, EnergyCpu
+from kpm_planner.energy.standing import Line
+from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.objects import Pod
 
 _UW = 1_000_000
 

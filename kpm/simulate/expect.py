@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kpm.errors import InputError, one_line, show
+from kpm.process.errors import InputError, one_line, show
 from kpm.simulate.energy import EnergyView
 from kpm.simulate.world import NodeView, StepView
-from kpm_planner.budget import UW
-from kpm_planner.cpuset import format_cpulist, parse_cpulist
+from kpm_planner.caps.schedule import UW
+from kpm_planner.model.cpuset import format_cpulist, parse_cpulist
 from kpm_planner.plan import CpuGroup
 
 #: What is expected of a file that nothing is asked of.

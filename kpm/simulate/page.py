@@ -10,10 +10,10 @@ from kpm.simulate.energy import energy_line
 from kpm.simulate.scenario import Scenario
 from kpm.simulate.terminal import machine_range
 from kpm.simulate.world import NodeView, StepView
-from kpm_planner.cpuset import format_cpulist
-from kpm_planner.explain import describe_target
-from kpm_planner.machine import Cpu, Machine
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import Cpu, Machine
 from kpm_planner.plan import CpuGroup
+from kpm_planner.report.explain import describe_target
 
 _COLOURS = {
     "exclusive": "#2e7d32",

@@ -7,15 +7,15 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from kpm.documents import Document, parse_mapping, read_documents, read_file
-from kpm.errors import InputError, one_line
-from kpm.machines import described_machine, read_machine
-from kpm.signals import instant_of
-from kpm.wire import WireError, structure_plain
-from kpm_applier.discover import HostError, discover
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.cpuset import parse_cpulist
-from kpm_planner.machine import Machine
+from kpm.formats.documents import Document, parse_mapping, read_documents, read_file
+from kpm.formats.wire import WireError, structure_plain
+from kpm.process.errors import InputError, one_line
+from kpm.request.machines import described_machine, read_machine
+from kpm.request.readings import instant_of
+from kpm_applier.discovery.discover import HostError, discover
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.cpuset import parse_cpulist
+from kpm_planner.model.machine import Machine
 
 _MOST_NODES = 10_000
 

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
+from kpm.cli.tables import POOL_STYLES
 from kpm.simulate.describe import describe_report
 from kpm.simulate.energy import energy_line
 from kpm.simulate.scenario import Scenario
 from kpm.simulate.world import NodeView, StepView
-from kpm.tables import POOL_STYLES
-from kpm_planner.cpuset import format_cpulist
-from kpm_planner.explain import describe_node, describe_target
-from kpm_planner.machine import Machine
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import CpuGroup
+from kpm_planner.report.explain import describe_node, describe_target
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_NODES, _MOST_GROUPS, _MOST_LINES = 6, 16, 10

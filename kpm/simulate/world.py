@@ -8,26 +8,26 @@ from typing import Any
 
 from attrs import Factory, define, evolve, field, frozen
 
-from kpm.cpu_manager import assign_cpus
-from kpm.documents import Document
-from kpm.errors import InputError, one_line
-from kpm.inputs import Cluster, cluster_of
-from kpm.signals import signals_of, watts_of
+from kpm.formats.documents import Document
+from kpm.process.errors import InputError, one_line
+from kpm.request.nodes import reserved_cpus
+from kpm.request.objects import Cluster, cluster_of
+from kpm.request.readings import signals_of, watts_of
+from kpm.simulate.cpu_manager import assign_cpus
 from kpm.simulate.energy import EnergyView, SimMeter, works
 from kpm.simulate.scenario import Scenario, SimulatedNode, Step, cpus_of
-from kpm.targets import reserved_cpus
-from kpm_applier.discover import Discovery
-from kpm_applier.host import Watch, write_one_by_one
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.discovery.discover import Discovery
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import State, cap_in_force
-from kpm_planner.allocation import Allocation
-from kpm_planner.budget import UW, CapState, Reading
-from kpm_planner.cpuset import format_cpulist
-from kpm_planner.intent import Node, Pod
-from kpm_planner.machine import Machine
+from kpm_applier.state.store import State, cap_in_force
+from kpm_applier.sysfs.host import Watch, write_one_by_one
+from kpm_planner.caps.schedule import UW, CapState, Reading
+from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import Node, Pod
+from kpm_planner.model.problems import Problem
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
-from kpm_planner.problems import Problem
 from kpm_planner.selection import Accepted, accept
 from kpm_planner.versions import Versions
 

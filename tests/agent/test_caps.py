@@ -19,14 +19,15 @@ from kpm.agent.cluster import cap_view
 from kpm.agent.external import External
 from kpm.agent.machine import Tuner
 from kpm.kube.api import Resource
-from kpm.machines import MachineSpec, PowerSpec, build_machine
-from kpm.signals import readings_of, time_zone, watts_of
-from kpm.threads import Threads
-from kpm_applier.kernel_model import KernelModel
+from kpm.process.threads import Threads
+from kpm.request.machines import MachineSpec, PowerSpec, build_machine
+from kpm.request.readings import readings_of, time_zone, watts_of
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state import StateStore
-from kpm_planner.budget import UW, CapState, Reading, Signals
-from kpm_planner.intent import (
+from kpm_applier.state.store import StateStore
+from kpm_planner.caps.schedule import UW, CapState, Reading, Signals
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import (
     CapSource,
     ConfigMapKey,
     ExternalCap,
@@ -38,9 +39,8 @@ from kpm_planner.intent import (
     PowerCap,
     StaticCap,
 )
-from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
-from kpm_planner.status import Pass
+from kpm_planner.report.node import Pass
 
 NAMESPACE = "power-manager"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -15,8 +15,8 @@ from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name, workloa
 from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
 from kpm.operator.mounts import mounts
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Tell
-from kpm_planner.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
-from kpm_planner.intent import Meta, PowerConfig
+from kpm_planner.model.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
+from kpm_planner.model.objects import Meta, PowerConfig
 
 # --- the agents' DaemonSet ---
 

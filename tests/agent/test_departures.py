@@ -13,8 +13,8 @@ from kpm.kube.kinds import AGENT_NAME
 from kpm.operator.daemonset import daemon_set
 from kpm.operator.departures import departure
 from kpm.operator.reconcile import Mend
-from kpm_planner.agent_settings import AgentSettings, MetricSettings, Toleration
-from kpm_planner.intent import Meta, PowerConfig
+from kpm_planner.model.agent_settings import AgentSettings, MetricSettings, Toleration
+from kpm_planner.model.objects import Meta, PowerConfig
 
 CONFIG = PowerConfig(
     Meta("c"),

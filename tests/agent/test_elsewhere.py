@@ -12,9 +12,9 @@ from attrs import define, evolve
 
 from kpm.agent.elsewhere import GRACE, Elsewhere, Told
 from kpm.agent.kubelet import Kubelet, Sockets
-from kpm.logs import make_log
-from kpm_planner.allocation import ContainerCpus, RuntimeCpus
-from kpm_planner.intent import Container, Meta, Pod
+from kpm.process.logs import make_log
+from kpm_planner.model.allocation import ContainerCpus, RuntimeCpus
+from kpm_planner.model.objects import Container, Meta, Pod
 from kpm_planner.ownership import resolve_ownership
 
 FAST = "power.openshift.io/fast"

@@ -15,7 +15,7 @@ REPO = Path(__file__).parents[2]
 PROGRAM = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from kpm.ending import listen, on_signals
+from kpm.process.ending import listen, on_signals
 listen()
 print("listening", flush=True)
 time.sleep(float(sys.argv[2]))

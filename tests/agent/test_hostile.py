@@ -28,9 +28,9 @@ from kpm.kube.kinds import AGENT_NAME, state_name
 from kpm.kube.lease import Lease
 from kpm.operator.daemonset import daemon_set
 from kpm.operator.reconcile import Delete
-from kpm.threads import Threads
-from kpm_planner.agent_settings import AgentSettings
-from kpm_planner.intent import Meta, PowerConfig
+from kpm.process.threads import Threads
+from kpm_planner.model.agent_settings import AgentSettings
+from kpm_planner.model.objects import Meta, PowerConfig
 
 NODES = Resource("", "v1", "nodes")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "power-manager")

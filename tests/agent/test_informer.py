@@ -11,7 +11,7 @@ from test_report import CapturingLog
 
 from kpm.kube.api import ApiError, Object
 from kpm.kube.informer import Informer
-from kpm.threads import Threads
+from kpm.process.threads import Threads
 
 
 def follow(

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from kpm.agent.kubelet import Kubelet, Sockets
 from kpm.agent.podresources import KubeletError
-from kpm.pods import structure_pod
-from kpm_planner.allocation import ContainerCpus
-from kpm_planner.intent import Container, Meta, Pod
+from kpm.formats.pods import structure_pod
+from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.objects import Container, Meta, Pod
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.ownership import Owner, resolve_ownership
-from kpm_planner.problems import Code, Severity
 
 KUBELET, CLAIMS = "/kubelet.sock", "/claims.sock"
 FAST = "power.openshift.io/fast"

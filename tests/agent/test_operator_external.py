@@ -18,10 +18,10 @@ from http_server import Server, serving
 from test_caps import of_address, of_map, wait_for
 from test_report import CapturingLog
 
-from kpm.fetching import fetch, fetch_outside, outside_address
 from kpm.operator.external import External, host_of, host_problem
-from kpm.threads import Threads
-from kpm_planner.rollup import PublishedWatts
+from kpm.process.fetching import fetch, fetch_outside, outside_address
+from kpm.process.threads import Threads
+from kpm_planner.report.rollup import PublishedWatts
 
 HERE = ("127.0.0.1",)
 
@@ -148,7 +148,8 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked(
     """
     looked: list[str] = []
     monkeypatch.setattr(
-        "kpm.fetching.outside_address", lambda host, _port: looked.append(host) or "127.0.0.1"
+        "kpm.process.fetching.outside_address",
+        lambda host, _port: looked.append(host) or "127.0.0.1",
     )
     server.say(200, b"240")
     assert fetch_outside(f"http://meter.example:{server.port}/watts", 10) == b"240"
@@ -213,7 +214,7 @@ def test_a_server_that_drips_is_left(
     external: Callable[..., External], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Headers and all: one source must not hold up what comes after it."""
-    monkeypatch.setattr("kpm.fetching._LONGEST_WAIT", 0.5)
+    monkeypatch.setattr("kpm.process.fetching._LONGEST_WAIT", 0.5)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
 
         def drip() -> None:

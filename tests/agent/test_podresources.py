@@ -33,8 +33,8 @@ from hypothesis import strategies as st
 from kpm.agent import podresources
 from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
 from kpm.agent.protobuf import ProtobufError, decode_allocatable, decode_list
-from kpm_planner.allocation import ContainerCpus
-from kpm_planner.cpuset import LARGEST_CPU
+from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.cpuset import LARGEST_CPU
 
 PODS: list[PodAnswer] = [
     ("default", "web", [("app", [2, 3]), ("log", [])]),

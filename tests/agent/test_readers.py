@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry
 from test_serving import HEALTH, CapturingLog, _certificates
 
 from kpm.cli.serving_options import ServingOptions
-from kpm.errors import InputError
 from kpm.kube.api import ApiError, Object, Resource
 from kpm.kube.readers import CANNOT_ASK, MAY_NOT, OK, TOO_MANY, WHO, Readers
-from kpm.serving import metric_answers
-from kpm.threads import Threads
-from kpm_planner.agent_settings import MetricsAccess
+from kpm.process.errors import InputError
+from kpm.process.serving import metric_answers
+from kpm.process.threads import Threads
+from kpm_planner.model.agent_settings import MetricsAccess
 
 ALICE = {"username": "alice", "uid": "1", "groups": ["readers"], "extra": {"k": ["v"]}}
 

@@ -15,8 +15,8 @@ from kpm.agent.report import Reporter
 from kpm.kube.api import Resource
 from kpm.kube.events import About, Recorder
 from kpm.kube.kinds import NODES, power
-from kpm_planner.problems import Code, Problem, error, warning
-from kpm_planner.state_types import Condition, PoolSizes, PowerNodeStateStatus, PowerNodeStatus
+from kpm_planner.model.problems import Code, Problem, error, warning
+from kpm_planner.report.types import Condition, PoolSizes, PowerNodeStateStatus, PowerNodeStatus
 
 GROUP, NAMESPACE, NODE = "power.openshift.io", "power-manager", "n"
 FAST, SLOW = f"{GROUP}/fast", f"{GROUP}/slow"

@@ -13,7 +13,7 @@ from test_run import Rig
 from test_threads import until
 
 from kpm.agent.reports import Reports
-from kpm.threads import Threads
+from kpm.process.threads import Threads
 
 
 class Slow:

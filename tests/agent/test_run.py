@@ -18,14 +18,15 @@ from kpm.agent.hotplug import cpus_of
 from kpm.agent.reports import Reports
 from kpm.agent.run import Agent, still_wanted
 from kpm.kube.api import ApiError
-from kpm.machines import MachineSpec, build_machine
-from kpm.memory import Memory
+from kpm.process.memory import Memory
+from kpm.process.threads import Threads
+from kpm.request.machines import MachineSpec, build_machine
 from kpm.scaler.words import News
-from kpm.threads import Threads
-from kpm_planner.allocation import Allocation
-from kpm_planner.budget import Signals
-from kpm_planner.caps import CapTarget
-from kpm_planner.intent import (
+from kpm_planner.caps.schedule import Signals
+from kpm_planner.caps.zones import CapTarget
+from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
+from kpm_planner.model.objects import (
     Container,
     Intent,
     Meta,
@@ -35,10 +36,9 @@ from kpm_planner.intent import (
     PowerWorkload,
     PStates,
 )
-from kpm_planner.machine import Machine, PowerLimit, PowerZone
 from kpm_planner.plan import NodePlan
-from kpm_planner.state_types import Condition
-from kpm_planner.status import Pass
+from kpm_planner.report.node import Pass
+from kpm_planner.report.types import Condition
 
 MACHINE = build_machine(MachineSpec(cores=4))
 SHARED = PowerProfile(Meta("shared"), shared=True, pstates=PStates(max="30%"))

@@ -18,9 +18,9 @@ from running import until
 from test_report import CapturingLog
 
 from kpm.cli.serving_options import ServingOptions
-from kpm.errors import InputError
-from kpm.serving import Server, health_answers, listen, metric_answers, serve_all
-from kpm.threads import Threads
+from kpm.process.errors import InputError
+from kpm.process.serving import Server, health_answers, listen, metric_answers, serve_all
+from kpm.process.threads import Threads
 
 HEALTH = health_answers(lambda: True, lambda: True)
 
@@ -70,7 +70,7 @@ def test_without_ipv6_the_older_version_is_answered(monkeypatch: pytest.MonkeyPa
             raise OSError(97, "Address family not supported by protocol")
         return plain_socket(family, *words)
 
-    monkeypatch.setattr("kpm.serving.socket.socket", refusing)
+    monkeypatch.setattr("kpm.process.serving.socket.socket", refusing)
     made = listen(0)
     assert made.family == socket.AF_INET
     made.close()

@@ -27,8 +27,8 @@ from kpm.energy.sampler import Roots, Sampler
 from kpm.kube.api import ApiError, Resource
 from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.lease import Lease
-from kpm.serving import serve
-from kpm.threads import Threads
+from kpm.process.serving import serve
+from kpm.process.threads import Threads
 
 KINDS = (
     ValueError,
@@ -291,7 +291,8 @@ def test_every_thread_goes_on_after_whatever_it_raises(
             stop = external.stop
         case "http":
             monkeypatch.setattr(
-                "kpm.serving.Server.run", failing_once(lambda _self: time.sleep(60), kind, calls)
+                "kpm.process.serving.Server.run",
+                failing_once(lambda _self: time.sleep(60), kind, calls),
             )
             serve("http", 0, threads, lambda _path, _address: None)
         case "hotplug":

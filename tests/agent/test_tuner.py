@@ -9,14 +9,14 @@ import pytest
 from test_report import CapturingLog
 
 from kpm.agent.machine import Tuner
-from kpm.machines import IdleStateSpec, MachineSpec, build_machine
+from kpm.request.machines import IdleStateSpec, MachineSpec, build_machine
 from kpm_applier.diff import Repair
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state import StateStore
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.intent import Intent, Meta, Node, PowerProfile, PowerWorkload, PStates
-from kpm_planner.machine import Machine
+from kpm_applier.state.store import StateStore
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import Intent, Meta, Node, PowerProfile, PowerWorkload, PStates
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.trees import write_tree
 
@@ -214,7 +214,7 @@ def test_nothing_is_written_under_a_version_that_cannot_be_kept(
     def full(_path: str, _data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("kpm.memory.write_durably", full)
+    monkeypatch.setattr("kpm.process.memory.write_durably", full)
     assert "No space left" in made.apply(planned(MACHINE), planned)[1].refused
     assert (tmp_path / "sys" / FILE).read_text() == before
     monkeypatch.undo()

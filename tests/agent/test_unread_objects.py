@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from test_report import CapturingLog
 
 from kpm.agent.cluster import PodView, Skipped, node_view, object_view, pod_view
+from kpm.formats.unread import Unread
+from kpm.formats.wire import WireError
 from kpm.kube.api import Resource
 from kpm.kube.decode import decode, decode_event, decode_list, page_of
 from kpm.kube.informer import ApiSource, Informer
-from kpm.threads import Threads
-from kpm.unread import Unread
-from kpm.wire import WireError
-from kpm_planner.problems import Code
+from kpm.process.threads import Threads
+from kpm_planner.model.problems import Code
 
 THINGS = Resource("", "v1", "things")
 DEEP = b'{"a":' * 20_000 + b"1" + b"}" * 20_000

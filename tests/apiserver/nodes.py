@@ -22,9 +22,9 @@ from kubelet import Kubelet
 from server import ApiServer
 
 from kpm.kube.kinds import PART_OF
-from kpm.machines import MachineSpec, build_machine
-from kpm_applier.kernel_model import KernelModel
-from kpm_planner.cpuset import parse_cpulist
+from kpm.request.machines import MachineSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_planner.model.cpuset import parse_cpulist
 from tests.managed import managed_files, power_files, text_of
 from tests.trees import write_tree
 

@@ -11,8 +11,8 @@ import yaml
 from nodes import NAMESPACE
 from server import ApiServer
 
-from kpm.inputs import read_cluster
-from kpm_planner.problems import has_errors
+from kpm.request.objects import read_cluster
+from kpm_planner.model.problems import has_errors
 from kpm_planner.validate import validate_intent
 
 pytestmark = pytest.mark.apiserver

@@ -21,8 +21,8 @@ from nodes import NAMESPACE
 from server import ApiServer, wait_for
 
 from kpm.operator.daemonset import Image, daemon_set
-from kpm_planner.agent_settings import AgentSettings, MetricSettings
-from kpm_planner.intent import Meta, PowerConfig
+from kpm_planner.model.agent_settings import AgentSettings, MetricSettings
+from kpm_planner.model.objects import Meta, PowerConfig
 
 pytestmark = pytest.mark.apiserver
 Document = dict[str, Any]

@@ -18,7 +18,7 @@ from proxy import Proxy
 from server import ApiServer, wait_for
 from world import World
 
-from kpm.machines import MachineSpec
+from kpm.request.machines import MachineSpec
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]

@@ -28,7 +28,7 @@ from migration import earlier
 from nodes import LABEL, DaemonSets, OperatorProcess, SimNode, pod
 from server import ApiServer, wait_for
 
-from kpm.machines import IdleStateSpec, MachineSpec, UncoreSpec
+from kpm.request.machines import IdleStateSpec, MachineSpec, UncoreSpec
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]

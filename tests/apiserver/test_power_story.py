@@ -16,7 +16,7 @@ from server import ApiServer, wait_for
 from test_story import condition, example, state
 from world import World
 
-from kpm.machines import MODELS, MachineSpec, PowerSpec
+from kpm.request.machines import MODELS, MachineSpec, PowerSpec
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from nodes import LABEL, NAMESPACE, pod
 from server import ApiServer, wait_for
 from world import World
 
-from kpm.machines import MachineSpec
+from kpm.request.machines import MachineSpec
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]

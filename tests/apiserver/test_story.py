@@ -16,7 +16,7 @@ from nodes import LABEL, NAMESPACE, SimNode, pod, running, text_of
 from server import ApiServer, wait_for
 from world import World
 
-from kpm.machines import MODELS, MachineSpec
+from kpm.request.machines import MODELS, MachineSpec
 
 pytestmark = pytest.mark.apiserver
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -12,7 +12,7 @@ from typing import TypeVar
 from nodes import NAMESPACE, DaemonSets, OperatorProcess, SimNode
 from server import ApiServer, wait_for
 
-from kpm.machines import MachineSpec
+from kpm.request.machines import MachineSpec
 
 REPO = Path(__file__).parents[2]
 Node = TypeVar("Node", bound=SimNode)

@@ -5,12 +5,12 @@ what a model's zones hold.
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.caps import CapTarget
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
-from kpm_planner.machine import Fabric, Machine, PowerZone
+from kpm_planner.model.machine import Fabric, Machine, PowerZone
 from kpm_planner.plan import NodePlan
 from tests.kpm.tree_samples import put
 

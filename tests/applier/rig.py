@@ -12,14 +12,20 @@ from attrs import define, evolve, field
 
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT
 from kpm_applier.diff import Repair
-from kpm_applier.discover import discover
-from kpm_applier.host import Host, Watch, differing_one_by_one, read_one_by_one, write_one_by_one
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import StateStore
-from kpm_planner.caps import CapTarget
+from kpm_applier.state.store import StateStore
+from kpm_applier.sysfs.host import (
+    Host,
+    Watch,
+    differing_one_by_one,
+    read_one_by_one,
+    write_one_by_one,
+)
+from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
-from kpm_planner.machine import (
+from kpm_planner.model.machine import (
     Cpu,
     CpufreqSettings,
     FrequencyDomain,

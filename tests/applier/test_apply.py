@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Report
-from kpm_planner.changes import Outcome, Status
-from kpm_planner.machine import Machine
+from kpm_planner.model.changes import Outcome, Status
+from kpm_planner.model.machine import Machine
 from kpm_planner.profiles import Target
 from tests.applier import rig
 from tests.applier.rig import GHZ, Probe

@@ -16,9 +16,9 @@ from attrs import field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_applier.meters import MeterReader, discover_meters, read_meters
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.meters import WHOLE, ZONES, Meter
+from kpm_applier.measure.meters import MeterReader, discover_meters, read_meters
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.energy.meters import WHOLE, ZONES, Meter
 from tests.applier import rig
 from tests.applier.power import RAPL
 from tests.kpm.tree_samples import put

@@ -23,8 +23,8 @@ from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_applier.cgroups import MOST_CGROUPS, Cgroups, Layout, layout_of, parse_usage
-from kpm_applier.counters import CounterFiles
+from kpm_applier.measure.cgroups import MOST_CGROUPS, Cgroups, Layout, layout_of, parse_usage
+from kpm_applier.measure.counters import CounterFiles
 from tests.applier import rig
 
 V1 = Layout(1, "cpu,cpuacct", "cpuacct.usage")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kpm_applier.counters import CounterFiles
+from kpm_applier.measure.counters import CounterFiles
 from tests.applier import rig
 
 REPOSITORY = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ KIB = 1 << 10
 FEW = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (600, 600))
-from kpm_applier.counters import CounterFiles
+from kpm_applier.measure.counters import CounterFiles
 root = sys.argv[1]
 files = CounterFiles(root)
 def kept():
@@ -321,7 +321,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one(root: Path) -> None:
     script = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4096))
-from kpm_applier.counters import CounterFiles
+from kpm_applier.measure.counters import CounterFiles
 CounterFiles(sys.argv[1])
 print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 """
@@ -353,7 +353,7 @@ def test_all_parts_of_a_process_share_one_budget(tmp_path: Path) -> None:
     for number in range(700):
         (tmp_path / f"{number}").write_bytes(b"%d\n" % number)
     script = f"""{FEW}
-from kpm_applier.sysfs import SysfsHost
+from kpm_applier.sysfs.tree import SysfsHost
 paths = [str(number) for number in range(700)]
 other, host = CounterFiles(root), SysfsHost(root)
 for tree in (files, other):

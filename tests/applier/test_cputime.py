@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_applier.cputime import Frequencies, idle_residency, parse_stat, parse_time_in_state
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.machine import Cpu, FrequencyDomain, IdleState, Machine
+from kpm_applier.measure.cputime import Frequencies, idle_residency, parse_stat, parse_time_in_state
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.machine import Cpu, FrequencyDomain, IdleState, Machine
 from tests.applier import rig
 from tests.kpm.tree_samples import CPU, put
 

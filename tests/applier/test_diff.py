@@ -7,9 +7,9 @@ import pytest
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Group, Kind, ManagedFile
 from kpm_applier.diff import diff
-from kpm_applier.state import GroupState
-from kpm_applier.targets import Want
-from kpm_planner.changes import Observed, Reason, Write
+from kpm_applier.state.store import GroupState
+from kpm_applier.wants import Want
+from kpm_planner.model.changes import Observed, Reason, Write
 from tests.applier import rig
 
 ROWS = (table.GOVERNOR, table.EPP, table.MIN_FREQ, table.MAX_FREQ)

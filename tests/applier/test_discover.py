@@ -14,10 +14,10 @@ import pytest
 from attrs import define, evolve, field
 
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT, Kind
-from kpm_applier.discover import HostError, discover
-from kpm_applier.host import Watch, differing_one_by_one, read_one_by_one
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.machine import Machine, UncoreEntry
+from kpm_applier.discovery.discover import HostError, discover
+from kpm_applier.sysfs.host import Watch, differing_one_by_one, read_one_by_one
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.machine import Machine, UncoreEntry
 from tests.applier import rig
 from tests.kpm.tree_samples import INTEL, build_tree
 

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import pytest
 from attrs import define, field
 
-from kpm_applier.host import Watch, differing_one_by_one, read_one_by_one, write_one_by_one
 from kpm_applier.session import Applier
-from kpm_applier.state import State
-from kpm_planner.caps import MOST_UW
-from kpm_planner.intent import (
+from kpm_applier.state.store import State
+from kpm_applier.sysfs.host import Watch, differing_one_by_one, read_one_by_one, write_one_by_one
+from kpm_planner.caps.zones import MOST_UW
+from kpm_planner.model.objects import (
     CapSource,
     Intent,
     LabelSelector,

@@ -19,17 +19,17 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_applier import mailbox as firmware
-from kpm_applier.discover import discover
-from kpm_applier.hsmp import Hsmp
+from kpm_applier.discovery.discover import discover
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import IN_DOUBT, GroupState, State, StateStore, asked_fabrics
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.changes import Status
-from kpm_planner.intent import AmdFabric, Intent, Meta, Node, Uncore
-from kpm_planner.machine import Machine, PowerLimit, PowerZone
+from kpm_applier.state.store import IN_DOUBT, GroupState, State, StateStore, asked_fabrics
+from kpm_applier.sysfs import mailbox as firmware
+from kpm_applier.sysfs.hsmp import Hsmp
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.changes import Status
+from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
+from kpm_planner.model.objects import AmdFabric, Intent, Meta, Node, Uncore
+from kpm_planner.model.problems import Code
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
-from kpm_planner.problems import Code
 from tests.applier import rig
 from tests.applier.power import all_capped, bare, fabrics, nothing
 

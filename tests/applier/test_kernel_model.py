@@ -10,9 +10,9 @@ import pytest
 from attrs import evolve
 
 from kpm_applier.attributes import CPU_ROOT
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel
-from kpm_planner.machine import IdleState
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_planner.model.machine import IdleState
 from tests.applier import rig
 from tests.applier.rig import GHZ
 

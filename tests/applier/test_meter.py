@@ -11,10 +11,10 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_applier.discover import discover
-from kpm_applier.meter import PowerMeter
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.machine import PowerZone
+from kpm_applier.discovery.discover import discover
+from kpm_applier.measure.power import PowerMeter
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.machine import PowerZone
 from tests.applier import rig
 from tests.applier.power import LONG_SHORT, PLATFORM, RAPL, UW, bare, put_sensor, put_zone, zones_of
 from tests.kpm.tree_samples import put

@@ -16,10 +16,10 @@ from attrs import define, evolve, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_applier.discover import discover
-from kpm_applier.meters import MeterReader, discover_meters, read_meters
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.meters import Meter
+from kpm_applier.discovery.discover import discover
+from kpm_applier.measure.meters import MeterReader, discover_meters, read_meters
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.energy.meters import Meter
 from tests.applier import rig
 from tests.applier.power import CLASS, MMIO, PLATFORM, RAPL, bare, put_sensor
 from tests.kpm.tree_samples import put

@@ -13,18 +13,19 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.machines import MachineSpec, PowerSpec, build_machine
+from kpm.request.machines import MachineSpec, PowerSpec, build_machine
 from kpm_applier.attributes import Kind
 from kpm_applier.diff import Repair
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel
-from kpm_applier.kernel_power import shown_limits
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_applier.kernel_model.power import shown_limits
 from kpm_applier.session import Report
-from kpm_applier.state import StateStore, cap_in_force
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.budget import CapState
-from kpm_planner.changes import Outcome, Status
-from kpm_planner.intent import (
+from kpm_applier.state.store import StateStore, cap_in_force
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.caps.schedule import CapState
+from kpm_planner.model.changes import Outcome, Status
+from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
+from kpm_planner.model.objects import (
     CapSource,
     Intent,
     LabelSelector,
@@ -34,7 +35,6 @@ from kpm_planner.intent import (
     PowerCap,
     StaticCap,
 )
-from kpm_planner.machine import Machine, PowerLimit, PowerZone
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.applier import rig
 from tests.applier.power import (

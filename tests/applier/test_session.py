@@ -11,13 +11,13 @@ import pytest
 
 from kpm_applier.attributes import CPU_ROOT
 from kpm_applier.diff import Repair
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier, Report
-from kpm_applier.state import StateStore
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.changes import Outcome, Reason, Status
-from kpm_planner.machine import Machine
+from kpm_applier.state.store import StateStore
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.changes import Outcome, Reason, Status
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 from kpm_planner.profiles import Target
 from kpm_planner.uncore import UncoreTarget

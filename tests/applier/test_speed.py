@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from kpm.machines import MachineSpec, build_machine
-from kpm_applier.kernel_model import KernelModel
+from kpm.request.machines import MachineSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.speed import SpeedWriter
-from kpm_applier.state import StateStore
-from kpm_planner.allocation import Allocation, ContainerCpus
-from kpm_planner.intent import (
+from kpm_applier.state.store import StateStore
+from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.objects import (
     Container,
     CpuScalingPolicy,
     Intent,

@@ -20,11 +20,11 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_applier import state as state_module
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state import (
+from kpm_applier.state import store as state_module
+from kpm_applier.state.store import (
     HARDWARE_LIMIT,
     VERSION,
     GroupState,
@@ -461,8 +461,8 @@ def test_a_state_folder_that_cannot_be_made_means_no_write(tmp_path: Path) -> No
 
 _RUN = """
     import sys
-    from kpm_applier.kernel_model import KernelModel
-    from kpm_applier.state import StateError
+    from kpm_applier.kernel_model.model import KernelModel
+    from kpm_applier.state.store import StateError
     from kpm_planner.profiles import Target
     from tests.applier import rig
     model = KernelModel(rig.intel(64))
@@ -583,7 +583,7 @@ def _after(calls: int, real: Callable[[int], None], number: int) -> Callable[[in
 
 _STEPS = """
     import os, sys
-    from kpm_applier.state import GroupState, State, StateStore
+    from kpm_applier.state.store import GroupState, State, StateStore
     folder, step = sys.argv[1], int(sys.argv[2])
     count = 0
     def counted(real):
@@ -754,7 +754,7 @@ def test_another_driver_makes_its_groups_void_and_no_others(tmp_path: Path) -> N
 
 _HOLD = """
     import sys, time
-    from kpm_applier.state import StateStore
+    from kpm_applier.state.store import StateStore
     store = StateStore(sys.argv[1], "/model", live=False)
     store.lock()
     print("locked", flush=True)

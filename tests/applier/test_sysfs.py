@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyfakefs.fake_filesystem_unittest import Patcher
 
-from kpm_applier.sysfs import SysfsHost
+from kpm_applier.sysfs.tree import SysfsHost
 from tests.applier import rig
 
 PAGE = 4096
@@ -540,7 +540,7 @@ def test_plain_use_leaves_nothing_open(root: Path) -> None:
 
 _MANY_FILES = """
     import os, resource, sys
-    from kpm_applier.sysfs import SysfsHost
+    from kpm_applier.sysfs.tree import SysfsHost
     root, count = sys.argv[1], 200
     for number in range(count):
         with open(f"{root}/f{number}", "w") as file:
@@ -585,7 +585,7 @@ def test_more_files_than_descriptors_allowed(tmp_path: Path) -> None:
 
 _QUIET = """
     import os, sys
-    from kpm_applier.sysfs import SysfsHost
+    from kpm_applier.sysfs.tree import SysfsHost
     root = sys.argv[1]
     host = SysfsHost(root)
     names = [f"f{number}" for number in range(50)]
@@ -720,8 +720,8 @@ def test_keeping_files_costs_one_descriptor_each(root: Path) -> None:
 _CAT = """
     import os, resource, sys
     from kpm_applier.session import Applier
-    from kpm_applier.state import StateStore
-    from kpm_applier.sysfs import SysfsHost
+    from kpm_applier.state.store import StateStore
+    from kpm_applier.sysfs.tree import SysfsHost
     from kpm_planner.profiles import Target
     from tests.applier import rig
     root, states, hard = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from kpm_applier.attributes import CPU_ROOT
 from kpm_applier.diff import Repair
-from kpm_applier.host import Host
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier, Report
-from kpm_planner.changes import Status
-from kpm_planner.machine import Machine
+from kpm_applier.sysfs.host import Host
+from kpm_planner.model.changes import Status
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 from kpm_planner.profiles import Target
 from tests.applier import rig

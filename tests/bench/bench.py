@@ -21,16 +21,17 @@ from unittest import mock
 import yaml
 from report import report
 
-from kpm.machines import MODELS, MachineSpec, build_machine
+from kpm.formats.views import machine_view
+from kpm.request.machines import MODELS, MachineSpec, build_machine
 from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
-from kpm.views import machine_view
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state import StateStore
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.allocation import Allocation, ContainerCpus
-from kpm_planner.intent import (
+from kpm_applier.state.store import StateStore
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import (
     Container,
     CStates,
     Intent,
@@ -42,7 +43,6 @@ from kpm_planner.intent import (
     PStates,
     ReservedCpus,
 )
-from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_cluster, plan_node
 
 REPO = Path(__file__).resolve().parents[2]

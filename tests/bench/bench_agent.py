@@ -22,7 +22,7 @@ from nodes import LABEL, NAMESPACE, SimNode, pod  # noqa: E402
 from report import report  # noqa: E402
 from server import ApiServer, wait_for  # noqa: E402
 
-from kpm.machines import MODELS, MachineSpec  # noqa: E402
+from kpm.request.machines import MODELS, MachineSpec  # noqa: E402
 
 MACHINE = MachineSpec(
     packages=2,

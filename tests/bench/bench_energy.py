@@ -31,12 +31,12 @@ from report import report  # noqa: E402
 from kpm.energy.meter import EnergyMeter, EnergySettings  # noqa: E402
 from kpm.energy.names import Identity, Known  # noqa: E402
 from kpm.energy.sampler import Roots, Sampler  # noqa: E402
-from kpm.logs import make_log  # noqa: E402
-from kpm_applier.cgroups import layout_of  # noqa: E402
-from kpm_applier.counters import CounterFiles  # noqa: E402
-from kpm_applier.discover import discover  # noqa: E402
-from kpm_applier.sysfs import SysfsHost  # noqa: E402
-from kpm_planner.energy_shares import Consumer  # noqa: E402
+from kpm.process.logs import make_log  # noqa: E402
+from kpm_applier.discovery.discover import discover  # noqa: E402
+from kpm_applier.measure.cgroups import layout_of  # noqa: E402
+from kpm_applier.measure.counters import CounterFiles  # noqa: E402
+from kpm_applier.sysfs.tree import SysfsHost  # noqa: E402
+from kpm_planner.energy.shares import Consumer  # noqa: E402
 
 PODS, EACH, CPUS, PROCESSES, SERIES = 110, 2, 64, 2_000, 10_000
 SAMPLES = int(os.environ.get("KPM_BENCH_SAMPLES", "300"))

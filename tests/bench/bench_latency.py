@@ -40,8 +40,8 @@ import yaml  # noqa: E402
 from kubelet import Kubelet  # noqa: E402
 
 from kpm.agent.podresources import list_cpus  # noqa: E402
-from kpm.machines import MODELS, MachineSpec, build_machine  # noqa: E402
-from kpm_applier.kernel_model import KernelModel  # noqa: E402
+from kpm.request.machines import MODELS, MachineSpec, build_machine  # noqa: E402
+from kpm_applier.kernel_model.model import KernelModel  # noqa: E402
 from tests.agent.http_server import Server, begin_chunks, chunk, serving  # noqa: E402
 from tests.bench.report import report  # noqa: E402
 from tests.managed import managed_files  # noqa: E402

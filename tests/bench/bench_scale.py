@@ -31,15 +31,15 @@ from report import keep  # noqa: E402
 from server import ADMIN_TOKEN, ApiServer, wait_for  # noqa: E402
 from world import install  # noqa: E402
 
+from kpm.formats.views import features  # noqa: E402
+from kpm.formats.wire import document_of, read_object  # noqa: E402
 from kpm.kube.kinds import GENERATED, state_name, workload_name  # noqa: E402
-from kpm.machines import MODELS, MachineSpec, build_machine  # noqa: E402
-from kpm.views import features  # noqa: E402
-from kpm.wire import document_of, read_object  # noqa: E402
-from kpm_planner.allocation import Allocation  # noqa: E402
-from kpm_planner.intent import Intent, Node, PowerProfile, PowerWorkload  # noqa: E402
+from kpm.request.machines import MODELS, MachineSpec, build_machine  # noqa: E402
+from kpm_planner.model.allocation import Allocation  # noqa: E402
+from kpm_planner.model.objects import Intent, Node, PowerProfile, PowerWorkload  # noqa: E402
 from kpm_planner.plan import NodeInput, plan_node  # noqa: E402
+from kpm_planner.report.node import Pass, node_state, power_node  # noqa: E402
 from kpm_planner.selection import accept  # noqa: E402
-from kpm_planner.status import Pass, node_state, power_node  # noqa: E402
 
 NODES, PROFILES = int(os.environ.get("KPM_BENCH_NODES", "1000")), 20
 GROUP, SPACE = "power.openshift.io", f"/apis/power.openshift.io/v1/namespaces/{NAMESPACE}"

@@ -23,13 +23,13 @@ sys.path[:0] = [str(REPO), str(REPO / "tests" / "scaler")]
 from dpdk_server import DpdkServer  # noqa: E402
 from report import report  # noqa: E402
 
-from kpm.logs import Log  # noqa: E402
+from kpm.process.logs import Log  # noqa: E402
 from kpm.scaler.loop import Scaler, monotonic_us  # noqa: E402
 from kpm.scaler.peers import Peers  # noqa: E402
 from kpm.scaler.run import serve  # noqa: E402
 from kpm.scaler.words import line_of  # noqa: E402
 from kpm_applier.speed import SpeedWriter  # noqa: E402
-from kpm_applier.sysfs import SysfsHost  # noqa: E402
+from kpm_applier.sysfs.tree import SysfsHost  # noqa: E402
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling  # noqa: E402
 
 PODS, CPUS, PERIOD_US, SECONDS, STEPS = (

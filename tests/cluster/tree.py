@@ -22,8 +22,8 @@ from pathlib import Path
 
 from steps import run
 
-from kpm.machines import IdleStateSpec, MachineSpec, build_machine
-from kpm_applier.kernel_model import KernelModel
+from kpm.request.machines import IdleStateSpec, MachineSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
 from tests.trees import write_tree
 
 _HERE = Path("/sys/devices/system/cpu")

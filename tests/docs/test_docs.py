@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from kpm.cli import _VERBS, cli
-from kpm_planner.problems import Code
+from kpm_planner.model.problems import Code
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]

@@ -15,7 +15,7 @@ import pytest
 from dpdk_root import prepare
 
 from kpm.agent.scaling import ScalerProcess
-from kpm.logs import Log
+from kpm.process.logs import Log
 from kpm.scaler import sockets
 from kpm.scaler.telemetry import Status, Telemetry
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling, usage

@@ -16,13 +16,19 @@ from collections.abc import Iterator
 from attrs import define, evolve, field, frozen
 
 from kpm.energy.sampler import energy_cpus
-from kpm.machines import MODELS, build_machine
-from kpm_applier.kernel_energy import PowerModel
-from kpm_applier.kernel_model import KernelModel
-from kpm_applier.meters import MeterReader, discover_meters
-from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute
-from kpm_planner.energy_shares import Consumer
-from kpm_planner.energy_standing import Standing, learn
+from kpm.request.machines import MODELS, build_machine
+from kpm_applier.kernel_model.energy import PowerModel
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_applier.measure.meters import MeterReader, discover_meters
+from kpm_planner.energy.attribution import (
+    EnergyAllocation,
+    EnergyPolicy,
+    EnergyReport,
+    Sample,
+    attribute,
+)
+from kpm_planner.energy.shares import Consumer
+from kpm_planner.energy.standing import Standing, learn
 
 _TICK = 10_000
 WARM_UP, SECONDS = 20, 10.0

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from kpm.energy.coefficients import coefficients_of
 from kpm.energy.cpus import CpuTotals
-from kpm.machines import MODELS, build_machine
-from kpm_applier.kernel_model import KernelModel
-from kpm_planner.energy import EnergyReport
-from kpm_planner.energy_estimate import estimate_uw
-from kpm_planner.energy_shares import EnergyCpu, WeightPolicy
+from kpm.request.machines import MODELS, build_machine
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_planner.energy.attribution import EnergyReport
+from kpm_planner.energy.estimate import estimate_uw
+from kpm_planner.energy.shares import EnergyCpu, WeightPolicy
 
 MACHINE = build_machine(MODELS["xeon"])
 

@@ -30,19 +30,19 @@ from kpm.energy.live import look
 from kpm.energy.meter import KEEP_S, EnergyMeter, EnergySettings
 from kpm.energy.names import Identity, Known, known_containers
 from kpm.energy.sampler import Roots, Sampler
-from kpm.logs import Log
-from kpm.pods import structure_pod
-from kpm.serving import metric_answers, serve
-from kpm.threads import Threads
-from kpm_applier.discover import discover
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.allocation import ContainerCpus, ContainerRef
-from kpm_planner.energy import EnergyReport, Sample
-from kpm_planner.energy_estimate import Coefficients
-from kpm_planner.energy_shares import Consumer
-from kpm_planner.energy_standing import Standing
-from kpm_planner.intent import Container, Meta, Pod
-from kpm_planner.machine import Machine
+from kpm.formats.pods import structure_pod
+from kpm.process.logs import Log
+from kpm.process.serving import metric_answers, serve
+from kpm.process.threads import Threads
+from kpm_applier.discovery.discover import discover
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.energy.attribution import EnergyReport, Sample
+from kpm_planner.energy.estimate import Coefficients
+from kpm_planner.energy.shares import Consumer
+from kpm_planner.energy.standing import Standing
+from kpm_planner.model.allocation import ContainerCpus, ContainerRef
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import Container, Meta, Pod
 from kpm_planner.plan import CpuGroup
 from kpm_planner.pools import Pool
 from kpm_planner.profiles import Target

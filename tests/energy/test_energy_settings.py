@@ -18,12 +18,17 @@ from kpm.cli import cli
 from kpm.cli.energy_options import EnergyOptions, energy_options
 from kpm.cli.shells import agent
 from kpm.energy.meter import EnergySettings
-from kpm.errors import InputError
 from kpm.operator.daemonset import HASH, Image, daemon_set
-from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES, AgentSettings, MetricSettings
-from kpm_planner.energy import IDLE_POLICIES
-from kpm_planner.intent import Meta, PowerConfig
-from kpm_planner.quantities import duration_s
+from kpm.process.errors import InputError
+from kpm_planner.energy.attribution import IDLE_POLICIES
+from kpm_planner.model.agent_settings import (
+    METRIC_LEVELS,
+    METRIC_NAMES,
+    AgentSettings,
+    MetricSettings,
+)
+from kpm_planner.model.objects import Meta, PowerConfig
+from kpm_planner.model.quantities import duration_s
 
 IMAGE = Image("kpm:1")
 FULL = MetricSettings(

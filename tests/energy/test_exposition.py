@@ -24,11 +24,17 @@ from kpm.energy.exposition import Exposed, Family, build_labels, escaped, expose
 from kpm.energy.ledger import Ledger
 from kpm.energy.names import Identity
 from kpm.energy.processes import ProcessAccount
-from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES
-from kpm_planner.energy import EnergyAllocation, EnergyPolicy, EnergyReport, Sample, attribute
-from kpm_planner.energy_shares import Consumer, EnergyCpu
-from kpm_planner.meters import Meter
-from kpm_planner.problems import Code
+from kpm_planner.energy.attribution import (
+    EnergyAllocation,
+    EnergyPolicy,
+    EnergyReport,
+    Sample,
+    attribute,
+)
+from kpm_planner.energy.meters import Meter
+from kpm_planner.energy.shares import Consumer, EnergyCpu
+from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
+from kpm_planner.model.problems import Code
 
 SECOND = 1_000_000
 RAPL = "class/powercap/intel-rapl"

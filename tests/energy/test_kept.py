@@ -21,9 +21,9 @@ from test_ledger import APP, DRAM, PACKAGE, PSYS, SIDE, Book, again, numbers, pa
 
 from kpm.energy.exposition import Exposed, expose, render
 from kpm.energy.kept import Kept, dump, load, write
-from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES
-from kpm_planner.energy import Sample
-from kpm_planner.energy_standing import Standing, learn
+from kpm_planner.energy.attribution import Sample
+from kpm_planner.energy.standing import Standing, learn
+from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
 
 BOOT = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 SAMPLE = Sample(

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from kpm.energy.ledger import MOST_ENDED, Account, Ledger
 from kpm.energy.names import Identity
-from kpm_planner.energy import EnergyReport, MeterEnergy
-from kpm_planner.meters import Meter
-from kpm_planner.problems import Code
+from kpm_planner.energy.attribution import EnergyReport, MeterEnergy
+from kpm_planner.energy.meters import Meter
+from kpm_planner.model.problems import Code
 
 SECOND = 1_000_000
 PACKAGE, SECOND_PACKAGE, DRAM = (

@@ -11,9 +11,9 @@ from attrs import evolve
 
 from kpm.energy.containers import ContainerPath, container_of
 from kpm.energy.names import Identity, Known, identify, known_containers
-from kpm.pods import structure_pod
-from kpm_planner.allocation import ContainerCpus, ContainerRef
-from kpm_planner.energy_shares import Consumer
+from kpm.formats.pods import structure_pod
+from kpm_planner.energy.shares import Consumer
+from kpm_planner.model.allocation import ContainerCpus, ContainerRef
 from kpm_planner.plan import CpuGroup
 from kpm_planner.pools import Pool
 from kpm_planner.profiles import Target

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm.energy.processes import MOST_PROCESSES, Processes, Stat, parse_stat_line
-from kpm_applier.counters import CounterFiles
-from kpm_planner.energy import EnergyReport, MeterEnergy
-from kpm_planner.meters import Meter
+from kpm_applier.measure.counters import CounterFiles
+from kpm_planner.energy.attribution import EnergyReport, MeterEnergy
+from kpm_planner.energy.meters import Meter
 
 PACKAGE, DRAM = Meter("p0", "package", "rapl", 0), Meter("d0", "dram", "rapl", 0)
 TICK = 10_000

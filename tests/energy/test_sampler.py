@@ -17,11 +17,11 @@ from attrs import define, evolve, field, frozen
 
 from kpm.energy.containers import ContainerPath
 from kpm.energy.sampler import Roots, Sampler, boot_id, energy_cpus
-from kpm.machines import MachineSpec, build_machine
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.energy import (
+from kpm.request.machines import MachineSpec, build_machine
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.energy.attribution import (
     EnergyAllocation,
     EnergyPolicy,
     EnergyReport,
@@ -29,11 +29,11 @@ from kpm_planner.energy import (
     Sample,
     attribute,
 )
-from kpm_planner.energy_estimate import Coefficients
-from kpm_planner.energy_shares import Consumer, EnergyCpu
-from kpm_planner.energy_status import energy_condition
-from kpm_planner.machine import Machine
-from kpm_planner.meters import Meter
+from kpm_planner.energy.estimate import Coefficients
+from kpm_planner.energy.meters import Meter
+from kpm_planner.energy.shares import Consumer, EnergyCpu
+from kpm_planner.model.machine import Machine
+from kpm_planner.report.energy import energy_condition
 from tests.applier.power import MMIO, RAPL
 from tests.kpm.tree_samples import CPU, Tree, build_tree, put
 from tests.trees import write_tree

@@ -32,9 +32,9 @@ from test_energy_meter import told, value
 
 from kpm.energy.meter import EnergyMeter, EnergySettings
 from kpm.energy.sampler import Roots, Sampler
-from kpm.logs import Log
-from kpm_applier.discover import discover
-from kpm_applier.sysfs import SysfsHost
+from kpm.process.logs import Log
+from kpm_applier.discovery.discover import discover
+from kpm_applier.sysfs.tree import SysfsHost
 from tests.kpm.cli_rig import REPO, kpm
 
 INTERVAL = 2.0

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm_applier.attributes import ATTRIBUTES, SETSPEED
-from kpm_applier.boundary import NUMBERS, RECORD, ROWS, fits, path_of, write_of
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel
-from kpm_applier.remote import Helper, place_of
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_applier.sysfs.boundary import NUMBERS, RECORD, ROWS, fits, path_of, write_of
+from kpm_applier.sysfs.remote import Helper, place_of
 from tests.strategies.machines import machines
 
 _MAILBOX = "hsmp/"

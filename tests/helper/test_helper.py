@@ -17,15 +17,16 @@ from pathlib import Path
 import pytest
 from running import REPO, Running, helper, until
 
-from kpm.machines import IdleStateSpec, MachineSpec, build_machine
-from kpm_applier.boundary import ANSWER, MOST_RECORDS, RECORD
-from kpm_applier.hsmp import Hsmp
-from kpm_applier.kernel_model import KernelModel
-from kpm_applier.remote import Helper, RemoteHost, RemoteMailbox
+from kpm.request.machines import IdleStateSpec, MachineSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state import StateStore
-from kpm_planner.agent_settings import AgentSettings
-from kpm_planner.intent import (
+from kpm_applier.state.store import StateStore
+from kpm_applier.sysfs.boundary import ANSWER, MOST_RECORDS, RECORD
+from kpm_applier.sysfs.hsmp import Hsmp
+from kpm_applier.sysfs.remote import Helper, RemoteHost, RemoteMailbox
+from kpm_planner.model.agent_settings import AgentSettings
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import (
     CStates,
     Intent,
     Meta,
@@ -35,7 +36,6 @@ from kpm_planner.intent import (
     PowerWorkload,
     PStates,
 )
-from kpm_planner.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.trees import write_tree
 
@@ -371,7 +371,7 @@ def test_a_helper_that_is_not_there_is_waited_for_once_and_every_file_says_why(
     tree: Path, remote: RemoteHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass of many batches does not wait for each of them."""
-    monkeypatch.setattr("kpm_applier.remote._PATIENCE", 0.6)
+    monkeypatch.setattr("kpm_applier.sysfs.remote._PATIENCE", 0.6)
     started = time.monotonic()
     for _ in range(5):
         failures = remote.write_all([(MAX, b"1000000\n")])

@@ -18,9 +18,9 @@ from running import helper, until
 from kpm.agent.runtime import Runtime
 from kpm.helper.containers import PATIENCE
 from kpm.helper.nri import Event, NriError, Plugin
-from kpm.logs import Log
-from kpm.threads import Threads
-from kpm_planner.allocation import RuntimeCpus
+from kpm.process.logs import Log
+from kpm.process.threads import Threads
+from kpm_planner.model.allocation import RuntimeCpus
 
 UID, OTHER = "0a1b2c3d-0000-4000-8000-000000000001", "0a1b2c3d-0000-4000-8000-000000000002"
 

@@ -18,7 +18,7 @@ from lab_machine import HOST, LabMachine
 from lab_python import TAIL, run_python
 from nodes import Process, SimNode
 
-from kpm_planner.cpuset import parse_cpulist
+from kpm_planner.model.cpuset import parse_cpulist
 
 _BOOT, _ORDER, _LIFE = 120.0, 60.0, 900.0
 

@@ -7,10 +7,17 @@ from functools import partial
 
 from attrs import define, evolve, field
 
-from kpm.machines import CoreSpec, IdleStateSpec, MachineSpec, PowerSpec, UncoreSpec, build_machine
-from kpm_applier.host import Host
-from kpm_applier.kernel_model import KernelModel
-from kpm_planner.machine import Machine
+from kpm.request.machines import (
+    CoreSpec,
+    IdleStateSpec,
+    MachineSpec,
+    PowerSpec,
+    UncoreSpec,
+    build_machine,
+)
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_applier.sysfs.host import Host
+from kpm_planner.model.machine import Machine
 from tests.applier import rig
 from tests.kernel.sequences_life import Fault, Life, life_of, live, seed_of, shortest
 

@@ -20,9 +20,9 @@ import real_sysfs as real
 from attrs import define, field
 from real_sysfs import CPUS
 
-from kpm_applier.discover import discover
-from kpm_applier.host import Host
-from kpm_applier.sysfs import SysfsHost
+from kpm_applier.discovery.discover import discover
+from kpm_applier.sysfs.host import Host
+from kpm_applier.sysfs.tree import SysfsHost
 from tests.kernel.sequences_life import LIMITS, life_of, live, seed_of, told
 
 #: Seconds in which the kernel has to show what it should, or to stand still.

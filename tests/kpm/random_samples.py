@@ -8,9 +8,9 @@ from attrs import evolve
 from hypothesis import strategies as st
 from object_samples import GROUP, INTEL_GROUP, node, pod
 
-from kpm.machines import CoreSpec, IdleStateSpec, MachineSpec, UncoreSpec, build_machine
-from kpm_planner.cpuset import format_cpulist
-from kpm_planner.machine import Machine
+from kpm.request.machines import CoreSpec, IdleStateSpec, MachineSpec, UncoreSpec, build_machine
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import Machine
 
 DRIVERS = (
     "intel_pstate",

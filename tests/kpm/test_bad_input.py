@@ -45,12 +45,12 @@ from object_samples import (
     workload,
 )
 
-from kpm import documents
-from kpm.documents import parse_documents
-from kpm.errors import InputError
-from kpm.inputs import cluster_of
-from kpm.machines import MODELS, build_machine, read_machine
-from kpm.views import machine_view
+from kpm.formats import documents
+from kpm.formats.documents import parse_documents
+from kpm.formats.views import machine_view
+from kpm.process.errors import InputError
+from kpm.request.machines import MODELS, build_machine, read_machine
+from kpm.request.objects import cluster_of
 
 XEON = json.dumps({"model": "xeon"})
 

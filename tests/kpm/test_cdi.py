@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from object_samples import as_yaml, pod, profile
 
-from kpm.cdi import claimed_cpus
-from kpm_planner.allocation import ContainerCpus
+from kpm.formats.cdi import claimed_cpus
+from kpm_planner.model.allocation import ContainerCpus
 
 NAME = "dra.k8s.io/cpu=claim-u2"
 

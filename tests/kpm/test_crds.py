@@ -16,11 +16,18 @@ from jsonschema import Draft202012Validator
 from object_samples import OBJECTS, get_at, paths_of, set_at
 from random_samples import own_objects
 
-from kpm.crds import KINDS, Kind, crd
-from kpm.documents import read_documents
-from kpm.wire import EARLIER_FIELDS, GROUPS, WireError, api_name, document_of, structure_object
-from kpm.wire import KINDS as OURS
-from kpm_planner.status import Pass, node_state, power_node
+from kpm.formats.crds import KINDS, Kind, crd
+from kpm.formats.documents import read_documents
+from kpm.formats.wire import (
+    EARLIER_FIELDS,
+    GROUPS,
+    WireError,
+    api_name,
+    document_of,
+    structure_object,
+)
+from kpm.formats.wire import KINDS as OURS
+from kpm_planner.report.node import Pass, node_state, power_node
 from tests.strategies.scenarios import Scenario, scenarios
 
 FOLDERS = dict(zip(GROUPS[:2], ("crds", "crds/intel"), strict=True))

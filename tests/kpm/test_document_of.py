@@ -16,13 +16,19 @@ from hypothesis import strategies as st
 from object_samples import OBJECTS, OURS, dotted, sample, set_at
 from random_samples import own_objects
 
-from kpm.crds import KINDS, crd
-from kpm.wire import WireError, converter, document_of, structure_object
-from kpm_planner.machine import Machine
+from kpm.formats.crds import KINDS, crd
+from kpm.formats.wire import WireError, converter, document_of, structure_object
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.problems import Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.problems import Severity
-from kpm_planner.rollup import ErrorsStatus, PowerConfigStatus, PowerWorkloadStatus, WorkloadNode
-from kpm_planner.state_types import (
+from kpm_planner.report.node import Pass, node_state, power_node
+from kpm_planner.report.rollup import (
+    ErrorsStatus,
+    PowerConfigStatus,
+    PowerWorkloadStatus,
+    WorkloadNode,
+)
+from kpm_planner.report.types import (
     Condition,
     PoolState,
     PowerNodeStateStatus,
@@ -30,7 +36,6 @@ from kpm_planner.state_types import (
     ProblemState,
     Values,
 )
-from kpm_planner.status import Pass, node_state, power_node
 from tests.strategies.scenarios import Scenario, scenarios
 
 STATUSES = tuple(dict.fromkeys(kind.status for kind in KINDS))

@@ -21,8 +21,8 @@ from kpm.cli import cli
 from kpm.energy.live import History, Row, Shown, sparkline
 from kpm.energy.rates import rates_of
 from kpm.energy.record import read_recording
-from kpm.errors import InputError
-from kpm_planner.savings import rate_at
+from kpm.process.errors import InputError
+from kpm_planner.energy.savings import rate_at
 from tests.agent.http_server import serving
 from tests.applier.power import LONG_SHORT, RAPL, bare, put_zone
 

@@ -11,9 +11,9 @@ import click
 import pytest
 from cli_rig import REPO, kpm
 
-from kpm import documents
 from kpm.cli import cli
-from kpm.machines import MODELS
+from kpm.formats import documents
+from kpm.request.machines import MODELS
 
 EXAMPLES = sorted((REPO / "examples").glob("*/objects.yaml"))
 #: Examples that show messages; what is wrong in them is wrong on purpose.

@@ -22,10 +22,10 @@ from object_samples import (
 )
 from random_samples import clusters
 
-from kpm.documents import Document, parse_documents, parse_mapping, read_documents
-from kpm.errors import InputError, one_line
-from kpm.inputs import Cluster, cluster_of, read_cluster, read_pod_resources
-from kpm_planner.allocation import ContainerCpus
+from kpm.formats.documents import Document, parse_documents, parse_mapping, read_documents
+from kpm.process.errors import InputError, one_line
+from kpm.request.objects import Cluster, cluster_of, read_cluster, read_pod_resources
+from kpm_planner.model.allocation import ContainerCpus
 
 
 def cluster(*documents: Any) -> Cluster:

@@ -10,8 +10,9 @@ from cli_rig import examples
 from hypothesis import given
 from random_samples import machine_specs
 
-from kpm.errors import InputError
-from kpm.machines import (
+from kpm.formats.views import machine_view
+from kpm.process.errors import InputError
+from kpm.request.machines import (
     MODELS,
     CoreSpec,
     IdleStateSpec,
@@ -21,9 +22,8 @@ from kpm.machines import (
     described_machine,
     read_machine,
 )
-from kpm.views import machine_view
-from kpm_planner.cpuset import parse_cpulist
-from kpm_planner.machine import MANAGED_DRIVERS, Machine
+from kpm_planner.model.cpuset import parse_cpulist
+from kpm_planner.model.machine import MANAGED_DRIVERS, Machine
 
 
 def siblings(machine: Machine) -> list[tuple[int, ...]]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.memory import (
+from kpm.process.memory import (
     OFFLINE,
     Memory,
     Remembered,
@@ -22,7 +22,7 @@ from kpm.memory import (
     versions_from,
     versions_view,
 )
-from kpm_applier.state import StateError
+from kpm_applier.state.store import StateError
 from kpm_planner.versions import Version, Versions
 from tests.kpm.cli_rig import kpm
 from tests.kpm.object_samples import as_yaml, node, profile

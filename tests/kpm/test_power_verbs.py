@@ -10,8 +10,8 @@ import pytest
 from cli_rig import Ran, assert_names, kpm
 from object_samples import as_json, as_yaml, node
 
-from kpm.machines import MODELS, MachineSpec, PowerSpec, UncoreSpec, build_machine
-from kpm_applier.kernel_model import KernelModel
+from kpm.request.machines import MODELS, MachineSpec, PowerSpec, UncoreSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
 from tests.trees import write_tree
 
 EVERY: dict[str, Any] = {"labelSelector": {}}

@@ -25,11 +25,11 @@ from object_samples import (
 from random_samples import clusters, machines
 from tree_samples import CPU, TREES, build_tree, put
 
-from kpm.documents import Document
-from kpm.inputs import cluster_of
-from kpm.machines import MODELS, build_machine
-from kpm.targets import AllocationOptions, TimeOptions, targets_of
-from kpm.views import machine_view, plan_view
+from kpm.formats.documents import Document
+from kpm.formats.views import machine_view, plan_view
+from kpm.request.machines import MODELS, build_machine
+from kpm.request.nodes import AllocationOptions, TimeOptions, targets_of
+from kpm.request.objects import cluster_of
 from kpm_planner.plan import ClusterPlan, plan_cluster
 from tests.strategies.scenarios import Scenario, scenarios
 

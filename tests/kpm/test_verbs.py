@@ -187,7 +187,7 @@ def test_starting_is_light(policy: Path, tree: Path) -> None:
         "ssl",
         "kpm.simulate",
         "kpm.cli.recording",
-        "kpm_applier.kernel_model",
+        "kpm_applier.kernel_model.model",
         "pyroute2",
     }
     assert not loaded & unwanted, loaded & unwanted

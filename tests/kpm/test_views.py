@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from random_samples import machines as described_machines
 from tree_samples import TREES, build_tree
 
-from kpm.errors import InputError
-from kpm.machines import MODELS, build_machine
-from kpm.views import (
+from kpm.formats.views import (
     VERSION,
     allocation_of,
     allocation_view,
@@ -25,11 +23,13 @@ from kpm.views import (
     plan_view,
     problem_view,
 )
-from kpm_applier.discover import discover
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.allocation import Allocation
-from kpm_planner.cpuset import LARGEST_CPU
-from kpm_planner.machine import (
+from kpm.process.errors import InputError
+from kpm.request.machines import MODELS, build_machine
+from kpm_applier.discovery.discover import discover
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.cpuset import LARGEST_CPU
+from kpm_planner.model.machine import (
     Cpu,
     CpufreqSettings,
     FrequencyDomain,
@@ -37,8 +37,8 @@ from kpm_planner.machine import (
     Machine,
     UncoreEntry,
 )
+from kpm_planner.model.problems import Code, warning
 from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
-from kpm_planner.problems import Code, warning
 from tests.strategies.machines import machines as found_machines
 from tests.strategies.pods import allocations
 from tests.strategies.scenarios import Scenario, scenarios

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from object_samples import GROUP, INTEL_GROUP, OBJECTS, OURS, pod, profile, sample, set_at, workload
 from random_samples import own_objects
 
-from kpm.pods import structure_node, structure_pod
-from kpm.wire import (
+from kpm.formats.pods import structure_node, structure_pod
+from kpm.formats.wire import (
     KINDS,
     WireError,
     api_name,
@@ -24,7 +24,7 @@ from kpm.wire import (
     structure_object,
     structure_plain,
 )
-from kpm_planner.intent import (
+from kpm_planner.model.objects import (
     CStates,
     LabelSelector,
     Node,
@@ -33,8 +33,8 @@ from kpm_planner.intent import (
     Requirement,
     ReservedCpus,
 )
-from kpm_planner.intent import PowerProfile as Profile
-from kpm_planner.problems import Code
+from kpm_planner.model.objects import PowerProfile as Profile
+from kpm_planner.model.problems import Code
 from kpm_planner.profiles import validate_profile
 
 

@@ -27,11 +27,11 @@ from nodes import LABEL, NAMESPACE, Process, SimNode
 from prometheus_server import free_port, until
 from world import REPO, installed
 
-from kpm.machines import MODELS, MachineSpec, PowerSpec
-from kpm_applier.cgroups import layout_of
-from kpm_applier.counters import CounterFiles
-from kpm_applier.cputime import parse_stat
-from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES
+from kpm.request.machines import MODELS, MachineSpec, PowerSpec
+from kpm_applier.measure.cgroups import layout_of
+from kpm_applier.measure.counters import CounterFiles
+from kpm_applier.measure.cputime import parse_stat
+from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
 from tests.applier.power import MMIO, RAPL, UW, put_zone
 from tests.kpm.tree_samples import CPU, put
 

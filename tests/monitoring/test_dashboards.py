@@ -25,10 +25,10 @@ from kpm.agent.metrics import AgentMetrics
 from kpm.energy.meter import EnergyMeter, EnergySettings
 from kpm.energy.names import known_containers
 from kpm.energy.sampler import Roots, Sampler
-from kpm.logs import make_log
-from kpm.machines import MODELS, MachineSpec, PowerSpec, build_machine
-from kpm.pods import structure_pod
-from kpm_applier.kernel_model import KernelModel
+from kpm.formats.pods import structure_pod
+from kpm.process.logs import make_log
+from kpm.request.machines import MODELS, MachineSpec, PowerSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
 from tests.applier.power import RAPL, put_zone
 from tests.kpm.tree_samples import CPU, put
 from tests.trees import write_tree

@@ -34,7 +34,7 @@ from energy_rig import CAP_WATTS, NODE, TWIN_WATTS, PodOnNode, Rig, rigged
 from nodes import NAMESPACE
 from prometheus_server import REPO, RULES, Neighbour, PrometheusServer, promtool, quick, until
 
-from kpm_planner.agent_settings import METRIC_LEVELS, METRIC_NAMES
+from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
 
 pytestmark = pytest.mark.monitoring
 DASHBOARDS = REPO / "deploy/monitoring/dashboards"

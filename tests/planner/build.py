@@ -8,10 +8,20 @@ from typing import Any
 
 from attrs import evolve
 
-from kpm_planner.allocation import Allocation, ContainerCpus
-from kpm_planner.budget import UW, Signals
-from kpm_planner.cpuset import parse_cpulist
-from kpm_planner.intent import (
+from kpm_planner.caps.schedule import UW, Signals
+from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.cpuset import parse_cpulist
+from kpm_planner.model.machine import (
+    Cpu,
+    CpufreqSettings,
+    FrequencyDomain,
+    IdleState,
+    Machine,
+    PowerLimit,
+    PowerZone,
+    UncoreEntry,
+)
+from kpm_planner.model.objects import (
     OPENSHIFT_GROUP,
     CapSource,
     Container,
@@ -32,18 +42,8 @@ from kpm_planner.intent import (
     StaticCap,
     Uncore,
 )
-from kpm_planner.machine import (
-    Cpu,
-    CpufreqSettings,
-    FrequencyDomain,
-    IdleState,
-    Machine,
-    PowerLimit,
-    PowerZone,
-    UncoreEntry,
-)
+from kpm_planner.model.quantities import Quantity
 from kpm_planner.plan import CpuGroup, NodeInput, NodePlan, plan_node
-from kpm_planner.quantities import Quantity
 from tests.planner.reading import group_of
 
 HOST = {"kubernetes.io/hostname": "node-1"}

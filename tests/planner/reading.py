@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from kpm_planner.machine import FrequencyDomain, Machine
+from kpm_planner.model.machine import FrequencyDomain, Machine
+from kpm_planner.model.problems import Code, Problem
 from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.pools import Pool
-from kpm_planner.problems import Code, Problem
 from kpm_planner.profiles import BASELINE, Target
 
 

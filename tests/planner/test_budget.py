@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from kpm_planner.budget import UW, CapState, Reading, Signals, asked_at
-from kpm_planner.cap_rules import validate_cap
-from kpm_planner.caps import divided
-from kpm_planner.intent import (
+from kpm_planner.caps.rules import validate_cap
+from kpm_planner.caps.schedule import UW, CapState, Reading, Signals, asked_at
+from kpm_planner.caps.zones import divided
+from kpm_planner.model.machine import Machine, PowerLimit
+from kpm_planner.model.objects import (
     CapEntry,
     CapSource,
     ConfigMapKey,
@@ -23,9 +24,8 @@ from kpm_planner.intent import (
     SolarCap,
     StaticCap,
 )
-from kpm_planner.machine import Machine, PowerLimit
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.problems import Code, Severity
 from tests.planner.build import (
     EVERYWHERE,
     config,

@@ -7,13 +7,13 @@ import errno
 import pytest
 from attrs import evolve
 
-from kpm_planner.caps import CapTarget
-from kpm_planner.changes import Outcome, Status
+from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
-from kpm_planner.machine import Fabric, Machine, PowerLimit, PowerZone
+from kpm_planner.model.changes import Outcome, Status
+from kpm_planner.model.machine import Fabric, Machine, PowerLimit, PowerZone
 from kpm_planner.plan import NodePlan
-from kpm_planner.state_types import Condition, FabricState, PowerCapState
-from kpm_planner.status import Pass, node_state
+from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.types import Condition, FabricState, PowerCapState
 
 ZONE = PowerZone(
     "z",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kpm_planner.intent import INTEL_GROUP
-from kpm_planner.problems import Code, Severity
+from kpm_planner.model.objects import INTEL_GROUP
+from kpm_planner.model.problems import Code, Severity
 from tests.planner.build import allocation, asking, machine, moment, owns, plan, pod, profile
 from tests.planner.reading import with_code
 

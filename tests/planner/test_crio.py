@@ -4,11 +4,11 @@ for a profile of that pod's.
 
 import pytest
 
-from kpm_planner.agent_settings import AgentSettings
 from kpm_planner.crio import GOVERNOR, STATES
+from kpm_planner.model.agent_settings import AgentSettings
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
 from kpm_planner.pools import Pool
-from kpm_planner.problems import Code, Severity
 from tests.planner.build import (
     allocation,
     asking,

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from kpm_planner.agent_settings import AgentSettings, IdleStates
-from kpm_planner.machine import Cpu, Machine
+from kpm_planner.model.agent_settings import AgentSettings, IdleStates
+from kpm_planner.model.machine import Cpu, Machine
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.problems import Code, Severity
 from kpm_planner.profiles import BASELINE
 from tests.planner.build import (
     config,

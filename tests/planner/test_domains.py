@@ -5,9 +5,9 @@ highest.
 import pytest
 from attrs import evolve
 
-from kpm_planner.machine import CpufreqSettings
+from kpm_planner.model.machine import CpufreqSettings
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.problems import Code, Severity
 from tests.planner.build import (
     allocation,
     asking,

@@ -9,8 +9,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.energy_estimate import Coefficients, estimate_uw
-from kpm_planner.energy_shares import UNIT, EnergyCpu, WeightPolicy
+from kpm_planner.energy.estimate import Coefficients, estimate_uw
+from kpm_planner.energy.shares import UNIT, EnergyCpu, WeightPolicy
 from tests.strategies.energy import SECOND, energy_cpus
 
 KIND = Coefficients("generic", standing=20.0, core=5.0, error=30)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.energy_standing import Line, Package, Prior, Standing, class_watts, learn, prior_of
+from kpm_planner.energy.standing import Line, Package, Prior, Standing, class_watts, learn, prior_of
 
 SECOND = 1_000_000
 #: Loads of a node over a day, in CPUs, again and again.

@@ -2,14 +2,14 @@
 
 from attrs import evolve
 
-from kpm_planner.explain import (
+from kpm_planner.profiles import Target
+from kpm_planner.report.explain import (
     describe_target,
     describe_values,
     explain_cpu,
     explain_pod,
     explain_profile,
 )
-from kpm_planner.profiles import Target
 from tests.planner.build import allocation, machine, on_cpu, owns, plan, pod, profile, workload
 
 FAST = profile(min="40%", max=3000)

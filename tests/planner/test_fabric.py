@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from kpm_planner.intent import AmdFabric, DieSelector, Uncore
-from kpm_planner.machine import Fabric, Machine
+from kpm_planner.model.machine import Fabric, Machine
+from kpm_planner.model.objects import AmdFabric, DieSelector, Uncore
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.problems import Code, Severity
 from kpm_planner.validate import validate_intent
 from tests.planner.build import EVERYWHERE, config, die, intent, machine, moment, plan, uncore
 

@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from attrs import evolve
 
-from kpm_planner.intent import (
+from kpm_planner.model.objects import (
     INTEL_GROUP,
     OPENSHIFT_GROUP,
     Intent,
@@ -15,8 +15,8 @@ from kpm_planner.intent import (
     NodeSelector,
     Requirement,
 )
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodeInput, plan_cluster
-from kpm_planner.problems import Code, Severity
 from kpm_planner.selection import PowerObject, accept, reference
 from tests.planner.build import (
     HOST,

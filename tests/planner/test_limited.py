@@ -10,13 +10,13 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.agent_settings import AgentSettings
-from kpm_planner.cpuset import parse_cpulist
 from kpm_planner.limited import limit_problems
-from kpm_planner.machine import FrequencyDomain, Machine
+from kpm_planner.model.agent_settings import AgentSettings
+from kpm_planner.model.cpuset import parse_cpulist
+from kpm_planner.model.machine import FrequencyDomain, Machine
+from kpm_planner.model.problems import Code, Problem, Severity
 from kpm_planner.plan import CpuGroup, NodePlan
 from kpm_planner.pools import Pool
-from kpm_planner.problems import Code, Problem, Severity
 from kpm_planner.profiles import Target
 from tests.planner.build import (
     allocation,

@@ -7,12 +7,12 @@ import json
 from attrs import evolve
 from hypothesis import given
 
-from kpm.wire import document_of
-from kpm_planner.allocation import Allocation
+from kpm.formats.wire import document_of
+from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.problems import Code, error
 from kpm_planner.ownership import remembered, resolve_ownership
-from kpm_planner.problems import Code, error
-from kpm_planner.rollup import errors_by_object
-from kpm_planner.status import Pass, node_state, power_node
+from kpm_planner.report.node import Pass, node_state, power_node
+from kpm_planner.report.rollup import errors_by_object
 from tests.planner.build import (
     allocation,
     asking,
@@ -155,7 +155,7 @@ def test_a_pod_does_not_inherit_the_cpus_of_an_earlier_one_of_its_name():
 
 def test_an_unknown_field_beside_spec_is_passed_over_by_the_lenient_reader():
     """structure_object(strict=False): "else it is passed over, as between versions"."""
-    from kpm.wire import structure_object
+    from kpm.formats.wire import structure_object
 
     document = {
         "apiVersion": "power.openshift.io/v1",
@@ -168,7 +168,7 @@ def test_an_unknown_field_beside_spec_is_passed_over_by_the_lenient_reader():
 
 def test_every_list_of_a_schema_is_bounded_or_atomic():
     """status.conditions of PowerNodeState is a map list without maxItems."""
-    from kpm.crds import KINDS, crd
+    from kpm.formats.crds import KINDS, crd
 
     def lists(node, path):
         if (

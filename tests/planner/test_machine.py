@@ -3,8 +3,8 @@
 from attrs import evolve
 from hypothesis import given
 
-from kpm_planner.machine import MANAGED_DRIVERS, SCALING_POWERSAVE, Cpu, Machine
-from kpm_planner.problems import Code
+from kpm_planner.model.machine import MANAGED_DRIVERS, SCALING_POWERSAVE, Cpu, Machine
+from kpm_planner.model.problems import Code
 from tests.planner.build import idle_states, machine, on_cpu, plan, profile, uncore, workload
 from tests.planner.reading import codes
 from tests.strategies.machines import machines

@@ -9,8 +9,17 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.meters import APART, MOST_UW, WHOLE, ZONES, Meter, Passed, energy_between, telling
-from kpm_planner.problems import Code
+from kpm_planner.energy.meters import (
+    APART,
+    MOST_UW,
+    WHOLE,
+    ZONES,
+    Meter,
+    Passed,
+    energy_between,
+    telling,
+)
+from kpm_planner.model.problems import Code
 
 SECOND = 1_000_000
 RANGE = 262_143_328_850

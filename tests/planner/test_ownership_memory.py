@@ -11,11 +11,11 @@ from attrs import evolve, frozen
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kpm_planner.allocation import Allocation, ContainerCpus
-from kpm_planner.intent import Container, Pod
+from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.objects import Container, Pod
+from kpm_planner.model.problems import Code
 from kpm_planner.ownership import awaited, remembered, resolve_ownership
 from kpm_planner.pools import Pool
-from kpm_planner.problems import Code
 from tests.planner.build import (
     DEVICE,
     allocation,

@@ -3,9 +3,9 @@
 import pytest
 from attrs import evolve
 
-from kpm_planner.intent import LabelSelector, Node, NodeSelector, ReservedCpus
+from kpm_planner.model.objects import LabelSelector, Node, NodeSelector, ReservedCpus
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.pools import Pool
-from kpm_planner.problems import Code, Severity
 from kpm_planner.profiles import BASELINE
 from tests.planner.build import (
     HOST,

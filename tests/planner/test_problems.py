@@ -8,9 +8,10 @@ from attrs import evolve, frozen
 from kpm.agent.cluster import object_view
 from kpm.operator.daemonset import Image, image_problems
 from kpm.operator.external import host_problem
-from kpm_planner.agent_settings import AgentSettings
-from kpm_planner.allocation import RuntimeCpus
-from kpm_planner.intent import (
+from kpm_planner.model.agent_settings import AgentSettings
+from kpm_planner.model.allocation import RuntimeCpus
+from kpm_planner.model.machine import Fabric
+from kpm_planner.model.objects import (
     INTEL_GROUP,
     AmdFabric,
     CapEntry,
@@ -26,9 +27,8 @@ from kpm_planner.intent import (
     Requirement,
     SolarCap,
 )
-from kpm_planner.machine import Fabric
+from kpm_planner.model.problems import REGISTRY, Code, Problem, Severity, error, has_errors, warning
 from kpm_planner.plan import NodeInput, plan_cluster, plan_node
-from kpm_planner.problems import REGISTRY, Code, Problem, Severity, error, has_errors, warning
 from kpm_planner.profiles import with_pstates
 from kpm_planner.selection import nowhere
 from kpm_planner.validate import validate_intent

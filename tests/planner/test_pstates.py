@@ -3,10 +3,10 @@
 import pytest
 from attrs import evolve
 
-from kpm_planner.intent import CpuScalingPolicy, PowerProfile
-from kpm_planner.machine import KERNEL_GOVERNORS, Cpu, CpufreqSettings, Machine
+from kpm_planner.model.machine import KERNEL_GOVERNORS, Cpu, CpufreqSettings, Machine
+from kpm_planner.model.objects import CpuScalingPolicy, PowerProfile
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.problems import Code, Severity
 from kpm_planner.profiles import BASELINE, resolve_profile
 from tests.planner.build import machine, on_cpu, plan, profile, profiles_of, workload
 from tests.planner.reading import codes, with_code

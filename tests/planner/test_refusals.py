@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from kpm_planner.changes import Outcome, Status
-from kpm_planner.problems import Code, Severity
-from kpm_planner.refusals import refusal_problems, refused, remedy
+from kpm_planner.model.changes import Outcome, Status
+from kpm_planner.model.problems import Code, Severity
+from kpm_planner.report.refusals import refusal_problems, refused, remedy
 from tests.planner.build import machine, plan, profile, workload
 
 CPU = "devices/system/cpu"

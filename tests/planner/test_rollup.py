@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.problems import Code, Problem, Severity, error, warning
-from kpm_planner.rollup import (
+from kpm_planner.model.problems import Code, Problem, Severity, error, warning
+from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.rollup import (
     MOST_ERRORS,
     MOST_NODES,
     WorkloadNode,
@@ -15,8 +16,7 @@ from kpm_planner.rollup import (
     exclusive_workload,
     shared_workload,
 )
-from kpm_planner.state_types import ContainerState, PowerNodeStateStatus, ProblemState
-from kpm_planner.status import Pass, node_state
+from kpm_planner.report.types import ContainerState, PowerNodeStateStatus, ProblemState
 from tests.planner.build import config, machine, moment, plan, profile, workload
 
 OBJECT = "PowerProfile/fast"

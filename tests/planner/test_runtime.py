@@ -5,12 +5,12 @@ none, compared where it does.
 import pytest
 from attrs import evolve
 
-from kpm_planner.agent_settings import AgentSettings
-from kpm_planner.allocation import Allocation, RuntimeCpus
 from kpm_planner.capacity import plan_capacity
-from kpm_planner.intent import Meta, Pod, PowerConfig
+from kpm_planner.model.agent_settings import AgentSettings
+from kpm_planner.model.allocation import Allocation, RuntimeCpus
+from kpm_planner.model.objects import Meta, Pod, PowerConfig
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.pools import Pool
-from kpm_planner.problems import Code, Severity
 from kpm_planner.rivals import rival_problems
 from tests.planner.build import (
     allocation,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.savings import Mean, Rate, compare, cost, mean_of, rate_at, t_quantile
+from kpm_planner.energy.savings import Mean, Rate, compare, cost, mean_of, rate_at, t_quantile
 
 #: t below which 97.5 % lie, by degrees of freedom; from printed tables.
 T_975 = {1: 12.706, 2: 4.303, 5: 2.571, 10: 2.228, 30: 2.042, 100: 1.984}

@@ -4,9 +4,9 @@ with that profile's limits.
 
 from attrs import evolve
 
-from kpm_planner.intent import CpuScalingPolicy, PowerProfile
+from kpm_planner.model.objects import CpuScalingPolicy, PowerProfile
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.problems import Code, Severity
 from kpm_planner.scaling import PodCpus
 from tests.planner.build import allocation, asking, machine, on_cpu, owns, plan, pod, profile
 from tests.planner.reading import with_code

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from kpm.wire import document_of
-from kpm_planner.changes import Outcome, Reason, Status, Write
-from kpm_planner.machine import CpufreqSettings, Machine
+from kpm.formats.wire import document_of
+from kpm_planner.model.changes import Outcome, Reason, Status, Write
+from kpm_planner.model.machine import CpufreqSettings, Machine
+from kpm_planner.model.problems import Code, Severity, error, warning
 from kpm_planner.plan import NodePlan
-from kpm_planner.problems import Code, Severity, error, warning
-from kpm_planner.room import LONGEST_MESSAGE
-from kpm_planner.state_types import (
+from kpm_planner.report.node import Pass, node_state, power_node, stamped
+from kpm_planner.report.room import LONGEST_MESSAGE
+from kpm_planner.report.types import (
     Condition,
     CpuValues,
     PoolSizes,
@@ -24,7 +25,6 @@ from kpm_planner.state_types import (
     UncoreState,
     Values,
 )
-from kpm_planner.status import Pass, node_state, power_node, stamped
 from tests.planner.build import (
     allocation,
     asking,

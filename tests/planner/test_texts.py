@@ -5,9 +5,9 @@ from fractions import Fraction
 
 import pytest
 
-from kpm_planner import cpuset, quantities
-from kpm_planner.cpuset import format_cpulist, parse_cpulist
-from kpm_planner.quantities import format_khz, parse_percent, parse_quantity
+from kpm_planner.model import cpuset, quantities
+from kpm_planner.model.cpuset import format_cpulist, parse_cpulist
+from kpm_planner.model.quantities import format_khz, parse_percent, parse_quantity
 
 
 @pytest.mark.parametrize("module", [cpuset, quantities])

@@ -5,9 +5,9 @@ its fields counts by itself.
 import pytest
 from attrs import evolve
 
-from kpm_planner.intent import INTEL_GROUP, LabelSelector, NodeSelector, PowerNodeConfig
+from kpm_planner.model.objects import INTEL_GROUP, LabelSelector, NodeSelector, PowerNodeConfig
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.problems import Code, Severity
 from tests.planner.build import (
     config,
     machine,

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from kpm_planner.intent import DieSelector, LabelSelector, NodeSelector, Uncore
-from kpm_planner.machine import Machine, UncoreEntry
+from kpm_planner.model.machine import Machine, UncoreEntry
+from kpm_planner.model.objects import DieSelector, LabelSelector, NodeSelector, Uncore
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.problems import Code, Severity
 from tests.planner.build import EVERYWHERE, config, die, machine, moment, plan, uncore
 from tests.planner.reading import with_code
 

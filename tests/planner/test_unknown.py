@@ -3,10 +3,10 @@
 import pytest
 from attrs import evolve
 
-from kpm_planner.allocation import ContainerCpus
+from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.problems import Code, Severity
 from kpm_planner.ownership import awaited, without_cpus
 from kpm_planner.pools import Pool
-from kpm_planner.problems import Code, Severity
 from kpm_planner.profiles import BASELINE
 from tests.planner.build import (
     DEVICE,

@@ -10,8 +10,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.explain import explain_cpu, explain_profile, explain_uncore
-from kpm_planner.intent import (
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import (
     INTEL_GROUP,
     CapSource,
     Intent,
@@ -24,11 +24,11 @@ from kpm_planner.intent import (
     StaticCap,
     Unreadable,
 )
-from kpm_planner.machine import Machine
+from kpm_planner.model.problems import Code
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
-from kpm_planner.problems import Code
-from kpm_planner.state_types import EarlierVersion
-from kpm_planner.status import Pass, node_state
+from kpm_planner.report.explain import explain_cpu, explain_profile, explain_uncore
+from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.types import EarlierVersion
 from kpm_planner.versions import Versioned, Versions
 from tests.planner.build import (
     NODE,

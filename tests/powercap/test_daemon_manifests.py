@@ -19,14 +19,22 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.errors import InputError
-from kpm.machines import MachineSpec, PowerSpec, build_machine
 from kpm.powercap.settings import Environment, Provider, read_environment
 from kpm.powercap.sources import sources_of
-from kpm_applier.kernel_model import KernelModel
-from kpm_planner.budget import UW
-from kpm_planner.machine import PowerLimit, PowerZone
-from kpm_planner.powercap import CalcMode, CapSettings, PmaxFunc, Trade, capped, market_uw, solar_uw
+from kpm.process.errors import InputError
+from kpm.request.machines import MachineSpec, PowerSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_planner.caps.legacy_tool import (
+    CalcMode,
+    CapSettings,
+    PmaxFunc,
+    Trade,
+    capped,
+    market_uw,
+    solar_uw,
+)
+from kpm_planner.caps.schedule import UW
+from kpm_planner.model.machine import PowerLimit, PowerZone
 from tests.powercap.test_powercap import MACHINE, NOON, Log, capper, files, run
 from tests.powercap.test_trades import day
 from tests.trees import write_tree

@@ -18,18 +18,16 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.errors import InputError
 from kpm.kube.api import ApiError
-from kpm.machines import MachineSpec, PowerSpec, build_machine
 from kpm.powercap.run import Annotations, Capper, annotator
 from kpm.powercap.settings import Provider, read_environment
 from kpm.powercap.sources import Sources, sources_of
-from kpm_applier.kernel_model import KernelModel
+from kpm.process.errors import InputError
+from kpm.request.machines import MachineSpec, PowerSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state import StateStore
-from kpm_planner.budget import UW
-from kpm_planner.machine import PowerLimit, PowerZone
-from kpm_planner.powercap import (
+from kpm_applier.state.store import StateStore
+from kpm_planner.caps.legacy_tool import (
     CalcMode,
     CapSettings,
     PmaxFunc,
@@ -40,6 +38,8 @@ from kpm_planner.powercap import (
     pmax_uw,
     solar_uw,
 )
+from kpm_planner.caps.schedule import UW
+from kpm_planner.model.machine import PowerLimit, PowerZone
 from tests.powercap.test_trades import day
 from tests.trees import write_tree
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.errors import InputError
 from kpm.powercap.trades import mock_trades, parse_trades
-from kpm_planner.powercap import Trade, trade_at
+from kpm.process.errors import InputError
+from kpm_planner.caps.legacy_tool import Trade, trade_at
 
 HEAD = "Period,Volume (MWh),Price (€/MWh)"
 #: How many files of the default run are mutated.

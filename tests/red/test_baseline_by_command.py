@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kpm.machines import IdleStateSpec, MachineSpec, build_machine
-from kpm_applier.kernel_model import KernelModel
+from kpm.request.machines import IdleStateSpec, MachineSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
 from tests.kpm.cli_rig import Ran, kpm
 from tests.trees import write_tree
 

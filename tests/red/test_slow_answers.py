@@ -38,12 +38,12 @@ from kpm.kube.access import Access, from_configuration
 from kpm.kube.api import SILENT, Api, ApiError, Resource
 from kpm.kube.events import Recorder
 from kpm.kube.informer import ApiSource, Informer
-from kpm.logs import Log
-from kpm.machines import MachineSpec, build_machine
-from kpm.threads import Threads
-from kpm_applier.kernel_model import KernelModel
-from kpm_planner.allocation import ContainerCpus
-from kpm_planner.state_types import PowerNodeStatus
+from kpm.process.logs import Log
+from kpm.process.threads import Threads
+from kpm.request.machines import MachineSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.report.types import PowerNodeStatus
 from tests.agent.http_server import serving
 from tests.bench.bench_latency import GROUP, NAMESPACE, PlayedApi, play, pod
 from tests.trees import write_tree

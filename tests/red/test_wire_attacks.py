@@ -14,9 +14,9 @@ from kpm.kube.access import Access, _Token
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.kube.decode import decode_event
 from kpm.kube.informer import ApiSource, Informer
-from kpm.logs import Log
 from kpm.operator.observed import held_object
-from kpm.threads import Threads
+from kpm.process.logs import Log
+from kpm.process.threads import Threads
 from tests.agent.http_server import Server, begin_chunks, serving
 
 THINGS = Resource("", "v1", "things")

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kpm.logs import Log
+from kpm.process.logs import Log
 from kpm.scaler.loop import Scaler
 from kpm.scaler.peers import Peers
 from kpm_applier.speed import SpeedWriter
-from kpm_applier.sysfs import SysfsHost
+from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
 
 UID, OTHER = "0a1b2c3d-0000-4000-8000-000000000001", "0a1b2c3d-0000-4000-8000-000000000002"

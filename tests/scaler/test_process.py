@@ -18,7 +18,7 @@ from rig import HIGH, LOW, UID, Rig, domain
 from waiting import wait_until
 
 from kpm.agent.scaling import ScalerProcess
-from kpm.logs import Log
+from kpm.process.logs import Log
 from kpm.scaler.words import News, domains_of, line_of, speed_lines, speeds_of
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
 

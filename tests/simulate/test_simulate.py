@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from kpm.cli import cli
-from kpm.errors import InputError
+from kpm.process.errors import InputError
 from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
 from kpm.simulate.world import StepView

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpm.cli import cli
-from kpm.errors import InputError
+from kpm.process.errors import InputError
 from kpm.simulate.energy import EnergyView
 from kpm.simulate.page import page_of
 from kpm.simulate.run import run

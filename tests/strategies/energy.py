@@ -17,7 +17,7 @@ from typing import Any
 from attrs import evolve, frozen
 from hypothesis import strategies as st
 
-from kpm_planner.energy import (
+from kpm_planner.energy.attribution import (
     IDLE_POLICIES,
     EnergyAllocation,
     EnergyPolicy,
@@ -25,9 +25,9 @@ from kpm_planner.energy import (
     Sample,
     attribute,
 )
-from kpm_planner.energy_shares import Consumer, EnergyCpu, WeightPolicy
-from kpm_planner.energy_standing import Line
-from kpm_planner.meters import Meter
+from kpm_planner.energy.meters import Meter
+from kpm_planner.energy.shares import Consumer, EnergyCpu, WeightPolicy
+from kpm_planner.energy.standing import Line
 from tests.strategies.choices import mask, often, pick
 
 SECOND = 1_000_000

@@ -17,7 +17,7 @@ from typing import Any
 from attrs import frozen
 from hypothesis import strategies as st
 
-from kpm_planner.machine import (
+from kpm_planner.model.machine import (
     Cpu,
     CpufreqSettings,
     Fabric,

@@ -13,7 +13,8 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from kpm_planner.intent import (
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import (
     EPP_WORDS,
     INTEL_GROUP,
     OPENSHIFT_GROUP,
@@ -44,7 +45,6 @@ from kpm_planner.intent import (
     StaticCap,
     Uncore,
 )
-from kpm_planner.machine import Machine
 from tests.strategies.choices import often, pick
 
 HOSTNAME = "kubernetes.io/hostname"

@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 from attrs import evolve, frozen
 from hypothesis import strategies as st
 
-from kpm_planner.budget import UW, CapState, Reading, Signals
-from kpm_planner.intent import Intent
-from kpm_planner.machine import Machine
+from kpm_planner.caps.schedule import UW, CapState, Reading, Signals
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import Intent
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.strategies.choices import often, pick
 from tests.strategies.machines import MANAGED, MOST_CPUS, Driver, draw_machine

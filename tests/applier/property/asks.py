@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from attrs import evolve, frozen
 from hypothesis import strategies as st
 
-from kpm_planner.caps import CapTarget
+from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
-from kpm_planner.machine import Fabric, FrequencyDomain, Machine, PowerZone, UncoreEntry
+from kpm_planner.model.machine import Fabric, FrequencyDomain, Machine, PowerZone, UncoreEntry
 from kpm_planner.plan import NodePlan
 from kpm_planner.profiles import BASELINE, Target
 from kpm_planner.uncore import UncoreTarget

@@ -11,11 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state import StateStore, baseline_text
-from kpm_planner.machine import Machine
+from kpm_applier.state.store import StateStore, baseline_text
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 from tests.applier import rig
 from tests.applier.property.asks import cases, limits

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from kpm_applier.attributes import ATTRIBUTES
 from kpm_applier.diff import Repair, diff
-from kpm_applier.discover import Discovery, discover
-from kpm_applier.kernel_model import KernelModel
-from kpm_applier.kernel_power import shown_limits
+from kpm_applier.discovery.discover import Discovery, discover
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_applier.kernel_model.power import shown_limits
 from kpm_applier.session import Report
-from kpm_applier.state import State
-from kpm_applier.targets import wanted
-from kpm_planner.caps import MOST_UW
-from kpm_planner.changes import Status
-from kpm_planner.machine import Machine
+from kpm_applier.state.store import State
+from kpm_applier.wants import wanted
+from kpm_planner.caps.zones import MOST_UW
+from kpm_planner.model.changes import Status
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 from tests.applier import rig
 from tests.applier.property.asks import cases, limits, small_machines

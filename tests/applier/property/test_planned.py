@@ -6,12 +6,12 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier, Report
-from kpm_planner.allocation import Allocation
-from kpm_planner.changes import Status
-from kpm_planner.intent import Intent
-from kpm_planner.machine import FrequencyDomain, Machine
+from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.changes import Status
+from kpm_planner.model.machine import FrequencyDomain, Machine
+from kpm_planner.model.objects import Intent
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.applier import rig
 from tests.applier.property.asks import small_machines

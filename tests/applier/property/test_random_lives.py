@@ -14,8 +14,8 @@ import pytest
 from attrs import evolve
 
 from kpm_applier.attributes import CPU_ROOT
-from kpm_applier.kernel_model import KernelModel
-from kpm_planner.machine import Machine
+from kpm_applier.kernel_model.model import KernelModel
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 from kpm_planner.profiles import Target
 from tests.applier import rig

@@ -8,11 +8,11 @@ from attrs import define
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state import State, StateStore, Store
-from kpm_planner.machine import Machine
+from kpm_applier.state.store import State, StateStore, Store
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 from tests.applier import rig
 from tests.applier.property.asks import cases

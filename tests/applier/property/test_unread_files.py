@@ -12,13 +12,13 @@ from attrs import define, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.machines import IdleStateSpec, MachineSpec, PowerSpec, UncoreSpec, build_machine
-from kpm_applier.discover import HostError, discover
-from kpm_applier.kernel_model import KernelModel
+from kpm.request.machines import IdleStateSpec, MachineSpec, PowerSpec, UncoreSpec, build_machine
+from kpm_applier.discovery.discover import HostError, discover
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier, Report
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.caps import CapTarget
-from kpm_planner.machine import Machine
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.caps.zones import CapTarget
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 from kpm_planner.profiles import Target
 from kpm_planner.uncore import UncoreTarget

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from kpm_applier.attributes import CPU_ROOT
 from kpm_applier.diff import Repair
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_planner.changes import Status
-from kpm_planner.machine import Machine
+from kpm_planner.model.changes import Status
+from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 from kpm_planner.pools import Pool
 from kpm_planner.profiles import BASELINE

@@ -27,10 +27,10 @@ import spellings
 from attrs import evolve
 from real_sysfs import CPUS, attempt
 
-from kpm_applier.discover import discover
-from kpm_applier.kernel_model import KernelModel, start_values
-from kpm_applier.sysfs import SysfsHost
-from kpm_planner.machine import FrequencyDomain, Machine
+from kpm_applier.discovery.discover import discover
+from kpm_applier.kernel_model.model import KernelModel, start_values
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.machine import FrequencyDomain, Machine
 
 #: Hardware maximum with boost by the one without, measured on the lab's cppc machine.
 BOOSTED = {2_500_000: 2_956_522, 1_500_000: 1_923_077}

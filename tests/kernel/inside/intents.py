@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from kpm_planner.allocation import Allocation, ContainerCpus
-from kpm_planner.intent import (
+from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import (
     EPP_WORDS,
     OPENSHIFT_GROUP,
     Container,
@@ -24,7 +25,6 @@ from kpm_planner.intent import (
     PStates,
     ReservedCpus,
 )
-from kpm_planner.machine import Machine
 
 HOST = {"kubernetes.io/hostname": "n"}
 NODE = Node("n", HOST)

@@ -20,7 +20,7 @@ from dpdk_server import DpdkServer
 from real_sysfs import CPUS
 
 from kpm.agent.scaling import ScalerProcess
-from kpm.logs import Log
+from kpm.process.logs import Log
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
 
 UID = "0a1b2c3d-0000-4000-8000-000000000001"

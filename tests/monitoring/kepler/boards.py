@@ -13,9 +13,9 @@ import yaml
 from energy_rig import CGROUP, Rig
 from prometheus_server import REPO, PrometheusServer, until
 
+from kpm.formats.wire import structure_object
 from kpm.operator.daemonset import _energy_arguments
-from kpm.wire import structure_object
-from kpm_planner.agent_settings import MetricSettings
+from kpm_planner.model.agent_settings import MetricSettings
 
 BOARDS = Path(__file__).with_name("boards.yaml")
 EXAMPLE = REPO / "examples/example-powerconfig-measuring.yaml"

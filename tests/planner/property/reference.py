@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from math import ceil
 
-from kpm_planner.allocation import ContainerCpus
-from kpm_planner.intent import (
+from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.machine import FrequencyDomain, Machine
+from kpm_planner.model.objects import (
     SYSTEM_NAMESPACE,
     Container,
     Intent,
@@ -23,7 +24,6 @@ from kpm_planner.intent import (
     PowerProfile,
     PowerWorkload,
 )
-from kpm_planner.machine import FrequencyDomain, Machine
 from kpm_planner.profiles import BASELINE, Target
 from tests.planner.reading import Effective, effective
 

@@ -11,10 +11,20 @@ from attrs import evolve, frozen
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kpm_planner.budget import DAYS, UW, CapState, Reading, Signals, asked_at, period_of, tick
-from kpm_planner.cap_rules import validate_cap
-from kpm_planner.caps import LEAST_UW, MOST_UW, CapTarget, cap_at, divided
-from kpm_planner.intent import (
+from kpm_planner.caps.rules import validate_cap
+from kpm_planner.caps.schedule import (
+    DAYS,
+    UW,
+    CapState,
+    Reading,
+    Signals,
+    asked_at,
+    period_of,
+    tick,
+)
+from kpm_planner.caps.zones import LEAST_UW, MOST_UW, CapTarget, cap_at, divided
+from kpm_planner.model.machine import PowerLimit, PowerZone
+from kpm_planner.model.objects import (
     CapEntry,
     CapSource,
     ConfigMapKey,
@@ -24,7 +34,6 @@ from kpm_planner.intent import (
     SolarCap,
     StaticCap,
 )
-from kpm_planner.machine import PowerLimit, PowerZone
 from kpm_planner.plan import NodePlan
 from tests.planner.build import plan, power_cap, with_zones
 from tests.planner.reading import limits_of

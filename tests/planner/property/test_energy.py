@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.energy import (
+from kpm_planner.energy.attribution import (
     EnergyAllocation,
     EnergyPolicy,
     EnergyReport,
@@ -21,10 +21,10 @@ from kpm_planner.energy import (
     attribute,
     carry,
 )
-from kpm_planner.energy_shares import UNIT, Consumer, EnergyCpu, WeightPolicy, frequency_weight
-from kpm_planner.energy_standing import Line
-from kpm_planner.meters import Meter
-from kpm_planner.problems import Code
+from kpm_planner.energy.meters import Meter
+from kpm_planner.energy.shares import UNIT, Consumer, EnergyCpu, WeightPolicy, frequency_weight
+from kpm_planner.energy.standing import Line
+from kpm_planner.model.problems import Code
 from tests.strategies.energy import RANGES, SECOND, History, Interval, histories, intervals, without
 
 PLAUSIBLE = intervals(plausible=True)

@@ -6,8 +6,8 @@ What falls back falls back to baseline, never to the shared target.
 from attrs import evolve
 from hypothesis import assume, given
 
+from kpm_planner.model.problems import Code
 from kpm_planner.pools import Pool
-from kpm_planner.problems import Code
 from kpm_planner.profiles import BASELINE, resolve_profile
 from tests.planner.property import reference
 from tests.planner.reading import codes, group_of

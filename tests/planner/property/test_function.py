@@ -8,7 +8,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.budget import Signals
+from kpm_planner.caps.schedule import Signals
 from kpm_planner.plan import plan_cluster, plan_node
 from kpm_planner.selection import accept
 from tests.planner.reading import codes, limits_of

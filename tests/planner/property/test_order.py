@@ -8,9 +8,9 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.allocation import Allocation
-from kpm_planner.caps import CapTarget
-from kpm_planner.intent import (
+from kpm_planner.caps.zones import CapTarget
+from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.objects import (
     Intent,
     NodeSelector,
     PowerCap,

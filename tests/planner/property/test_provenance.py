@@ -4,8 +4,8 @@ import re
 
 from hypothesis import given
 
-from kpm_planner.explain import explain_cpu, explain_pod, explain_profile
 from kpm_planner.pools import Pool
+from kpm_planner.report.explain import explain_cpu, explain_pod, explain_profile
 from tests.planner.reading import group_of
 from tests.strategies.objects import PROFILE_NAMES
 from tests.strategies.scenarios import Scenario, scenarios

@@ -10,15 +10,16 @@ from attrs import evolve, frozen
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kpm.wire import document_of
-from kpm_planner.changes import Outcome, Reason, Status, Write
-from kpm_planner.cpuset import parse_cpulist
-from kpm_planner.machine import CpufreqSettings, Machine
+from kpm.formats.wire import document_of
+from kpm_planner.model.changes import Outcome, Reason, Status, Write
+from kpm_planner.model.cpuset import parse_cpulist
+from kpm_planner.model.machine import CpufreqSettings, Machine
+from kpm_planner.model.problems import Severity
 from kpm_planner.plan import NodePlan
 from kpm_planner.pools import Pool
-from kpm_planner.problems import Severity
-from kpm_planner.room import LONGEST_MESSAGE
-from kpm_planner.state_types import (
+from kpm_planner.report.node import Pass, node_state, power_node, stamped
+from kpm_planner.report.room import LONGEST_MESSAGE
+from kpm_planner.report.types import (
     Condition,
     CpuPools,
     NodeInfo,
@@ -26,7 +27,6 @@ from kpm_planner.state_types import (
     PowerNodeStatus,
     Values,
 )
-from kpm_planner.status import Pass, node_state, power_node, stamped
 from tests.planner.build import moment
 from tests.planner.reading import domain_of, group_of
 from tests.strategies.choices import mask, pick

@@ -9,8 +9,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.intent import Meta, PowerProfile, PStates
-from kpm_planner.machine import Cpu, CpufreqSettings, FrequencyDomain, Machine
+from kpm_planner.model.machine import Cpu, CpufreqSettings, FrequencyDomain, Machine
+from kpm_planner.model.objects import Meta, PowerProfile, PStates
 from kpm_planner.pools import Pool
 from kpm_planner.profiles import frequency_khz, resolve_profile
 from tests.planner.property import reference

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.cpuset import LARGEST_CPU, format_cpulist, parse_cpulist
-from kpm_planner.quantities import format_khz, parse_percent, parse_quantity
+from kpm_planner.model.cpuset import LARGEST_CPU, format_cpulist, parse_cpulist
+from kpm_planner.model.quantities import format_khz, parse_percent, parse_quantity
 
 CPUS = st.frozensets(st.integers(0, 200) | st.integers(0, LARGEST_CPU), max_size=40)
 ODD_TEXT = st.text(st.sampled_from("0123456789-,  \n\t+.x٣²"), max_size=12)

@@ -2,7 +2,7 @@
 
 from hypothesis import assume, given
 
-from kpm_planner.problems import Code, Severity
+from kpm_planner.model.problems import Code, Severity
 from tests.planner.property import reference
 from tests.planner.reading import codes
 from tests.strategies.scenarios import Scenario, scenarios

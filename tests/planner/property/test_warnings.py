@@ -3,8 +3,8 @@
 from attrs import evolve
 from hypothesis import given
 
-from kpm_planner.intent import PStates
-from kpm_planner.problems import Code
+from kpm_planner.model.objects import PStates
+from kpm_planner.model.problems import Code
 from kpm_planner.profiles import resolve_profile
 from tests.planner.property import reference
 from tests.planner.reading import codes, domain_of, effective, group_of, with_code

@@ -1,0 +1,1 @@
+"""A kernel in memory, for simulator and tests; nothing of the product itself imports it."""

@@ -1,0 +1,1 @@
+"""Energy meters, CPU time and frequencies, read again and again."""

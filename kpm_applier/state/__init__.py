@@ -1,0 +1,1 @@
+"""What was there before us, kept in a file until it has been put back."""

@@ -1,0 +1,306 @@
+"""A plan as texts: which groups it claims, which it lets go, and what each of their files should
+hold (pure).
+"""
+
+import errno
+from collections.abc import Mapping, Sequence
+
+from attrs import evolve, frozen
+
+from kpm_applier import attributes as table
+from kpm_applier.attributes import Group, Kind
+from kpm_applier.discovery.power import zone_text
+from kpm_applier.state.store import (
+    HARDWARE_LIMIT,
+    GroupState,
+    State,
+    aligned,
+    baseline_text,
+    completed,
+    new_group_state,
+    supposed,
+    turbo_hides,
+)
+from kpm_planner.caps.zones import CapTarget
+from kpm_planner.model.changes import Observed
+from kpm_planner.model.machine import Machine, by_state
+from kpm_planner.plan import CpuGroup, NodePlan
+from kpm_planner.pools import Pool
+
+#: Files of a frequency domain whose driver has an EPP.
+_WITH_EPP = (table.GOVERNOR, table.EPP, table.MIN_FREQ, table.MAX_FREQ)
+_Seen = dict[tuple[int, int], tuple[str | None, ...]]
+
+
+@frozen
+class Want:
+    """What the files of one group should hold.
+
+    values: in step with group.files, None where nothing is asked for or could be given back.
+    record: the group's state, new at first touch, in step with group.files too. lost: (path, text)
+    of files that were asked for and are left out, because what they held could not be read.
+    release: the group goes back to baseline and out of the state file, but for the labels in
+    `stays`, which cannot be given back now. floating: the limits are the range in which the scaler
+    sets both, as it likes.
+    """
+
+    group: Group
+    values: tuple[str | None, ...]
+    record: GroupState
+    release: bool
+    because: tuple[str, ...] = ()
+    lost: tuple[tuple[str, str], ...] = ()
+    floating: bool = False
+    stays: tuple[str, ...] = ()
+
+
+def wanted(
+    plan: NodePlan, machine: Machine, groups: Sequence[Group], observed: Observed, state: State
+) -> tuple[Want, ...]:
+    """What a plan asks of every group it claims or we own; held and offline ones are left out."""
+    cpu_groups = {cpu: group for group in plan.groups for cpu in group.cpus}
+    uncore = {target.entry.name: target for target in plan.uncore}
+    caps = {target.zone.id: target for target in plan.caps}
+    fabrics = {target.fabric.package: target for target in plan.fabrics}
+    #: Drivers overwrite the limits of every domain when turbo changes, also of those that are to be
+    #: left as they are (K24).
+    anything_held = any(item.held and item.pool is not Pool.OFFLINE for item in plan.groups)
+    floating = {item.domain for item in plan.scaling if item.by_limits}
+    #: Held turbo stays ours, and so do the limits that it moves.
+    keeps = plan.boost is not None or (
+        anything_held and any(key.partition(":")[0] == Kind.BOOST for key in state.groups)
+    )
+    clipped, hides = _turbo_not_found(groups, state), turbo_hides(state)
+    wants = []
+    seen: _Seen = {}
+    seen_idle: _Seen = {}
+    for group in groups:
+        asked: tuple[str | None, ...] | None
+        because: tuple[str, ...]
+        if group.kind is Kind.CPUFREQ:
+            asked, because = _ask_cpufreq(group, cpu_groups, seen)
+        elif group.kind is Kind.IDLE:
+            asked, because = _ask_idle(group, cpu_groups, machine, seen_idle)
+        elif group.kind is Kind.LATENCY:
+            asked, because = _ask_latency(group, cpu_groups)
+        elif group.kind is Kind.UNCORE:
+            target = uncore.get(str(group.id))
+            asked = None if target is None else (_text(target.min_khz), _text(target.max_khz))
+            because = () if target is None else target.because
+        elif group.kind is Kind.CAP:
+            asked, because = _ask_cap(group, caps.get(str(group.id)))
+        elif group.kind is Kind.FABRIC:
+            fabric = fabrics.get(int(group.id))
+            asked, because = (None, ()) if fabric is None else ((fabric.pstates,), fabric.because)
+        else:
+            asked, because = (
+                None if anything_held else _ask_boost(group, plan.boost),
+                ("turbo of the node",),
+            )
+        if asked is not None:
+            want = _want(
+                group,
+                asked,
+                because,
+                observed,
+                state,
+                kept=keeps and group.kind is Kind.CPUFREQ,
+                clipped=clipped,
+                hides=hides,
+            )
+            if want is not None:
+                wants.append(
+                    evolve(want, floating=True)
+                    if group.kind is Kind.CPUFREQ and group.id in floating
+                    else want
+                )
+    return tuple(wants)
+
+
+def released(groups: Sequence[Group], observed: Observed, state: State) -> tuple[Want, ...]:
+    """What restoring asks of every owned group that can be reached now."""
+    clipped, hides = _turbo_not_found(groups, state), turbo_hides(state)
+    reached = (group for group in groups if group.kind is not Kind.CPUFREQ or group.cpus)
+    wants = (
+        _want(
+            group,
+            (None,) * len(group.files),
+            ("restore",),
+            observed,
+            state,
+            clipped=clipped,
+            hides=hides,
+        )
+        for group in reached
+    )
+    return tuple(want for want in wants if want is not None)
+
+
+def _turbo_not_found(groups: Sequence[Group], state: State) -> bool:
+    """Whether turbo is ours and cannot be given back now: the hardware's limits are those that we
+    left it.
+    """
+    owned = {key for key in state.groups if key.partition(":")[0] == Kind.BOOST}
+    return bool(owned) and not owned <= {group.key for group in groups}
+
+
+def _want(
+    group: Group,
+    asked: tuple[str | None, ...],
+    because: tuple[str, ...],
+    observed: Observed,
+    state: State,
+    *,
+    kept: bool = False,
+    clipped: bool = False,
+    hides: bool = False,
+) -> Want | None:
+    """kept: the group stays ours, at baseline, though nothing is asked: turbo, which is ours, moves
+    its limits.
+
+    clipped: what is the hardware's limit now is not what it was before us. hides: turbo is off
+    because of us.
+    """
+    owned = record = state.groups.get(group.key)
+    claimed = kept or asked.count(None) < len(asked)
+    if record is None:
+        if not claimed:
+            return None
+        record = new_group_state(group, observed.values, turbo_hides=hides)
+    elif record.labels != group.labels:
+        record = aligned(group, record)
+    lost: tuple[tuple[str, str], ...] = ()
+    if None in record.baseline:
+        record = completed(group, record, observed.values, turbo_hides=hides)
+        if hides and all(path in observed.values for path in group.paths):
+            record = supposed(group, record, asked)
+        asked, lost = _without_unknown(group, asked, record, observed)
+    if None not in asked:
+        return Want(group, asked, record, False, because)
+    values = tuple(
+        baseline_text(group, record, item.label) if text is None else text
+        for item, text in zip(group.files, asked, strict=True)
+    )
+    stays = () if claimed or owned is None else _staying(owned, group, values, clipped=clipped)
+    return Want(group, values, record, not claimed, because, lost, stays=stays)
+
+
+def _without_unknown(
+    group: Group, asked: tuple[str | None, ...], record: GroupState, observed: Observed
+) -> tuple[tuple[str | None, ...], tuple[tuple[str, str], ...]]:
+    """What is asked of files whose baseline is known, and (path, text) of those that could not be
+    read.
+
+    An empty file has no value: it is not managed, and nobody is told of it each time.
+    """
+    rows = list(zip(group.files, asked, record.baseline, strict=True))
+    unknown = [(item.path, text) for item, text, base in rows if text is not None and base is None]
+    capped = group.kind is Kind.CAP and bool(unknown)  # an unknown limit must not be put in force
+    known = tuple(
+        None if base is None or (capped and item.attribute is table.CAP_ENABLED) else text
+        for item, text, base in rows
+    )
+    return known, tuple(
+        (path, text) for path, text in unknown if observed.errors.get(path) != errno.ENODATA
+    )
+
+
+def _staying(
+    owned: GroupState, group: Group, values: tuple[str | None, ...], *, clipped: bool
+) -> tuple[str, ...]:
+    """Files that were written and cannot be given back now: they were not found, or the limit that
+    they had is not known.
+    """
+    texts = dict(zip(group.labels, values, strict=True))
+    rows = zip(owned.labels, owned.baseline, owned.requested, strict=True)
+    return tuple(
+        label
+        for label, base, asked in rows
+        if asked is not None and (texts.get(label) is None or (clipped and base == HARDWARE_LIMIT))
+    )
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def _ask_cpufreq(
+    group: Group, cpu_groups: Mapping[int, CpuGroup], seen: _Seen
+) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+    """seen: values by the identity of the plan's group, which many CPUs share."""
+    found = None
+    for cpu in group.cpus:
+        member = cpu_groups.get(cpu)
+        if member is not None and member.held:
+            return None, ()
+        found = found or member
+    if found is None:
+        return None, ()
+    key = (id(found), len(group.files))
+    if key not in seen:
+        target = found.target
+        epp = (target.epp,) if len(group.files) == len(_WITH_EPP) else ()
+        seen[key] = (target.governor, *epp, _text(target.min_khz), _text(target.max_khz))
+    return seen[key], found.because
+
+
+def _ask_idle(
+    group: Group, cpu_groups: Mapping[int, CpuGroup], machine: Machine, seen: _Seen
+) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+    """seen: values by the identities of plan group and idle states, which many CPUs share."""
+    number = int(group.id)
+    found = cpu_groups.get(number)
+    if found is None or found.held or found.pool is Pool.OFFLINE:
+        return None, ()
+    if not found.target.idle:
+        return (None,) * len(group.files), found.because
+    states = machine.by_id[number].idle
+    key = (id(found), id(states))
+    if key not in seen:
+        seen[key] = tuple(map(_disable, by_state(found.target.idle, states)))
+    return seen[key], found.because
+
+
+def _ask_latency(
+    group: Group, cpu_groups: Mapping[int, CpuGroup]
+) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+    """The limit as the kernel spells it: 0 is none, and what waits for nothing is n/a (kernel,
+    power/sysfs.c).
+    """
+    found = cpu_groups.get(int(group.id))
+    if found is None or found.held or found.pool is Pool.OFFLINE:
+        return None, ()
+    limit = found.target.latency_us
+    return (None if limit is None else str(limit) if limit else "n/a",), found.because
+
+
+def _disable(on: bool | None) -> str | None:
+    return None if on is None else "0" if on else "1"
+
+
+def _ask_boost(group: Group, boost: bool | None) -> tuple[str | None, ...]:
+    text = (
+        None
+        if boost is None
+        else "1"
+        if boost is (group.files[0].attribute is table.BOOST)
+        else "0"
+    )
+    return (text,) * len(group.files)
+
+
+def _ask_cap(
+    group: Group, target: CapTarget | None
+) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+    """The limits by name, and the switch with them: a limit works only where that is on."""
+    if target is None:
+        return None, ()
+    limits = {
+        limit.name: None if uw is None else zone_text(target.zone, uw)
+        for limit, uw in zip(target.zone.limits, target.limits, strict=True)
+    }
+    capped = any(text is not None for text in limits.values())
+    return (
+        tuple(limits.get(item.label, "1" if capped else None) for item in group.files),
+        target.because,
+    )

@@ -1,0 +1,1 @@
+"""Energy: how much passed through a meter, who used it, and what a change saved."""

@@ -1,0 +1,1 @@
+"""Values: what users ask for, what a cluster and a machine are, what is to be written."""
