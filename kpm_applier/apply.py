@@ -14,8 +14,9 @@ from itertools import takewhile
 from attrs import field, frozen
 
 from kpm_applier.attributes import EPP, GOVERNOR
-from kpm_applier.diff import diff, turns_on
+from kpm_applier.diff import diff
 from kpm_applier.discovery.observe import merged, observe_expected, observe_files
+from kpm_applier.order import turns_on
 from kpm_applier.sysfs.host import Host
 from kpm_applier.wants import Want
 from kpm_planner.model.changes import Observed, Reason, Write

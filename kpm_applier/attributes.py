@@ -2,8 +2,8 @@
 
 There is one diff, one verify and one restore, and all of them read it.
 
-To manage one more file, add a row here and say in `wanted` (targets.py) where its value stands in
-the plan.
+To manage one more file, add a row here and say in `wanted` (wants.py) where its value stands in the
+plan.
 """
 
 from enum import StrEnum
@@ -27,9 +27,9 @@ class Kind(StrEnum):
 class Attribute:
     """A managed file of a group.
 
-    file: its name below the group's folder; for an idle state, below stateN. order: class of
-    writing inside a group, lower first. disturbed_by: scaling drivers under which reading it
-    interrupts the CPU (rule A1). limit: "min" or "max" where the file is one end of a range, so
+    file: its name below the group's folder; for an idle state, below stateN. order: of writing,
+    lower first, over all groups and inside each. disturbed_by: scaling drivers under which reading
+    it interrupts the CPU (rule A1). limit: "min" or "max" where the file is one end of a range, so
     that both are ordered by direction and a hardware limit is recognised.
     """
 

@@ -15,21 +15,19 @@ from kpm_applier.diff import Repair, diff
 from kpm_applier.discovery.discover import Discovery, check_tree, discover
 from kpm_applier.discovery.observe import merged, observe, observe_files
 from kpm_applier.discovery.power import power_marks
-from kpm_applier.state.records import adrift, after_pass, at_rest, in_doubt, outcomes_of
-from kpm_applier.state.store import (
+from kpm_applier.outcomes import adrift, after_pass, at_rest, in_doubt, outcomes_of
+from kpm_applier.state.baseline import new_group_state, turbo_hides, with_baseline
+from kpm_applier.state.record import (
     GroupState,
     State,
     StateError,
-    Store,
     aligned,
     extended,
     incomplete,
-    new_group_state,
-    turbo_hides,
     whole,
-    with_baseline,
     without_void,
 )
+from kpm_applier.state.store import Store
 from kpm_applier.sysfs.host import Host, Watch
 from kpm_applier.wants import Want, released, wanted
 from kpm_planner.model.changes import Observed, Outcome, Reason, Status, Write

@@ -10,22 +10,21 @@ from attrs import evolve, frozen
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Group, Kind
 from kpm_applier.discovery.power import zone_text
-from kpm_applier.state.store import (
+from kpm_applier.state.baseline import (
     HARDWARE_LIMIT,
-    GroupState,
-    State,
-    aligned,
     baseline_text,
     completed,
     new_group_state,
     supposed,
     turbo_hides,
 )
+from kpm_applier.state.record import GroupState, State, aligned
 from kpm_planner.caps.zones import CapTarget
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Observed
 from kpm_planner.model.machine import Machine, by_state
-from kpm_planner.plan import CpuGroup, NodePlan
-from kpm_planner.pools import Pool
+from kpm_planner.parts import CpuGroup
+from kpm_planner.plan import NodePlan
 
 #: Files of a frequency domain whose driver has an EPP.
 _WITH_EPP = (table.GOVERNOR, table.EPP, table.MIN_FREQ, table.MAX_FREQ)

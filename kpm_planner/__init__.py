@@ -2,7 +2,8 @@
 
 from kpm_planner.model.allocation import Allocation, ContainerCpus, ContainerRef
 from kpm_planner.model.problems import Code, Problem, Severity
-from kpm_planner.plan import ClusterPlan, CpuGroup, NodeInput, NodePlan, plan_cluster, plan_node
+from kpm_planner.parts import CpuGroup
+from kpm_planner.plan import ClusterPlan, NodeInput, NodePlan, plan_cluster, plan_node
 
 __all__ = [
     "Allocation",

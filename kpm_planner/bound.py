@@ -13,8 +13,8 @@ from attrs import define, field, frozen
 
 from kpm_planner.entitlement import entitled, native_cpus, requested_profiles
 from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.cluster import Container, Pod
 from kpm_planner.model.cpuset import format_cpulist
-from kpm_planner.model.objects import Container, Pod
 from kpm_planner.model.problems import Code, Problem, warning
 from kpm_planner.model.quantities import Quantity
 

@@ -10,8 +10,8 @@ from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import PowerConfig
 from kpm_planner.model.problems import Code, Problem, warning
 from kpm_planner.model.quantities import parse_percent
+from kpm_planner.model.target import ResolvedProfile
 from kpm_planner.ownership import hands_out_none
-from kpm_planner.profiles import ResolvedProfile
 from kpm_planner.rivals import policy_of
 from kpm_planner.selection import reference
 

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from attrs import evolve
 
 from kpm_planner.model.agent_settings import IdleStates
+from kpm_planner.model.cluster import Meta
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import CStates, Meta, PowerProfile, PStates
+from kpm_planner.model.objects import CStates, PowerProfile, PStates
 from kpm_planner.model.problems import Code, Problem, error, warning
-from kpm_planner.profiles import ResolvedProfile, resolve_profile
+from kpm_planner.model.target import ResolvedProfile
+from kpm_planner.profiles import resolve_profile
 
 GOVERNOR, STATES = "cpu-freq-governor.crio.io", "cpu-c-states.crio.io"
 ACCEPT, CONFLICT = "accept", "conflict"

@@ -1,12 +1,16 @@
 """One frequency domain, several targets: the highest holds (design §4, domain conflicts)."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from attrs import evolve
 
-from kpm_planner.model.machine import FrequencyDomain
-from kpm_planner.profiles import Target
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import FrequencyDomain, Machine
+from kpm_planner.model.problems import Code, Problem, warning
+from kpm_planner.model.target import Resolved, Target
+from kpm_planner.parts import Part
 
 _GOVERNORS = {"powersave": 0, "conservative": 1, "ondemand": 2, "schedutil": 3, "performance": 5}
 #: A governor of some vendor: above those that save, below performance.
@@ -90,3 +94,75 @@ def _highest(
         if value is not None and (rank(value), wanted is not None) > best[:2]:
             best = (rank(value), wanted is not None, wanted)
     return best[2]
+
+
+def settle_domains(parts: list[Part], machine: Machine) -> tuple[list[Part], list[Problem]]:
+    """Give CPUs that share a frequency domain one frequency target; one warning a domain where they
+    differ.
+    """
+    if not machine.shared_domains:
+        return parts, []
+    part_of = {cpu: index for index, part in enumerate(parts) for cpu in part.cpus}
+    moved: dict[tuple[int, Resolved], set[int]] = {}
+    problems = []
+    for domain, cpus in machine.shared_domains:
+        members = Counter(part_of[cpu] for cpu in cpus)
+        wanted = [parts[index].resolved.target for index in members]
+        if not domain.managed or len({frequency_part(target) for target in wanted}) < 2:
+            continue
+        if any(parts[index].assignment.held for index in members):
+            continue
+        combined = combine(domain, wanted)
+        if len({in_force(domain, target) for target in wanted}) > 1:
+            problems.append(_domain_problem(domain, cpus, combined))
+        reason = (
+            f"frequency domain {domain.id} (CPUs {format_cpulist(cpus)}), the highest of its CPUs'"
+            f" targets holds: {_named_values(combined)}"
+        )
+        for cpu in cpus:
+            before = parts[part_of[cpu]].resolved
+            target = evolve(combined, idle=before.target.idle, latency_us=before.target.latency_us)
+            after = (
+                Resolved(target, (*before.because, reason)) if target != before.target else before
+            )
+            moved.setdefault((part_of[cpu], after), set()).add(cpu)
+    return _moved(parts, moved), problems
+
+
+def _moved(parts: list[Part], moved: Mapping[tuple[int, Resolved], set[int]]) -> list[Part]:
+    gone: dict[int, set[int]] = {}
+    for (index, _), cpus in moved.items():
+        gone.setdefault(index, set()).update(cpus)
+    kept = [
+        evolve(part, cpus=part.cpus - gone.get(index, set())) for index, part in enumerate(parts)
+    ]
+    changed = [
+        Part(parts[index].assignment, resolved, frozenset(cpus))
+        for (index, resolved), cpus in moved.items()
+    ]
+    return [part for part in (*kept, *changed) if part.cpus]
+
+
+def _domain_problem(domain: FrequencyDomain, cpus: frozenset[int], combined: Target) -> Problem:
+    low, high, governor, epp = in_force(domain, combined)
+    values = f"{low}..{high} kHz, governor {governor}" + (f", epp {epp}" if epp else "")
+    message = (
+        f"CPUs {format_cpulist(cpus)} share frequency domain {domain.id} but not a target; the"
+        f" highest holds: {values}"
+    )
+    return warning(Code.DOMAIN_CONFLICT, "Node", f"cpufreq/policy{domain.id}", message)
+
+
+def _named_values(target: Target) -> str:
+    """The values of a frequency target, each by its name."""
+    limits = [
+        f"{name} {khz} kHz"
+        for name, khz in (("min", target.min_khz), ("max", target.max_khz))
+        if khz is not None
+    ]
+    words = [
+        f"{name} {word}"
+        for name, word in (("governor", target.governor), ("epp", target.epp))
+        if word is not None
+    ]
+    return ", ".join([*limits, *words]) or "baseline"

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kpm_planner.model.objects import SYSTEM_NAMESPACE, Container, Pod
+from kpm_planner.model.cluster import SYSTEM_NAMESPACE, Container, Pod
 from kpm_planner.model.quantities import Quantity
 
 

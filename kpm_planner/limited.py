@@ -11,7 +11,7 @@ from typing import Protocol
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import FrequencyDomain, IdleState, Machine, by_state
 from kpm_planner.model.problems import Code, Problem, warning
-from kpm_planner.profiles import Target
+from kpm_planner.model.target import Target
 
 _DRIVERS = frozenset({"intel_pstate", "intel_cpufreq"})
 #: Frequencies come in steps of the bus, so a floor that is off by less is the hardware's own.

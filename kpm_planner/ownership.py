@@ -1,4 +1,4 @@
-"""Which container owns which CPUs, and under which profile (design §4, exclusive; rule R7)."""
+"""Which container owns which CPUs, and under which profile (rule R7)."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -8,8 +8,8 @@ from attrs import evolve, frozen
 from kpm_planner.bound import bound_cpus
 from kpm_planner.entitlement import entitled, native_cpus, requested_profiles
 from kpm_planner.model.allocation import Allocation, ContainerCpus, ContainerRef
+from kpm_planner.model.cluster import Container, Pod
 from kpm_planner.model.cpuset import format_cpulist
-from kpm_planner.model.objects import Container, Pod
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.model.quantities import Quantity
 
@@ -45,8 +45,8 @@ def resolve_ownership(allocation: Allocation, custom_devices: Sequence[str] = ()
     not been reported is unknown, and the last known allocation stays (R7).
     """
     problems: list[Problem] = []
-    pods = _newest_by_name(allocation.pods)
-    reported, unknown = _reported(allocation, pods, custom_devices, problems)
+    pods = newest_by_name(allocation.pods)
+    reported, unknown = reported_entries(allocation, pods, custom_devices, problems)
     claims: list[_Claim] = []
     for entry in reported:
         pod = pods.get((entry.namespace, entry.pod))
@@ -64,100 +64,7 @@ def resolve_ownership(allocation: Allocation, custom_devices: Sequence[str] = ()
     return Ownership(owners, unknown, tuple(problems))
 
 
-def remembered(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Allocation:
-    """The allocation that the next look starts from: what is known now, and which containers' CPU
-    counts were found right.
-
-    Its `last_known` and `accepted` are for the caller to carry over; None stays None until the
-    kubelet has answered once.
-    """
-    pods = _newest_by_name(allocation.pods)
-    known, _ = _reported(allocation, pods, custom_devices, [])
-    present = {
-        (pod.meta.uid, container.name)
-        for pod in pods.values()
-        if pod.live
-        for container in pod.containers
-        if not container.finished
-    }
-    accepted = set(allocation.accepted & present)
-    for entry in known:
-        pod = pods.get((entry.namespace, entry.pod))
-        container = (
-            next((item for item in pod.containers if item.name == entry.container), None)
-            if pod
-            else None
-        )
-        if pod is not None and container is not None:
-            asked = requested_profiles(container)
-            if len(asked) == 1 and _count_right(
-                entry,
-                pod,
-                container,
-                asked[0][2],
-                (pod.meta.uid, container.name) in allocation.accepted,
-                [],
-            ):
-                accepted.add((pod.meta.uid, container.name))
-    uids = {key: pod.meta.uid for key, pod in pods.items()}
-    without = [
-        entry
-        for entry in _of_now(allocation.said_last, pods)
-        if not entry.cpus and (entry.namespace, entry.pod) in pods
-    ]
-    told = allocation.answered or allocation.last_known is not None
-    last = (
-        tuple(
-            evolve(entry, uid=uids.get((entry.namespace, entry.pod), ""))
-            for entry in (*known, *without)
-        )
-        if told
-        else None
-    )
-    return evolve(allocation, last_known=last, accepted=frozenset(accepted))
-
-
-def awaited(allocation: Allocation, custom_devices: Sequence[str] = ()) -> bool:
-    """Whether a container that asks for a profile and can own CPUs has not been reported yet: it is
-    worth asking again soon.
-    """
-    if inactive(allocation):
-        return False
-    reported = _by_container(allocation.reported) if allocation.answered else {}
-    pods = _newest_by_name(allocation.pods)
-    reported |= bound_cpus(allocation, reported, pods, custom_devices).found
-    return any(
-        (namespace, name, container.name) not in reported
-        and (pod.meta.uid, container.name) not in allocation.overdue
-        and not container.finished
-        and requested_profiles(container)
-        and entitled(pod, container, custom_devices)
-        for (namespace, name), pod in pods.items()
-        if pod.live
-        for container in pod.containers
-    )
-
-
-def without_cpus(
-    allocation: Allocation, custom_devices: Sequence[str] = ()
-) -> frozenset[tuple[str, str]]:
-    """(pod uid, container) of running ones that should have CPUs of their own and for which a good
-    answer names none.
-
-    For the caller to measure how long that lasts; who is to be in `overdue`.
-    """
-    if not allocation.answered or inactive(allocation):
-        return frozenset()
-    pods = _newest_by_name(allocation.pods)
-    reported = _by_container(allocation.reported)
-    reported |= bound_cpus(allocation, reported, pods, custom_devices).found
-    missing = _unreported(reported, _still_known(allocation, pods), pods, custom_devices)
-    return frozenset(
-        (pods[namespace, name].meta.uid, container) for namespace, name, container in missing
-    )
-
-
-def _newest_by_name(pods: Iterable[Pod]) -> dict[tuple[str, str], Pod]:
+def newest_by_name(pods: Iterable[Pod]) -> dict[tuple[str, str], Pod]:
     """Pods by namespace and name; a newer one that has ended still
     hides an older one of its name.
     """
@@ -167,21 +74,24 @@ def _newest_by_name(pods: Iterable[Pod]) -> dict[tuple[str, str], Pod]:
     return found
 
 
-def _reported(
+def reported_entries(
     allocation: Allocation,
     pods: Mapping[tuple[str, str], Pod],
     custom_devices: Sequence[str],
     problems: list[Problem],
 ) -> tuple[tuple[ContainerCpus, ...], bool]:
-    reported = _by_container(allocation.reported) if allocation.answered else {}
+    """Who has which CPUs by all that is known, and whether somebody may have some that nobody knows
+    of.
+    """
+    reported = by_container(allocation.reported) if allocation.answered else {}
     bound = bound_cpus(allocation, reported, pods, custom_devices)
     problems += bound.problems
     reported |= bound.found
-    known = _still_known(allocation, pods)
-    missing = _unreported(reported, known, pods, custom_devices)
+    known = still_known(allocation, pods)
+    missing = unreported_containers(reported, known, pods, custom_devices)
     listed = {
         (entry.namespace, entry.pod, entry.container)
-        for entry in _of_now(allocation.said_last, pods)
+        for entry in of_now(allocation.said_last, pods)
     }
     # A kubelet that has only just started names no allocatable CPUs either, so what is known of
     # running containers goes first.
@@ -196,7 +106,7 @@ def _reported(
         )
         problems += _in_vain(missing, pods)
         problems += _without_cpus(
-            [key for key in missing & listed if _claims(pods, key)], listed, bound.why_not
+            [key for key in missing & listed if claims_of(pods, key)], listed, bound.why_not
         )
         return tuple(reported.values()), False
     # One that is listed without CPUs owns none. One that had some keeps them for a while, since a
@@ -226,57 +136,7 @@ def _reported(
     return (*reported.values(), *kept.values()), unknown
 
 
-def _without_cpus(
-    containers: Collection[tuple[str, str, str]],
-    listed: Collection[tuple[str, str, str]],
-    why_not: Mapping[tuple[str, str, str], str],
-) -> Iterable[Problem]:
-    """An error of each such pod alone.
-
-    listed: containers that the kubelet names, with CPUs or without; why_not: why what a container
-    is bound to does not count.
-    """
-    for key in sorted(containers):
-        namespace, name, container = key
-        how = "lists it without CPUs of its own" if key in listed else "does not list it"
-        advice = (
-            ": see topology manager, pod-level resources, and whether the pod is older than the"
-            " static policy"
-        )
-        reason = f", and {why_not[key]}" if key in why_not else advice
-        message = f"asks for a profile, but the kubelet {how}{reason}"
-        yield error(
-            Code.POD_WITHOUT_CPUS,
-            f"Pod/{namespace}/{name}",
-            f"spec.containers[{container}].resources",
-            message,
-        )
-
-
-def _in_vain(
-    missing: Collection[tuple[str, str, str]], pods: Mapping[tuple[str, str], Pod]
-) -> Iterable[Problem]:
-    """Containers that ask for a profile where nobody gives them CPUs of their own: their pods are
-    told, for nobody else would be.
-    """
-    for namespace, name, container in sorted(missing):
-        pod = pods[namespace, name]
-        if not _claims(pods, (namespace, name, container)) and any(
-            item.name == container and native_cpus(pod, item) is not None for item in pod.containers
-        ):
-            message = (
-                "asks for a profile, but nothing on this node hands out CPUs of one's own: the"
-                " kubelet's static CPU manager is not active"
-            )
-            yield error(
-                Code.CPU_MANAGER_INACTIVE,
-                f"Pod/{namespace}/{name}",
-                f"spec.containers[{container}].resources",
-                message,
-            )
-
-
-def _claims(pods: Mapping[tuple[str, str], Pod], key: tuple[str, str, str]) -> bool:
+def claims_of(pods: Mapping[tuple[str, str], Pod], key: tuple[str, str, str]) -> bool:
     """Whether a container uses resource claims: then others than the kubelet may give it CPUs."""
     return any(item.name == key[2] and item.claims for item in pods[key[:2]].containers)
 
@@ -291,26 +151,8 @@ def hands_out_none(allocation: Allocation) -> bool:
     return allocation.allocatable is not None and not allocation.allocatable
 
 
-def _of_now(
-    entries: Iterable[ContainerCpus], pods: Mapping[tuple[str, str], Pod]
-) -> list[ContainerCpus]:
-    """These, less what was said of an earlier pod of the same name."""
-    uids = {key: pod.meta.uid for key, pod in pods.items()}
-    return [
-        entry
-        for entry in entries
-        if entry.uid in ("", uids.get((entry.namespace, entry.pod), entry.uid))
-    ]
-
-
-def _still_known(
-    allocation: Allocation, pods: Mapping[tuple[str, str], Pod]
-) -> dict[tuple[str, str, str], ContainerCpus]:
-    """What is remembered of pods that are still there."""
-    return _by_container(_of_now(allocation.last_known or (), pods))
-
-
-def _by_container(entries: Iterable[ContainerCpus]) -> dict[tuple[str, str, str], ContainerCpus]:
+def by_container(entries: Iterable[ContainerCpus]) -> dict[tuple[str, str, str], ContainerCpus]:
+    """The entries by namespace, pod and container; those without CPUs are none."""
     found: dict[tuple[str, str, str], ContainerCpus] = {}
     for entry in entries:
         key = (entry.namespace, entry.pod, entry.container)
@@ -319,7 +161,7 @@ def _by_container(entries: Iterable[ContainerCpus]) -> dict[tuple[str, str, str]
     return found
 
 
-def _unreported(
+def unreported_containers(
     reported: Mapping[tuple[str, str, str], ContainerCpus],
     known: Mapping[tuple[str, str, str], ContainerCpus],
     pods: Mapping[tuple[str, str], Pod],
@@ -419,7 +261,7 @@ def _owner(
         )
         return Owner(ref, entry.cpus, refused=True)
     group, name, amount = asked[0]
-    right = _count_right(
+    right = count_right(
         entry,
         pod,
         container,
@@ -430,7 +272,7 @@ def _owner(
     return Owner(ref, entry.cpus, (group, name), refused=not right)
 
 
-def _count_right(
+def count_right(
     entry: ContainerCpus,
     pod: Pod,
     container: Container,
@@ -508,3 +350,72 @@ def _overlap(
         f" {ref.namespace}/{ref.pod} has ({how})"
     )
     return warning(Code.POD_OVERLAP, f"Pod/{owner.ref.namespace}/{owner.ref.pod}", "", message)
+
+
+def _without_cpus(
+    containers: Collection[tuple[str, str, str]],
+    listed: Collection[tuple[str, str, str]],
+    why_not: Mapping[tuple[str, str, str], str],
+) -> Iterable[Problem]:
+    """An error of each such pod alone.
+
+    listed: containers that the kubelet names, with CPUs or without; why_not: why what a container
+    is bound to does not count.
+    """
+    for key in sorted(containers):
+        namespace, name, container = key
+        how = "lists it without CPUs of its own" if key in listed else "does not list it"
+        advice = (
+            ": see topology manager, pod-level resources, and whether the pod is older than the"
+            " static policy"
+        )
+        reason = f", and {why_not[key]}" if key in why_not else advice
+        message = f"asks for a profile, but the kubelet {how}{reason}"
+        yield error(
+            Code.POD_WITHOUT_CPUS,
+            f"Pod/{namespace}/{name}",
+            f"spec.containers[{container}].resources",
+            message,
+        )
+
+
+def _in_vain(
+    missing: Collection[tuple[str, str, str]], pods: Mapping[tuple[str, str], Pod]
+) -> Iterable[Problem]:
+    """Containers that ask for a profile where nobody gives them CPUs of their own: their pods are
+    told, for nobody else would be.
+    """
+    for namespace, name, container in sorted(missing):
+        pod = pods[namespace, name]
+        if not claims_of(pods, (namespace, name, container)) and any(
+            item.name == container and native_cpus(pod, item) is not None for item in pod.containers
+        ):
+            message = (
+                "asks for a profile, but nothing on this node hands out CPUs of one's own: the"
+                " kubelet's static CPU manager is not active"
+            )
+            yield error(
+                Code.CPU_MANAGER_INACTIVE,
+                f"Pod/{namespace}/{name}",
+                f"spec.containers[{container}].resources",
+                message,
+            )
+
+
+def of_now(
+    entries: Iterable[ContainerCpus], pods: Mapping[tuple[str, str], Pod]
+) -> list[ContainerCpus]:
+    """These, less what was said of an earlier pod of the same name."""
+    uids = {key: pod.meta.uid for key, pod in pods.items()}
+    return [
+        entry
+        for entry in entries
+        if entry.uid in ("", uids.get((entry.namespace, entry.pod), entry.uid))
+    ]
+
+
+def still_known(
+    allocation: Allocation, pods: Mapping[tuple[str, str], Pod]
+) -> dict[tuple[str, str, str], ContainerCpus]:
+    """What is remembered of pods that are still there."""
+    return by_container(of_now(allocation.last_known or (), pods))

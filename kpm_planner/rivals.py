@@ -7,8 +7,8 @@ are.
 """
 
 from kpm_planner.model.allocation import Allocation, RuntimeCpus
+from kpm_planner.model.cluster import Pod
 from kpm_planner.model.cpuset import format_cpulist
-from kpm_planner.model.objects import Pod
 from kpm_planner.model.problems import Code, Problem, warning
 
 #: Names of the policies' pods (label app.kubernetes.io/name), as their charts have them.

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 
 from attrs import evolve, frozen
 
+from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import CpuScalingPolicy, PowerProfile
 from kpm_planner.model.quantities import duration_ms
+from kpm_planner.parts import Part
 
 DEFAULT_SAMPLE, DEFAULT_COOLDOWN = "10ms", "30ms"
 _MHZ = 1000
@@ -191,3 +193,42 @@ def _domain(domain: int, members: list[ScaledCpu]) -> ScaledDomain:
         scaling_of(policy, leader.min_khz, leader.max_khz),
         leader.by_limits,
     )
+
+
+def scaled_cpus(parts: list[Part], machine: Machine) -> list[ScaledCpu]:
+    """CPUs under a scaling policy, on domains that are under one as a whole."""
+    found = [item for part in parts for item in _scaled_part(part, machine)]
+    scaled = {item.cpu for item in found}
+    mixed = {
+        machine.by_id[cpu].domain
+        for domain, cpus in machine.shared_domains
+        if cpus - scaled
+        for cpu in cpus
+    }
+    return [item for item in found if item.domain not in mixed]
+
+
+def _scaled_part(part: Part, machine: Machine) -> Iterable[ScaledCpu]:
+    item, target = part.assignment, part.resolved.target
+    if (
+        item.profile is None
+        or item.held
+        or item.profile.profile.cpu_scaling_policy is None
+        or target.min_khz is None
+        or target.max_khz is None
+    ):
+        return
+    uid = item.container.uid if item.container is not None else ""
+    for cpu in sorted(part.cpus):
+        number = machine.by_id[cpu].domain
+        domain = None if number is None else machine.domain_by_id.get(number)
+        if domain is not None and domain.managed:
+            yield ScaledCpu(
+                cpu,
+                domain.id,
+                uid,
+                item.profile.profile,
+                target.min_khz,
+                target.max_khz,
+                "userspace" not in domain.governors,
+            )

@@ -8,19 +8,21 @@ from typing import TypeVar
 
 from attrs import frozen
 
-from kpm_planner.model.objects import (
+from kpm_planner.model.cap_objects import PowerCap
+from kpm_planner.model.cluster import (
     SYSTEM_NAMESPACE,
-    Intent,
     LabelSelector,
     Meta,
     Node,
     NodeSelector,
-    PowerCap,
+    Requirement,
+)
+from kpm_planner.model.objects import (
+    Intent,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,
     PowerWorkload,
-    Requirement,
     Uncore,
 )
 from kpm_planner.model.problems import Code, Problem, error, warning

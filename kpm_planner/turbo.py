@@ -2,8 +2,9 @@
 
 from attrs import frozen
 
+from kpm_planner.model.cluster import Node
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import Node, PowerNodeConfig
+from kpm_planner.model.objects import PowerNodeConfig
 from kpm_planner.model.problems import Code, Problem, warning
 from kpm_planner.selection import Accepted, decided_without_age, precedence_key, reference, selects
 

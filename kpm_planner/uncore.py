@@ -11,8 +11,9 @@ from kpm_planner.fabric import (
     fabric_targets,
     validate_fabric,
 )
+from kpm_planner.model.cluster import Node
 from kpm_planner.model.machine import Machine, UncoreEntry
-from kpm_planner.model.objects import Node, Uncore
+from kpm_planner.model.objects import Uncore
 from kpm_planner.model.problems import Code, Problem, error, has_errors, warning
 from kpm_planner.selection import Accepted, holder, reference, selector_problems
 

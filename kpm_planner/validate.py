@@ -6,7 +6,7 @@ from kpm_planner.caps.rules import validate_cap
 from kpm_planner.model.objects import Intent, PowerNodeConfig, PowerWorkload, ReservedCpus
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.pools import definition_faults
-from kpm_planner.profiles import validate_profile
+from kpm_planner.profile_rules import validate_profile
 from kpm_planner.selection import accept, reference
 from kpm_planner.uncore import validate_uncore
 

@@ -17,20 +17,14 @@ from attrs import astuple, evolve, frozen
 
 from kpm_planner.caps.rules import validate_cap
 from kpm_planner.model.agent_settings import IdleStates
+from kpm_planner.model.cap_objects import PowerCap
+from kpm_planner.model.cluster import Node, NodeSelector
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import (
-    Intent,
-    Node,
-    NodeSelector,
-    PowerCap,
-    PowerNodeConfig,
-    PowerProfile,
-    Uncore,
-    Unreadable,
-)
+from kpm_planner.model.objects import Intent, PowerNodeConfig, PowerProfile, Uncore, Unreadable
 from kpm_planner.model.problems import Code, Problem, Severity, has_errors, warning
+from kpm_planner.model.target import ResolvedProfile
 from kpm_planner.pools import definition_faults
-from kpm_planner.profiles import ResolvedProfile, resolve_profile
+from kpm_planner.profiles import resolve_profile
 from kpm_planner.selection import Accepted, covers, precedence_key, reference, selector_problems
 from kpm_planner.uncore import uncore_faults
 

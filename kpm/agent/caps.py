@@ -11,7 +11,7 @@ from attrs import define, field
 from kpm.agent.external import External
 from kpm.agent.machine import Tuner
 from kpm_planner.caps.schedule import CapState, Reading, Signals, period_of
-from kpm_planner.model.objects import PowerCap
+from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.plan import NodePlan
 
 #: Seconds between a plan's end and its next look at least: a clock that runs unevenly must not make

@@ -13,11 +13,10 @@ from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
 from kpm.process.threads import Threads
 from kpm_planner.caps.schedule import Reading
 from kpm_planner.model.agent_settings import IdleStates
+from kpm_planner.model.cap_objects import PowerCap
+from kpm_planner.model.cluster import Node, Pod
 from kpm_planner.model.objects import (
     Intent,
-    Node,
-    Pod,
-    PowerCap,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,

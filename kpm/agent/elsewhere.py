@@ -16,7 +16,7 @@ from kpm_applier.measure.cgroups import Cgroups, cpuset_layout
 from kpm_applier.measure.counters import CounterFiles
 from kpm_planner.bound import Key
 from kpm_planner.model.allocation import ContainerCpus, RuntimeCpus
-from kpm_planner.model.objects import Pod
+from kpm_planner.model.cluster import Pod
 
 #: Seconds for which the kubelet is given the time to name a container's CPUs itself.
 GRACE = 1.0

@@ -17,7 +17,7 @@ from kpm.process.logs import Log
 from kpm.process.loops import SourceTrouble
 from kpm.process.threads import Threads
 from kpm_planner.caps.schedule import LONGEST_PERIOD_S, Reading, age_of, period_of
-from kpm_planner.model.objects import ExternalCap, PowerCap
+from kpm_planner.model.cap_objects import ExternalCap, PowerCap
 
 _LONGEST_ANSWER = 128
 

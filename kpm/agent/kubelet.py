@@ -9,8 +9,8 @@ from attrs import define, evolve, field, frozen
 from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
 from kpm_planner.bound import lacking
 from kpm_planner.model.allocation import Allocation, ContainerCpus, RuntimeCpus
-from kpm_planner.model.objects import Pod
-from kpm_planner.ownership import awaited, remembered, without_cpus
+from kpm_planner.model.cluster import Pod
+from kpm_planner.ownership_memory import awaited, remembered, without_cpus
 
 if TYPE_CHECKING:
     from kpm.agent.elsewhere import Elsewhere

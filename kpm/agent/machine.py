@@ -13,7 +13,8 @@ from kpm.process.memory import Memory, path_beside
 from kpm_applier.discovery.discover import HostError
 from kpm_applier.measure.power import PowerMeter
 from kpm_applier.session import Applier, Report
-from kpm_applier.state.store import StateError, cap_in_force
+from kpm_applier.state.baseline import cap_in_force
+from kpm_applier.state.record import StateError
 from kpm_planner.caps.schedule import CapState
 from kpm_planner.model.changes import Pass, Reason, Write
 from kpm_planner.model.machine import Machine

@@ -61,7 +61,7 @@ class Reporter:
         before = self._before()
         if before is None:
             return False
-        from kpm_planner.report.node import stamped
+        from kpm_planner.report.conditions import stamped
 
         conditions = stamped(status.conditions, before, datetime.now(UTC))
         done = self._put(

@@ -32,8 +32,8 @@ from kpm_planner.entitlement import requested_profiles
 from kpm_planner.model.agent_settings import IdleStates
 from kpm_planner.model.allocation import Allocation, RuntimeCpus
 from kpm_planner.model.changes import Pass
+from kpm_planner.model.cluster import Meta, Node
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import Meta, Node
 from kpm_planner.model.problems import Problem
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
@@ -321,7 +321,8 @@ class Agent:
         anew = self._uid not in (None, view.node.uid)
         self._reported, self._uid = basis, view.node.uid
         from kpm.formats.views import features
-        from kpm_planner.report.node import node_state, power_node
+        from kpm_planner.report.node import node_state
+        from kpm_planner.report.power_node import power_node
         from kpm_planner.report.refusals import refusal_problems
 
         shown = self.tuner.shown()

@@ -33,12 +33,13 @@ from kpm.request.objects import Cluster
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.tree import open_applier
 from kpm_applier.session import Applier, Report
-from kpm_applier.state.store import StateError, cap_in_force
+from kpm_applier.state.baseline import cap_in_force
+from kpm_applier.state.record import StateError
 from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.changes import Outcome, Status, Write
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import has_errors
-from kpm_planner.ownership import remembered
+from kpm_planner.ownership_memory import remembered
 from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
 from kpm_planner.report.refusals import remedy
 

@@ -46,7 +46,7 @@ def powercap(
     from kpm.process.ending import on_signals
     from kpm.process.logs import make_log
     from kpm.request.tree import open_applier
-    from kpm_applier.state.store import StateError
+    from kpm_applier.state.record import StateError
 
     environment = read_environment(os.environ)
     log = make_log("powercap", log_level).bind(node=environment.node)

@@ -37,7 +37,7 @@ from kpm.request.nodes import Targets
 from kpm.request.objects import cluster_of
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.readings import instant_of, signals_of
-from kpm_planner.model.objects import Node
+from kpm_planner.model.cluster import Node
 from kpm_planner.plan import NodeInput
 
 

@@ -150,7 +150,7 @@ def agent(
     from kpm.process.logs import make_log
     from kpm.process.loops import say_raised, trouble_logger
     from kpm.process.threads import Threads
-    from kpm_planner.model.objects import SYSTEM_NAMESPACE
+    from kpm_planner.model.cluster import SYSTEM_NAMESPACE
 
     log = make_log("agent", log_level).bind(node=node)
     space, wake = namespace or SYSTEM_NAMESPACE[group], threading.Event()
@@ -374,7 +374,7 @@ def operator(
     from kpm.process.logs import make_log
     from kpm.process.loops import say_raised
     from kpm.process.serving import health_answers, metric_answers, process_registry
-    from kpm_planner.model.objects import SYSTEM_NAMESPACE
+    from kpm_planner.model.cluster import SYSTEM_NAMESPACE
 
     log = make_log("operator", log_level)
     say_raised(log)

@@ -13,8 +13,8 @@ from attrs import define, field
 from kpm.energy.names import Identity
 from kpm_planner.energy.attribution import EnergyReport, MeterEnergy
 from kpm_planner.energy.meters import APART, Meter, whole_zone
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.problems import Code
-from kpm_planner.pools import Pool
 
 #: Of those who are gone, no more than these are kept.
 MOST_ENDED = 1000

@@ -7,9 +7,9 @@ from attrs import evolve, frozen
 from kpm.energy.containers import ContainerPath
 from kpm_planner.energy.shares import Consumer
 from kpm_planner.model.allocation import ContainerCpus
-from kpm_planner.model.objects import Pod
-from kpm_planner.plan import CpuGroup
-from kpm_planner.pools import Pool
+from kpm_planner.model.assignment import Pool
+from kpm_planner.model.cluster import Pod
+from kpm_planner.parts import CpuGroup
 
 
 @frozen

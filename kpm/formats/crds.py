@@ -13,26 +13,27 @@ from attrs import Attribute, fields, frozen, has
 
 from kpm.formats.wire import EARLIER_FIELDS, api_name
 from kpm_planner.model.agent_settings import AgentSettings, MetricSettings, Toleration
-from kpm_planner.model.objects import (
-    OPENSHIFT_GROUP,
-    AmdFabric,
+from kpm_planner.model.cap_objects import (
     CapEntry,
     CapSource,
     ConfigMapKey,
-    CpuScalingPolicy,
-    CStates,
-    DieSelector,
     ExternalCap,
     MarketCap,
     PowerCap,
+    SolarCap,
+    StaticCap,
+)
+from kpm_planner.model.cluster import OPENSHIFT_GROUP, Requirement
+from kpm_planner.model.objects import (
+    AmdFabric,
+    CpuScalingPolicy,
+    CStates,
+    DieSelector,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,
     PowerWorkload,
     PStates,
-    Requirement,
-    SolarCap,
-    StaticCap,
     Uncore,
 )
 from kpm_planner.report.rollup import (

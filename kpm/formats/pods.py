@@ -14,8 +14,8 @@ from kpm.formats.wire import WireError, parse_time, structure_meta
 from kpm.process.errors import show
 from kpm_planner.crio import wishes_of
 from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.cluster import Container, Node, Pod
 from kpm_planner.model.cpuset import LARGEST_CPU
-from kpm_planner.model.objects import Container, Node, Pod
 from kpm_planner.model.quantities import Quantity, parse_quantity
 
 _LONGEST_WISH = 64

@@ -11,6 +11,7 @@ from kpm.process.errors import InputError, show
 from kpm.request.readings import instant_of
 from kpm_planner.caps.schedule import Reading, Signals
 from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.cluster import Pod
 from kpm_planner.model.cpuset import LARGEST_CPU
 from kpm_planner.model.machine import (
     MANAGED_DRIVERS,
@@ -24,9 +25,9 @@ from kpm_planner.model.machine import (
     PowerZone,
     UncoreEntry,
 )
-from kpm_planner.model.objects import Pod
 from kpm_planner.model.problems import Problem
-from kpm_planner.plan import ClusterPlan, CpuGroup, NodePlan
+from kpm_planner.parts import CpuGroup
+from kpm_planner.plan import ClusterPlan, NodePlan
 
 VERSION = 1
 

@@ -15,12 +15,9 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from kpm.formats.unread import Unread
 from kpm.process.errors import show
+from kpm_planner.model.cap_objects import PowerCap
+from kpm_planner.model.cluster import AMD_GROUP, INTEL_GROUP, OPENSHIFT_GROUP, Meta
 from kpm_planner.model.objects import (
-    AMD_GROUP,
-    INTEL_GROUP,
-    OPENSHIFT_GROUP,
-    Meta,
-    PowerCap,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,
@@ -28,7 +25,7 @@ from kpm_planner.model.objects import (
     Uncore,
 )
 from kpm_planner.model.problems import Code, Problem, error
-from kpm_planner.profiles import with_pstates
+from kpm_planner.profile_rules import with_pstates
 
 GROUPS = (OPENSHIFT_GROUP, INTEL_GROUP, AMD_GROUP)
 KINDS: dict[str, type] = {

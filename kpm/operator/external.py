@@ -20,7 +20,7 @@ from kpm.process.logs import Log
 from kpm.process.loops import SourceTrouble
 from kpm.process.threads import Threads
 from kpm_planner.caps.schedule import age_of, period_of
-from kpm_planner.model.objects import PowerCap
+from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.problems import Code, Problem, error
 from kpm_planner.report.rollup import PublishedWatts
 

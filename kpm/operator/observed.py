@@ -11,7 +11,7 @@ from kpm.formats.pods import structure_node
 from kpm.formats.wire import converter, read_object
 from kpm.kube.api import Object
 from kpm.operator.mounts import AGENT
-from kpm_planner.model.objects import Node
+from kpm_planner.model.cluster import Node
 from kpm_planner.model.problems import Problem
 from kpm_planner.report.rollup import PublishedWatts
 from kpm_planner.report.types import PowerNodeStateStatus

@@ -26,8 +26,9 @@ from kpm.operator.departures import departure
 from kpm.operator.endings import REMEDY, Lost, last_word, one_more_round, ours, waiting_lines, waits
 from kpm.operator.external import host_problem
 from kpm.operator.observed import Held, Observed, node_of
+from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.cpuset import parse_cpulist
-from kpm_planner.model.objects import Intent, PowerCap
+from kpm_planner.model.objects import Intent
 from kpm_planner.report.rollup import (
     MOST_ERRORS,
     ErrorsStatus,

@@ -15,7 +15,7 @@ from kpm.powercap.sources import Source, Sources
 from kpm.process.errors import InputError
 from kpm.process.logs import Log
 from kpm_applier.session import Applier, Report
-from kpm_applier.state.store import cap_in_force
+from kpm_applier.state.baseline import cap_in_force
 from kpm_planner.caps.legacy_tool import capped, maximum_uw
 from kpm_planner.model.changes import Status
 from kpm_planner.plan import NodePlan

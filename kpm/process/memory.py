@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 from kpm.formats.wire import WireError, document_of_object, parse_time, structure_object
 from kpm.process.errors import InputError, one_line
 from kpm_applier.state.files import read_plain, remove_durably, write_durably
-from kpm_applier.state.store import StateError
+from kpm_applier.state.record import StateError
 from kpm_planner.versions import Version, Versions
 
 VERSION = 1

@@ -22,7 +22,7 @@ from kpm.request.nodes import (
 from kpm.request.objects import Cluster
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.tree import open_applier
-from kpm_applier.state.store import StateError
+from kpm_applier.state.record import StateError
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.model.machine import Machine
 from kpm_planner.plan import ClusterPlan, plan_cluster

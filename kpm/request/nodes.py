@@ -15,8 +15,9 @@ from kpm.request.readings import instant_of, readings_of, signals_of
 from kpm.simulate.cpu_manager import assign_cpus
 from kpm_planner.caps.schedule import CapState, Reading
 from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.cluster import Node, Pod
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import Node, Pod, PowerNodeConfig, PowerWorkload
+from kpm_planner.model.objects import PowerNodeConfig, PowerWorkload
 from kpm_planner.plan import NodeInput
 from kpm_planner.selection import accept, selects, selects_map
 from kpm_planner.versions import Versions

@@ -12,12 +12,10 @@ from kpm.formats.pods import structure_node, structure_pod, structure_pod_resour
 from kpm.formats.wire import GROUPS, KINDS, WireError, structure_object
 from kpm.process.errors import InputError, one_line, show
 from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.cap_objects import PowerCap
+from kpm_planner.model.cluster import SYSTEM_NAMESPACE, Node, Pod
 from kpm_planner.model.objects import (
-    SYSTEM_NAMESPACE,
     Intent,
-    Node,
-    Pod,
-    PowerCap,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from kpm.formats.wire import WireError, parse_time
 from kpm.process.errors import InputError, one_line
 from kpm_planner.caps.schedule import CapState, Reading, Signals
-from kpm_planner.model.objects import PowerCap
+from kpm_planner.model.cap_objects import PowerCap
 
 #: Names of the time zone database; anything else never reaches a path.
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,31}(?:/[A-Za-z0-9_+-]{1,31}){0,2}")

@@ -8,7 +8,9 @@ from kpm.request.options import TreeOptions
 from kpm_applier.diff import Repair
 from kpm_applier.discovery.discover import HostError
 from kpm_applier.session import Applier
-from kpm_applier.state.store import StateError, StateStore, asked_fabrics
+from kpm_applier.state.baseline import asked_fabrics
+from kpm_applier.state.record import StateError
+from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs.hsmp import Hsmp
 from kpm_applier.sysfs.mailbox import DEVICE, Device
 from kpm_applier.sysfs.tree import SysfsHost

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from attrs import evolve, frozen
 
 from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.cluster import Pod
 from kpm_planner.model.machine import Cpu, Machine
-from kpm_planner.model.objects import Pod
 
 
 @frozen

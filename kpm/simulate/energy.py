@@ -21,7 +21,7 @@ from kpm_planner.energy.meters import Meter, energy_between
 from kpm_planner.energy.shares import Consumer, EnergyCpu
 from kpm_planner.energy.standing import Line
 from kpm_planner.model.allocation import ContainerCpus
-from kpm_planner.model.objects import Pod
+from kpm_planner.model.cluster import Pod
 
 _UW = 1_000_000
 

@@ -8,7 +8,7 @@ from kpm.simulate.energy import EnergyView
 from kpm.simulate.world import NodeView, StepView
 from kpm_planner.caps.schedule import UW
 from kpm_planner.model.cpuset import format_cpulist, parse_cpulist
-from kpm_planner.plan import CpuGroup
+from kpm_planner.parts import CpuGroup
 
 #: What is expected of a file that nothing is asked of.
 BASELINE = "baseline"

@@ -12,7 +12,7 @@ from kpm.simulate.terminal import machine_range
 from kpm.simulate.world import NodeView, StepView
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Cpu, Machine
-from kpm_planner.plan import CpuGroup
+from kpm_planner.parts import CpuGroup
 from kpm_planner.report.explain import describe_target
 
 _COLOURS = {

@@ -14,7 +14,7 @@ from kpm.simulate.scenario import Scenario
 from kpm.simulate.world import NodeView, StepView
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
-from kpm_planner.plan import CpuGroup
+from kpm_planner.parts import CpuGroup
 from kpm_planner.report.explain import describe_node, describe_target
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -20,7 +20,7 @@ from kpm_applier.attributes import (
 )
 from kpm_applier.sysfs.host import Host
 from kpm_applier.sysfs.reader import Reader, as_number
-from kpm_planner.caps.zones import MOST_UW
+from kpm_planner.caps.division import MOST_UW
 from kpm_planner.model.machine import Fabric, PowerLimit, PowerZone
 
 _RAPL, _MMIO, _HWMON, _HSMP = "intel-rapl", "intel-rapl-mmio", "amd_hsmp_hwmon", "hsmp"

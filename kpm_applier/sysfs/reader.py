@@ -106,3 +106,8 @@ def as_number(text: str | None) -> int | None:
         if text is not None and text.isascii() and text.isdigit() and len(text) < 19
         else None
     )
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is digits and nothing else."""
+    return text.isascii() and text.isdigit()

@@ -10,8 +10,9 @@ from enum import StrEnum
 
 from attrs import field, frozen
 
+from kpm_planner.caps.division import MOST_UW, UNIT_UW, divided
 from kpm_planner.caps.schedule import sun
-from kpm_planner.caps.zones import MOST_UW, UNIT_UW, CapTarget, divided
+from kpm_planner.caps.zones import CapTarget
 from kpm_planner.model.machine import PowerZone
 
 _SUNRISE, _SUNSET = 4 * 60, 20 * 60
@@ -90,7 +91,7 @@ def market_uw(trades: Sequence[Trade], trade: Trade, maximum_uw: int, mode: Calc
     """
     volumes = [item.volume for item in trades]
     top = max(volumes) if mode is CalcMode.MAX else sum(volumes) / len(volumes)
-    return min(int(maximum_uw * trade.volume / top), maximum_uw) if top > 0 else 0
+    return min(int(maximum_uw * (trade.volume / top)), maximum_uw) if top > 0 else 0
 
 
 def pmax_uw(zones: Sequence[PowerZone], func: PmaxFunc) -> int:

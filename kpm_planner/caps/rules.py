@@ -11,7 +11,7 @@ from kpm_planner.caps.schedule import (
     SUNSET,
     days_of,
 )
-from kpm_planner.model.objects import (
+from kpm_planner.model.cap_objects import (
     DAYS,
     CapEntry,
     CapSource,

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from attrs import field, frozen
 
-from kpm_planner.model.objects import (
+from kpm_planner.model.cap_objects import (
     DAYS,
     CapEntry,
     CapSource,

@@ -1,33 +1,25 @@
-"""Power caps: from a PowerCap and the packages of a node to a limit for each zone (design §1;
-kernel documentation, powercap).
+"""Power caps: from a PowerCap and the packages of a node to a limit for each zone
+(kernel documentation, powercap).
 
 `cap_at` is the whole decision: what the source asks, its bounds, the ramp, the division over
 packages.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from attrs import frozen
 
+from kpm_planner.caps.division import _MANY, LEAST_UW, ceilings, shares_of, zone_parts
 from kpm_planner.caps.rules import validate_cap
 from kpm_planner.caps.schedule import EPOCH, UW, Asked, CapState, Signals, asked_at, period_of, tick
+from kpm_planner.model.cap_objects import PowerCap
+from kpm_planner.model.cluster import Node
 from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
-from kpm_planner.model.objects import Node, PowerCap
 from kpm_planner.model.problems import Code, Problem, has_errors, warning
 from kpm_planner.model.quantities import format_watts
 from kpm_planner.selection import Accepted, holder, reference
 
-#: Least power of a package where minWatts is left out: less and its firmware may not keep it, nor
-#: the node answer.
-LEAST_UW = 10 * UW
-#: Largest limit that a register of 15 bits in units of 1/8 W holds; more would be cut off silently
-#: (kernel, intel_rapl).
-MOST_UW = 32_767 * UW // 8
-_MANY = 1_000_000
-#: Caps are rounded down to the usual unit of the registers, so that what is read back is what was
-#: written.
-UNIT_UW = UW // 8
 #: From here on the arithmetic of dates would leave the calendar.
 _LAST = datetime(9000, 1, 1, tzinfo=UTC)
 _LONG, _SHORT, _ONLY = "long_term", "short_term", "power_cap"
@@ -102,9 +94,9 @@ def plan_caps(
             )
         )
         return CapPlan(problems=tuple(problems))
-    decision = cap_at(winner, _ceilings(machine), min(max(instant or EPOCH, EPOCH), _LAST), signals)
+    decision = cap_at(winner, ceilings(machine), min(max(instant or EPOCH, EPOCH), _LAST), signals)
     problems += decision.problems
-    parts = _zone_parts(machine.power_zones, decision.shares)
+    parts = zone_parts(machine.power_zones, decision.shares)
     targets = tuple(
         _target(winner, zone, parts.get(zone.id), decision, problems)
         for zone in machine.power_zones
@@ -123,34 +115,6 @@ def baseline_caps(machine: Machine, reason: str) -> tuple[CapTarget, ...]:
 
 def _why(machine: Machine) -> str:
     return f": {machine.fabric_fault}" if machine.fabric_fault else ""
-
-
-def _ceilings(machine: Machine) -> dict[int, int | None]:
-    """Package → the highest limit that its firmware names, None where it names none."""
-    found: dict[int, int | None] = {}
-    for zone in machine.power_zones:
-        top, before = _top(zone), found.get(zone.package, 0)
-        found[zone.package] = None if top is None or before is None else before + top
-    return dict(sorted(found.items()))
-
-
-def _top(zone: PowerZone) -> int | None:
-    """The highest limit of a zone: never a limit of now, and the lowest of those that its limits
-    name, since they are set alike.
-    """
-    return min((limit.max_uw for limit in zone.limits if limit.max_uw), default=None)
-
-
-def _zone_parts(zones: Sequence[PowerZone], shares: Mapping[int, int]) -> dict[str, int]:
-    """Zone → µW: the dies of a package share its part equally, none above its own maximum."""
-    found: dict[str, int] = {}
-    for package, share in shares.items():
-        own = [zone for zone in zones if zone.package == package]
-        parts = divided(
-            share, [1] * len(own), 0, [min(_top(zone) or MOST_UW, MOST_UW) for zone in own]
-        )
-        found |= {zone.id: part // UNIT_UW * UNIT_UW for zone, part in zip(own, parts, strict=True)}
-    return found
 
 
 def cap_at(
@@ -193,7 +157,7 @@ def cap_at(
         )
         if at is not None
     ]
-    shares = _shares(cap, state.uw, least * units // count, ceilings, signals, because)
+    shares = shares_of(cap, state.uw, least * units // count, ceilings, signals, because)
     return Decision(shares, state, tuple(because), min(until, default=None), asked.problems)
 
 
@@ -228,74 +192,6 @@ def _ramped(
         return CapState(cap.meta.name, max(previous.uw, least), previous.rose)
     step = cap.max_step_watts * UW * units
     return CapState(cap.meta.name, min(wanted, max(previous.uw + step, least)), began)
-
-
-def _shares(
-    cap: PowerCap,
-    budget: int,
-    least: int,
-    ceilings: Mapping[int, int | None],
-    signals: Signals,
-    because: list[str],
-) -> dict[int, int]:
-    """The budget over the packages, each rounded down to 1/8 W."""
-    packages = list(ceilings)
-    tops = [min(top or MOST_UW, MOST_UW) for top in ceilings.values()]
-    if cap.per == "package":
-        shares = [min(budget // len(packages), top) for top in tops]
-    else:
-        measured = [signals.power_uw.get(package) for package in packages]
-        by_demand = cap.divide == "demand" and all(power is not None for power in measured)
-        weights = (
-            [max(power or 0, UW) for power in measured]
-            if by_demand
-            else _weights(cap, packages, signals, because)
-        )
-        if by_demand:
-            because.append(f"divided by demand, measured {', '.join(map(format_watts, weights))}")
-        shares = divided(budget, weights, least, tops)
-    for package, share, top in zip(packages, shares, tops, strict=True):
-        if share == top and ceilings[package] is not None:
-            because.append(f"package {package}: at most max_power_uw {format_watts(top)}")
-    return {
-        package: share // UNIT_UW * UNIT_UW for package, share in zip(packages, shares, strict=True)
-    }
-
-
-def _weights(
-    cap: PowerCap, packages: Sequence[int], signals: Signals, because: list[str]
-) -> list[int]:
-    """What to divide by without measurements: for demand what is in force, so that a new agent
-    changes nothing.
-    """
-    in_force = [signals.parts_uw.get(package) or 0 for package in packages]
-    known = cap.divide == "demand" and all(in_force)
-    if cap.divide == "demand":
-        because.append(f"divided {'as it was' if known else 'equally'}: no measurement yet")
-    return in_force if known else [1] * len(packages)
-
-
-def divided(budget: int, weights: Sequence[int], least: int, tops: Sequence[int]) -> list[int]:
-    """A budget in proportion to weights, no part below least or above its top, which is the
-    stronger; what one cannot take the others get.
-
-    The parts sum to at most the budget where that is at least `least` for each.
-    """
-    lows = [min(least, top) for top in tops]
-    parts: dict[int, int] = {}
-    while len(parts) < len(weights):
-        free = [index for index in range(len(weights)) if index not in parts]
-        rest, total = budget - sum(parts.values()), sum(weights[index] for index in free)
-        asked = {index: max(rest, 0) * weights[index] // total for index in free}
-        over = sum(max(part - tops[index], 0) for index, part in asked.items())
-        under = sum(max(lows[index] - part, 0) for index, part in asked.items())
-        if not over and not under:
-            parts |= asked
-        elif over >= under:
-            parts |= {index: tops[index] for index, part in asked.items() if part > tops[index]}
-        else:
-            parts |= {index: lows[index] for index, part in asked.items() if part < lows[index]}
-    return [parts[index] for index in range(len(weights))]
 
 
 def _target(

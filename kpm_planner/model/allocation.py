@@ -2,7 +2,7 @@
 
 from attrs import frozen
 
-from kpm_planner.model.objects import Pod
+from kpm_planner.model.cluster import Pod
 
 
 @frozen

@@ -147,3 +147,19 @@ def clock_minutes(text: str) -> int | None:
     ):
         return None
     return int(hours) * 60 + int(minutes) if int(hours) < 24 and int(minutes) < 60 else None
+
+
+def frequency_khz(value: int | str, hardware: tuple[int, int] | None) -> int | None:
+    """A frequency field in kHz; None where the text is no frequency, or a percentage without a
+    machine.
+
+    Shape: hardware is (minimum, maximum) in kHz. A percentage is rounded up to a whole kHz.
+    Source: design §4, P-states.
+    """
+    if isinstance(value, int):
+        return value * 1000 if value < FIRST_KHZ else value
+    percent = parse_percent(value)
+    if percent is None or hardware is None:
+        return None
+    low, high = hardware
+    return low + ((high - low) * percent + 99) // 100

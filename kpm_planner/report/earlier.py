@@ -9,10 +9,11 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.problems import Problem, Severity
-from kpm_planner.plan import CpuGroup, NodePlan
-from kpm_planner.pools import Pool
+from kpm_planner.parts import CpuGroup
+from kpm_planner.plan import NodePlan
 from kpm_planner.report.room import cut, fitted
 from kpm_planner.report.types import (
     CpuPools,

@@ -9,8 +9,9 @@ from kpm_planner.fabric import FabricTarget
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.problems import Code
 from kpm_planner.model.quantities import format_watts
-from kpm_planner.plan import CpuGroup, NodePlan
-from kpm_planner.profiles import Target
+from kpm_planner.model.target import Target
+from kpm_planner.parts import CpuGroup
+from kpm_planner.plan import NodePlan
 
 #: What limits CPUs from outside of any object; the message names them.
 _LIMITS = (Code.FREQUENCY_LIMITED, Code.IDLE_LIMITED)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from kpm_planner.model.changes import Outcome, Status
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Code, Problem, error
-from kpm_planner.plan import CpuGroup, NodePlan
+from kpm_planner.parts import CpuGroup
+from kpm_planner.plan import NodePlan
 
 _MODULES = "run as root; where AppArmor or SELinux refuses it use the privileged overlay of deploy/"
 _HELPER = "see the log of the pod's helper container"

@@ -16,7 +16,8 @@ from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
 from kpm.operator.mounts import mounts
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Tell
 from kpm_planner.model.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
-from kpm_planner.model.objects import Meta, PowerConfig
+from kpm_planner.model.cluster import Meta
+from kpm_planner.model.objects import PowerConfig
 
 # --- the agents' DaemonSet ---
 

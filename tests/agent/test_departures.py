@@ -14,7 +14,8 @@ from kpm.operator.daemonset import daemon_set
 from kpm.operator.departures import departure
 from kpm.operator.reconcile import Mend
 from kpm_planner.model.agent_settings import AgentSettings, MetricSettings, Toleration
-from kpm_planner.model.objects import Meta, PowerConfig
+from kpm_planner.model.cluster import Meta
+from kpm_planner.model.objects import PowerConfig
 
 CONFIG = PowerConfig(
     Meta("c"),

@@ -14,7 +14,7 @@ from kpm.agent.elsewhere import GRACE, Elsewhere, Told
 from kpm.agent.kubelet import Kubelet, Sockets
 from kpm.process.logs import make_log
 from kpm_planner.model.allocation import ContainerCpus, RuntimeCpus
-from kpm_planner.model.objects import Container, Meta, Pod
+from kpm_planner.model.cluster import Container, Meta, Pod
 from kpm_planner.ownership import resolve_ownership
 
 FAST = "power.openshift.io/fast"

@@ -30,7 +30,8 @@ from kpm.operator.daemonset import daemon_set
 from kpm.operator.reconcile import Delete
 from kpm.process.threads import Threads
 from kpm_planner.model.agent_settings import AgentSettings
-from kpm_planner.model.objects import Meta, PowerConfig
+from kpm_planner.model.cluster import Meta
+from kpm_planner.model.objects import PowerConfig
 
 NODES = Resource("", "v1", "nodes")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "power-manager")

@@ -11,7 +11,7 @@ from kpm.agent.kubelet import Kubelet, Sockets
 from kpm.agent.podresources import KubeletError
 from kpm.formats.pods import structure_pod
 from kpm_planner.model.allocation import ContainerCpus
-from kpm_planner.model.objects import Container, Meta, Pod
+from kpm_planner.model.cluster import Container, Meta, Pod
 from kpm_planner.model.problems import Code, Severity
 from kpm_planner.ownership import Owner, resolve_ownership
 

@@ -25,17 +25,9 @@ from kpm.scaler.words import News
 from kpm_planner.caps.schedule import Signals
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.cluster import Container, Meta, Node, Pod
 from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
-from kpm_planner.model.objects import (
-    Container,
-    Intent,
-    Meta,
-    Node,
-    Pod,
-    PowerProfile,
-    PowerWorkload,
-    PStates,
-)
+from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload, PStates
 from kpm_planner.plan import NodePlan
 from kpm_planner.report.node import Pass
 from kpm_planner.report.types import Condition

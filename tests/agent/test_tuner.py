@@ -15,8 +15,9 @@ from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.cluster import Meta, Node
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import Intent, Meta, Node, PowerProfile, PowerWorkload, PStates
+from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload, PStates
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.trees import write_tree
 

@@ -22,7 +22,8 @@ from server import ApiServer, wait_for
 
 from kpm.operator.daemonset import Image, daemon_set
 from kpm_planner.model.agent_settings import AgentSettings, MetricSettings
-from kpm_planner.model.objects import Meta, PowerConfig
+from kpm_planner.model.cluster import Meta
+from kpm_planner.model.objects import PowerConfig
 
 pytestmark = pytest.mark.apiserver
 Document = dict[str, Any]

@@ -25,6 +25,7 @@ from kpm_applier.sysfs.host import (
 )
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.machine import (
     Cpu,
     CpufreqSettings,
@@ -33,9 +34,9 @@ from kpm_planner.model.machine import (
     Machine,
     UncoreEntry,
 )
-from kpm_planner.plan import CpuGroup, NodePlan
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import BASELINE, Target
+from kpm_planner.model.target import BASELINE, Target
+from kpm_planner.parts import CpuGroup
+from kpm_planner.plan import NodePlan
 from kpm_planner.uncore import UncoreTarget
 
 GHZ = 1_000_000

@@ -10,7 +10,7 @@ from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Report
 from kpm_planner.model.changes import Outcome, Status
 from kpm_planner.model.machine import Machine
-from kpm_planner.profiles import Target
+from kpm_planner.model.target import Target
 from tests.applier import rig
 from tests.applier.rig import GHZ, Probe
 

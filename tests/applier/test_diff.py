@@ -7,7 +7,7 @@ import pytest
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Group, Kind, ManagedFile
 from kpm_applier.diff import diff
-from kpm_applier.state.store import GroupState
+from kpm_applier.state.record import GroupState
 from kpm_applier.wants import Want
 from kpm_planner.model.changes import Observed, Reason, Write
 from tests.applier import rig

@@ -14,19 +14,12 @@ import pytest
 from attrs import define, field
 
 from kpm_applier.session import Applier
-from kpm_applier.state.store import State
+from kpm_applier.state.record import State
 from kpm_applier.sysfs.host import Watch, differing_one_by_one, read_one_by_one, write_one_by_one
-from kpm_planner.caps.zones import MOST_UW
-from kpm_planner.model.objects import (
-    CapSource,
-    Intent,
-    LabelSelector,
-    Meta,
-    Node,
-    NodeSelector,
-    PowerCap,
-    StaticCap,
-)
+from kpm_planner.caps.division import MOST_UW
+from kpm_planner.model.cap_objects import CapSource, PowerCap, StaticCap
+from kpm_planner.model.cluster import LabelSelector, Meta, Node, NodeSelector
+from kpm_planner.model.objects import Intent
 from kpm_planner.plan import NodeInput, plan_node
 from kpm_planner.selection import Accepted, accept
 from tests.applier.power import CLASS, MMIO, PLATFORM, RAPL

@@ -21,13 +21,16 @@ from hypothesis import strategies as st
 
 from kpm_applier.discovery.discover import discover
 from kpm_applier.session import Applier, Report
-from kpm_applier.state.store import IN_DOUBT, GroupState, State, StateStore, asked_fabrics
+from kpm_applier.state.baseline import asked_fabrics
+from kpm_applier.state.record import IN_DOUBT, GroupState, State
+from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs import mailbox as firmware
 from kpm_applier.sysfs.hsmp import Hsmp
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.model.changes import Status
+from kpm_planner.model.cluster import Meta, Node
 from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
-from kpm_planner.model.objects import AmdFabric, Intent, Meta, Node, Uncore
+from kpm_planner.model.objects import AmdFabric, Intent, Uncore
 from kpm_planner.model.problems import Code
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.applier import rig

@@ -20,21 +20,15 @@ from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.kernel_model.power import shown_limits
 from kpm_applier.session import Report
-from kpm_applier.state.store import StateStore, cap_in_force
+from kpm_applier.state.baseline import cap_in_force
+from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.caps.schedule import CapState
+from kpm_planner.model.cap_objects import CapSource, PowerCap, StaticCap
 from kpm_planner.model.changes import Outcome, Status
+from kpm_planner.model.cluster import LabelSelector, Meta, Node, NodeSelector
 from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
-from kpm_planner.model.objects import (
-    CapSource,
-    Intent,
-    LabelSelector,
-    Meta,
-    Node,
-    NodeSelector,
-    PowerCap,
-    StaticCap,
-)
+from kpm_planner.model.objects import Intent
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.applier import rig
 from tests.applier.power import (

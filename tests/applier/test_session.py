@@ -18,8 +18,8 @@ from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.model.changes import Outcome, Reason, Status
 from kpm_planner.model.machine import Machine
+from kpm_planner.model.target import Target
 from kpm_planner.plan import NodePlan
-from kpm_planner.profiles import Target
 from kpm_planner.uncore import UncoreTarget
 from tests.applier import rig
 from tests.applier.rig import GHZ, Probe

@@ -24,20 +24,10 @@ from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.state import store as state_module
-from kpm_applier.state.store import (
-    HARDWARE_LIMIT,
-    VERSION,
-    GroupState,
-    State,
-    StateError,
-    StateStore,
-    baseline_text,
-    decode,
-    encode,
-    new_group_state,
-    with_baseline,
-)
-from kpm_planner.profiles import Target
+from kpm_applier.state.baseline import HARDWARE_LIMIT, baseline_text, new_group_state, with_baseline
+from kpm_applier.state.record import GroupState, State, StateError
+from kpm_applier.state.store import VERSION, StateStore, decode, encode
+from kpm_planner.model.target import Target
 from kpm_planner.uncore import UncoreTarget
 from tests.applier import rig
 from tests.applier.rig import GHZ
@@ -462,8 +452,8 @@ def test_a_state_folder_that_cannot_be_made_means_no_write(tmp_path: Path) -> No
 _RUN = """
     import sys
     from kpm_applier.kernel_model.model import KernelModel
-    from kpm_applier.state.store import StateError
-    from kpm_planner.profiles import Target
+    from kpm_applier.state.record import StateError
+    from kpm_planner.model.target import Target
     from tests.applier import rig
     model = KernelModel(rig.intel(64))
     plan = rig.plan(model.machine, {
@@ -583,7 +573,8 @@ def _after(calls: int, real: Callable[[int], None], number: int) -> Callable[[in
 
 _STEPS = """
     import os, sys
-    from kpm_applier.state.store import GroupState, State, StateStore
+    from kpm_applier.state.store import StateStore
+    from kpm_applier.state.record import GroupState, State
     folder, step = sys.argv[1], int(sys.argv[2])
     count = 0
     def counted(real):

@@ -722,7 +722,7 @@ _CAT = """
     from kpm_applier.session import Applier
     from kpm_applier.state.store import StateStore
     from kpm_applier.sysfs.tree import SysfsHost
-    from kpm_planner.profiles import Target
+    from kpm_planner.model.target import Target
     from tests.applier import rig
     root, states, hard = sys.argv[1], sys.argv[2], int(sys.argv[3])
     machine = rig.amd(40)

@@ -6,11 +6,12 @@ from attrs import evolve
 
 from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
-from kpm_applier.state.store import State, new_group_state
+from kpm_applier.state.baseline import new_group_state
+from kpm_applier.state.record import State
 from kpm_applier.wants import Want, released, wanted
 from kpm_planner.model.machine import IdleState, Machine
+from kpm_planner.model.target import BASELINE, Target
 from kpm_planner.plan import NodePlan
-from kpm_planner.profiles import BASELINE, Target
 from kpm_planner.uncore import UncoreTarget
 from tests.applier import rig
 from tests.applier.rig import GHZ

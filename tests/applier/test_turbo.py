@@ -19,8 +19,8 @@ from kpm_applier.session import Applier, Report
 from kpm_applier.sysfs.host import Host
 from kpm_planner.model.changes import Status
 from kpm_planner.model.machine import Machine
+from kpm_planner.model.target import Target
 from kpm_planner.plan import NodePlan
-from kpm_planner.profiles import Target
 from tests.applier import rig
 from tests.applier.rig import GHZ, Probe
 

@@ -99,18 +99,19 @@ def test_a_planner_module_keeps_nothing_between_calls(source: Source) -> None:
     assert "type: ignore" not in source.text
 
 
+#: What reads a plan to say something of it.
+REPORTS = {
+    f"report/{name}"
+    for name in ("conditions", "earlier", "explain", "node", "power_node", "refusals", "words")
+}
+
+
 def test_only_plan_composes_the_decisions() -> None:
     """The other modules of the planner decide one thing each, and none of them knows the plan but
     what reads it.
     """
     users = {source.name for source in PLANNER if "kpm_planner.plan" in source.imports()}
-    assert users <= {
-        "__init__",
-        "report/earlier",
-        "report/explain",
-        "report/node",
-        "report/refusals",
-    }
+    assert users <= {"__init__", *REPORTS}
 
 
 def test_the_planners_public_names_exist_and_are_sorted() -> None:

@@ -30,14 +30,11 @@ from kpm_applier.session import Applier
 from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.cluster import Container, Meta, Node, Pod
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import (
-    Container,
     CStates,
     Intent,
-    Meta,
-    Node,
-    Pod,
     PowerProfile,
     PowerWorkload,
     PStates,

@@ -36,9 +36,11 @@ from kpm.formats.wire import document_of, read_object  # noqa: E402
 from kpm.kube.kinds import GENERATED, state_name, workload_name  # noqa: E402
 from kpm.request.machines import MODELS, MachineSpec, build_machine  # noqa: E402
 from kpm_planner.model.allocation import Allocation  # noqa: E402
-from kpm_planner.model.objects import Intent, Node, PowerProfile, PowerWorkload  # noqa: E402
+from kpm_planner.model.cluster import Node  # noqa: E402
+from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload  # noqa: E402
 from kpm_planner.plan import NodeInput, plan_node  # noqa: E402
-from kpm_planner.report.node import Pass, node_state, power_node  # noqa: E402
+from kpm_planner.report.node import Pass, node_state  # noqa: E402
+from kpm_planner.report.power_node import power_node  # noqa: E402
 from kpm_planner.selection import accept  # noqa: E402
 
 NODES, PROFILES = int(os.environ.get("KPM_BENCH_NODES", "1000")), 20

@@ -41,11 +41,11 @@ from kpm_planner.energy.estimate import Coefficients
 from kpm_planner.energy.shares import Consumer
 from kpm_planner.energy.standing import Standing
 from kpm_planner.model.allocation import ContainerCpus, ContainerRef
+from kpm_planner.model.assignment import Pool
+from kpm_planner.model.cluster import Container, Meta, Pod
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import Container, Meta, Pod
-from kpm_planner.plan import CpuGroup
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import Target
+from kpm_planner.model.target import Target
+from kpm_planner.parts import CpuGroup
 from tests.applier.power import RAPL, put_zone
 from tests.kpm.tree_samples import CPU, INTEL, NO_POWER, Tree, build_tree, put
 

@@ -27,7 +27,8 @@ from kpm_planner.model.agent_settings import (
     AgentSettings,
     MetricSettings,
 )
-from kpm_planner.model.objects import Meta, PowerConfig
+from kpm_planner.model.cluster import Meta
+from kpm_planner.model.objects import PowerConfig
 from kpm_planner.model.quantities import duration_s
 
 IMAGE = Image("kpm:1")

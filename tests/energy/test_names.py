@@ -14,9 +14,9 @@ from kpm.energy.names import Identity, Known, identify, known_containers
 from kpm.formats.pods import structure_pod
 from kpm_planner.energy.shares import Consumer
 from kpm_planner.model.allocation import ContainerCpus, ContainerRef
-from kpm_planner.plan import CpuGroup
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import Target
+from kpm_planner.model.assignment import Pool
+from kpm_planner.model.target import Target
+from kpm_planner.parts import CpuGroup
 
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
 HASH = "d41d8cd98f00b204e9800998ecf8427e"

@@ -25,12 +25,11 @@ from kpm_applier.sysfs.boundary import ANSWER, MOST_RECORDS, RECORD
 from kpm_applier.sysfs.hsmp import Hsmp
 from kpm_applier.sysfs.remote import Helper, RemoteHost, RemoteMailbox
 from kpm_planner.model.agent_settings import AgentSettings
+from kpm_planner.model.cluster import Meta, Node
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import (
     CStates,
     Intent,
-    Meta,
-    Node,
     PowerConfig,
     PowerProfile,
     PowerWorkload,

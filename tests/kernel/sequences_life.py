@@ -31,13 +31,15 @@ from attrs import define, evolve, field, frozen
 from kpm_applier.attributes import CPU_ROOT, RESUME_LATENCY, Kind
 from kpm_applier.discovery.discover import HostError, discover
 from kpm_applier.session import Applier, Report
-from kpm_applier.state.store import HARDWARE_LIMIT, State, StateError, StateStore
+from kpm_applier.state.baseline import HARDWARE_LIMIT
+from kpm_applier.state.record import State, StateError
+from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs.host import Host
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
 from kpm_planner.model.machine import FrequencyDomain, Machine, PowerZone
+from kpm_planner.model.target import BASELINE, Target
 from kpm_planner.plan import NodePlan
-from kpm_planner.profiles import BASELINE, Target
 from kpm_planner.uncore import UncoreTarget
 from tests.applier import rig
 

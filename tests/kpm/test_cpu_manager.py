@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from kpm.request.machines import CoreSpec, MachineSpec, build_machine
 from kpm.simulate.cpu_manager import Refusal, assign_cpus, take
 from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.cluster import Container, Meta, Pod
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import Container, Meta, Pod
 from tests.strategies.machines import machines as found_machines
 
 

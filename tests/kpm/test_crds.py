@@ -27,7 +27,8 @@ from kpm.formats.wire import (
     structure_object,
 )
 from kpm.formats.wire import KINDS as OURS
-from kpm_planner.report.node import Pass, node_state, power_node
+from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.power_node import power_node
 from tests.strategies.scenarios import Scenario, scenarios
 
 FOLDERS = dict(zip(GROUPS[:2], ("crds", "crds/intel"), strict=True))

@@ -21,7 +21,8 @@ from kpm.formats.wire import WireError, converter, document_of, structure_object
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.report.node import Pass, node_state, power_node
+from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.power_node import power_node
 from kpm_planner.report.rollup import (
     ErrorsStatus,
     PowerConfigStatus,

@@ -22,7 +22,7 @@ from kpm.process.memory import (
     versions_from,
     versions_view,
 )
-from kpm_applier.state.store import StateError
+from kpm_applier.state.record import StateError
 from kpm_planner.versions import Version, Versions
 from tests.kpm.cli_rig import kpm
 from tests.kpm.object_samples import as_yaml, node, profile

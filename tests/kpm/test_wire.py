@@ -24,18 +24,11 @@ from kpm.formats.wire import (
     structure_object,
     structure_plain,
 )
-from kpm_planner.model.objects import (
-    CStates,
-    LabelSelector,
-    Node,
-    NodeSelector,
-    PStates,
-    Requirement,
-    ReservedCpus,
-)
+from kpm_planner.model.cluster import LabelSelector, Node, NodeSelector, Requirement
+from kpm_planner.model.objects import CStates, PStates, ReservedCpus
 from kpm_planner.model.objects import PowerProfile as Profile
 from kpm_planner.model.problems import Code
-from kpm_planner.profiles import validate_profile
+from kpm_planner.profile_rules import validate_profile
 
 
 def spec_of(obj: Any) -> dict[str, Any]:

@@ -10,6 +10,16 @@ from attrs import evolve
 
 from kpm_planner.caps.schedule import UW, Signals
 from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.cap_objects import CapSource, PowerCap, StaticCap
+from kpm_planner.model.cluster import (
+    OPENSHIFT_GROUP,
+    Container,
+    LabelSelector,
+    Meta,
+    Node,
+    NodeSelector,
+    Pod,
+)
 from kpm_planner.model.cpuset import parse_cpulist
 from kpm_planner.model.machine import (
     Cpu,
@@ -22,28 +32,19 @@ from kpm_planner.model.machine import (
     UncoreEntry,
 )
 from kpm_planner.model.objects import (
-    OPENSHIFT_GROUP,
-    CapSource,
-    Container,
     CStates,
     Intent,
-    LabelSelector,
-    Meta,
-    Node,
-    NodeSelector,
-    Pod,
-    PowerCap,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,
     PowerWorkload,
     PStates,
     ReservedCpus,
-    StaticCap,
     Uncore,
 )
 from kpm_planner.model.quantities import Quantity
-from kpm_planner.plan import CpuGroup, NodeInput, NodePlan, plan_node
+from kpm_planner.parts import CpuGroup
+from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.planner.reading import group_of
 
 HOST = {"kubernetes.io/hostname": "node-1"}

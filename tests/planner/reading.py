@@ -4,11 +4,12 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.machine import FrequencyDomain, Machine
 from kpm_planner.model.problems import Code, Problem
-from kpm_planner.plan import CpuGroup, NodePlan
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import BASELINE, Target
+from kpm_planner.model.target import BASELINE, Target
+from kpm_planner.parts import CpuGroup
+from kpm_planner.plan import NodePlan
 
 
 @frozen

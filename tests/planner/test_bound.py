@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from kpm_planner.bound import lacking
 from kpm_planner.model.allocation import Allocation, ContainerCpus, RuntimeCpus
+from kpm_planner.model.assignment import Pool
+from kpm_planner.model.cluster import Pod
 from kpm_planner.model.cpuset import parse_cpulist
-from kpm_planner.model.objects import Pod
 from kpm_planner.model.problems import Code, Problem
-from kpm_planner.ownership import awaited, resolve_ownership
-from kpm_planner.pools import Pool
+from kpm_planner.ownership import resolve_ownership
+from kpm_planner.ownership_memory import awaited
 from tests.planner.build import (
     allocation,
     asking,

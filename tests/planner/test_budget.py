@@ -8,22 +8,21 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from kpm_planner.caps.division import divided
 from kpm_planner.caps.rules import validate_cap
 from kpm_planner.caps.schedule import UW, CapState, Reading, Signals, asked_at
-from kpm_planner.caps.zones import divided
-from kpm_planner.model.machine import Machine, PowerLimit
-from kpm_planner.model.objects import (
+from kpm_planner.model.cap_objects import (
     CapEntry,
     CapSource,
     ConfigMapKey,
     ExternalCap,
-    LabelSelector,
     MarketCap,
-    NodeSelector,
     PowerCap,
     SolarCap,
     StaticCap,
 )
+from kpm_planner.model.cluster import LabelSelector, NodeSelector
+from kpm_planner.model.machine import Machine, PowerLimit
 from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
 from tests.planner.build import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kpm_planner.model.objects import INTEL_GROUP
+from kpm_planner.model.cluster import INTEL_GROUP
 from kpm_planner.model.problems import Code, Severity
 from tests.planner.build import allocation, asking, machine, moment, owns, plan, pod, profile
 from tests.planner.reading import with_code

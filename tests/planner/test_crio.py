@@ -6,9 +6,9 @@ import pytest
 
 from kpm_planner.crio import GOVERNOR, STATES
 from kpm_planner.model.agent_settings import AgentSettings
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.pools import Pool
 from tests.planner.build import (
     allocation,
     asking,

@@ -8,8 +8,8 @@ from attrs import evolve
 from kpm_planner.model.agent_settings import AgentSettings, IdleStates
 from kpm_planner.model.machine import Cpu, Machine
 from kpm_planner.model.problems import Code, Severity
+from kpm_planner.model.target import BASELINE
 from kpm_planner.plan import NodePlan
-from kpm_planner.profiles import BASELINE
 from tests.planner.build import (
     config,
     idle_states,

@@ -139,11 +139,13 @@ def test_who_does_the_same_has_the_same_while_a_slope_is_assumed(
         assert busy == pytest.approx(min(slope * load, watts) * SECOND, abs=2)
 
 
-@given(st.floats(1, 60), st.floats(0.25, 4), st.integers(5, 100), st.integers(0, 2**32))
+@given(st.floats(2, 60), st.floats(0.25, 4), st.integers(5, 60), st.integers(0, 2**32))
 def test_what_is_learned_takes_over_as_it_becomes_sure(
     slope: float, wrong: float, standing: int, seed: int
 ) -> None:
-    """A prior that is four times too large or small is forgotten once loads have differed."""
+    """A prior that is four times too large or small is forgotten once loads have differed: those of
+    sixty intervals, of a machine whose meter errs by 1 % of all that it takes.
+    """
     random = Random(seed)
     points = [
         (load, (standing + slope * load) * random.gauss(1, 0.01))

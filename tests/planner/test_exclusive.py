@@ -5,10 +5,10 @@ from fractions import Fraction
 import pytest
 from attrs import evolve
 
-from kpm_planner.model.objects import INTEL_GROUP, Pod
+from kpm_planner.model.assignment import Pool
+from kpm_planner.model.cluster import INTEL_GROUP, Pod
 from kpm_planner.model.problems import Code, Severity
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import BASELINE
+from kpm_planner.model.target import BASELINE
 from tests.planner.build import (
     DEVICE,
     allocation,

@@ -2,7 +2,7 @@
 
 from attrs import evolve
 
-from kpm_planner.profiles import Target
+from kpm_planner.model.target import Target
 from kpm_planner.report.explain import (
     describe_target,
     describe_values,

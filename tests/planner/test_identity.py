@@ -6,15 +6,15 @@ from datetime import datetime
 import pytest
 from attrs import evolve
 
-from kpm_planner.model.objects import (
+from kpm_planner.model.cluster import (
     INTEL_GROUP,
     OPENSHIFT_GROUP,
-    Intent,
     LabelSelector,
     Node,
     NodeSelector,
     Requirement,
 )
+from kpm_planner.model.objects import Intent
 from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodeInput, plan_cluster
 from kpm_planner.selection import PowerObject, accept, reference

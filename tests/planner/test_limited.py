@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from kpm_planner.limited import limit_problems
 from kpm_planner.model.agent_settings import AgentSettings
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.cpuset import parse_cpulist
 from kpm_planner.model.machine import FrequencyDomain, Machine
 from kpm_planner.model.problems import Code, Problem, Severity
-from kpm_planner.plan import CpuGroup, NodePlan
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import Target
+from kpm_planner.model.target import Target
+from kpm_planner.parts import CpuGroup
+from kpm_planner.plan import NodePlan
 from tests.planner.build import (
     allocation,
     config,

@@ -10,8 +10,10 @@ from hypothesis import given
 from kpm.formats.wire import document_of
 from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.problems import Code, error
-from kpm_planner.ownership import remembered, resolve_ownership
-from kpm_planner.report.node import Pass, node_state, power_node
+from kpm_planner.ownership import resolve_ownership
+from kpm_planner.ownership_memory import remembered
+from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.power_node import power_node
 from kpm_planner.report.rollup import errors_by_object
 from tests.planner.build import (
     allocation,

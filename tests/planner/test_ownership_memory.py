@@ -12,10 +12,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kpm_planner.model.allocation import Allocation, ContainerCpus
-from kpm_planner.model.objects import Container, Pod
+from kpm_planner.model.assignment import Pool
+from kpm_planner.model.cluster import Container, Pod
 from kpm_planner.model.problems import Code
-from kpm_planner.ownership import awaited, remembered, resolve_ownership
-from kpm_planner.pools import Pool
+from kpm_planner.ownership import resolve_ownership
+from kpm_planner.ownership_memory import awaited, remembered
 from tests.planner.build import (
     DEVICE,
     allocation,

@@ -3,10 +3,11 @@
 import pytest
 from attrs import evolve
 
-from kpm_planner.model.objects import LabelSelector, Node, NodeSelector, ReservedCpus
+from kpm_planner.model.assignment import Pool
+from kpm_planner.model.cluster import LabelSelector, Node, NodeSelector
+from kpm_planner.model.objects import ReservedCpus
 from kpm_planner.model.problems import Code, Severity
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import BASELINE
+from kpm_planner.model.target import BASELINE
 from tests.planner.build import (
     HOST,
     NODE,

@@ -10,26 +10,13 @@ from kpm.operator.daemonset import Image, image_problems
 from kpm.operator.external import host_problem
 from kpm_planner.model.agent_settings import AgentSettings
 from kpm_planner.model.allocation import RuntimeCpus
+from kpm_planner.model.cap_objects import CapEntry, CapSource, ConfigMapKey, ExternalCap, SolarCap
+from kpm_planner.model.cluster import INTEL_GROUP, LabelSelector, Meta, NodeSelector, Requirement
 from kpm_planner.model.machine import Fabric
-from kpm_planner.model.objects import (
-    INTEL_GROUP,
-    AmdFabric,
-    CapEntry,
-    CapSource,
-    ConfigMapKey,
-    CpuScalingPolicy,
-    DieSelector,
-    ExternalCap,
-    LabelSelector,
-    Meta,
-    NodeSelector,
-    PowerConfig,
-    Requirement,
-    SolarCap,
-)
+from kpm_planner.model.objects import AmdFabric, CpuScalingPolicy, DieSelector, PowerConfig
 from kpm_planner.model.problems import REGISTRY, Code, Problem, Severity, error, has_errors, warning
 from kpm_planner.plan import NodeInput, plan_cluster, plan_node
-from kpm_planner.profiles import with_pstates
+from kpm_planner.profile_rules import with_pstates
 from kpm_planner.selection import nowhere
 from kpm_planner.validate import validate_intent
 from kpm_planner.versions import Version, Versions

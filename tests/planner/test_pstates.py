@@ -6,8 +6,9 @@ from attrs import evolve
 from kpm_planner.model.machine import KERNEL_GOVERNORS, Cpu, CpufreqSettings, Machine
 from kpm_planner.model.objects import CpuScalingPolicy, PowerProfile
 from kpm_planner.model.problems import Code, Severity
+from kpm_planner.model.target import BASELINE
 from kpm_planner.plan import NodePlan
-from kpm_planner.profiles import BASELINE, resolve_profile
+from kpm_planner.profiles import resolve_profile
 from tests.planner.build import machine, on_cpu, plan, profile, profiles_of, workload
 from tests.planner.reading import codes, with_code
 

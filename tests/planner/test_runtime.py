@@ -8,9 +8,10 @@ from attrs import evolve
 from kpm_planner.capacity import plan_capacity
 from kpm_planner.model.agent_settings import AgentSettings
 from kpm_planner.model.allocation import Allocation, RuntimeCpus
-from kpm_planner.model.objects import Meta, Pod, PowerConfig
+from kpm_planner.model.assignment import Pool
+from kpm_planner.model.cluster import Meta, Pod
+from kpm_planner.model.objects import PowerConfig
 from kpm_planner.model.problems import Code, Severity
-from kpm_planner.pools import Pool
 from kpm_planner.rivals import rival_problems
 from tests.planner.build import (
     allocation,

@@ -13,7 +13,9 @@ from kpm_planner.model.changes import Outcome, Reason, Status, Write
 from kpm_planner.model.machine import CpufreqSettings, Machine
 from kpm_planner.model.problems import Code, Severity, error, warning
 from kpm_planner.plan import NodePlan
-from kpm_planner.report.node import Pass, node_state, power_node, stamped
+from kpm_planner.report.conditions import stamped
+from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.power_node import power_node
 from kpm_planner.report.room import LONGEST_MESSAGE
 from kpm_planner.report.types import (
     Condition,

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 
 from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
+from kpm_planner.model.assignment import Pool
+from kpm_planner.model.cluster import SYSTEM_NAMESPACE
 from kpm_planner.model.machine import MANAGED_DRIVERS, Machine
-from kpm_planner.model.objects import SYSTEM_NAMESPACE
 from kpm_planner.model.problems import Code
-from kpm_planner.pools import Pool
 from kpm_planner.selection import accept
 from tests.strategies.machines import machines
 from tests.strategies.scenarios import Scenario, scenarios

@@ -5,7 +5,8 @@ its fields counts by itself.
 import pytest
 from attrs import evolve
 
-from kpm_planner.model.objects import INTEL_GROUP, LabelSelector, NodeSelector, PowerNodeConfig
+from kpm_planner.model.cluster import INTEL_GROUP, LabelSelector, NodeSelector
+from kpm_planner.model.objects import PowerNodeConfig
 from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
 from tests.planner.build import (

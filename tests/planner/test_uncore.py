@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from kpm_planner.model.cluster import LabelSelector, NodeSelector
 from kpm_planner.model.machine import Machine, UncoreEntry
-from kpm_planner.model.objects import DieSelector, LabelSelector, NodeSelector, Uncore
+from kpm_planner.model.objects import DieSelector, Uncore
 from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
 from tests.planner.build import EVERYWHERE, config, die, machine, moment, plan, uncore

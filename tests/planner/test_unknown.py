@@ -4,10 +4,10 @@ import pytest
 from attrs import evolve
 
 from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.problems import Code, Severity
-from kpm_planner.ownership import awaited, without_cpus
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import BASELINE
+from kpm_planner.model.target import BASELINE
+from kpm_planner.ownership_memory import awaited, without_cpus
 from tests.planner.build import (
     DEVICE,
     allocation,

@@ -3,7 +3,8 @@
 import pytest
 from attrs import evolve
 
-from kpm_planner.model.objects import DieSelector, LabelSelector, NodeSelector, Requirement
+from kpm_planner.model.cluster import LabelSelector, NodeSelector, Requirement
+from kpm_planner.model.objects import DieSelector
 from kpm_planner.model.problems import Code, Severity
 from kpm_planner.validate import validate_intent
 from tests.planner.build import intent, node_config, profile, reserved, uncore, workload

@@ -10,20 +10,10 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpm_planner.model.cap_objects import CapSource, StaticCap
+from kpm_planner.model.cluster import INTEL_GROUP, LabelSelector, Node, NodeSelector, Requirement
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import (
-    INTEL_GROUP,
-    CapSource,
-    Intent,
-    LabelSelector,
-    Node,
-    NodeSelector,
-    PStates,
-    Requirement,
-    ReservedCpus,
-    StaticCap,
-    Unreadable,
-)
+from kpm_planner.model.objects import Intent, PStates, ReservedCpus, Unreadable
 from kpm_planner.model.problems import Code
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.report.explain import explain_cpu, explain_profile, explain_uncore

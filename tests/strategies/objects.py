@@ -13,36 +13,40 @@ from itertools import product
 
 from hypothesis import strategies as st
 
-from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import (
-    EPP_WORDS,
-    INTEL_GROUP,
-    OPENSHIFT_GROUP,
-    SYSTEM_NAMESPACE,
-    AmdFabric,
+from kpm_planner.model.cap_objects import (
     CapEntry,
     CapSource,
     ConfigMapKey,
-    CpuScalingPolicy,
-    CStates,
-    DieSelector,
     ExternalCap,
-    Intent,
-    LabelSelector,
     MarketCap,
+    PowerCap,
+    SolarCap,
+    StaticCap,
+)
+from kpm_planner.model.cluster import (
+    INTEL_GROUP,
+    OPENSHIFT_GROUP,
+    SYSTEM_NAMESPACE,
+    LabelSelector,
     Meta,
     Node,
     NodeSelector,
-    PowerCap,
+    Requirement,
+)
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import (
+    EPP_WORDS,
+    AmdFabric,
+    CpuScalingPolicy,
+    CStates,
+    DieSelector,
+    Intent,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,
     PowerWorkload,
     PStates,
-    Requirement,
     ReservedCpus,
-    SolarCap,
-    StaticCap,
     Uncore,
 )
 from tests.strategies.choices import often, pick

@@ -12,8 +12,8 @@ from attrs import evolve, frozen
 from hypothesis import strategies as st
 
 from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.cluster import OPENSHIFT_GROUP, Container, Meta, Pod
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import OPENSHIFT_GROUP, Container, Meta, Pod
 from kpm_planner.model.quantities import Quantity, parse_quantity
 from tests.strategies.choices import often, pick
 from tests.strategies.objects import CUSTOM_DEVICE, EPOCH, GHOST, PROFILE_NAMES, TIMES

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
 from kpm_planner.model.machine import Fabric, FrequencyDomain, Machine, PowerZone, UncoreEntry
+from kpm_planner.model.target import BASELINE, Target
 from kpm_planner.plan import NodePlan
-from kpm_planner.profiles import BASELINE, Target
 from kpm_planner.uncore import UncoreTarget
 from tests.applier import rig
 from tests.strategies.machines import MANAGED, machines

@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state.store import StateStore, baseline_text
+from kpm_applier.state.baseline import baseline_text
+from kpm_applier.state.store import StateStore
 from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 from tests.applier import rig

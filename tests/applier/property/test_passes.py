@@ -14,9 +14,9 @@ from kpm_applier.discovery.discover import Discovery, discover
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.kernel_model.power import shown_limits
 from kpm_applier.session import Report
-from kpm_applier.state.store import State
+from kpm_applier.state.record import State
 from kpm_applier.wants import wanted
-from kpm_planner.caps.zones import MOST_UW
+from kpm_planner.caps.division import MOST_UW
 from kpm_planner.model.changes import Status
 from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan

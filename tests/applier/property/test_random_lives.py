@@ -16,8 +16,8 @@ from attrs import evolve
 from kpm_applier.attributes import CPU_ROOT
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_planner.model.machine import Machine
+from kpm_planner.model.target import Target
 from kpm_planner.plan import NodePlan
-from kpm_planner.profiles import Target
 from tests.applier import rig
 from tests.applier.property.test_world import bring_in_force
 from tests.kernel.sequences_life import life_of, seed_of, told

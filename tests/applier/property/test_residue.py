@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
-from kpm_applier.state.store import State, StateStore, Store
+from kpm_applier.state.record import State
+from kpm_applier.state.store import StateStore, Store
 from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodePlan
 from tests.applier import rig

@@ -19,8 +19,8 @@ from kpm_applier.session import Applier, Report
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.model.machine import Machine
+from kpm_planner.model.target import Target
 from kpm_planner.plan import NodePlan
-from kpm_planner.profiles import Target
 from kpm_planner.uncore import UncoreTarget
 from tests.applier import rig
 

@@ -16,11 +16,11 @@ from kpm_applier.diff import Repair
 from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Status
 from kpm_planner.model.machine import Machine
+from kpm_planner.model.target import BASELINE
 from kpm_planner.plan import NodePlan
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import BASELINE
 from tests.applier import rig
 from tests.applier.property.asks import cases, limits, plans
 from tests.strategies.machines import Driver

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from random import Random
 
 from kpm_planner.model.allocation import Allocation, ContainerCpus
-from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import (
-    EPP_WORDS,
+from kpm_planner.model.cluster import (
     OPENSHIFT_GROUP,
     Container,
-    CStates,
-    Intent,
     LabelSelector,
     Meta,
     Node,
     NodeSelector,
     Pod,
+)
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.objects import (
+    EPP_WORDS,
+    CStates,
+    Intent,
     PowerNodeConfig,
     PowerProfile,
     PowerWorkload,

@@ -30,10 +30,10 @@ from real_sysfs import CPUS
 from kpm_applier.session import Applier, Report
 from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Status
 from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
-from kpm_planner.pools import Pool
 
 STATE_FOLDER = "/tmp/kpm-state"
 CPUFREQ_FILES = (

@@ -11,20 +11,17 @@ from fractions import Fraction
 from math import ceil
 
 from kpm_planner.model.allocation import ContainerCpus
-from kpm_planner.model.machine import FrequencyDomain, Machine
-from kpm_planner.model.objects import (
+from kpm_planner.model.cluster import (
     SYSTEM_NAMESPACE,
     Container,
-    Intent,
     LabelSelector,
     Node,
     NodeSelector,
     Pod,
-    PowerNodeConfig,
-    PowerProfile,
-    PowerWorkload,
 )
-from kpm_planner.profiles import BASELINE, Target
+from kpm_planner.model.machine import FrequencyDomain, Machine
+from kpm_planner.model.objects import Intent, PowerNodeConfig, PowerProfile, PowerWorkload
+from kpm_planner.model.target import BASELINE, Target
 from tests.planner.reading import Effective, effective
 
 MANAGED_DRIVERS = {

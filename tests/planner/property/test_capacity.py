@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from attrs import evolve
 from hypothesis import assume, given
 
-from kpm_planner.model.objects import Meta, PowerConfig
+from kpm_planner.model.cluster import Meta
+from kpm_planner.model.objects import PowerConfig
 from kpm_planner.model.problems import Code
 from kpm_planner.profiles import resolve_profile
 from tests.planner.property import reference

@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from kpm_planner.caps.division import LEAST_UW, MOST_UW, divided
 from kpm_planner.caps.rules import validate_cap
 from kpm_planner.caps.schedule import (
     DAYS,
@@ -22,9 +23,8 @@ from kpm_planner.caps.schedule import (
     period_of,
     tick,
 )
-from kpm_planner.caps.zones import LEAST_UW, MOST_UW, CapTarget, cap_at, divided
-from kpm_planner.model.machine import PowerLimit, PowerZone
-from kpm_planner.model.objects import (
+from kpm_planner.caps.zones import CapTarget, cap_at
+from kpm_planner.model.cap_objects import (
     CapEntry,
     CapSource,
     ConfigMapKey,
@@ -34,6 +34,7 @@ from kpm_planner.model.objects import (
     SolarCap,
     StaticCap,
 )
+from kpm_planner.model.machine import PowerLimit, PowerZone
 from kpm_planner.plan import NodePlan
 from tests.planner.build import plan, power_cap, with_zones
 from tests.planner.reading import limits_of

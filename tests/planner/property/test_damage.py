@@ -4,10 +4,11 @@ from attrs import evolve
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from kpm_planner.model.cluster import LabelSelector as Labels
+from kpm_planner.model.cluster import NodeSelector
+from kpm_planner.model.cluster import Requirement as Expression
 from kpm_planner.model.machine import Cpu
-from kpm_planner.model.objects import Intent, NodeSelector, PStates
-from kpm_planner.model.objects import LabelSelector as Labels
-from kpm_planner.model.objects import Requirement as Expression
+from kpm_planner.model.objects import Intent, PStates
 from kpm_planner.plan import NodePlan
 from tests.planner.reading import group_of, held_cpus, mates
 from tests.strategies.objects import PROFILE_NAMES

@@ -6,9 +6,10 @@ What falls back falls back to baseline, never to the shared target.
 from attrs import evolve
 from hypothesis import assume, given
 
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.problems import Code
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import BASELINE, resolve_profile
+from kpm_planner.model.target import BASELINE
+from kpm_planner.profiles import resolve_profile
 from tests.planner.property import reference
 from tests.planner.reading import codes, group_of
 from tests.strategies.scenarios import Scenario, scenarios

@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.model.allocation import Allocation
-from kpm_planner.model.objects import (
-    Intent,
-    NodeSelector,
-    PowerCap,
-    PowerNodeConfig,
-    PowerProfile,
-    PowerWorkload,
-    Uncore,
-)
+from kpm_planner.model.cap_objects import PowerCap
+from kpm_planner.model.cluster import NodeSelector
+from kpm_planner.model.objects import Intent, PowerNodeConfig, PowerProfile, PowerWorkload, Uncore
 from kpm_planner.plan import NodePlan, plan_cluster
 from kpm_planner.selection import accept
 from kpm_planner.validate import validate_intent

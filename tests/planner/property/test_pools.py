@@ -2,10 +2,10 @@
 
 from hypothesis import assume, given
 
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.objects import PowerWorkload
 from kpm_planner.model.problems import Code
 from kpm_planner.plan import NodePlan
-from kpm_planner.pools import Pool
 from kpm_planner.profiles import resolve_profile
 from tests.planner.property import reference
 from tests.planner.reading import baseline_cpus, codes, group_of, held_cpus

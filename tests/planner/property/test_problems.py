@@ -8,10 +8,12 @@ from attrs import evolve
 from hypothesis import given
 
 from kpm_planner.caps.rules import validate_cap
-from kpm_planner.model.objects import Intent, LabelSelector, Meta, NodeSelector
+from kpm_planner.model.cluster import LabelSelector, Meta, NodeSelector
+from kpm_planner.model.objects import Intent
 from kpm_planner.model.problems import REGISTRY, Code, Severity
 from kpm_planner.plan import plan_cluster
-from kpm_planner.profiles import resolve_profile, validate_profile
+from kpm_planner.profile_rules import validate_profile
+from kpm_planner.profiles import resolve_profile
 from kpm_planner.uncore import validate_uncore
 from kpm_planner.validate import validate_intent
 from tests.strategies.scenarios import Scenario, scenarios

@@ -4,7 +4,7 @@ import re
 
 from hypothesis import given
 
-from kpm_planner.pools import Pool
+from kpm_planner.model.assignment import Pool
 from kpm_planner.report.explain import explain_cpu, explain_pod, explain_profile
 from tests.planner.reading import group_of
 from tests.strategies.objects import PROFILE_NAMES

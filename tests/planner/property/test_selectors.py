@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.model.objects import LabelSelector, NodeSelector
+from kpm_planner.model.cluster import LabelSelector, NodeSelector
 from kpm_planner.selection import matches, selector_problems, selects, selects_map
 from tests.planner.property import reference
 from tests.strategies.objects import LABEL_MAPS, label_selectors

@@ -11,13 +11,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kpm.formats.wire import document_of
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Outcome, Reason, Status, Write
 from kpm_planner.model.cpuset import parse_cpulist
 from kpm_planner.model.machine import CpufreqSettings, Machine
 from kpm_planner.model.problems import Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.pools import Pool
-from kpm_planner.report.node import Pass, node_state, power_node, stamped
+from kpm_planner.report.conditions import stamped
+from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.power_node import power_node
 from kpm_planner.report.room import LONGEST_MESSAGE
 from kpm_planner.report.types import (
     Condition,

@@ -9,10 +9,12 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpm_planner.model.assignment import Pool
+from kpm_planner.model.cluster import Meta
 from kpm_planner.model.machine import Cpu, CpufreqSettings, FrequencyDomain, Machine
-from kpm_planner.model.objects import Meta, PowerProfile, PStates
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import frequency_khz, resolve_profile
+from kpm_planner.model.objects import PowerProfile, PStates
+from kpm_planner.model.quantities import frequency_khz
+from kpm_planner.profiles import resolve_profile
 from tests.planner.property import reference
 from tests.planner.reading import domain_of, effective, group_of
 from tests.strategies.machines import MANAGED, machines

@@ -3,10 +3,10 @@
 from attrs import evolve
 from hypothesis import assume, given
 
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.problems import Code
+from kpm_planner.model.target import BASELINE
 from kpm_planner.plan import NodePlan
-from kpm_planner.pools import Pool
-from kpm_planner.profiles import BASELINE
 from tests.planner.property import reference
 from tests.planner.reading import codes, group_of, held_cpus, with_code
 from tests.strategies.scenarios import Scenario, scenarios

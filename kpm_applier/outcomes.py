@@ -9,7 +9,7 @@ from attrs import evolve
 
 from kpm_applier.apply import Applied
 from kpm_applier.attributes import Group, Kind
-from kpm_applier.state.store import IN_DOUBT, GroupState
+from kpm_applier.state.record import IN_DOUBT, GroupState
 from kpm_applier.wants import Want
 from kpm_planner.model.changes import Outcome, Status, Write
 

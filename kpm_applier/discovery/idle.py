@@ -1,0 +1,63 @@
+"""Idle states of a machine and their limits, and the groups of files that set them."""
+
+from kpm_applier import attributes as table
+from kpm_applier.attributes import CPU_ROOT, Group, Kind, ManagedFile
+from kpm_applier.sysfs.reader import Reader, is_number
+from kpm_planner.model.machine import (
+    IdleState,
+)
+
+
+def discover_idle(
+    reader: Reader, cpu: int, online: bool, driver: str, groups: list[Group]
+) -> tuple[IdleState, ...]:
+    """The idle states of a CPU, with the group of their switches."""
+    folder = f"{CPU_ROOT}/cpu{cpu}/cpuidle"
+    numbers = sorted(
+        int(name[5:])
+        for name in reader.names(folder)
+        if name.startswith("state") and name[5:].isascii() and name[5:].isdigit()
+    )
+    states, files = [], []
+    for number in numbers:
+        base = f"{folder}/state{number}"
+        name, disable = (
+            reader.text(f"{base}/name"),
+            reader.managed(f"{base}/{table.IDLE_DISABLE.file}"),
+        )
+        if name is None or disable is None:
+            continue
+        default = reader.text(f"{base}/default_status")
+        states.append(
+            IdleState(
+                number,
+                name,
+                reader.number(f"{base}/latency") or 0,
+                disable == "0",
+                None if default is None else default == "enabled",
+            )
+        )
+        files.append(
+            ManagedFile(
+                table.IDLE_DISABLE, f"{base}/{table.IDLE_DISABLE.file}", f"state{number}", number
+            )
+        )
+    if files:
+        groups.append(
+            Group(f"idle:{cpu}", Kind.IDLE, cpu, driver, tuple(files), (cpu,) if online else ())
+        )
+    return tuple(states)
+
+
+def discover_latency(reader: Reader, cpu: int, online: bool, groups: list[Group]) -> str | None:
+    """The limit of a CPU's idle states; kernels without it, and most dumps, have none."""
+    path = f"{CPU_ROOT}/cpu{cpu}/power/{table.RESUME_LATENCY.file}"
+    text = reader.managed(path)
+    if text is None or not (text == "n/a" or is_number(text)):
+        reader.errors.pop(path, None)
+        return None
+    files = (ManagedFile(table.RESUME_LATENCY, path, table.RESUME_LATENCY.file),)
+    groups.append(
+        Group(f"latency:{cpu}", Kind.LATENCY, cpu, "pm_qos", files, (cpu,) if online else ())
+    )
+    return text

@@ -1,0 +1,114 @@
+"""Exclusive CPUs: the profile that the container which owns them asks for."""
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from kpm_planner.crio import ACCEPT, conflict, wished_profile
+from kpm_planner.model.agent_settings import AgentSettings, IdleStates
+from kpm_planner.model.assignment import Assignment, Pool, Profiles
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.problems import Code, Problem, error
+from kpm_planner.model.target import ResolvedProfile
+from kpm_planner.ownership import Owner
+
+
+@frozen
+class Wishes:
+    """CRI-O's annotations by pod uid, and what is made of them."""
+
+    of: Mapping[str, tuple[tuple[str, str], ...]] = field(hash=False)
+    machine: Machine
+    settings: AgentSettings
+
+    def profile(self, owner: Owner, problems: list[Problem]) -> ResolvedProfile | None:
+        """The profile that an owner's annotations ask for; None where there are none, or they are
+        only named.
+        """
+        wishes = self.of.get(owner.ref.uid)
+        if not wishes or owner.refused:
+            return None
+        pod = f"Pod/{owner.ref.namespace}/{owner.ref.pod}"
+        if self.settings.crio_annotations != ACCEPT or owner.profile is not None:
+            problems.append(conflict(pod, wishes))
+            return None
+        found = wished_profile(pod, wishes, self.machine, IdleStates.of(self.settings.idle_states))
+        problems += found.problems
+        return found if found.valid else None
+
+
+def exclusive_assignment(
+    owner: Owner,
+    profiles: Profiles,
+    shared: Assignment | None,
+    wishes: Wishes,
+    problems: list[Problem],
+) -> Assignment:
+    """What an owner's CPUs get: the profile of its request; baseline
+    where that cannot be honoured.
+    """
+    ref = owner.ref
+    who = f"exclusive: pod {ref.namespace}/{ref.pod} container {ref.name} owns it"
+    if owner.refused:
+        return Assignment(
+            owner.cpus,
+            Pool.EXCLUSIVE,
+            container=ref,
+            because=(f"{who}, at baseline because its request cannot be honoured",),
+        )
+    wished = wishes.profile(owner, problems)
+    if wished is not None:
+        return Assignment(
+            owner.cpus,
+            Pool.EXCLUSIVE,
+            wished,
+            None,
+            ref,
+            because=(f"{who} and has CRI-O's annotations",),
+        )
+    if owner.profile is None:
+        profile, name = (shared.profile, shared.profile_name) if shared else (None, None)
+        return Assignment(
+            owner.cpus,
+            Pool.EXCLUSIVE,
+            profile,
+            name,
+            ref,
+            because=(f"{who} and asks for no profile, so the shared target",),
+        )
+    group, name = owner.profile
+    found = profiles.get(name)
+    fault = _pod_profile_fault(found, group)
+    if found is None or fault:
+        message = f"{group}/{name}: {fault}; CPUs {format_cpulist(owner.cpus)} stay at baseline"
+        problems.append(
+            error(
+                Code.POD_PROFILE,
+                f"Pod/{ref.namespace}/{ref.pod}",
+                f"spec.containers[{ref.name}].resources",
+                message,
+            )
+        )
+        return Assignment(
+            owner.cpus,
+            Pool.EXCLUSIVE,
+            container=ref,
+            because=(f"{who}, at baseline because profile {name} cannot be used",),
+        )
+    return Assignment(
+        owner.cpus,
+        Pool.EXCLUSIVE,
+        found,
+        name,
+        ref,
+        because=(f"{who} and asks for {group}/{name}",),
+    )
+
+
+def _pod_profile_fault(found: ResolvedProfile | None, group: str) -> str:
+    if found is None or found.profile.group != group:
+        return "no such profile is in force on this node"
+    if not found.valid:
+        return "the profile has errors on this node"
+    return "the profile is shared and cannot be asked for" if found.profile.shared else ""

@@ -1,0 +1,146 @@
+"""What of a profile a machine cannot do: faults that only the machine shows."""
+
+from collections.abc import Iterable
+
+from kpm_planner.cstates import idle_faults
+from kpm_planner.model.agent_settings import IdleStates
+from kpm_planner.model.machine import (
+    MANAGED_DRIVERS,
+    SCALING_POWERSAVE,
+    FrequencyDomain,
+    Machine,
+)
+from kpm_planner.model.objects import PowerProfile, PStates
+from kpm_planner.model.problems import Code, Problem, error, warning
+from kpm_planner.model.quantities import (
+    frequency_khz,
+)
+from kpm_planner.profile_rules import MAX_FIELD, MIN_FIELD
+from kpm_planner.ranges import clamped, ends_khz, hardware_range, range_text
+from kpm_planner.selection import reference
+
+
+def machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) -> Iterable[Problem]:
+    """What of a profile this machine cannot do, with what happens instead."""
+    obj = reference(profile)
+    asks_frequency = profile.pstates != PStates()
+    managed = machine.managed_kinds
+    if asks_frequency and any(
+        kind.frequency is None or not kind.frequency.managed for kind, _ in machine.kinds
+    ):
+        yield warning(
+            Code.FREQUENCY_UNSUPPORTED,
+            obj,
+            "spec.pstates",
+            f"{_why_unmanaged(machine)}; those CPUs keep their frequencies",
+        )
+    yield from _range_faults(profile.pstates, managed, obj, known=machine.limits_known)
+    yield from _governor_faults(profile, managed, obj)
+    yield from idle_faults(profile, machine, how, obj)
+
+
+def _why_unmanaged(machine: Machine) -> str:
+    """Why CPUs of the machine have no frequency that could be set."""
+    domains = [
+        kind.frequency
+        for kind, _ in machine.kinds
+        if kind.frequency is not None and not kind.frequency.managed
+    ]
+    foreign = sorted(
+        {domain.driver or "unknown" for domain in domains if domain.driver not in MANAGED_DRIVERS}
+    )
+    if foreign:
+        return f"scaling driver {', '.join(foreign)} is not one that is managed"
+    return (
+        "no file says between which frequencies the hardware runs"
+        if domains
+        else "CPUs without a scaling driver"
+    )
+
+
+def _range_faults(
+    pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: str, *, known: bool
+) -> Iterable[Problem]:
+    """known: whether the highest frequency with turbo on is."""
+    if not domains:
+        return
+    lowest = min(hardware_range(domain)[0] for domain in domains)
+    highest = max(domain.limit_max_khz or hardware_range(domain)[1] for domain in domains)
+    outside = False
+    for field, value in ((MIN_FIELD, pstates.min), (MAX_FIELD, pstates.max)):
+        khz = frequency_khz(value, None) if value is not None else None
+        if khz is not None and khz > highest and not known:
+            message = (
+                f"{value!r} ({khz} kHz) is above {highest} kHz, the highest that any file names;"
+                " turbo was off, and none says how far it goes; clamped"
+            )
+            yield warning(Code.FREQUENCY_LIMIT_UNKNOWN, obj, field, message)
+        elif khz is not None and not lowest <= khz <= highest:
+            outside = True
+            message = (
+                f"{value!r} ({khz} kHz) is outside every core's range, {lowest} to {highest} kHz"
+            )
+            yield error(Code.FREQUENCY_RANGE, obj, field, message)
+    upside_down = next((domain for domain in domains if _upside_down(pstates, domain)), None)
+    if upside_down is not None and not outside:
+        low, high = ends_khz(pstates, upside_down)
+        message = (
+            f"{pstates.min!r} ({low} kHz) is above spec.pstates.max {pstates.max!r} ({high} kHz) on"
+            f" cores of {range_text(upside_down)}"
+        )
+        yield error(Code.FREQUENCY_ORDER, obj, MIN_FIELD, message)
+
+
+def _upside_down(pstates: PStates, domain: FrequencyDomain) -> bool:
+    """Whether the minimum lies above the maximum on these cores, and not only because it is clamped
+    to them.
+    """
+    low, high = ends_khz(pstates, domain)
+    return low > high and clamped(low, domain) > clamped(high, domain)
+
+
+def _governor_faults(
+    profile: PowerProfile, domains: tuple[FrequencyDomain, ...], obj: str
+) -> Iterable[Problem]:
+    governor, field = profile.pstates.governor, "spec.pstates.governor"
+    if governor is None or not domains:
+        return
+    unlisted = [domain for domain in domains if governor not in domain.governors]
+    if unlisted and profile.cpu_scaling_policy is not None:
+        message = (
+            f"{governor!r} is not listed under {unlisted[0].driver}; the speed is set by minimum"
+            " and maximum instead"
+        )
+        yield warning(Code.GOVERNOR_UNAVAILABLE, obj, field, message)
+        return
+    lacking = [domain for domain in unlisted if not domain.may_have(governor)]
+    if lacking:
+        has = ", ".join(lacking[0].governors) or "none"
+        if len(lacking) == len(domains):
+            yield error(
+                Code.GOVERNOR_UNAVAILABLE,
+                obj,
+                field,
+                f"{governor!r} does not exist under {lacking[0].driver}, which has {has}",
+            )
+            return
+        yield warning(
+            Code.GOVERNOR_UNAVAILABLE,
+            obj,
+            field,
+            f"{governor!r} does not exist on all cores; those that have only {has} keep theirs",
+        )
+    static = sorted(
+        {
+            str(domain.driver)
+            for domain in domains
+            if domain.driver not in SCALING_POWERSAVE and domain.may_have(governor)
+        }
+    )
+    if governor == "powersave" and static:
+        yield warning(
+            Code.GOVERNOR_STATIC,
+            obj,
+            field,
+            f"powersave pins the lowest frequency under {', '.join(static)}",
+        )

@@ -1,0 +1,36 @@
+"""The range of frequencies that a domain has, and what a profile's two ends come to in it."""
+
+from kpm_planner.model.machine import (
+    FrequencyDomain,
+)
+from kpm_planner.model.objects import PStates
+from kpm_planner.model.quantities import format_khz, frequency_khz
+
+
+def clamped(khz: int, domain: FrequencyDomain) -> int:
+    """A frequency within the domain's range, kHz."""
+    low, high = hardware_range(domain)
+    return min(max(khz, low), high)
+
+
+def hardware_range(domain: FrequencyDomain) -> tuple[int, int]:
+    """(minimum, maximum) of the hardware, kHz; 0 where not known."""
+    return domain.hardware_min_khz or 0, domain.hardware_max_khz or 0
+
+
+def range_text(domain: FrequencyDomain) -> str:
+    """The range in words."""
+    low, high = hardware_range(domain)
+    return f"{format_khz(low)} to {format_khz(high)}"
+
+
+def ends_khz(pstates: PStates, domain: FrequencyDomain) -> tuple[int, int]:
+    """Both ends before any clamp; one that is left out is the hardware's and never in the way of
+    the other.
+    """
+    hardware = hardware_range(domain)
+    low = hardware[0] if pstates.min is None else frequency_khz(pstates.min, hardware) or 0
+    high = (
+        max(low, hardware[1]) if pstates.max is None else frequency_khz(pstates.max, hardware) or 0
+    )
+    return (min(low, high) if pstates.min is None else low), high
