@@ -6,7 +6,9 @@ To manage one more file, add a row here and say in `wanted` (wants.py) where its
 plan.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 from attrs import field, frozen
 
@@ -17,7 +19,7 @@ class Kind(StrEnum):
     BOOST = "boost"
     CPUFREQ = "cpufreq"
     IDLE = "idle"
-    LATENCY = "latency"
+    CPU = "cpu"
     UNCORE = "uncore"
     FABRIC = "fabric"
     CAP = "cap"
@@ -30,7 +32,9 @@ class Attribute:
     file: its name below the group's folder; for an idle state, below stateN. order: of writing,
     lower first, over all groups and inside each. disturbed_by: scaling drivers under which reading
     it interrupts the CPU (rule A1). limit: "min" or "max" where the file is one end of a range, so
-    that both are ordered by direction and a hardware limit is recognised.
+    that both are ordered by direction and a hardware limit is recognised. asks: the
+    field of a target whose value it holds; spelled: a value as the file takes it. prefix: of the
+    group's key, for what a CPU has alone, and driver: whose it is.
     """
 
     kind: Kind
@@ -38,22 +42,43 @@ class Attribute:
     order: int
     disturbed_by: frozenset[str] = frozenset()
     limit: str = ""
+    asks: str = ""
+    spelled: Callable[[Any], str] = str
+    prefix: str = ""
+    driver: str = ""
+
+
+def _latency(limit: int) -> str:
+    """Nothing but what takes no time is n/a, since 0 is no limit (kernel, power/sysfs.c)."""
+    return str(limit) if limit else "n/a"
 
 
 BOOST = Attribute(Kind.BOOST, "boost", 0)
 NO_TURBO = Attribute(Kind.BOOST, "no_turbo", 0)
-GOVERNOR = Attribute(Kind.CPUFREQ, "scaling_governor", 1)
+GOVERNOR = Attribute(Kind.CPUFREQ, "scaling_governor", 1, asks="governor")
 #: Reading it takes the value from a register of the CPU itself (kernel source,
 #: intel_pstate_get_epp).
 EPP = Attribute(
-    Kind.CPUFREQ, "energy_performance_preference", 2, frozenset({"intel_pstate", "intel_cpufreq"})
+    Kind.CPUFREQ,
+    "energy_performance_preference",
+    2,
+    frozenset({"intel_pstate", "intel_cpufreq"}),
+    asks="epp",
 )
-MIN_FREQ = Attribute(Kind.CPUFREQ, "scaling_min_freq", 3, limit="min")
-MAX_FREQ = Attribute(Kind.CPUFREQ, "scaling_max_freq", 3, limit="max")
+MIN_FREQ = Attribute(Kind.CPUFREQ, "scaling_min_freq", 3, limit="min", asks="min_khz")
+MAX_FREQ = Attribute(Kind.CPUFREQ, "scaling_max_freq", 3, limit="max", asks="max_khz")
 IDLE_DISABLE = Attribute(Kind.IDLE, "disable", 4)
 #: One value for everybody: CRI-O and TuneD write it too. It bounds all idle states of a CPU, and
 #: needs no capability.
-RESUME_LATENCY = Attribute(Kind.LATENCY, "pm_qos_resume_latency_us", 4)
+RESUME_LATENCY = Attribute(
+    Kind.CPU,
+    "pm_qos_resume_latency_us",
+    4,
+    asks="latency_us",
+    spelled=_latency,
+    prefix="latency",
+    driver="pm_qos",
+)
 UNCORE_MIN = Attribute(Kind.UNCORE, "min_freq_khz", 5, limit="min")
 UNCORE_MAX = Attribute(Kind.UNCORE, "max_freq_khz", 5, limit="max")
 #: Written many times a second by the scaler, which owns it; in no plan, diff or state, and so in
@@ -87,6 +112,11 @@ ATTRIBUTES = (
     CAP_LONG,
     CAP_SHORT,
 )
+
+#: What a CPU has alone, one file and one group each.
+ALONE = tuple(item for item in ATTRIBUTES if item.kind is Kind.CPU)
+#: What a frequency domain has.
+OF_DOMAINS = tuple(item for item in ATTRIBUTES if item.kind is Kind.CPUFREQ)
 
 CPU_ROOT = "devices/system/cpu"
 UNCORE_ROOT = f"{CPU_ROOT}/intel_uncore_frequency"

@@ -4,11 +4,12 @@ hold (pure).
 
 import errno
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 from attrs import evolve, frozen
 
 from kpm_applier import attributes as table
-from kpm_applier.attributes import Group, Kind
+from kpm_applier.attributes import Attribute, Group, Kind
 from kpm_applier.discovery.power import zone_text
 from kpm_applier.state.baseline import (
     HARDWARE_LIMIT,
@@ -20,15 +21,18 @@ from kpm_applier.state.baseline import (
 )
 from kpm_applier.state.record import GroupState, State, aligned
 from kpm_planner.caps.zones import CapTarget
+from kpm_planner.fabric import FabricTarget
 from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Observed
 from kpm_planner.model.machine import Machine, by_state
+from kpm_planner.model.target import Target
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
+from kpm_planner.uncore import UncoreTarget
 
-#: Files of a frequency domain whose driver has an EPP.
-_WITH_EPP = (table.GOVERNOR, table.EPP, table.MIN_FREQ, table.MAX_FREQ)
 _Seen = dict[tuple[int, int], tuple[str | None, ...]]
+#: A text for each file of a group, None for baseline, or nothing at all; and why.
+_Asked = tuple[tuple[str | None, ...] | None, tuple[str, ...]]
 
 
 @frozen
@@ -57,10 +61,7 @@ def wanted(
     plan: NodePlan, machine: Machine, groups: Sequence[Group], observed: Observed, state: State
 ) -> tuple[Want, ...]:
     """What a plan asks of every group it claims or we own; held and offline ones are left out."""
-    cpu_groups = {cpu: group for group in plan.groups for cpu in group.cpus}
-    uncore = {target.entry.name: target for target in plan.uncore}
-    caps = {target.zone.id: target for target in plan.caps}
-    fabrics = {target.fabric.package: target for target in plan.fabrics}
+    asks = _Asks(plan, machine)
     #: Drivers overwrite the limits of every domain when turbo changes, also of those that are to be
     #: left as they are (K24).
     anything_held = any(item.held and item.pool is not Pool.OFFLINE for item in plan.groups)
@@ -71,31 +72,8 @@ def wanted(
     )
     clipped, hides = _turbo_not_found(groups, state), turbo_hides(state)
     wants = []
-    seen: _Seen = {}
-    seen_idle: _Seen = {}
     for group in groups:
-        asked: tuple[str | None, ...] | None
-        because: tuple[str, ...]
-        if group.kind is Kind.CPUFREQ:
-            asked, because = _ask_cpufreq(group, cpu_groups, seen)
-        elif group.kind is Kind.IDLE:
-            asked, because = _ask_idle(group, cpu_groups, machine, seen_idle)
-        elif group.kind is Kind.LATENCY:
-            asked, because = _ask_latency(group, cpu_groups)
-        elif group.kind is Kind.UNCORE:
-            target = uncore.get(str(group.id))
-            asked = None if target is None else (_text(target.min_khz), _text(target.max_khz))
-            because = () if target is None else target.because
-        elif group.kind is Kind.CAP:
-            asked, because = _ask_cap(group, caps.get(str(group.id)))
-        elif group.kind is Kind.FABRIC:
-            fabric = fabrics.get(int(group.id))
-            asked, because = (None, ()) if fabric is None else ((fabric.pstates,), fabric.because)
-        else:
-            asked, because = (
-                None if anything_held else _ask_boost(group, plan.boost),
-                ("turbo of the node",),
-            )
+        asked, because = asks.of(group, anything_held=anything_held)
         if asked is not None:
             want = _want(
                 group,
@@ -114,6 +92,39 @@ def wanted(
                     else want
                 )
     return tuple(wants)
+
+
+class _Asks:
+    """What a plan asks of groups. CPUs of one group of the plan share their texts."""
+
+    def __init__(self, plan: NodePlan, machine: Machine) -> None:
+        self.machine, self.boost = machine, plan.boost
+        self.cpus = {cpu: group for group in plan.groups for cpu in group.cpus}
+        self.uncore = {target.entry.name: target for target in plan.uncore}
+        self.caps = {target.zone.id: target for target in plan.caps}
+        self.fabrics = {target.fabric.package: target for target in plan.fabrics}
+        self.seen: _Seen = {}
+        self.seen_idle: _Seen = {}
+
+    def of(self, group: Group, *, anything_held: bool) -> _Asked:
+        """The text for each file of a group, or nothing at all; and why."""
+        match group.kind:
+            case Kind.CPUFREQ:
+                return _ask_cpufreq(group, self.cpus, self.seen)
+            case Kind.IDLE:
+                return _ask_idle(group, self.cpus, self.machine, self.seen_idle)
+            case Kind.CPU:
+                return _ask_alone(group, self.cpus)
+            case Kind.UNCORE:
+                return _ask_uncore(self.uncore.get(str(group.id)))
+            case Kind.CAP:
+                return _ask_cap(group, self.caps.get(str(group.id)))
+            case Kind.FABRIC:
+                return _ask_fabric(self.fabrics.get(int(group.id)))
+            case Kind.BOOST:
+                return _ask_boost(group, self.boost, held=anything_held)
+            case _:
+                assert_never(group.kind)
 
 
 def released(groups: Sequence[Group], observed: Observed, state: State) -> tuple[Want, ...]:
@@ -223,9 +234,7 @@ def _text(number: int | None) -> str | None:
     return None if number is None else str(number)
 
 
-def _ask_cpufreq(
-    group: Group, cpu_groups: Mapping[int, CpuGroup], seen: _Seen
-) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+def _ask_cpufreq(group: Group, cpu_groups: Mapping[int, CpuGroup], seen: _Seen) -> _Asked:
     """seen: values by the identity of the plan's group, which many CPUs share."""
     found = None
     for cpu in group.cpus:
@@ -238,14 +247,13 @@ def _ask_cpufreq(
     key = (id(found), len(group.files))
     if key not in seen:
         target = found.target
-        epp = (target.epp,) if len(group.files) == len(_WITH_EPP) else ()
-        seen[key] = (target.governor, *epp, _text(target.min_khz), _text(target.max_khz))
+        seen[key] = tuple(_spelled(item.attribute, target) for item in group.files)
     return seen[key], found.because
 
 
 def _ask_idle(
     group: Group, cpu_groups: Mapping[int, CpuGroup], machine: Machine, seen: _Seen
-) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+) -> _Asked:
     """seen: values by the identities of plan group and idle states, which many CPUs share."""
     number = int(group.id)
     found = cpu_groups.get(number)
@@ -260,37 +268,45 @@ def _ask_idle(
     return seen[key], found.because
 
 
-def _ask_latency(
-    group: Group, cpu_groups: Mapping[int, CpuGroup]
-) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
-    """The limit as the kernel spells it: 0 is none, and what waits for nothing is n/a (kernel,
-    power/sysfs.c).
-    """
+def _ask_alone(group: Group, cpu_groups: Mapping[int, CpuGroup]) -> _Asked:
+    """What a CPU has alone."""
     found = cpu_groups.get(int(group.id))
     if found is None or found.held or found.pool is Pool.OFFLINE:
         return None, ()
-    limit = found.target.latency_us
-    return (None if limit is None else str(limit) if limit else "n/a",), found.because
+    texts = tuple(_spelled(item.attribute, found.target) for item in group.files)
+    return texts, found.because
+
+
+def _spelled(attribute: Attribute, target: Target) -> str | None:
+    """What a target asks of a file, as the file takes it."""
+    value = getattr(target, attribute.asks)
+    return None if value is None else attribute.spelled(value)
 
 
 def _disable(on: bool | None) -> str | None:
     return None if on is None else "0" if on else "1"
 
 
-def _ask_boost(group: Group, boost: bool | None) -> tuple[str | None, ...]:
-    text = (
-        None
-        if boost is None
-        else "1"
-        if boost is (group.files[0].attribute is table.BOOST)
-        else "0"
-    )
-    return (text,) * len(group.files)
+def _ask_uncore(target: UncoreTarget | None) -> _Asked:
+    if target is None:
+        return None, ()
+    return (_text(target.min_khz), _text(target.max_khz)), target.because
 
 
-def _ask_cap(
-    group: Group, target: CapTarget | None
-) -> tuple[tuple[str | None, ...] | None, tuple[str, ...]]:
+def _ask_fabric(target: FabricTarget | None) -> _Asked:
+    return (None, ()) if target is None else ((target.pstates,), target.because)
+
+
+def _ask_boost(group: Group, boost: bool | None, *, held: bool) -> _Asked:
+    """held: somebody's limits must not be moved."""
+    if held:
+        return None, ()
+    on = boost is (group.files[0].attribute is table.BOOST)
+    text = None if boost is None else "1" if on else "0"
+    return (text,) * len(group.files), ("turbo of the node",)
+
+
+def _ask_cap(group: Group, target: CapTarget | None) -> _Asked:
     """The limits by name, and the switch with them: a limit works only where that is on."""
     if target is None:
         return None, ()

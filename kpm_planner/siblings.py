@@ -34,4 +34,6 @@ def sibling_problems(parts: list[Part], machine: Machine) -> list[Problem]:
 def _in_force(cpu: int, part: Part, machine: Machine) -> tuple[object, ...]:
     number = machine.by_id[cpu].domain
     domain = None if number is None else machine.domain_by_id.get(number)
-    return () if domain is None or not domain.managed else in_force(domain, part.resolved.target)
+    if domain is None or not domain.managed:
+        return ()
+    return tuple(in_force(domain, part.resolved.target).values())

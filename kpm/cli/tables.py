@@ -7,6 +7,7 @@ from rich.text import Text
 
 from kpm.process.errors import one_line
 from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.target import RANGES, SETTINGS, Target
 from kpm_planner.plan import NodePlan
 
 POOL_STYLES = {
@@ -39,15 +40,37 @@ def plain_table(*columns: str) -> Table:
     return table
 
 
+_BY_NAME = {item.name: item for item in SETTINGS}
+#: Ranges by the unit that heads their column.
+_RANGES = tuple((_BY_NAME[pair[0]].unit, pair) for pair in RANGES)
+
+
+def _range(target: Target, pair: tuple[str, str]) -> str:
+    ends = [getattr(target, name) for name in pair]
+    if ends == [None, None]:
+        return "baseline"
+    return "..".join("baseline" if end is None else str(end) for end in ends)
+
+
 def plan_table(plan: NodePlan) -> Table:
     """The groups of a node's plan, one row each."""
+    columns = [
+        item
+        for item in SETTINGS
+        if item.column
+        and (item.always or any(getattr(group.target, item.name) for group in plan.groups))
+    ]
     table = plain_table(
-        "CPUs", "pool", "profile", "container", "kHz", "governor", "EPP", "C-states"
+        "CPUs",
+        "pool",
+        "profile",
+        "container",
+        *(unit for unit, _ in _RANGES),
+        *(item.column for item in columns),
+        "C-states",
     )
     for group in plan.groups:
         owner, target = group.container, group.target
-        ends = ["baseline" if khz is None else str(khz) for khz in (target.min_khz, target.max_khz)]
-        limits = "baseline" if ends == ["baseline", "baseline"] else "..".join(ends)
         states = " ".join(f"{name}:{'on' if on else 'off'}" for name, on in target.idle) or (
             "" if target.latency_us is None else f"<= {target.latency_us} µs"
         )
@@ -58,9 +81,8 @@ def plan_table(plan: NodePlan) -> Table:
         texts = (
             group.profile or "-",
             who,
-            limits,
-            target.governor or "-",
-            target.epp or "-",
+            *(_range(target, pair) for _, pair in _RANGES),
+            *(str(getattr(target, item.name) or "-") for item in columns),
             states or "-",
         )
         table.add_row(format_cpulist(group.cpus), pool, *map(cell, texts))

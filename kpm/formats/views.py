@@ -14,6 +14,8 @@ from kpm_planner.model.allocation import Allocation, ContainerCpus
 from kpm_planner.model.cluster import Pod
 from kpm_planner.model.cpuset import LARGEST_CPU
 from kpm_planner.model.machine import (
+    CPU_SETTINGS,
+    DOMAIN_SETTINGS,
     MANAGED_DRIVERS,
     Cpu,
     CpufreqSettings,
@@ -26,6 +28,7 @@ from kpm_planner.model.machine import (
     UncoreEntry,
 )
 from kpm_planner.model.problems import Problem
+from kpm_planner.model.target import SETTINGS
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import ClusterPlan, NodePlan
 
@@ -131,10 +134,10 @@ def machine_view(machine: Machine) -> dict[str, Any]:
                 {
                     "cpu": cpu.id,
                     "states": [_state_view(state) for state in cpu.idle],
-                    "resumeLatency": cpu.resume_latency,
+                    **{key: getattr(cpu, name) for name, key in CPU_SETTINGS.items()},
                 }
                 for cpu in machine.cpus
-                if cpu.idle or cpu.resume_latency is not None
+                if cpu.idle or any(getattr(cpu, name) is not None for name in CPU_SETTINGS)
             ],
         },
         "uncore": [
@@ -184,10 +187,7 @@ def _domain_view(domain: FrequencyDomain) -> dict[str, Any]:
         "availableKHz": list(domain.available_khz),
         "governors": list(domain.governors),
         "epps": list(domain.epps),
-        "minKHz": settings.min_khz,
-        "maxKHz": settings.max_khz,
-        "governor": settings.governor,
-        "epp": settings.epp,
+        **{key: getattr(settings, name) for name, (key, _) in DOMAIN_SETTINGS.items()},
     }
 
 
@@ -280,16 +280,8 @@ def machine_of(content: Mapping[str, Any], source: str) -> Machine:
     if version != VERSION:
         raise InputError(f"{source}.version: {version} is not allowed: {VERSION}")
     idle = _Fields({} if content.get("idle") is None else content["idle"], f"{source}.idle")
-    states = dict(
-        idle.each(
-            "cpus",
-            lambda item: (
-                item.get("cpu", int, needed=True),
-                (tuple(item.each("states", _state_of)), item.get("resumeLatency", str)),
-            ),
-        )
-    )
-    cpus = top.each("cpus", lambda item: _cpu_of(item, states))
+    alone = dict(idle.each("cpus", _alone_of))
+    cpus = top.each("cpus", lambda item: _cpu_of(item, alone))
     domains = top.each("frequencyDomains", _domain_of)
     if not cpus:
         raise InputError(f"{source}.cpus: is missing or empty; a machine has CPUs")
@@ -362,7 +354,14 @@ def _state_of(item: _Fields) -> IdleState:
     )
 
 
-def _cpu_of(item: _Fields, states: Mapping[int, tuple[tuple[IdleState, ...], str | None]]) -> Cpu:
+def _alone_of(item: _Fields) -> tuple[int, dict[str, Any]]:
+    """A CPU's number, and what it has alone, by field."""
+    states = tuple(item.each("states", _state_of))
+    settings = {name: item.get(key, str) for name, key in CPU_SETTINGS.items()}
+    return item.get("cpu", int, needed=True), {"idle": states, **settings}
+
+
+def _cpu_of(item: _Fields, alone: Mapping[int, Mapping[str, Any]]) -> Cpu:
     number = item.get("cpu", int, needed=True)
     package, die, cluster, core = (
         item.get(name, int) for name in ("package", "die", "cluster", "core")
@@ -377,7 +376,7 @@ def _cpu_of(item: _Fields, states: Mapping[int, tuple[tuple[IdleState, ...], str
         core,
         item.numbers("siblings"),
         domain,
-        *states.get(number, ((), None)),
+        **alone.get(number, {}),
     )
 
 
@@ -394,10 +393,7 @@ def _domain_of(item: _Fields) -> FrequencyDomain:
         governors=item.texts("governors"),
         epps=item.texts("epps"),
         settings=CpufreqSettings(
-            item.get("minKHz", int),
-            item.get("maxKHz", int),
-            item.get("governor", str),
-            item.get("epp", str),
+            **{name: item.get(key, kind) for name, (key, kind) in DOMAIN_SETTINGS.items()}
         ),
         limit_named=item.get("limitNamed", bool) is not False,
     )
@@ -562,12 +558,8 @@ def _group_views(group: CpuGroup) -> list[dict[str, Any]]:
                 "id": owner.id,
             }
         ),
-        "minKHz": target.min_khz,
-        "maxKHz": target.max_khz,
-        "governor": target.governor,
-        "epp": target.epp,
+        **{item.key: getattr(target, item.name) for item in SETTINGS},
         "cstates": dict(target.idle) or None,
-        "maxLatencyUs": target.latency_us,
         "held": group.held,
         "because": list(group.because),
     }

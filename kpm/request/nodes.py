@@ -10,9 +10,9 @@ from attrs import evolve, field, frozen
 
 from kpm.formats.cdi import claimed_cpus
 from kpm.process.errors import InputError
+from kpm.request.cpu_manager import assign_cpus
 from kpm.request.objects import Cluster, read_pod_resources
 from kpm.request.readings import instant_of, readings_of, signals_of
-from kpm.simulate.cpu_manager import assign_cpus
 from kpm_planner.caps.schedule import CapState, Reading
 from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.cluster import Node, Pod

@@ -8,6 +8,7 @@ from kpm.simulate.energy import EnergyView
 from kpm.simulate.world import NodeView, StepView
 from kpm_planner.caps.schedule import UW
 from kpm_planner.model.cpuset import format_cpulist, parse_cpulist
+from kpm_planner.model.target import SETTINGS
 from kpm_planner.parts import CpuGroup
 
 #: What is expected of a file that nothing is asked of.
@@ -89,21 +90,15 @@ def _cpu_value(node: NodeView, group: CpuGroup | None, cpu: int, name: str, plac
     if group is None:
         return None
     target, owner = group.target, group.container
-    low, high, governor, epp = node.shown.get(cpu, (None, None, None, None))
+    shown = node.shown.get(cpu, {})
     values = {
         "pool": str(group.pool),
         "profile": group.profile,
         "pod": f"{owner.namespace}/{owner.pod}" if owner else None,
-        "minKHz": target.min_khz,
-        "maxKHz": target.max_khz,
-        "governor": target.governor,
-        "epp": target.epp,
+        **{item.key: getattr(target, item.name) for item in SETTINGS},
         "cstates": dict(target.idle) or None,
         "held": group.held,
-        "shows.minKHz": low,
-        "shows.maxKHz": high,
-        "shows.governor": governor,
-        "shows.epp": epp,
+        **{f"shows.{item.key}": shown.get(item.name) for item in SETTINGS},
     }
     if name not in values:
         raise InputError(

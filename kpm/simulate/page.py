@@ -2,8 +2,9 @@
 screen, phone and paper.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from kpm.simulate.describe import describe_report
 from kpm.simulate.energy import energy_line
@@ -12,6 +13,7 @@ from kpm.simulate.terminal import machine_range
 from kpm.simulate.world import NodeView, StepView
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Cpu, Machine
+from kpm_planner.model.target import ranges_of, words_of
 from kpm_planner.parts import CpuGroup
 from kpm_planner.report.explain import describe_target
 
@@ -193,9 +195,8 @@ def _cell(node: NodeView, group: CpuGroup | None, cpu: int, x: int, y: int) -> s
     shown = node.shown.get(cpu)
     hint = f"CPU {cpu}: {describe_target(group)}" if group else f"CPU {cpu}"
     if shown:
-        hint += f"; shows {shown[0]}..{shown[1]} kHz {shown[2]}" + (
-            f" {shown[3]}" if shown[3] else ""
-        )
+        words = [value for _, value in words_of(shown)]
+        hint += f"; shows {' '.join([*ranges_of(shown), *words])}"
     return (
         f'<g><title>{escape(hint)}</title><rect x="{x}" y="{y}" width="{_CELL}"'
         f' height="{_CELL - 1}" rx="3" fill="{_COLOURS[pool]}"/>'
@@ -205,14 +206,13 @@ def _cell(node: NodeView, group: CpuGroup | None, cpu: int, x: int, y: int) -> s
     )
 
 
-def _bar(
-    node: NodeView, shown: tuple[int, int, str, str | None] | None, x: int, y: int, colour: str
-) -> str:
+def _bar(node: NodeView, shown: Mapping[str, Any] | None, x: int, y: int, colour: str) -> str:
     low, high = machine_range(node.machine)
     if shown is None or high <= low:
         return ""
     tall = _CELL - 9
-    top, bottom = (round((high - khz) / (high - low) * tall) for khz in (shown[1], shown[0]))
+    ends = shown["max_khz"], shown["min_khz"]
+    top, bottom = (round((high - khz) / (high - low) * tall) for khz in ends)
     left, start = x + _CELL - 9, y + 4
     return (
         f'<rect x="{left}" y="{start}" width="5" height="{tall}" fill="{colour}"'

@@ -145,7 +145,8 @@ def _mark(node: NodeView, group: CpuGroup | None, cpu: int, low: int, high: int)
     if shown is None or group is None or high <= low:
         return "    "
     idle = idle_mark(group, len(node.machine.by_id[cpu].idle))
-    return f"{bar(shown[0], low, high)}{bar(shown[1], low, high)}{idle} "
+    ends = "".join(bar(shown[name], low, high) for name in ("min_khz", "max_khz"))
+    return f"{ends}{idle} "
 
 
 def bar(khz: int, low: int, high: int) -> str:

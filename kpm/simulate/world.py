@@ -10,10 +10,10 @@ from attrs import Factory, define, evolve, field, frozen
 
 from kpm.formats.documents import Document
 from kpm.process.errors import InputError, one_line
+from kpm.request.cpu_manager import assign_cpus
 from kpm.request.nodes import reserved_cpus
 from kpm.request.objects import Cluster, cluster_of
 from kpm.request.readings import signals_of, watts_of
-from kpm.simulate.cpu_manager import assign_cpus
 from kpm.simulate.energy import EnergyView, SimMeter, works
 from kpm.simulate.scenario import Scenario, SimulatedNode, Step, cpus_of
 from kpm_applier.discovery.discover import Discovery
@@ -47,7 +47,7 @@ class NodeView:
     name: str
     plan: NodePlan
     machine: Machine
-    shown: Mapping[int, tuple[int, int, str, str | None]]
+    shown: Mapping[int, Mapping[str, Any]]
     report: Report | None
     alive: bool
     changed: bool
@@ -573,14 +573,14 @@ def _inverted(model: KernelModel) -> bool:
     )
 
 
-def shown_settings(model: KernelModel) -> dict[int, tuple[int, int, str, str | None]]:
-    """What each online CPU's cpufreq files show once they stand still: minimum, maximum (kHz),
-    governor, EPP.
+def shown_settings(model: KernelModel) -> dict[int, dict[str, Any]]:
+    """What the files of each online CPU that has a policy show once they stand still: the name of a
+    setting → its value.
     """
     model.settle()
-    found = {}
-    for policy in model.policies.values():
-        for cpu in policy.spec.cpus:
-            if cpu not in model.offline:
-                found[cpu] = (*policy.shown, policy.governor, policy.epp)
-    return found
+    return {
+        cpu: model.shown_by(cpu, policy)
+        for policy in model.policies.values()
+        for cpu in policy.spec.cpus
+        if cpu not in model.offline
+    }

@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from kpm_applier.attributes import CPU_ROOT, Group
 from kpm_applier.discovery.cpufreq import SWITCHES, discover_boost, discover_domains
-from kpm_applier.discovery.idle import discover_idle, discover_latency
+from kpm_applier.discovery.idle import discover_alone, discover_idle
 from kpm_applier.discovery.power import discover_fabrics, discover_zones, fabric_fault
 from kpm_applier.discovery.uncore import discover_uncore
 from kpm_applier.sysfs.host import Host
@@ -93,7 +93,7 @@ def discover(host: Host) -> Discovery:
                 cpu in online,
                 domain_of.get(cpu),
                 states.setdefault(idle, idle),
-                discover_latency(reader, cpu, cpu in online, groups),
+                discover_alone(reader, cpu, cpu in online, groups),
             )
         )
     machine = Machine(
@@ -168,7 +168,7 @@ def _discover_cpu(
     online: bool,
     domain: int | None,
     idle: tuple[IdleState, ...],
-    latency: str | None,
+    alone: Mapping[str, str],
 ) -> Cpu:
     topology = f"{CPU_ROOT}/cpu{cpu}/topology"
     siblings = _siblings(reader, topology) if online else frozenset()
@@ -176,9 +176,8 @@ def _discover_cpu(
         reader.identity(f"{topology}/{name}") if online else None
         for name in ("physical_package_id", "die_id", "cluster_id", "core_id")
     )
-    return Cpu(
-        cpu, online, package, die, cluster, core, tuple(sorted(siblings)), domain, idle, latency
-    )
+    together = tuple(sorted(siblings))
+    return Cpu(cpu, online, package, die, cluster, core, together, domain, idle, **alone)
 
 
 def _siblings(reader: Reader, topology: str) -> frozenset[int]:

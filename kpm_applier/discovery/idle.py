@@ -6,6 +6,7 @@ from kpm_applier.sysfs.reader import Reader, is_number
 from kpm_planner.model.machine import (
     IdleState,
 )
+from kpm_planner.model.target import SHOWN
 
 
 def discover_idle(
@@ -49,15 +50,25 @@ def discover_idle(
     return tuple(states)
 
 
-def discover_latency(reader: Reader, cpu: int, online: bool, groups: list[Group]) -> str | None:
-    """The limit of a CPU's idle states; kernels without it, and most dumps, have none."""
-    path = f"{CPU_ROOT}/cpu{cpu}/power/{table.RESUME_LATENCY.file}"
-    text = reader.managed(path)
-    if text is None or not (text == "n/a" or is_number(text)):
-        reader.errors.pop(path, None)
-        return None
-    files = (ManagedFile(table.RESUME_LATENCY, path, table.RESUME_LATENCY.file),)
-    groups.append(
-        Group(f"latency:{cpu}", Kind.LATENCY, cpu, "pm_qos", files, (cpu,) if online else ())
-    )
-    return text
+def discover_alone(reader: Reader, cpu: int, online: bool, groups: list[Group]) -> dict[str, str]:
+    """What a CPU has alone beside its idle states: field of a CPU → text. Most dumps have none."""
+    found = {}
+    for attribute, fits in _ALONE:
+        path = f"{CPU_ROOT}/cpu{cpu}/power/{attribute.file}"
+        text = reader.managed(path)
+        if text is None or not fits(text):
+            reader.errors.pop(path, None)
+            continue
+        found[SHOWN[attribute.asks]] = text
+        files = (ManagedFile(attribute, path, attribute.file),)
+        key, cpus = f"{attribute.prefix}:{cpu}", (cpu,) if online else ()
+        groups.append(Group(key, Kind.CPU, cpu, attribute.driver, files, cpus))
+    return found
+
+
+def _is_latency(text: str) -> bool:
+    return text == "n/a" or is_number(text)
+
+
+#: Which texts each such file has.
+_ALONE = ((table.RESUME_LATENCY, _is_latency),)

@@ -12,6 +12,7 @@ which a real policy is half-way between two settings.
 
 import errno
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from attrs import Factory, define, evolve, field
 
@@ -64,6 +65,10 @@ _WRITABLE = frozenset(
 _SHORTEST_MODE = 6
 _AMD_MODES = {"active": "amd-pstate-epp", "passive": "amd-pstate", "guided": "amd-pstate"}
 _UNSUPPORTED = "<unsupported>"
+#: Files of a CPU alone: name → the field of a CPU that it begins with, and how a text is taken.
+_ALONE: dict[str, tuple[str, Callable[[str, str], str]]] = {
+    RESUME_LATENCY.file: ("resume_latency", parse_latency)
+}
 
 
 @define
@@ -119,7 +124,7 @@ class KernelModel:
         default=Factory(lambda self: EnergyFiles(self.machine), takes_self=True)
     )
     _disabled: dict[int, int] = field(factory=dict)
-    _latencies: dict[int, str] = field(factory=dict)
+    _alone: dict[tuple[int, str], str] = field(factory=dict)
     _uncore: dict[str, UncoreEntry] = field(factory=dict)
     _policy_of: dict[int, int] = field(factory=dict)
     _absent: dict[int, int] = field(factory=dict)
@@ -135,8 +140,10 @@ class KernelModel:
             self._disabled[cpu.id] = sum(
                 1 << state.index for state in cpu.idle if not state.enabled
             )
-            if cpu.resume_latency is not None:
-                self._latencies[cpu.id] = cpu.resume_latency
+            for name, (kept, _) in _ALONE.items():
+                text = getattr(cpu, kept)
+                if text is not None:
+                    self._alone[cpu.id, name] = text
         for domain in self.machine.domains:
             self._add_policy(domain, 0)
 
@@ -169,8 +176,20 @@ class KernelModel:
             for cpu in self.machine.cpus
         }
 
+    def shown_by(self, cpu: int, policy: Policy) -> dict[str, Any]:
+        """The settings that a CPU's files show, by the names of a target's fields."""
+        low, high = policy.shown
+        limit = self._alone.get((cpu, RESUME_LATENCY.file))
+        return {
+            "min_khz": low,
+            "max_khz": high,
+            "governor": policy.governor,
+            "epp": policy.epp,
+            "latency_us": {"n/a": 0, "0": None, None: None}.get(limit, limit),
+        }
+
     def _allows(self, cpu: int, state: IdleState) -> bool:
-        limit = self._latencies.get(cpu, "0")
+        limit = self._alone.get((cpu, RESUME_LATENCY.file), "0")
         slow = limit != "0" and state.latency_us > (0 if limit == "n/a" else int(limit))
         return not slow and not self._disabled[cpu] >> state.index & 1
 
@@ -329,8 +348,8 @@ class KernelModel:
             return str(_POLICY_FILES[name](self, policy))
         if area == "cpu-idle":
             return read_idle(self.machine, self._disabled, number, state, name, path)
-        if area == "cpu-power" and name == RESUME_LATENCY.file and number in self._latencies:
-            return self._latencies[number]
+        if area == "cpu-power" and (number, name) in self._alone:
+            return self._alone[number, name]
         if area == "cpu-topology":
             return read_topology(self.machine, self.offline, number, name, path)
         if area.startswith("uncore:"):
@@ -392,7 +411,7 @@ class KernelModel:
             self._read(path)
             self._must_be(name in ("disable", RESUME_LATENCY.file), path)
             if text:
-                self._write_idle(area, number, state, text, path)
+                self._write_idle(area, number, state, name, text, path)
         elif area.startswith("uncore:"):
             read_uncore(self._uncore, area[7:], name, path)
             self._must_be(name in ("min_freq_khz", "max_freq_khz"), path)
@@ -404,9 +423,12 @@ class KernelModel:
             if text:
                 self._write_root(area, number, name, text, path)
 
-    def _write_idle(self, area: str, number: int, state: int, text: str, path: str) -> None:
+    def _write_idle(
+        self, area: str, number: int, state: int, name: str, text: str, path: str
+    ) -> None:
         if area == "cpu-power":
-            self._latencies[number] = parse_latency(text, path)
+            _, parse = _ALONE[name]
+            self._alone[number, name] = parse(text, path)
         else:
             on = parse_integer(text, path, largest=2**32 - 1) != 0
             self._disabled[number] = self._disabled[number] & ~(1 << state) | on << state

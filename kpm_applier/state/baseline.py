@@ -1,15 +1,17 @@
 """What was there before us: taken at first touch, and the machine as it would be without us."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from attrs import evolve
 
 from kpm_applier.attributes import (
+    ALONE,
     BOOST,
     DF_PSTATE,
     HSMP_ROOT,
     NO_TURBO,
-    RESUME_LATENCY,
+    OF_DOMAINS,
     Group,
     Kind,
 )
@@ -26,6 +28,7 @@ from kpm_planner.model.machine import (
     PowerZone,
     UncoreEntry,
 )
+from kpm_planner.model.target import SHOWN
 
 #: Baseline of a limit that equalled the hardware's: restored as whatever the hardware's is then.
 HARDWARE_LIMIT = "hardware limit"
@@ -132,10 +135,7 @@ def with_baseline(
         _cpu(item, held[key], idle) if (key := f"idle:{item.id}") in held else item
         for item in machine.cpus
     )
-    cpus = tuple(
-        _limited(item, held[key]) if (key := f"latency:{item.id}") in held else item
-        for item in cpus
-    )
+    cpus = tuple(_with_alone(item, held) for item in cpus)
     zones = tuple(
         _zone(item, held[key]) if (key := f"cap:{item.name}") in held else item
         for item in machine.power_zones
@@ -194,9 +194,15 @@ def _cpu(
     return cpu if seen[key] == cpu.idle else evolve(cpu, idle=seen[key])
 
 
-def _limited(cpu: Cpu, held: Mapping[str, str | None]) -> Cpu:
-    latency = held.get(RESUME_LATENCY.file) or cpu.resume_latency
-    return cpu if latency == cpu.resume_latency else evolve(cpu, resume_latency=latency)
+def _with_alone(cpu: Cpu, held: Mapping[str, Mapping[str, str | None]]) -> Cpu:
+    """A CPU with the baseline of what it has alone."""
+    changed: dict[str, Any] = {}
+    for item in ALONE:
+        text = held.get(f"{item.prefix}:{cpu.id}", {}).get(item.file)
+        name = SHOWN[item.asks]
+        if text and text != getattr(cpu, name):
+            changed[name] = text
+    return evolve(cpu, **changed) if changed else cpu
 
 
 def _uncore(entry: UncoreEntry, held: Mapping[str, str | None]) -> UncoreEntry:
@@ -219,13 +225,13 @@ def _fabric(fabric: Fabric, held: Mapping[str, str | None]) -> Fabric:
 
 
 def _settings(found: CpufreqSettings, held: Mapping[str, str | None]) -> CpufreqSettings:
-    return evolve(
-        found,
-        min_khz=_number(held.get("scaling_min_freq")),
-        max_khz=_number(held.get("scaling_max_freq")),
-        governor=held.get("scaling_governor"),
-        epp=held.get("energy_performance_preference") or found.epp,
-    )
+    values: dict[str, Any] = {}
+    for item in OF_DOMAINS:
+        text, name = held.get(item.file), SHOWN[item.asks]
+        values[name] = _number(text) if item.limit else text
+    if not values["epp"]:  # a driver forgets it and shows it again
+        values["epp"] = found.epp
+    return evolve(found, **values)
 
 
 def _number(text: str | None) -> int | None:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from attrs import evolve, field, frozen
 
 from kpm_applier.attributes import (
+    ALONE,
     Group,
     Kind,
 )
@@ -91,6 +92,10 @@ def extended(record: GroupState | None, before: GroupState, labels: tuple[str, .
     return GroupState(record.driver, (*record.labels, *labels), *joined)
 
 
+#: Kinds of key that go with their CPU.
+_OF_CPUS = frozenset({Kind.CPUFREQ, Kind.IDLE, *(item.prefix for item in ALONE)})
+
+
 def incomplete(state: State, groups: Iterable[Group], machine: Machine) -> bool:
     """Whether something that is ours was not found, other than for a CPU that is offline: it is
     worth looking again.
@@ -100,9 +105,7 @@ def incomplete(state: State, groups: Iterable[Group], machine: Machine) -> bool:
         group = found.get(key)
         if group is None:
             kind, number = kind_and_number(key)
-            if not (
-                kind in (Kind.CPUFREQ, Kind.IDLE, Kind.LATENCY) and number not in machine.online
-            ):
+            if not (kind in _OF_CPUS and number not in machine.online):
                 return True
         elif group.labels != record.labels and not set(record.labels) <= set(group.labels):
             return True

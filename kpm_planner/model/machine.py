@@ -8,7 +8,7 @@ place.
 from collections.abc import Iterable
 from functools import cached_property
 
-from attrs import frozen
+from attrs import field, fields, frozen
 
 #: Scaling drivers that this system manages (design rule; kernel documentation of cpufreq,
 #: intel_pstate, amd-pstate).
@@ -29,6 +29,10 @@ SCALING_POWERSAVE = frozenset({"intel_pstate", "amd-pstate-epp"})
 KERNEL_GOVERNORS = frozenset(
     {"performance", "powersave", "userspace", "ondemand", "conservative", "schedutil"}
 )
+
+
+#: Where a field that is a setting says what it is called in JSON, and its type there.
+KEY, TYPE = "key", "type"
 
 
 @frozen
@@ -62,7 +66,11 @@ class Cpu:
     siblings: tuple[int, ...] = ()
     domain: int | None = None
     idle: tuple[IdleState, ...] = ()
-    resume_latency: str | None = None
+    resume_latency: str | None = field(default=None, metadata={KEY: "resumeLatency"})
+
+
+#: Settings that a CPU has alone: field → key in JSON. None where the CPU has no such file.
+CPU_SETTINGS = {item.name: item.metadata[KEY] for item in fields(Cpu) if KEY in item.metadata}
 
 
 @frozen
@@ -72,10 +80,16 @@ class CpufreqSettings:
     Units: kHz. epp: None where the file does not exist.
     """
 
-    min_khz: int | None = None
-    max_khz: int | None = None
-    governor: str | None = None
-    epp: str | None = None
+    min_khz: int | None = field(default=None, metadata={KEY: "minKHz", TYPE: int})
+    max_khz: int | None = field(default=None, metadata={KEY: "maxKHz", TYPE: int})
+    governor: str | None = field(default=None, metadata={KEY: "governor", TYPE: str})
+    epp: str | None = field(default=None, metadata={KEY: "epp", TYPE: str})
+
+
+#: Settings of a frequency domain: field → key in JSON and type there.
+DOMAIN_SETTINGS = {
+    item.name: (item.metadata[KEY], item.metadata[TYPE]) for item in fields(CpufreqSettings)
+}
 
 
 @frozen
@@ -184,14 +198,17 @@ class Fabric:
 @frozen
 class CoreKind:
     """What decides a CPU's targets beside its profile: its domain's capability and settings, its
-    idle states.
-
-    limits_latency: whether the latency of its idle states can be limited as a whole.
+    idle states, and which of the settings that a CPU has alone there are.
     """
 
     frequency: FrequencyDomain | None
     idle: tuple[IdleState, ...]
-    limits_latency: bool = False
+    alone: frozenset[str] = frozenset()
+
+    @property
+    def limits_latency(self) -> bool:
+        """Whether the latency of its idle states can be limited as a whole."""
+        return "resume_latency" in self.alone
 
 
 @frozen
@@ -270,10 +287,11 @@ class Machine:
                 continue
             domain = None if cpu.domain is None else self.domain_by_id.get(cpu.domain)
             shape = None if domain is None else _shape(domain)
-            limits = cpu.resume_latency is not None
-            _, cpus = found.setdefault(
-                (shape, cpu.idle, limits), (CoreKind(domain, cpu.idle, limits), set())
-            )
+            alone = tuple([name for name in CPU_SETTINGS if getattr(cpu, name) is not None])
+            key = (shape, cpu.idle, alone)
+            if key not in found:
+                found[key] = (CoreKind(domain, cpu.idle, frozenset(alone)), set())
+            _, cpus = found[key]
             cpus.add(cpu.id)
         return tuple((kind, frozenset(cpus)) for kind, cpus in found.values())
 

@@ -1,9 +1,92 @@
-"""What is asked of one CPU: a value for each setting, None for baseline."""
+"""What is asked of one CPU: a value for each setting, None for baseline.
 
-from attrs import frozen
+A setting is a field of `Target`, and the field carries all that the rest must know of it: what it
+is called, its unit, whether a CPU has it alone or its frequency domain as a whole, and which of two
+values holds in a domain. Whoever shows, compares or explains targets goes over `SETTINGS`. Idle
+states are named by the machine, so they stand beside the table.
+"""
 
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from attrs import evolve, field, fields, frozen
+
+from kpm_planner.model.machine import Cpu, FrequencyDomain
 from kpm_planner.model.objects import PowerProfile
 from kpm_planner.model.problems import Problem, has_errors
+
+
+class Scope(StrEnum):
+    """Whose a setting is."""
+
+    CPU = "cpu"
+    DOMAIN = "domain"
+
+
+@frozen
+class Setting:
+    """What is known of a field of `Target`.
+
+    label: in sentences. key: in JSON. spec: the field of a PowerProfile that asks for it. shown:
+    the field of a CPU, or of its domain's settings, with what its file holds. group: the kind of
+    file, as in the keys of what the applier owns. words: the value in a sentence. column: of the
+    plan's table; one that not every plan has is there where it has a value. rank: of a value in a
+    domain; the highest holds. kind, about: type and description in a node's state, where it is
+    there.
+    """
+
+    label: str
+    key: str
+    spec: str
+    shown: str
+    group: str
+    scope: Scope = Scope.DOMAIN
+    unit: str = ""
+    words: str = "{}"
+    column: str = ""
+    always: bool = True
+    rank: Callable[[Any], int] = int
+    kind: Any = None
+    about: str = ""
+    name: str = ""
+
+    def now(self, cpu: Cpu, domain: FrequencyDomain | None) -> Any:
+        """What its file holds; None where there is none."""
+        if self.scope is Scope.CPU:
+            return getattr(cpu, self.shown)
+        return None if domain is None else getattr(domain.settings, self.shown)
+
+
+_GOVERNORS = {"powersave": 0, "conservative": 1, "ondemand": 2, "schedutil": 3, "performance": 5}
+#: A governor of some vendor: above those that save, below performance.
+_OTHER_GOVERNOR = 4
+_EPPS = {"power": 0, "balance_power": 1, "balance_performance": 2, "performance": 4}
+_OTHER_EPP = 3
+#: Largest value of the raw register, where 0 is performance and 255 power, for each word.
+_EPP_REGISTER = (
+    ("performance", 0),
+    ("balance_performance", 128),
+    ("balance_power", 192),
+    ("power", 10**9),
+)
+
+
+def _by_governor(value: str) -> int:
+    return -1 if value == "userspace" else _GOVERNORS.get(value, _OTHER_GOVERNOR)
+
+
+def _by_epp(value: str) -> int:
+    """As high as the next word above it."""
+    if value.isdigit():
+        return next(_EPPS[word] for word, raw in _EPP_REGISTER if int(value) <= raw)
+    return _EPPS.get(value, _OTHER_EPP)
+
+
+def _setting(
+    label: str, key: str, spec: str, shown: str, group: str, **more: Any
+) -> dict[str, Setting]:
+    return {"setting": Setting(label, key, spec, shown, group, **more)}
 
 
 @frozen
@@ -14,15 +97,117 @@ class Target:
     states, all states together.
     """
 
-    min_khz: int | None = None
-    max_khz: int | None = None
-    governor: str | None = None
-    epp: str | None = None
+    min_khz: int | None = field(
+        default=None,
+        metadata=_setting(
+            "min",
+            "minKHz",
+            "spec.pstates.min",
+            "min_khz",
+            "cpufreq",
+            unit="kHz",
+            kind=int | None,
+            about="Lowest frequency, kHz.",
+        ),
+    )
+    max_khz: int | None = field(
+        default=None,
+        metadata=_setting(
+            "max",
+            "maxKHz",
+            "spec.pstates.max",
+            "max_khz",
+            "cpufreq",
+            unit="kHz",
+            kind=int | None,
+            about="Highest frequency, kHz.",
+        ),
+    )
+    governor: str | None = field(
+        default=None,
+        metadata=_setting(
+            "governor",
+            "governor",
+            "spec.pstates.governor",
+            "governor",
+            "cpufreq",
+            column="governor",
+            rank=_by_governor,
+            kind=str | None,
+            about="Scaling governor.",
+        ),
+    )
+    epp: str | None = field(
+        default=None,
+        metadata=_setting(
+            "epp",
+            "epp",
+            "spec.pstates.epp",
+            "epp",
+            "cpufreq",
+            column="EPP",
+            rank=_by_epp,
+            kind=str | None,
+            about="Energy performance preference.",
+        ),
+    )
     idle: tuple[tuple[str, bool], ...] = ()
-    latency_us: int | None = None
+    latency_us: int | None = field(
+        default=None,
+        metadata=_setting(
+            "latency",
+            "maxLatencyUs",
+            "spec.cstates.maxLatencyUs",
+            "resume_latency",
+            "latency",
+            scope=Scope.CPU,
+            unit="µs",
+            words="idle states up to {} µs",
+        ),
+    )
 
 
 BASELINE = Target()
+SETTINGS: tuple[Setting, ...] = tuple(
+    evolve(item.metadata["setting"], name=item.name)
+    for item in fields(Target)
+    if "setting" in item.metadata
+)
+OF_DOMAINS = tuple(item for item in SETTINGS if item.scope is Scope.DOMAIN)
+OF_CPUS = tuple(item for item in SETTINGS if item.scope is Scope.CPU)
+#: Field of a target → the field of the machine with what its file holds.
+SHOWN = {item.name: item.shown for item in SETTINGS}
+#: Settings that are the two ends of one range.
+RANGES = (("min_khz", "max_khz"),)
+_ENDS = frozenset(name for pair in RANGES for name in pair)
+_BY_NAME = {item.name: item for item in SETTINGS}
+
+
+def asked_of(target: Target) -> dict[str, Any]:
+    """The value of each setting by its name."""
+    return {item.name: getattr(target, item.name) for item in SETTINGS}
+
+
+def of_one_cpu(target: Target) -> dict[str, Any]:
+    """What of a target a CPU has alone: idle states, and the settings that are not its domain's."""
+    return {"idle": target.idle, **{item.name: getattr(target, item.name) for item in OF_CPUS}}
+
+
+def ranges_of(values: Mapping[str, Any]) -> Iterable[str]:
+    """The ranges that have an end, such as 800000..baseline kHz."""
+    for low, high in RANGES:
+        ends = values.get(low), values.get(high)
+        if ends != (None, None):
+            texts = ["baseline" if end is None else str(end) for end in ends]
+            yield f"{'..'.join(texts)} {_BY_NAME[low].unit}"
+
+
+def words_of(values: Mapping[str, Any]) -> Iterable[tuple[Setting, str]]:
+    """The settings that have a value and are no end of a range, each with its words."""
+    for item in SETTINGS:
+        value = values.get(item.name)
+        if value is not None and value != "" and item.name not in _ENDS:
+            yield item, item.words.format(value)
 
 
 @frozen

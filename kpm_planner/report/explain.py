@@ -9,7 +9,7 @@ from kpm_planner.fabric import FabricTarget
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.problems import Code
 from kpm_planner.model.quantities import format_watts
-from kpm_planner.model.target import Target
+from kpm_planner.model.target import Scope, Target, asked_of, ranges_of, words_of
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
 
@@ -174,17 +174,15 @@ def describe_target(group: CpuGroup) -> str:
 
 def describe_values(target: Target) -> str:
     """A target in one line; "baseline" where nothing is asked."""
-    parts = []
-    if target.min_khz is not None or target.max_khz is not None:
-        parts.append(f"{_or_baseline(target.min_khz)}..{_or_baseline(target.max_khz)} kHz")
-    parts += [value for value in (target.governor, target.epp) if value]
-    parts += [f"{name} {'on' if on else 'off'}" for name, on in target.idle]
-    parts += [] if target.latency_us is None else [f"idle states up to {target.latency_us} µs"]
+    asked = asked_of(target)
+    words = [(item.scope, text) for item, text in words_of(asked)]
+    parts = [
+        *ranges_of(asked),
+        *(text for scope, text in words if scope is Scope.DOMAIN),
+        *(f"{name} {'on' if on else 'off'}" for name, on in target.idle),
+        *(text for scope, text in words if scope is Scope.CPU),
+    ]
     return ", ".join(parts) or "baseline"
-
-
-def _or_baseline(value: int | None) -> str:
-    return "baseline" if value is None else str(value)
 
 
 def _concerns(obj: str, group: CpuGroup) -> bool:

@@ -12,6 +12,7 @@ from kpm_planner.model.changes import Pass
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Cpu, FrequencyDomain, Machine
 from kpm_planner.model.problems import Problem, Severity
+from kpm_planner.model.target import SETTINGS
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
 from kpm_planner.report.conditions import conditions_of
@@ -36,6 +37,8 @@ from kpm_planner.report.words import profile_words
 from kpm_planner.selection import reference
 from kpm_planner.versions import Version, since_text
 
+#: Settings that a state tells of.
+_TOLD = tuple(item for item in SETTINGS if item.about)
 #: Bytes that each list of a status may take, so that the whole stays below 16 KiB whatever a node
 #: is like.
 _CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE, _CAPS, _FABRICS, _EARLIER = (
@@ -195,14 +198,9 @@ def _values(plan: NodePlan, shown: Machine) -> tuple[CpuValues, ...]:
     for group in plan.groups:
         if group.pool is Pool.OFFLINE:
             continue
-        target = group.target
         asked = Values(
-            target.min_khz,
-            target.max_khz,
-            target.governor,
-            target.epp,
-            _named(target.idle, on=True),
-            _named(target.idle, on=False),
+            **{item.name: getattr(group.target, item.name) for item in _TOLD},
+            **_named(group.target.idle),
         )
         for number in group.cpus:
             cpu = shown.by_id[number]
@@ -218,17 +216,17 @@ def _values(plan: NodePlan, shown: Machine) -> tuple[CpuValues, ...]:
     )
 
 
-def _named(idle: Iterable[tuple[str, bool]], *, on: bool) -> tuple[str, ...]:
-    return tuple(sorted(name for name, wanted in idle if wanted is on))
+def _named(idle: Iterable[tuple[str, bool]]) -> dict[str, tuple[str, ...]]:
+    states = sorted(idle)
+    return {
+        "idle_on": tuple(name for name, on in states if on),
+        "idle_off": tuple(name for name, on in states if not on),
+    }
 
 
 def _effective(cpu: Cpu, domain: FrequencyDomain | None) -> Values:
     idle = [(state.name, state.enabled) for state in cpu.idle]
-    states = _named(idle, on=True), _named(idle, on=False)
-    if domain is None:
-        return Values(None, None, None, None, *states)
-    settings = domain.settings
-    return Values(settings.min_khz, settings.max_khz, settings.governor, settings.epp, *states)
+    return Values(**{item.name: item.now(cpu, domain) for item in _TOLD}, **_named(idle))
 
 
 def _uncore(plan: NodePlan, shown: Machine) -> tuple[UncoreState, ...]:

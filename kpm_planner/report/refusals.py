@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from kpm_planner.model.changes import Outcome, Status
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Code, Problem, error
+from kpm_planner.model.target import OF_CPUS
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
 
@@ -48,10 +49,11 @@ _OF_KIND = {
     ("fabric", errno.EACCES): "use the hsmp overlay of deploy/",
     ("fabric", errno.EPERM): "use the hsmp overlay of deploy/",
 }
+#: Kind of group → the field that asks: of a kind with one setting its own, else what they share.
 _FIELDS = {
-    "idle": "spec.cstates",
-    "latency": "spec.cstates.maxLatencyUs",
     "cpufreq": "spec.pstates",
+    "idle": "spec.cstates",
+    **{item.group: item.spec for item in OF_CPUS},
 }
 
 

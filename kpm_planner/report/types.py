@@ -4,7 +4,11 @@ PowerNodeState in fields for programs.
 `description` in a field's metadata is the text of the resource's schema.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from attrs import field, frozen
+
+from kpm_planner.model.target import SETTINGS
 
 
 def _text(description: str) -> dict[str, object]:
@@ -27,19 +31,32 @@ class Condition:
     )
 
 
-@frozen
+@frozen(
+    these={
+        **{
+            item.name: field(default=None, type=item.kind, metadata=_text(item.about))
+            for item in SETTINGS
+            if item.about
+        },
+        **{
+            name: field(
+                default=(), type=tuple[str, ...], metadata=_text(f"Idle states that are {word}.")
+            )
+            for name, word in (("idle_on", "on"), ("idle_off", "off"))
+        },
+    }
+)
 class Values:
     """Settings of CPUs; left out where the kernel has no such file or nothing is asked.
 
     Units: kHz.
     """
 
-    min_khz: int | None = field(default=None, metadata=_text("Lowest frequency, kHz."))
-    max_khz: int | None = field(default=None, metadata=_text("Highest frequency, kHz."))
-    governor: str | None = field(default=None, metadata=_text("Scaling governor."))
-    epp: str | None = field(default=None, metadata=_text("Energy performance preference."))
-    idle_on: tuple[str, ...] = field(default=(), metadata=_text("Idle states that are on."))
-    idle_off: tuple[str, ...] = field(default=(), metadata=_text("Idle states that are off."))
+    if TYPE_CHECKING:
+        idle_on: tuple[str, ...]
+        idle_off: tuple[str, ...]
+
+        def __init__(self, **values: Any) -> None: ...
 
 
 @frozen

@@ -11,8 +11,8 @@ from cli_rig import examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from kpm.request.cpu_manager import Refusal, assign_cpus, take
 from kpm.request.machines import CoreSpec, MachineSpec, build_machine
-from kpm.simulate.cpu_manager import Refusal, assign_cpus, take
 from kpm_planner.model.allocation import Allocation, ContainerCpus
 from kpm_planner.model.cluster import Container, Meta, Pod
 from kpm_planner.model.machine import Machine
@@ -301,18 +301,19 @@ def test_an_empty_machine_is_filled_socket_by_socket(machine: Machine, data: st.
 def test_a_single_cpu_comes_from_where_fewest_are_free(
     machine: Machine, data: st.DataObject
 ) -> None:
-    """So that whole sockets and cores stay whole for those who ask for them."""
+    """So that whole sockets and cores stay whole for those who ask for them: the socket first, of
+    equal ones the first, and in it the core.
+    """
     free = data.draw(st.frozensets(st.sampled_from(sorted(machine.online)), min_size=1))
     assume(len(machine.cpus[0].siblings) > 1)
     (cpu,) = take(machine, free, 1) or (None,)
     assert cpu is not None
 
-    def free_of(number: int) -> tuple[int, int]:
-        package = machine.by_id[number].package
+    def free_of(number: int) -> tuple[int, int, int]:
+        package = machine.by_id[number].package or 0
         siblings = machine.by_id[number].siblings
-        return len([item for item in free if machine.by_id[item].package == package]), len(
-            free.intersection(siblings)
-        )
+        in_package = [item for item in free if (machine.by_id[item].package or 0) == package]
+        return len(in_package), package, len(free.intersection(siblings))
 
     assert free_of(cpu) == min(map(free_of, free))
 
