@@ -7,7 +7,8 @@ from rich.text import Text
 
 from kpm.process.errors import one_line
 from kpm_planner.model.cpuset import format_cpulist
-from kpm_planner.model.target import RANGES, SETTINGS, Target
+from kpm_planner.model.target import RANGES, SETTINGS, Setting, Target
+from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
 
 POOL_STYLES = {
@@ -45,6 +46,10 @@ _BY_NAME = {item.name: item for item in SETTINGS}
 _RANGES = tuple((_BY_NAME[pair[0]].unit, pair) for pair in RANGES)
 
 
+def _has(group: CpuGroup, item: Setting) -> bool:
+    return getattr(group.target, item.name) not in (None, "")
+
+
 def _range(target: Target, pair: tuple[str, str]) -> str:
     ends = [getattr(target, name) for name in pair]
     if ends == [None, None]:
@@ -58,7 +63,7 @@ def plan_table(plan: NodePlan) -> Table:
         item
         for item in SETTINGS
         if item.column
-        and (item.always or any(getattr(group.target, item.name) for group in plan.groups))
+        and (item.always or any(_has(group, item) for group in plan.groups))
     ]
     table = plain_table(
         "CPUs",
@@ -82,7 +87,7 @@ def plan_table(plan: NodePlan) -> Table:
             group.profile or "-",
             who,
             *(_range(target, pair) for _, pair in _RANGES),
-            *(str(getattr(target, item.name) or "-") for item in columns),
+            *(str(getattr(target, item.name)) if _has(group, item) else "-" for item in columns),
             states or "-",
         )
         table.add_row(format_cpulist(group.cpus), pool, *map(cell, texts))
