@@ -1,4 +1,4 @@
-"""One frequency domain, several targets: the highest holds (design §4, domain conflicts)."""
+"""One frequency domain, several targets: the highest holds (E7)."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -46,19 +46,63 @@ def test_a_generated_page_is_what_the_program_makes_now(name: str) -> None:
     assert (REPO / "docs" / name).read_text(encoding="utf-8") == made(), "run make pages"
 
 
-#: Rows of the table of what users of earlier systems met that are about things not built yet.
-NOT_YET: set[int] = set()
+FIELD_REPORTS = REPO / "docs/developer/field-reports.md"
+#: How a field report is cited, in text whose lines are joined: one number, a list, a range.
+_CITED = re.compile(r"field reports? (\d+(?:(?:, | and | to )\d+)*)|\bFR(\d+)", re.IGNORECASE)
+#: What a page or a comment must not point to, because it is not here.
+_OUTSIDE = re.compile(
+    r"design §|\bdesign\.md|user-asks|\bpeers (?:§|[a-g]\d?\b)|\bdeps\.md|\baesthetics\b|\bKI#\d"
+)
 
 
-def test_each_of_the_sixty_bugs_of_earlier_systems_has_a_test_that_cites_it() -> None:
-    """As "user-asks N" in the test's words."""
-    cited = set()
-    for file in (REPO / "tests").rglob("*.py"):
-        for rows in re.findall(
-            r"user-asks ((?:\d+(?:, | and )?)+)", file.read_text(encoding="utf-8"), re.IGNORECASE
-        ):
-            cited |= {int(number) for number in re.findall(r"\d+", rows)}
-    assert set(range(1, 61)) - cited == NOT_YET
+def texts() -> list[Path]:
+    """What people wrote in this repository: code, pages, manifests."""
+    folders = ("kpm", "kpm_applier", "kpm_planner", "tests", "docs", "deploy", "examples", ".ci")
+    found = [path for path in REPO.iterdir() if path.is_file() and path.name != ".git"]
+    for folder in folders:
+        found += [path for path in (REPO / folder).rglob("*") if path.is_file()]
+    kinds = {".py", ".md", ".yaml", ".toml", ".go", ".c", ""}
+    return [path for path in found if path.suffix in kinds and path != Path(__file__).resolve()]
+
+
+def cited(text: str) -> set[int]:
+    """The numbers of the field reports that a text cites."""
+    numbers: set[int] = set()
+    for listed, single in _CITED.findall(re.sub(r"\s*\n\s*(?:#:? ?)?", " ", text)):
+        for first, last in re.findall(r"(\d+)(?: to (\d+))?", listed or single):
+            numbers |= set(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+def test_citations_are_read_as_they_are_written() -> None:
+    """Lists, ranges, and over the end of a line."""
+    assert cited("(field report\n    39) and Field reports 1 to 3, 20 and\n#: 22; FR60") == {
+        *(1, 2, 3, 20, 22, 39, 60)
+    }
+
+
+def test_every_field_report_that_is_cited_has_its_row() -> None:
+    """And each row once, in order, and with a test that cites it."""
+    rows = re.findall(r"^\| FR(\d+) \|", FIELD_REPORTS.read_text(encoding="utf-8"), re.MULTILINE)
+    known = [int(row) for row in rows]
+    assert known == sorted(set(known))
+    by_tests: set[int] = set()
+    for path in texts():
+        numbers = cited(path.read_text(encoding="utf-8", errors="replace"))
+        assert numbers <= set(known), path
+        if path.is_relative_to(REPO / "tests"):
+            by_tests |= numbers
+    assert set(known) - by_tests == set()
+
+
+def test_no_page_is_cited_that_is_not_here() -> None:
+    """Notes that are kept elsewhere say nothing to whoever reads this repository alone."""
+    named = {
+        path.relative_to(REPO): found[0]
+        for path in texts()
+        if (found := _OUTSIDE.search(path.read_text(encoding="utf-8", errors="replace")))
+    }
+    assert named == {}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -73,9 +117,11 @@ def test_every_rule_names_tests_that_exist() -> None:
     rows = [
         line
         for line in (REPO / "docs/rules.md").read_text(encoding="utf-8").splitlines()
-        if re.match(r"\| [RAPCUEX]", line)
+        if re.match(r"\| [A-Z](?:-E)?\d", line)
     ]
     assert len(rows) >= 40
+    ids = [row.split()[1] for row in rows]
+    assert len(ids) == len(set(ids))
     for row in rows:
         named = re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", row)
         assert named, row

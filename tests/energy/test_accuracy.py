@@ -40,7 +40,7 @@ def test_weights_are_worth_their_code(summary: Summary) -> None:
 
 
 def test_a_container_that_did_nothing_gets_nothing(summary: Summary) -> None:
-    """Exactly 0 µJ of busy energy, whatever its neighbours burn (user-asks 58)."""
+    """Exactly 0 µJ of busy energy, whatever its neighbours burn (field report 58)."""
     assert summary.idle > 1000
     assert summary.idle_uj == 0
 

@@ -1,5 +1,5 @@
 """Examples and documentation say what is true: the policies are valid, the commands exist
-(user-asks 55).
+(field report 55).
 """
 
 import json

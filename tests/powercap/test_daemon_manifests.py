@@ -58,7 +58,7 @@ NEWEST = {
     "PROVIDER_PARAMS": PARAMS,
     **CRON,
 }
-#: What the README of the version before it gives (seeds/powercap.txt), and deploy/powercap too.
+#: What the README of the version before it gives, and deploy/powercap too.
 README = {
     "MAX_SOURCE": "140000000",
     "RAPL_LIMIT": "40",
