@@ -1,5 +1,5 @@
-"""The kernel model, one example a kernel fact (docs/kernel-facts.md: K1 to K19, K23 to K25);
-tests/kernel holds it to real kernels.
+"""The kernel model, one example a kernel fact (docs/developer/kernel-facts.md: K1 to K19, K23 to
+K25); tests/kernel holds it to real kernels.
 """
 
 import errno

@@ -14,7 +14,7 @@ from kpm.cli import _VERBS, cli
 from kpm_planner.model.problems import Code
 
 REPO = Path(__file__).resolve().parents[2]
-PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "docs").rglob("*.md"))]
 
 
 def make_pages() -> dict[str, object]:
@@ -30,13 +30,13 @@ def make_pages() -> dict[str, object]:
 @pytest.mark.parametrize(
     "name",
     [
-        "quickstart.svg",
-        "quickstart.html",
-        "data-flow.svg",
-        "scaling.svg",
-        "problems.md",
-        "resources.md",
-        "security.md",
+        "user/quickstart.svg",
+        "user/quickstart.html",
+        "user/data-flow.svg",
+        "user/scaling.svg",
+        "user/problems.md",
+        "user/resources.md",
+        "user/security.md",
     ],
 )
 def test_a_generated_page_is_what_the_program_makes_now(name: str) -> None:
@@ -105,18 +105,43 @@ def test_no_page_is_cited_that_is_not_here() -> None:
     assert named == {}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def headings(page: Path) -> set[str]:
+    """The headings of a page as links name them."""
+    lines = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link and picture of a page exists."""
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    """Every relative link and picture of a page exists, and the heading that it names."""
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        name, _, heading = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        assert not heading or heading in headings(file), target
+
+
+#: Pages that tell of runs name what was there then.
+_RECORDS = {"cluster-runs.md", "cluster-vm-runs.md", "policy-runs.md", "random-lives.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPO)))
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    """By their path from the top of the repository; a pattern matches something."""
+    if page.name in _RECORDS:
+        return
+    tops = "kpm|kpm_applier|kpm_planner|tests|docs|deploy|examples|crds"
+    for path in re.findall(rf"`((?:{tops})/[\w./*-]*)`", page.read_text(encoding="utf-8")):
+        assert any(REPO.glob(path.rstrip("/"))), path
 
 
 def test_every_rule_names_tests_that_exist() -> None:
-    """docs/rules.md: a rule without a test, or with one that has gone, is not held."""
+    """docs/developer/rules.md: a rule without a test, or with one that has gone, is not held."""
     rows = [
         line
-        for line in (REPO / "docs/rules.md").read_text(encoding="utf-8").splitlines()
+        for line in (REPO / "docs/developer/rules.md").read_text(encoding="utf-8").splitlines()
         if re.match(r"\| [A-Z](?:-E)?\d", line)
     ]
     assert len(rows) >= 40
@@ -134,22 +159,22 @@ def test_every_rule_names_tests_that_exist() -> None:
 
 
 def test_every_verb_is_in_the_command_line_page_and_has_an_example() -> None:
-    """docs/cli.md and the help know all verbs."""
-    page = (REPO / "docs/cli.md").read_text(encoding="utf-8")
+    """docs/user/cli.md and the help know all verbs."""
+    page = (REPO / "docs/user/cli.md").read_text(encoding="utf-8")
     for verb in _VERBS:
         assert f"`{verb}" in page
         assert f"kpm {verb}" in CliRunner().invoke(cli, [verb, "--help"]).output
 
 
 def test_every_problem_code_is_listed() -> None:
-    """docs/problems.md has all codes."""
-    page = (REPO / "docs/problems.md").read_text(encoding="utf-8")
+    """docs/user/problems.md has all codes."""
+    page = (REPO / "docs/user/problems.md").read_text(encoding="utf-8")
     assert all(f"| `{code}` |" in page for code in Code)
 
 
 def test_every_dependency_is_accounted_for() -> None:
-    """docs/dependencies.md names what pyproject.toml asks for."""
-    page = (REPO / "docs/dependencies.md").read_text(encoding="utf-8").lower()
+    """docs/developer/dependencies.md names what pyproject.toml asks for."""
+    page = (REPO / "docs/developer/dependencies.md").read_text(encoding="utf-8").lower()
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
         name = re.split(r"[><=]", requirement)[0].lower()

@@ -1,5 +1,5 @@
 """Attribution against the truth of the simulator's power model, beside the plain ratio of CPU time
-(docs/energy.md has the table).
+(docs/user/energy.md has the table).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import accuracy
 from accuracy import Summary, mixes, summarise
 
-DOCS = Path(__file__).parents[2] / "docs/energy.md"
+DOCS = Path(__file__).parents[2] / "docs/user/energy.md"
 
 
 @pytest.fixture(scope="module")
