@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from kpm.cli import _VERBS, cli
@@ -190,3 +191,11 @@ def test_the_readme_promises_targets_that_exist() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
         assert f"make {target}" in (REPO / "README.md").read_text()
         assert f"make {target}" in script
+
+
+def test_the_hooks_before_a_commit_are_those_of_make_check() -> None:
+    """One hook for each of its targets, by the same command."""
+    checked = re.search(r"^check: ([^#]+)", (REPO / "Makefile").read_text(), re.MULTILINE)
+    assert checked is not None
+    hooks = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [hook["entry"] for hook in hooks] == [f"make {name}" for name in checked[1].split()]
