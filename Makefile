@@ -60,14 +60,14 @@ test-cluster: $(VENV)/.installed ## the image on a real kubelet, container runti
 	$(PYTHON) tests/apiserver/envtest.py --cluster
 	$(BIN)/python -m pytest -m cluster tests/cluster --durations=20
 
-test-cluster-long: $(VENV)/.installed ## the slow parts of the same; docs/cluster-runs.md keeps what was found
+test-cluster-long: $(VENV)/.installed ## the slow parts of the same; docs/developer/cluster-runs.md keeps what was found
 	$(PYTHON) tests/apiserver/envtest.py --cluster
 	$(BIN)/python -m pytest -m 'cluster or cluster_long' tests/cluster --durations=0 -v
 
-test-cluster-vm: $(VENV)/.installed ## the same on an emulated machine: real drivers, systemd, cgroup v2, AppArmor; docs/cluster-vm-runs.md keeps what was found
+test-cluster-vm: $(VENV)/.installed ## the same on an emulated machine: real drivers, systemd, cgroup v2, AppArmor; docs/developer/cluster-vm-runs.md keeps what was found
 	$(PYTHON) tests/apiserver/envtest.py --cluster
 	$(PYTHON) tests/kernel/lab.py --prepare
-	KPM_CLUSTER_VM_RUNS=docs/cluster-vm-runs.md $(BIN)/python -m pytest -m cluster_vm tests/cluster_vm -v --durations=0
+	KPM_CLUSTER_VM_RUNS=docs/developer/cluster-vm-runs.md $(BIN)/python -m pytest -m cluster_vm tests/cluster_vm -v --durations=0
 
 test-dpdk: $(VENV)/.installed ## the telemetry client and the scaler against a real DPDK process; fetches and builds it, caches in ~/.cache
 	$(BIN)/python tests/dpdk/dpdk_root.py --prepare

@@ -1,5 +1,5 @@
 """Make the pictures and the generated pages of this folder out of the program itself (make
-pictures).
+pages).
 
 python docs/make_pages.py [FOLDER]      default: this folder
 """
@@ -63,7 +63,7 @@ def security_page() -> str:
     """The page on security with the table of mounts as the operator makes them, with every setting
     that adds one.
     """
-    page = (Path(__file__).parent / "security.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parent / "user/security.md").read_text(encoding="utf-8")
     head, _, rest = page.partition(_MOUNTS)
     _, end, tail = rest.partition(_END_OF_MOUNTS)
     everything = AgentSettings(
@@ -289,13 +289,13 @@ def scaling_picture() -> str:
 
 
 PAGES = {
-    "scaling.svg": scaling_picture,
-    "quickstart.svg": quickstart_picture,
-    "quickstart.html": quickstart_page,
-    "data-flow.svg": data_flow_picture,
-    "problems.md": problems_page,
-    "resources.md": resources_page,
-    "security.md": security_page,
+    "user/scaling.svg": scaling_picture,
+    "user/quickstart.svg": quickstart_picture,
+    "user/quickstart.html": quickstart_page,
+    "user/data-flow.svg": data_flow_picture,
+    "user/problems.md": problems_page,
+    "user/resources.md": resources_page,
+    "user/security.md": security_page,
 }
 
 
@@ -303,6 +303,7 @@ def main() -> None:
     """Write all pages."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     for name, make in PAGES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(make(), encoding="utf-8")
 
 

@@ -162,8 +162,8 @@ class Applier:
         """Take note of CPUs that were away: what differs on them in the next pass, their drivers
         forgot and nobody else wrote.
 
-        `discover` sees by itself which were away when it looked last. Source: docs/kernel-facts.md,
-        K18.
+        `discover` sees by itself which were away when it looked last. Source:
+        docs/developer/kernel-facts.md, K18.
         """
         self._returned = self._returned.union(cpus)
 

@@ -1,4 +1,4 @@
-"""How many of each profile a node advertises as an extended resource (design §4, capacity)."""
+"""How many of each profile a node advertises as an extended resource (C4)."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""One frequency domain, several targets: the highest holds, setting by setting."""
+"""One frequency domain, several targets: the highest holds, setting by setting (E7)."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """Frequency that follows the load of a polling workload: usage out of cycle counters, and the next
 target (pure).
 
-Units: kHz, µs, per cent. Source: PowerProfile.spec.cpuScalingPolicy, design §6, scaler.
+Units: kHz, µs, per cent. Source: PowerProfile.spec.cpuScalingPolicy; S15.
 """
 
 from collections.abc import Iterable

@@ -1,5 +1,5 @@
 """Which objects count, which nodes they select, and which of two wins: identity, selectors,
-precedence (design §4).
+precedence (I1 to I4).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -55,7 +55,7 @@ class Accepted:
 def accept(intent: Intent) -> Accepted:
     """Sort out the objects that count at all, whatever the node.
 
-    Source: design §4, identity, namespaces, selectors; R5 for the order.
+    Source: I1 to I4; R5 for the order.
     """
     problems: list[Problem] = []
     kept: dict[type, list[PowerObject]] = {

@@ -1,4 +1,4 @@
-"""Uncore limits: system, package, die (design §4, uncore), and with them the fabric of AMD
+"""Uncore limits: system, package, die (U1, U2), and with them the fabric of AMD
 packages.
 """
 

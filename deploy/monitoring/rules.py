@@ -94,7 +94,7 @@ def _alerts() -> list[dict[str, Any]]:
             "5m",
             "warning",
             "{{ $labels.node }} does not honour its power cap: {{ $labels.reason }}.",
-            "See the condition CapHonoured of its PowerNodeState, and docs/power.md.",
+            "See the condition CapHonoured of its PowerNodeState, and docs/user/power.md.",
         ),
         _alert(
             "KPMAttributionGap",
@@ -110,7 +110,7 @@ def _alerts() -> list[dict[str, Any]]:
             "30m",
             "info",
             "Energy of {{ $labels.node }} is not measured in full: {{ $labels.code }}.",
-            "docs/problems.md says what to do about the code.",
+            "docs/user/problems.md says what to do about the code.",
         ),
         _alert(
             "KPMObjectInvalid",
@@ -118,7 +118,7 @@ def _alerts() -> list[dict[str, Any]]:
             "30m",
             "warning",
             "Power objects cannot be honoured on {{ $labels.node }}: {{ $labels.code }}.",
-            "docs/problems.md says what to do about the code.",
+            "docs/user/problems.md says what to do about the code.",
         ),
     ]
 

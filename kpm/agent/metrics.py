@@ -1,4 +1,4 @@
-"""The agent's own metrics: what the power side knows; docs/energy.md lists them with those of
+"""The agent's own metrics: what the power side knows; docs/user/energy.md lists them with those of
 energy.
 """
 

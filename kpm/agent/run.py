@@ -218,7 +218,7 @@ class Agent:
 
     def leave(self) -> None:
         """The process ends: where the agent is not wanted any more everything is put back, else it
-        stays (design §6, leaving).
+        stays (S4).
         """
         for informer in self.cluster.informers:
             informer.stop()

@@ -1,7 +1,7 @@
 """Energy as Prometheus reads it: our names, Kepler's present ones, and those of its 0.7 line.
 
 Text is made directly, since the client library takes ten times as long for thousands of series
-(docs/bench.md). What is not measured is absent, never 0. Units: joules, watts, seconds.
+(docs/developer/bench.md). What is not measured is absent, never 0. Units: joules, watts, seconds.
 """
 
 import platform

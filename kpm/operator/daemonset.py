@@ -47,7 +47,7 @@ ACCOUNT = "power-manager-node-agent"
 _PORT, _HEALTH_PORTS = 10258, (8081, 8082)
 #: Seconds for a start on the slowest of machines, before liveness begins to count.
 _STARTS_WITHIN = 180
-#: Measured (docs/bench.md), with room for large nodes.
+#: Measured (docs/developer/bench.md), with room for large nodes.
 _AGENT_MEMORY, _HELPER_MEMORY = ("56Mi", "160Mi"), ("12Mi", "32Mi")
 
 

@@ -1,5 +1,5 @@
 """What each container of the agents' pod sees of the host, and why: one table, which
-docs/security.md shows.
+docs/user/security.md shows.
 
 The agent talks to the network and sees everything read-only but its own state; the helper writes,
 and has no network. Every folder is there on every node, so that none keeps a pod from starting;

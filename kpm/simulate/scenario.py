@@ -1,4 +1,4 @@
-"""Scenario files: nodes, objects, timed steps, expectations (docs/simulate.md)."""
+"""Scenario files: nodes, objects, timed steps, expectations (docs/user/simulate.md)."""
 
 import os
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 """What caps the power of packages, and the fabrics of AMD packages, found on a host.
 
 Zones and constraints are known by their names, never by their numbers, which say nothing of package
-or limit (user-asks 34, 36). Sub-zones, psys and the memory-mapped twin are not caps of a package.
-AMD's own powercap zones have no limits: there the cap is a file of amd_hsmp_hwmon, or a message of
-the HSMP.
+or limit (field reports 34, 36). Sub-zones, psys and the memory-mapped twin are not caps of a
+package. AMD's own powercap zones have no limits: there the cap is a file of amd_hsmp_hwmon, or a
+message of the HSMP.
 """
 
 import errno
@@ -114,7 +114,7 @@ def _sane(top: int | None) -> int | None:
 
 def _mirror(reader: Reader, folder: str) -> int | None:
     """The long-term limit that a memory-mapped zone has in force; it is read only to be told
-    (user-asks 35).
+    (field report 35).
     """
     if reader.text(f"{folder}/enabled") == "0":
         return None

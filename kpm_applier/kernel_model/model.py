@@ -2,10 +2,10 @@
 
 For tests and simulation. It is built from a machine and holds requests apart from what is shown, as
 the kernel does; tests/kernel runs the same operations on it and on real drivers, and where they
-differ this module is wrong. Numbers in comments are the kernel facts that docs/kernel-facts.md
-lists.
+differ this module is wrong. Numbers in comments are the kernel facts that
+docs/developer/kernel-facts.md lists.
 
-Energy counters are there, and go on, where `energy.on` says so (kernel_energy.py). It cannot do:
+Energy counters are there, and go on, where `energy.on` says so (energy.py). It cannot do:
 scaling_cur_freq and other measured values, driver modules coming and going, and the intervals in
 which a real policy is half-way between two settings.
 """

@@ -3,8 +3,8 @@ read.
 
 RAPL zones of the powercap framework; amd_energy and amd_hsmp_hwmon by socket where RAPL has no
 packages; sensors of boards (boards.py); batteries that are being emptied, where nothing else tells
-the machine. Read only. Sources: kernel documentation of powercap, hwmon and power_supply; user-asks
-33 to 38.
+the machine. Read only. Sources: kernel documentation of powercap, hwmon and power_supply; field
+reports 33 to 38.
 """
 
 import re

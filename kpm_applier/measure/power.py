@@ -31,7 +31,7 @@ class PowerMeter:
         seconds: monotonic.
 
         A counter that fell has wrapped once where that makes a possible power, else the sample is
-        dropped (user-asks 33).
+        dropped (field report 33).
         """
         reader = Reader(self.host, {}, {})
         counters: dict[str, int] = {}

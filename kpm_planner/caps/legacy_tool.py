@@ -2,7 +2,7 @@
 alike (pure).
 
 Its one number for every constraint of every zone is not kept: a node's budget is divided over its
-packages (user-asks 36).
+packages (field report 36).
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ class Capped:
 
 
 def solar_uw(settings: CapSettings, minute: float) -> int:
-    """MAX_SOURCE x sin(pi/16 x (t - 4)) ^ ALPHA from 4 to 20 hours, 0 outside (peers c)."""
+    """MAX_SOURCE x sin(pi/16 x (t - 4)) ^ ALPHA from 4 to 20 hours, 0 outside."""
     return int(settings.max_source_uw * sun(minute, _SUNRISE, _SUNSET, settings.alpha))
 
 
@@ -114,7 +114,7 @@ def pmax_uw(zones: Sequence[PowerZone], func: PmaxFunc) -> int:
 
 def maximum_uw(zones: Sequence[PowerZone]) -> int | None:
     """The most that firmware allows all packages together, of long-term limits alone; None where
-    one names none (user-asks 36).
+    one names none (field report 36).
     """
     tops = [zone.limits[0].max_uw for zone in zones if zone.limits]
     return sum(top for top in tops if top is not None) if tops and None not in tops else None

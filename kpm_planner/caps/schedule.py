@@ -202,7 +202,7 @@ def sun(minute: float, rise: int, sets: int, exponent: float) -> float:
     """Share of the peak at a minute of the day, 0 to 1.
 
     Nothing outside the day: a negative sine raised to an even power would be a quarter of full
-    power at midnight (user-asks 57).
+    power at midnight (field report 57).
     """
     if not rise <= minute <= sets:
         return 0.0
@@ -247,8 +247,8 @@ def days_of(entry: CapEntry) -> frozenset[int]:
 def _by_clock(
     points: Sequence[_Point], instant: datetime, zone: tzinfo, what: str, source: CapSource
 ) -> Asked:
-    """The point that began last on the clock of the wall (user-asks 57); it changes when the next
-    one begins.
+    """The point that began last on the clock of the wall (field report 57); it changes when the
+    next one begins.
     """
     wall = wall_clock(instant, zone)
     day = wall.date()

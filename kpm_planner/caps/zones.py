@@ -222,8 +222,8 @@ def _target(
 
 
 def _limits(constraint: str, limits: tuple[PowerLimit, ...], uw: int) -> tuple[int | None, ...]:
-    """Which limits are set, by name (user-asks 36): those that are asked for, and another one where
-    short would fall below long.
+    """Which limits are set, by name (field report 36): those that are asked for, and another one
+    where short would fall below long.
     """
     before = {limit.name: limit.limit_uw for limit in limits}
     if before.keys() == {_ONLY}:

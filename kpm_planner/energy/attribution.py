@@ -2,7 +2,7 @@
 
 Every interval and every meter adds up to the µJ: busy energy of consumers and of the system, idle
 energy of owners, and idle energy that is nobody's are together what was measured. Pure; rules and
-sources in docs/energy.md.
+sources in docs/user/energy.md.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -1,6 +1,6 @@
 """Meters of energy as values, and how much passed through one between two readings.
 
-Units: µJ, µW, µs. Source: kernel documentation of powercap and hwmon; user-asks 33 and 34.
+Units: µJ, µW, µs. Source: kernel documentation of powercap and hwmon; field reports 33 and 34.
 """
 
 from collections.abc import Collection, Iterable

@@ -42,7 +42,7 @@ class Consumer:
 
 @frozen
 class WeightPolicy:
-    """How much a second on a CPU weighs, in per cent. Sources: docs/energy.md.
+    """How much a second on a CPU weighs, in per cent. Sources: docs/user/energy.md.
 
     static: of a busy core's power at its highest frequency, what does not depend on the frequency.
     voltage: the lowest voltage as a share of the highest. sibling: what a second hyperthread adds

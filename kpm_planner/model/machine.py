@@ -10,7 +10,7 @@ from functools import cached_property
 
 from attrs import field, fields, frozen
 
-#: Scaling drivers that this system manages (design rule; kernel documentation of cpufreq,
+#: Scaling drivers that this system manages (E8; kernel documentation of cpufreq,
 #: intel_pstate, amd-pstate).
 MANAGED_DRIVERS = frozenset(
     {

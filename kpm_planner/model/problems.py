@@ -1,7 +1,7 @@
 """What could not be honoured, as values with stable codes.
 
 A problem is collected, never raised: one bad object never stops the rest. An error makes its object
-invalid on that node, a warning does not. docs/problems.md lists this registry.
+invalid on that node, a warning does not. docs/user/problems.md lists this registry.
 """
 
 from enum import StrEnum
@@ -157,7 +157,7 @@ def has_errors(problems: tuple[Problem, ...]) -> bool:
     return any(problem.severity is Severity.ERROR for problem in problems)
 
 
-#: What each code means and what to do; the source of docs/problems.md.
+#: What each code means and what to do; the source of docs/user/problems.md.
 REGISTRY: dict[Code, tuple[str, str]] = {
     Code.AGENT_IMAGE: (
         (

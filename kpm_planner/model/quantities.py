@@ -154,7 +154,7 @@ def frequency_khz(value: int | str, hardware: tuple[int, int] | None) -> int | N
     machine.
 
     Shape: hardware is (minimum, maximum) in kHz. A percentage is rounded up to a whole kHz.
-    Source: design §4, P-states.
+    Source: E1.
     """
     if isinstance(value, int):
         return value * 1000 if value < FIRST_KHZ else value

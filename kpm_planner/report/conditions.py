@@ -54,7 +54,7 @@ def _since(item: Condition, before: Condition | None) -> str | None:
 
 def _honoured(plan: NodePlan, shown: Machine, last: Pass) -> tuple[Condition, ...]:
     """Whether the power limits that are asked for are in force, by what their files show; nothing
-    where none is (user-asks 35).
+    where none is (field report 35).
     """
     capped = [target for target in plan.caps if any(uw is not None for uw in target.limits)]
     if not capped or last.measure_only or last.refused:

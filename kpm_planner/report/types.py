@@ -100,7 +100,7 @@ class ContainerState:
 
 @frozen
 class ProblemState:
-    """Something that could not be honoured on this node (docs/problems.md lists the codes)."""
+    """Something that could not be honoured on this node (docs/user/problems.md lists the codes)."""
 
     severity: str = field(metadata=_text("error: the object has no effect here. warning: it has."))
     code: str = field(metadata=_text("Stable code."))

@@ -270,7 +270,7 @@ def test_numbers_as_people_write_them() -> None:
     ],
 )
 def test_a_time_zone_is_a_name_of_the_database(name: str) -> None:
-    """Anything else is none, and reaches no path (user-asks 57)."""
+    """Anything else is none, and reaches no path (field report 57)."""
     assert time_zone(name) is None
 
 
@@ -322,7 +322,7 @@ def test_without_caps_nothing_is_measured_or_asked(
 def test_a_new_agent_goes_on_from_the_limits_in_force(
     tuner: tuple[Tuner, KernelModel], external: Callable[[Any], External]
 ) -> None:
-    """The ramp neither begins anew nor jumps (user-asks 8)."""
+    """The ramp neither begins anew nor jumps (field report 8)."""
     made, _ = tuner
     low, high = (
         Intent(caps=(cap(CapSource(static=StaticCap(watts)), max_step_watts=20),))

@@ -64,7 +64,7 @@ RIVALS = {
 
 @pytest.mark.parametrize("who", RIVALS)
 def test_who_else_writes(who: str) -> None:
-    """So that drift is told with a name where it can be known (user-asks 49)."""
+    """So that drift is told with a name where it can be known (field report 49)."""
     document, rival = RIVALS[who]
     found = pod_view(document, OURS)
     assert isinstance(found, PodView)

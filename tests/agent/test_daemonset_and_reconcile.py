@@ -289,7 +289,7 @@ def test_every_setting_changes_the_hash() -> None:
 
 
 def test_arguments_and_ports_follow_the_settings() -> None:
-    """Each is an option of the agent; tolerations go to the pod (user-asks 56)."""
+    """Each is an option of the agent; tolerations go to the pod (field report 56)."""
     pod = daemon_set(CONFIGS["all settings"], NAMESPACE, IMAGE)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["tolerations"] == [

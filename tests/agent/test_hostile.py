@@ -268,7 +268,7 @@ def test_a_state_with_garbage_in_it_costs_only_itself(cpus: str) -> None:
 
 @pytest.mark.parametrize("plural", ["powernodes", "powernodestates"])
 def test_a_power_node_that_a_user_made_is_not_deleted(plural: str) -> None:
-    """`_endings` does not look at the label that generated objects have; design: a duplicate
+    """`_endings` does not look at the label that generated objects have; S10: a duplicate
     PowerConfig is the only user object that is ever deleted.
     """
     world = running("a")

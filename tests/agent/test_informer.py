@@ -278,7 +278,7 @@ def test_stop_ends_a_watch_and_a_wait_within_a_second(kind: type[Blocking]) -> N
 
 def test_many_events_and_many_readers_at_once() -> None:
     """No lock is held while others are told, so reading in there hangs nobody; at the end the copy
-    is right (user-asks 46).
+    is right (field report 46).
     """
     count = 10_000
     script = Script(

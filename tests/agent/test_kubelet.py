@@ -188,7 +188,9 @@ def with_init_container(restart: str | None) -> Pod:
 
 @pytest.mark.parametrize("restart", [None, "Always"])
 def test_an_ordinary_init_container_is_never_waited_for(node: Node, restart: str | None) -> None:
-    """The kubelet never lists it; one that restarts is a sidecar and is listed (user-asks 26)."""
+    """The kubelet never lists it; one that restarts is a sidecar and is listed (field report
+    26).
+    """
     node.owners(with_init_container(restart))
     assert node.kubelet.waiting is (restart == "Always")
 

@@ -289,8 +289,8 @@ def test_nothing_is_done_while_another_has_the_machine() -> None:
 
 
 def test_a_machine_that_cannot_be_had_for_long_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A damaged state, a lock that stays: the reason is in the status and in an Event (user-asks
-    39, 60).
+    """A damaged state, a lock that stays: the reason is in the status and in an Event (field
+    reports 39, 60).
     """
     rig = Rig(opens=False)
     rig.agent.tick()
@@ -426,7 +426,7 @@ _STAYS: Any = lambda: True  # noqa: E731
 def test_whether_an_agent_is_still_wanted(
     configs: Any, labels: Any, stays: Any, wanted: bool | None
 ) -> None:
-    """Design §6, leaving: a PowerConfig that is not being deleted selects the node; no answer means
+    """S4: a PowerConfig that is not being deleted selects the node; no answer means
     stay.
     """
     assert still_wanted(configs, labels, stays) is wanted

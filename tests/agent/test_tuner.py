@@ -61,7 +61,7 @@ def tuner(folder: Path, repair: Repair = Repair.WRITE) -> Tuner:
 def test_a_foreign_value_counts_once_however_often_it_is_seen(
     tmp_path: Path, repair: Repair
 ) -> None:
-    """Also where it is only reported, and so found again by every pass (user-asks 49)."""
+    """Also where it is only reported, and so found again by every pass (field report 49)."""
     made = tuner(tmp_path, repair)
     assert made.ready()
     assert made.apply(planned(MACHINE), planned)[1].settled

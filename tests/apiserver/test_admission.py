@@ -246,7 +246,9 @@ def document(kind: str, spec: dict[str, Any], name: str = "odd") -> dict[str, An
 
 @pytest.mark.parametrize("what", WRONG)
 def test_what_can_be_known_at_admission_is_refused_there(server: ApiServer, what: str) -> None:
-    """kubectl apply fails, and says field, value and what is allowed (user-asks 9, 32, 42, 54)."""
+    """kubectl apply fails, and says field, value and what is allowed (field reports 9, 32, 42,
+    54).
+    """
     kind, spec, words = WRONG[what]
     done = server.kubectl(
         "apply",
@@ -273,7 +275,7 @@ def test_the_offline_check_refuses_it_too(what: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_field_is_named(server: ApiServer) -> None:
-    """kubectl's own check: a slip of the pen is not dropped in silence (user-asks 60)."""
+    """kubectl's own check: a slip of the pen is not dropped in silence (field report 60)."""
     done = server.kubectl(
         "apply",
         "--dry-run=server",
@@ -311,7 +313,7 @@ def test_a_name_that_fits_in_no_resource_is_refused(server: ApiServer) -> None:
     "path", sorted(REPO.glob("examples/example-*.yaml")), ids=lambda path: path.stem
 )
 def test_every_shipped_example_is_taken(server: ApiServer, path: Path) -> None:
-    """As written (user-asks 55); the kubelet's configuration is a file, not an object."""
+    """As written (field report 55); the kubelet's configuration is a file, not an object."""
     if "kubelet" not in path.stem:
         server.kubectl("apply", "--dry-run=server", "-f", str(path))
 

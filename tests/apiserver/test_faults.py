@@ -140,7 +140,7 @@ def test_the_operator_is_killed_while_leading(
 def test_the_agent_is_killed_at_random_moments(
     server: ApiServer, node: SimNode, world: World
 ) -> None:
-    """kill -9 two hundred times, on a slow machine as often as fits some minutes (user-asks 2).
+    """kill -9 two hundred times, on a slow machine as often as fits some minutes (field report 2).
 
     The pod's CPUs never leave their values, and at the end the plan is in force.
     """
@@ -193,8 +193,8 @@ def time_to_first_pass(node: SimNode) -> float:
 
 
 def test_a_restart_writes_nothing(node: SimNode) -> None:
-    """SIGTERM while wanted, and a new agent: no file is touched (user-asks 2); so a rolling update
-    writes nothing.
+    """SIGTERM while wanted, and a new agent: no file is touched (field report 2); so a rolling
+    update writes nothing.
     """
     time.sleep(2.5)
     before = stamps(node)
@@ -312,7 +312,7 @@ def test_no_socket_at_the_start(server: ApiServer, world: World) -> None:
 
 
 def test_drift_is_repaired_and_told(server: ApiServer, node: SimNode) -> None:
-    """Somebody else's value: an Event with the value, a condition, and it is put back (user-asks
+    """Somebody else's value: an Event with the value, a condition, and it is put back (field report
     49).
     """
     node.write("cpufreq/policy6/scaling_governor", "performance")
@@ -335,7 +335,7 @@ def test_drift_is_repaired_and_told(server: ApiServer, node: SimNode) -> None:
 
 
 def test_a_storm_of_pod_events(server: ApiServer, node: SimNode) -> None:
-    """Ten thousand of pods that have nothing to do with power (user-asks 59): a small share of a
+    """Ten thousand of pods that have nothing to do with power (field report 59): a small share of a
     CPU, no pass, no line.
 
     Or as many as a slow server takes in less than the 90 s after which quiet watches are opened
@@ -367,7 +367,7 @@ def test_a_storm_of_pod_events(server: ApiServer, node: SimNode) -> None:
 
 def test_nothing_is_asked_when_nothing_changes(server: ApiServer, node: SimNode) -> None:
     """Ten seconds of peace: no request but the watches that stand (at most 30 an hour are allowed),
-    and of the operator only its lease (user-asks 56).
+    and of the operator only its lease (field report 56).
     """
     time.sleep(3)
     before = len(server.requests(AGENT)), len(asked_by_operator(server))
@@ -386,7 +386,7 @@ def asked_by_operator(server: ApiServer) -> list[str]:
 
 
 def test_a_pod_ends_while_the_agent_is_down(server: ApiServer, node: SimNode, world: World) -> None:
-    """Its CPUs go back when an agent runs again (user-asks 1)."""
+    """Its CPUs go back when an agent runs again (field report 1)."""
     assert world.daemon_sets is not None
     world.daemon_sets.pause()
     node.end_agent(signal.SIGKILL)
@@ -425,7 +425,7 @@ def test_a_node_object_goes_and_a_new_one_comes(
     server: ApiServer, node: SimNode, world: World, agent: str
 ) -> None:
     """Deleted and made again under its name: its objects too, and the plan is in force again
-    (user-asks 44).
+    (field report 44).
     """
     assert world.daemon_sets is not None
     if agent == "lives on":
@@ -537,7 +537,7 @@ def test_a_slow_api_server(server: ApiServer, proxied: tuple[SimNode, Proxy]) ->
 
 
 def test_the_kubelet_drops_the_extended_resources(server: ApiServer, node: SimNode) -> None:
-    """Zeroed or gone after a restart of the kubelet: repaired, key by key (user-asks 25)."""
+    """Zeroed or gone after a restart of the kubelet: repaired, key by key (field report 25)."""
     name = "power.openshift.io/performance"
     for change in ({name: "0"}, {name: None}):
         server.status("node", "one", {"capacity": change, "allocatable": change})

@@ -6,7 +6,7 @@ what is not taken over is named, never passed over; and nothing that was left be
 system from reporting. The backup holds all that users wrote, and brings it back.
 
 The definitions and objects of the earlier operators are in migration/, and where they come from.
-The commands are read out of docs/migrating.md.
+The commands are read out of docs/user/migrating.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from kpm.request.machines import IdleStateSpec, MachineSpec, UncoreSpec
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]
-GUIDE = REPO / "docs/migrating.md"
+GUIDE = REPO / "docs/user/migrating.md"
 IDLE = tuple(IdleStateSpec(*state) for state in (("POLL", 0), ("C1", 2), ("C6", 133)))
 EIGHT = MachineSpec(
     cores=8,

@@ -46,8 +46,8 @@ def watts(node: SimNode) -> list[float]:
 
 
 def test_a_cap_from_kubectl_to_the_file_and_back(server: ApiServer, world: World) -> None:
-    """Set, edited, followed from a ConfigMap, kept over a kill, repaired, restored (user-asks 8,
-    35, 36).
+    """Set, edited, followed from a ConfigMap, kept over a kill, repaired, restored (field reports
+    8, 35, 36).
     """
     nodes = {
         "intel": world.node("intel", INTEL),
@@ -75,7 +75,7 @@ def test_a_cap_from_kubectl_to_the_file_and_back(server: ApiServer, world: World
         "the node without limits says so",
         lambda: condition(server, "bare", "CapSupported") == ("False", "Missing"),
     )
-    assert condition(server, "bare", "Ready") == ("True", "Settled")  # user-asks 37
+    assert condition(server, "bare", "Ready") == ("True", "Settled")  # field report 37
     wait_for(
         "nothing is wrong with the cap",
         lambda: server.get("powercap", "budget", "-n", NAMESPACE).get("status") == {"errors": []},
@@ -261,7 +261,7 @@ def test_the_earlier_tools_daemon_set(
 def test_the_earlier_tools_account_may_annotate_its_own_node_and_nothing_else(
     server: ApiServer, world: World
 ) -> None:
-    """It was allowed everything of every node (user-asks 40)."""
+    """It was allowed everything of every node (field report 40)."""
     for name in ("one", "two"):
         world.node(name, MachineSpec(cores=2))
     token = token_on(server, "one")

@@ -62,7 +62,7 @@ def used(server: ApiServer, user: str) -> tuple[set[Right], list[str]]:
 
 def test_every_right_is_needed_and_none_is_missing(server: ApiServer, world: World) -> None:
     """A whole life of a cluster uses each granted verb, nothing is refused, and no write meets
-    another's (user-asks 7, 40, 55).
+    another's (field reports 7, 40, 55).
     """
     nodes = [world.node(name, SMALL) for name in ("one", "two")]
     world.start()

@@ -67,7 +67,7 @@ def problem_codes(server: ApiServer, name: str) -> set[str]:
 
 
 def test_the_user_guide(server: ApiServer, world: World) -> None:
-    """From labels to the last restore (user-asks 1, 44)."""
+    """From labels to the last restore (field reports 1, 44)."""
     nodes = {name: world.node(name, MODELS[name.removeprefix("worker-")]) for name in ALL_CPUS}
     world.start()
 

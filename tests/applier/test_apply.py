@@ -75,7 +75,7 @@ def test_the_wait_is_bounded(tmp_path: Path) -> None:
 
 def test_a_limit_of_somebody_else_is_reported_as_such(tmp_path: Path) -> None:
     """K1: the request is registered, the value limited: LIMITED with both values, and settled
-    (user-asks 48).
+    (field report 48).
     """
     model = KernelModel(rig.intel(1))
     model.limit(0, 1_500_000)
@@ -138,7 +138,9 @@ def test_the_same_shown_values_with_other_requests_are_written(tmp_path: Path) -
 def test_leaving_governor_performance_ends_at_the_asked_epp(
     tmp_path: Path, machine: Machine, epp: str
 ) -> None:
-    """K9, K10, user-asks 9 and 10: no EBUSY on the way, and the driver's own EPP does not stay."""
+    """K9, K10, field reports 9 and 10: no EBUSY on the way, and the driver's own EPP does not
+    stay.
+    """
     model = KernelModel(machine)
     apply(model, tmp_path, Target(governor="powersave", epp="balance_power"))
     apply(model, tmp_path, Target(governor="performance", epp="performance"))
@@ -154,7 +156,7 @@ def test_leaving_governor_performance_ends_at_the_asked_epp(
 def test_a_profile_without_epp_gets_the_baseline_and_not_the_last_one(
     tmp_path: Path, machine: Machine
 ) -> None:
-    """User-asks 10: after a profile with EPP, one without has what was there before us."""
+    """Field report 10: after a profile with EPP, one without has what was there before us."""
     model = KernelModel(machine)
     apply(model, tmp_path, Target(governor="performance", epp="performance"))
     apply(model, tmp_path, Target(governor="powersave"))
@@ -196,7 +198,7 @@ def test_the_epp_follows_a_governor_that_came_late(tmp_path: Path) -> None:
 )
 def test_a_failing_write_is_reported_with_what_the_file_holds(tmp_path: Path, number: int) -> None:
     """Path, value, errno, what is there now; the rest of the group and the other CPUs are done
-    (user-asks 14).
+    (field report 14).
     """
     model = KernelModel(rig.intel(3))
     host = Probe(
@@ -278,7 +280,7 @@ def test_a_failure_that_stays_is_not_hammered(tmp_path: Path) -> None:
 
 
 def test_strict_kernels_are_pleased(tmp_path: Path) -> None:
-    """User-asks 11: a kernel that refuses min > max (before 5.4) never
+    """Field report 11: a kernel that refuses min > max (before 5.4) never
     has to, in any transition.
     """
     model = KernelModel(rig.intel(1))

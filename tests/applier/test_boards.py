@@ -1,7 +1,8 @@
 """Sensors of boards and machines: the whole told once by the best that there is, parts by their
 labels, what belongs to others left out.
 
-Sources: user-asks 34, 37, 38; the kernel's documentation of hwmon; recorded and reported machines.
+Sources: field reports 34, 37, 38; the kernel's documentation of hwmon; recorded and reported
+machines.
 """
 
 from __future__ import annotations
@@ -278,8 +279,8 @@ MACHINES: dict[str, tuple[tuple[Chip, ...], list[tuple[str, str, float]]]] = {
 
 @pytest.mark.parametrize("name", MACHINES)
 def test_machines(tmp_path: Path, name: str) -> None:
-    """User-asks 34: the machine is told once, by what is best; what it holds is told beside it and
-    by its own name, never as the machine.
+    """Field report 34: the machine is told once, by what is best; what it holds is told beside it
+    and by its own name, never as the machine.
     """
     chips, expected = MACHINES[name]
     host = host_with(tmp_path, chips)
@@ -481,7 +482,7 @@ def test_a_counter_of_energy_comes_before_power(tmp_path: Path) -> None:
     ("enable", "on"), [("0", False), ("1", True), ("2", True), ("", True), ("x", True)]
 )
 def test_a_channel_that_is_off_is_no_meter(tmp_path: Path, enable: str, on: bool) -> None:
-    """User-asks 38: it would be lost for ever; whoever does not say is on.
+    """Field report 38: it would be lost for ever; whoever does not say is on.
 
     Power, energy, and volts with amperes.
     """
@@ -541,7 +542,7 @@ def test_volts_times_amperes_are_read_together(tmp_path: Path) -> None:
 def test_a_product_of_which_one_cannot_be_read_is_not_known(
     tmp_path: Path, file: str, content: str
 ) -> None:
-    """User-asks 37: that is not 0 W, and costs itself only; the meter stays."""
+    """Field report 37: that is not 0 W, and costs itself only; the meter stays."""
     host = host_with(tmp_path, (ORIN_NX,))
     put(tmp_path, f"{HWMON}/hwmon0/{file}", content)
     meters = discover_meters(host).meters
@@ -701,7 +702,7 @@ PATHS = tuple(f"{HWMON}/hwmon{number}/{file}" for number in (0, 1) for file in F
 
 @given(st.dictionaries(st.sampled_from(PATHS), CONTENT, max_size=len(PATHS)))
 def test_whatever_the_files_hold_nothing_is_raised(files: dict[str, bytes]) -> None:
-    """User-asks 33, 37: and no meter shows less than 0, and none is there twice."""
+    """Field reports 33, 37: and no meter shows less than 0, and none is there twice."""
     with rig.state_folder() as name:
         rig.write_files(name, files)
         host = SysfsHost(name)

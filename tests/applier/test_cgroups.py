@@ -1,5 +1,5 @@
 """CPU time of cgroups: both versions and both side by side, trees that change under the reader, and
-nodes in containers (user-asks 58, 59).
+nodes in containers (field reports 58, 59).
 
 Trees are folders in memory, whose link counts tell of their folders as those of cgroupfs do; two
 tests are on the machine's own cgroup file system.
@@ -119,8 +119,8 @@ def ready(root: Path, layout: Layout, *paths: str) -> None:
     ],
 )
 def test_layouts(root: Path, files: tuple[str, ...], expected: Layout | None) -> None:
-    """User-asks 58: version 2, version 1 by any of its mounts, and where both are mounted the one
-    that has the containers; else none.
+    """Field report 58: version 2, version 1 by any of its mounts, and where both are mounted the
+    one that has the containers; else none.
     """
     for name in files:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -185,8 +185,8 @@ def test_usage_is_never_negative(content: bytes, version: int) -> None:
 
 @LAYOUTS
 def test_cgroups_are_found_at_any_depth(root: Path, layout: Layout) -> None:
-    """User-asks 58: those that are wanted, by their paths below the mount, with their CPU time; no
-    others.
+    """Field report 58: those that are wanted, by their paths below the mount, with their CPU time;
+    no others.
     """
     ready(
         root,
@@ -210,7 +210,7 @@ def test_cgroups_are_found_at_any_depth(root: Path, layout: Layout) -> None:
 
 @LAYOUTS
 def test_a_look_at_what_is_the_same_finds_nothing(root: Path, layout: Layout) -> None:
-    """User-asks 59: no folder is listed while the link counts are the same, however much the
+    """Field report 59: no folder is listed while the link counts are the same, however much the
     cgroups use.
     """
     ready(root, layout, "pod1/c-a", "pod2/c-b")
@@ -224,7 +224,7 @@ def test_a_look_at_what_is_the_same_finds_nothing(root: Path, layout: Layout) ->
 
 
 def test_a_tree_without_cgroups_is_looked_at_once(root: Path) -> None:
-    """User-asks 59: nothing to watch but the top."""
+    """Field report 59: nothing to watch but the top."""
     ready(root, V2)
     with cgroups(root, V2) as groups:
         assert groups.look()
@@ -235,8 +235,8 @@ def test_a_tree_without_cgroups_is_looked_at_once(root: Path) -> None:
 
 @LAYOUTS
 def test_a_cgroup_that_comes_or_goes_is_noticed(root: Path, layout: Layout) -> None:
-    """User-asks 58: beside one that is known, in a new folder beside it, at the top; and the last
-    one of a folder.
+    """Field report 58: beside one that is known, in a new folder beside it, at the top; and the
+    last one of a folder.
     """
     ready(root, layout, "kubepods/pod1/c-a")
     with cgroups(root, layout) as groups:
@@ -294,7 +294,7 @@ def test_a_watched_folder_that_is_replaced_is_noticed(root: Path) -> None:
 
 
 def test_a_container_in_a_pods_folder_that_came_before_it_is_noticed(root: Path) -> None:
-    """User-asks 58, new pods: the kubelet makes a pod's cgroup seconds before its first
+    """Field report 58, new pods: the kubelet makes a pod's cgroup seconds before its first
     container's, and a look may fall between them.
     """
     ready(root, V2, "kubepods/pod1/c-a")
@@ -308,7 +308,7 @@ def test_a_container_in_a_pods_folder_that_came_before_it_is_noticed(root: Path)
 
 
 def test_the_first_container_of_a_node_is_noticed(root: Path) -> None:
-    """User-asks 58, new pods: below folders that were there before anything was in them."""
+    """Field report 58, new pods: below folders that were there before anything was in them."""
     ready(root, V2, "kubepods.slice/kubepods-burstable.slice")
     with cgroups(root, V2) as groups:
         groups.look()
@@ -322,8 +322,8 @@ def test_the_first_container_of_a_node_is_noticed(root: Path) -> None:
 
 @LAYOUTS
 def test_nested_containers_all_count(root: Path, layout: Layout) -> None:
-    """User-asks 58, kind: a node in a container is told beside those in it; whose time is whose is
-    said by who is inside of whom.
+    """Field report 58, kind: a node in a container is told beside those in it; whose time is whose
+    is said by who is inside of whom.
     """
     inner = ("c-kind/kubelet.slice/pod1/c-a", "c-kind/kubelet.slice/pod2/c-b")
     ready(root, layout, *inner, "c-alone")
@@ -427,7 +427,7 @@ def test_odd_names_are_found(root: Path) -> None:
 
 
 def test_more_than_the_most_are_dropped_and_counted(root: Path) -> None:
-    """User-asks 59: of 10050 the first 10000 by name are looked at, the others are counted, and
+    """Field report 59: of 10050 the first 10000 by name are looked at, the others are counted, and
     what is left free is taken again.
     """
     mounted(root, V2)
@@ -450,8 +450,8 @@ def test_more_than_the_most_are_dropped_and_counted(root: Path) -> None:
 
 
 def test_that_some_are_left_out_is_told_also_where_each_has_a_folder_of_its_own(root: Path) -> None:
-    """User-asks 59: one container in each of 10500 pods; that not all are measured one by one does
-    not go unsaid.
+    """Field report 59: one container in each of 10500 pods; that not all are measured one by one
+    does not go unsaid.
     """
     mounted(root, V2)
     pods = MOST_CGROUPS + 500
@@ -509,8 +509,8 @@ STEPS = st.lists(
 def test_after_a_look_anew_usage_is_that_of_all_that_are_there(
     steps: list[tuple[str, str]], layout: Layout
 ) -> None:
-    """User-asks 58: whatever came and went, also inside of others, none that is there is missing,
-    and none that is not is told.
+    """Field report 58: whatever came and went, also inside of others, none that is there is
+    missing, and none that is not is told.
     """
     with rig.state_folder() as name:
         root = Path(name)
@@ -626,7 +626,7 @@ def busy_in(folder: str, processes: int = 6) -> int:
 
 
 def test_time_of_processes_that_are_gone_is_counted() -> None:
-    """User-asks 58, on the running kernel: processes that lived for some 20 ms each between two
+    """Field report 58, on the running kernel: processes that lived for some 20 ms each between two
     looks, and of which none is left, are in their cgroup's time.
     """
     with real_mounts() as mounts:
@@ -648,8 +648,8 @@ def test_time_of_processes_that_are_gone_is_counted() -> None:
 
 
 def test_a_cgroup_that_was_made_anew_is_counted_again() -> None:
-    """User-asks 58, on the running kernel: `docker restart` keeps the id, so that the container's
-    cgroup goes and comes back under its name between two looks.
+    """Field report 58, on the running kernel: `docker restart` keeps the id, so that the
+    container's cgroup goes and comes back under its name between two looks.
     """
     with real_mounts() as mounts:
         for mount in mounts:

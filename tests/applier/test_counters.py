@@ -1,5 +1,5 @@
 """Files that are read again and again: kept open, never followed out of where they are, never more
-of them than the process can spare (user-asks 59).
+of them than the process can spare (field report 59).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """CPU time, effective frequency and idle residency out of what the kernel shows, with nothing asked
-of CPUs that sleep (A1; user-asks 59).
+of CPUs that sleep (A1; field report 59).
 """
 
 from __future__ import annotations
@@ -269,7 +269,7 @@ def test_cpus_that_were_not_busy_are_never_asked(tmp_path: Path) -> None:
 
 
 def test_statistics_that_are_not_there_are_not_asked_for_again(tmp_path: Path) -> None:
-    """User-asks 59: no failing open for each domain in each look."""
+    """Field report 59: no failing open for each domain in each look."""
     host = probe(tmp_path)
     frequencies = Frequencies(host)
     speed(tmp_path, 0, 1_000_000)

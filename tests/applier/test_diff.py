@@ -170,7 +170,7 @@ def test_boost_comes_before_frequencies_wherever_it_stands() -> None:
 
 
 def test_the_governor_comes_first_then_the_epp() -> None:
-    """Under governor performance other EPPs are refused with EBUSY (K9, user-asks 9)."""
+    """Under governor performance other EPPs are refused with EBUSY (K9, field report 9)."""
     assert [name for name, _ in brief(diff([want(A, requested=B)], seen(B)))][:2] == [
         "governor",
         "energy_performance_preference",
@@ -182,8 +182,8 @@ def test_the_governor_comes_first_then_the_epp() -> None:
 
 
 def test_a_new_governor_takes_the_epp_with_it() -> None:
-    """The driver may rewrite it (K10), so it is written although it shows what is wanted (user-asks
-    10).
+    """The driver may rewrite it (K10), so it is written although it shows what is wanted (field
+    report 10).
     """
     values: Four = ("powersave", "performance", "1000000", "2000000")
     shown: Four = ("performance", "performance", "1000000", "2000000")
@@ -223,7 +223,7 @@ def test_a_governor_that_drifted_takes_the_epp_with_it() -> None:
 def test_a_minimum_never_exceeds_its_maximum(
     old: tuple[int, int], new: tuple[int, int], order: list[str], known: bool
 ) -> None:
-    """User-asks 11, section 3 B: a raised maximum before a raised minimum, a lowered minimum before
+    """Field report 11: a raised maximum before a raised minimum, a lowered minimum before
     a lowered maximum; at first touch and later.
     """
     before: Four = ("powersave", "power", str(old[0]), str(old[1]))

@@ -1,5 +1,5 @@
 """Discovery of every shape of /sys: what a file does not say is unknown, and costs itself only (R6,
-user-asks §3 A and B).
+field reports 4, 5, 53).
 """
 
 import errno
@@ -241,7 +241,7 @@ def test_the_whole_tree() -> None:
 
 
 def test_groups_and_their_files() -> None:
-    """What is saved, restored and discarded together (design §3), with the files of the table."""
+    """What is saved, restored and discarded together, with the files of the table."""
     result = discover(TreeHost(tree()))
     assert {group.key: len(group.files) for group in result.groups} == {
         "boost": 1,
@@ -314,7 +314,7 @@ def test_a_tree_of_which_no_cpu_can_be_said_to_be_online_is_one_clear_line(files
 )
 @pytest.mark.parametrize("present", ["same", "missing", "empty", "garbage", "more"])
 def test_cpu_lists(online: str, expected: set[int], present: str) -> None:
-    """User-asks 4: ids come from the list, whatever its form; not from a count, and not from the
+    """Field report 4: ids come from the list, whatever its form; not from a count, and not from the
     affinity of this process.
     """
     texts: dict[str, str | int] = {
@@ -498,7 +498,7 @@ def test_an_offline_cpu_is_present_and_has_nothing() -> None:
 
 @pytest.mark.parametrize("number", [errno.ENXIO, errno.EBUSY])
 def test_cpufreq_files_of_an_offline_sibling_are_skipped(number: int) -> None:
-    """User-asks 5: with nosmt they exist and cannot be read; the rest is not disturbed."""
+    """Field report 5: with nosmt they exist and cannot be read; the rest is not disturbed."""
     files = edited(online="0-2\n")
     files |= {
         path: number
@@ -521,7 +521,7 @@ def test_cpu0_needs_no_online_file() -> None:
 )
 @pytest.mark.parametrize("name", ["physical_package_id", "die_id", "cluster_id", "core_id"])
 def test_odd_ids_are_unknown(name: str, text: str | int | None) -> None:
-    """User-asks 53, K22: -1, 65535 and missing mean that nobody knows; the CPU is there all the
+    """Field report 53, K22: -1, 65535 and missing mean that nobody knows; the CPU is there all the
     same.
     """
     machine, normal = found(edited(**{f"cpu1__topology__{name}": text})), found(tree())
@@ -668,7 +668,7 @@ def test_states_are_in_the_order_of_their_numbers() -> None:
     "driver", ["intel_idle", "acpi_idle", "haltpoll", "psci_idle", "none", None]
 )
 def test_idle_drivers(driver: str | None) -> None:
-    """User-asks §3 C; "none" is no driver."""
+    """Field report 15; "none" is no driver."""
     machine = found(edited(cpuidle__current_driver=None if driver is None else f"{driver}\n"))
     assert machine.idle_driver == (None if driver in (None, "none") else driver)
 
@@ -805,7 +805,7 @@ def test_a_domain_without_epp_has_no_epp_file_to_manage() -> None:
 
 
 def test_epp_is_supported_where_its_file_is() -> None:
-    """Design §4: the list of preferences shrinks under performance (K9) or is missing; it does not
+    """E6: the list of preferences shrinks under performance (K9) or is missing; it does not
     decide.
     """
     assert (
@@ -823,7 +823,7 @@ def test_epp_is_supported_where_its_file_is() -> None:
 
 
 def test_hybrid_and_favoured_cores_have_their_own_range() -> None:
-    """User-asks 13: limits are each domain's own."""
+    """Field report 13: limits are each domain's own."""
     machine = found(
         edited(
             cpufreq__policy2__cpuinfo_max_freq="4300000\n",
@@ -840,7 +840,7 @@ def test_hybrid_and_favoured_cores_have_their_own_range() -> None:
 
 
 def test_the_limit_is_the_highest_that_any_file_names() -> None:
-    """Design §4: with boost on, whatever the driver calls it."""
+    """E3: with boost on, whatever the driver calls it."""
     for name, text, expected in (
         ("amd_pstate_max_freq", "4700000\n", 4_700_000),
         ("scaling_boost_frequencies", "4200000 4100000 \n", 4_200_000),
@@ -1007,7 +1007,7 @@ def test_a_table_is_ascending_and_without_doubles() -> None:
 def test_boost_switches(
     no_turbo: str | None, boost: str | None, expected: bool | None, file: str | None
 ) -> None:
-    """User-asks 51: the node's switch, and whether it is on."""
+    """Field report 51: the node's switch, and whether it is on."""
     result = discover(TreeHost(edited(intel_pstate__no_turbo=no_turbo, cpufreq__boost=boost)))
     assert result.machine.boost is expected
     assert [group.driver for group in result.groups if group.kind is Kind.BOOST] == (
@@ -1055,7 +1055,7 @@ def _tpmi(count: int = 2) -> Files:
 
 
 def test_tpmi_is_preferred() -> None:
-    """User-asks 41: both layouts at once describe the same hardware, and writing both would
+    """Field report 41: both layouts at once describe the same hardware, and writing both would
     conflict.
     """
     result = discover(TreeHost(tree() | _tpmi()))

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("impatient")
 
 REQUEST = 0xC02CF800
 #: message id → how many arguments it takes, how many words it answers, and how it may be sent
-#: (peers §d7).
+#: (kernel documentation, amd_hsmp).
 MESSAGES = {
     0x03: (0, 1, os.O_RDONLY),
     0x05: (1, 0, os.O_WRONLY),

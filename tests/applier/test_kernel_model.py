@@ -1,5 +1,5 @@
-"""The kernel model, one example a kernel fact (docs/kernel-facts.md: K1 to K19, K23 to K25);
-tests/kernel holds it to real kernels.
+"""The kernel model, one example a kernel fact (docs/developer/kernel-facts.md: K1 to K19, K23 to
+K25); tests/kernel holds it to real kernels.
 """
 
 import errno
@@ -517,7 +517,7 @@ def test_k24_boost_that_the_hardware_lacks_is_refused() -> None:
 
 
 def test_no_turbo_is_the_opposite_of_boost() -> None:
-    """intel_pstate's name for it (user-asks 51)."""
+    """intel_pstate's name for it (field report 51)."""
     model = KernelModel(rig.intel(1, boost=True), unboosted={0: 2_900_000})
     path = f"{CPU_ROOT}/intel_pstate/no_turbo"
     assert text(model, path) == "0"

@@ -1,5 +1,5 @@
 """Measured power of packages: counters that wrap, vanish, start anew, and are never wrong by more
-than they are missing (user-asks 33, 34).
+than they are missing (field reports 33, 34).
 """
 
 import errno
@@ -58,7 +58,9 @@ def box(root: Path, names: Iterable[str] = ("package-0",)) -> Box:
 
 
 def test_the_first_sample_is_nothing(tmp_path: Path) -> None:
-    """User-asks 33: power is a difference; a counter alone says nothing, and nothing is not 0 W."""
+    """Field report 33: power is a difference; a counter alone says nothing, and nothing is not
+    0 W.
+    """
     assert box(tmp_path).sample(5_000_000) == {}
 
 
@@ -72,7 +74,7 @@ def test_power_is_energy_over_time(tmp_path: Path) -> None:
 
 
 def test_packages_are_by_name(tmp_path: Path) -> None:
-    """User-asks 34: whatever their zones are numbered."""
+    """Field report 34: whatever their zones are numbered."""
     made = box(tmp_path, ("package-1", "package-0"))
     made.sample(0, 0)
     assert [zone.name for zone in made.zones] == ["package-0", "package-1"]
@@ -80,7 +82,7 @@ def test_packages_are_by_name(tmp_path: Path) -> None:
 
 
 def test_a_counter_that_wraps_once_is_exact(tmp_path: Path) -> None:
-    """User-asks 33: it fell, so it went once to the end of its range and on from 0."""
+    """Field report 33: it fell, so it went once to the end of its range and on from 0."""
     made = box(tmp_path)
     made.sample(RANGE - 100_000_000)
     assert made.sample(200_000_000) == {0: 150 * UW}
@@ -90,8 +92,8 @@ def test_a_counter_that_wraps_once_is_exact(tmp_path: Path) -> None:
 def test_a_counter_that_falls_and_whose_range_is_not_known_is_no_sample(
     tmp_path: Path, reach: int | str | None
 ) -> None:
-    """User-asks 33: or is below what the counter has shown, and so cannot be its range; the sample
-    after it counts again.
+    """Field report 33: or is below what the counter has shown, and so cannot be its range; the
+    sample after it counts again.
     """
     made = box(tmp_path)
     made.sample(RANGE - 100_000_000)
@@ -103,7 +105,7 @@ def test_a_counter_that_falls_and_whose_range_is_not_known_is_no_sample(
 def test_a_counter_that_cannot_be_read_is_no_sample(
     tmp_path: Path, energy: int | str | None
 ) -> None:
-    """User-asks 37: the other package's is; after it, two samples are needed again."""
+    """Field report 37: the other package's is; after it, two samples are needed again."""
     made = box(tmp_path, ("package-0", "package-1"))
     made.sample(0, 0)
     assert made.sample(energy, 100_000_000) == {1: 50 * UW}
@@ -112,7 +114,7 @@ def test_a_counter_that_cannot_be_read_is_no_sample(
 
 
 def test_a_counter_that_only_root_may_read_is_no_sample(tmp_path: Path) -> None:
-    """User-asks 37: EACCES, as since 5.10."""
+    """Field report 37: EACCES, as since 5.10."""
     made = box(tmp_path)
     made.meter = PowerMeter(
         rig.Probe(
@@ -125,7 +127,7 @@ def test_a_counter_that_only_root_may_read_is_no_sample(tmp_path: Path) -> None:
 
 
 def test_dies_of_a_package_are_added(tmp_path: Path) -> None:
-    """User-asks 34: each has its own counter; where one of them is not
+    """Field report 34: each has its own counter; where one of them is not
     known, neither is their sum.
     """
     made = box(tmp_path, ("package-0-die-0", "package-0-die-1", "package-1-die-0"))
@@ -196,8 +198,8 @@ def test_only_counters_are_read(tmp_path: Path) -> None:
 def test_what_is_told_is_never_negative_and_never_above_the_range(
     reach: int, steps: list[tuple[int, float]]
 ) -> None:
-    """User-asks 33: whatever the counter does between two samples, among it a start from 0; at most
-    one range is told as taken.
+    """Field report 33: whatever the counter does between two samples, among it a start from 0; at
+    most one range is told as taken.
     """
     with rig.state_folder() as name:
         made = box(Path(name))

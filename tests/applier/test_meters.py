@@ -1,7 +1,7 @@
 """Energy meters of recorded trees: each found by its name, once, with its place and range; whatever
 is wrong with one costs that one only.
 
-Sources: user-asks 33, 34, 37, 38 and section F; peers d1 and d7.
+Sources: field reports 33, 34, 37, 38; kernel documentation of powercap and hwmon.
 """
 
 from __future__ import annotations
@@ -364,8 +364,8 @@ def host_of(root: Path) -> SysfsHost:
 
 @pytest.mark.parametrize("name", TREES)
 def test_recorded_trees(tmp_path: Path, name: str) -> None:
-    """User-asks 34, 37, 38: each meter once, by zone, package and die, whatever it is numbered; of
-    what is not there, why; an absent zone is no meter of 0.
+    """Field reports 34, 37, 38: each meter once, by zone, package and die, whatever it is numbered;
+    of what is not there, why; an absent zone is no meter of 0.
     """
     build, meters, absent = TREES[name]
     build(bare(tmp_path))
@@ -385,7 +385,7 @@ def test_every_meter_that_is_found_can_be_read(tmp_path: Path, name: str) -> Non
 
 
 def test_a_node_is_its_sockets(tmp_path: Path) -> None:
-    """User-asks 34: the sum over packages of two sockets with a twin is
+    """Field report 34: the sum over packages of two sockets with a twin is
     100 + 101, not twice that.
     """
     two_sockets_with_twin(tmp_path)
@@ -422,7 +422,7 @@ class Counting:
 
 
 def test_mirrors_are_seen_while_the_counter_runs(tmp_path: Path) -> None:
-    """User-asks 34: no two looks show the same number then; one package
+    """Field report 34: no two looks show the same number then; one package
     of 68 W is not told as two.
     """
     dies(tmp_path, 1, 1, 1, 1)
@@ -465,7 +465,7 @@ def test_packages_of_equal_counters_are_no_mirrors(tmp_path: Path) -> None:
 
 
 def test_mirrors_are_seen_where_the_first_of_them_cannot_be_read(tmp_path: Path) -> None:
-    """User-asks 34: the other three still show one counter, and a package of 68 J is not told as
+    """Field report 34: the other three still show one counter, and a package of 68 J is not told as
     204 J.
     """
     dies(tmp_path, 1, 68_000_000, 68_000_000, 68_000_000)
@@ -496,7 +496,7 @@ UNREADABLE = (
 
 @pytest.mark.parametrize("content", UNREADABLE)
 def test_a_counter_that_shows_no_number_costs_itself_only(tmp_path: Path, content: str) -> None:
-    """User-asks 33, 37: it stays a meter, which may show one later; the rest is measured."""
+    """Field reports 33, 37: it stays a meter, which may show one later; the rest is measured."""
     two_sockets(tmp_path)
     put(tmp_path, f"{RAPL}/intel-rapl:0/energy_uj", content)
     host = host_of(tmp_path)
@@ -506,7 +506,7 @@ def test_a_counter_that_shows_no_number_costs_itself_only(tmp_path: Path, conten
 
 def test_a_counter_that_cannot_be_read_costs_itself_only(tmp_path: Path) -> None:
     """A folder stands for what nobody may read; a counter that is not there at all is no meter
-    (user-asks 38).
+    (field report 38).
     """
     two_sockets(tmp_path)
     path = tmp_path / RAPL / "intel-rapl:0/energy_uj"
@@ -521,7 +521,7 @@ def test_a_counter_that_cannot_be_read_costs_itself_only(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENODATA, errno.EIO, errno.EINVAL])
 def test_a_counter_that_the_kernel_refuses_costs_itself_only(tmp_path: Path, number: int) -> None:
-    """User-asks 37: EACCES, as for everybody but root since 5.10, EINVAL, as where the register
+    """Field report 37: EACCES, as for everybody but root since 5.10, EINVAL, as where the register
     cannot be read.
     """
     two_sockets(tmp_path)
@@ -534,7 +534,7 @@ def test_a_counter_that_the_kernel_refuses_costs_itself_only(tmp_path: Path, num
 
 
 def test_why_there_is_no_counter_is_told(tmp_path: Path) -> None:
-    """User-asks 37: zones without a counter are something else than no zones."""
+    """Field report 37: zones without a counter are something else than no zones."""
     put(tmp_path, f"{RAPL}/intel-rapl:0/name", "package-0")
     found = discover_meters(host_of(tmp_path))
     assert found.meters == ()
@@ -543,7 +543,7 @@ def test_why_there_is_no_counter_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reach", [None, 0, -1, "", "no number", "9" * 30, "1.5"])
 def test_a_range_that_is_not_known_is_none(tmp_path: Path, reach: object) -> None:
-    """User-asks 33: it is never taken for 0; the meter measures all the same."""
+    """Field report 33: it is never taken for 0; the meter measures all the same."""
     zone(tmp_path, f"{RAPL}/intel-rapl:0", "package-0", 42, reach)
     host = host_of(tmp_path)
     assert discover_meters(host).meters == (rapl("intel-rapl:0", reach=None),)
@@ -638,8 +638,8 @@ def test_what_is_no_power_of_cpu_or_machine_is_left_out(tmp_path: Path, name: st
 
 
 def test_a_chip_that_tells_power_and_energy_is_one_meter(tmp_path: Path) -> None:
-    """User-asks 34: ina228 shows what passes through one wire both ways; told twice, a machine uses
-    double.
+    """Field report 34: ina228 shows what passes through one wire both ways; told twice, a machine
+    uses double.
     """
     chip(
         tmp_path,
@@ -657,7 +657,7 @@ def test_a_chip_that_tells_power_and_energy_is_one_meter(tmp_path: Path) -> None
     ("name", "called"), [("BAT0", "BAT0"), ("qcom-battmgr-bat", "qcom_battmgr_bat")]
 )
 def test_a_battery_is_not_told_again_as_a_chip(tmp_path: Path, name: str, called: str) -> None:
-    """User-asks 34: the kernel shows power_now also as a chip of the battery's name, with a low
+    """Field report 34: the kernel shows power_now also as a chip of the battery's name, with a low
     line for each hyphen (power_supply_hwmon.c).
     """
     battery(tmp_path, name, power_now=9_500_000)
@@ -760,8 +760,8 @@ def test_a_counter_of_amd_energy_that_is_of_no_socket_is_left_out(
 def test_a_battery_tells_what_it_gives(
     tmp_path: Path, status: str, files: dict[str, object], uw: int | None
 ) -> None:
-    """User-asks 37: while it is charged or full it does not tell what the machine uses, and None is
-    not 0 W.
+    """Field report 37: while it is charged or full it does not tell what the machine uses, and None
+    is not 0 W.
     """
     folder = battery(tmp_path, status=status, **files)
     host = host_of(tmp_path)
@@ -972,8 +972,8 @@ def test_a_counter_that_was_replaced_comes_back(reader: MeterReader, tmp_path: P
 def test_a_counter_that_vanishes_between_two_looks_costs_itself_only(
     reader: MeterReader, tmp_path: Path
 ) -> None:
-    """User-asks 37: the last CPU of a package went offline; the rest goes on, look after look, and
-    the zone may come back.
+    """Field report 37: the last CPU of a package went offline; the rest goes on, look after look,
+    and the zone may come back.
     """
     gone: set[str] = set()
     reader.host = rig.Probe(
@@ -1009,7 +1009,7 @@ def test_nothing_is_ever_written(tmp_path: Path) -> None:
 
 
 def test_no_meters_are_nothing(tmp_path: Path) -> None:
-    """User-asks 37: a machine without any is no failure."""
+    """Field report 37: a machine without any is no failure."""
     assert MeterReader(host_of(tmp_path)).read() == {}
     assert read_meters(host_of(tmp_path), ()) == []
 
@@ -1049,7 +1049,7 @@ PATHS = tuple(
 
 @given(st.dictionaries(st.sampled_from(PATHS), CONTENT, max_size=len(PATHS)))
 def test_whatever_the_files_hold_nothing_is_raised(files: dict[str, bytes]) -> None:
-    """User-asks 33, 37: and no meter shows less than 0."""
+    """Field reports 33, 37: and no meter shows less than 0."""
     with rig.state_folder() as name:
         rig.write_files(name, files)
         host = SysfsHost(name)

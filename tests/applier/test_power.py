@@ -1,5 +1,5 @@
-"""Power zones from file to file: which are found (user-asks 34, 36, 37), and what a cap writes,
-reads back and gives back (user-asks 33 to 36, A3, A5 to A7).
+"""Power zones from file to file: which are found (field reports 34, 36, 37), and what a cap writes,
+reads back and gives back (field reports 33 to 36, A3, A5 to A7).
 """
 
 import contextlib
@@ -84,7 +84,7 @@ def test_one_socket(root: Path) -> None:
 
 
 def test_the_number_of_a_zone_is_not_its_package(root: Path) -> None:
-    """User-asks 34: two sockets of which intel-rapl:0 is package 1; they come in the order of
+    """Field report 34: two sockets of which intel-rapl:0 is package 1; they come in the order of
     packages.
     """
     put_zone(root, f"{RAPL}/intel-rapl:0", "package-1", [("long_term", 100 * UW, None)])
@@ -105,7 +105,7 @@ def test_more_than_ten_zones_are_in_the_order_of_packages(root: Path) -> None:
 
 
 def test_the_number_of_a_constraint_is_not_its_limit(root: Path) -> None:
-    """User-asks 36: constraint_0 is the short-term limit here; the limits come long-term first,
+    """Field report 36: constraint_0 is the short-term limit here; the limits come long-term first,
     with the files that they have.
     """
     put_zone(
@@ -122,8 +122,8 @@ def test_the_number_of_a_constraint_is_not_its_limit(root: Path) -> None:
 
 
 def test_peak_power_is_no_limit_of_ours(root: Path) -> None:
-    """User-asks 36: of three constraints the hardware's own protection stays alone; a fourth that
-    nobody knows does too.
+    """Field report 36: of three constraints the hardware's own protection stays alone; a fourth
+    that nobody knows does too.
     """
     constraints = [
         ("peak_power", 400 * UW, 0),
@@ -149,8 +149,8 @@ def test_peak_power_is_no_limit_of_ours(root: Path) -> None:
 
 
 def test_the_platform_and_sub_zones_are_no_packages(root: Path) -> None:
-    """User-asks 34: psys contains the packages, a package contains core, uncore and memory; none of
-    them is a cap of a package.
+    """Field report 34: psys contains the packages, a package contains core, uncore and memory; none
+    of them is a cap of a package.
     """
     put_zone(root, f"{RAPL}/intel-rapl:0", "package-0")
     put_zone(root, f"{RAPL}/intel-rapl:1", "psys")
@@ -167,7 +167,7 @@ def test_the_platform_and_sub_zones_are_no_packages(root: Path) -> None:
 
 
 def test_memory_without_a_limit_leaves_its_package_alone(root: Path) -> None:
-    """User-asks 34: dram with a limit of 0, and core turned off, as servers have them."""
+    """Field report 34: dram with a limit of 0, and core turned off, as servers have them."""
     put_zone(root, f"{RAPL}/intel-rapl:0", "package-0")
     alone = zones_of(root)
     put_zone(
@@ -196,8 +196,8 @@ def test_memory_without_a_limit_leaves_its_package_alone(root: Path) -> None:
 def test_the_memory_mapped_twin_is_told_and_no_zone(
     root: Path, limit: int | str | None, enabled: int | None, expected: int | None
 ) -> None:
-    """User-asks 34, 35: what it limits to is known, by the limit's name; it is none of the files
-    that are managed.
+    """Field reports 34, 35: what it limits to is known, by the limit's name; it is none of the
+    files that are managed.
     """
     put_zone(root, f"{RAPL}/intel-rapl:0", "package-0")
     put_zone(
@@ -235,7 +235,7 @@ def test_a_twin_alone_caps_nothing(root: Path) -> None:
 
 
 def test_every_die_has_a_zone(root: Path) -> None:
-    """User-asks 34: keyed by package and die, so that two of one package are not one; in their
+    """Field report 34: keyed by package and die, so that two of one package are not one; in their
     order.
     """
     for number, name in enumerate(
@@ -319,7 +319,7 @@ def test_a_switch_is_read(root: Path, text: str, expected: bool) -> None:
     "top", [0, None, "", "no number", -5, 3_408_250_000_000, 10**25, 4_095_875_001], ids=str
 )
 def test_a_maximum_that_makes_no_sense_is_not_known(root: Path, top: int | str | None) -> None:
-    """User-asks 36: absent, 0, or more than the register holds."""
+    """Field report 36: absent, 0, or more than the register holds."""
     put_zone(root, f"{RAPL}/intel-rapl:0", "package-0", [("long_term", 165 * UW, top)])
     assert [limit.max_uw for limit in zones_of(root)[0].limits] == [None]
 
@@ -333,7 +333,7 @@ def test_a_maximum_that_the_register_holds_is_known(root: Path, top: int) -> Non
 
 @pytest.mark.parametrize("number", [errno.ENODATA, errno.EACCES, errno.EIO])
 def test_a_maximum_that_cannot_be_read_is_not_known(root: Path, number: int) -> None:
-    """User-asks 35: ENODATA of max_power_uw is common; the limit can be set all the same."""
+    """Field report 35: ENODATA of max_power_uw is common; the limit can be set all the same."""
     put_zone(root, f"{RAPL}/intel-rapl:0", "package-0")
     host = rig.Probe(
         SysfsHost(str(root)),
@@ -374,8 +374,8 @@ def test_a_constraint_without_its_limit_is_none(root: Path) -> None:
 
 
 def test_a_package_of_amd_has_energy_and_no_limit(root: Path) -> None:
-    """User-asks 37: RAPL of AMD counts and does not cap, so it is no zone; where nothing else caps,
-    nothing does.
+    """Field report 37: RAPL of AMD counts and does not cap, so it is no zone; where nothing else
+    caps, nothing does.
     """
     put_zone(root, f"{RAPL}/intel-rapl:0", "package-0", [], enabled=0)
     put_zone(root, f"{RAPL}/intel-rapl:0/intel-rapl:0:0", "core", [], enabled=0)
@@ -407,8 +407,8 @@ def test_links_of_the_class_folder_are_no_second_zones(root: Path) -> None:
 
 
 def test_no_powercap_at_all(root: Path) -> None:
-    """User-asks 37: a virtual machine, ARM, a kernel without it: nothing caps, and everything else
-    is found.
+    """Field report 37: a virtual machine, ARM, a kernel without it: nothing caps, and everything
+    else is found.
     """
     machine = found(root)
     assert (machine.power_zones, machine.fabrics, machine.fabric_fault) == ((), (), "")
@@ -448,7 +448,7 @@ def test_a_sensor_of_another_driver_or_without_a_cap_is_none(root: Path) -> None
 
 
 def test_a_socket_that_cannot_be_read_does_not_give_its_number_away(root: Path) -> None:
-    """R6, user-asks 34: what is known of socket 1, and its baseline, is
+    """R6, field report 34: what is known of socket 1, and its baseline, is
     never taken for socket 0's.
     """
     for number in (0, 1):
@@ -596,7 +596,7 @@ def test_a_cap_is_written_once(tmp_path: Path) -> None:
 
 
 def test_the_limits_of_packages_are_their_own(tmp_path: Path) -> None:
-    """User-asks 36: not one number for all; a package at baseline is not owned."""
+    """Field report 36: not one number for all; a package at baseline is not owned."""
     model = KernelModel(xeon(3))
     rig.apply_once(
         model,
@@ -615,7 +615,7 @@ def test_the_limits_of_packages_are_their_own(tmp_path: Path) -> None:
 
 
 def test_a_cap_is_turned_on_after_its_limits_and_off_before_them(tmp_path: Path) -> None:
-    """User-asks 35: a limit that is not enabled has no effect, and one
+    """Field report 35: a limit that is not enabled has no effect, and one
     from before may be nonsense.
     """
     model = KernelModel(xeon(1, enabled=False, watts=1, short_watts=2))
@@ -645,7 +645,7 @@ def test_a_plan_without_the_cap_turns_it_off_first_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENODATA, errno.EIO])
 def test_a_limit_that_was_refused_is_not_turned_on(tmp_path: Path, number: int) -> None:
-    """User-asks 35: what is in force then would be the limit from before, perhaps 0 W."""
+    """Field report 35: what is in force then would be the limit from before, perhaps 0 W."""
     model = KernelModel(xeon(1, enabled=False, watts=1, short_watts=2))
     zone = model.machine.power_zones[0]
     host = rig.Probe(
@@ -673,7 +673,7 @@ def test_a_zone_that_is_on_is_not_turned_on(tmp_path: Path) -> None:
 
 
 def test_somebody_who_turns_the_cap_off_is_drift(tmp_path: Path) -> None:
-    """User-asks 35: it would have no effect; it is told and turned on again."""
+    """Field report 35: it would have no effect; it is told and turned on again."""
     model = KernelModel(xeon(1))
     switch = file_of(model.machine.power_zones[0], "enabled")
     with rig.applier(model, str(tmp_path)) as handle:
@@ -718,7 +718,7 @@ def test_a_foreign_limit_may_only_be_reported(tmp_path: Path) -> None:
 
 
 def test_the_register_has_eighths_of_a_watt(tmp_path: Path) -> None:
-    """User-asks 35: what is read back is said, once, counts as settled, and is no drift."""
+    """Field report 35: what is read back is said, once, counts as settled, and is no drift."""
     model = KernelModel(xeon(1))
     path = file_of(model.machine.power_zones[0], "long_term")
     plan = capped(model.machine, {"package-0": {"long_term": 100_100_000}})
@@ -777,7 +777,7 @@ def planned(machine: Machine, watts: int, constraint: str | None = None) -> Node
 
 
 def test_a_locked_zone_refuses_and_nothing_is_given_back_wrongly(tmp_path: Path) -> None:
-    """User-asks 35: every limit fails with ENODATA, and so the switch is not tried; the other
+    """Field report 35: every limit fails with ENODATA, and so the switch is not tried; the other
     package is capped, and a restore writes nothing to the locked one.
     """
     model = KernelModel(xeon(2))
@@ -819,8 +819,8 @@ def test_a_zone_that_is_locked_later_keeps_its_entry(tmp_path: Path) -> None:
 
 
 def test_firmware_that_takes_a_limit_and_keeps_its_own_is_seen(tmp_path: Path) -> None:
-    """User-asks 35: the write succeeds and the old value is read back; said once, not written again
-    and again.
+    """Field report 35: the write succeeds and the old value is read back; said once, not written
+    again and again.
     """
     machine = xeon(1)
     model = KernelModel(machine)
@@ -996,8 +996,8 @@ def renumbered(machine: Machine) -> Machine:
 
 
 def test_a_package_is_the_same_whatever_its_number(tmp_path: Path) -> None:
-    """User-asks 34, 36: after the modules are loaded again in another order, every package gets its
-    own baseline back.
+    """Field reports 34, 36: after the modules are loaded again in another order, every package gets
+    its own baseline back.
     """
     machine = evolve(xeon(2), power_zones=tuple(_unlike(zone) for zone in xeon(2).power_zones))
     first = KernelModel(machine)
@@ -1109,8 +1109,8 @@ def check_zones(model: KernelModel) -> None:
 
 @given(stories())
 def test_short_is_never_below_long(story: tuple[Machine, tuple[NodePlan, ...]]) -> None:
-    """User-asks 36: not between two writes either, whatever cap follows whatever, and while all of
-    it is given back.
+    """Field report 36: not between two writes either, whatever cap follows whatever, and while all
+    of it is given back.
     """
     machine, plans = story
     model = KernelModel(machine)
@@ -1125,7 +1125,7 @@ def test_short_is_never_below_long(story: tuple[Machine, tuple[NodePlan, ...]]) 
 def test_a_zone_is_on_only_with_limits_that_were_there_or_asked_for(
     story: tuple[Machine, tuple[NodePlan, ...]],
 ) -> None:
-    """User-asks 35: where the switch was off, it goes on after the limits of the plan and off
+    """Field report 35: where the switch was off, it goes on after the limits of the plan and off
     before they go.
     """
     machine, plans = story
@@ -1235,8 +1235,8 @@ def test_every_place_where_a_process_may_be_killed(control: str) -> None:
 
 
 def test_what_is_no_limit_of_a_package_is_never_written(root: Path, tmp_path: Path) -> None:
-    """User-asks 34 to 36: peak_power, windows, maxima, psys, sub-zones, the twin: not by a cap, its
-    change, drift, or its end.
+    """Field reports 34 to 36: peak_power, windows, maxima, psys, sub-zones, the twin: not by a cap,
+    its change, drift, or its end.
     """
     put_zone(
         root,

@@ -89,7 +89,7 @@ def test_the_epp_of_amd_is_read_like_any_file(tmp_path: Path) -> None:
 
 
 def test_a_new_process_with_a_right_machine_writes_nothing(tmp_path: Path) -> None:
-    """Design §6: a restart writes nothing, neither to /sys nor to the state file."""
+    """S4: a restart writes nothing, neither to /sys nor to the state file."""
     model = KernelModel(rig.intel(2, uncore=(rig.package_entry(),)))
     plan = plan_of(model.machine)
     rig.apply_once(model, str(tmp_path), plan)
@@ -270,7 +270,7 @@ def test_a_first_touch_that_needs_no_write_is_owned_all_the_same(tmp_path: Path)
 
 
 def test_drift_is_counted_reported_and_repaired(tmp_path: Path) -> None:
-    """User-asks 49: which file, what somebody put there, what we put back."""
+    """Field report 49: which file, what somebody put there, what we put back."""
     model = KernelModel(rig.intel(2))
     with rig.applier(model, str(tmp_path)) as handle:
         handle.apply(plan_of(model.machine))
@@ -424,8 +424,8 @@ def test_a_limit_that_changes_is_answered_once(tmp_path: Path) -> None:
 
 
 def test_hotplug_is_noticed_and_repaired(tmp_path: Path) -> None:
-    """User-asks 50: amd-pstate-epp forgets the EPP of a CPU that was offline (K18); after one look
-    the plan is in force again.
+    """Field report 50: amd-pstate-epp forgets the EPP of a CPU that was offline (K18); after one
+    look the plan is in force again.
     """
     model = KernelModel(rig.amd(2))
     with rig.applier(model, str(tmp_path)) as handle:
@@ -584,7 +584,7 @@ def test_an_unnoticed_driver_switch_is_met_by_discovering_again(tmp_path: Path) 
 
 
 def test_boost_of_somebody_else_moves_the_unlimited_domains(tmp_path: Path) -> None:
-    """A plan for the new maximum is in force after one discovery (user-asks 51)."""
+    """A plan for the new maximum is in force after one discovery (field report 51)."""
     machine = rig.machine([rig.domain(0, driver="cppc_cpufreq", high=2_500_000)], boost=False)
     model = KernelModel(machine, boosted={0: 2_956_522}, unboosted={0: 2_500_000})
     with rig.applier(model, str(tmp_path)) as handle:
@@ -658,8 +658,8 @@ def test_restoring_with_a_cpu_that_went_unnoticed_keeps_its_entry(tmp_path: Path
 
 
 def test_one_failing_restore_does_not_stop_the_others(tmp_path: Path) -> None:
-    """User-asks 11: the failed group stays owned, the rest is back; the next restore does what is
-    left.
+    """Field report 11: the failed group stays owned, the rest is back; the next restore does what
+    is left.
     """
     model = KernelModel(rig.intel(3))
     before = rig.shown(model)
@@ -679,7 +679,7 @@ def test_one_failing_restore_does_not_stop_the_others(tmp_path: Path) -> None:
 
 def test_a_restore_does_not_wait_for_anybody(tmp_path: Path) -> None:
     """Leaving happens now: neither back-off after a fight nor `repair: report` leaves our values
-    behind (A7, user-asks 8).
+    behind (A7, field report 8).
     """
     for repair in Repair:
         model = KernelModel(rig.amd(1))

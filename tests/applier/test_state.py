@@ -173,7 +173,7 @@ def test_the_file_does_not_depend_on_order(
 
 
 def test_a_file_from_before_is_still_read() -> None:
-    """data/state-v1.json was written by the first release; its format only grows (design §7)."""
+    """data/state-v1.json was written by the first release; its format only grows."""
     state = decode(GOLDEN.read_bytes(), str(GOLDEN))
     assert state.boot_id == "6f1c2b9a-7a0e-4f0e-9a55-2f4f6d1f0c11"
     assert set(state.groups) == {
@@ -189,7 +189,7 @@ def test_a_file_from_before_is_still_read() -> None:
 
 
 def test_a_file_from_before_stays_as_it_is_when_nothing_changes(tmp_path: Path) -> None:
-    """An upgrade with unchanged intent does not even touch it (design §7); written again, it means
+    """An upgrade with unchanged intent does not even touch it (S4); written again, it means
     the same.
     """
     where = store(tmp_path)
@@ -827,7 +827,7 @@ def test_a_limit_at_the_hardware_limit_is_stored_as_such() -> None:
 
 def test_a_hardware_limit_is_restored_as_the_present_one(tmp_path: Path) -> None:
     """Unlimited before, boost changed meanwhile: unlimited again means the maximum of now
-    (user-asks 51).
+    (field report 51).
     """
     start = rig.machine([rig.domain(0, driver="cppc_cpufreq", high=2_500_000)], boost=False)
     model = KernelModel(start, boosted={0: 2_956_522}, unboosted={0: 2_500_000})
@@ -839,7 +839,7 @@ def test_a_hardware_limit_is_restored_as_the_present_one(tmp_path: Path) -> None
 
 
 def test_the_machine_for_the_planner_shows_baselines(tmp_path: Path) -> None:
-    """What owned groups hold is ours; the planner is told what was there before (design §3)."""
+    """What owned groups hold is ours; the planner is told what was there before."""
     entry = rig.package_entry(low=900_000, high=2_000_000)
     start = rig.machine(
         [rig.domain(settings=(900_000, 3 * GHZ, "powersave", "power"))],

@@ -760,7 +760,7 @@ def test_a_machine_with_more_files_than_descriptors_is_managed_all_the_same(
 
 
 def test_whether_a_file_may_be_written_is_asked_without_writing(root: Path) -> None:
-    """The errno, and nothing is changed; a file that may be written gives 0 (user-asks 39)."""
+    """The errno, and nothing is changed; a file that may be written gives 0 (field report 39)."""
     host, file = SysfsHost(str(root)), root / "devices/cpu0/max"
     before = (file.read_bytes(), file.stat().st_mtime_ns)
     assert host.refuses_writing("devices/cpu0/max") == 0

@@ -102,7 +102,7 @@ def test_one_held_cpu_holds_its_whole_domain() -> None:
 
 
 def test_a_shared_domain_is_asked_once() -> None:
-    """User-asks 52: one write a policy, whichever of its CPUs is online."""
+    """Field report 52: one write a policy, whichever of its CPUs is online."""
     machine = rig.arm(1, 3)
     plan = rig.everywhere(machine, Target(GHZ, 2 * GHZ, "schedutil"))
     assert wants_of(machine, plan)["cpufreq:0"].values == ("schedutil", "1000000", "2000000")

@@ -1,5 +1,5 @@
 """Turbo of a whole node: set before the limits that it moves, which are those of the plan
-afterwards, or those from before (A2, K24, user-asks 51).
+afterwards, or those from before (A2, K24, field report 51).
 """
 
 import contextlib
@@ -169,7 +169,7 @@ def test_limits_below_the_base_stay_while_turbo_is_off(tmp_path: Path, driver: s
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_restart_with_turbo_off_writes_nothing(tmp_path: Path, driver: str) -> None:
-    """Design §6; and it can give everything back."""
+    """S4; and it can give everything back."""
     model = kernel(machine(driver))
     before = rig.shown(model)
     with rig.applier(model, str(tmp_path)) as handle:

@@ -1,4 +1,4 @@
-"""How many queries of Kepler's dashboards answer: writes docs/kepler-queries.md.
+"""How many queries of Kepler's dashboards answer: writes docs/developer/kepler-queries.md.
 
     python tests/bench/kepler_queries.py             by what boards.yaml says that queries ask for
     python tests/bench/kepler_queries.py FOLDER      and each query itself, of a copy of Kepler
@@ -38,7 +38,7 @@ from kepler.boards import (  # noqa: E402
 )
 from prometheus_server import JOB, PrometheusServer, until  # noqa: E402
 
-RESULT = REPO / "docs/kepler-queries.md"
+RESULT = REPO / "docs/developer/kepler-queries.md"
 #: What a user would choose or leave; constants of Kepler's boards where they have no effect.
 CHOSEN = {
     "job": JOB, "zone_name": "package", "namespace": ".*", "pod": ".*", "container": ".*",

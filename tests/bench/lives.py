@@ -1,7 +1,7 @@
 """Ten thousand random lives of nodes on the kernel model, over every driver that is managed.
 
 tests/kernel/sequences_life.py says what a life is and which laws hold in it. Every fault is cut
-down to the events that it needs. Writes docs/random-lives.md.
+down to the events that it needs. Writes docs/developer/random-lives.md.
 
     KPM_LIVES=10000           how many, of all machines together
     KPM_LIVES_SEED=20261128   of the run: life N of a machine is the same in every run of a seed

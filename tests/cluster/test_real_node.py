@@ -128,7 +128,7 @@ def test_each_container_has_the_privileges_that_the_page_on_security_names(
 
 
 def test_neither_container_takes_more_memory_than_it_asks_for(installed: Cluster) -> None:
-    """Proportional, in MiB, as docs/bench.md has them."""
+    """Proportional, in MiB, as docs/developer/bench.md has them."""
     agent, helper = (first_process(installed, name, "smaps_rollup") for name in ("agent", "helper"))
     assert int(agent["Rss"].split()[0]) <= 72 * 1024
     assert int(helper["Pss"].split()[0]) <= 12 * 1024

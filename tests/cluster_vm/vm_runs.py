@@ -12,7 +12,7 @@ from steps import REPO, run
 _HEAD = """# Runs on an emulated node
 
 What `make test-cluster-vm` said, newest first; \
-[in a cluster](cluster.md#tried-on-a-node-with-real-drivers) says what \
+[tests in a cluster](cluster-tests.md#on-a-node-with-real-drivers) says what \
 is real there. Times are seconds since power on, of an emulator that shares two CPUs with others.
 """
 

@@ -1,7 +1,7 @@
 """How far attribution is from the truth of the simulator's power model, beside the plain ratio of
 CPU time that others use.
 
-    python tests/energy/accuracy.py        the table of docs/energy.md
+    python tests/energy/accuracy.py        the table of docs/user/energy.md
 
 Every machine has other physics (leakage, voltage curve, worth of a hyperthread, standing power),
 which attribution is not told. Containers own CPUs at frequencies of their profiles, or share the
@@ -287,7 +287,7 @@ def summarise(found: list[Errors]) -> Summary:
 
 
 def table(summary: Summary) -> str:
-    """As it stands in docs/energy.md."""
+    """As it stands in docs/user/energy.md."""
     lines = [
         (
             "| error per container | attributed here | plain ratio of CPU time | our busy energy by"

@@ -1,5 +1,5 @@
 """Attribution against the truth of the simulator's power model, beside the plain ratio of CPU time
-(docs/energy.md has the table).
+(docs/user/energy.md has the table).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import accuracy
 from accuracy import Summary, mixes, summarise
 
-DOCS = Path(__file__).parents[2] / "docs/energy.md"
+DOCS = Path(__file__).parents[2] / "docs/user/energy.md"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_weights_are_worth_their_code(summary: Summary) -> None:
 
 
 def test_a_container_that_did_nothing_gets_nothing(summary: Summary) -> None:
-    """Exactly 0 µJ of busy energy, whatever its neighbours burn (user-asks 58)."""
+    """Exactly 0 µJ of busy energy, whatever its neighbours burn (field report 58)."""
     assert summary.idle > 1000
     assert summary.idle_uj == 0
 

@@ -1,5 +1,5 @@
 """Containers by the paths of their cgroups: every runtime under every driver and version, and what
-only looks like one (user-asks 58, section I).
+only looks like one (field report 58).
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def called(path: str) -> str:
 
 @pytest.mark.parametrize("path", CONTAINERS, ids=called)
 def test_containers(path: str) -> None:
-    """User-asks 58: containerd, CRI-O, Docker and Podman, under systemd and cgroupfs, Guaranteed
+    """Field report 58: containerd, CRI-O, Docker and Podman, under systemd and cgroupfs, Guaranteed
     pods without a slice of their class.
     """
     runtime, uid = CONTAINERS[path]
@@ -273,8 +273,8 @@ def test_where_a_mount_begins_does_not_matter(base: str) -> None:
     ids=lambda path: repr(path.replace(ID, "ID").replace(SLICED, "UID").replace(UID, "UID")),
 )
 def test_what_is_no_container(path: str) -> None:
-    """User-asks 58: pods, services, monitors of containers, what is inside of one, and names that
-    are only nearly right.
+    """Field report 58: pods, services, monitors of containers, what is inside of one, and names
+    that are only nearly right.
     """
     assert container_of(path) is None
     assert not is_container(path)
@@ -362,7 +362,7 @@ def test_random_text_never_raises(path: str) -> None:
     st.sampled_from(("cri-containerd", "crio", "docker")),
 )
 def test_both_drivers_tell_the_same(name: str, uid: object, quality: str, prefix: str) -> None:
-    """User-asks 58: whatever the id, the pod and its class."""
+    """Field report 58: whatever the id, the pod and its class."""
     group = f"-{quality}" if quality else ""
     above = f"kubepods.slice/kubepods{group}.slice/" if quality else "kubepods.slice/"
     sliced = container_of(

@@ -1,5 +1,5 @@
 """A node measured over made trees: restarts, meters that fail, readers, and what goes wrong beside
-them (user-asks 33, 34, 37, 38, 58, 59; peers a7).
+them (field reports 33, 34, 37, 38, 58, 59, 61 to 66).
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ def none_fell(before: Mapping[str, float], after: Mapping[str, float]) -> None:
 
 
 def test_the_first_look_says_nothing_of_the_time_before(rig: Rig) -> None:
-    """User-asks 33, peers a7.9: what the counters show at first is of nobody."""
+    """Field reports 33, 66: what the counters show at first is of nobody."""
     meter = rig.meter()
     rig.used[APP] = 500.0
     assert rig.step(meter).elapsed_us == 0
@@ -313,7 +313,7 @@ def test_the_first_look_says_nothing_of_the_time_before(rig: Rig) -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_containers_have_what_they_used(new_rig: Callable[..., Rig], version: int) -> None:
-    """User-asks 58: in both versions of cgroups; to the joule what the meters say."""
+    """Field report 58: in both versions of cgroups; to the joule what the meters say."""
     rig = new_rig(version=version)
     meter = rig.meter()
     rig.step(meter, {APP: 0.0, SIDE: 0.0})
@@ -460,7 +460,7 @@ def test_a_clock_that_stands_still_or_goes_back_loses_nothing(rig: Rig) -> None:
 
 
 def test_standing_power_is_learned(new_rig: Callable[..., Rig]) -> None:
-    """User-asks 58, KI#2465: idle energy does not shrink to nothing as load grows; what was learned
+    """Field report 58: idle energy does not shrink to nothing as load grows; what was learned
     outlives a restart.
     """
     rig = new_rig(zones={PACKAGE_0: "package-0"})
@@ -488,7 +488,7 @@ def test_standing_power_is_learned(new_rig: Callable[..., Rig]) -> None:
 
 
 def test_after_a_restart_counters_go_on_and_the_time_between_is_counted(rig: Rig) -> None:
-    """Peers a7.1: no total falls, and an upgrade of the agent costs no energy."""
+    """Field report 61: no total falls, and an upgrade of the agent costs no energy."""
     first = rig.meter()
     for _ in range(3):
         rig.step(first, {APP: 5.0, SIDE: 1.0})
@@ -608,7 +608,7 @@ BAD = {
 def test_a_meter_that_cannot_be_read_costs_itself_and_only_for_a_time(
     rig: Rig, content: str
 ) -> None:
-    """User-asks 33, 37; peers a7.4: a problem, a fault a look, the others go on, and its energy is
+    """Field reports 33, 37, 64: a problem, a fault a look, the others go on, and its energy is
     counted when it comes back.
     """
     meter = rig.meter()
@@ -673,8 +673,8 @@ def test_a_meter_that_was_not_read_before_a_restart_is_counted_after_it(rig: Rig
 
 
 def test_power_after_a_time_unreadable_is_no_more_than_there_was(rig: Rig) -> None:
-    """User-asks 33: the energy of six intervals is not the power of one; 100 W do not show as 600
-    W.
+    """Field report 33: the energy of six intervals is not the power of one; 100 W do not show as
+    600 W.
     """
     meter = rig.meter()
     rig.step(meter)
@@ -726,7 +726,7 @@ def test_a_zone_that_vanishes_and_comes_back_goes_on(rig: Rig) -> None:
 
 
 def test_no_counter_falls_whatever_a_meter_shows(rig: Rig) -> None:
-    """User-asks 33: resets, leaps, absurd numbers, the end of the range."""
+    """Field report 33: resets, leaps, absurd numbers, the end of the range."""
     meter = rig.meter()
     rig.step(meter)
     before: dict[str, float] = {}
@@ -755,8 +755,8 @@ def test_no_counter_falls_whatever_a_meter_shows(rig: Rig) -> None:
 
 
 def test_without_any_meter_everything_else_is_measured(new_rig: Callable[..., Rig]) -> None:
-    """User-asks 37, 38: a virtual machine: a problem that says why, CPU time, and never a silent 0
-    W.
+    """Field reports 37, 38: a virtual machine: a problem that says why, CPU time, and never a
+    silent 0 W.
     """
     rig = new_rig(zones={})
     meter = rig.meter(names=("kpm", "kepler", "kepler-0.7"))
@@ -895,8 +895,8 @@ def two_batteries(rig: Rig) -> None:
 def test_the_machine_is_told_once(
     new_rig: Callable[..., Rig], build: Callable[[Rig], None], watts: float | None, meters: int
 ) -> None:
-    """User-asks 34: what a live look calls the machine's watts, and its rows add up to; parts are
-    told beside it, and are no machine.
+    """Field report 34: what a live look calls the machine's watts, and its rows add up to; parts
+    are told beside it, and are no machine.
     """
     rig = new_rig(zones={})
     build(rig)
@@ -928,8 +928,8 @@ ERRORS = (0xFFFFFFFF * 1000, 10**18 - 1)
 def test_a_value_that_stands_for_an_error_is_no_power(
     new_rig: Callable[..., Rig], error: int
 ) -> None:
-    """User-asks 33, 37: an ACPI meter that shows 0xFFFFFFFF mW: a problem, not up, no power by any
-    name, never 0 W; and it may come back.
+    """Field reports 33, 37: an ACPI meter that shows 0xFFFFFFFF mW: a problem, not up, no power by
+    any name, never 0 W; and it may come back.
     """
     rig = new_rig(zones={})
     sense(rig, 0, "power_meter", ("", 165))
@@ -972,7 +972,7 @@ def test_a_sensor_that_only_ever_shows_an_error_has_no_energy(new_rig: Callable[
 
 
 def test_batteries_that_are_charged_are_no_problem(new_rig: Callable[..., Rig]) -> None:
-    """User-asks 37: plugged in, or charged, they are no meter and say nothing; what they gave is
+    """Field report 37: plugged in, or charged, they are no meter and say nothing; what they gave is
     not forgotten.
     """
     rig = new_rig(zones={PACKAGE_0: "package-0"})
@@ -1186,7 +1186,7 @@ def states(meter: EnergyMeter, reader: str) -> set[str]:
 
 
 def test_every_reader_sees_once_that_a_pod_has_ended(rig: Rig) -> None:
-    """Peers a7.8: two Prometheus servers; after both it is gone (user-asks 59)."""
+    """Field reports 59, 65: two Prometheus servers; after both it is gone."""
     meter = rig.meter()
     for _ in range(3):
         rig.step(meter, {APP: 5.0, SIDE: 1.0})
@@ -1254,7 +1254,7 @@ def test_without_readers_what_has_ended_is_kept_for_ten_minutes(
 
 
 def test_levels_that_are_left_out_are_named(rig: Rig) -> None:
-    """User-asks 59: by a series, by a problem, and by a line in the log."""
+    """Field report 59: by a series, by a problem, and by a line in the log."""
     meter = rig.meter(most_series=70, names=("kpm",))
     for number in range(30):
         rig.used[Identity(f"{number:064x}", pod_uid=f"0a1b2c3d-0000-4000-8000-{number:012x}")] = 1.0

@@ -174,7 +174,7 @@ def test_what_is_mounted_for_writing_stays_so_below_what_is_for_reading(
 
 
 def test_measuring_takes_no_privilege() -> None:
-    """User-asks 37, peers a5: no capability, no host namespace, no privileged pod."""
+    """Field reports 37, 39: no capability, no host namespace, no privileged pod."""
     pod, plain = pod_of(FULL), pod_of(None)
     assert pod["containers"][0]["securityContext"] == plain["containers"][0]["securityContext"]
     assert {

@@ -1,5 +1,5 @@
 """What a scrape gets, read back as Prometheus reads it: names, labels, types, sums; and whatever
-Kubernetes or a process calls itself (peers a1, a2).
+Kubernetes or a process calls itself (Kepler's names: docs/user/migrating.md).
 """
 
 from __future__ import annotations
@@ -269,8 +269,8 @@ EXPECTED: dict[tuple[str, str], dict[str, frozenset[str]]] = {
 
 @pytest.mark.parametrize(("name", "level"), EXPECTED, ids=lambda word: word)
 def test_families_have_the_names_labels_and_types_of_their_line(name: str, level: str) -> None:
-    """Peers a1 and a2, name by name; exactly these labels on every series; energy and time are
-    counters, power and the rest gauges.
+    """The names of Kepler 0.10 and 0.7, name by name; exactly these labels on every series; energy
+    and time are counters, power and the rest gauges.
     """
     found = told(full(names=(name,), levels=(level,)))
     expected = EXPECTED[name, level]
@@ -299,8 +299,8 @@ def test_nothing_else_is_told() -> None:
 
 
 def test_processes_have_power_by_the_names_of_kepler() -> None:
-    """Peers a1: kepler_process_cpu_{joules_total,watts}; the dashboard's top ten of processes is by
-    watts.
+    """Kepler 0.10: kepler_process_cpu_{joules_total,watts}; the dashboard's top ten of processes is
+    by watts.
     """
     found = told(full(names=("kepler",), levels=("process",)))
     assert found["kepler_process_cpu_watts"].type == "gauge"
@@ -308,8 +308,8 @@ def test_processes_have_power_by_the_names_of_kepler() -> None:
 
 
 def test_the_old_names_have_what_the_node_uses_beside_packages_and_memory() -> None:
-    """Peers a2: kepler_node_other_joules_total, where the platform is measured; containers have it
-    by the old names already.
+    """Kepler 0.7: kepler_node_other_joules_total, where the platform is measured; containers have
+    it by the old names already.
     """
     found = told(full(names=("kepler-0.7",), levels=("node",)))
     other = found["kepler_node_other_joules_total"]
@@ -324,7 +324,7 @@ def test_the_old_names_have_what_the_node_uses_beside_packages_and_memory() -> N
 
 
 def test_paths_and_zones_are_the_meters() -> None:
-    """User-asks 34: zones of one name are told apart by path, and places by package."""
+    """Field report 34: zones of one name are told apart by path, and places by package."""
     found = told(full(names=("kepler", "kpm"), levels=("node",)))
     assert {
         (line.labels["zone"], line.labels["path"])
@@ -408,7 +408,7 @@ def test_what_has_ended_is_terminated_and_has_no_power() -> None:
 
 
 def test_processes_say_whose_they_are() -> None:
-    """Peers a1: type container or regular."""
+    """Kepler 0.10: type container or regular."""
     found = told(full(names=("kepler",), levels=("process",)))
     kinds = {
         line.labels["pid"]: (line.labels["type"], line.labels["container_id"], line.labels["comm"])
@@ -496,8 +496,8 @@ SERVERS: Mapping[str, tuple[Meter, ...]] = {
 @pytest.mark.parametrize("meters", SERVERS.values(), ids=list(SERVERS))
 @pytest.mark.parametrize("name", METRIC_NAMES)
 def test_no_series_is_told_twice(name: str, meters: tuple[Meter, ...]) -> None:
-    """User-asks 34: dies of a package, two power supplies: Prometheus drops all but one of series
-    that are called the same.
+    """Field report 34: dies of a package, two power supplies: Prometheus drops all but one of
+    series that are called the same.
     """
     assert not twice(full(meters, names=(name,)))
 
@@ -523,8 +523,8 @@ def test_promtool_has_nothing_to_say() -> None:
 
 
 def test_no_meter_no_energy() -> None:
-    """User-asks 37: a machine without meters has neither joules nor watts, not even 0; CPU time it
-    has.
+    """Field report 37: a machine without meters has neither joules nor watts, not even 0; CPU time
+    it has.
     """
     found = told(full((), processes={}))
     assert not [name for name, metric in found.items() if "joules" in name or "watts" in name]
@@ -536,7 +536,7 @@ def test_no_meter_no_energy() -> None:
 
 
 def test_no_zone_no_series() -> None:
-    """User-asks 38: without dram, core, or psys nothing has their names."""
+    """Field report 38: without dram, core, or psys nothing has their names."""
     text = text_of(full(PACKAGES, processes={}))
     assert "package" in text
     for zone in ("dram", "core", "psys", "platform", "other"):
@@ -663,8 +663,8 @@ def test_the_energy_of_a_node_is_active_and_idle() -> None:
 
 
 def test_keplers_consumers_have_busy_energy_alone() -> None:
-    """Peers a3: idle energy is nobody's there; by our names it is the owner's, under a mode of its
-    own.
+    """Kepler 0.10: idle energy is nobody's there; by our names it is the owner's, under a mode of
+    its own.
     """
     found = told(full())
     for kind, uid in (("pod", "pod_uid"), ("container", "container_id")):
@@ -745,8 +745,8 @@ def test_the_old_names_have_no_parts_of_a_board() -> None:
 
 
 def test_the_old_names_tell_the_machine_once() -> None:
-    """Peers a2: psys and a sensor show the same energy; they have one name for both, and the first
-    one has it.
+    """Kepler 0.7: psys and a sensor show the same energy; they have one name for both, and the
+    first one has it.
     """
     both, psys = (
         told(full((*PACKAGES, PSYS, *more), names=("kepler-0.7",))) for more in ((RAILS[0],), ())
@@ -825,7 +825,7 @@ def series(what: Exposed) -> int:
 
 
 def test_levels_beyond_the_most_series_are_left_out_the_last_first() -> None:
-    """User-asks 59: whole levels, never half of one; which, is said."""
+    """Field report 59: whole levels, never half of one; which, is said."""
     sizes = [series(full(levels=METRIC_LEVELS[:count])) for count in range(5)]
     for most in (
         0,
@@ -985,8 +985,8 @@ def test_promtool_reads_hostile_names_too() -> None:
 
 
 def test_labels_are_made_once_and_anew_when_what_they_say_changes() -> None:
-    """User-asks 59: a scrape of thousands of series costs little; a name or an end is told at the
-    next one all the same.
+    """Field report 59: a scrape of thousands of series costs little; a name or an end is told at
+    the next one all the same.
     """
     ledger = booked(PACKAGES)
     what = full(PACKAGES, ledger=ledger)

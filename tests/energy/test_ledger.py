@@ -1,5 +1,5 @@
 """Totals of energy: they add up, never fall, outlive a restart, and are let go only once everybody
-has been told (user-asks 33, 58; peers a7).
+has been told (field reports 33, 58, 61, 65).
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def sums(accounts: Iterable[Account]) -> dict[str, list[int]]:
 
 
 def test_containers_pods_and_pools_have_the_same_energy() -> None:
-    """User-asks 58: each µJ is in one container, one pod and one pool,
+    """Field report 58: each µJ is in one container, one pod and one pool,
     busy or idle, zone by zone.
     """
     book = Book()
@@ -201,7 +201,9 @@ def test_power_is_of_the_last_interval_alone() -> None:
 
 
 def test_a_meter_that_is_not_read_has_no_power_and_one_that_is_gone_neither() -> None:
-    """User-asks 37, 38: never a silent 0 W; the energy stays, and faults are counted by code."""
+    """Field reports 37, 38: never a silent 0 W; the energy stays, and faults are counted by
+    code.
+    """
     book = Book()
     book.add(part(PACKAGE, {APP: 70}), part(DRAM, {APP: 7}), who=(APP,))
     fault = evolve(part(DRAM), fault=Code.ENERGY_UNREADABLE)
@@ -220,8 +222,8 @@ def test_a_meter_that_is_not_read_has_no_power_and_one_that_is_gone_neither() ->
 
 
 def test_a_power_that_cannot_be_is_none() -> None:
-    """User-asks 33, 37: a sensor that shows the value of an error has shown nothing: it is not up,
-    and has no power, which is not 0 W; it is counted.
+    """Field reports 33, 37: a sensor that shows the value of an error has shown nothing: it is not
+    up, and has no power, which is not 0 W; it is counted.
     """
     book = Book()
     book.add(part(PLATFORM, {APP: 70}), who=(APP,))
@@ -297,7 +299,7 @@ def test_other_is_what_the_platform_uses_beside_packages_and_memory() -> None:
 
 
 def test_other_is_never_below_nothing_and_absent_where_the_platform_is_not_measured() -> None:
-    """KI#1466: a platform that shows less than its packages; user-asks 38: no zone, no series."""
+    """Field reports 38, 68: a platform that shows less than its packages; no zone, no series."""
     book = Book()
     book.add(part(PACKAGE, {APP: 50}), part(DRAM, {APP: 5}), who=(APP,))
     assert "other" not in book.ledger.containers[APP.id].zones
@@ -340,7 +342,7 @@ def test_parts_of_a_board_are_no_part_of_other() -> None:
 
 @pytest.mark.parametrize("lost", [PSYS, PACKAGE], ids=["platform", "package"])
 def test_what_a_meter_catches_up_on_is_not_counted_as_other_again(lost: Meter) -> None:
-    """User-asks 34: one of the two is not read for five intervals; package, memory and other are
+    """Field report 34: one of the two is not read for five intervals; package, memory and other are
     together no more than the platform.
     """
     book = Book()
@@ -500,7 +502,7 @@ def tell(ledger: Ledger, reader: str) -> None:
 
 
 def test_it_is_kept_until_all_readers_have_been_told() -> None:
-    """Peers a7.8: with two Prometheus servers the second one gets it too."""
+    """Field report 65: with two Prometheus servers the second one gets it too."""
     book = ended_book()
     tell(book.ledger, "a")
     book.ledger.forget_told(("a", "b"), book.now + 1, keep_s=600)
@@ -529,7 +531,7 @@ def test_with_no_reader_it_is_kept_for_a_time() -> None:
 
 
 def test_of_too_many_the_oldest_are_let_go() -> None:
-    """User-asks 59: a node of short-lived pods does not grow without end."""
+    """Field report 59: a node of short-lived pods does not grow without end."""
     book = ended_book(MOST_ENDED)
     late = ended_book(3)
     for number, (container, pod) in enumerate(

@@ -1,5 +1,5 @@
 """Who a container is: by its id, its pod, the one that it is in; static pods by both their uids,
-and containers of all kinds (user-asks 58).
+and containers of all kinds (field report 58).
 """
 
 from __future__ import annotations

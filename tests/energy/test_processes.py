@@ -1,5 +1,5 @@
 """Energy of processes: known by number and start, never more than their container has, and found in
-their container's cgroup (peers a7.2, KI#1279, KI#1837).
+their container's cgroup (field reports 62, 63, 67).
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def test_a_process_that_begins_later_is_counted_from_its_beginning(tree: Tree) -
 
 
 def test_a_process_that_has_ended_is_forgotten(tree: Tree) -> None:
-    """User-asks 59: its series go, and its descriptor."""
+    """Field report 59: its series go, and its descriptor."""
     for pid in (7, 8):
         tree.put(pid, 0)
     tree.look()
@@ -234,7 +234,7 @@ def test_a_process_that_has_ended_is_forgotten(tree: Tree) -> None:
 
 
 def test_a_number_used_again_is_another_process(tree: Tree) -> None:
-    """Peers a7.2: the same number, another start: its time is its own and never negative."""
+    """Field report 62: the same number, another start: its time is its own and never negative."""
     tree.put(1, 0)
     tree.put(7, 1000)
     tree.look()
@@ -286,7 +286,7 @@ def test_names_that_are_no_number_and_folders_without_stat_are_no_process(tree: 
 def test_of_too_many_some_are_left_out_and_counted(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """User-asks 59."""
+    """Field report 59."""
     assert MOST_PROCESSES >= 10_000
     monkeypatch.setattr("kpm.energy.processes.MOST_PROCESSES", 3)
     for pid in range(1, 6):
@@ -374,7 +374,7 @@ IN_NODE = f"/docker/{B}/kubelet.slice/kubelet-kubepods.slice"
     ],
 )
 def test_its_container_is_found(tree: Tree, cgroup: str) -> None:
-    """User-asks 58: the innermost, in both versions, under every runtime."""
+    """Field report 58: the innermost, in both versions, under every runtime."""
     tree.put(7, 0, cgroup=cgroup)
     tree.look()
     assert tree.counted.accounts[7, 100].container_id == A
@@ -434,7 +434,7 @@ def test_zones_are_told_apart(tree: Tree) -> None:
 
 
 def test_time_of_processes_that_were_not_seen_stays_with_the_container(tree: Tree) -> None:
-    """Peers a7.3: those that began and ended between two looks are not
+    """Field report 63: those that began and ended between two looks are not
     paid for by those that live.
     """
     tree.put(7, 0, cgroup=in_container(A))
@@ -480,8 +480,8 @@ def test_processes_never_have_more_than_their_container(
     looks: list[dict[int, tuple[int, bool]]],
     energies: list[tuple[int, int, int, int]],
 ) -> None:
-    """KI#1837: whoever begins, ends, or takes a number again; the same for the system; and nothing
-    is ever negative.
+    """Field report 67: whoever begins, ends, or takes a number again; the same for the system; and
+    nothing is ever negative.
     """
     tree = Tree(tmp_path_factory.mktemp("proc"))
     ticks: dict[tuple[int, int], int] = {}

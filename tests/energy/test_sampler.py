@@ -1,5 +1,5 @@
 """One look at meters, CPU time, frequencies and containers of a whole machine, and what two looks
-make of recorded cases (user-asks 34, 37, 38, 58).
+make of recorded cases (field reports 34, 37, 38, 58).
 
 A machine is three trees of files: its /sys, its /proc and its cgroups.
 """
@@ -176,7 +176,7 @@ def test_a_look_sees_everything(box: Box) -> None:
 
 
 def test_without_sysfs_the_rest_is_measured(box: Box) -> None:
-    """User-asks 37: and why there are no meters is told."""
+    """Field report 37: and why there are no meters is told."""
     shutil.rmtree(box.sysfs)
     assert seen(box.take()) == ({}, BUSY, IDLE, USAGE)
     assert box.sampler.faults == {"meters": f"{box.sysfs}: is not a folder"}
@@ -184,7 +184,7 @@ def test_without_sysfs_the_rest_is_measured(box: Box) -> None:
 
 
 def test_without_meters_the_rest_is_measured(box: Box) -> None:
-    """User-asks 37: that is no fault, but told with every source that was asked for."""
+    """Field report 37: that is no fault, but told with every source that was asked for."""
     shutil.rmtree(box.sysfs / RAPL)
     assert seen(box.take()) == ({}, BUSY, IDLE, USAGE)
     assert box.sampler.faults == {}
@@ -198,14 +198,14 @@ def test_without_meters_the_rest_is_measured(box: Box) -> None:
 
 
 def test_without_procfs_the_rest_is_measured(box: Box) -> None:
-    """User-asks 37: and why there is no CPU time is told."""
+    """Field report 37: and why there is no CPU time is told."""
     shutil.rmtree(box.root / "proc")
     assert seen(box.take()) == (READINGS, {}, {}, USAGE)
     assert box.sampler.faults == {"cpu-time": f"{box.root / 'proc'}: is not a folder"}
 
 
 def test_without_statistics_the_rest_is_measured(box: Box) -> None:
-    """User-asks 37: procfs is there, its file is not, or is a folder."""
+    """Field report 37: procfs is there, its file is not, or is a folder."""
     stat = box.root / "proc/stat"
     stat.unlink()
     assert seen(box.take()) == (READINGS, {}, {}, USAGE)
@@ -216,7 +216,7 @@ def test_without_statistics_the_rest_is_measured(box: Box) -> None:
 
 
 def test_without_cgroups_the_rest_is_measured(box: Box) -> None:
-    """User-asks 37, 58: and why there are no containers is told."""
+    """Field reports 37, 58: and why there are no containers is told."""
     shutil.rmtree(box.cgroup)
     assert seen(box.take()) == (READINGS, BUSY, IDLE, {})
     assert box.sampler.faults == {"cgroups": f"{box.cgroup}: is not a folder"}
@@ -224,7 +224,7 @@ def test_without_cgroups_the_rest_is_measured(box: Box) -> None:
 
 
 def test_without_cgroups_of_cpu_time_the_rest_is_measured(box: Box) -> None:
-    """User-asks 37, 58: cgroups are mounted, their CPU time is not."""
+    """Field reports 37, 58: cgroups are mounted, their CPU time is not."""
     shutil.rmtree(box.cgroup)
     (box.cgroup / "memory").mkdir(parents=True)
     assert seen(box.take()) == (READINGS, BUSY, IDLE, {})
@@ -232,7 +232,7 @@ def test_without_cgroups_of_cpu_time_the_rest_is_measured(box: Box) -> None:
 
 
 def test_without_anything_a_look_is_empty(tmp_path: Path) -> None:
-    """User-asks 37: nothing is raised, and each source says why."""
+    """Field report 37: nothing is raised, and each source says why."""
     sampler = Sampler(Roots(*(str(tmp_path / name) for name in ("sys", "proc", "cgroup"))))
     for _ in range(2):
         assert seen(sampler.take(Machine(), ())) == ({}, {}, {}, {})
@@ -283,7 +283,7 @@ def test_meters_that_are_gone_keep_no_descriptor(box: Box) -> None:
 
 
 def test_a_meter_that_cannot_be_read_costs_itself_only(box: Box) -> None:
-    """User-asks 37: None, which is not 0."""
+    """Field report 37: None, which is not 0."""
     put(box.sysfs, f"{RAPL}/intel-rapl:0/energy_uj", "")
     assert seen(box.take()) == (
         {**READINGS, f"{RAPL}/intel-rapl:0/energy_uj": None},
@@ -350,8 +350,8 @@ def test_energy_cpus_are_the_online_ones(tmp_path: Path) -> None:
 
 
 def test_containers_that_come_and_go_are_found(box: Box) -> None:
-    """User-asks 58, 59: with the next look, without waiting for everything to be looked for anew;
-    of one that is gone nothing is left.
+    """Field reports 58, 59: with the next look, without waiting for everything to be looked for
+    anew; of one that is gone nothing is left.
     """
     box.take()
     beside, other = f"kubepods/burstable/pod{UID_A}/{B}", f"kubepods/burstable/pod{UID_B}/{C}"
@@ -368,7 +368,7 @@ def test_containers_that_come_and_go_are_found(box: Box) -> None:
 
 
 def test_cgroups_that_are_no_containers_are_none(box: Box) -> None:
-    """User-asks 58: services, pods and what is inside a container have
+    """Field report 58: services, pods and what is inside a container have
     no time of their own here.
     """
     for path in (
@@ -496,7 +496,7 @@ def charge(box: Box, *batteries: tuple[str, object]) -> None:
 
 
 def test_batteries_are_a_meter_while_they_are_emptied(box: Box) -> None:
-    """User-asks 37: meanwhile they are none, rather than one that is lost; the other meters are
+    """Field report 37: meanwhile they are none, rather than one that is lost; the other meters are
     there all the while.
     """
     name = "class/power_supply/BAT0+BAT1"
@@ -522,7 +522,7 @@ def test_batteries_are_a_meter_while_they_are_emptied(box: Box) -> None:
 
 
 def test_without_meters_packages_are_estimated(bare: Box) -> None:
-    """User-asks 37: labelled so, from 0, and never less than before."""
+    """Field report 37: labelled so, from 0, and never less than before."""
     assert bare.take().readings == {"estimated/package-0": 0, "estimated/package-1": 0}
     assert bare.sampler.estimating
     assert bare.sampler.meters == tuple(
@@ -552,7 +552,7 @@ def test_estimated_energy_is_standing_and_what_ran(bare: Box) -> None:
 
 
 def test_without_coefficients_nothing_is_estimated(bare: Box) -> None:
-    """User-asks 37: no silent number."""
+    """Field report 37: no silent number."""
     bare.sampler.coefficients = None
     assert [bare.take().readings for _ in range(2)] == [{}, {}]
     assert not bare.sampler.estimating
@@ -763,8 +763,8 @@ def two_looks(
 @pytest.mark.parametrize("meters", METERS)
 @pytest.mark.parametrize("layout", CGROUPS)
 def test_recorded_cases(tmp_path: Path, layout: str, meters: str) -> None:
-    """User-asks 34, 38, 58: who used what of every meter, to the µJ, whatever the cgroups' version
-    and the meters' layout; no meter, no energy.
+    """Field reports 34, 38, 58: who used what of every meter, to the µJ, whatever the cgroups'
+    version and the meters' layout; no meter, no energy.
     """
     change, expected = METERS[meters]
     box = Box(tmp_path)
@@ -798,7 +798,7 @@ FOUND = {
 
 @pytest.mark.parametrize("layout", FOUND)
 def test_containers_of_recorded_cases(tmp_path: Path, layout: str) -> None:
-    """User-asks 58: their ids, their pods and whom they are in, none else; the node of kind is a
+    """Field report 58: their ids, their pods and whom they are in, none else; the node of kind is a
     container too.
     """
     box = Box(tmp_path)
@@ -818,8 +818,8 @@ def test_containers_of_recorded_cases(tmp_path: Path, layout: str) -> None:
 def test_a_node_in_a_container_has_what_those_in_it_did_not_use(
     tmp_path: Path, meters: str
 ) -> None:
-    """User-asks 58, kind: its kubelet and its runtime had 3 of the 6 s that are no container's; A
-    and B have what they have without it.
+    """Field report 58, kind: its kubelet and its runtime had 3 of the 6 s that are no container's;
+    A and B have what they have without it.
     """
     change, expected = METERS[meters]
     box, own = Box(tmp_path), 3 * SECOND
@@ -841,7 +841,7 @@ def test_a_node_in_a_container_has_what_those_in_it_did_not_use(
 
 
 def test_independent_dies_are_divided_by_themselves(tmp_path: Path) -> None:
-    """User-asks 34: Intel's packages of several dies; each die's energy goes to what ran on its
+    """Field report 34: Intel's packages of several dies; each die's energy goes to what ran on its
     CPUs, here a container that owns them.
     """
     box = Box(tmp_path)
@@ -887,7 +887,7 @@ def test_independent_dies_are_divided_by_themselves(tmp_path: Path) -> None:
 
 
 def test_an_estimated_case_adds_up(bare: Box) -> None:
-    """User-asks 37, 58: an estimate is divided as a measurement is, and each of its meters says
+    """Field reports 37, 58: an estimate is divided as a measurement is, and each of its meters says
     what it is.
     """
     CGROUPS["v2"].prepare(bare)

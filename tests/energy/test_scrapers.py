@@ -1,4 +1,4 @@
-"""Who reads the metrics: remembered for a time, and never too many (peers a7.8)."""
+"""Who reads the metrics: remembered for a time, and never too many (field report 65)."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def test_of_too_many_the_one_that_has_not_come_for_longest_is_forgotten() -> Non
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 200)), max_size=60))
 def test_never_too_many_and_always_the_last(comings: list[tuple[int, int]]) -> None:
-    """User-asks 59: a scanner of addresses costs nothing, and those remembered are the last ones to
-    come.
+    """Field report 59: a scanner of addresses costs nothing, and those remembered are the last ones
+    to come.
     """
     scrapers = Scrapers()
     now, last = 0.0, dict[str, float]()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "random-lives.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs/developer/random-lives.md"
 _TITLE = "# Random lives of nodes\n"
 
 

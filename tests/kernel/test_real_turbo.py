@@ -1,5 +1,5 @@
 """On real drivers, turbo is set before the frequencies, which follow the limits that it leaves, and
-everything goes back (user-asks 8).
+everything goes back (field report 8).
 """
 
 from __future__ import annotations

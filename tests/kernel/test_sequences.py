@@ -10,7 +10,7 @@ storms of hotplug, reads that fail. Their time and number are settings:
                                machine, so a faster one does not meet what a slower one has not
     KPM_SEQUENCES=300          so many lives on each driver instead, as before a release
     KPM_SEQUENCES_SEED=...     of the run
-    KPM_SEQUENCES_KEEP=1       write what came of it to docs/random-lives.md
+    KPM_SEQUENCES_KEEP=1       write what came of it to docs/developer/random-lives.md
 """
 
 from __future__ import annotations

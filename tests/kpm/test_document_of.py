@@ -196,7 +196,7 @@ def test_an_empty_list_of_errors_is_written() -> None:
 def test_a_status_of_a_newer_version_is_read_without_what_is_new(
     kind: type, data: st.DataObject
 ) -> None:
-    """Agent and operator of neighbouring minors work together (design §7): an unknown field at any
+    """Agent and operator of neighbouring minors work together: an unknown field at any
     level is passed over.
     """
     value = data.draw(values_of(kind))

@@ -107,7 +107,7 @@ def test_the_table_names_zone_and_source(burning: Path) -> None:
 
 
 def test_a_machine_without_a_meter_says_so_and_shows_no_watts(tmp_path: Path) -> None:
-    """User-asks 37, 38: never a silent 0 W; the reasons are there."""
+    """Field reports 37, 38: never a silent 0 W; the reasons are there."""
     root = bare(tmp_path / "sys")
     result = run("--sysfs", root, "--json", "--count", 1, "--interval", "1s")
     document = json.loads(result.stdout)

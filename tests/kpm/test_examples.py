@@ -1,5 +1,5 @@
 """Examples and documentation say what is true: the policies are valid, the commands exist
-(user-asks 55).
+(field report 55).
 """
 
 import json
@@ -18,7 +18,7 @@ from kpm.request.machines import MODELS
 EXAMPLES = sorted((REPO / "examples").glob("*/objects.yaml"))
 #: Examples that show messages; what is wrong in them is wrong on purpose.
 MISTAKES = {"mistakes"}
-PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+PAGES = [REPO / "README.md", *sorted((REPO / "docs").rglob("*.md"))]
 _COMMAND = re.compile(r"^\s*\$?\s*(?:sudo )?(?:\S*/)?(kpm \w.*)$")
 
 
@@ -134,7 +134,7 @@ def test_the_readme_shows_commands() -> None:
 
 
 def test_the_documented_limits_are_those_in_force() -> None:
-    text = (REPO / "docs" / "cli.md").read_text()
+    text = (REPO / "docs/user/cli.md").read_text()
     assert f"{documents.LARGEST_FILE >> 20} MiB" in text
     assert f"{documents.DEEPEST} levels" in text
     assert documents.LARGEST_DOCUMENT == 2_000_000
@@ -142,6 +142,6 @@ def test_the_documented_limits_are_those_in_force() -> None:
 
 
 def test_every_verb_is_documented() -> None:
-    text = (REPO / "docs" / "cli.md").read_text()
+    text = (REPO / "docs/user/cli.md").read_text()
     for verb in cli.list_commands(click.Context(cli)):
         assert re.search(rf"`{verb}\b", text), verb

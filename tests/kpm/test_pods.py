@@ -1,5 +1,5 @@
 """Pods and the kubelet's answers, from files to the plan: one case for each thing that users have
-hit (user-asks, section 3 D).
+hit (field reports 1 to 3, 20, 23 to 28).
 """
 
 import json
@@ -444,7 +444,7 @@ def plan_of(case: Case, root: Path, tmp_path: Path) -> tuple[int, dict[str, Any]
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_pod(name: str, root: Path, tmp_path: Path) -> None:
-    """Each of its lives and shapes, and which CPUs it has then (user-asks 1, 26)."""
+    """Each of its lives and shapes, and which CPUs it has then (field reports 1, 26)."""
     case = CASES[name]
     code, plan = plan_of(case, root, tmp_path)
     (found,) = plan["nodes"]

@@ -203,8 +203,8 @@ def test_a_cap_on_files_and_back(tmp_path: Path) -> None:
 
 
 def test_uncore_under_both_layouts_leaves_everything_but_tpmis_limits_alone(tmp_path: Path) -> None:
-    """User-asks 41: TPMI's entries are written, the older layout beside them and efficiency-latency
-    control (elc) are not.
+    """Field report 41: TPMI's entries are written, the older layout beside them and
+    efficiency-latency control (elc) are not.
     """
     machine = build_machine(MachineSpec(cores=2, uncore=UncoreSpec(layout="tpmi")))
     write_tree(KernelModel(machine), tmp_path)

@@ -61,7 +61,7 @@ def test_just_these_have_no_answer(
 
 
 def test_how_many_answer() -> None:
-    """The counts that docs and docs/kepler-queries.md tell."""
+    """The counts that docs and docs/developer/kepler-queries.md tell."""
     assert by_line(list(ASKED)) == TOTAL
     for setting in SETTINGS:
         answered = [query for query in ASKED if not query.reason(setting.given)]

@@ -78,7 +78,7 @@ def totals(found: NodePlan) -> list[float | None]:
 
 
 def test_a_nodes_budget_is_divided_over_its_packages() -> None:
-    """Not written to each of them (user-asks 36, peers c, a10)."""
+    """Not written to each of them (field report 36)."""
     assert totals(plan(power_cap(300), on=TWO_SOCKETS)) == [150, 150]
     assert totals(plan(power_cap(300), on=with_zones(rapl(0), rapl(1), rapl(2)))) == [100, 100, 100]
 
@@ -89,7 +89,7 @@ def test_a_budget_for_each_package_is_not_divided() -> None:
 
 
 def test_dies_share_the_part_of_their_package() -> None:
-    """Two sockets of two dies have one budget (user-asks 34)."""
+    """Two sockets of two dies have one budget (field report 34)."""
     zones = (rapl(0, 0), rapl(0, 1), rapl(1, 0), rapl(1, 1))
     assert totals(plan(power_cap(400), on=with_zones(*zones))) == [100, 100, 100, 100]
     assert totals(plan(power_cap(400), on=with_zones(rapl(0, 0), rapl(0, 1), rapl(1)))) == [
@@ -129,12 +129,14 @@ def test_what_one_package_cannot_take_the_other_gets() -> None:
 def test_the_most_is_what_the_firmware_names_never_the_limit_of_now(
     top: int | None, expected: int
 ) -> None:
-    """0 or absent is unknown (user-asks 36, peers c 6)."""
+    """0 or absent is unknown (field report 36)."""
     assert totals(plan(power_cap(400), on=with_zones(rapl(long=60, top=top)))) == [expected]
 
 
 def test_the_most_is_what_the_register_holds() -> None:
-    """More would be cut off silently: 4096 W would be written as 0 (peers d1)."""
+    """More would be cut off silently: 4096 W would be written as 0, for the register has 15
+    bits.
+    """
     assert totals(plan(power_cap(5000), on=with_zones(rapl(top=None)))) == [4095.875]
 
 
@@ -206,7 +208,7 @@ def test_no_instant_is_too_far(year: int, source: str) -> None:
 
 
 def test_a_time_zone_that_does_not_exist_is_an_error_beside_any_source() -> None:
-    """Also beside one that no time changes (user-asks 57)."""
+    """Also beside one that no time changes (field report 57)."""
     found = plan(
         evolve(power_cap(100), source=CapSource(static=StaticCap(100), time_zone="Mars/Base")),
         on=TWO_SOCKETS,
@@ -225,7 +227,7 @@ def test_a_clock_that_was_set_back_does_not_stop_the_ramp() -> None:
 
 
 def test_without_measurements_the_parts_in_force_stay() -> None:
-    """A new agent has measured nothing yet, and writes nothing (user-asks 2)."""
+    """A new agent has measured nothing yet, and writes nothing (field report 2)."""
     known = Signals(parts_uw={0: 150 * UW, 1: 50 * UW})
     assert totals(plan(power_cap(200, divide="demand"), on=TWO_SOCKETS, signals=known)) == [150, 50]
     assert totals(plan(power_cap(200, divide="equal"), on=TWO_SOCKETS, signals=known)) == [100, 100]
@@ -256,7 +258,7 @@ def test_which_limits_are_set(
     constraint: str | None, long: int, short: int, expected: dict[str, int]
 ) -> None:
     """By name, in any order, never peak_power; the other one only where short would fall below long
-    (user-asks 36).
+    (field report 36).
     """
     for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
         limits = (evolve(LONG, limit_uw=long * UW), evolve(SHORT, limit_uw=short * UW), PEAK)
@@ -287,7 +289,7 @@ def test_a_zone_with_the_short_term_limit_alone_can_be_capped_by_it() -> None:
 
 @pytest.mark.parametrize("constraint", ["short_term", "all"])
 def test_the_short_term_limit_has_no_more_than_its_own_maximum(constraint: str) -> None:
-    """It may have another one than the long-term limit (user-asks 36)."""
+    """It may have another one than the long-term limit (field report 36)."""
     found = plan(
         power_cap(300, constraint=constraint),
         on=with_zones(rapl(limits=(evolve(LONG, max_uw=None), evolve(SHORT, max_uw=200 * UW)))),
@@ -320,7 +322,7 @@ def test_amds_only_limit_is_set_whatever_the_constraint(
     ("mirror", "warned"), [(40, True), (150, False), (400, False), (None, False)]
 )
 def test_a_lower_memory_mapped_twin_is_told(mirror: int | None, warned: bool) -> None:
-    """The hardware obeys the lower one; it is never written (user-asks 35)."""
+    """The hardware obeys the lower one; it is never written (field report 35)."""
     found = plan(
         power_cap(150), on=with_zones(rapl(mirror_uw=None if mirror is None else mirror * UW))
     )
@@ -419,7 +421,7 @@ OFFICE = schedule(
 def test_the_latest_past_entry_is_in_force_until_the_next_begins(
     at: str, expected: int, until: str
 ) -> None:
-    """Also one that began days ago (user-asks 57)."""
+    """Also one that began days ago (field report 57)."""
     asked = asked_at(OFFICE, utc(at), Signals(), None)
     assert (asked.uw, asked.until) == (expected * UW, utc(until))
 
@@ -445,7 +447,7 @@ PASSED_OVER = [
 def test_an_entry_that_the_clock_passes_over_begins_as_it_is_turned(
     zone: str, turn: str, time: str
 ) -> None:
-    """Not later, and the plan of before holds until then, no longer (user-asks 57)."""
+    """Not later, and the plan of before holds until then, no longer (field report 57)."""
     cap, at = schedule((time, 100), ("01:00", 50), zone=zone), utc(turn)
     if zone == "Pacific/Apia":  # it passed over a whole Friday
         cap = schedule(
@@ -470,7 +472,7 @@ TWICE = [
 def test_an_entry_whose_time_comes_twice_begins_once(
     zone: str, turn: str, time: str, minutes: int
 ) -> None:
-    """At the first time, and holds through the second (user-asks 57)."""
+    """At the first time, and holds through the second (field report 57)."""
     cap, at = schedule((time, 100), ("00:30", 50), zone=zone), utc(turn)
     first = next(
         minute
@@ -501,7 +503,7 @@ def test_an_entry_whose_time_comes_twice_begins_once(
 )
 def test_the_sun_of_the_documentation(at: str, expected: int) -> None:
     """peakWatts × sin⁴ from 04:00 to 20:00, and nothing outside: not a quarter of full power at
-    midnight (peers c).
+    midnight (field report 71).
     """
     assert watts(
         power_cap(source=CapSource(solar=SolarCap(400))), utc(f"2026-06-17T{at}")
@@ -515,7 +517,7 @@ def test_at_night_the_least_holds() -> None:
 
 
 def test_the_last_part_of_the_day_is_a_part_like_the_others() -> None:
-    """23:45 to midnight, on the first day and the next ones (user-asks 57, peers c 1, 2)."""
+    """23:45 to midnight, on the first day and the next ones (field report 57)."""
     cap = power_cap(source=CapSource(market=MarketCap(200, tuple(range(1, 97)))))
     for day in (17, 18, 30):
         seen = [
@@ -683,7 +685,7 @@ def test_a_node_that_is_not_ours_is_not_capped() -> None:
 
 
 def test_a_node_that_cannot_cap_is_a_problem_for_its_object_only() -> None:
-    """user-asks 37; where AMD's mailbox does not answer, that is the reason."""
+    """Field report 37; where AMD's mailbox does not answer, that is the reason."""
     assert [problem.code for problem in plan(power_cap()).problems] == [Code.CAP_UNSUPPORTED]
     silent = evolve(machine(), fabric_fault="the firmware does not answer")
     assert (
@@ -809,7 +811,7 @@ def test_a_time_that_is_missing_is_called_missing() -> None:
     ],
 )
 def test_a_time_zone_that_does_not_exist_is_an_error(source: CapSource) -> None:
-    """It is not taken for UTC (user-asks 57)."""
+    """It is not taken for UTC (field report 57)."""
     found = plan(
         power_cap(source=evolve(source, time_zone="Europe/Atlantis")),
         on=TWO_SOCKETS,

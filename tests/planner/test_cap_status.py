@@ -1,5 +1,5 @@
 """What a node's agent says of its power caps: whether they are in force, and where not, why
-(user-asks 35).
+(field report 35).
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Design §4, capacity: what a node advertises of each profile."""
+"""C4: what a node advertises of each profile."""
 
 import pytest
 
@@ -17,7 +17,7 @@ KEY = "power.openshift.io/performance"
 def test_capacity_is_a_number_or_a_percentage_of_the_cpus_online_rounded_down(
     capacity: int | str | None, amount: int
 ) -> None:
-    """Left out: 100 %. It alone decides, not the EPP (user-asks 24)."""
+    """Left out: 100 %. It alone decides, not the EPP (field report 24)."""
     for epp in ("performance", "power"):
         assert plan(
             profile(cpu_capacity=capacity, epp=epp), on=machine("0-7")
@@ -40,7 +40,7 @@ def test_more_than_the_node_has_is_clamped_with_a_warning() -> None:
 
 @pytest.mark.parametrize("capacity", [0, -1, "0%", "110%", "4", "many", "", "50"])
 def test_another_capacity_is_an_error_not_silently_replaced(capacity: int | str) -> None:
-    """user-asks 24."""
+    """Field report 24."""
     found = plan(profile(cpu_capacity=capacity))
     assert [
         (problem.severity, problem.field)
@@ -83,7 +83,7 @@ def test_a_pod_holds_its_resources_until_it_has_ended(phase: str, amount: int) -
     "bad", [profile(shared=True), profile(min="fast"), profile(meta_namespace="default")]
 )
 def test_only_valid_profiles_that_are_not_shared_are_advertised(bad: object) -> None:
-    """A leaving key is removed, never set to 0, whoever holds it (user-asks 25)."""
+    """A leaving key is removed, never set to 0, whoever holds it (field report 25)."""
     assert plan(bad).extended_resources == {}
     assert plan(bad, with_=allocation([pod()], [owns("0-1")])).extended_resources == {}
 
@@ -99,7 +99,7 @@ def test_the_prefix_follows_the_profiles_group() -> None:
 
 
 def test_a_hundred_profiles_are_advertised_at_once() -> None:
-    """user-asks section 3 E."""
+    """None hides another."""
     found = plan(*(profile(f"p{index}", meta_created=moment(8)) for index in range(100)))
     assert len(found.extended_resources) == 100
     assert not found.problems

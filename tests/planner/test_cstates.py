@@ -1,4 +1,4 @@
-"""Design §4, C-states: idle states by name or by latency."""
+"""C1 to C3: idle states by name or by latency."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ def mixed(*sets: tuple[tuple[str, int], ...]) -> Machine:
 
 
 def test_names_turn_states_on_and_off_and_leave_the_others_at_baseline() -> None:
-    """Only C6 is named: C1 keeps no other pool's value (user-asks 16, section 3 C)."""
+    """Only C6 is named: C1 keeps no other pool's value (field report 16)."""
     assert on_cpu(applied(names={"C6": False}), 0).target.idle == (("C6", False),)
     assert dict(on_cpu(applied(names={"C1": True, "C6": False}), 0).target.idle) == {
         "C1": True,
@@ -62,7 +62,7 @@ def test_names_turn_states_on_and_off_and_leave_the_others_at_baseline() -> None
 )
 def test_a_latency_turns_off_what_takes_longer_and_the_others_on(limit: int, on: int) -> None:
     """Latencies 0, 2, 10, 170 µs: exactly those above are off; 0
-    leaves only POLL (user-asks 17).
+    leaves only POLL (field report 17).
     """
     assert [state for _, state in on_cpu(applied(max_latency_us=limit), 0).target.idle] == [
         True
@@ -70,7 +70,7 @@ def test_a_latency_turns_off_what_takes_longer_and_the_others_on(limit: int, on:
 
 
 def test_a_latency_is_of_each_cpus_own_states() -> None:
-    """Latencies differ from core to core (user-asks section 3 C)."""
+    """Latencies differ from core to core (field report 17)."""
     found = applied(
         mixed((("POLL", 0), ("C6", 100)), (("POLL", 0), ("C6", 300))), max_latency_us=200
     )
@@ -120,7 +120,7 @@ def test_the_operator_allows_at_most() -> None:
 
 
 def test_names_and_latency_together_are_an_error() -> None:
-    """Never both, even where names are empty (user-asks 17)."""
+    """Never both, even where names are empty (field report 17)."""
     for names in ({"C6": False}, {}):
         found = applied(names=names, max_latency_us=10)
         assert [problem.severity for problem in with_code(found.problems, Code.IDLE_BOTH)] == [
@@ -131,7 +131,7 @@ def test_names_and_latency_together_are_an_error() -> None:
 
 @pytest.mark.parametrize("name", ["C0", "C99", "c6", "C6 ", ""])
 def test_a_name_that_no_cpu_knows_is_an_error_that_lists_those_it_has(name: str) -> None:
-    """user-asks 16."""
+    """Field report 16."""
     found = applied(names={name: False})
     problem = with_code(found.problems, Code.IDLE_NAME_UNKNOWN)[0]
     assert (problem.severity, problem.field) == (Severity.ERROR, f"spec.cstates.names.{name}")
@@ -140,7 +140,7 @@ def test_a_name_that_no_cpu_knows_is_an_error_that_lists_those_it_has(name: str)
 
 
 def test_every_unknown_name_is_told() -> None:
-    """Not only the first (user-asks 60)."""
+    """Not only the first (field report 60)."""
     assert (
         len(
             with_code(
@@ -160,13 +160,13 @@ def test_a_name_that_some_cpus_lack_is_skipped_there() -> None:
 
 
 def test_names_are_those_of_the_driver() -> None:
-    """C1_ACPI, LPI-0, WFI: whatever cpuidle calls them (user-asks 16)."""
+    """C1_ACPI, LPI-0, WFI: whatever cpuidle calls them (field report 16)."""
     found = applied(mixed((("WFI", 1), ("LPI-1", 100))), names={"LPI-1": False, "WFI": True})
     assert dict(on_cpu(found, 0).target.idle) == {"LPI-1": False, "WFI": True}
 
 
 def test_a_machine_without_idle_states_is_a_warning_and_frequencies_apply() -> None:
-    """Driver none, or no cpuidle at all (user-asks 15)."""
+    """Driver none, or no cpuidle at all (field report 15)."""
     found = plan(
         profile(shared=True, max=2000, names={"C6": False}),
         workload(uses="performance"),
@@ -203,7 +203,7 @@ def test_a_negative_latency_is_an_error() -> None:
 
 
 def test_a_profile_of_idle_states_alone_applies_on_a_machine_without_cpufreq() -> None:
-    """No problem, and no frequency (user-asks 15)."""
+    """No problem, and no frequency (field report 15)."""
     found = plan(
         profile(shared=True, max_latency_us=10),
         workload(uses="performance"),
@@ -222,7 +222,7 @@ def test_idle_states_have_reasons() -> None:
 
 
 def test_each_pool_has_its_own_idle_states() -> None:
-    """Exclusive cores do not follow the shared setting (user-asks 16)."""
+    """Exclusive cores do not follow the shared setting (field report 16)."""
     found = plan(
         profile(names={"C6": False}),
         profile("shared", shared=True, names={"C6": True}),

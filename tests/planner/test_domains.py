@@ -1,4 +1,4 @@
-"""Design §4, domain conflicts: CPUs that share a frequency domain have one frequency target, the
+"""E7: CPUs that share a frequency domain have one frequency target, the
 highest.
 """
 
@@ -134,7 +134,7 @@ def test_a_raw_epp_at_baseline_counts_as_high_as_the_next_word_above_it() -> Non
 
 
 def test_there_is_one_warning_a_domain() -> None:
-    """It names the CPUs and what holds (user-asks 52)."""
+    """It names the CPUs and what holds (field report 52)."""
     found = pair(profile(max=2000), profile(max=3000))
     problems = with_code(found.problems, Code.DOMAIN_CONFLICT)
     assert [(problem.severity, problem.field) for problem in problems] == [

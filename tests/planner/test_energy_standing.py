@@ -86,7 +86,7 @@ def test_noise_averages_out(seed: int) -> None:
 
 
 def test_standing_power_does_not_shrink_under_load() -> None:
-    """A node that is never idle has standing power all the same (user-asks 58)."""
+    """A node that is never idle has standing power all the same (field report 58)."""
     assert standing_uw(learned(line(60, 5, 100, (20.0, 28.0, 24.0, 31.0)))) == pytest.approx(
         60 * SECOND, rel=0.001
     )

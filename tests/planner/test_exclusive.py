@@ -1,4 +1,4 @@
-"""Design §4, exclusive CPUs: which container owns which, and under which profile."""
+"""P5 to P8, exclusive CPUs: which container owns which, and under which profile."""
 
 from fractions import Fraction
 
@@ -53,7 +53,7 @@ def test_a_container_owns_the_cpus_that_the_kubelet_reports_for_it() -> None:
 
 
 def test_pods_of_one_name_in_two_namespaces_are_two() -> None:
-    """Each has exactly its own CPUs; taking one away leaves the other (user-asks 3)."""
+    """Each has exactly its own CPUs; taking one away leaves the other (field report 3)."""
     one, two = pod(namespace="ns1", uid="1"), pod(namespace="ns2", uid="2")
     reported = [owns("0-1"), owns("2-3", namespace="ns2")]
     found = plan(FAST, with_=allocation([one, two], reported))
@@ -78,7 +78,7 @@ def test_a_pod_without_a_namespace_is_in_default() -> None:
 
 
 def test_containers_of_one_pod_have_each_their_own_profile() -> None:
-    """user-asks 23."""
+    """Field report 23."""
     two = pod(asking(1, name="a"), asking(1, "power", name="b"))
     found = plan(
         FAST,
@@ -90,7 +90,7 @@ def test_containers_of_one_pod_have_each_their_own_profile() -> None:
 
 @pytest.mark.parametrize("phase", ["Pending", "Running", "Unknown"])
 def test_a_pod_owns_its_cpus_from_admission_on(phase: str) -> None:
-    """Also while it is being deleted: its container may still run (user-asks 1 and 26)."""
+    """Also while it is being deleted: its container may still run (field reports 1 and 26)."""
     assert (
         profiles_of(plan(FAST, with_=allocation([pod(phase=phase)], [owns("1-2")])))[1]
         == "performance"
@@ -99,7 +99,7 @@ def test_a_pod_owns_its_cpus_from_admission_on(phase: str) -> None:
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_a_pod_that_has_ended_owns_nothing_whatever_the_kubelet_still_reports(phase: str) -> None:
-    """Jobs and evicted pods give their CPUs back (user-asks 1 and 27)."""
+    """Jobs and evicted pods give their CPUs back (field reports 1 and 27)."""
     found = plan(FAST, *SHARED, with_=allocation([pod(phase=phase)], [owns("1-2")]))
     assert profiles_of(found) == dict.fromkeys(range(4), "shared")
     assert not found.problems
@@ -117,7 +117,7 @@ def test_a_container_that_has_terminated_for_good_owns_nothing_the_others_of_its
 
 
 def test_a_new_container_id_after_a_restart_changes_only_the_id() -> None:
-    """user-asks 28."""
+    """Field report 28."""
     first, again = (
         plan(FAST, with_=allocation([pod(asking(id=f"cri-o://{number}"))], [owns("1-2")]))
         for number in (1, 2)
@@ -128,7 +128,7 @@ def test_a_new_container_id_after_a_restart_changes_only_the_id() -> None:
 
 
 def test_of_two_pods_of_one_name_the_newer_counts() -> None:
-    """A pod that is made again under its name (user-asks section 3 D)."""
+    """A pod that is made again under its name."""
     old, new = pod(uid="1", created=moment(8)), pod(asking(2, "power"), uid="2", created=moment(9))
     found = plan(FAST, profile("power"), with_=allocation([new, old], [owns("1-2")]))
     assert profiles_of(found)[1] == "power"
@@ -159,7 +159,7 @@ def test_of_two_containers_that_own_one_cpu_the_pod_started_later_has_it() -> No
 
 
 def test_a_cpu_of_an_ended_and_of_a_running_pod_is_the_running_ones() -> None:
-    """Without a warning: nothing overlaps (user-asks 27)."""
+    """Without a warning: nothing overlaps (field report 27)."""
     ended = pod(phase="Succeeded", name="job", started=moment(20))
     found = plan(FAST, with_=allocation([ended, pod()], [owns("1-2", "job"), owns("1-2")]))
     assert on_cpu(found, 1).container.pod == "web"  # type: ignore[union-attr]
@@ -214,7 +214,7 @@ def test_a_reported_cpu_that_the_machine_does_not_have_is_nothing() -> None:
 def test_a_pod_that_is_not_guaranteed_or_asks_for_no_whole_cpus_is_never_exclusive(
     item: Pod,
 ) -> None:
-    """Old kubelets report shared CPUs for it (user-asks 27).
+    """Old kubelets report shared CPUs for it (field report 27).
 
     It asked for a profile, so it is told.
     """
@@ -371,7 +371,7 @@ def test_a_container_that_asks_for_no_profile_has_the_shared_target_and_is_liste
 
 
 def test_a_changed_profile_reaches_exclusive_shared_and_reserved_cpus_alike() -> None:
-    """(user-asks 12)"""
+    """(field report 12)"""
     for mhz in (1000, 2000):
         everywhere = profile(max=mhz)
         found = plan(

@@ -53,7 +53,9 @@ def test_equal_ends_fix_the_pstate_with_any_protocol(pstate: int, protocol: int 
 @pytest.mark.parametrize(("slow", "fast"), [(1, 0), (2, 0), (3, 0), (2, 1), (3, 2)])
 @pytest.mark.parametrize("protocol", [5, 7])
 def test_a_range_is_the_slowest_and_the_fastest(slow: int, fast: int, protocol: int) -> None:
-    """In this order, as message 22h takes them; dfPstateMin is the larger number (peers c)."""
+    """In this order, as message 22h takes them; dfPstateMin is the larger number (field report
+    70).
+    """
     found = asked(slow, fast, on=with_fabrics(protocol))
     assert pstates(found) == [f"{slow} {fast}"]
     assert not found.problems
@@ -61,7 +63,7 @@ def test_a_range_is_the_slowest_and_the_fastest(slow: int, fast: int, protocol: 
 
 @pytest.mark.parametrize("protocol", [1, 2, 3, 4, 6, 8, 16])
 def test_a_range_needs_protocol_5_or_7(protocol: int) -> None:
-    """Others do not know the message, 6 between them neither (peers d7)."""
+    """Others do not know the message, 6 between them neither."""
     found = asked(2, 0, on=with_fabrics(protocol))
     assert pstates(found) == [None]
     assert [(problem.severity, problem.code, problem.field) for problem in found.problems] == [
@@ -108,7 +110,7 @@ def test_only_the_package_that_is_named_has_to_know_ranges() -> None:
 def test_wrong_ends_are_an_error_that_no_machine_is_needed_to_see(
     slow: int | None, fast: int | None, field: str
 ) -> None:
-    """One end, out of range, or the wrong way round: 0 is the fastest (peers c)."""
+    """One end, out of range, or the wrong way round: 0 is the fastest (field report 70)."""
     obj = uncore(amd=AmdFabric(slow, fast))
     for problems in (validate_intent(intent(obj)), plan(obj, on=with_fabrics(5)).problems):
         assert [(problem.severity, problem.code, problem.field) for problem in problems] == [
@@ -120,7 +122,9 @@ def test_wrong_ends_are_an_error_that_no_machine_is_needed_to_see(
     "amd", [AmdFabric(0, 2), AmdFabric(2), AmdFabric(9, 9), AmdFabric(1, 1, 7), AmdFabric(2, 0)]
 )
 def test_an_invalid_object_changes_nothing_not_even_intel_limits(amd: AmdFabric) -> None:
-    """All or nothing: ends, package, and a range that the firmware does not know (user-asks 42)."""
+    """All or nothing: ends, package, and a range that the firmware does not know (field report
+    42).
+    """
     found = plan(
         uncore(amd=amd, sys_min=900_000, sys_max=1_000_000), on=with_fabrics(2, uncore=(die(),))
     )
@@ -178,7 +182,7 @@ def test_a_package_that_does_not_exist_is_an_error_that_lists_those_that_do() ->
     [("", "the driver is amd_hsmp"), ("the firmware does not answer (ETIMEDOUT)", "ETIMEDOUT")],
 )
 def test_a_node_without_a_mailbox_says_why(fault: str, words: str) -> None:
-    """The driver is missing, or the firmware has it off; both are told apart (user-asks 53)."""
+    """The driver is missing, or the firmware has it off; both are told apart (field report 53)."""
     found = asked(1, 1, on=with_fabrics(fabric_fault=fault))
     assert [problem.code for problem in found.problems] == [Code.FABRIC_UNSUPPORTED]
     assert words in found.problems[0].message

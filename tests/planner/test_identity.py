@@ -1,4 +1,4 @@
-"""Design §4, identity, namespaces, selectors; R5 for which of two objects holds."""
+"""I1 to I4, identity, namespaces, selectors; R5 for which of two objects holds."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -65,7 +65,7 @@ def test_only_objects_in_the_systems_namespace_count(group: str, system: str) ->
 def test_an_object_elsewhere_is_ignored_with_a_warning_that_says_where_it_belongs(
     make: Callable[..., PowerObject],
 ) -> None:
-    """Of every kind; it has no effect (user-asks 43 and 47)."""
+    """Of every kind; it has no effect (field reports 43 and 47)."""
     moved = make(meta_namespace="default")
     problems = accept(intent(moved)).problems
     assert [(problem.code, problem.severity, problem.object) for problem in problems] == [
@@ -76,7 +76,7 @@ def test_an_object_elsewhere_is_ignored_with_a_warning_that_says_where_it_belong
 
 
 def test_metadata_name_is_the_identity() -> None:
-    """A different spec.name is a warning, and nothing else (user-asks 45)."""
+    """A different spec.name is a warning, and nothing else (field report 45)."""
     named = evolve(profile(), name="other")
     assert plan(named).extended_resources == {"power.openshift.io/performance": 4}
     problems = accept(intent(named, evolve(workload(), name="shared-pool"))).problems
@@ -113,7 +113,7 @@ def test_the_same_profile_name_in_both_groups_is_an_error_and_neither_is_used() 
 
 
 def test_nodes_whose_names_end_alike_have_nothing_to_do_with_each_other() -> None:
-    """Nodes a and b-a, worker and big-worker (user-asks 45)."""
+    """Nodes a and b-a, worker and big-worker (field report 45)."""
     only_a = workload("performance-a-workload", power_node_selector={"kubernetes.io/hostname": "a"})
     nodes = [
         NodeInput(Node(name, {"kubernetes.io/hostname": name}), machine()) for name in ("a", "b-a")
@@ -184,7 +184,7 @@ def test_without_a_power_config_or_with_one_that_selects_it_a_node_is_managed(
 
 
 def test_nothing_is_managed_on_a_node_that_the_power_config_does_not_select() -> None:
-    """Removing the label restores the node (user-asks 44); the problem says why."""
+    """Removing the label restores the node (field report 44); the problem says why."""
     found = plan(
         SHARED,
         workload(),
@@ -199,7 +199,7 @@ def test_nothing_is_managed_on_a_node_that_the_power_config_does_not_select() ->
 
 
 def test_of_two_power_configs_the_oldest_holds() -> None:
-    """The other is told, never deleted by a plan (user-asks 43)."""
+    """The other is told, never deleted by a plan (field report 43)."""
     old, young = (
         config("young", meta_created=moment(8)),
         config("a", power_node_selector={"zone": "b"}, meta_created=moment(9)),

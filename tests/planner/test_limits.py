@@ -83,7 +83,7 @@ def big():
 
 
 def test_power_node_state_of_a_big_node_stays_below_16_kib():
-    """Design §6: at most 16 KiB."""
+    """S12: at most 16 KiB."""
     on, found = big()
     document = document_of(node_state(found, on, Pass(), [("uncore", False, "x" * 200)] * 6, {}))
     assert len(json.dumps(document)) <= LARGEST, {
@@ -92,7 +92,7 @@ def test_power_node_state_of_a_big_node_stays_below_16_kib():
 
 
 def test_power_node_of_a_big_node_stays_below_16_kib():
-    """Design §6: at most 16 KiB."""
+    """S12: at most 16 KiB."""
     on, found = big()
     document = document_of(power_node(found, on, (), {}))
     assert len(json.dumps(document)) <= LARGEST, {

@@ -38,7 +38,7 @@ def test_a_cpu_without_cpufreq_is_of_a_kind_without_a_frequency_domain() -> None
 
 
 def test_a_machine_that_says_nothing_of_its_topology_is_planned_like_any_other() -> None:
-    """No package, die, cluster, core or siblings: only uncore is off (user-asks 53)."""
+    """No package, die, cluster, core or siblings: only uncore is off (field report 53)."""
     plain = machine("0-1")
     bare = evolve(
         plain, cpus=tuple(Cpu(cpu.id, domain=cpu.domain, idle=cpu.idle) for cpu in plain.cpus)

@@ -1,5 +1,5 @@
 """Meters by example: what passed between two readings of counters that wrap, begin anew or are
-broken (user-asks 33 and 34).
+broken (field reports 33 and 34).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ READABLE = st.none() | st.integers(-(10**6), 10**13) | st.integers(0, 10**9)
 def test_a_counter_that_goes_on_or_wraps_once_is_exact(
     before: int, after: int, expected: Passed
 ) -> None:
-    """In a second; the value after the highest one is 0 (user-asks, section F)."""
+    """In a second; the value after the highest one is 0 (field report 33)."""
     assert energy_between(COUNTER, before, after, SECOND) == expected
 
 
@@ -274,7 +274,7 @@ def test_what_is_added_up_lies_side_by_side(zones: list[str]) -> None:
     ],
 )
 def test_the_place_names_package_and_die(package: int | None, die: int | None, place: str) -> None:
-    """The same zone name is on every socket (user-asks 34); what belongs to no package is the
+    """The same zone name is on every socket (field report 34); what belongs to no package is the
     node's.
     """
     assert Meter("m", "package", package=package, die=die).place == place

@@ -1,4 +1,4 @@
-"""Design §4, pools: shared and reserved CPUs, and what is neither."""
+"""P1 to P4, pools: shared and reserved CPUs, and what is neither."""
 
 import pytest
 from attrs import evolve
@@ -60,13 +60,13 @@ def test_a_workload_with_all_cores_puts_every_free_online_cpu_in_the_shared_pool
 
 
 def test_a_node_config_does_the_same_for_all_nodes_it_selects() -> None:
-    """One object for a hundred nodes (user-asks 6)."""
+    """One object for a hundred nodes (field report 6)."""
     found = [plan(SHARED, node_config(uses="shared"), node=Node(name, {})) for name in ("a", "b")]
     assert all(profiles_of(item) == dict.fromkeys(range(4), "shared") for item in found)
 
 
 def test_two_objects_for_different_nodes_do_not_affect_each_other() -> None:
-    """The shared profile belongs to a node, not to the cluster (user-asks 6)."""
+    """The shared profile belongs to a node, not to the cluster (field report 6)."""
     other = profile("other", shared=True)
     objects = (
         SHARED,
@@ -137,7 +137,7 @@ def test_a_missing_or_invalid_shared_profile_leaves_the_pool_at_baseline(bad: li
 
 
 def test_a_shared_pool_without_the_name_of_a_profile_is_an_error_and_at_baseline() -> None:
-    """Nothing falls over (user-asks 47)."""
+    """Nothing falls over (field report 47)."""
     found = plan(workload(uses=None))
     assert {group.target for group in found.groups} == {BASELINE}
     assert [
@@ -147,14 +147,14 @@ def test_a_shared_pool_without_the_name_of_a_profile_is_an_error_and_at_baseline
 
 
 def test_exclusive_cpus_need_no_shared_pool() -> None:
-    """A Guaranteed pod has its profile with nothing else configured (user-asks 20)."""
+    """A Guaranteed pod has its profile with nothing else configured (field report 20)."""
     found = plan(profile(min=2000), with_=allocation([pod()], [owns("1-2")]))
     assert profiles_of(found) == {0: None, 1: "performance", 2: "performance", 3: None}
     assert not found.problems
 
 
 def test_of_two_shared_definitions_the_older_holds_and_the_other_is_told() -> None:
-    """Stable across restarts: age decides, not arrival (user-asks 43)."""
+    """Stable across restarts: age decides, not arrival (field report 43)."""
     old, young = (
         workload("young-name", meta_created=moment(8)),
         workload("a", "other", meta_created=moment(9)),
@@ -183,7 +183,7 @@ def test_two_node_configs_that_both_want_the_shared_pool_are_both_told() -> None
 
 
 def test_reserved_cpus_run_under_the_profile_named_for_them() -> None:
-    """Any profile, for any part of them (user-asks 22)."""
+    """Any profile, for any part of them (field report 22)."""
     found = plan(
         profile(max=3000),
         profile("power", max=1200),
@@ -198,7 +198,7 @@ def test_reserved_cpus_run_under_the_profile_named_for_them() -> None:
 
 
 def test_reserved_cpus_are_not_in_the_shared_pool() -> None:
-    """They keep what they have unless a profile is named (user-asks 21)."""
+    """They keep what they have unless a profile is named (field report 21)."""
     found = plan(SHARED, workload(reserved=[reserved("0-1")]))
     assert on_cpu(found, 0).target == BASELINE
     assert profiles_of(found) == {0: None, 1: None, 2: "shared", 3: "shared"}
@@ -273,7 +273,7 @@ def test_a_reserved_number_that_can_be_no_cpu_is_named_as_it_was_written() -> No
 
 
 def test_an_offline_cpu_may_be_reserved_and_is_offline_until_it_is_back() -> None:
-    """user-asks 5."""
+    """Field report 5."""
     found = plan(
         profile(), node_config(reserved=[reserved("3", "performance")]), on=machine(offline="3")
     )
@@ -287,7 +287,7 @@ def test_an_offline_cpu_may_be_reserved_and_is_offline_until_it_is_back() -> Non
 
 
 def test_a_container_that_owns_a_reserved_cpu_wins_with_a_warning() -> None:
-    """The kubelet has handed it out, whatever the list says (user-asks 21)."""
+    """The kubelet has handed it out, whatever the list says (field report 21)."""
     found = plan(
         profile(max=3000),
         SHARED,
@@ -303,7 +303,7 @@ def test_a_container_that_owns_a_reserved_cpu_wins_with_a_warning() -> None:
 
 def test_reserved_cpus_are_compared_with_those_that_the_kubelet_keeps_back() -> None:
     """Online minus allocatable; a difference is a warning with both lists, equality is none
-    (user-asks 21).
+    (field report 21).
     """
     objects = (node_config(reserved=[reserved("0-1")]),)
     assert not plan(*objects, with_=allocation(allocatable=frozenset({2, 3}))).problems
@@ -334,7 +334,7 @@ def test_where_the_kubelet_was_not_asked_nothing_is_compared() -> None:
 
 
 def test_hyperthreads_with_different_targets_are_written_as_asked_with_one_warning_a_core() -> None:
-    """The hardware runs the higher (user-asks 52)."""
+    """The hardware runs the higher (field report 52)."""
     found = plan(
         profile(max=3000),
         node_config(reserved=[reserved("0-1", "performance")]),
@@ -372,13 +372,13 @@ def test_hyperthreads_of_which_nothing_is_asked_have_no_different_targets() -> N
 
 @pytest.mark.parametrize("cpus", ["0-63", "0-3,8-11", "0", "0,2,4,6", "0-3,8", "0,2-3", "4-7"])
 def test_any_numbering_of_cpus_is_taken_as_it_is(cpus: str) -> None:
-    """user-asks section 3 A: gaps, a first CPU that is not 0, a single one."""
+    """Field report 4: gaps, a first CPU that is not 0, a single one."""
     found = plan(SHARED, workload(), on=machine(cpus))
     assert pools(found) == dict.fromkeys(sorted(machine(cpus).online), "shared")
 
 
 def test_an_offline_cpu_costs_nobody_else() -> None:
-    """It is reported as offline, whoever owns it (user-asks 5)."""
+    """It is reported as offline, whoever owns it (field report 5)."""
     found = plan(
         profile(), with_=allocation([pod(asking(2))], [owns("1,3")]), on=machine(offline="3")
     )

@@ -1,4 +1,4 @@
-"""Design §4, P-states: what a profile's frequencies, governor and EPP mean on a machine."""
+"""E1 to E6, E9, P-states: what a profile's frequencies, governor and EPP mean on a machine."""
 
 import pytest
 from attrs import evolve
@@ -70,7 +70,7 @@ def test_mhz_khz_and_percentages_may_be_given_mixed_or_left_out(
 ) -> None:
     """An integer is MHz below 100000, kHz from there on.
 
-    What is left out is the hardware's (user-asks 54).
+    What is left out is the hardware's (field report 54).
     """
     assert ends(profile(min=low, max=high)) == expected
 
@@ -84,7 +84,7 @@ def test_a_percentage_is_rounded_up_to_a_whole_khz() -> None:
 
 
 def test_percentages_are_of_each_cpus_own_range() -> None:
-    """user-asks 13."""
+    """Field report 13."""
     item = profile(min="50%", max="100%")
     assert ends(item, HYBRID, 0) == (2_900_000, 5_000_000)
     assert ends(item, HYBRID, 2) == (2_300_000, 3_800_000)
@@ -98,7 +98,7 @@ def test_percentages_are_of_each_cpus_own_range() -> None:
 def test_what_is_no_frequency_is_an_error_that_names_field_value_and_what_is_allowed(
     field: str, value: int | str
 ) -> None:
-    """user-asks section 3 B."""
+    """Field reports 48, 54."""
     found = applied(with_end(field, value))
     problem = with_code(found.problems, Code.FREQUENCY_FORMAT)[0]
     assert (problem.severity, problem.object, problem.field) == (
@@ -142,7 +142,7 @@ def test_a_minimum_above_the_maximum_is_an_error_of_the_profile_that_names_both(
     ],
 )
 def test_a_value_outside_every_cores_range_is_an_error(field: str, value: int) -> None:
-    """Also ten times too much, a slip of the unit (user-asks 48)."""
+    """Also ten times too much, a slip of the unit (field report 48)."""
     found = applied(with_end(field, value))
     problem = with_code(found.problems, Code.FREQUENCY_RANGE)[0]
     assert (problem.severity, problem.field) == (Severity.ERROR, f"spec.pstates.{field}")
@@ -151,7 +151,7 @@ def test_a_value_outside_every_cores_range_is_an_error(field: str, value: int) -
 
 
 def test_a_value_inside_the_machines_range_is_clamped_to_each_core_with_provenance() -> None:
-    """4.5 GHz is for the P cores; the E cores get their own maximum (user-asks 13)."""
+    """4.5 GHz is for the P cores; the E cores get their own maximum (field report 13)."""
     found = applied(profile(min=1000, max=4500), HYBRID)
     assert (on_cpu(found, 0).target.max_khz, on_cpu(found, 2).target.max_khz) == (
         4_500_000,
@@ -209,8 +209,8 @@ def test_a_maximum_below_a_cores_range_is_clamped_whatever_form_the_other_end_ha
 
 
 def test_limits_are_judged_against_the_range_with_boost_on() -> None:
-    """A node whose boost is off takes a profile that was written for boost, by clamping (user-asks
-    51).
+    """A node whose boost is off takes a profile that was written for boost, by clamping (field
+    report 51).
     """
     off = machine(khz=(800_000, 2_900_000), limit=3_900_000)
     found = applied(profile(min=1000, max=3500), off)
@@ -308,7 +308,7 @@ def test_where_turbo_is_on_or_has_no_switch_the_range_is_known(boost: bool | Non
 
 
 def test_percentages_follow_the_range_of_now() -> None:
-    """They are recomputed when boost changes (user-asks 51)."""
+    """They are recomputed when boost changes (field report 51)."""
     assert ends(profile(max="50%"), machine(khz=(800_000, 2_900_000), limit=3_900_000)) == (
         800_000,
         1_850_000,
@@ -329,7 +329,7 @@ def test_requests_are_not_rounded_to_a_frequency_table() -> None:
 
 
 def test_both_ends_are_told_where_both_are_out_of_range() -> None:
-    """One problem a field (user-asks 60)."""
+    """One problem a field (field report 60)."""
     found = [
         problem.field
         for problem in with_code(applied(profile(min=1, max=90_000)).problems, Code.FREQUENCY_RANGE)
@@ -344,7 +344,7 @@ def test_both_ends_are_told_where_both_are_out_of_range() -> None:
 def test_a_governor_left_out_is_powersave_where_the_driver_scales_under_it_else_baseline(
     driver: str,
 ) -> None:
-    """Never a governor that pins the lowest frequency (user-asks 19)."""
+    """Never a governor that pins the lowest frequency (field report 19)."""
     governor = on_cpu(applied(profile(), machine(driver=driver)), 0).target.governor
     assert governor == ("powersave" if driver in ("intel_pstate", "amd-pstate-epp") else None)
 
@@ -360,7 +360,7 @@ def test_a_written_powersave_that_pins_the_lowest_frequency_gets_a_warning(drive
 
 
 def test_a_governor_that_no_cpu_offers_is_an_error_that_lists_what_there_is() -> None:
-    """Once for the node (user-asks 18)."""
+    """Once for the node (field report 18)."""
     found = applied(profile(governor="schedutil"))
     assert [
         (problem.severity, problem.field)
@@ -413,7 +413,7 @@ def test_a_word_that_no_kernel_knows_is_an_error(governor: str) -> None:
 
 
 def test_epp_left_out_is_baseline_and_performance_under_governor_performance() -> None:
-    """Not what the CPU had under its previous profile (user-asks 10)."""
+    """Not what the CPU had under its previous profile (field report 10)."""
     assert on_cpu(applied(profile()), 0).target.epp is None
     assert on_cpu(applied(profile(governor="performance")), 0).target.epp == "performance"
 
@@ -455,7 +455,7 @@ def test_an_epp_that_the_machine_does_not_have_is_a_warning_and_the_rest_applies
 
 
 def test_under_governor_performance_only_epp_performance_is_allowed() -> None:
-    """The kernel refuses any other with EBUSY (user-asks 9)."""
+    """The kernel refuses any other with EBUSY (field report 9)."""
     found = applied(profile(governor="performance", epp="balance_performance"))
     assert codes(found.problems) >= {Code.EPP_GOVERNOR}
     assert on_cpu(found, 0).target == BASELINE
@@ -496,7 +496,7 @@ def test_these_drivers_are_managed(driver: str) -> None:
 def test_another_driver_or_none_is_a_problem_for_frequency_never_for_c_states(
     driver: str | None,
 ) -> None:
-    """The profile stays valid, and its idle states are set (user-asks 15 and 37)."""
+    """The profile stays valid, and its idle states are set (field reports 15 and 37)."""
     found = applied(profile(max=2000, names={"C6": False}), machine(driver=driver))
     assert on_cpu(found, 0).target == evolve(BASELINE, idle=(("C6", False),))
     assert [
@@ -605,7 +605,7 @@ def test_a_cpu_without_cpufreq_is_told_of_whatever_the_others_idle_states_are() 
 def test_a_scaling_policy_out_of_its_ranges_is_an_error_at_the_field(
     policy: CpuScalingPolicy, field: str
 ) -> None:
-    """user-asks 30 and 32."""
+    """Field reports 30 and 32."""
     resolved = resolve_profile(
         profile(governor="userspace", cpu_scaling_policy=policy), machine(driver="acpi-cpufreq")
     )

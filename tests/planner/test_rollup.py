@@ -54,7 +54,7 @@ def test_one_fault_on_many_nodes_is_one_line() -> None:
 
 
 def test_no_more_than_ten_names_are_said() -> None:
-    """The others are counted (design §6)."""
+    """The others are counted."""
     (ten,) = errors_by_object((), on_nodes(10, OUT_OF_RANGE))[OBJECT]
     assert ten.endswith("node-008, node-009)")
     (eleven,) = errors_by_object((), on_nodes(11, OUT_OF_RANGE))[OBJECT]

@@ -38,7 +38,7 @@ def test_the_examples_in_docstrings_hold(module: object) -> None:
     ],
 )
 def test_cpu_lists_as_the_kernel_writes_them(text: str, cpus: set[int]) -> None:
-    """user-asks section 3 A."""
+    """Field report 4."""
     assert parse_cpulist(text) == cpus
 
 
@@ -95,7 +95,7 @@ def test_cpu_lists_are_written_as_the_kernel_writes_them() -> None:
     ],
 )
 def test_quantities(text: str | int, value: int | Fraction) -> None:
-    """As Kubernetes writes them (user-asks section 3 D)."""
+    """As Kubernetes writes them."""
     assert parse_quantity(text) == value
 
 

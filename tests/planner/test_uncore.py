@@ -1,4 +1,4 @@
-"""Design §4, uncore: system, package, die."""
+"""U1, U2, uncore: system, package, die."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ def test_values_are_rounded_down_to_100_mhz() -> None:
 def test_an_invalid_object_is_an_error_and_changes_nothing(
     low: int | None, high: int | None, code: Code, field: str
 ) -> None:
-    """Not even what is right in it (user-asks 42)."""
+    """Not even what is right in it (field report 42)."""
     found = asked(DieSelector(0, 0, 1_000_000, 1_000_000), sys_min=low, sys_max=high)
     assert limits(found) == [(None, None)] * 4
     assert [(problem.severity, problem.field) for problem in with_code(found.problems, code)] == [
@@ -98,7 +98,7 @@ def test_an_invalid_object_is_an_error_and_changes_nothing(
 def test_a_wrong_die_rule_is_an_error_at_its_place(
     rule: DieSelector, code: Code, field: str
 ) -> None:
-    """user-asks section 3 E."""
+    """Field report 42."""
     found = asked(rule, sys_min=1_000_000, sys_max=2_000_000)
     assert limits(found) == [(None, None)] * 4
     assert [(problem.severity, problem.field) for problem in with_code(found.problems, code)] == [
@@ -116,7 +116,7 @@ def test_a_place_that_is_named_twice_is_an_error() -> None:
 
 
 def test_limits_are_those_of_each_entry() -> None:
-    """Packages may differ (user-asks 41)."""
+    """Packages may differ (field report 41)."""
     unlike = machine(uncore=(die(0), die(1, low=1_200_000)))
     assert with_code(
         asked(on=unlike, sys_min=1_000_000, sys_max=2_000_000).problems, Code.UNCORE_RANGE
@@ -129,7 +129,7 @@ def test_limits_are_those_of_each_entry() -> None:
 
 def test_dies_are_domains_in_tpmis_layout() -> None:
     """uncoreNN has a domain where the older layout has a die; all clusters of it take part
-    (user-asks 41).
+    (field report 41).
     """
     entries = [
         UncoreEntry(
@@ -168,7 +168,7 @@ def test_an_object_holds_on_the_node_of_its_name_or_on_those_it_selects(obj: Unc
 )
 def test_other_objects_have_no_effect(obj: Uncore) -> None:
     """A selector that does not match, though the name does; a name that ends like the node's
-    (user-asks 45).
+    (field report 45).
     """
     found = plan(obj, on=TWO_SOCKETS)
     assert limits(found) == [(None, None)] * 4
@@ -200,7 +200,7 @@ def test_of_two_of_one_age_the_one_that_names_the_node_holds() -> None:
 
 
 def test_a_node_without_uncore_is_a_problem_for_its_object_only() -> None:
-    """user-asks 53: everything else goes on."""
+    """Field report 53: everything else goes on."""
     found = plan(uncore(sys_min=900_000, sys_max=900_000))
     assert [(problem.code, problem.object) for problem in found.problems] == [
         (Code.UNCORE_UNSUPPORTED, "Uncore/node-1")

@@ -32,7 +32,7 @@ OBJECTS = (profile(min=2000), profile("shared", shared=True, max=1500), workload
 
 
 def test_without_an_answer_no_cpu_that_could_be_allocated_is_written() -> None:
-    """Even though no pod is known: it may only not be known yet (user-asks 2)."""
+    """Even though no pod is known: it may only not be known yet (field report 2)."""
     found = plan(*OBJECTS, with_=allocation(answered=False))
     assert held_cpus(found) == {0, 1, 2, 3}
     assert {group.target for group in found.groups} == {BASELINE}
@@ -51,7 +51,7 @@ def test_cpus_that_the_kubelet_cannot_hand_out_are_written_meanwhile() -> None:
 
 
 def test_the_last_known_allocation_stays() -> None:
-    """A kubelet that restarts changes nothing (user-asks section 3 D)."""
+    """A kubelet that restarts changes nothing (R7)."""
     found = plan(*OBJECTS, with_=allocation([pod()], answered=False, last_known=(owns("1-2"),)))
     assert profiles_of(found) == {0: "shared", 1: "performance", 2: "performance", 3: "shared"}
     assert codes(found.problems) == {Code.ALLOCATION_UNKNOWN}
@@ -66,7 +66,7 @@ def test_a_last_known_allocation_may_be_empty() -> None:
 
 
 def test_what_ended_meanwhile_is_gone_also_from_the_last_known_allocation() -> None:
-    """The API still answers (user-asks 1)."""
+    """The API still answers (field report 1)."""
     found = plan(
         *OBJECTS,
         with_=allocation([pod(phase="Succeeded")], answered=False, last_known=(owns("1-2"),)),

@@ -69,7 +69,7 @@ def test_what_is_wrong_in_itself_is_found_without_a_machine(
 
 
 def test_all_faults_are_told_at_once() -> None:
-    """Not only the first (user-asks 60)."""
+    """Not only the first (field report 60)."""
     found = validate_intent(
         intent(profile(min="fast", epp="turbo", names={}, max_latency_us=-1, cpu_capacity=0))
     )
@@ -83,7 +83,7 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 def test_both_frequencies_are_told_where_both_are_wrong() -> None:
-    """One problem a field (user-asks 60)."""
+    """One problem a field (field report 60)."""
     found = [
         problem.field
         for problem in validate_intent(intent(profile(min="fast", max="slow")))

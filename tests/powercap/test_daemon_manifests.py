@@ -58,7 +58,7 @@ NEWEST = {
     "PROVIDER_PARAMS": PARAMS,
     **CRON,
 }
-#: What the README of the version before it gives (seeds/powercap.txt), and deploy/powercap too.
+#: What the README of the version before it gives, and deploy/powercap too.
 README = {
     "MAX_SOURCE": "140000000",
     "RAPL_LIMIT": "40",
@@ -505,8 +505,8 @@ def test_the_policy_allows_to_take_the_mark_off_and_not_to_set_it() -> None:
     ],
 )
 def test_the_page_says_what_each_of_it_means_now(words: tuple[str, ...]) -> None:
-    """One row of a table of docs/migrating.md, From the powercap tool, for each."""
-    text = (REPO / "docs/migrating.md").read_text(encoding="utf-8")
+    """One row of a table of docs/user/migrating.md, From the powercap tool, for each."""
+    text = (REPO / "docs/user/migrating.md").read_text(encoding="utf-8")
     section = text.partition("## From the powercap tool")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     assert [row for row in rows if all(word in row for word in words)]

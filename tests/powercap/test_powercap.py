@@ -145,7 +145,7 @@ def test_a_provider_that_needs_an_address_says_so() -> None:
 
 def test_the_sun_gives_nothing_at_night() -> None:
     """The earlier tool raised a negative sine to an even power and gave a quarter of full power at
-    midnight (user-asks 57).
+    midnight (field report 57).
     """
     settings = CapSettings(max_source_uw=40 * UW)
     assert solar_uw(settings, 12 * 60) == 40 * UW
@@ -180,7 +180,7 @@ def test_a_market_never_gives_more_than_the_maximum(
 
 def test_pmax_is_made_of_the_limits_that_were_there() -> None:
     """Those of 0 are left out; the maximum is of firmware's own long-term maxima, never of a limit
-    in force (user-asks 36).
+    in force (field report 36).
     """
     zones = MACHINE.power_zones
     assert [pmax_uw(zones, func) // UW for func in PmaxFunc] == [165, 198, 181, 726]
@@ -217,7 +217,7 @@ def test_packages_share_the_nodes_power(
     limits: list[tuple[int, int, int | None]], source: int, floor: int | None, least: int
 ) -> None:
     """Not one number for every socket: the parts sum to the budget at most, no long-term limit is
-    above its maximum, short never below long (user-asks 36).
+    above its maximum, short never below long (field report 36).
     """
     zones = tuple(
         PowerZone(
@@ -270,8 +270,8 @@ def test_limits_are_scaled_not_below_the_floor() -> None:
 
 
 def test_a_source_is_divided_and_everything_put_back(tmp_path: Path) -> None:
-    """Also the switch; and the Node says what is in force by the files (peers c: limits stayed
-    after exit, annotations told of success).
+    """Also the switch; and the Node says what is in force by the files (field report
+    69).
     """
     model = KernelModel(MACHINE)
     before = dict(model.power.limits), dict(model.power.switches)
@@ -314,7 +314,7 @@ def test_a_market_day_sets_the_share_of_its_volume(tmp_path: Path) -> None:
 
 
 def test_each_day_is_read_anew_and_yesterday_stands_in(tmp_path: Path) -> None:
-    """The earlier tool read data once and silently used them for ever (peers c)."""
+    """The earlier tool read data once and silently used them for ever (field report 57)."""
     files = {date(2026, 6, 1): day(10.0), date(2026, 6, 3): day(30.0)}
     asked: list[date] = []
 
@@ -343,7 +343,7 @@ def test_each_day_is_read_anew_and_yesterday_stands_in(tmp_path: Path) -> None:
 
 
 def test_a_locked_limit_is_not_told_as_done(tmp_path: Path) -> None:
-    """peers c: write errors were logged while the annotation said success (user-asks 35)."""
+    """Nor does the annotation tell of success then (field reports 35, 69)."""
     model = KernelModel(MACHINE)
     model.power.locked.update(zone.id for zone in MACHINE.power_zones)
     with capper(model, tmp_path, DATA_PROVIDER="static", MAX_SOURCE="200000000") as (made, said):
@@ -374,7 +374,7 @@ def test_the_least_power_holds_for_scaled_limits_too() -> None:
 
 
 def test_a_machine_without_limits_is_no_error(tmp_path: Path) -> None:
-    """User-asks 37."""
+    """Field report 37."""
     with capper(KernelModel(build_machine(MachineSpec())), tmp_path) as (made, said):
         assert made.once(NOON).settled
         made.leave()
@@ -382,7 +382,7 @@ def test_a_machine_without_limits_is_no_error(tmp_path: Path) -> None:
 
 
 def test_annotations_are_a_patch_of_just_these_keys() -> None:
-    """No Update of the whole Node, no conflict (user-asks 7); without an API server, or one that
+    """No Update of the whole Node, no conflict (field report 7); without an API server, or one that
     refuses, capping goes on.
     """
     calls: list[Any] = []
@@ -450,7 +450,7 @@ def wait_until_capped(folder: Path) -> None:
 
 def test_the_process_puts_everything_back_when_it_is_told_to_stop(tmp_path: Path) -> None:
     """On real files; a second one is refused meanwhile; after a kill the next one still knows what
-    was there (user-asks 8).
+    was there (field report 8).
     """
     write_tree(KernelModel(MACHINE), tmp_path)
     before = files(tmp_path)

@@ -31,7 +31,7 @@ def day(volume: float = 60.0) -> bytes:
 
 def test_a_day_of_96_quarters_is_read_to_its_end() -> None:
     """The last quarter ends at 24:00; the earlier tool looked for 00:00 there and set ten watts for
-    a quarter of an hour each night (user-asks 57).
+    a quarter of an hour each night (field report 57).
     """
     trades = parse_trades(day(), "f")
     assert len(trades) == 96

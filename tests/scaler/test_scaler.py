@@ -38,7 +38,7 @@ def settled(rig: Rig, cpu: int, speed: int) -> None:
 
 def test_a_domain_follows_the_lcore_that_runs_on_its_cpu(rig: Rig, dpdk: DpdkServer) -> None:
     """And not the lcore of that number: full load goes up to the maximum, none down to the minimum
-    (user-asks 31).
+    (field report 31).
     """
     busy(dpdk, rig, 100, 0)
     rig.scaler.configure([domain(4), domain(5)])
@@ -52,7 +52,7 @@ def test_a_domain_follows_the_lcore_that_runs_on_its_cpu(rig: Rig, dpdk: DpdkSer
 
 @pytest.mark.parametrize("prefix", ["rte", "trex", "my app"])
 def test_any_file_prefix_is_found_and_two_processes_of_a_pod_as_well(rig: Rig, prefix: str) -> None:
-    """Each with its own lcores (user-asks 29, 31)."""
+    """Each with its own lcores (field reports 29, 31)."""
     first = DpdkServer(rig.root, UID, {7: [4]}, prefix).start()
     second = DpdkServer(rig.root, UID, {7: [5]}, "second").start()
     for server in (first, second):
@@ -107,7 +107,7 @@ FAULTS = {
 def test_a_peer_that_fails_leads_to_the_fall_back_and_back(
     rig: Rig, dpdk: DpdkServer, fault: str
 ) -> None:
-    """Within two periods and the cool-down (user-asks 30); when it is well again its load counts
+    """Within two periods and the cool-down (field report 30); when it is well again its load counts
     again.
     """
     busy(dpdk, rig, 100, 100)
@@ -152,7 +152,7 @@ def test_a_program_without_counters_is_told_apart(
     rig: Rig, dpdk: DpdkServer, answer: bytes, said: str
 ) -> None:
     """One that has not registered its callback, and a DPDK that does not know the question
-    (user-asks 31).
+    (field report 31).
     """
     dpdk.answer = lambda _question: answer
     rig.scaler.configure([domain(4)])
@@ -177,7 +177,7 @@ def test_cpus_that_are_not_the_pods_are_not_moved_by_it(rig: Rig) -> None:
 
 
 def test_the_cool_down_holds(rig: Rig, dpdk: DpdkServer) -> None:
-    """After a change, no write for its time (user-asks 30)."""
+    """After a change, no write for its time (field report 30)."""
     busy(dpdk, rig, 100, 100)
     rig.scaler.configure([domain(4, cooldown_us=10 * PERIOD)])
     rig.tick()
@@ -190,7 +190,7 @@ def test_the_cool_down_holds(rig: Rig, dpdk: DpdkServer) -> None:
 
 def test_two_policies_on_a_node_do_not_touch_each_other(rig: Rig, dpdk: DpdkServer) -> None:
     """One is edited, then removed: the other goes on, on the same connection; CPUs that come later
-    are sampled (user-asks 29).
+    are sampled (field report 29).
     """
     other = DpdkServer(rig.root, OTHER, {0: [6], 1: [7]}).start()
     busy(dpdk, rig, 100, 100)
@@ -282,7 +282,7 @@ def test_without_governor_userspace_both_limits_are_the_speed(rig: Rig, dpdk: Dp
 
 
 def test_at_the_end_the_fall_back_stays(rig: Rig, dpdk: DpdkServer) -> None:
-    """Design §6: on stop."""
+    """S16: on stop."""
     busy(dpdk, rig, 100, 100)
     rig.scaler.configure([domain(4, fallback=50)])
     settled(rig, 4, HIGH)

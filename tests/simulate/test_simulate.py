@@ -91,7 +91,7 @@ def test_there_is_an_example_of_every_kind() -> None:
     ["mixed-use", "hybrid", "arm", "uncore", "fabric", "power-caps", "turbo", "energy", "mistakes"],
 )
 def test_the_objects_of_an_example_are_read_on_their_own(folder: str) -> None:
-    """What a scenario applies is a policy file for kpm plan and apply too (user-asks 55)."""
+    """What a scenario applies is a policy file for kpm plan and apply too (field report 55)."""
     result = CliRunner().invoke(
         cli, ["validate", "-f", str(REPO / "examples" / folder / "objects.yaml")]
     )

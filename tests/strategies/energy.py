@@ -35,7 +35,7 @@ SECOND = 1_000_000
 GONE_CPU = 99
 #: Ranges that kernels show for counters of 32 bits, µJ.
 RANGES = (262_143_328_850, 65_532_610_987)
-#: What a broken sensor shows (user-asks 33).
+#: What a broken sensor shows (field report 33).
 ABSURD_UJ = 4_294_967_295_000
 _ELAPSED = (10 * SECOND, SECOND, 1_000, 1, 61 * SECOND, 3_600 * SECOND)
 _KHZ = (None, 0, 400_000, 1_200_000, 2_000_000, 3_500_000, 6_000_000)

@@ -68,8 +68,8 @@ UNMANAGED = (
     Driver("pcc-cpufreq", _ALL_GOVERNORS),
 )
 
-#: Idle states as drivers name them: (name, latency in µs), shallow first. Source: user-asks,
-#: section 3 C.
+#: Idle states as drivers name them: (name, latency in µs), shallow first. Source: field
+#: reports 15 to 17.
 IDLE_SETS: tuple[tuple[str | None, tuple[tuple[str, int], ...]], ...] = (
     ("intel_idle", (("POLL", 0), ("C1", 2), ("C1E", 10), ("C6", 170))),
     ("acpi_idle", (("POLL", 0), ("C1_ACPI", 1), ("C2_ACPI", 127))),

@@ -176,7 +176,7 @@ def _claimed(plan: NodePlan, found: Discovery) -> set[str]:
 def test_no_write_ever_makes_a_minimum_exceed_its_maximum(
     case: Case, latency: float, data: st.DataObject
 ) -> None:
-    """User-asks 11, in the order that the kernel registers requests (K6), also where a limit of
+    """Field report 11, in the order that the kernel registers requests (K6), also where a limit of
     somebody else hides them (K1).
     """
     machine, plans = case

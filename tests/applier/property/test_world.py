@@ -186,7 +186,7 @@ def quiet_files(machine: Machine) -> list[str]:
 def test_foreign_writes_to_owned_files_are_repaired_and_counted(
     case: Case, latency: float, data: st.DataObject
 ) -> None:
-    """A3, user-asks 49: within one pass, in a running process or the next; each file that shows
+    """A3, field report 49: within one pass, in a running process or the next; each file that shows
     neither target nor settled value is counted once.
     """
     machine, (plan,) = case
@@ -292,7 +292,7 @@ def test_what_nobody_claims_belongs_to_others(
 def test_a_cpu_that_goes_costs_itself_and_comes_back_to_the_plan(
     case: Case, latency: float, data: st.DataObject
 ) -> None:
-    """R6, K17 to K19, user-asks 50: CPUs go between and during passes; the others are done; on
+    """R6, K17 to K19, field report 50: CPUs go between and during passes; the others are done; on
     return they get what is planned; a restore then gives all back.
     """
     machine, (first, second) = case
@@ -742,8 +742,8 @@ def boosted(draw: st.DrawFn) -> tuple[Machine, NodePlan, NodePlan, int]:
 def test_boost_comes_and_goes_with_the_plan(
     case: tuple[Machine, NodePlan, NodePlan, int], latency: float
 ) -> None:
-    """A2, K24, user-asks 51: boost is set before frequencies; the limits that it moves end at what
-    is planned; unlimited domains are unlimited again after a restore.
+    """A2, K24, field report 51: boost is set before frequencies; the limits that it moves end at
+    what is planned; unlimited domains are unlimited again after a restore.
     """
     machine, first, second, top = case
     model = KernelModel(

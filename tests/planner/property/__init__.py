@@ -1,3 +1,3 @@
-"""Laws of the planner, one module a family; reference.py holds slow, independent readings of design
-§4.
+"""Laws of the planner, one module a family; reference.py holds slow, independent readings of
+docs/developer/rules.md.
 """

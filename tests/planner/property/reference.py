@@ -1,7 +1,7 @@
-"""The rules of design §4 once more, CPU by CPU and as slowly as they read: what the laws compare
-the planner with.
+"""The rules of docs/developer/rules.md once more, CPU by CPU and as slowly as they read: what the
+laws compare the planner with.
 
-Nothing here imports a decision of the planner. Where the design leaves a choice open, the laws do
+Nothing here imports a decision of the planner. Where the rules leave a choice open, the laws do
 not ask.
 """
 

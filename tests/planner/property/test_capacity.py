@@ -55,7 +55,7 @@ def test_every_valid_profile_that_is_not_shared_is_advertised_with_its_capacity(
 
 @given(scenarios())
 def test_an_amount_is_never_zero_and_never_below_what_pods_hold(scenario: Scenario) -> None:
-    """A leaving key is removed, never set to 0 (user-asks 24 and 25)."""
+    """A leaving key is removed, never set to 0 (field reports 24 and 25)."""
     mine = held(scenario)
     for resource, amount in scenario.plan().extended_resources.items():
         assert amount > 0

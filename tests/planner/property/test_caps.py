@@ -310,7 +310,7 @@ def test_generated_caps_are_valid(cap: PowerCap) -> None:
 @given(worlds())
 def test_no_limit_is_above_what_the_firmware_names_or_the_register_holds(world: World) -> None:
     """max_power_uw of the long-term limit where it is known and not 0, never a limit of now
-    (user-asks 36, peers c 6); 15 bits of 1/8 W (peers d1).
+    (field report 36); the register has 15 bits of 1/8 W.
     """
     for target in world.plan().caps:
         uw = zone_uw(target)
@@ -320,9 +320,7 @@ def test_no_limit_is_above_what_the_firmware_names_or_the_register_holds(world: 
 
 @given(worlds())
 def test_limits_are_what_a_register_can_hold(world: World) -> None:
-    """Whole eighths of a watt, so that a value read back is the value written (user-asks 35, peers
-    d1).
-    """
+    """Whole eighths of a watt, so that a value read back is the value written (field report 35)."""
     assert all(
         uw % UNIT == 0 for target in world.plan().caps for uw in target.limits if uw is not None
     )
@@ -358,7 +356,7 @@ def test_nothing_is_below_the_least(world: World, from_nothing: bool) -> None:
 
 @given(worlds())
 def test_the_parts_sum_to_at_most_the_budget(world: World) -> None:
-    """A node of two sockets has not twice the budget (user-asks 36, peers c, a10); minWatts alone
+    """A node of two sockets has not twice the budget (field report 36); minWatts alone
     is stronger than what is asked.
     """
     asked = asked_at(world.cap, world.instant, world.signals, None)
@@ -384,7 +382,7 @@ def test_nothing_is_lost_but_by_rounding(world: World) -> None:
 
 @given(worlds())
 def test_dies_share_the_part_of_their_package_equally(world: World) -> None:
-    """And each zone of a machine has one target, in the machine's order (user-asks 34)."""
+    """And each zone of a machine has one target, in the machine's order (field report 34)."""
     found = world.plan()
     assert tuple(target.zone for target in found.caps) == world.zones
     for package in world.packages:
@@ -399,7 +397,7 @@ def test_dies_share_the_part_of_their_package_equally(world: World) -> None:
 
 @given(worlds())
 def test_limits_are_set_by_name_and_short_never_falls_below_long(world: World) -> None:
-    """Whatever their order; peak_power is never set (user-asks 36, peers d1)."""
+    """Whatever their order; peak_power is never set (field report 36)."""
     for target in world.plan().caps:
         asked = {
             limit.name: uw for limit, uw in zip(target.zone.limits, target.limits, strict=True)
@@ -415,7 +413,7 @@ def test_limits_are_set_by_name_and_short_never_falls_below_long(world: World) -
 
 @given(worlds(), st.randoms(use_true_random=False))
 def test_the_order_of_limits_in_a_zone_changes_nothing(world: World, rng: object) -> None:
-    """The number of a constraint says nothing (user-asks 36, peers d1)."""
+    """The number of a constraint says nothing (field report 36)."""
     turned = tuple(
         evolve(zone, limits=tuple(rng.sample(zone.limits, len(zone.limits))))
         for zone in world.zones
@@ -498,8 +496,8 @@ def test_a_larger_budget_gives_nobody_less(
 def test_down_at_once_and_up_by_one_step_a_period(
     world: World, course: list[tuple[int, int]]
 ) -> None:
-    """Over any course of a static cap, looked at any number of times; units of the node (peers c
-    8).
+    """Over any course of a static cap, looked at any number of times; units of the node (field
+    report 72).
     """
     units = len(world.packages) if world.cap.per == "package" else 1
     ceilings = dict.fromkeys(world.packages)
@@ -599,7 +597,9 @@ def in_force(entries: Sequence[CapEntry], instant: datetime, zone: tzinfo) -> Ca
 def test_exactly_the_latest_past_entry_is_in_force(
     name: str, entries: tuple[CapEntry, ...], data: st.DataObject
 ) -> None:
-    """At any instant, at midnight, on days, and around every turn of the clock (user-asks 57)."""
+    """At any instant, at midnight, on days, and around every turn of the clock (field report
+    57).
+    """
     instant = data.draw(instants(name))
     cap = power_cap(source=CapSource(schedule=entries, time_zone=name))
     assert (
@@ -612,7 +612,7 @@ def test_exactly_the_latest_past_entry_is_in_force(
 def test_no_entry_begins_before_a_schedule_expires(
     name: str, entries: tuple[CapEntry, ...], data: st.DataObject
 ) -> None:
-    """Nor does one that the clock passes over as it is turned (user-asks 57)."""
+    """Nor does one that the clock passes over as it is turned (field report 57)."""
     instant, zone = data.draw(instants(name)), zone_of(name)
     until = asked_at(
         power_cap(source=CapSource(schedule=entries, time_zone=name)), instant, Signals(ZONES), None
@@ -655,8 +655,8 @@ def test_a_plan_stays_the_same_until_it_expires(world: World, share: float) -> N
 def test_the_sun_gives_nothing_outside_the_day_and_never_more_than_its_peak(
     cap: PowerCap, name: str, data: st.DataObject
 ) -> None:
-    """No quarter of full power at midnight, no negative, no NaN (peers c); the curve is that of the
-    documentation.
+    """No quarter of full power at midnight, no negative, no NaN (field report 71); the curve is
+    that of the documentation.
     """
     instant = data.draw(instants(name))
     cap = evolve(cap, source=evolve(cap.source, time_zone=name))
@@ -682,8 +682,8 @@ def test_the_sun_gives_nothing_outside_the_day_and_never_more_than_its_peak(
 
 @given(power_caps("market"), st.integers(0, 10 * 86_400 - 1))
 def test_the_market_gives_the_share_of_the_part_of_the_day(cap: PowerCap, second: int) -> None:
-    """volume / largest volume, in equal parts from midnight on, today as on every day (user-asks
-    57, peers c 1, 2).
+    """volume / largest volume, in equal parts from midnight on, today as on every day (field
+    report 57).
     """
     cap = evolve(cap, source=evolve(cap.source, time_zone="UTC"))
     market = cap.source.market
@@ -702,7 +702,7 @@ def test_the_market_gives_the_share_of_the_part_of_the_day(cap: PowerCap, second
 def test_an_answer_counts_while_it_is_young_and_a_number_from_0(
     cap: PowerCap, watts: float, age: int
 ) -> None:
-    """Else fallbackWatts, and without it no cap at all, with a warning (user-asks 57)."""
+    """Else fallbackWatts, and without it no cap at all, with a warning (field report 57)."""
     instant = datetime(2026, 6, 1, tzinfo=UTC)
     external = cap.source.external
     assert external is not None
@@ -758,7 +758,7 @@ def test_percent_is_of_max_watts_or_of_what_the_firmware_names(
 def test_without_its_time_zone_a_cap_is_an_error_and_asks_for_nothing(
     world: World, name: str
 ) -> None:
-    """It is not taken for UTC (user-asks 57)."""
+    """It is not taken for UTC (field report 57)."""
     found = evolve(
         world, cap=evolve(world.cap, source=evolve(world.cap.source, time_zone=name))
     ).plan()
@@ -772,7 +772,7 @@ def test_without_its_time_zone_a_cap_is_an_error_and_asks_for_nothing(
 @given(worlds("schedule", "solar", "market", "static"))
 def test_a_cap_does_not_depend_on_when_the_agent_was_started(world: World) -> None:
     """The whole of a day is the same whether it was lived through or begun at any moment of it
-    (user-asks 57).
+    (field report 57).
     """
     assume(world.cap.max_step_watts is None)
     state = None

@@ -145,7 +145,7 @@ def test_a_cpu_of_which_nothing_can_be_read_changes_no_other(scenario: Scenario)
 def test_objects_outside_the_systems_namespace_have_no_effect(
     scenario: Scenario, kind: str
 ) -> None:
-    """Taking them away gives the same plan (user-asks 43)."""
+    """Taking them away gives the same plan (field report 43)."""
     objects = getattr(scenario.intent, kind)
     moved = tuple(
         evolve(obj, meta=evolve(obj.meta, name=f"{obj.meta.name}-copy", namespace="default"))

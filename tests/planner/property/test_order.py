@@ -149,7 +149,7 @@ def test_the_order_in_which_a_machine_is_listed_changes_no_decision(
     scenario: Scenario, seed: int
 ) -> None:
     """CPUs, frequency domains, uncore entries, power zones, their limits and fabrics as discovery
-    happened to find them (user-asks 34).
+    happened to find them (field report 34).
     """
     rng = random.Random(seed)
     machine = scenario.machine

@@ -102,7 +102,7 @@ def test_no_step_is_smaller_than_the_allowed_difference(
 
 @given(scalings(), KHZ)
 def test_without_telemetry_it_goes_to_the_fall_back(scaling: Scaling, khz: int) -> None:
-    """At once at the start, and after the cool-down later (user-asks 30)."""
+    """At once at the start, and after the cool-down later (field report 30)."""
     assert next_target(scaling, Speed(), None, 0) == scaling.fallback_khz
     assert (
         abs((asked(scaling, at_rest(scaling, khz), None) or 0) - scaling.fallback_khz)
@@ -161,7 +161,7 @@ def test_the_formula() -> None:
     ],
 )
 def test_every_field_may_be_left_out(missing: str) -> None:
-    """And has the default of the documentation (user-asks 30)."""
+    """And has the default of the documentation (field report 30)."""
     given = {
         "sample_period": "10ms",
         "cooldown_period": "30ms",

@@ -34,7 +34,7 @@ from tests.planner.reading import domain_of, group_of
 from tests.strategies.choices import mask, pick
 from tests.strategies.scenarios import scenarios
 
-#: What the API server keeps for one node, in bytes of JSON (design §6).
+#: What the API server keeps for one node, in bytes of JSON (S12).
 LARGEST = 16 << 10
 FEATURES = (("cpufreq", True, "intel_pstate"), ("uncore", False, "no such folder"))
 
@@ -291,7 +291,7 @@ def test_problems_and_profiles_are_those_of_the_plan(view: View) -> None:
 def test_conditions_are_true_of_plan_and_pass(view: View, last: Pass) -> None:
     """Each type once, in order; messages are short.
 
-    No cap is honoured while a memory-mapped twin is lower (user-asks 35).
+    No cap is honoured while a memory-mapped twin is lower (field report 35).
     """
     conditions = view.state(last).conditions
     found = {item.type: item.status == "True" for item in conditions}

@@ -100,7 +100,7 @@ def test_online_cpus_of_a_frequency_domain_have_one_frequency_target_the_highest
 def test_cpus_outside_frequency_domains_have_the_idle_states_that_their_profile_asks_for(
     scenario: Scenario,
 ) -> None:
-    """A machine without cpufreq still has its C-states set (user-asks 15)."""
+    """A machine without cpufreq still has its C-states set (field report 15)."""
     found = reference.profiles(scenario.intent, scenario.item.node)
     for cpu, group in group_of(scenario.plan()).items():
         if domain_of(scenario.machine, cpu) is None and group.pool is not Pool.OFFLINE:
