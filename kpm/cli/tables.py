@@ -62,8 +62,7 @@ def plan_table(plan: NodePlan) -> Table:
     columns = [
         item
         for item in SETTINGS
-        if item.column
-        and (item.always or any(_has(group, item) for group in plan.groups))
+        if item.column and (item.always or any(_has(group, item) for group in plan.groups))
     ]
     table = plain_table(
         "CPUs",
