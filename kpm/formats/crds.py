@@ -510,9 +510,7 @@ def _object(kind: type) -> Schema:
     own = [item for item in fields(kind) if item.name not in ("meta", "group")]
     schema: Schema = {
         "type": "object",
-        "properties": {
-            api_name(item.name): _field(item, hints.get(item.name, item.type)) for item in own
-        },
+        "properties": {api_name(item.name): _field(item, hints[item.name]) for item in own},
     }
     needed = [api_name(item.name) for item in own if _is_needed(item)]
     if needed:

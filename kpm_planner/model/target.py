@@ -51,10 +51,11 @@ class Setting:
     about: str = ""
     name: str = ""
 
-    def now(self, cpu: Cpu, domain: FrequencyDomain | None) -> Any:
+    def value_on(self, cpu: Cpu, domain: FrequencyDomain | None) -> Any:
         """What its file holds; None where there is none."""
         if self.scope is Scope.CPU:
-            return getattr(cpu, self.shown)
+            text = getattr(cpu, self.shown)
+            return int(text) if self.kind == int | None and text is not None else text
         return None if domain is None else getattr(domain.settings, self.shown)
 
 

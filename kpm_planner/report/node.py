@@ -226,7 +226,7 @@ def _named(idle: Iterable[tuple[str, bool]]) -> dict[str, tuple[str, ...]]:
 
 def _effective(cpu: Cpu, domain: FrequencyDomain | None) -> Values:
     idle = [(state.name, state.enabled) for state in cpu.idle]
-    return Values(**{item.name: item.now(cpu, domain) for item in _TOLD}, **_named(idle))
+    return Values(**{item.name: item.value_on(cpu, domain) for item in _TOLD}, **_named(idle))
 
 
 def _uncore(plan: NodePlan, shown: Machine) -> tuple[UncoreState, ...]:

@@ -6,7 +6,7 @@ PowerNodeState in fields for programs.
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 from kpm_planner.model.target import SETTINGS
 
@@ -57,6 +57,10 @@ class Values:
         idle_off: tuple[str, ...]
 
         def __init__(self, **values: Any) -> None: ...
+
+
+# schemas and the wire format read a class's types from here
+Values.__annotations__ = {item.name: item.type for item in fields(Values)}
 
 
 @frozen

@@ -162,7 +162,9 @@ def test_names_and_values_are_the_api_s() -> None:
         "omitted": 0,
     }
     assert not isinstance(document["problems"][0]["severity"], StrEnum)
-    assert document_of(Values(1, 2, "powersave", "power", ("C1",), ())) == {
+    assert document_of(
+        Values(min_khz=1, max_khz=2, governor="powersave", epp="power", idle_on=("C1",))
+    ) == {
         "minKHz": 1,
         "maxKHz": 2,
         "governor": "powersave",

@@ -297,11 +297,17 @@ def test_a_whole_state() -> None:
         for item in found.exclusive_pools
     ]
     assert owned == [("plain", (3,), "shared", ""), ("web", (1, 2), "performance", "w")]
-    shows = Values(800_000, 3_700_000, "powersave", "balance_performance", ("C1",))
+    shows = Values(
+        min_khz=800_000,
+        max_khz=3_700_000,
+        governor="powersave",
+        epp="balance_performance",
+        idle_on=("C1",),
+    )
     assert found.values == (
         CpuValues("0", Values(), shows),
-        CpuValues("1-2", Values(2_000_000, 3_000_000, "powersave"), shows),
-        CpuValues("3-4", Values(800_000, 1_500_000, "powersave"), shows),
+        CpuValues("1-2", Values(min_khz=2_000_000, max_khz=3_000_000, governor="powersave"), shows),
+        CpuValues("3-4", Values(min_khz=800_000, max_khz=1_500_000, governor="powersave"), shows),
     )
     assert found.uncore is not None
     assert found.uncore.entries == (
