@@ -79,6 +79,16 @@ RESUME_LATENCY = Attribute(
     prefix="latency",
     driver="pm_qos",
 )
+#: Reading it interrupts its CPU, whose register holds it (kernel, intel_epb.c: rdmsrl_on_cpu).
+ENERGY_BIAS = Attribute(
+    Kind.CPU,
+    "energy_perf_bias",
+    4,
+    frozenset({"intel_epb"}),
+    asks="epb",
+    prefix="epb",
+    driver="intel_epb",
+)
 UNCORE_MIN = Attribute(Kind.UNCORE, "min_freq_khz", 5, limit="min")
 UNCORE_MAX = Attribute(Kind.UNCORE, "max_freq_khz", 5, limit="max")
 #: Written many times a second by the scaler, which owns it; in no plan, diff or state, and so in
@@ -104,6 +114,7 @@ ATTRIBUTES = (
     MAX_FREQ,
     IDLE_DISABLE,
     RESUME_LATENCY,
+    ENERGY_BIAS,
     UNCORE_MIN,
     UNCORE_MAX,
     DF_PSTATE,

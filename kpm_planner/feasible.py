@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+from attrs import evolve
+
+from kpm_planner.bias import bias_hindrances
 from kpm_planner.cstates import idle_faults
 from kpm_planner.model.agent_settings import IdleStates
 from kpm_planner.model.machine import (
@@ -23,7 +26,7 @@ from kpm_planner.selection import reference
 def machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) -> Iterable[Problem]:
     """What of a profile this machine cannot do, with what happens instead."""
     obj = reference(profile)
-    asks_frequency = profile.pstates != PStates()
+    asks_frequency = evolve(profile.pstates, epb=None) != PStates()
     managed = machine.managed_kinds
     if asks_frequency and any(
         kind.frequency is None or not kind.frequency.managed for kind, _ in machine.kinds
@@ -36,6 +39,7 @@ def machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) -> 
         )
     yield from _range_faults(profile.pstates, managed, obj, known=machine.limits_known)
     yield from _governor_faults(profile, managed, obj)
+    yield from bias_hindrances(profile, machine)
     yield from idle_faults(profile, machine, how, obj)
 
 

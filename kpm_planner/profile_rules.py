@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from attrs import evolve
 
+from kpm_planner.bias import bias_faults
 from kpm_planner.model.objects import EPP_WORDS, CpuScalingPolicy, PowerProfile, PStates
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.model.quantities import (
@@ -57,6 +58,7 @@ def validate_profile(profile: PowerProfile) -> tuple[Problem, ...]:
         *_frequency_faults(profile.pstates, obj),
         *_epp_faults(profile.pstates, obj),
         *_cstate_faults(profile, obj),
+        *bias_faults(profile),
         *_capacity_faults(profile.cpu_capacity, obj),
         *selector_problems(profile.node_selector, obj),
         *_policy_faults(profile, obj),

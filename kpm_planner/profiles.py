@@ -5,6 +5,7 @@ What may stand in a profile says `profile_rules`, what a machine cannot do of it
 
 from attrs import evolve
 
+from kpm_planner.bias import resolve_bias
 from kpm_planner.cstates import idle_target
 from kpm_planner.feasible import machine_faults
 from kpm_planner.model.agent_settings import IdleStates
@@ -17,7 +18,7 @@ from kpm_planner.model.machine import (
 from kpm_planner.model.objects import PowerProfile, PStates
 from kpm_planner.model.problems import Code, Problem, has_errors, warning
 from kpm_planner.model.quantities import FIRST_KHZ, format_khz
-from kpm_planner.model.target import Resolved, ResolvedProfile, Target
+from kpm_planner.model.target import Resolved, ResolvedProfile, Target, of_one_cpu
 from kpm_planner.profile_rules import MIN_FIELD, validate_profile
 from kpm_planner.ranges import clamped, ends_khz, hardware_range, range_text
 from kpm_planner.selection import reference
@@ -53,10 +54,13 @@ def _resolve_kind(
         because.append(
             f"idle states of at most {latency} µs: spec.cstates.maxLatencyUs, by latency"
         )
-    target = Target(idle=idle, latency_us=latency)
+    bias, bias_reason = resolve_bias(profile, kind)
+    because += [bias_reason] if bias_reason else []
+    alone = Target(idle=idle, latency_us=latency, epb=bias)
+    target = alone
     if kind.frequency is not None and kind.frequency.managed:
         target, reasons = _resolve_frequency(profile, kind.frequency, problems)
-        target, because = evolve(target, idle=idle, latency_us=latency), [*reasons, *because]
+        target, because = evolve(target, **of_one_cpu(alone)), [*reasons, *because]
         if profile.cpu_scaling_policy is not None:
             because.append(
                 "speed between minimum and maximum follows telemetry: spec.cpuScalingPolicy"

@@ -82,7 +82,8 @@ class MachineSpec:
 
     Units: MHz. domain_size: consecutive CPUs that share a frequency domain.
 
-    fabric_protocol: of the HSMP that sets each package's data fabric.
+    fabric_protocol: of the HSMP that sets each package's data fabric. epb: the energy performance
+    bias of each CPU, where they have one.
     """
 
     model: str | None = None
@@ -99,6 +100,7 @@ class MachineSpec:
     governors: tuple[str, ...] = ()
     governor: str | None = None
     epp: str | None = None
+    epb: int | None = None
     domain_size: int = 1
     idle_driver: str | None = None
     idle_states: tuple[IdleStateSpec, ...] = ()
@@ -227,7 +229,7 @@ def build_machine(spec: MachineSpec, source: str = "machine") -> Machine:
     return Machine(
         architecture=spec.architecture,
         cpu_model=spec.cpu_model,
-        cpus=tuple(_cpu(place, domain_of.get(place.id), idle, offline) for place in cpus),
+        cpus=tuple(_cpu(place, domain_of.get(place.id), idle, offline, spec.epb) for place in cpus),
         domains=tuple(domains),
         idle_driver=spec.idle_driver if idle else None,
         uncore=tuple(_uncore(spec)),
@@ -294,6 +296,8 @@ def _check(spec: MachineSpec, source: str) -> None:
 
 
 def _check_rest(spec: MachineSpec, source: str) -> None:
+    if spec.epb is not None and not 0 <= spec.epb <= 15:
+        raise InputError(f"{source}.epb: {spec.epb} is not allowed: 0 to 15")
     uncore = spec.uncore or UncoreSpec()
     if uncore.layout not in ("package", "tpmi"):
         raise InputError(
@@ -417,13 +421,28 @@ def _numbered(spec: MachineSpec) -> Iterator[_Place]:
 
 
 def _cpu(
-    place: _Place, domain: int | None, idle: tuple[IdleState, ...], offline: frozenset[int]
+    place: _Place,
+    domain: int | None,
+    idle: tuple[IdleState, ...],
+    offline: frozenset[int],
+    epb: int | None,
 ) -> Cpu:
     if place.id in offline:
         return Cpu(place.id, online=False, domain=domain, idle=idle, resume_latency="0")
     siblings = tuple(cpu for cpu in place.siblings if cpu not in offline)
+    bias = None if epb is None else str(epb)
     return Cpu(
-        place.id, True, place.package, place.die, None, place.core, siblings, domain, idle, "0"
+        place.id,
+        True,
+        place.package,
+        place.die,
+        None,
+        place.core,
+        siblings,
+        domain,
+        idle,
+        "0",
+        bias,
     )
 
 

@@ -53,6 +53,11 @@ class HostError(Exception):
     """The tree is not one that can be managed; the text says which file and why."""
 
 
+#: Features of x86 CPUs as modalias lists them: word 14 of the kernel's table, bits 7 and 10
+#: (kernel, asm/cpufeatures.h).
+_HWP, _HWP_EPP = "01C7", "01CA"
+
+
 @frozen
 class Discovery:
     """A machine, its groups, what their files showed, and files whose change means: discover again
@@ -82,6 +87,8 @@ def discover(host: Host) -> Discovery:
     domains = discover_domains(reader, present, online, boost is False, groups)
     domain_of = {cpu: domain.id for domain in domains for cpu in domain.cpus}
     idle_driver = reader.text(f"{CPU_ROOT}/cpuidle/current_driver")
+    with_epp = {domain.id for domain in domains if domain.settings.epp is not None}
+    shared = _epp_is_bias(reader)
     states: dict[tuple[IdleState, ...], tuple[IdleState, ...]] = {}
     cpus = []
     for cpu in sorted(present):
@@ -93,7 +100,13 @@ def discover(host: Host) -> Discovery:
                 cpu in online,
                 domain_of.get(cpu),
                 states.setdefault(idle, idle),
-                discover_alone(reader, cpu, cpu in online, groups),
+                discover_alone(
+                    reader,
+                    cpu,
+                    cpu in online,
+                    groups,
+                    one_register=shared and domain_of.get(cpu) in with_epp,
+                ),
             )
         )
     machine = Machine(
@@ -160,6 +173,14 @@ def _architecture(reader: Reader) -> str | None:
         else ""
     )
     return {"x86": "x86_64", "aarch64": "aarch64"}.get(kind)
+
+
+def _epp_is_bias(reader: Reader) -> bool:
+    """Whether the CPUs choose speeds themselves and have no register for EPP: then the driver keeps
+    it in that of the energy performance bias (kernel, intel_pstate_get_epp).
+    """
+    words = (reader.text(f"{CPU_ROOT}/modalias") or "").partition("feature:")[2].split(",")
+    return _HWP in words and _HWP_EPP not in words
 
 
 def _discover_cpu(

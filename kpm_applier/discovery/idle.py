@@ -50,10 +50,18 @@ def discover_idle(
     return tuple(states)
 
 
-def discover_alone(reader: Reader, cpu: int, online: bool, groups: list[Group]) -> dict[str, str]:
-    """What a CPU has alone beside its idle states: field of a CPU → text. Most dumps have none."""
+def discover_alone(
+    reader: Reader, cpu: int, online: bool, groups: list[Group], *, one_register: bool
+) -> dict[str, str]:
+    """What a CPU has alone beside its idle states: field of a CPU → text. Most dumps have none.
+
+    one_register: its EPP is kept in the register of the energy performance bias, which so is no
+    setting of its own.
+    """
     found = {}
     for attribute, fits in _ALONE:
+        if attribute is table.ENERGY_BIAS and one_register:
+            continue
         path = f"{CPU_ROOT}/cpu{cpu}/power/{attribute.file}"
         text = reader.managed(path)
         if text is None or not fits(text):
@@ -70,5 +78,12 @@ def _is_latency(text: str) -> bool:
     return text == "n/a" or is_number(text)
 
 
+_LARGEST_BIAS = 15
+
+
+def _is_bias(text: str) -> bool:
+    return is_number(text) and len(text) <= 2 and int(text) <= _LARGEST_BIAS
+
+
 #: Which texts each such file has.
-_ALONE = ((table.RESUME_LATENCY, _is_latency),)
+_ALONE = ((table.RESUME_LATENCY, _is_latency), (table.ENERGY_BIAS, _is_bias))

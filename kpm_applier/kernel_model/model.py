@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import Factory, define, evolve, field
 
-from kpm_applier.attributes import CPU_ROOT, RESUME_LATENCY, UNCORE_ROOT
+from kpm_applier.attributes import CPU_ROOT, ENERGY_BIAS, RESUME_LATENCY, UNCORE_ROOT
 from kpm_applier.kernel_model.devices import read_idle, read_topology, read_uncore
 from kpm_applier.kernel_model.energy import EnergyFiles
 from kpm_applier.kernel_model.paths import parse_path
@@ -26,6 +26,7 @@ from kpm_applier.kernel_model.texts import (
     UNLIMITED,
     fail,
     first_word,
+    parse_bias,
     parse_integer,
     parse_latency,
     parse_request,
@@ -67,7 +68,8 @@ _AMD_MODES = {"active": "amd-pstate-epp", "passive": "amd-pstate", "guided": "am
 _UNSUPPORTED = "<unsupported>"
 #: Files of a CPU alone: name → the field of a CPU that it begins with, and how a text is taken.
 _ALONE: dict[str, tuple[str, Callable[[str, str], str]]] = {
-    RESUME_LATENCY.file: ("resume_latency", parse_latency)
+    RESUME_LATENCY.file: ("resume_latency", parse_latency),
+    ENERGY_BIAS.file: ("epb", parse_bias),
 }
 
 
@@ -180,12 +182,14 @@ class KernelModel:
         """The settings that a CPU's files show, by the names of a target's fields."""
         low, high = policy.shown
         limit = self._alone.get((cpu, RESUME_LATENCY.file))
+        bias = self._alone.get((cpu, ENERGY_BIAS.file))
         return {
             "min_khz": low,
             "max_khz": high,
             "governor": policy.governor,
             "epp": policy.epp,
             "latency_us": {"n/a": 0, "0": None, None: None}.get(limit, limit),
+            "epb": None if bias is None else int(bias),
         }
 
     def _allows(self, cpu: int, state: IdleState) -> bool:
@@ -409,7 +413,7 @@ class KernelModel:
                 self._write_policy(policy, name, text, path)
         elif area in ("cpu-idle", "cpu-power"):
             self._read(path)
-            self._must_be(name in ("disable", RESUME_LATENCY.file), path)
+            self._must_be(name == "disable" or name in _ALONE, path)
             if text:
                 self._write_idle(area, number, state, name, text, path)
         elif area.startswith("uncore:"):

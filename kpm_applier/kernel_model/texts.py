@@ -6,6 +6,8 @@ import errno
 import os
 import re
 
+from kpm_planner.model.objects import EPB_WORDS
+
 _NUMBER = re.compile(r"\+?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 #: A request that limits nothing; the kernel keeps its largest number for it.
 UNLIMITED = 2**31 - 1
@@ -43,6 +45,22 @@ def parse_request(text: str, path: str, released: int) -> int:
     if number >= 2**31:
         raise fail(errno.EINVAL, path)
     return number
+
+
+def parse_bias(text: str, path: str) -> str:
+    """An energy performance bias as it is shown afterwards: a number, in whatever base and whether
+    it was a word or not (kernel, intel_epb.c).
+    """
+    word = EPB_WORDS.get(text.rstrip("\n"))
+    if word is not None:
+        return str(word)
+    try:
+        value = parse_integer(text, path)
+    except OSError:
+        raise fail(errno.EINVAL, path) from None
+    if value > 15:
+        raise fail(errno.EINVAL, path)
+    return str(value)
 
 
 def parse_latency(text: str, path: str) -> str:

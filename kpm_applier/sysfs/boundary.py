@@ -43,6 +43,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ),
     (f"{CPU}/cpu{{}}/cpuidle/state{{}}/disable", SWITCH),
     (f"{CPU}/cpu{{}}/power/pm_qos_resume_latency_us", LATENCY),
+    (f"{CPU}/cpu{{}}/power/energy_perf_bias", NUMBER),
     *(
         (f"{folder}/{name}", NUMBER)
         for folder in (_DIE, _TPMI)

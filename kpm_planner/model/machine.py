@@ -54,7 +54,7 @@ class Cpu:
     """A present CPU. What the kernel does not say (an offline CPU, odd firmware) is None or empty.
 
     resume_latency: what limits the latency of its idle states: "0" for nothing, µs, or "n/a" for
-    none at all.
+    none at all. epb: its energy performance bias, 0 to 15.
     """
 
     id: int
@@ -67,6 +67,7 @@ class Cpu:
     domain: int | None = None
     idle: tuple[IdleState, ...] = ()
     resume_latency: str | None = field(default=None, metadata={KEY: "resumeLatency"})
+    epb: str | None = field(default=None, metadata={KEY: "epb"})
 
 
 #: Settings that a CPU has alone: field → key in JSON. None where the CPU has no such file.

@@ -15,6 +15,14 @@ from kpm_planner.model.cluster import OPENSHIFT_GROUP, Meta, NodeSelector
 from kpm_planner.model.schema import described as _text
 
 EPP_WORDS = ("performance", "balance_performance", "balance_power", "power")
+#: Words for values of the energy performance bias (kernel, arch/x86/kernel/cpu/intel_epb.c).
+EPB_WORDS = {
+    "performance": 0,
+    "balance-performance": 4,
+    "normal": 6,
+    "balance-power": 8,
+    "power": 15,
+}
 
 
 _FREQUENCY = (
@@ -24,7 +32,7 @@ _FREQUENCY = (
 
 @frozen
 class PStates:
-    """Frequency limits, governor, energy-performance preference."""
+    """Frequency limits, governor, energy-performance preference and bias."""
 
     min: int | str | None = field(
         default=None,
@@ -50,6 +58,14 @@ class PStates:
         metadata=_text(
             "Energy performance preference; under governor performance only performance.",
             enum=list(EPP_WORDS),
+        ),
+    )
+    epb: int | str | None = field(
+        default=None,
+        metadata=_text(
+            "Energy performance bias of Intel CPUs, of each CPU alone: 0 (performance) to 15"
+            f" (power), or {', '.join(EPB_WORDS)}.",
+            maxLength=19,
         ),
     )
 

@@ -44,6 +44,8 @@ class Code(StrEnum):
     ENERGY_STATE = "energy-state"
     ENERGY_UNREADABLE = "energy-unreadable"
     ENERGY_WRAPPED = "energy-wrapped"
+    EPB_UNSUPPORTED = "epb-unsupported"
+    EPB_VALUE = "epb-value"
     EPP_GOVERNOR = "epp-governor"
     EPP_UNSUPPORTED = "epp-unsupported"
     EPP_WORD = "epp-word"
@@ -285,6 +287,14 @@ REGISTRY: dict[Code, tuple[str, str]] = {
             " is counted."
         ),
         "Sample more often.",
+    ),
+    Code.EPB_UNSUPPORTED: (
+        "The CPUs have no energy performance bias, or none beside their EPP.",
+        "Remove epb for these nodes; where EPP and EPB are one register, set epp.",
+    ),
+    Code.EPB_VALUE: (
+        "epb is neither a number from 0 to 15 nor one of its words.",
+        "See the message for what is allowed.",
     ),
     Code.EPP_GOVERNOR: (
         "Under governor performance the kernel accepts no EPP but performance.",

@@ -166,6 +166,22 @@ class Target:
             words="idle states up to {} µs",
         ),
     )
+    epb: int | None = field(
+        default=None,
+        metadata=_setting(
+            "epb",
+            "epb",
+            "spec.pstates.epb",
+            "epb",
+            "epb",
+            scope=Scope.CPU,
+            words="epb {}",
+            column="EPB",
+            always=False,
+            kind=int | None,
+            about="Energy performance bias, 0 to 15.",
+        ),
+    )
 
 
 BASELINE = Target()

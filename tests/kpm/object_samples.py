@@ -61,7 +61,13 @@ OBJECTS: dict[str, dict[str, Any]] = {
             "name": "fast",
             "shared": False,
             "nodeSelector": _SELECTOR,
-            "pstates": {"min": 1200, "max": "80%", "governor": "userspace", "epp": "performance"},
+            "pstates": {
+                "min": 1200,
+                "max": "80%",
+                "governor": "userspace",
+                "epp": "performance",
+                "epb": "balance-power",
+            },
             "cstates": {"names": {"C1": True, "C6": False}},
             "cpuCapacity": "50%",
             "cpuScalingPolicy": {

@@ -199,7 +199,11 @@ def profile(
     metadata.
     """
     pstates = PStates(
-        **{key: fields.pop(key) for key in ("min", "max", "governor", "epp") if key in fields}
+        **{
+            key: fields.pop(key)
+            for key in ("min", "max", "governor", "epp", "epb")
+            if key in fields
+        }
     )
     cstates = CStates(
         **{key: fields.pop(key) for key in ("names", "max_latency_us") if key in fields}

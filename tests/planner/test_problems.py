@@ -263,6 +263,20 @@ CASES: dict[Code, Case] = {
         "'power'",
         lambda: plan(profile(governor="performance", epp="power")).problems,
     ),
+    Code.EPB_UNSUPPORTED: Case(
+        Severity.WARNING,
+        PROFILE,
+        "spec.pstates.epb",
+        "the CPUs have no energy_perf_bias",
+        lambda: plan(profile(epb="normal")).problems,
+    ),
+    Code.EPB_VALUE: Case(
+        Severity.ERROR,
+        PROFILE,
+        "spec.pstates.epb",
+        "expected 0 to 15 or performance,",
+        lambda: plan(profile(epb=16)).problems,
+    ),
     Code.EPP_UNSUPPORTED: Case(
         Severity.WARNING,
         PROFILE,

@@ -14,7 +14,7 @@ turns bits off.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import strategies as st
 
 from kpm_planner.model.machine import (
@@ -121,8 +121,12 @@ def draw_machine(
     driver, (idle_driver, idle_set), size, packages, dies, kind_count = pick(
         draw, drivers, IDLE_SETS, often(1, 2, 4, 16), often(1, 2), often(1, 2), (1, 1, 2, 3)
     )
-    boost, without_epp, architecture = pick(
-        draw, (None, True, False), often(False, True), ("x86_64", "aarch64", None)
+    boost, without_epp, architecture, epb = pick(
+        draw,
+        (None, True, False),
+        often(False, True),
+        ("x86_64", "aarch64", None),
+        (None, None, "6", "0"),
     )
     has_epp = (
         driver is not None and driver.epp and not (without_epp and driver.name.startswith("intel"))
@@ -155,7 +159,7 @@ def draw_machine(
         )
     return Machine(
         architecture=architecture,
-        cpus=tuple(cpus),
+        cpus=tuple(evolve(cpu, epb=epb if cpu.online else None) for cpu in cpus),
         domains=tuple(domains),
         idle_driver=idle_driver,
         uncore=_draw_uncore(draw, packages_of, dies_of),

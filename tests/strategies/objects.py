@@ -200,12 +200,13 @@ def draw_pstates(draw: st.DrawFn, machine: Machine, *, awkward: bool = False) ->
     ]
     governors = (None, None, *offered, *(("userspace", "schedutil", "turbo") if awkward else ()))
     epps = (None, *EPP_WORDS, *(("default", "128") if awkward else ()))
-    (low, high), governor, epp = pick(
-        draw, frequency_pairs(machine, awkward=awkward), governors, epps
+    biases = (None, None, None, "normal", 0, 15, *((16, -1, "low") if awkward else ()))
+    (low, high), governor, epp, epb = pick(
+        draw, frequency_pairs(machine, awkward=awkward), governors, epps, biases
     )
     if not awkward and governor == "performance" and epp:
         epp = "performance"
-    return PStates(low, high, governor, epp)
+    return PStates(low, high, governor, epp, epb)
 
 
 def cstates(machine: Machine, *, awkward: bool = False) -> tuple[CStates, ...]:
