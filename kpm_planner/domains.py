@@ -47,7 +47,7 @@ def frequency_part(target: Target) -> Target:
     return target if alone == _NOTHING_ALONE else evolve(target, **_NOTHING_ALONE)
 
 
-def in_force(domain: FrequencyDomain, target: Target) -> dict[str, Any]:
+def values_in_force(domain: FrequencyDomain, target: Target) -> dict[str, Any]:
     """What a target means on its domain, setting by setting, baseline filled in."""
     settings = domain.settings
     asked = ((item, getattr(target, item.name)) for item in OF_DOMAINS)
@@ -84,7 +84,7 @@ def settle_domains(parts: list[Part], machine: Machine) -> tuple[list[Part], lis
         if any(parts[index].assignment.held for index in members):
             continue
         combined = combine(domain, wanted)
-        if len({tuple(in_force(domain, target).values()) for target in wanted}) > 1:
+        if len({tuple(values_in_force(domain, target).values()) for target in wanted}) > 1:
             problems.append(_domain_problem(domain, cpus, combined))
         reason = (
             f"frequency domain {domain.id} (CPUs {format_cpulist(cpus)}), the highest of its CPUs'"
@@ -115,7 +115,7 @@ def _moved(parts: list[Part], moved: Mapping[tuple[int, Resolved], set[int]]) ->
 
 
 def _domain_problem(domain: FrequencyDomain, cpus: frozenset[int], combined: Target) -> Problem:
-    values = in_force(domain, combined)
+    values = values_in_force(domain, combined)
     words = [*ranges_of(values), *(f"{item.label} {text}" for item, text in words_of(values))]
     message = (
         f"CPUs {format_cpulist(cpus)} share frequency domain {domain.id} but not a target; the"

@@ -50,60 +50,28 @@ def exclusive_assignment(
     """
     ref = owner.ref
     who = f"exclusive: pod {ref.namespace}/{ref.pod} container {ref.name} owns it"
+
+    def has(profile: ResolvedProfile | None, name: str | None, why: str) -> Assignment:
+        """The owner's CPUs under a profile, at baseline without one."""
+        return Assignment(owner.cpus, Pool.EXCLUSIVE, profile, name, ref, because=(who + why,))
+
     if owner.refused:
-        return Assignment(
-            owner.cpus,
-            Pool.EXCLUSIVE,
-            container=ref,
-            because=(f"{who}, at baseline because its request cannot be honoured",),
-        )
+        return has(None, None, ", at baseline because its request cannot be honoured")
     wished = wishes.profile(owner, problems)
     if wished is not None:
-        return Assignment(
-            owner.cpus,
-            Pool.EXCLUSIVE,
-            wished,
-            None,
-            ref,
-            because=(f"{who} and has CRI-O's annotations",),
-        )
+        return has(wished, None, " and has CRI-O's annotations")
     if owner.profile is None:
         profile, name = (shared.profile, shared.profile_name) if shared else (None, None)
-        return Assignment(
-            owner.cpus,
-            Pool.EXCLUSIVE,
-            profile,
-            name,
-            ref,
-            because=(f"{who} and asks for no profile, so the shared target",),
-        )
+        return has(profile, name, " and asks for no profile, so the shared target")
     group, name = owner.profile
     found = profiles.get(name)
     fault = _pod_profile_fault(found, group)
     if found is None or fault:
+        field = f"spec.containers[{ref.name}].resources"
         message = f"{group}/{name}: {fault}; CPUs {format_cpulist(owner.cpus)} stay at baseline"
-        problems.append(
-            error(
-                Code.POD_PROFILE,
-                f"Pod/{ref.namespace}/{ref.pod}",
-                f"spec.containers[{ref.name}].resources",
-                message,
-            )
-        )
-        return Assignment(
-            owner.cpus,
-            Pool.EXCLUSIVE,
-            container=ref,
-            because=(f"{who}, at baseline because profile {name} cannot be used",),
-        )
-    return Assignment(
-        owner.cpus,
-        Pool.EXCLUSIVE,
-        found,
-        name,
-        ref,
-        because=(f"{who} and asks for {group}/{name}",),
-    )
+        problems.append(error(Code.POD_PROFILE, f"Pod/{ref.namespace}/{ref.pod}", field, message))
+        return has(None, None, f", at baseline because profile {name} cannot be used")
+    return has(found, name, f" and asks for {group}/{name}")
 
 
 def _pod_profile_fault(found: ResolvedProfile | None, group: str) -> str:

@@ -134,17 +134,13 @@ def _governor_faults(
             field,
             f"{governor!r} does not exist on all cores; those that have only {has} keep theirs",
         )
-    static = sorted(
-        {
-            str(domain.driver)
-            for domain in domains
-            if domain.driver not in SCALING_POWERSAVE and domain.may_have(governor)
-        }
-    )
-    if governor == "powersave" and static:
-        yield warning(
-            Code.GOVERNOR_STATIC,
-            obj,
-            field,
-            f"powersave pins the lowest frequency under {', '.join(static)}",
-        )
+    static = sorted({str(domain.driver) for domain in domains if _pins(governor, domain)})
+    if static:
+        message = f"powersave pins the lowest frequency under {', '.join(static)}"
+        yield warning(Code.GOVERNOR_STATIC, obj, field, message)
+
+
+def _pins(governor: str, domain: FrequencyDomain) -> bool:
+    """Whether a governor that scales elsewhere keeps this domain at its lowest frequency."""
+    scales = domain.driver in SCALING_POWERSAVE
+    return governor == "powersave" and not scales and domain.may_have(governor)

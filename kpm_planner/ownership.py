@@ -96,18 +96,11 @@ def reported_entries(
     # A kubelet that has only just started names no allocatable CPUs either, so what is known of
     # running containers goes first.
     if inactive(allocation) and not missing & known.keys():
-        problems.append(
-            warning(
-                Code.CPU_MANAGER_INACTIVE,
-                "Node",
-                "",
-                "the kubelet names no allocatable CPUs: static CPU manager not active",
-            )
-        )
+        message = "the kubelet names no allocatable CPUs: static CPU manager not active"
+        problems.append(warning(Code.CPU_MANAGER_INACTIVE, "Node", "", message))
         problems += _in_vain(missing, pods)
-        problems += _without_cpus(
-            [key for key in missing & listed if claims_of(pods, key)], listed, bound.why_not
-        )
+        claiming = [key for key in missing & listed if claims_of(pods, key)]
+        problems += _without_cpus(claiming, listed, bound.why_not)
         return tuple(reported.values()), False
     # One that is listed without CPUs owns none. One that had some keeps them for a while, since a
     # kubelet may have lost its checkpoint, and one that is not listed is unknown for as long; after
@@ -123,17 +116,17 @@ def reported_entries(
         for key, entry in known.items()
         if key not in reported and (not allocation.answered or key in missing)
     }
-    unknown = (not allocation.answered and allocation.last_known is None) or any(
-        key not in known for key in missing
-    )
-    names = ", ".join("/".join(key) for key in sorted(missing)) or "any container"
-    source = (
-        "the last known CPUs stay" if not unknown else "no CPU that could be allocated is written"
-    )
-    problems.append(
-        warning(Code.ALLOCATION_UNKNOWN, "Node", "", f"the CPUs of {names} are not known; {source}")
-    )
+    never = not allocation.answered and allocation.last_known is None
+    unknown = never or any(key not in known for key in missing)
+    problems.append(_unknown_cpus(missing, unknown=unknown))
     return (*reported.values(), *kept.values()), unknown
+
+
+def _unknown_cpus(missing: Collection[tuple[str, str, str]], *, unknown: bool) -> Problem:
+    names = ", ".join("/".join(key) for key in sorted(missing)) or "any container"
+    stays = "no CPU that could be allocated is written" if unknown else "the last known CPUs stay"
+    message = f"the CPUs of {names} are not known; {stays}"
+    return warning(Code.ALLOCATION_UNKNOWN, "Node", "", message)
 
 
 def claims_of(pods: Mapping[tuple[str, str], Pod], key: tuple[str, str, str]) -> bool:

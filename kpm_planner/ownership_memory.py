@@ -1,12 +1,13 @@
 """What was known of ownership before, for as long as the kubelet's answer leaves it open."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import evolve
 
 from kpm_planner.bound import bound_cpus
 from kpm_planner.entitlement import entitled, requested_profiles
-from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.cluster import Pod
 from kpm_planner.ownership import (
     by_container,
     count_right,
@@ -35,25 +36,8 @@ def remembered(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Al
         for container in pod.containers
         if not container.finished
     }
-    accepted = set(allocation.accepted & present)
-    for entry in known:
-        pod = pods.get((entry.namespace, entry.pod))
-        container = (
-            next((item for item in pod.containers if item.name == entry.container), None)
-            if pod
-            else None
-        )
-        if pod is not None and container is not None:
-            asked = requested_profiles(container)
-            if len(asked) == 1 and count_right(
-                entry,
-                pod,
-                container,
-                asked[0][2],
-                (pod.meta.uid, container.name) in allocation.accepted,
-                [],
-            ):
-                accepted.add((pod.meta.uid, container.name))
+    right = (_right_count(entry, pods, allocation.accepted) for entry in known)
+    accepted = (allocation.accepted & present).union(key for key in right if key is not None)
     uids = {key: pod.meta.uid for key, pod in pods.items()}
     without = [
         entry
@@ -69,7 +53,25 @@ def remembered(allocation: Allocation, custom_devices: Sequence[str] = ()) -> Al
         if told
         else None
     )
-    return evolve(allocation, last_known=last, accepted=frozenset(accepted))
+    return evolve(allocation, last_known=last, accepted=accepted)
+
+
+def _right_count(
+    entry: ContainerCpus,
+    pods: Mapping[tuple[str, str], Pod],
+    accepted: frozenset[tuple[str, str]],
+) -> tuple[str, str] | None:
+    """Uid and name of a container whose number of CPUs is the one that it asks for."""
+    pod = pods.get((entry.namespace, entry.pod))
+    found = (item for item in pod.containers if item.name == entry.container) if pod else ()
+    container = next(iter(found), None)
+    if pod is None or container is None:
+        return None
+    key, asked = (pod.meta.uid, container.name), requested_profiles(container)
+    if len(asked) != 1:
+        return None
+    right = count_right(entry, pod, container, asked[0][2], key in accepted, [])
+    return key if right else None
 
 
 def awaited(allocation: Allocation, custom_devices: Sequence[str] = ()) -> bool:

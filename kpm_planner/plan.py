@@ -6,6 +6,7 @@ every present CPU (R2).
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import chain
 
 from attrs import evolve, field, frozen
 
@@ -15,11 +16,11 @@ from kpm_planner.caps.zones import CapTarget, baseline_caps, plan_caps
 from kpm_planner.domains import settle_domains
 from kpm_planner.fabric import FabricTarget
 from kpm_planner.limited import limit_problems
-from kpm_planner.model.agent_settings import AgentSettings, IdleStates
+from kpm_planner.model.agent_settings import IdleStates
 from kpm_planner.model.allocation import Allocation
-from kpm_planner.model.cluster import Node
+from kpm_planner.model.cluster import Meta, Node
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import Intent
+from kpm_planner.model.objects import Intent, PowerConfig
 from kpm_planner.model.problems import Problem
 from kpm_planner.model.target import ResolvedProfile
 from kpm_planner.ownership import resolve_ownership
@@ -27,11 +28,11 @@ from kpm_planner.parts import CpuGroup, cut, grouped
 from kpm_planner.pools import assign_pools, unmanaged
 from kpm_planner.rivals import rival_problems
 from kpm_planner.scaling import ScaledDomain, scaled_cpus, scaled_domains
-from kpm_planner.selection import Accepted, accept, config_of, reference, selector_problems
+from kpm_planner.selection import Accepted, accept, config_of, in_force
 from kpm_planner.siblings import sibling_problems
 from kpm_planner.turbo import plan_turbo
 from kpm_planner.uncore import UncoreTarget, baseline_uncore, plan_uncore
-from kpm_planner.versions import Version, Versions, hold
+from kpm_planner.versions import Held, Version, Versions, hold
 
 
 @frozen
@@ -94,60 +95,48 @@ def plan_node(
     `problems`.
     """
     accepted = intent if isinstance(intent, Accepted) else accept(intent)
-    node, machine, allocation = item.node, item.machine, item.allocation
+    node, machine = item.node, item.machine
     config, problems = config_of(accepted, node)
     if problems:
         return _unmanaged(node, machine, problems)
-    held = hold(
-        accepted,
-        node,
-        machine,
-        IdleStates.of(config.agent.idle_states if config else None),
-        item.versions,
-        instant,
-    )
-    accepted, profiles = held.accepted, held.resolved
-    ownership = resolve_ownership(allocation, config.custom_devices if config else ())
-    pools = assign_pools(
-        node,
-        accepted,
-        profiles,
-        allocation,
-        ownership,
-        machine,
-        config.agent if config else AgentSettings(),
-    )
+    how = IdleStates.of(config.agent.idle_states if config else None)
+    held = hold(accepted, node, machine, how, item.versions, instant)
+    return _planned(item, config or PowerConfig(Meta("")), held, instant)
+
+
+def _planned(
+    item: NodeInput, config: PowerConfig, held: Held, instant: datetime | None
+) -> NodePlan:
+    """The decisions, one after the other: none of them selects objects, and none is asked twice."""
+    node, machine, allocation = item.node, item.machine, item.allocation
+    profiles, holds = held.resolved, in_force(held.accepted, node)
+    ownership = resolve_ownership(allocation, config.custom_devices)
+    pools = assign_pools(holds.definitions, profiles, allocation, ownership, machine, config.agent)
     parts, domain_problems = settle_domains(cut(pools, machine), machine)
     resources, capacity_problems = plan_capacity(profiles.values(), allocation, machine, config)
-    uncore, turbo = plan_uncore(node, accepted, machine), plan_turbo(node, accepted, machine)
-    caps = plan_caps(node, accepted, machine, instant, item.signals)
+    uncore = plan_uncore(holds.uncore, machine, node.name)
+    turbo = plan_turbo(holds.turbo, machine, node.name)
+    caps = plan_caps(holds.cap, machine, instant, item.signals, node.name)
     groups = grouped(parts)
-    found = [
-        *held.problems,
-        *limit_problems(groups, machine),
-        *(problem for resolved in profiles.values() for problem in resolved.problems),
-        *(
-            problem
-            for name, profile in accepted.profiles.items()
-            if name not in profiles
-            for problem in selector_problems(profile.node_selector, reference(profile))
-        ),
-        *ownership.problems,
-        *rival_problems(allocation),
-        *pools.problems,
-        *domain_problems,
-        *sibling_problems(parts, machine),
-        *capacity_problems,
-        *uncore.problems,
-        *turbo.problems,
-        *caps.problems,
-    ]
     return NodePlan(
         node.name,
         groups,
         uncore.entries,
         resources,
-        _named(found, node),
+        _named(
+            node,
+            held.problems,
+            holds.problems,
+            limit_problems(groups, machine),
+            *(resolved.problems for resolved in profiles.values()),
+            ownership.problems,
+            rival_problems(allocation),
+            pools.problems,
+            domain_problems,
+            sibling_problems(parts, machine),
+            capacity_problems,
+            *(decided.problems for decided in (uncore, turbo, caps)),
+        ),
         turbo.wanted,
         caps.until,
         profiles=tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles)),
@@ -186,9 +175,10 @@ def plan_cluster(
     return ClusterPlan(tuple(sorted(plans, key=lambda plan: plan.node)), accepted.problems)
 
 
-def _named(problems: Iterable[Problem], node: Node) -> tuple[Problem, ...]:
+def _named(node: Node, *found: Iterable[Problem]) -> tuple[Problem, ...]:
+    """All problems once, in order; what is said of the node bears its name."""
     named = (
         evolve(item, object=f"Node/{node.name}") if item.object == "Node" else item
-        for item in problems
+        for item in chain.from_iterable(found)
     )
     return tuple(sorted(set(named)))

@@ -2,49 +2,45 @@
 owners, and what is left.
 """
 
+from collections.abc import Sequence
+
 from attrs import evolve
 
 from kpm_planner.exclusive import Wishes, exclusive_assignment
 from kpm_planner.model.agent_settings import AgentSettings
 from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.assignment import Assignment, Pool, Pools, Profiles
-from kpm_planner.model.cluster import Node
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import PowerNodeConfig, PowerWorkload
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.ownership import Ownership
 from kpm_planner.reserved import (
-    Definition,
     profile_of_definition,
     reserved_assignments,
     reserved_problems,
     reserved_twice,
 )
 from kpm_planner.selection import (
-    Accepted,
+    Definition,
     decided_without_age,
-    precedence_key,
     reference,
     selector_problems,
-    selects,
-    selects_map,
 )
 
 
 def assign_pools(
-    node: Node,
-    accepted: Accepted,
+    definitions: Sequence[Definition],
     profiles: Profiles,
     allocation: Allocation,
     ownership: Ownership,
     machine: Machine,
     settings: AgentSettings = AgentSettings(),
 ) -> Pools:
-    """Put every present CPU in exactly one pool (rule R2). profiles:
-    those of this node, by name.
+    """Put every present CPU in exactly one pool (rule R2).
+
+    definitions: by precedence. profiles: those of this node, by name.
     """
     problems: list[Problem] = []
-    definitions = _matching(node, accepted, problems)
     shared = _shared_assignment(definitions, profiles, problems)
     reserved = reserved_assignments(definitions, profiles, machine, problems)
     wishes = {pod.meta.uid: pod.wishes for pod in allocation.pods if pod.wishes}
@@ -94,22 +90,6 @@ def _with_cpus(part: Assignment, cpus: frozenset[int]) -> Assignment:
     return evolve(part, cpus=cpus)
 
 
-def _matching(node: Node, accepted: Accepted, problems: list[Problem]) -> list[Definition]:
-    """Objects that define pools on the node, in order of precedence."""
-    found: list[Definition] = [
-        item
-        for item in accepted.intent.workloads
-        if selects_map(item.power_node_selector, node.labels)
-    ]
-    for config in accepted.intent.node_configs:
-        problems += selector_problems(config.node_selector, reference(config))
-        if selects(config.node_selector, node.labels) and (
-            config.shared_power_profile is not None or config.reserved_cpus
-        ):
-            found.append(config)
-    return sorted(found, key=lambda item: precedence_key(item, node))
-
-
 def definition_faults(item: Definition) -> tuple[Problem, ...]:
     """Faults of a definition's own content: no other object and no
     machine is needed to see them.
@@ -137,52 +117,38 @@ def _defines_shared(item: Definition) -> bool:
     )
 
 
+def _superseded(winner: Definition, loser: Definition) -> list[Problem]:
+    """What is told of two definitions of the shared pool: to the loser, and to both where they are
+    of the kind that somebody makes for one node.
+    """
+    mark = decided_without_age(winner.meta, loser.meta)
+    message = f"{reference(winner)} defines the shared pool of this node already{mark}"
+    told = [warning(Code.SHARED_SUPERSEDED, reference(loser), "", message)]
+    if isinstance(winner, PowerNodeConfig) and isinstance(loser, PowerNodeConfig):
+        holds = f"{reference(loser)} wants the shared pool of this node too; this one holds{mark}"
+        told.append(warning(Code.SHARED_SUPERSEDED, reference(winner), "", holds))
+    return told
+
+
 def _shared_assignment(
-    definitions: list[Definition], profiles: Profiles, problems: list[Problem]
+    definitions: Sequence[Definition], profiles: Profiles, problems: list[Problem]
 ) -> Assignment | None:
     claims = [item for item in definitions if _defines_shared(item)]
     if not claims:
         return None
     winner = claims[0]
     for loser in claims[1:]:
-        mark = decided_without_age(winner.meta, loser.meta)
-        problems.append(
-            warning(
-                Code.SHARED_SUPERSEDED,
-                reference(loser),
-                "",
-                f"{reference(winner)} defines the shared pool of this node already{mark}",
-            )
-        )
-        if isinstance(winner, PowerNodeConfig) and isinstance(loser, PowerNodeConfig):
-            problems.append(
-                warning(
-                    Code.SHARED_SUPERSEDED,
-                    reference(winner),
-                    "",
-                    f"{reference(loser)} wants the shared pool of this node too; this one"
-                    f" holds{mark}",
-                )
-            )
+        problems += _superseded(winner, loser)
     name = (
         winner.power_profile if isinstance(winner, PowerWorkload) else winner.shared_power_profile
     )
     field = "spec.powerProfile" if isinstance(winner, PowerWorkload) else "spec.sharedPowerProfile"
     profile = profile_of_definition(name, profiles, reference(winner), field, problems)
     if profile is not None and not profile.profile.shared:
-        problems.append(
-            warning(
-                Code.PROFILE_NOT_SHARED,
-                reference(winner),
-                field,
-                f"profile {name} is not marked shared",
-            )
-        )
-    because = (
-        f"shared: {reference(winner)}"
-        if profile
-        else f"shared: {reference(winner)}, at baseline for want of its profile"
-    )
+        message = f"profile {name} is not marked shared"
+        problems.append(warning(Code.PROFILE_NOT_SHARED, reference(winner), field, message))
+    lacks = "" if profile else ", at baseline for want of its profile"
+    because = f"shared: {reference(winner)}{lacks}"
     return Assignment(
         frozenset(),
         Pool.SHARED,

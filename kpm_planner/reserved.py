@@ -1,17 +1,15 @@
 """Reserved CPUs: which definitions name them, and the profile that each of them gets."""
 
+from collections.abc import Sequence
+
 from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.assignment import Assignment, Pool, Profiles
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import PowerNodeConfig, PowerWorkload, ReservedCpus
+from kpm_planner.model.objects import ReservedCpus
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.model.target import ResolvedProfile
-from kpm_planner.selection import (
-    reference,
-)
-
-Definition = PowerWorkload | PowerNodeConfig
+from kpm_planner.selection import Definition, reference
 
 
 def reserved_twice(entries: tuple[ReservedCpus, ...], obj: str) -> list[Problem]:
@@ -35,7 +33,7 @@ def reserved_twice(entries: tuple[ReservedCpus, ...], obj: str) -> list[Problem]
 
 
 def reserved_assignments(
-    definitions: list[Definition], profiles: Profiles, machine: Machine, problems: list[Problem]
+    definitions: Sequence[Definition], profiles: Profiles, machine: Machine, problems: list[Problem]
 ) -> list[Assignment]:
     """The reserved CPUs of all definitions, each under the one profile that names it."""
     by_cpu: dict[int, dict[str | None, str]] = {}

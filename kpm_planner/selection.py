@@ -189,6 +189,50 @@ def age_key(obj: PowerObject) -> tuple[datetime, str, str]:
     )
 
 
+#: What defines pools of a node.
+Definition = PowerWorkload | PowerNodeConfig
+
+
+@frozen
+class InForce:
+    """The objects that hold on one node, by what they are for.
+
+    definitions: of pools, and turbo: of that switch, both by precedence, the first wins. problems:
+    why others are not about the node, or do not hold.
+    """
+
+    definitions: tuple[Definition, ...] = ()
+    turbo: tuple[PowerNodeConfig, ...] = ()
+    uncore: Uncore | None = None
+    cap: PowerCap | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+def in_force(accepted: Accepted, node: Node) -> InForce:
+    """Select for one node, once for all that is decided of it."""
+    intent, problems = accepted.intent, list[Problem]()
+    for profile in accepted.profiles.values():
+        problems += selector_problems(profile.node_selector, reference(profile))
+    for config in intent.node_configs:
+        problems += selector_problems(config.node_selector, reference(config))
+    configs = [item for item in intent.node_configs if covers(item, node)]
+    configs.sort(key=lambda item: precedence_key(item, node))
+    definitions: list[Definition] = [
+        item for item in intent.workloads if selects_map(item.power_node_selector, node.labels)
+    ]
+    definitions += (
+        item for item in configs if item.shared_power_profile is not None or item.reserved_cpus
+    )
+    definitions.sort(key=lambda item: precedence_key(item, node))
+    return InForce(
+        tuple(definitions),
+        tuple(item for item in configs if item.turbo is not None),
+        holder(intent.uncores, node, Code.UNCORE_SUPERSEDED, problems),
+        holder(intent.caps, node, Code.CAP_SUPERSEDED, problems),
+        tuple(problems),
+    )
+
+
 _Selecting = TypeVar("_Selecting", Uncore, PowerCap)
 
 

@@ -1,6 +1,6 @@
 """Hyperthreads of one core whose targets differ: the hardware runs the higher, so it is told."""
 
-from kpm_planner.domains import frequency_part, in_force
+from kpm_planner.domains import frequency_part, values_in_force
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Code, Problem, warning
@@ -36,4 +36,4 @@ def _in_force(cpu: int, part: Part, machine: Machine) -> tuple[object, ...]:
     domain = None if number is None else machine.domain_by_id.get(number)
     if domain is None or not domain.managed:
         return ()
-    return tuple(in_force(domain, part.resolved.target).values())
+    return tuple(values_in_force(domain, part.resolved.target).values())

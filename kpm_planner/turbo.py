@@ -1,12 +1,13 @@
 """Turbo, also called boost, of a whole node: on, off, or as it was."""
 
+from collections.abc import Sequence
+
 from attrs import frozen
 
-from kpm_planner.model.cluster import Node
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import PowerNodeConfig
 from kpm_planner.model.problems import Code, Problem, warning
-from kpm_planner.selection import Accepted, decided_without_age, precedence_key, reference, selects
+from kpm_planner.selection import decided_without_age, reference
 
 
 @frozen
@@ -17,16 +18,12 @@ class TurboPlan:
     problems: tuple[Problem, ...] = ()
 
 
-def plan_turbo(node: Node, accepted: Accepted, machine: Machine) -> TurboPlan:
-    """The switch by the PowerNodeConfigs that set it; those that do not, do not count here (R5)."""
-    claims = [
-        item
-        for item in accepted.intent.node_configs
-        if item.turbo is not None and selects(item.node_selector, node.labels)
-    ]
+def plan_turbo(claims: Sequence[PowerNodeConfig], machine: Machine, node: str) -> TurboPlan:
+    """The switch by the PowerNodeConfigs that set it, by precedence; those that do not, do not
+    count here (R5).
+    """
     if not claims:
         return TurboPlan()
-    claims.sort(key=lambda item: precedence_key(item, node))
     problems = [
         _superseded(claims[0], loser) for loser in claims[1:] if loser.turbo != claims[0].turbo
     ]
@@ -36,7 +33,7 @@ def plan_turbo(node: Node, accepted: Accepted, machine: Machine) -> TurboPlan:
                 Code.TURBO_UNSUPPORTED,
                 reference(claims[0]),
                 "spec.turbo",
-                f"node {node.name} has no switch of turbo",
+                f"node {node} has no switch of turbo",
             )
         )
         return TurboPlan(None, tuple(problems))

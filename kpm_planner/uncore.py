@@ -11,11 +11,10 @@ from kpm_planner.fabric import (
     fabric_targets,
     validate_fabric,
 )
-from kpm_planner.model.cluster import Node
 from kpm_planner.model.machine import Machine, UncoreEntry
 from kpm_planner.model.objects import Uncore
 from kpm_planner.model.problems import Code, Problem, error, has_errors, warning
-from kpm_planner.selection import Accepted, holder, reference, selector_problems
+from kpm_planner.selection import reference, selector_problems
 
 _STEP_KHZ = 100_000
 
@@ -68,24 +67,22 @@ class UncorePlan:
     problems: tuple[Problem, ...] = ()
 
 
-def plan_uncore(node: Node, accepted: Accepted, machine: Machine) -> UncorePlan:
-    """Targets for every uncore entry and fabric of the machine.
+def plan_uncore(winner: Uncore | None, machine: Machine, node: str) -> UncorePlan:
+    """Targets for every uncore entry and fabric of the machine. winner: the object that holds on
+    the node.
 
     An invalid object has no effect at all.
     """
-    problems: list[Problem] = []
-    winner = holder(accepted.intent.uncores, node, Code.UNCORE_SUPERSEDED, problems)
     if winner is None:
-        return evolve(
-            baseline_uncore(machine, "no Uncore object covers it"), problems=tuple(problems)
-        )
+        return baseline_uncore(machine, "no Uncore object covers it")
+    problems: list[Problem] = []
     if not machine.uncore and (winner.amd is None or _asks_limits(winner)):
         problems.append(
             warning(
                 Code.UNCORE_UNSUPPORTED,
                 reference(winner),
                 "",
-                f"node {node.name} has no uncore frequency control",
+                f"node {node} has no uncore frequency control",
             )
         )
     faults = uncore_faults(winner, machine)
@@ -195,35 +192,16 @@ def _step(khz: int | None) -> int:
 
 def _machine_faults(uncore: Uncore, limits: list[_Limit], machine: Machine) -> list[Problem]:
     problems = []
-    places = sorted(
-        {
-            (entry.package, entry.domain if entry.die is None else entry.die)
-            for entry in machine.uncore
-        },
-        key=str,
-    )
+    obj = reference(uncore)
     seen: set[tuple[int | None, int | None]] = set()
     for limit in limits:
         covered = [entry for entry in machine.uncore if limit.covers(entry)]
         if not covered:
-            has = ", ".join(
-                f"package {package}" if die is None else f"package {package} die {die}"
-                for package, die in places
-            )
-            problems.append(
-                error(
-                    Code.UNCORE_DIE,
-                    reference(uncore),
-                    limit.field,
-                    f"{limit.place} does not exist here; the node has {has}",
-                )
-            )
+            message = f"{limit.place} does not exist here; the node has {_places(machine)}"
+            problems.append(error(Code.UNCORE_DIE, obj, limit.field, message))
         if (limit.package, limit.die) in seen:
-            problems.append(
-                error(
-                    Code.UNCORE_DIE, reference(uncore), limit.field, f"{limit.place} is named twice"
-                )
-            )
+            message = f"{limit.place} is named twice"
+            problems.append(error(Code.UNCORE_DIE, obj, limit.field, message))
         seen.add((limit.package, limit.die))
         for entry in covered:
             low, high = entry.hardware_min_khz, entry.hardware_max_khz
@@ -232,9 +210,21 @@ def _machine_faults(uncore: Uncore, limits: list[_Limit], machine: Machine) -> l
                     f"{limit.low}..{limit.high} kHz is outside the range of {entry.name},"
                     f" {low}..{high} kHz"
                 )
-                problems.append(error(Code.UNCORE_RANGE, reference(uncore), limit.field, message))
+                problems.append(error(Code.UNCORE_RANGE, obj, limit.field, message))
                 break
     return problems
+
+
+def _places(machine: Machine) -> str:
+    """The packages and dies that have an uncore of their own, in words."""
+    found = {
+        (entry.package, entry.domain if entry.die is None else entry.die)
+        for entry in machine.uncore
+    }
+    return ", ".join(
+        f"package {package}" if die is None else f"package {package} die {die}"
+        for package, die in sorted(found, key=str)
+    )
 
 
 def _target(entry: UncoreEntry, limits: list[_Limit], obj: str) -> UncoreTarget:

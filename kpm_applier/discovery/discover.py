@@ -85,30 +85,8 @@ def discover(host: Host) -> Discovery:
     groups: list[Group] = []
     boost = discover_boost(reader, groups)
     domains = discover_domains(reader, present, online, boost is False, groups)
-    domain_of = {cpu: domain.id for domain in domains for cpu in domain.cpus}
     idle_driver = reader.text(f"{CPU_ROOT}/cpuidle/current_driver")
-    with_epp = {domain.id for domain in domains if domain.settings.epp is not None}
-    shared = _epp_is_bias(reader)
-    states: dict[tuple[IdleState, ...], tuple[IdleState, ...]] = {}
-    cpus = []
-    for cpu in sorted(present):
-        idle = discover_idle(reader, cpu, cpu in online, idle_driver or "", groups)
-        cpus.append(
-            _discover_cpu(
-                reader,
-                cpu,
-                cpu in online,
-                domain_of.get(cpu),
-                states.setdefault(idle, idle),
-                discover_alone(
-                    reader,
-                    cpu,
-                    cpu in online,
-                    groups,
-                    one_register=shared and domain_of.get(cpu) in with_epp,
-                ),
-            )
-        )
+    cpus = _discover_cpus(reader, present, online, domains, idle_driver or "", groups)
     machine = Machine(
         architecture=_architecture(reader),
         cpu_model=None,
@@ -131,6 +109,30 @@ def discover(host: Host) -> Discovery:
         _sentinels(reader, domains, marks),
         _troubled(reader, present - online),
     )
+
+
+def _discover_cpus(
+    reader: Reader,
+    present: frozenset[int],
+    online: frozenset[int],
+    domains: Sequence[FrequencyDomain],
+    idle_driver: str,
+    groups: list[Group],
+) -> list[Cpu]:
+    """The CPUs, with the groups of what each has alone; those that are alike share their states."""
+    domain_of = {cpu: domain for domain in domains for cpu in domain.cpus}
+    one_register = _epp_is_bias(reader)
+    states: dict[tuple[IdleState, ...], tuple[IdleState, ...]] = {}
+    cpus = []
+    for cpu in sorted(present):
+        here, domain = cpu in online, domain_of.get(cpu)
+        idle = discover_idle(reader, cpu, here, idle_driver, groups)
+        has_epp = domain is not None and domain.settings.epp is not None
+        alone = discover_alone(reader, cpu, here, groups, one_register=one_register and has_epp)
+        number = None if domain is None else domain.id
+        kept = states.setdefault(idle, idle)
+        cpus.append(_discover_cpu(reader, cpu, here, number, kept, alone))
+    return cpus
 
 
 def check_tree(host: Host) -> None:

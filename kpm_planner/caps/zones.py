@@ -67,18 +67,17 @@ def holding_cap(node: Node, accepted: Accepted) -> PowerCap | None:
 
 
 def plan_caps(
-    node: Node, accepted: Accepted, machine: Machine, instant: datetime | None, signals: Signals
+    winner: PowerCap | None, machine: Machine, instant: datetime | None, signals: Signals, node: str
 ) -> CapPlan:
-    """Targets for every zone of the machine. instant: left out, 1970 begins.
+    """Targets for every zone of the machine. winner: the cap that holds on the node. instant: left
+    out, 1970 begins.
 
     An invalid object sets no cap.
     """
-    problems: list[Problem] = []
-    winner = holder(accepted.intent.caps, node, Code.CAP_SUPERSEDED, problems)
     if winner is None:
-        return CapPlan(baseline_caps(machine, "no PowerCap covers it"), problems=tuple(problems))
+        return CapPlan(baseline_caps(machine, "no PowerCap covers it"))
     faults = validate_cap(winner)
-    problems += faults
+    problems = list(faults)
     if has_errors(faults):
         return CapPlan(
             baseline_caps(machine, f"{reference(winner)} has errors, so baseline"),
@@ -90,7 +89,7 @@ def plan_caps(
                 Code.CAP_UNSUPPORTED,
                 reference(winner),
                 "",
-                f"node {node.name} has nothing that caps power{_why(machine)}",
+                f"node {node} has nothing that caps power{_why(machine)}",
             )
         )
         return CapPlan(problems=tuple(problems))

@@ -5,6 +5,9 @@ gives an equal status, so nothing is sent while nothing changes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from attrs import define
 
 from kpm_planner.model.allocation import ContainerRef
 from kpm_planner.model.assignment import Pool
@@ -37,6 +40,9 @@ from kpm_planner.report.words import profile_words
 from kpm_planner.selection import reference
 from kpm_planner.versions import Version, since_text
 
+_Entry = TypeVar("_Entry")
+#: Pools by the order of their sizes.
+_SIZED = (Pool.SHARED, Pool.RESERVED, Pool.EXCLUSIVE, Pool.UNMANAGED, Pool.OFFLINE)
 #: Settings that a state tells of.
 _TOLD = tuple(item for item in SETTINGS if item.about)
 #: Bytes that each list of a status may take, so that the whole stays below 16 KiB whatever a node
@@ -66,78 +72,65 @@ def node_state(
 
     workload_of: profile → the PowerWorkload object of this node and profile.
     """
-    problems = [
+    room = _Room()
+    entries = room.fit(_uncore(plan, shown), _UNCORE)
+    words = [
+        (item.profile.meta.name, profile_words(item.profile, shown, plan)) for item in plan.profiles
+    ]
+    earlier = as_before(plan, words)
+    room.omitted += earlier.omitted
+    pools = {pool: [group for group in plan.groups if group.pool is pool] for pool in Pool}
+    sizes = (sum(len(group.cpus) for group in pools[pool]) for pool in _SIZED)
+    return PowerNodeStateStatus(
+        sizes=PoolSizes(*sizes),
+        shared_pool=_pool_states(pools[Pool.SHARED]),
+        reserved_pools=_pool_states(pools[Pool.RESERVED]),
+        exclusive_pools=room.fit(containers_of(plan, workload_of), _CONTAINERS),
+        profiles=room.fit(_profile_states(plan), _PROFILES),
+        values=room.fit(_values(plan, shown), _VALUES),
+        uncore=uncore_status(plan, entries) if entries else None,
+        power_caps=room.fit(_caps(plan, shown), _CAPS),
+        fabrics=room.fit(_fabrics(plan), _FABRICS),
+        turbo=plan.boost,
+        problems=room.fit(_problem_states(plan), _PROBLEMS),
+        conditions=conditions_of(plan, shown, last, features),
+        earlier_versions=room.fit(tuple(map(_earlier_version, plan.earlier)), _EARLIER),
+        node_info=NodeInfo(len(shown.cpus), shown.architecture or ""),
+        cpu_pools=earlier.pools,
+        power_profiles=earlier.profiles,
+        omitted=room.omitted or None,  # evaluated last: everything has been fitted by then
+    )
+
+
+@define
+class _Room:
+    """Fits lists into a status, and counts what is left out."""
+
+    omitted: int = 0
+
+    def fit(self, entries: Sequence[_Entry], most: int) -> tuple[_Entry, ...]:
+        """As many entries as have room, the first ones."""
+        kept, more = fitted(entries, most)
+        self.omitted += more
+        return kept
+
+
+def _problem_states(plan: NodePlan) -> tuple[ProblemState, ...]:
+    return tuple(
         ProblemState(
             str(item.severity), str(item.code), cut(item.object), cut(item.message), item.field
         )
         for item in sorted(plan.problems)
-    ]
-    containers, more_containers = fitted(containers_of(plan, workload_of), _CONTAINERS)
-    values, more_values = fitted(_values(plan, shown), _VALUES)
-    profiles, more_profiles = fitted(
-        [_profile_state(item.profile.meta.name, item.problems) for item in plan.profiles], _PROFILES
     )
-    entries, more_uncore = fitted(_uncore(plan, shown), _UNCORE)
-    earlier = as_before(
-        plan,
-        [
-            (item.profile.meta.name, profile_words(item.profile, shown, plan))
-            for item in plan.profiles
-        ],
-    )
-    caps, more_caps = fitted(_caps(plan, shown), _CAPS)
-    fabrics, more_fabrics = fitted(
-        tuple(
-            FabricState(item.fabric.package, item.pstates)
-            for item in plan.fabrics
-            if item.pstates is not None
-        ),
-        _FABRICS,
-    )
-    earlier_versions, more_earlier = fitted(tuple(map(_earlier_version, plan.earlier)), _EARLIER)
-    told, more_problems = fitted(problems, _PROBLEMS)
-    pools = {pool: [group for group in plan.groups if group.pool is pool] for pool in Pool}
-    return PowerNodeStateStatus(
-        sizes=PoolSizes(
-            *(
-                sum(len(group.cpus) for group in pools[pool])
-                for pool in (
-                    Pool.SHARED,
-                    Pool.RESERVED,
-                    Pool.EXCLUSIVE,
-                    Pool.UNMANAGED,
-                    Pool.OFFLINE,
-                )
-            )
-        ),
-        shared_pool=_pool_states(pools[Pool.SHARED]),
-        reserved_pools=_pool_states(pools[Pool.RESERVED]),
-        exclusive_pools=containers,
-        profiles=profiles,
-        values=values,
-        uncore=uncore_status(plan, entries) if entries else None,
-        power_caps=caps,
-        fabrics=fabrics,
-        turbo=plan.boost,
-        problems=told,
-        conditions=conditions_of(plan, shown, last, features),
-        earlier_versions=earlier_versions,
-        node_info=NodeInfo(len(shown.cpus), shown.architecture or ""),
-        cpu_pools=earlier.pools,
-        power_profiles=earlier.profiles,
-        omitted=(
-            more_earlier
-            + earlier.omitted
-            + more_containers
-            + more_values
-            + more_profiles
-            + more_uncore
-            + more_caps
-            + more_fabrics
-            + more_problems
-        )
-        or None,
-    )
+
+
+def _profile_states(plan: NodePlan) -> tuple[ProfileState, ...]:
+    return tuple(_profile_state(item.profile.meta.name, item.problems) for item in plan.profiles)
+
+
+def _fabrics(plan: NodePlan) -> tuple[FabricState, ...]:
+    asked = (item for item in plan.fabrics if item.pstates is not None)
+    return tuple(FabricState(item.fabric.package, item.pstates or "") for item in asked)
 
 
 def cpus_text(groups: Iterable[CpuGroup]) -> str:

@@ -283,20 +283,48 @@ def test_offline_verbs_load_no_client_and_for_json_no_terminal_library(tmp_path:
 # --- sizes ---
 
 
-@pytest.mark.parametrize("source", PLANNER, ids=module_id)
-def test_a_planner_module_has_at_most_730_lines_and_its_functions_at_most_75(
-    source: Source,
-) -> None:
+#: Modules that are tables: their length is the number of their rows.
+TABLES = {"model/problems"}
+#: Functions of the shells that are longer and wait for being cut: no others, and none that is not.
+LONG = {
+    "agent/build": {"build_agent"},
+    "agent/metrics": {"on"},
+    "agent/run": {"tick", "_report"},
+    "cli/energy": {"report_verb"},
+    "cli/machine": {"_print_table"},
+    "cli/options": {"planning_options"},
+    "cli/shells": {"agent"},
+    "energy/exposition": {"_kpm_node", "_kepler_node"},
+    "energy/live": {"look"},
+    "energy/meter": {"_own"},
+    "energy/names": {"known_containers"},
+    "formats/crds": {"crd"},
+    "formats/pods": {"structure_pod"},
+    "formats/views": {"features", "machine_view", "_node_view"},
+    "operator/mounts": {"mounts", "_seen"},
+    "operator/reconcile": {"reconcile", "_statuses"},
+    "operator/run": {"__init__", "carry_out"},
+    "powercap/run": {"once"},
+    "request/cpu_manager": {"assign_cpus"},
+    "simulate/world": {"_change_machines"},
+}
+
+
+@pytest.mark.parametrize("source", [*PLANNER, *APPLIER, *sources(kpm)], ids=module_id)
+def test_functions_have_at_most_40_lines(source: Source) -> None:
     """Bodies without their docstrings.
 
     Length proves nothing, but a long rule is rarely one rule.
     """
-    assert source.lines <= 730
-    assert {
-        function.name: body_lines(function)
-        for function in source.functions()
-        if body_lines(function) > 75
-    } == {}
+    long = {item.name for item in source.functions() if body_lines(item) > 40}
+    waiting = LONG.get(source.name, set()) if source.package == "kpm" else set()
+    assert long == waiting
+
+
+@pytest.mark.parametrize("source", PLANNER, ids=module_id)
+def test_a_planner_module_has_at_most_430_lines(source: Source) -> None:
+    """One that needs a map is two; a table may be as long as it is."""
+    assert source.lines <= 430 or source.name in TABLES
 
 
 def test_the_planner_as_a_whole_is_made_of_small_pieces() -> None:
@@ -305,7 +333,7 @@ def test_the_planner_as_a_whole_is_made_of_small_pieces() -> None:
     lengths = sorted(source.lines for source in PLANNER)
     assert sizes[len(sizes) // 2] <= 8
     assert sizes[len(sizes) * 9 // 10] <= 25
-    assert lengths[len(lengths) // 2] <= 180
+    assert lengths[len(lengths) // 2] <= 150
 
 
 # --- docstrings and contracts ---
