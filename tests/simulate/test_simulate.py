@@ -377,3 +377,30 @@ def test_a_scenario_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
     path.write_text("- 1\n")
     with pytest.raises(InputError, match="exactly one mapping"):
         read_scenario(str(path))
+
+
+def test_an_energy_bias_is_asked_shown_and_given_back(tmp_path: Path) -> None:
+    """A setting that a CPU has alone goes the whole way, without a word about it in the
+    simulator.
+    """
+    path = tmp_path / "scenario.yaml"
+    path.write_text(
+        """
+version: 1
+nodes: [{name: n, machine: {model: xeon, epb: 6}}]
+steps:
+  - apply:
+      - apiVersion: power.openshift.io/v1
+        kind: PowerProfile
+        metadata: {name: p, namespace: power-manager}
+        spec: {shared: true, pstates: {epb: balance-power}}
+      - apiVersion: power.openshift.io/v1
+        kind: PowerWorkload
+        metadata: {name: w, namespace: power-manager}
+        spec: {allCores: true, powerProfile: p, powerNodeSelector: {kubernetes.io/hostname: n}}
+    expect: {n: {cpus: {"1": {epb: 8, shows: {epb: 8}}}}}
+  - delete: [PowerWorkload/w]
+    expect: {n: {cpus: {"1": {epb: null, shows: {epb: 6}}}}}
+"""
+    )
+    assert not [line for view in run(read_scenario(str(path))) for line in view.differences]
