@@ -33,8 +33,10 @@ CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 def examples(of_a_hundred: int) -> settings:
-    """Fewer or more examples than the profile has, for tests that cost more or less than others."""
-    return settings(max_examples=max(1, settings.default.max_examples * of_a_hundred // 100))
+    """Fewer or more examples than the profile has, for tests that cost more or less than others;
+    at least twenty.
+    """
+    return settings(max_examples=max(20, settings.default.max_examples * of_a_hundred // 100))
 
 
 @frozen
