@@ -190,14 +190,20 @@ def assert_names(line: str, parts: Sequence[object]) -> None:
 
 def tree_hash(root: Path) -> dict[str, str]:
     """Every entry below a folder with its kind, mode and content."""
-    found = {}
-    for path in sorted(root.rglob("*")):
-        status = path.lstat()
-        if path.is_symlink():
-            content = f"-> {path.readlink()}"
-        elif path.is_file():
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-        else:
-            content = "folder"
-        found[str(path.relative_to(root))] = f"{status.st_mode:o} {content}"
+    found: dict[str, str] = {}
+    folders = [""]
+    for folder in folders:
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                name = f"{folder}/{entry.name}".removeprefix("/")
+                if entry.is_symlink():
+                    content = f"-> {os.readlink(entry.path)}"
+                elif entry.is_file():
+                    with open(entry.path, "rb") as file:
+                        content = hashlib.sha256(file.read()).hexdigest()
+                else:
+                    content = "folder"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(name)
+                found[name] = f"{entry.stat(follow_symlinks=False).st_mode:o} {content}"
     return found
