@@ -32,7 +32,7 @@ settings.register_profile(
     derandomize=True,
 )
 settings.register_profile(
-    "soak", max_examples=60, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
+    "soak", max_examples=30, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
