@@ -25,7 +25,7 @@ settings.register_profile(
 )
 settings.register_profile(
     "ci",
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     suppress_health_check=_UNHURRIED,
     phases=_PHASES,
