@@ -13,9 +13,6 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-#: Files of tests are in memory where they can be: making thousands of them is then no wait.
-if os.path.isdir("/dev/shm"):
-    os.environ.setdefault("TMPDIR", "/dev/shm")
 _UNHURRIED = (HealthCheck.too_slow,)
 #: Without the one that explains a failure line by line: it takes longer than all the rest.
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)

@@ -147,12 +147,12 @@ def run_as_nobody(*args: object) -> Ran:
         "cli.machine",
         "cli.planning",
         "cli.recording",
-        "applying",
-        "hostinfo",
-        "inputs",
-        "tables",
-        "targets",
-        "views",
+        "cli.tables",
+        "formats.views",
+        "request.hostinfo",
+        "request.nodes",
+        "request.objects",
+        "request.tree",
     ):
         import_module(f"kpm.{name}")
 
