@@ -2,6 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# How long make soak may take, but that all of it runs once.
+KPM_SOAK_SECONDS ?= 300
+# Tests that have targets of their own.
+ELSEWHERE := kernel or apiserver or dpdk or monitoring or cluster or cluster_long or cluster_vm
+# Files of the tests without a target of their own are in memory where they can be: they are tens of thousands.
+IN_MEMORY := $(if $(wildcard /dev/shm/.),TMPDIR=/dev/shm)
+# Tests and what they start are compiled once, not by each process.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
@@ -29,10 +37,10 @@ demo: $(VENV)/.installed ## watch a simulated server being tuned
 	$(BIN)/kpm simulate
 
 test: $(VENV)/.installed ## the default tests: properties, files, command line
-	$(BIN)/python -m pytest -n 2
+	$(IN_MEMORY) $(BIN)/python -m pytest -n 2
 
-soak: $(VENV)/.installed ## the properties with many more examples
-	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 tests/planner/property tests/applier/property
+soak: $(VENV)/.installed ## what takes long and rarely tells anything, then the properties with other examples, until KPM_SOAK_SECONDS are over
+	$(IN_MEMORY) HYPOTHESIS_PROFILE=soak KPM_SOAK_SECONDS=$(KPM_SOAK_SECONDS) $(BIN)/python -m pytest -n 2 -m '(soak or hypothesis) and not ($(ELSEWHERE))'
 
 lint: $(VENV)/.made ## style
 	$(BIN)/ruff check .

@@ -1,12 +1,16 @@
-"""Hypothesis profiles: dev for a quick look, ci for every run (always the same examples), soak for
-a night.
+"""How many examples a property sees, and how a soak spends its time.
 
-Chosen by the environment variable HYPOTHESIS_PROFILE. No test has a deadline: the machines that run
-them are shared.
+The environment variable HYPOTHESIS_PROFILE chooses: dev is a quick look, ci is every run (always
+the same examples), soak looks for other examples each time. In a soak KPM_SOAK_SECONDS is how long
+all of it may take: every test runs once, and what is left is shared among the properties. No test
+has a deadline: the machines that run them are shared.
 """
 
 import os
+import time
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 _UNHURRIED = (HealthCheck.too_slow,)
@@ -14,17 +18,61 @@ _UNHURRIED = (HealthCheck.too_slow,)
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 
 settings.register_profile(
-    "dev", max_examples=50, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
+    "dev", max_examples=20, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
 )
 settings.register_profile(
     "ci",
-    max_examples=60,
+    max_examples=20,
     deadline=None,
     suppress_health_check=_UNHURRIED,
     phases=_PHASES,
     derandomize=True,
 )
 settings.register_profile(
-    "soak", max_examples=5000, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
+    "soak", max_examples=30, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+class Soak:
+    """Runs every property again, with other examples, for its share of the time.
+
+    The time that is left is divided anew at each property, among those that are behind it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.ends = time.monotonic() + seconds
+        self.processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        self.left: dict[str, int] = {}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """What is not repeated comes first: how long it takes is known before anything is
+        shared.
+        """
+        items.sort(key=_is_property)
+        properties = [item.nodeid for item in items if _is_property(item)]
+        self.left = {name: len(properties) - at for at, name in enumerate(properties)}
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        """Again and again; a failure ends it, as in any run."""
+        yield
+        now = time.monotonic()
+        if item.nodeid not in self.left:
+            return
+        share = (self.ends - now) * self.processes / self.left[item.nodeid]
+        until = min(now + share, self.ends)
+        while time.monotonic() < until:
+            item.runtest()
+
+
+def _is_property(item: pytest.Item) -> bool:
+    return item.get_closest_marker("hypothesis") is not None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A soak is what has a time to spend."""
+    seconds = os.environ.get("KPM_SOAK_SECONDS")
+    if seconds:
+        config.pluginmanager.register(Soak(float(seconds)), "soak")

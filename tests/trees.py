@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from unittest import mock
 
@@ -26,7 +27,9 @@ def write_tree(model: KernelModel, folder: Path) -> SysfsHost:
         applier.discover()
         applier.changed()
     for path in dict.fromkeys(paths):
-        file = folder / "sys" / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(original(model, path))
+        file = f"{folder}/sys/{path}"
+        if not os.path.isdir(os.path.dirname(file)):
+            os.makedirs(os.path.dirname(file))
+        with open(file, "wb") as out:
+            out.write(original(model, path))
     return SysfsHost(str(folder / "sys"))

@@ -1,7 +1,8 @@
 """Trees of powercap and of AMD's sensors that are nearly right: a cap takes what is there, and
 writes to nothing else.
 
-Always the same ones. More of them: KPM_FUZZ_INPUTS=1000000.
+Always the same ones: the first part in every run, all of them in a soak. More of them:
+KPM_FUZZ_INPUTS=1000000.
 """
 
 import errno
@@ -10,7 +11,6 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-import pytest
 from attrs import define, field
 
 from kpm_applier.session import Applier
@@ -23,10 +23,11 @@ from kpm_planner.model.objects import Intent
 from kpm_planner.plan import NodeInput, plan_node
 from kpm_planner.selection import Accepted, accept
 from tests.applier.power import CLASS, MMIO, PLATFORM, RAPL
+from tests.parts import in_parts
 
 INPUTS = int(os.environ.get("KPM_FUZZ_INPUTS", "15000"))
-#: The inputs are spread over the processes that run the tests.
-PARTS = 2
+#: The inputs are in equal parts, each with trees of its own.
+PARTS = 10
 PAGE = 4096
 
 Content = bytes | int
@@ -369,7 +370,7 @@ def caps() -> list[Accepted]:
     return [accept(Intent(caps=(cap,))) for cap in found]
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@in_parts(PARTS)
 def test_trees_that_are_nearly_right(part: int) -> None:
     """Discover, plan, apply, apply again, give back: nothing is raised, and no path is written that
     is not a limit or the switch of a package.

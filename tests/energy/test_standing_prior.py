@@ -164,7 +164,7 @@ def test_who_does_the_same_is_told_the_same(new_node: Make, play: Play, kind: st
     hold(changed(phases_of(play(new_node(kind), *LESSON))))
 
 
-@pytest.mark.parametrize("jitter", [0.0, 0.06, 0.15])
+@pytest.mark.parametrize("jitter", [0.0, pytest.param(0.06, marks=pytest.mark.soak), 0.15])
 @pytest.mark.parametrize("load", LOADS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_load_alone_is_told_nearly_right(

@@ -684,7 +684,9 @@ EVERYTHING = [
 
 
 @pytest.mark.parametrize(
-    "objects", [EVERYTHING, SIXTY, [pools()]], ids=["everything", "frequencies", "a pool"]
+    "objects",
+    [EVERYTHING, pytest.param(SIXTY, marks=pytest.mark.soak), [pools()]],
+    ids=["everything", "frequencies", "a pool"],
 )
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_not_known_is_never_called_none(

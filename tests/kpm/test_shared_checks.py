@@ -32,12 +32,14 @@ def run_check(name: str, *words: object) -> None:
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+@pytest.mark.soak
 def test_machines() -> None:
     if not DUMPS:
         pytest.skip(f"no {SHARED / 'machines'}: the dumps are not part of the repository")
     run_check("machines.py", *DUMPS)
 
 
+@pytest.mark.soak
 def test_idle_pass() -> None:
     if shutil.which("strace") is None:
         pytest.skip("no strace: the check counts system calls (apt-get install strace)")

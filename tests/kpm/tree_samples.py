@@ -1,5 +1,6 @@
 """Small /sys trees in real folders, in the shape of the kernel's."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,9 +54,11 @@ TREES = {
 
 def put(root: Path, path: str, value: object) -> None:
     """Write one file of a tree as the kernel shows it, with a newline."""
-    file = root / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"{value}\n")
+    file = f"{root}/{path}"
+    if not os.path.isdir(os.path.dirname(file)):
+        os.makedirs(os.path.dirname(file))
+    with open(file, "w", encoding="utf-8") as out:
+        out.write(f"{value}\n")
 
 
 def build_tree(root: Path, tree: Tree = INTEL) -> Path:

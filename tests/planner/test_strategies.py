@@ -4,6 +4,7 @@ rest on.
 
 from collections import Counter
 
+import pytest
 from attrs import evolve
 from hypothesis import given, settings
 
@@ -102,6 +103,7 @@ def test_identities_are_unique_as_an_api_server_keeps_them(scenario: Scenario) -
     assert all(count == 1 for count in uids.values())
 
 
+@pytest.mark.soak
 def test_generated_machines_have_what_real_ones_have() -> None:
     """Unlike cores, hyperthreads, dies, gaps, offline CPUs, shared domains, tables, no cpufreq,
     foreign drivers, uncore of both layouts, power zones, fabrics.
@@ -156,6 +158,7 @@ def test_generated_machines_have_what_real_ones_have() -> None:
     assert any(machine.fabric_fault for machine in seen)
 
 
+@pytest.mark.soak
 def test_generated_scenarios_reach_most_of_what_can_go_wrong() -> None:
     """A law that only ever sees plain plans proves little."""
     seen: set[Code] = set()

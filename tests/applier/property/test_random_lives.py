@@ -22,18 +22,19 @@ from tests.applier import rig
 from tests.applier.property.test_world import bring_in_force
 from tests.kernel.sequences_life import life_of, seed_of, told
 from tests.kernel.sequences_model import MACHINES, lead
+from tests.parts import in_parts
 
 LIVES, PIECES, SEED = 20, 2, 20261128
 C6_OFF = Target(idle=(("C6", False),))
 Deny = Callable[[str, str], int | None]
 
 
-@pytest.mark.parametrize("piece", range(PIECES))
+@in_parts(PIECES)
 @pytest.mark.parametrize("name", MACHINES)
-def test_random_lives_keep_the_laws(name: str, piece: int) -> None:
+def test_random_lives_keep_the_laws(name: str, part: int) -> None:
     """A failure names the seed; `shortened` of sequences_model.py cuts its life down."""
     counts: Counter[str] = Counter()
-    for number in range(piece, LIVES, PIECES):
+    for number in range(part, LIVES, PIECES):
         life = life_of(seed_of(SEED, name, number))
         fault = lead(name, life, counts)
         assert fault is None, f"life {number} of {name}, seed {SEED}: {fault.why}\n{told(life)}"

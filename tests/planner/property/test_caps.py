@@ -42,6 +42,7 @@ from tests.strategies.scenarios import ZONES
 
 #: The smallest step of a limit; every zone loses less than one by rounding down.
 UNIT = UW // 8
+NO_TIME, MINUTE, QUARTER = timedelta(0), timedelta(minutes=1), timedelta(minutes=15)
 #: Time zone → a moment at which its clock is turned forward, and one at which it is turned back.
 TURNS = {
     "UTC": ("2026-02-28T23:59:00", "2025-12-31T23:59:00"),
@@ -576,19 +577,34 @@ def test_the_same_instant_twice_gives_the_same_plan(world: World, times: int) ->
 
 def in_force(entries: Sequence[CapEntry], instant: datetime, zone: tzinfo) -> CapEntry:
     """The entry that began last, found minute by minute: a clock that is turned back begins nothing
-    twice, and one that is turned forward begins all that it passes over.
+    twice, and one that is turned forward begins all that it passes over. A quarter of an hour that
+    the clock just goes through, and in which nothing begins, is passed at once.
     """
     current: CapEntry | None = None
     begins = {(int(entry.time[:2]), int(entry.time[3:])): entry for entry in entries if entry.time}
-    start = instant.replace(second=0, microsecond=0) - timedelta(days=9)
-    reached = start.astimezone(zone).replace(tzinfo=None)
-    for minute in range(9 * 24 * 60 + 1):
-        local = (start + timedelta(minutes=minute)).astimezone(zone).replace(tzinfo=None)
+    busy = {(hour, minute // 15) for hour, minute in begins}
+    now, ends = instant.replace(second=0, microsecond=0) - timedelta(days=9), instant
+
+    def wall(moment: datetime) -> datetime:
+        return moment.astimezone(zone).replace(tzinfo=None)
+
+    reached = wall(now)
+    while now <= ends:
+        local, later = wall(now), wall(now + QUARTER)
+        plain = local - reached in (NO_TIME, MINUTE) and later - local == QUARTER
+        if (
+            plain
+            and now + QUARTER <= ends
+            and busy.isdisjoint((at.hour, at.minute // 15) for at in (local, later))
+        ):
+            now, reached = now + QUARTER, later
+            continue
         while reached < local:
-            reached += timedelta(minutes=1)
+            reached += MINUTE
             entry = begins.get((reached.hour, reached.minute))
             if entry is not None and (not entry.days or DAYS[reached.weekday()] in entry.days):
                 current = entry
+        now += MINUTE
     assert current is not None
     return current
 
