@@ -1,5 +1,5 @@
-"""Hypothesis profiles: dev for a quick look, ci for every run (always the same examples), soak for
-a night.
+"""Hypothesis profiles: dev for a quick look, ci for every run (always the same examples), few of
+those where every line is traced, soak for a night.
 
 Chosen by the environment variable HYPOTHESIS_PROFILE. No test has a deadline: the machines that run
 them are shared.
@@ -24,6 +24,7 @@ settings.register_profile(
     phases=_PHASES,
     derandomize=True,
 )
+settings.register_profile("few", settings.get_profile("ci"), max_examples=6)
 settings.register_profile(
     "soak", max_examples=5000, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
 )
