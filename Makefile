@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# How long make soak may take, but that all of it runs once.
-KPM_SOAK_SECONDS ?= 300
+# How long make soak may take, but that all of it runs once. SOAK_SEED: once, with the same examples each time.
+KPM_SOAK_SECONDS ?= $(if $(SOAK_SEED),1,300)
+SOAK_SEED ?=
 # Tests that have targets of their own.
 ELSEWHERE := kernel or apiserver or dpdk or monitoring or cluster or cluster_long or cluster_vm
 # Files of the tests without a target of their own are in memory where they can be: they are tens of thousands.
@@ -40,7 +41,7 @@ test: $(VENV)/.installed ## the default tests: properties, files, command line
 	$(IN_MEMORY) $(BIN)/python -m pytest -n 2
 
 soak: $(VENV)/.installed ## what takes long and rarely tells anything, then the properties with other examples, until KPM_SOAK_SECONDS are over
-	$(IN_MEMORY) HYPOTHESIS_PROFILE=soak KPM_SOAK_SECONDS=$(KPM_SOAK_SECONDS) $(BIN)/python -m pytest -n 2 -m '(soak or hypothesis) and not ($(ELSEWHERE))'
+	$(IN_MEMORY) HYPOTHESIS_PROFILE=soak KPM_SOAK_SECONDS=$(KPM_SOAK_SECONDS) $(BIN)/python -m pytest -n 2 $(if $(SOAK_SEED),--hypothesis-seed=$(SOAK_SEED)) -m '(soak or hypothesis) and not ($(ELSEWHERE))'
 
 lint: $(VENV)/.made ## style
 	$(BIN)/ruff check .

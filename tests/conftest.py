@@ -1,7 +1,7 @@
 """How many examples a property sees, and how a soak spends its time.
 
 The environment variable HYPOTHESIS_PROFILE chooses: dev is a quick look, ci is every run (always
-the same examples), soak looks for other examples each time. In a soak KPM_SOAK_SECONDS is how long
+the same examples), few is where every line is traced, soak looks for other examples each time. In a soak KPM_SOAK_SECONDS is how long
 all of it may take: every test runs once, and what is left is shared among the properties. No test
 has a deadline: the machines that run them are shared.
 """
@@ -28,6 +28,7 @@ settings.register_profile(
     phases=_PHASES,
     derandomize=True,
 )
+settings.register_profile("few", settings.get_profile("ci"), max_examples=6)
 settings.register_profile(
     "soak", max_examples=30, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
 )

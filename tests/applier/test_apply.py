@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from attrs import define
 
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Report
@@ -71,6 +72,51 @@ def test_the_wait_is_bounded(tmp_path: Path) -> None:
     start = model.clock
     apply(model, tmp_path, FULL)
     assert model.clock - start < 2
+
+
+@define
+class Ramp(Probe):
+    """A kernel that shows 3 GHz for so many seconds after a maximum was written."""
+
+    seconds: float = 0.0
+    written: float | None = None
+
+    def read(self, path: str) -> bytes:
+        content = Probe.read(self, path)
+        if path == rig.max_path() and self.written is not None:
+            return b"3000000\n" if self.now() - self.written < self.seconds else content
+        return content
+
+    def write(self, path: str, data: bytes) -> None:
+        Probe.write(self, path, data)
+        if path == rig.max_path():
+            self.written = self.now()
+
+
+@pytest.mark.parametrize("seconds", [0.0005, 0.002, 0.005, 0.015])
+def test_a_value_on_its_way_is_not_taken_for_where_the_kernel_wants_it(
+    tmp_path: Path, seconds: float
+) -> None:
+    """It has moved, and moves on after up to three looks that saw it stand still."""
+    model = KernelModel(rig.intel(1))
+    report = apply(Ramp(model, seconds=seconds), tmp_path, FULL)
+    assert (report.outcomes, report.settled) == ((), True)
+
+
+def test_a_value_that_stands_still_elsewhere_is_not_waited_for(tmp_path: Path) -> None:
+    """Four looks that see the same after it has moved are enough: a limit costs 18 ms, a fiftieth
+    of the whole wait.
+    """
+    model = KernelModel(rig.intel(1))
+    model.limit(0, 1_500_000)
+    start = model.clock
+    report = apply(model, tmp_path, Target(GHZ, 1_600_000))
+    assert [outcome.status for outcome in report.outcomes] == [Status.LIMITED]
+    assert model.clock - start >= 0.6  # it has not moved, so nobody knows
+    model.limit(0, 1_200_000)
+    start = model.clock
+    report = apply(model, tmp_path, Target(GHZ, 1_400_000))
+    assert [outcome.shows for outcome in report.outcomes] == ["1200000"]
 
 
 def test_a_limit_of_somebody_else_is_reported_as_such(tmp_path: Path) -> None:

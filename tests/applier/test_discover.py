@@ -952,6 +952,14 @@ def test_firmware_names_how_far_turbo_goes_while_it_is_off() -> None:
     assert found(tree() | CPPC).domains[0].limit_max_khz == 4_000_000
 
 
+def test_what_the_driver_names_goes_before_what_firmware_does() -> None:
+    """amd-pstate says how far turbo goes in a file of its own; firmware's highest performance is
+    asked only where it does not.
+    """
+    files = edited(intel_pstate__no_turbo="1\n", cpufreq__policy0__amd_pstate_max_freq="4700000\n")
+    assert found(files | CPPC).domains[0].limit_max_khz == 4_700_000
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

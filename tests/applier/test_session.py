@@ -472,6 +472,26 @@ def test_what_is_released_is_given_back_whatever_somebody_else_wrote(
     assert rig.shown(model) == before
 
 
+@pytest.mark.parametrize("repair", list(Repair))
+def test_what_was_asked_for_as_it_was_found_is_given_back_all_the_same(
+    tmp_path: Path, repair: Repair
+) -> None:
+    """The plan wants the maximum that was there before, somebody else insists on another: released,
+    the file shows what was there, whether others are only reported or are being backed off from.
+    """
+    model = KernelModel(rig.amd(1))
+    before = rig.shown(KernelModel(rig.amd(1)))
+    with rig.applier(model, str(tmp_path), repair) as handle:
+        plan = plan_of(model.machine, Target(max_khz=4 * GHZ, epp="power"))
+        handle.apply(plan)
+        for text in ("1500000", "1600000"):
+            rig.foreign_write(model, rig.max_path(), text)
+            assert handle.apply(plan).drift
+        report = handle.apply(rig.plan(model.machine, {}))
+        assert (report.outcomes, handle.state.groups) == ((), {})
+    assert rig.shown(model) == before
+
+
 @pytest.mark.parametrize("seen_away", [True, False])
 def test_nobody_is_blamed_for_what_a_driver_forgot(tmp_path: Path, seen_away: bool) -> None:
     """A CPU that was away comes back to the plan without a foreign value, whether it was seen away

@@ -68,6 +68,10 @@ def test_what_is_in_force_is_said_and_nothing_where_nothing_is_asked() -> None:
         ((failed(errno.EIO),), None, True, "NotWritten"),
         ((failed(errno.ENOSYS, "z/enabled"),), 100_000_000, False, "NoSwitch"),
         ((), 99_875_000, True, "InForce"),
+        ((), 99_000_001, True, "InForce"),
+        ((), 100_999_999, True, "InForce"),
+        ((), 99_000_000, True, "Locked"),
+        ((), 101_000_000, True, "Locked"),
         (
             (failed(errno.EIO, "elsewhere/a"), failed(errno.ETIMEDOUT, "z/df_pstate")),
             100_000_000,

@@ -5,7 +5,7 @@ more than was ever seen.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice, product
+from itertools import cycle, islice, product
 from math import inf
 from random import Random
 
@@ -257,6 +257,29 @@ def test_a_line_that_falls_gives_no_more_than_the_lowest_power() -> None:
 def test_intervals_without_energy_give_none() -> None:
     """A meter that shows 0 all the time."""
     assert standing_uw(learned(line(0, 0, 100))) == 0
+
+
+@pytest.mark.parametrize("spread", [0.2, 0.4])
+def test_where_frequencies_are_read_badly_power_is_told_by_cpu_time(spread: float) -> None:
+    """The weighted load jumps about CPU time and power does not follow it: the line is the one over
+    CPU time, and not a flatter one.
+    """
+    found = Standing()
+    for number, busy in zip(range(400), cycle(LOADS), strict=False):
+        read = busy * (1 + (spread if number // len(LOADS) % 2 else -spread))
+        found = learn(found, round((40 + 8 * busy) * 10 * SECOND), read, busy, 10 * SECOND)
+    assert standing_uw(found) == pytest.approx(40 * SECOND, rel=0.03)
+
+
+def test_a_load_that_hardly_follows_cpu_time_tells_nothing() -> None:
+    """Nearly all of what it differs by is how frequencies were read: no line is better than one
+    that stands on the rest.
+    """
+    found = Standing()
+    for number, busy in zip(range(400), cycle(LOADS), strict=False):
+        read = 4 + 0.05 * busy + (3 if number // len(LOADS) % 2 else -3)
+        found = learn(found, round((40 + 8 * busy) * 10 * SECOND), read, busy, 10 * SECOND)
+    assert found.found() is None
 
 
 # --- forgetting ---

@@ -2,15 +2,38 @@
 
 from attrs import evolve
 
+from kpm_planner.fabric import FabricTarget
+from kpm_planner.model.machine import Fabric
+from kpm_planner.model.problems import Code, warning
 from kpm_planner.model.target import Target
 from kpm_planner.report.explain import (
+    describe_cap,
+    describe_fabric,
+    describe_node,
     describe_target,
     describe_values,
+    explain_cap,
     explain_cpu,
     explain_pod,
     explain_profile,
+    explain_uncore,
+    watts,
 )
-from tests.planner.build import allocation, machine, on_cpu, owns, plan, pod, profile, workload
+from tests.planner.build import (
+    allocation,
+    die,
+    machine,
+    moment,
+    on_cpu,
+    owns,
+    plan,
+    pod,
+    power_cap,
+    profile,
+    rapl,
+    uncore,
+    workload,
+)
 
 FAST = profile(min="40%", max=3000)
 PODS = allocation([pod()], [owns("1-2")])
@@ -163,3 +186,83 @@ def test_values_are_described_in_one_line() -> None:
     )
     group = on_cpu(FOUND, 1)
     assert describe_target(evolve(group, held=True)) == "exclusive, left as it is"
+
+
+# --- what is asked of the node beside its CPUs ---
+
+CAPPED = evolve(
+    plan(
+        power_cap(150),
+        uncore(sys_min=1_000_000, sys_max=2_000_000),
+        on=evolve(machine(uncore=(die(),)), power_zones=(rapl(),)),
+    ),
+    fabrics=(FabricTarget(Fabric(0), "2 1", ("asked for",)), FabricTarget(Fabric(1), "3")),
+    boost=False,
+)
+
+
+def test_the_power_of_a_package_is_explained_by_its_limits_and_their_reasons() -> None:
+    """With how long that holds, and with the problems of caps and of nothing else."""
+    until = evolve(
+        CAPPED,
+        valid_until=moment(9),
+        problems=(
+            warning(Code.CAP_SUPERSEDED, "PowerCap/other", "", "is not in force"),
+            warning(Code.NO_SELECTOR, "Uncore/other", "", "is about no node"),
+        ),
+    )
+    head, *reasons = explain_cap(until, "package-0")
+    assert head.startswith("power of package-0 on node node-1: long_term 150 W")
+    assert head.endswith(", which time does not change before 2026-01-31T09:00:00Z")
+    assert any("PowerCap/budget" in line for line in reasons)
+    assert any("PowerCap/other" in line for line in reasons)
+    assert not any("Uncore/other" in line for line in reasons)
+    assert "time does not change" not in explain_cap(CAPPED, "package-0")[0]
+    assert explain_cap(CAPPED, "package-7") == ()
+
+
+def test_a_zone_that_nobody_caps_is_at_baseline() -> None:
+    """And of a power that nobody knows that is said."""
+    (target,) = CAPPED.caps
+    assert describe_cap(evolve(target, limits=(None,) * len(target.limits))) == "baseline"
+    assert (watts(None), watts(1_500_000)) == ("unknown", "1.5 W")
+
+
+def test_an_uncore_entry_is_explained_by_its_limits_and_their_reasons() -> None:
+    """One that nobody limits is at baseline; one that is not there has no lines."""
+    name = "package_00_die_00"
+    head, *reasons = explain_uncore(CAPPED, name)
+    assert head == f"uncore {name} on node node-1: 1000000..2000000 kHz"
+    assert any("Uncore/node-1" in line for line in reasons)
+    assert explain_uncore(plan(on=machine(uncore=(die(),))), name) == (
+        f"uncore {name} on node node-1: baseline",
+        *(f"  {line}" for line in plan(on=machine(uncore=(die(),))).uncore[0].because),
+    )
+    assert explain_uncore(CAPPED, "package_07_die_00") == ()
+
+
+def test_a_data_fabric_is_explained_under_the_name_of_its_package() -> None:
+    """With the problems of uncore objects, which ask for it."""
+    told = evolve(
+        CAPPED, problems=(warning(Code.NO_SELECTOR, "Uncore/other", "", "is about no node"),)
+    )
+    assert explain_uncore(told, "fabric-0") == (
+        "fabric-0 on node node-1: slowest and fastest P-state 2 1",
+        "  asked for",
+        "  warning: Uncore/other: is about no node [no-selector]",
+    )
+    assert explain_uncore(CAPPED, "fabric-1") == ("fabric-1 on node node-1: P-state 3",)
+    assert explain_uncore(CAPPED, "fabric-2") == ()
+    assert describe_fabric(FabricTarget(Fabric(0))) == "baseline"
+
+
+def test_a_node_is_described_by_what_is_asked_beside_its_cpus() -> None:
+    """Power, data fabrics, turbo; nothing of turbo that nobody asked for."""
+    assert describe_node(CAPPED) == (
+        f"power package-0: {describe_cap(CAPPED.caps[0])}",
+        "data fabric of package 0: slowest and fastest P-state 2 1",
+        "data fabric of package 1: P-state 3",
+        "turbo: off",
+    )
+    assert describe_node(evolve(CAPPED, boost=True))[-1] == "turbo: on"
+    assert describe_node(evolve(CAPPED, boost=None, caps=(), fabrics=())) == ()

@@ -202,6 +202,32 @@ def test_conflicts_neither_make_a_version_nor_end_one() -> None:
     assert [item.obj.group for item in node.versions.items] == [FAST.group]
 
 
+def test_a_machine_that_no_longer_can_is_no_edit() -> None:
+    """The same object has errors now: nothing goes back to an earlier version of it, and once the
+    machine can again it is in force as before.
+    """
+    node = History()
+    node.look(FAST)
+    (before,) = node.versions.items
+    node.machine = machine(khz=(800_000, 2_000_000))
+    found = node.look(FAST, at=moment(9))
+    assert on_cpu(found, 2).target.max_khz is None
+    assert codes(found.problems).isdisjoint({Code.LAST_VALID, Code.VERSION_UNKNOWN})
+    assert node.versions.items == (before,)
+    node.machine = MACHINE
+    assert on_cpu(node.look(FAST, at=moment(10)), 2).target.max_khz == 3_500_000
+
+
+def test_a_version_of_which_nobody_knows_since_when_was_valid_before() -> None:
+    """As one that was kept without a clock."""
+    node = History()
+    node.look(FAST)
+    node.versions = Versions(tuple(evolve(item, since=None) for item in node.versions.items))
+    found = node.look(edited(FAST, pstates=PStates(9000, 9000)))
+    (told,) = with_code(found.problems, Code.LAST_VALID)
+    assert told.message.endswith("stays in force (valid here before)")
+
+
 def test_it_is_judged_anew_on_the_machine_of_today() -> None:
     """Where it fails too: baseline, and it comes back with the machine."""
     node = History()

@@ -529,6 +529,21 @@ def test_time_is_taken_from_the_nearest_one_around(
     assert attribute(before, after, allocation, EnergyPolicy()).usage_us == expected
 
 
+def test_those_inside_get_no_more_than_the_one_around_them_has() -> None:
+    """Two that are found late bring 400 ms and 200 ms that were told before as the outer one's,
+    which has used 300 ms since: these are divided as theirs were, and nothing is left to it.
+    """
+    consumers = {"a": Consumer(), "b": Consumer(inside="a"), "c": Consumer(inside="a")}
+    allocation = EnergyAllocation((), (EnergyCpu(0),), consumers)
+    before = Sample(0, usage_us={"a": 1_000_000})
+    after = Sample(SECOND, usage_us={"a": 1_300_000, "b": 400_000, "c": 200_000})
+    assert attribute(before, after, allocation, EnergyPolicy()).usage_us == {
+        "a": 0,
+        "b": 200_000,
+        "c": 100_000,
+    }
+
+
 # --- whose idle energy is ---
 
 
