@@ -1,9 +1,9 @@
 """How many examples a property sees, and how a soak spends its time.
 
 The environment variable HYPOTHESIS_PROFILE chooses: dev is a quick look, ci is every run (always
-the same examples), few is where every line is traced, soak looks for other examples each time. In a soak KPM_SOAK_SECONDS is how long
-all of it may take: every test runs once, and what is left is shared among the properties. No test
-has a deadline: the machines that run them are shared.
+the same examples), few is where every line is traced, soak looks for other examples each time. In a
+soak KPM_SOAK_SECONDS is how long all of it may take: every test runs once, and what is left is
+shared among the properties. No test has a deadline: the machines that run them are shared.
 """
 
 import os
