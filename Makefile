@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages crds monitoring test-monitoring clean
+.PHONY: help venv demo test soak coverage mutants lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages crds monitoring test-monitoring clean
 .PHONY: install uninstall deploy undeploy lock audit images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -42,6 +42,17 @@ test: $(VENV)/.installed ## the default tests: properties, files, command line
 
 soak: $(VENV)/.installed ## what takes long and rarely tells anything, then the properties with other examples, until KPM_SOAK_SECONDS are over
 	$(IN_MEMORY) HYPOTHESIS_PROFILE=soak KPM_SOAK_SECONDS=$(KPM_SOAK_SECONDS) $(BIN)/python -m pytest -n 2 $(if $(SOAK_SEED),--hypothesis-seed=$(SOAK_SEED)) -m '(soak or hypothesis) and not ($(ELSEWHERE))'
+
+# Those that run the two packages in their own process; the others add nothing to it.
+COVERED := tests/planner tests/applier tests/helper tests/powercap tests/simulate
+coverage: $(VENV)/.installed ## branches of planner and applier that the default tests run; fails below the limits
+	@mkdir -p bench-results
+	HYPOTHESIS_PROFILE=few COVERAGE_FILE=bench-results/coverage $(BIN)/python -m pytest -n 2 --cov --cov-report= $(COVERED)
+	$(BIN)/coverage report --data-file=bench-results/coverage --include='*/kpm_applier/*' --fail-under=97
+	$(BIN)/coverage report --data-file=bench-results/coverage --include='*/kpm_planner/*' --fail-under=99.9
+
+mutants: $(VENV)/.installed ## faults that the tests must notice; takes an hour or two, writes docs/mutants.md
+	$(BIN)/python tests/mutants/run.py
 
 lint: $(VENV)/.made ## style
 	$(BIN)/ruff check .

@@ -423,6 +423,31 @@ def test_a_limit_that_changes_is_answered_once(tmp_path: Path) -> None:
 # --- A2: the machine itself changes ---
 
 
+@pytest.mark.parametrize("ours", [False, True])
+def test_what_could_not_be_read_is_looked_for_less_and_less_often(
+    tmp_path: Path, ours: bool
+) -> None:
+    """After 1, 2, 4 … s and at last every 300 s; what is not ours is given up then, what is ours
+    never.
+    """
+    model = KernelModel(rig.amd(2))
+    if ours:
+        rig.apply_once(model, str(tmp_path), plan_of(model.machine))
+    host = Probe(model, deny=lambda _, path: errno.EIO if path.endswith("scaling_driver") else None)
+    looks = []
+    with rig.applier(host, str(tmp_path)) as handle:
+        start = before = model.clock
+        while model.clock - start < 3000:
+            model.clock += 0.5
+            if handle.changed():
+                looks.append(model.clock - before)
+                before = model.clock
+                handle.discover()
+    doubled = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0]
+    assert looks[:10] == doubled
+    assert looks[10:] == ([300.0] * 7 if ours else [])
+
+
 def test_hotplug_is_noticed_and_repaired(tmp_path: Path) -> None:
     """Field report 50: amd-pstate-epp forgets the EPP of a CPU that was offline (K18); after one
     look the plan is in force again.

@@ -244,7 +244,11 @@ def test_an_uncore_entry_is_explained_by_its_limits_and_their_reasons() -> None:
 def test_a_data_fabric_is_explained_under_the_name_of_its_package() -> None:
     """With the problems of uncore objects, which ask for it."""
     told = evolve(
-        CAPPED, problems=(warning(Code.NO_SELECTOR, "Uncore/other", "", "is about no node"),)
+        CAPPED,
+        problems=(
+            warning(Code.NO_SELECTOR, "Uncore/other", "", "is about no node"),
+            warning(Code.CAP_SUPERSEDED, "PowerCap/other", "", "is not in force"),
+        ),
     )
     assert explain_uncore(told, "fabric-0") == (
         "fabric-0 on node node-1: slowest and fastest P-state 2 1",

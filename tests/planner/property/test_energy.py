@@ -529,6 +529,16 @@ def test_time_is_taken_from_the_nearest_one_around(
     assert attribute(before, after, allocation, EnergyPolicy()).usage_us == expected
 
 
+def test_who_is_inside_of_one_that_says_nothing_is_inside_of_the_next() -> None:
+    """The middle one could not be read: what is in it is taken from the outermost."""
+    consumers = {"a": Consumer(), "b": Consumer(inside="a"), "c": Consumer(inside="b")}
+    allocation = EnergyAllocation((), (EnergyCpu(0),), consumers)
+    before = Sample(0, usage_us={"a": 0, "b": 0, "c": 0})
+    after = Sample(SECOND, usage_us={"a": 9, "c": 2})
+    found = attribute(before, after, allocation, EnergyPolicy())
+    assert found.usage_us == {"a": 7, "b": 0, "c": 2}
+
+
 def test_those_inside_get_no_more_than_the_one_around_them_has() -> None:
     """Two that are found late bring 400 ms and 200 ms that were told before as the outer one's,
     which has used 300 ms since: these are divided as theirs were, and nothing is left to it.
