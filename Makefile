@@ -41,7 +41,7 @@ test: $(VENV)/.installed ## the default tests: properties, files, command line
 	$(IN_MEMORY) $(BIN)/python -m pytest -n 2
 
 soak: $(VENV)/.installed ## what takes long and rarely tells anything, then the properties with other examples, until KPM_SOAK_SECONDS are over
-	$(IN_MEMORY) HYPOTHESIS_PROFILE=soak KPM_SOAK_SECONDS=$(KPM_SOAK_SECONDS) $(BIN)/python -m pytest -n 2 $(if $(SOAK_SEED),--hypothesis-seed=$(SOAK_SEED)) -m '(soak or hypothesis) and not ($(ELSEWHERE))'
+	$(IN_MEMORY) HYPOTHESIS_PROFILE=soak KPM_SOAK_SECONDS=$(KPM_SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m pytest -n 2 $(if $(SOAK_SEED),--hypothesis-seed=$(SOAK_SEED)) -m '(soak or hypothesis) and not ($(ELSEWHERE))'
 
 # Those that run the two packages in their own process; the others add nothing to it.
 COVERED := tests/planner tests/applier tests/helper tests/powercap tests/simulate

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.internal.conjecture import providers
 
 _UNHURRIED = (HealthCheck.too_slow,)
 #: Without the one that explains a failure line by line: it takes longer than all the rest.
@@ -32,7 +33,12 @@ settings.register_profile("few", settings.get_profile("ci"), max_examples=6)
 settings.register_profile(
     "soak", max_examples=30, deadline=None, suppress_health_check=_UNHURRIED, phases=_PHASES
 )
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci")
+settings.load_profile(PROFILE)
+if PROFILE != "soak" or os.environ.get("SOAK_SEED"):
+    # else examples are also made of the constants of whichever modules a process has loaded so
+    # far, which hang on the order of tests among processes
+    providers.is_local_module_file = lambda _path: False
 
 
 class Soak:
