@@ -277,7 +277,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
 OURS = tuple(name for name in OBJECTS if name not in ("Node", "Pod"))
 
 #: Fields that may be a number or a text.
-NUMBER_OR_TEXT = frozenset({"min", "max", "cpuCapacity"})
+NUMBER_OR_TEXT = frozenset({"min", "max", "epb", "cpuCapacity"})
 #: Below these keys of a sample everything is free or ignored by the contract: metadata extras,
 #: status of our kinds, fields of Pod and Node that nobody reads.
 _UNREAD_OURS = frozenset({"status"})

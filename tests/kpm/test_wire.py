@@ -106,7 +106,7 @@ def test_a_profile_in_full() -> None:
     )
     assert found.meta.created == datetime(2026, 1, 31, 8, tzinfo=UTC)
     assert (found.name, found.shared, found.cpu_capacity) == ("fast", False, "50%")
-    assert found.pstates == PStates(1200, "80%", "userspace", "performance")
+    assert found.pstates == PStates(1200, "80%", "userspace", "performance", "balance-power")
     assert found.cstates.names == {"C1": True, "C6": False}
     assert found.node_selector is not None
     assert found.node_selector.label_selector is not None

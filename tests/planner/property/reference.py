@@ -191,11 +191,12 @@ def wish(profile: PowerProfile | None, machine: Machine, cpu: int) -> Target:
     number = machine.by_id[cpu].domain
     domain = next((item for item in machine.domains if item.id == number), None)
     idle = _idle(profile, machine, cpu)
+    epb = _epb(profile, machine, cpu)
     if domain is None or domain.driver not in MANAGED_DRIVERS:
-        return Target(idle=idle)
+        return Target(idle=idle, epb=epb)
     low, high = _range(profile, domain)
     governor = _governor(profile, domain)
-    return Target(low, high, governor, _epp(profile, domain, governor), idle)
+    return Target(low, high, governor, _epp(profile, domain, governor), idle, epb=epb)
 
 
 def _range(profile: PowerProfile, domain: FrequencyDomain) -> tuple[int, int]:
@@ -220,6 +221,14 @@ def _epp(profile: PowerProfile, domain: FrequencyDomain, governor: str | None) -
         if (governor or domain.settings.governor) == "performance"
         else profile.pstates.epp
     )
+
+
+def _epb(profile: PowerProfile, machine: Machine, cpu: int) -> int | None:
+    words = {"performance": 0, "normal": 6, "power": 15}
+    asked = profile.pstates.epb
+    if machine.by_id[cpu].epb is None or asked is None:
+        return None
+    return words[asked] if isinstance(asked, str) else asked
 
 
 def _idle(profile: PowerProfile, machine: Machine, cpu: int) -> tuple[tuple[str, bool], ...]:

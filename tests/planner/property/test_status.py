@@ -200,7 +200,13 @@ def test_values_say_of_every_online_cpu_what_is_asked_and_what_is_there(view: Vi
                 for wanted in (True, False)
             )
             assert entry_of[cpu].requested == Values(
-                target.min_khz, target.max_khz, target.governor, target.epp, on, off
+                min_khz=target.min_khz,
+                max_khz=target.max_khz,
+                governor=target.governor,
+                epp=target.epp,
+                epb=target.epb,
+                idle_on=on,
+                idle_off=off,
             )
             assert entry_of[cpu].effective == shows(view.shown, cpu)
     assert len({(item.requested, item.effective) for item in state.values}) == len(state.values)
@@ -218,7 +224,16 @@ def shows(machine: Machine, cpu: int) -> Values:
         tuple(sorted(item.name for item in idle if item.enabled is wanted))
         for wanted in (True, False)
     )
-    return Values(settings.min_khz, settings.max_khz, settings.governor, settings.epp, on, off)
+    bias = machine.by_id[cpu].epb
+    return Values(
+        min_khz=settings.min_khz,
+        max_khz=settings.max_khz,
+        governor=settings.governor,
+        epp=settings.epp,
+        epb=None if bias is None else int(bias),
+        idle_on=on,
+        idle_off=off,
+    )
 
 
 @given(views())
