@@ -15,6 +15,7 @@ from kpm_planner.selection import reference
 
 FIELD = "spec.pstates.epb"
 LARGEST = 15
+_NUMBERS = {str(number): number for number in range(LARGEST + 1)}
 
 
 def bias_of(value: int | str | None) -> int | None:
@@ -24,8 +25,7 @@ def bias_of(value: int | str | None) -> int | None:
     (6, 7, 15, None, None)
     """
     if isinstance(value, str):
-        digits = value.isascii() and value.isdigit() and len(value) <= 2
-        value = int(value) if digits else EPB_WORDS.get(value)
+        value = _NUMBERS.get(value, EPB_WORDS.get(value))
     return value if value is not None and 0 <= value <= LARGEST else None
 
 

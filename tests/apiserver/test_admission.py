@@ -40,6 +40,8 @@ WRONG = {
     "a frequency with a unit": ("PowerProfile", {"pstates": {"max": "2GHz"}}, "percentage from"),
     "more than all": ("PowerProfile", {"pstates": {"max": "101%"}}, "percentage from"),
     "an unknown EPP": ("PowerProfile", {"pstates": {"epp": "fast"}}, "Unsupported value"),
+    "a bias of too much": ("PowerProfile", {"pstates": {"epb": 16}}, "epb must be 0 to 15"),
+    "an unknown bias": ("PowerProfile", {"pstates": {"epb": "07"}}, "epb must be 0 to 15"),
     "an EPP that the governor excludes": (
         "PowerProfile",
         {"pstates": {"governor": "performance", "epp": "power"}},

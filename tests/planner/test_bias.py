@@ -39,7 +39,7 @@ def test_words_and_numbers_from_0_to_15_are_a_bias(asked: int | str) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [16, -1, "16", "low", "", "Normal", "6 ", "0x6", "٣", "balance_power"]
+    "asked", [16, -1, "16", "low", "", "Normal", "6 ", "0x6", "07", "٣", "balance_power"]
 )
 def test_anything_else_is_an_error_of_the_profile(asked: int | str) -> None:
     """The message says what is expected and what was found."""
