@@ -67,7 +67,7 @@ def test_online_cpus_of_a_frequency_domain_have_one_frequency_target_the_highest
     scenario: Scenario,
 ) -> None:
     """Highest minimum and maximum, governor and EPP by their order, baseline among the candidates;
-    a lone CPU has its wish.
+    a lone CPU has its wish. Idle states and the bias are each CPU's own.
     """
     plan = scenario.plan()
     groups, found = group_of(plan), reference.profiles(scenario.intent, scenario.item.node)
@@ -79,8 +79,9 @@ def test_online_cpus_of_a_frequency_domain_have_one_frequency_target_the_highest
             reference.wish(found.get(groups[cpu].profile or ""), scenario.machine, cpu)
             for cpu in cpus
         ]
-        targets = {evolve(groups[cpu].target, idle=()) for cpu in cpus}
+        targets = {evolve(groups[cpu].target, idle=(), epb=None) for cpu in cpus}
         assert [groups[cpu].target.idle for cpu in cpus] == [wish.idle for wish in wishes]
+        assert [groups[cpu].target.epb for cpu in cpus] == [wish.epb for wish in wishes]
         assert len(targets) == 1
         got = effective(targets.pop(), domain)
         if domain.driver not in reference.MANAGED_DRIVERS:

@@ -64,7 +64,7 @@ def test_a_core_is_warned_of_exactly_where_its_hyperthreads_have_different_targe
                 effective(groups[cpu].target, domain) if domain is not None and managed else None
             )
         if not any(groups[cpu].held for cpu in core):
-            asked = {evolve(groups[cpu].target, idle=()) for cpu in core}
+            asked = {evolve(groups[cpu].target, idle=(), epb=None) for cpu in core}
             assert (f"cpu{core[0]}" in told) == (len(values) > 1 and len(asked) > 1)
 
 
