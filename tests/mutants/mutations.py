@@ -6,6 +6,7 @@ decision: docstrings, annotations, imports, decorators, and what only type check
 """
 
 import ast
+import re
 from collections.abc import Iterator
 
 from attrs import field, frozen
@@ -38,6 +39,8 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.RShift: ast.LShift,
 }
 _UNCHANGED = ("annotation", "returns", "decorator_list")
+#: The name of a type, as no constant has it.
+_ALIAS = re.compile(r"_?[A-Z]\w*[a-z]\w*$")
 _EXTREMES = {"min": "max", "max": "min"}
 
 
@@ -127,14 +130,17 @@ def _is_none(node: ast.AST) -> bool:
 
 
 def _left_out(node: ast.AST) -> bool:
-    """Docstrings and other bare texts, imports, blocks for type checkers, lists of names."""
+    """Docstrings and other bare texts, imports, blocks for type checkers, names of types."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return True
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
     if isinstance(node, ast.If):
         return ast.unparse(node.test).endswith("TYPE_CHECKING")
-    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    if not isinstance(node, ast.Assign):
+        return False
+    name = ast.unparse(node.targets[0])
+    return name == "__all__" or bool(_ALIAS.match(name))
 
 
 def _tests(tree: ast.AST) -> set[ast.expr]:

@@ -125,6 +125,15 @@ def test_what_one_package_cannot_take_the_other_gets() -> None:
     ]
 
 
+def test_a_package_that_gets_no_more_than_it_can_take_says_so() -> None:
+    """The other one does not, nor one whose maximum nobody knows."""
+    found = plan(power_cap(300), on=with_zones(rapl(0, top=100), rapl(1, top=205)))
+    told = [[line for line in target.because if "max_power_uw" in line] for target in found.caps]
+    assert told == [["package 0: at most max_power_uw 100 W"]] * 2
+    unknown = plan(power_cap(8000), on=with_zones(rapl(0, top=None), rapl(1, top=None)))
+    assert not [line for cap in unknown.caps for line in cap.because if "max_power_uw" in line]
+
+
 @pytest.mark.parametrize(("top", "expected"), [(205, 205), (None, 400), (0, 400)])
 def test_the_most_is_what_the_firmware_names_never_the_limit_of_now(
     top: int | None, expected: int
