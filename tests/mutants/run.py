@@ -10,7 +10,8 @@ tests, and beside them the faults of `always.yaml`, which once survived. Every l
 chance: lines are drawn by a hash of their text with a seed that is checked in, so that a change
 elsewhere draws no others. A line's tests are those that a run with coverage saw on it, with few
 examples of each property; they run with as many as always until one fails: first the modules
-with the tests that run little else than the file of the line, then all others, fastest first.
+with the tests that run little else than the file of the line (for a line of the next kind, little
+at all), then all others, fastest first.
 A line that runs while its module is loaded, such as a constant, is tried by the tests that run a
 line with its name, by all that reach its module, and by those that run no line at all and look only
 at what modules define.
@@ -39,13 +40,22 @@ import yaml
 from attrs import asdict, evolve, frozen
 from coverage import CoverageData
 from mutations import Mutation, mutations
-from trials import REPO, Fault, Verdict, compiles, copied, load_libraries, try_out
+from trials import BUDGET, REPO, Fault, Verdict, compiles, copied, load_libraries, try_out
 
 SEED, COUNT, LIMIT = "kpm-1", 300, 0.92
 HERE = Path(__file__).resolve().parent
 PAGE = REPO / "docs/mutants.md"
 #: Folders of tests that decide; those that need root, clusters or kernels take too long for it.
-FOLDERS = ("tests/planner", "tests/applier")
+FOLDERS = (
+    "tests/planner",
+    "tests/applier",
+    "tests/helper",
+    "tests/powercap",
+    "tests/simulate",
+    "tests/docs",
+    "tests/kpm/test_crds.py",
+    "tests/kpm/test_schema.py",
+)
 PACKAGES = ("kpm_applier", "kpm_planner")
 PROCESSES = 2
 
@@ -127,17 +137,24 @@ class Reach:
         here = self.lines.get(fault.path, {})
         statement, name = place(source, fault.line)
         direct = here.get(fault.line, frozenset()) or here.get(statement, frozenset())
-        found = direct or frozenset().union(self._by_name(name), *here.values(), self._looking())
-        return sorted(found, key=lambda test: (-self._share(test, fault.path), test))
-
-    def _looking(self) -> frozenset[str]:
-        """Tests that run no line of the packages: they look at what modules define."""
-        return frozenset(self.seconds.keys() - self.counts.keys())
+        if direct:
+            return sorted(direct, key=lambda test: (-self._share(test, fault.path), test))
+        found = frozenset().union(self._by_name(name), *here.values(), self._looking())
+        return sorted(found, key=lambda test: (self._total(test), test))
 
     def _share(self, test: str, path: str) -> float:
         """How much of what a test runs is of this file."""
         counts = self.counts.get(test) or Counter()
         return counts[path] / (counts.total() or 1)
+
+    def _total(self, test: str) -> int:
+        """How many lines a test runs."""
+        counts = self.counts.get(test)
+        return counts.total() if counts else 0
+
+    def _looking(self) -> frozenset[str]:
+        """Tests that run no line of the packages: they look at what modules define."""
+        return frozenset(self.seconds.keys() - self.counts.keys())
 
     def _by_name(self, name: str) -> frozenset[str]:
         word = re.compile(rf"\b{re.escape(name)}\b") if name else None
@@ -198,7 +215,9 @@ def measure(folder: Path) -> Reach:
 # --- running ---
 
 
-def _worker(number: int, faults: Sequence[Fault], reach: Reach, results: Path) -> None:
+def _worker(
+    number: int, faults: Sequence[Fault], reach: Reach, results: Path, budget: float
+) -> None:
     """Try every second fault in a copy of its own."""
     load_libraries()
     with (
@@ -210,7 +229,7 @@ def _worker(number: int, faults: Sequence[Fault], reach: Reach, results: Path) -
         for fault in faults[number::PROCESSES]:
             start = time.monotonic()
             source = (REPO / fault.path).read_text()
-            verdict = try_out(root, fault, reach.of(fault, source), reach.seconds)
+            verdict = try_out(root, fault, reach.of(fault, source), reach.seconds, budget)
             mark = "killed  " if verdict.by else "SURVIVES"
             print(
                 f"{mark} {fault.path}:{fault.line} {fault.change}"
@@ -241,7 +260,9 @@ def _tried(results: Path) -> dict[str, Verdict]:
     return {key: Verdict(**verdict) for key, verdict in map(json.loads, lines)}
 
 
-def try_all(faults: Sequence[Fault], reach: Reach, results: Path) -> dict[str, Verdict]:
+def try_all(
+    faults: Sequence[Fault], reach: Reach, results: Path, budget: float
+) -> dict[str, Verdict]:
     """Two processes at once; what an earlier run has killed is not tried again, and what survived
     it is tried last.
     """
@@ -254,7 +275,7 @@ def try_all(faults: Sequence[Fault], reach: Reach, results: Path) -> dict[str, V
         if child == 0:
             status = 1
             try:
-                _worker(number, left, reach, results)
+                _worker(number, left, reach, results, budget)
                 status = 0
             except SystemExit as told:
                 print(told, flush=True)
@@ -349,12 +370,15 @@ def main() -> int:
     words.add_argument("--measured", type=Path, help="a folder that keeps the measurement")
     words.add_argument("--results", type=Path, help="a file that keeps verdicts: go on there")
     words.add_argument("--count", type=int, default=COUNT, help="so many lines instead of 300")
+    words.add_argument("--seconds", type=float, default=BUDGET, help="of the processor for each")
     given: Any = words.parse_args()
     sources = {str(path.relative_to(REPO)): path.read_text() for path in files()}
     faults = [*always(sources), *drawn(sources, given.count)]
     with tempfile.TemporaryDirectory(prefix="kpm-mutants-") as folder:
         reach = measure(given.measured or Path(folder) / "measured")
-        verdicts = try_all(faults, reach, given.results or Path(folder) / "results.jsonl")
+        verdicts = try_all(
+            faults, reach, given.results or Path(folder) / "results.jsonl", given.seconds
+        )
     text, good = page(faults, verdicts)
     PAGE.write_text(text)
     print(text)

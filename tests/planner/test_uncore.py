@@ -142,6 +142,28 @@ def test_dies_are_domains_in_tpmis_layout() -> None:
     ) == [(900_000, 900_000), (900_000, 900_000), (None, None)]
 
 
+@pytest.mark.parametrize("layout", ["dies", "domains"])
+def test_who_names_a_place_that_is_not_there_is_told_what_is(layout: str) -> None:
+    """Each package with its dies, which TPMI calls domains."""
+    entries = [
+        UncoreEntry(
+            f"uncore{number:02}",
+            0,
+            number if layout == "dies" else None,
+            None if layout == "dies" else number,
+            None,
+            800_000,
+            2_400_000,
+            800_000,
+            2_400_000,
+        )
+        for number in (0, 1)
+    ]
+    found = asked(DieSelector(0, 7, 900_000, 900_000), on=machine(uncore=tuple(entries)))
+    (problem,) = with_code(found.problems, Code.UNCORE_DIE)
+    assert problem.message.endswith("the node has package 0 die 0, package 0 die 1")
+
+
 @pytest.mark.parametrize(
     "obj",
     [
