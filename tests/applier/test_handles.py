@@ -267,6 +267,26 @@ def test_a_file_is_tried_four_times_and_no_more(tmp_path: Path) -> None:
     assert [(item.path, item.errno) for item in report.outcomes] == [(rig.max_path(), errno.EBUSY)]
 
 
+def test_a_refusal_is_not_tried_again_where_nothing_else_of_its_group_has_moved(
+    tmp_path: Path,
+) -> None:
+    """Nothing that another try would meet has changed."""
+    model = KernelModel(rig.amd(2))
+    tries: list[str] = []
+
+    def deny(verb: str, path: str) -> int | None:
+        if verb == "write" and path == rig.max_path(0):
+            tries.append(path)
+            return errno.EBUSY
+        return None
+
+    plan = rig.everywhere(model.machine, Target(max_khz=2 * GHZ))
+    report = rig.apply_once(Probe(model, deny=deny), str(tmp_path), plan)
+    assert len(tries) == 1
+    assert [(item.path, item.errno) for item in report.outcomes] == [(rig.max_path(0), errno.EBUSY)]
+    assert model.read(rig.max_path(1)) == b"2000000\n"
+
+
 def test_of_a_live_machine_the_running_kernel_tells_the_architecture() -> None:
     """A copy of another one tells its own."""
 

@@ -94,7 +94,9 @@ def drawn(sources: Mapping[str, str], count: int) -> list[Fault]:
         for item in sorted(items, key=lambda item: _hash(path, text, item.change)):
             changed = item.applied(sources[path])
             if compiles(changed):
-                found.append(Fault(path, item.line, text, item.change, item.operator, changed))
+                found.append(
+                    Fault(path, item.line, text, item.change, item.what, item.operator, changed)
+                )
                 break
         if len(found) == count:
             break
@@ -112,12 +114,8 @@ def always(sources: Mapping[str, str]) -> list[Fault]:
         line = source[: source.index(case["text"])].count("\n") + 1
         changed = source.replace(case["text"], case["instead"])
         change = f"{case['text']} → {case['instead'] or 'nothing'}"
-        found.append(
-            Fault(
-                places[0], line, source.splitlines()[line - 1].strip(), change, "known", changed,
-                case["what"],
-            )
-        )  # fmt: skip
+        text = source.splitlines()[line - 1].strip()
+        found.append(Fault(places[0], line, text, change, change, "known", changed, case["what"]))
     return found
 
 
@@ -304,9 +302,9 @@ def page(faults: Sequence[Fault], verdicts: Mapping[str, Verdict]) -> tuple[str,
     killed = [fault for fault in sample if verdicts[_key(fault)].by]
     alive = [fault for fault in sample if not verdicts[_key(fault)].by]
     argued = {
-        _key(fault): arguments[fault.path, fault.text, fault.change]
+        _key(fault): arguments[fault.path, fault.text, fault.what]
         for fault in alive
-        if (fault.path, fault.text, fault.change) in arguments
+        if (fault.path, fault.text, fault.what) in arguments
     }
     holes = [fault for fault in alive if _key(fault) not in argued]
     share = len(killed) / (len(sample) - len(argued))
@@ -347,7 +345,7 @@ def page(faults: Sequence[Fault], verdicts: Mapping[str, Verdict]) -> tuple[str,
     rows += ["", "## What changes nothing", ""]
     rows += ["| where | what was changed | why nobody can see it |", "|---|---|---|"]
     rows += [
-        f"| {fault.path}:{fault.line} | {_code(fault.change)} | {argued[_key(fault)]} |"
+        f"| {fault.path}:{fault.line} | {_code(fault.what)} | {argued[_key(fault)]} |"
         for fault in sorted(alive, key=lambda fault: (fault.path, fault.line))
         if _key(fault) in argued
     ]
@@ -356,7 +354,7 @@ def page(faults: Sequence[Fault], verdicts: Mapping[str, Verdict]) -> tuple[str,
 
 def _table(faults: Iterable[Fault]) -> Iterator[str]:
     for fault in sorted(faults, key=lambda fault: (fault.path, fault.line)):
-        yield f"| {fault.path}:{fault.line} | {_code(fault.change)} |"
+        yield f"| {fault.path}:{fault.line} | {_code(fault.what)} |"
 
 
 def _code(text: str) -> str:

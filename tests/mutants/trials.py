@@ -43,12 +43,15 @@ _FIRST = 4
 
 @frozen
 class Fault:
-    """A file of the project with one text in place of another. change: for people."""
+    """A file of the project with one text in place of another. change, what: for people, the second
+    without what stays.
+    """
 
     path: str
     line: int
     text: str
     change: str
+    what: str
     operator: str
     source: str = field(repr=False)
     case: str = ""
