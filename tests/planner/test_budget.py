@@ -153,6 +153,7 @@ def test_the_least_is_10_w_a_package_unless_min_watts_says_otherwise() -> None:
     assert totals(plan(power_cap(1, min_watts=6), on=TWO_SOCKETS)) == [3, 3]
     assert totals(plan(power_cap(1, min_watts=6, per="package"), on=TWO_SOCKETS)) == [6, 6]
     assert totals(plan(power_cap(500, min_watts=40, max_watts=80), on=TWO_SOCKETS)) == [40, 40]
+    assert totals(plan(power_cap(1, max_watts=6), on=TWO_SOCKETS)) == [3, 3]
 
 
 def test_a_die_has_no_more_than_its_own_maximum() -> None:
