@@ -133,9 +133,9 @@ class Reach:
     def of(self, fault: Fault, source: str) -> list[str]:
         """The tests of a fault, those before that run little else than its file."""
         here = self.lines.get(fault.path, {})
-        statement, name = place(source, fault.line)
+        statement, name, loading = place(source, fault.line)
         direct = here.get(fault.line, frozenset()) or here.get(statement, frozenset())
-        if direct:
+        if direct and not loading:
             return sorted(direct, key=lambda test: (-self._share(test, fault.path), test))
         found = frozenset().union(self._by_name(name), *here.values(), self._looking())
         return sorted(found, key=lambda test: (self._total(test), test))
@@ -164,9 +164,11 @@ class Reach:
         return frozenset(found)
 
 
-def place(source: str, line: int) -> tuple[int, str]:
-    """(first line of the statement that a line belongs to, the name that it gives a value)."""
-    first, name = line, ""
+def place(source: str, line: int) -> tuple[int, str, bool]:
+    """(first line of the statement that a line belongs to, the name that it gives a value, whether
+    it runs while the module is loaded).
+    """
+    first, name, loading = line, "", True
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0):
             first = node.lineno  # inner ones come later
@@ -175,7 +177,9 @@ def place(source: str, line: int) -> tuple[int, str]:
                 name = ast.unparse(target)
             elif isinstance(node, ast.FunctionDef | ast.ClassDef):
                 name = node.name
-    return first, name if name.isidentifier() else ""
+            if isinstance(node, ast.FunctionDef):
+                loading = loading and line < node.body[0].lineno
+    return first, name if name.isidentifier() else "", loading
 
 
 def measure(folder: Path) -> Reach:

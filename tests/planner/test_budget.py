@@ -859,3 +859,17 @@ def test_a_budget_is_divided(
 ) -> None:
     """In proportion, between the bounds."""
     assert divided(budget, weights, least, tops) == parts
+
+
+@pytest.mark.parametrize(
+    ("time", "words"),
+    [
+        (None, "is missing; HH:MM is needed"),
+        ("24:00", "'24:00' is not allowed: HH:MM from 00:00 to 23:59"),
+    ],
+)
+def test_a_time_that_is_none_says_what_one_is(time: str | None, words: str) -> None:
+    """One that was left out, and one that no clock shows."""
+    cap = power_cap(source=CapSource(schedule=(CapEntry(time, watts=100),)))
+    (problem,) = (item for item in validate_cap(cap) if item.field.endswith(".time"))
+    assert problem.message == words

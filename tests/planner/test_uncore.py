@@ -142,6 +142,17 @@ def test_dies_are_domains_in_tpmis_layout() -> None:
     ) == [(900_000, 900_000), (900_000, 900_000), (None, None)]
 
 
+def test_an_entry_of_which_only_the_package_is_known_has_the_limits_of_its_package() -> None:
+    """It is no die 0: a rule for that one says nothing of it."""
+    entry = evolve(UncoreEntry("uncore00", 0), hardware_min_khz=800_000, hardware_max_khz=2_400_000)
+    one = machine(uncore=(entry,))
+    assert limits(asked(DieSelector(0, None, 900_000, 900_000), on=one)) == [(900_000, 900_000)]
+    found = asked(DieSelector(0, 0, 900_000, 900_000), on=one)
+    assert limits(found) == [(None, None)]
+    (problem,) = with_code(found.problems, Code.UNCORE_DIE)
+    assert problem.message.endswith("the node has package 0")
+
+
 @pytest.mark.parametrize("layout", ["dies", "domains"])
 def test_who_names_a_place_that_is_not_there_is_told_what_is(layout: str) -> None:
     """Each package with its dies, which TPMI calls domains."""
