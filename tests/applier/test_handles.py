@@ -287,6 +287,31 @@ def test_a_refusal_is_not_tried_again_where_nothing_else_of_its_group_has_moved(
     assert model.read(rig.max_path(1)) == b"2000000\n"
 
 
+def test_a_driver_whose_name_could_not_be_read_is_noted_once_it_can(tmp_path: Path) -> None:
+    """Also in a pass in which a write fails: from then on the entry is known to be that driver's,
+    and void under another.
+    """
+    model = KernelModel(rig.intel(1))
+    hidden = [True]
+    host = Probe(
+        model,
+        deny=lambda verb, path: (
+            errno.EIO
+            if (hidden[0] and path.endswith("current_driver"))
+            or (verb, path) == ("write", rig.idle_path(0, 1))
+            else None
+        ),
+    )
+    plan = rig.everywhere(model.machine, Target(idle=(("C1", False), ("C6", False))))
+    with rig.applier(host, str(tmp_path)) as handle:
+        assert not handle.apply(plan).settled
+        assert handle.state.groups["idle:0"].driver == ""
+        hidden[0] = False
+        handle.discover()
+        assert not handle.apply(plan).settled
+        assert handle.state.groups["idle:0"].driver == "intel_idle"
+
+
 def test_of_a_live_machine_the_running_kernel_tells_the_architecture() -> None:
     """A copy of another one tells its own."""
 

@@ -117,9 +117,9 @@ def test_an_edit_that_cannot_be_honoured_changes_nothing_of_what_is_in_force(
         problem.severity == "error" and problem.object == "PowerProfile/performance"
         for problem in after.problems
     )
-    assert (
-        "stays in force (valid here since 2026-01-31T08:00:00Z)"
-        in with_code(after.problems, Code.LAST_VALID)[0].message
+    assert with_code(after.problems, Code.LAST_VALID)[0].message == (
+        "has errors on this node; its last valid version stays in force"
+        " (valid here since 2026-01-31T08:00:00Z)"
     )
 
 

@@ -7,8 +7,8 @@ from attrs import evolve
 
 from kpm_planner.bound import lacking
 from kpm_planner.caps.zones import holding_cap
-from kpm_planner.crio import GOVERNOR, STATES, wishes_of
-from kpm_planner.model.agent_settings import MetricsAccess
+from kpm_planner.crio import GOVERNOR, STATES, conflict, wishes_of
+from kpm_planner.model.agent_settings import MetricsAccess, Source
 from kpm_planner.model.cap_objects import CapSource, StaticCap
 from kpm_planner.model.cluster import LabelSelector, NodeSelector
 from kpm_planner.model.objects import CpuScalingPolicy
@@ -82,6 +82,34 @@ def test_a_word_for_access_that_is_not_known_lets_nobody_in_unseen(
 ) -> None:
     """Only what is left out is open."""
     assert MetricsAccess.of(text) is way
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        (None, Source.AUTO),
+        ("auto", Source.AUTO),
+        ("podresources", Source.PODRESOURCES),
+        ("nri", Source.NRI),
+        ("a-word-of-tomorrow", Source.PODRESOURCES),
+        ("", Source.PODRESOURCES),
+    ],
+)
+def test_a_source_that_is_not_known_is_the_one_that_is_always_there(
+    text: str | None, source: Source
+) -> None:
+    """The kubelet; and its words are those that users write."""
+    assert Source.of(text) is source
+    assert text in (None, "", "a-word-of-tomorrow", str(source))
+
+
+def test_both_annotations_of_a_pod_are_named_where_they_conflict() -> None:
+    """As a list, each with its value."""
+    problem = conflict("Pod/ns1/web", ((STATES, "disable"), (GOVERNOR, "performance")))
+    assert problem.message == (
+        f"CRI-O sets its CPUs too, by {STATES}: 'disable', {GOVERNOR}: 'performance'; drop them,"
+        " or set agent.crioAnnotations: accept"
+    )
 
 
 def test_the_cap_that_holds_is_the_one_to_ask_a_source_for() -> None:
