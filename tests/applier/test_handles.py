@@ -21,9 +21,12 @@ from kpm_applier.session import Applier
 from kpm_applier.speed import SpeedWriter
 from kpm_applier.state.files import read_plain, remove_durably, write_durably
 from kpm_applier.state.store import StateStore
+from kpm_applier.sysfs.boundary import CALL, RESULT
 from kpm_applier.sysfs.descriptors import Descriptors, raise_limit
 from kpm_applier.sysfs.host import read_text
-from kpm_applier.sysfs.mailbox import Device
+from kpm_applier.sysfs.mailbox import GET_POWER, Device
+from kpm_applier.sysfs.reader import Reader
+from kpm_applier.sysfs.remote import Helper
 from kpm_planner.model.machine import PowerZone
 from kpm_planner.model.target import Target
 from tests.applier import rig
@@ -65,6 +68,22 @@ def test_a_file_that_cannot_be_read_has_no_text() -> None:
     model = KernelModel(rig.intel(1))
     assert read_text(model, rig.governor_path()) == "powersave"
     assert read_text(model, rig.governor_path(7)) is None
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EACCES, errno.EACCES), (None, errno.EIO)])
+def test_a_managed_file_that_cannot_be_read_has_an_errno(number: int | None, told: int) -> None:
+    """Where the failure names none it is EIO, which may pass."""
+
+    class Odd(Probe):
+        """A host whose failures may have no number."""
+
+        def read(self, path: str) -> bytes:
+            raise OSError("odd") if number is None else OSError(number, "odd", path)
+
+    reader = Reader(Odd(KernelModel(rig.intel(1))), {}, {})
+    assert (reader.managed("a"), reader.text("b")) == (None, None)
+    assert reader.errors == {"a": told}
+    assert reader.troubles == [("a", told), ("b", told)]
 
 
 def test_counters_are_read_below_a_folder_only(tmp_path: Path) -> None:
@@ -227,6 +246,27 @@ def test_what_is_no_message_is_refused_before_the_device_is_asked(tmp_path: Path
         with pytest.raises(OSError, match="Invalid") as failure:
             Device(str(tmp_path / "none")).send(0, message, argument)
         assert failure.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize(("failed", "word"), [(0, 77), (0, 0), (errno.EIO, 5)])
+def test_what_the_firmware_answers_comes_back_through_the_helper(failed: int, word: int) -> None:
+    """A word, or the errno that the helper got."""
+
+    class Played(Helper):
+        """A helper that says just this."""
+
+        def _exchange(self, message: bytes, size: int) -> bytes | int:
+            assert len(message) == CALL.size
+            assert size == RESULT.size
+            return RESULT.pack(failed, word)
+
+    helper = Played("/nowhere")
+    if failed:
+        with pytest.raises(OSError, match="EIO") as failure:
+            helper.call(GET_POWER)
+        assert failure.value.errno == failed
+    else:
+        assert helper.call(GET_POWER) == word
 
 
 # --- the handle ---

@@ -10,6 +10,7 @@ from kpm_planner.model.machine import Machine, UncoreEntry
 from kpm_planner.model.objects import DieSelector, Uncore
 from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
+from kpm_planner.report.earlier import uncore_status
 from tests.planner.build import EVERYWHERE, config, die, machine, moment, plan, uncore
 from tests.planner.reading import with_code
 
@@ -140,6 +141,16 @@ def test_dies_are_domains_in_tpmis_layout() -> None:
     assert limits(
         asked(DieSelector(0, 0, 900_000, 900_000), on=machine(uncore=tuple(entries)))
     ) == [(900_000, 900_000), (900_000, 900_000), (None, None)]
+
+
+def test_all_that_is_asked_of_the_uncore_is_one_sentence() -> None:
+    """Each rule once, in order, with a semicolon between them."""
+    found = asked(DieSelector(0, 0, 900_000, 900_000), sys_min=1_000_000, sys_max=2_000_000)
+    status = uncore_status(found, ())
+    assert status.config == (
+        "1000000..2000000 kHz: Uncore/node-1 spec.sysMin, rounded down to 100 MHz;"
+        " 900000..900000 kHz: Uncore/node-1 spec.dieSelector[0], rounded down to 100 MHz"
+    )
 
 
 def test_an_entry_of_which_only_the_package_is_known_has_the_limits_of_its_package() -> None:
