@@ -153,3 +153,15 @@ def test_an_object_with_a_selector_is_somewhere_and_one_without_is_nowhere() -> 
         assert problem is not None
         assert problem.message.startswith(words)
         assert (problem.code, problem.field) == (Code.NO_SELECTOR, "spec.nodeSelector")
+
+
+def test_a_hyperthread_without_a_frequency_domain_is_not_asked_for_one() -> None:
+    """Its core has different targets all the same, and that is said."""
+    whole = machine("0-3", siblings=((0, 1),))
+    cpus = tuple(evolve(cpu, domain=None if cpu.id == 1 else cpu.domain) for cpu in whole.cpus)
+    found = plan(
+        profile(min=3000),
+        on=evolve(whole, cpus=cpus),
+        with_=allocation([pod(asking(1))], [owns("0")]),
+    )
+    assert [item.field for item in with_code(found.problems, Code.SIBLING_CONFLICT)] == ["cpu0"]
