@@ -279,7 +279,9 @@ def test_statistics_that_are_not_there_are_not_asked_for_again(tmp_path: Path) -
     assert host.reads[f"{CPU}/cpufreq/policy0/scaling_cur_freq"] == 5
 
 
-@pytest.mark.parametrize("content", ["", "0", "words", "<unsupported>", "-5", "1.5", "9" * 30])
+@pytest.mark.parametrize(
+    "content", ["", "0", "words", "<unsupported>", "-5", "1.5", "2²", "9" * 30]
+)
 def test_a_frequency_that_is_no_number_is_not_known(tmp_path: Path, content: str) -> None:
     """It costs its own domain only, and a look that said nothing is no part of a mean."""
     frequencies = Frequencies(probe(tmp_path))

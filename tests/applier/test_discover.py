@@ -652,6 +652,17 @@ def test_odd_names_in_the_uncore_folder(name: str) -> None:
 # --- B: cpufreq ---
 
 
+@pytest.mark.parametrize("name", ["name", "disable"])
+@pytest.mark.parametrize("content", [None, errno.EIO])
+def test_an_idle_state_without_a_name_or_a_switch_is_none(name: str, content: int | None) -> None:
+    """Nobody could ask for the one or turn the other off; the states beside it are as they are."""
+    files = edited(**{f"cpu0__cpuidle__state1__{name}": content})
+    result = discover(TreeHost(files))
+    assert [state.name for state in result.machine.by_id[0].idle] == ["POLL", "C6"]
+    (group,) = (group for group in result.groups if group.key == "idle:0")
+    assert group.labels == ("state0", "state2")
+
+
 def test_states_are_in_the_order_of_their_numbers() -> None:
     """state10 comes after state9."""
     files: Files = {"online": "0\n"} | {

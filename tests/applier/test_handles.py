@@ -21,9 +21,12 @@ from kpm_applier.session import Applier
 from kpm_applier.speed import SpeedWriter
 from kpm_applier.state.files import read_plain, remove_durably, write_durably
 from kpm_applier.state.store import StateStore
+from kpm_applier.sysfs.boundary import CALL, RESULT
 from kpm_applier.sysfs.descriptors import Descriptors, raise_limit
 from kpm_applier.sysfs.host import read_text
-from kpm_applier.sysfs.mailbox import Device
+from kpm_applier.sysfs.mailbox import GET_POWER, Device
+from kpm_applier.sysfs.reader import Reader
+from kpm_applier.sysfs.remote import Helper
 from kpm_planner.model.machine import PowerZone
 from kpm_planner.model.target import Target
 from tests.applier import rig
@@ -65,6 +68,22 @@ def test_a_file_that_cannot_be_read_has_no_text() -> None:
     model = KernelModel(rig.intel(1))
     assert read_text(model, rig.governor_path()) == "powersave"
     assert read_text(model, rig.governor_path(7)) is None
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EACCES, errno.EACCES), (None, errno.EIO)])
+def test_a_managed_file_that_cannot_be_read_has_an_errno(number: int | None, told: int) -> None:
+    """Where the failure names none it is EIO, which may pass."""
+
+    class Odd(Probe):
+        """A host whose failures may have no number."""
+
+        def read(self, path: str) -> bytes:
+            raise OSError("odd") if number is None else OSError(number, "odd", path)
+
+    reader = Reader(Odd(KernelModel(rig.intel(1))), {}, {})
+    assert (reader.managed("a"), reader.text("b")) == (None, None)
+    assert reader.errors == {"a": told}
+    assert reader.troubles == [("a", told), ("b", told)]
 
 
 def test_counters_are_read_below_a_folder_only(tmp_path: Path) -> None:
@@ -229,6 +248,27 @@ def test_what_is_no_message_is_refused_before_the_device_is_asked(tmp_path: Path
         assert failure.value.errno == errno.EINVAL
 
 
+@pytest.mark.parametrize(("failed", "word"), [(0, 77), (0, 0), (errno.EIO, 5)])
+def test_what_the_firmware_answers_comes_back_through_the_helper(failed: int, word: int) -> None:
+    """A word, or the errno that the helper got."""
+
+    class Played(Helper):
+        """A helper that says just this."""
+
+        def _exchange(self, message: bytes, size: int) -> bytes | int:
+            assert len(message) == CALL.size
+            assert size == RESULT.size
+            return RESULT.pack(failed, word)
+
+    helper = Played("/nowhere")
+    if failed:
+        with pytest.raises(OSError, match="EIO") as failure:
+            helper.call(GET_POWER)
+        assert failure.value.errno == failed
+    else:
+        assert helper.call(GET_POWER) == word
+
+
 # --- the handle ---
 
 
@@ -265,6 +305,51 @@ def test_a_file_is_tried_four_times_and_no_more(tmp_path: Path) -> None:
     report = rig.apply_once(Probe(model, deny=deny), str(tmp_path), plan)
     assert tries.count(rig.max_path()) == 4
     assert [(item.path, item.errno) for item in report.outcomes] == [(rig.max_path(), errno.EBUSY)]
+
+
+def test_a_refusal_is_not_tried_again_where_nothing_else_of_its_group_has_moved(
+    tmp_path: Path,
+) -> None:
+    """Nothing that another try would meet has changed."""
+    model = KernelModel(rig.amd(2))
+    tries: list[str] = []
+
+    def deny(verb: str, path: str) -> int | None:
+        if verb == "write" and path == rig.max_path(0):
+            tries.append(path)
+            return errno.EBUSY
+        return None
+
+    plan = rig.everywhere(model.machine, Target(max_khz=2 * GHZ))
+    report = rig.apply_once(Probe(model, deny=deny), str(tmp_path), plan)
+    assert len(tries) == 1
+    assert [(item.path, item.errno) for item in report.outcomes] == [(rig.max_path(0), errno.EBUSY)]
+    assert model.read(rig.max_path(1)) == b"2000000\n"
+
+
+def test_a_driver_whose_name_could_not_be_read_is_noted_once_it_can(tmp_path: Path) -> None:
+    """Also in a pass in which a write fails: from then on the entry is known to be that driver's,
+    and void under another.
+    """
+    model = KernelModel(rig.intel(1))
+    hidden = [True]
+    host = Probe(
+        model,
+        deny=lambda verb, path: (
+            errno.EIO
+            if (hidden[0] and path.endswith("current_driver"))
+            or (verb, path) == ("write", rig.idle_path(0, 1))
+            else None
+        ),
+    )
+    plan = rig.everywhere(model.machine, Target(idle=(("C1", False), ("C6", False))))
+    with rig.applier(host, str(tmp_path)) as handle:
+        assert not handle.apply(plan).settled
+        assert handle.state.groups["idle:0"].driver == ""
+        hidden[0] = False
+        handle.discover()
+        assert not handle.apply(plan).settled
+        assert handle.state.groups["idle:0"].driver == "intel_idle"
 
 
 def test_of_a_live_machine_the_running_kernel_tells_the_architecture() -> None:

@@ -474,6 +474,24 @@ def test_mirrors_are_seen_where_the_first_of_them_cannot_be_read(tmp_path: Path)
     assert sum(uj or 0 for uj in read_meters(host, discover_meters(host).meters)) == 68_000_000
 
 
+@pytest.mark.parametrize("look", [3, 4, 5])
+def test_a_counter_that_cannot_be_read_again_is_not_known_to_be_a_mirror(
+    tmp_path: Path, look: int
+) -> None:
+    """Between two looks it went away: both dies are kept, and measured once they can be."""
+    dies(tmp_path, 68_000_000, 68_000_000)
+    seen: list[str] = []
+
+    def deny(verb: str, path: str) -> int | None:
+        if verb == "read" and path.endswith("energy_uj"):
+            seen.append(path)
+            return errno.EIO if len(seen) == look else None
+        return None
+
+    found = discover_meters(rig.Probe(SysfsHost(str(tmp_path)), deny=deny)).meters
+    assert [meter.place for meter in found] == ["package-0-die-0", "package-0-die-1"]
+
+
 # --- what is wrong with a counter ---
 
 UNREADABLE = (

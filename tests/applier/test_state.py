@@ -321,6 +321,16 @@ def test_a_state_file_that_cannot_be_trusted_stops_all_writing(
     assert (os.lstat(path).st_ino, os.lstat(path).st_size) == (before.st_ino, before.st_size)
 
 
+def test_who_meets_a_damaged_file_is_told_what_to_do_with_it() -> None:
+    """What is wrong, that nothing has happened, and the way out."""
+    with pytest.raises(StateError) as caught:
+        decode(b"{}", "/state/file.json")
+    assert str(caught.value) == (
+        "/state/file.json: the state file is damaged (KeyError); nothing was written to the tree;"
+        " move it away to start anew from what the machine shows now"
+    )
+
+
 def test_a_newer_file_names_both_versions(tmp_path: Path) -> None:
     """So that the reader knows it is no damage, and what to do."""
     path = saved(tmp_path)

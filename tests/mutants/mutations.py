@@ -6,7 +6,8 @@ decision: docstrings, annotations, imports, decorators, and what only type check
 """
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from attrs import field, frozen
 
@@ -38,12 +39,16 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.RShift: ast.LShift,
 }
 _UNCHANGED = ("annotation", "returns", "decorator_list")
+#: The name of a type, as no constant has it.
+_ALIAS = re.compile(r"_?[A-Z]\w*[a-z]\w*$")
 _EXTREMES = {"min": "max", "max": "min"}
 
 
 @frozen(order=True)
 class Mutation:
     """One fault. line: where its node begins, from 1. change: before and after, on one line.
+
+    what: the same without what both have in common.
 
     begin, end: what is replaced by the text, in bytes of the source.
     """
@@ -53,6 +58,7 @@ class Mutation:
     end: int
     text: str
     change: str = field(order=False)
+    what: str = field(order=False)
     operator: str = field(order=False)
 
     def applied(self, source: str) -> str:
@@ -93,14 +99,28 @@ def mutations(source: str) -> list[Mutation]:
         for operator, after in _faults(node, inside, decides=node in deciding):
             statement = isinstance(node, ast.stmt)
             new = after if statement else f"({after})"
-            change = f"{_one_line(ast.unparse(node))} → {_one_line(after)}"
-            found.add(Mutation(node.lineno, begin, end, new, change, operator))
+            before = ast.unparse(node)
+            change = f"{_one_line(before)} → {_one_line(after)}"
+            what = _difference(before.split(), after.split())
+            found.add(Mutation(node.lineno, begin, end, new, change, what, operator))
     return sorted(found)
 
 
 def _one_line(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= 100 else f"{flat[:97]}..."
+
+
+def _difference(before: Sequence[str], after: Sequence[str]) -> str:
+    """Two texts by their words, less those that both begin and end with, but one on each side."""
+    most = min(len(before), len(after))
+    same = next((n for n in range(most) if before[n] != after[n]), most)
+    left = next((n for n in range(most - same) if before[-1 - n] != after[-1 - n]), most - same)
+    start, end = max(same - 1, 0), max(left - 1, 0)
+    return " → ".join(
+        f"{'… ' if start else ''}{' '.join(words[start : len(words) - end])}{' …' if end else ''}"
+        for words in (before, after)
+    )
 
 
 def _nodes(
@@ -127,14 +147,17 @@ def _is_none(node: ast.AST) -> bool:
 
 
 def _left_out(node: ast.AST) -> bool:
-    """Docstrings and other bare texts, imports, blocks for type checkers, lists of names."""
+    """Docstrings and other bare texts, imports, blocks for type checkers, names of types."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return True
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant)
     if isinstance(node, ast.If):
         return ast.unparse(node.test).endswith("TYPE_CHECKING")
-    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    if not isinstance(node, ast.Assign):
+        return False
+    name = ast.unparse(node.targets[0])
+    return name == "__all__" or bool(_ALIAS.match(name))
 
 
 def _tests(tree: ast.AST) -> set[ast.expr]:

@@ -10,9 +10,11 @@ tests, and beside them the faults of `always.yaml`, which once survived. Every l
 chance: lines are drawn by a hash of their text with a seed that is checked in, so that a change
 elsewhere draws no others. A line's tests are those that a run with coverage saw on it, with few
 examples of each property; they run with as many as always until one fails: first the modules
-with the tests that run little else than the file of the line, then all others, fastest first.
+with the tests that run little else than the file of the line (for a line of the next kind, little
+at all), then all others, fastest first.
 A line that runs while its module is loaded, such as a constant, is tried by the tests that run a
-line with its name, and then by all that reach its module.
+line with its name, by all that reach its module, and by those that run no line at all and look only
+at what modules define.
 
 Prints what it does and writes docs/mutants.md; fails where fewer than 92 % are killed or one of
 `always.yaml` survives. --measured FOLDER: keep there which test reaches what, and use it again.
@@ -38,13 +40,22 @@ import yaml
 from attrs import asdict, evolve, frozen
 from coverage import CoverageData
 from mutations import Mutation, mutations
-from trials import REPO, Fault, Verdict, compiles, copied, load_libraries, try_out
+from trials import BUDGET, REPO, Fault, Verdict, compiles, copied, load_libraries, try_out
 
 SEED, COUNT, LIMIT = "kpm-1", 300, 0.92
 HERE = Path(__file__).resolve().parent
 PAGE = REPO / "docs/mutants.md"
 #: Folders of tests that decide; those that need root, clusters or kernels take too long for it.
-FOLDERS = ("tests/planner", "tests/applier")
+FOLDERS = (
+    "tests/planner",
+    "tests/applier",
+    "tests/helper",
+    "tests/powercap",
+    "tests/simulate",
+    "tests/docs",
+    "tests/kpm/test_crds.py",
+    "tests/kpm/test_schema.py",
+)
 PACKAGES = ("kpm_applier", "kpm_planner")
 PROCESSES = 2
 
@@ -83,7 +94,9 @@ def drawn(sources: Mapping[str, str], count: int) -> list[Fault]:
         for item in sorted(items, key=lambda item: _hash(path, text, item.change)):
             changed = item.applied(sources[path])
             if compiles(changed):
-                found.append(Fault(path, item.line, text, item.change, item.operator, changed))
+                found.append(
+                    Fault(path, item.line, text, item.change, item.what, item.operator, changed)
+                )
                 break
         if len(found) == count:
             break
@@ -101,12 +114,8 @@ def always(sources: Mapping[str, str]) -> list[Fault]:
         line = source[: source.index(case["text"])].count("\n") + 1
         changed = source.replace(case["text"], case["instead"])
         change = f"{case['text']} → {case['instead'] or 'nothing'}"
-        found.append(
-            Fault(
-                places[0], line, source.splitlines()[line - 1].strip(), change, "known", changed,
-                case["what"],
-            )
-        )  # fmt: skip
+        text = source.splitlines()[line - 1].strip()
+        found.append(Fault(places[0], line, text, change, change, "known", changed, case["what"]))
     return found
 
 
@@ -124,15 +133,26 @@ class Reach:
     def of(self, fault: Fault, source: str) -> list[str]:
         """The tests of a fault, those before that run little else than its file."""
         here = self.lines.get(fault.path, {})
-        statement, name = place(source, fault.line)
+        statement, name, loading = place(source, fault.line)
         direct = here.get(fault.line, frozenset()) or here.get(statement, frozenset())
-        found = direct or self._by_name(name) or frozenset().union(*here.values())
-        return sorted(found, key=lambda test: (-self._share(test, fault.path), test))
+        if direct and not loading:
+            return sorted(direct, key=lambda test: (-self._share(test, fault.path), test))
+        found = frozenset().union(self._by_name(name), *here.values(), self._looking())
+        return sorted(found, key=lambda test: (self._total(test), test))
 
     def _share(self, test: str, path: str) -> float:
         """How much of what a test runs is of this file."""
         counts = self.counts.get(test) or Counter()
         return counts[path] / (counts.total() or 1)
+
+    def _total(self, test: str) -> int:
+        """How many lines a test runs."""
+        counts = self.counts.get(test)
+        return counts.total() if counts else 0
+
+    def _looking(self) -> frozenset[str]:
+        """Tests that run no line of the packages: they look at what modules define."""
+        return frozenset(self.seconds.keys() - self.counts.keys())
 
     def _by_name(self, name: str) -> frozenset[str]:
         word = re.compile(rf"\b{re.escape(name)}\b") if name else None
@@ -144,9 +164,11 @@ class Reach:
         return frozenset(found)
 
 
-def place(source: str, line: int) -> tuple[int, str]:
-    """(first line of the statement that a line belongs to, the name that it gives a value)."""
-    first, name = line, ""
+def place(source: str, line: int) -> tuple[int, str, bool]:
+    """(first line of the statement that a line belongs to, the name that it gives a value, whether
+    it runs while the module is loaded).
+    """
+    first, name, loading = line, "", True
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0):
             first = node.lineno  # inner ones come later
@@ -155,7 +177,9 @@ def place(source: str, line: int) -> tuple[int, str]:
                 name = ast.unparse(target)
             elif isinstance(node, ast.FunctionDef | ast.ClassDef):
                 name = node.name
-    return first, name if name.isidentifier() else ""
+            if isinstance(node, ast.FunctionDef):
+                loading = loading and line < node.body[0].lineno
+    return first, name if name.isidentifier() else "", loading
 
 
 def measure(folder: Path) -> Reach:
@@ -193,7 +217,9 @@ def measure(folder: Path) -> Reach:
 # --- running ---
 
 
-def _worker(number: int, faults: Sequence[Fault], reach: Reach, results: Path) -> None:
+def _worker(
+    number: int, faults: Sequence[Fault], reach: Reach, results: Path, budget: float
+) -> None:
     """Try every second fault in a copy of its own."""
     load_libraries()
     with (
@@ -205,7 +231,7 @@ def _worker(number: int, faults: Sequence[Fault], reach: Reach, results: Path) -
         for fault in faults[number::PROCESSES]:
             start = time.monotonic()
             source = (REPO / fault.path).read_text()
-            verdict = try_out(root, fault, reach.of(fault, source), reach.seconds)
+            verdict = try_out(root, fault, reach.of(fault, source), reach.seconds, budget)
             mark = "killed  " if verdict.by else "SURVIVES"
             print(
                 f"{mark} {fault.path}:{fault.line} {fault.change}"
@@ -220,9 +246,8 @@ def _control(root: Path, faults: Sequence[Fault], reach: Reach) -> None:
     """The same without a fault: where that fails, a failure says nothing."""
     for fault in faults[:1]:
         source = (REPO / fault.path).read_text()
-        verdict = try_out(
-            root, evolve(fault, source=source), reach.of(fault, source), reach.seconds
-        )
+        some = reach.of(fault, source)[:20]
+        verdict = try_out(root, evolve(fault, source=source), some, reach.seconds)
         if verdict.by or not verdict.ran:
             raise SystemExit(f"without a fault: {verdict}")
 
@@ -237,17 +262,22 @@ def _tried(results: Path) -> dict[str, Verdict]:
     return {key: Verdict(**verdict) for key, verdict in map(json.loads, lines)}
 
 
-def try_all(faults: Sequence[Fault], reach: Reach, results: Path) -> dict[str, Verdict]:
-    """Two processes at once; what an earlier run has killed is not tried again."""
-    known = {key: verdict for key, verdict in _tried(results).items() if verdict.by}
-    left = [fault for fault in faults if _key(fault) not in known]
+def try_all(
+    faults: Sequence[Fault], reach: Reach, results: Path, budget: float
+) -> dict[str, Verdict]:
+    """Two processes at once; what an earlier run has killed is not tried again, and what survived
+    it is tried last.
+    """
+    known = _tried(results)
+    left = [fault for fault in faults if _key(fault) not in known or not known[_key(fault)].by]
+    left.sort(key=lambda fault: _key(fault) in known)
     children = []
     for number in range(PROCESSES):
         child = os.fork()
         if child == 0:
             status = 1
             try:
-                _worker(number, left, reach, results)
+                _worker(number, left, reach, results, budget)
                 status = 0
             except SystemExit as told:
                 print(told, flush=True)
@@ -276,9 +306,9 @@ def page(faults: Sequence[Fault], verdicts: Mapping[str, Verdict]) -> tuple[str,
     killed = [fault for fault in sample if verdicts[_key(fault)].by]
     alive = [fault for fault in sample if not verdicts[_key(fault)].by]
     argued = {
-        _key(fault): arguments[fault.path, fault.text, fault.change]
+        _key(fault): arguments[fault.path, fault.text, fault.what]
         for fault in alive
-        if (fault.path, fault.text, fault.change) in arguments
+        if (fault.path, fault.text, fault.what) in arguments
     }
     holes = [fault for fault in alive if _key(fault) not in argued]
     share = len(killed) / (len(sample) - len(argued))
@@ -319,7 +349,7 @@ def page(faults: Sequence[Fault], verdicts: Mapping[str, Verdict]) -> tuple[str,
     rows += ["", "## What changes nothing", ""]
     rows += ["| where | what was changed | why nobody can see it |", "|---|---|---|"]
     rows += [
-        f"| {fault.path}:{fault.line} | {_code(fault.change)} | {argued[_key(fault)]} |"
+        f"| {fault.path}:{fault.line} | {_code(fault.what)} | {argued[_key(fault)]} |"
         for fault in sorted(alive, key=lambda fault: (fault.path, fault.line))
         if _key(fault) in argued
     ]
@@ -328,7 +358,7 @@ def page(faults: Sequence[Fault], verdicts: Mapping[str, Verdict]) -> tuple[str,
 
 def _table(faults: Iterable[Fault]) -> Iterator[str]:
     for fault in sorted(faults, key=lambda fault: (fault.path, fault.line)):
-        yield f"| {fault.path}:{fault.line} | {_code(fault.change)} |"
+        yield f"| {fault.path}:{fault.line} | {_code(fault.what)} |"
 
 
 def _code(text: str) -> str:
@@ -342,12 +372,15 @@ def main() -> int:
     words.add_argument("--measured", type=Path, help="a folder that keeps the measurement")
     words.add_argument("--results", type=Path, help="a file that keeps verdicts: go on there")
     words.add_argument("--count", type=int, default=COUNT, help="so many lines instead of 300")
+    words.add_argument("--seconds", type=float, default=BUDGET, help="of the processor for each")
     given: Any = words.parse_args()
     sources = {str(path.relative_to(REPO)): path.read_text() for path in files()}
     faults = [*always(sources), *drawn(sources, given.count)]
     with tempfile.TemporaryDirectory(prefix="kpm-mutants-") as folder:
         reach = measure(given.measured or Path(folder) / "measured")
-        verdicts = try_all(faults, reach, given.results or Path(folder) / "results.jsonl")
+        verdicts = try_all(
+            faults, reach, given.results or Path(folder) / "results.jsonl", given.seconds
+        )
     text, good = page(faults, verdicts)
     PAGE.write_text(text)
     print(text)

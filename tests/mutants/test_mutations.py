@@ -67,6 +67,7 @@ def test_a_statement_is_left_out_or_returns_nothing(source: str, expected: set[s
         "from a import b",
         "x: 'A | None'",
         "__all__ = ['a']",
+        "_Pair = tuple[int, str | None]",
         "if TYPE_CHECKING:\n    x = 1",
         "@a(1)\ndef f(b: 'c') -> 'd': ...",
     ],

@@ -43,12 +43,15 @@ _FIRST = 4
 
 @frozen
 class Fault:
-    """A file of the project with one text in place of another. change: for people."""
+    """A file of the project with one text in place of another. change, what: for people, the second
+    without what stays.
+    """
 
     path: str
     line: int
     text: str
     change: str
+    what: str
     operator: str
     source: str = field(repr=False)
     case: str = ""
@@ -130,17 +133,25 @@ def load_libraries() -> None:
 
 
 def try_out(
-    root: Path, fault: Fault, tests: Sequence[str], seconds: Mapping[str, float]
+    root: Path,
+    fault: Fault,
+    tests: Sequence[str],
+    seconds: Mapping[str, float],
+    budget: float = BUDGET,
 ) -> Verdict:
-    """Run the tests that reach a fault, fastest first, until one fails."""
+    """Run the tests that reach a fault until one fails: those of the first modules fastest first,
+    then all others so.
+
+    tests: those that are most of it first. budget: seconds of the processor.
+    """
     order = sorted(tests, key=lambda name: seconds.get(name, 9.0))
-    modules = list(dict.fromkeys(name.partition("::")[0] for name in order))
+    modules = list(dict.fromkeys(name.partition("::")[0] for name in tests))
     first = set(modules[:_FIRST])
     parts = [
         [name for name in order if (name.partition("::")[0] in first) is near]
         for near in (True, False)
     ]
-    ran, left, cut = 0, float(BUDGET), False
+    ran, left, cut = 0, budget, False
     file = root / fault.path
     original, times = file.read_text(), file.stat()
     file.write_text(fault.source)
@@ -200,7 +211,16 @@ def _child(root: Path, tests: Sequence[str], seconds: float, told: Path) -> None
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     chosen = _Chosen(tests, start + max(seconds, 5.0))
     files = dict.fromkeys(name.partition("::")[0] for name in tests)
-    words = ["-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:pytest_cov"]
+    words = [
+        f"--basetemp={root.parent / 'tmp'}",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:pytest_cov",
+    ]
     words += ["-W", "ignore::pytest.PytestAssertRewriteWarning", *files]
     try:
         code = pytest.main(words, plugins=[chosen])

@@ -125,6 +125,15 @@ def test_what_one_package_cannot_take_the_other_gets() -> None:
     ]
 
 
+def test_a_package_that_gets_no_more_than_it_can_take_says_so() -> None:
+    """The other one does not, nor one whose maximum nobody knows."""
+    found = plan(power_cap(300), on=with_zones(rapl(0, top=100), rapl(1, top=205)))
+    told = [[line for line in target.because if "max_power_uw" in line] for target in found.caps]
+    assert told == [["package 0: at most max_power_uw 100 W"]] * 2
+    unknown = plan(power_cap(8000), on=with_zones(rapl(0, top=None), rapl(1, top=None)))
+    assert not [line for cap in unknown.caps for line in cap.because if "max_power_uw" in line]
+
+
 @pytest.mark.parametrize(("top", "expected"), [(205, 205), (None, 400), (0, 400)])
 def test_the_most_is_what_the_firmware_names_never_the_limit_of_now(
     top: int | None, expected: int
@@ -146,6 +155,7 @@ def test_the_least_is_10_w_a_package_unless_min_watts_says_otherwise() -> None:
     assert totals(plan(power_cap(1, min_watts=6), on=TWO_SOCKETS)) == [3, 3]
     assert totals(plan(power_cap(1, min_watts=6, per="package"), on=TWO_SOCKETS)) == [6, 6]
     assert totals(plan(power_cap(500, min_watts=40, max_watts=80), on=TWO_SOCKETS)) == [40, 40]
+    assert totals(plan(power_cap(1, max_watts=6), on=TWO_SOCKETS)) == [3, 3]
 
 
 def test_a_die_has_no_more_than_its_own_maximum() -> None:
@@ -851,3 +861,17 @@ def test_a_budget_is_divided(
 ) -> None:
     """In proportion, between the bounds."""
     assert divided(budget, weights, least, tops) == parts
+
+
+@pytest.mark.parametrize(
+    ("time", "words"),
+    [
+        (None, "is missing; HH:MM is needed"),
+        ("24:00", "'24:00' is not allowed: HH:MM from 00:00 to 23:59"),
+    ],
+)
+def test_a_time_that_is_none_says_what_one_is(time: str | None, words: str) -> None:
+    """One that was left out, and one that no clock shows."""
+    cap = power_cap(source=CapSource(schedule=(CapEntry(time, watts=100),)))
+    (problem,) = (item for item in validate_cap(cap) if item.field.endswith(".time"))
+    assert problem.message == words

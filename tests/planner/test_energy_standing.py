@@ -259,13 +259,16 @@ def test_intervals_without_energy_give_none() -> None:
     assert standing_uw(learned(line(0, 0, 100))) == 0
 
 
-@pytest.mark.parametrize("spread", [0.2, 0.4])
-def test_where_frequencies_are_read_badly_power_is_told_by_cpu_time(spread: float) -> None:
+@pytest.mark.parametrize(("spread", "part"), [(0.2, 1.0), (0.4, 1.0), (0.4, 0.3)])
+def test_where_frequencies_are_read_badly_power_is_told_by_cpu_time(
+    spread: float, part: float
+) -> None:
     """The weighted load jumps about CPU time and power does not follow it: the line is the one over
-    CPU time, and not a flatter one.
+    CPU time, and not a flatter one; on a node that is nearly idle too.
     """
     found = Standing()
-    for number, busy in zip(range(400), cycle(LOADS), strict=False):
+    for number, load in zip(range(400), cycle(LOADS), strict=False):
+        busy = load * part
         read = busy * (1 + (spread if number // len(LOADS) % 2 else -spread))
         found = learn(found, round((40 + 8 * busy) * 10 * SECOND), read, busy, 10 * SECOND)
     assert standing_uw(found) == pytest.approx(40 * SECOND, rel=0.03)

@@ -4,6 +4,7 @@ answers (R7).
 
 import json
 
+import pytest
 from attrs import evolve
 from hypothesis import given
 
@@ -26,7 +27,7 @@ from tests.planner.build import (
     profile,
     workload,
 )
-from tests.planner.reading import held_cpus
+from tests.planner.reading import held_cpus, with_code
 from tests.planner.test_ownership_memory import (
     NODE,
     OBJECTS,
@@ -116,6 +117,21 @@ def test_an_empty_answer_with_no_allocatable_cpus_forgets_nothing():
         ("web", {1, 2})
     ]
     assert remembered(hollow).last_known == before.last_known
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        ((owns("1-2"),), "the last known CPUs stay"),
+        ((), "no CPU that could be allocated is written"),
+        (None, "no CPU that could be allocated is written"),
+    ],
+)
+def test_while_the_kubelet_does_not_answer_it_is_said_what_holds(before, words):
+    """What was known last of the pod; where nothing ever was, nobody's CPU is touched."""
+    silent = allocation([pod()], answered=False, last_known=before)
+    (problem,) = with_code(plan(profile(), with_=silent).problems, Code.ALLOCATION_UNKNOWN)
+    assert problem.message.endswith(f"not known; {words}")
 
 
 @given(stories())

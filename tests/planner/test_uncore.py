@@ -10,6 +10,7 @@ from kpm_planner.model.machine import Machine, UncoreEntry
 from kpm_planner.model.objects import DieSelector, Uncore
 from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
+from kpm_planner.report.earlier import uncore_status
 from tests.planner.build import EVERYWHERE, config, die, machine, moment, plan, uncore
 from tests.planner.reading import with_code
 
@@ -140,6 +141,49 @@ def test_dies_are_domains_in_tpmis_layout() -> None:
     assert limits(
         asked(DieSelector(0, 0, 900_000, 900_000), on=machine(uncore=tuple(entries)))
     ) == [(900_000, 900_000), (900_000, 900_000), (None, None)]
+
+
+def test_all_that_is_asked_of_the_uncore_is_one_sentence() -> None:
+    """Each rule once, in order, with a semicolon between them."""
+    found = asked(DieSelector(0, 0, 900_000, 900_000), sys_min=1_000_000, sys_max=2_000_000)
+    status = uncore_status(found, ())
+    assert status.config == (
+        "1000000..2000000 kHz: Uncore/node-1 spec.sysMin, rounded down to 100 MHz;"
+        " 900000..900000 kHz: Uncore/node-1 spec.dieSelector[0], rounded down to 100 MHz"
+    )
+
+
+def test_an_entry_of_which_only_the_package_is_known_has_the_limits_of_its_package() -> None:
+    """It is no die 0: a rule for that one says nothing of it."""
+    entry = evolve(UncoreEntry("uncore00", 0), hardware_min_khz=800_000, hardware_max_khz=2_400_000)
+    one = machine(uncore=(entry,))
+    assert limits(asked(DieSelector(0, None, 900_000, 900_000), on=one)) == [(900_000, 900_000)]
+    found = asked(DieSelector(0, 0, 900_000, 900_000), on=one)
+    assert limits(found) == [(None, None)]
+    (problem,) = with_code(found.problems, Code.UNCORE_DIE)
+    assert problem.message.endswith("the node has package 0")
+
+
+@pytest.mark.parametrize("layout", ["dies", "domains"])
+def test_who_names_a_place_that_is_not_there_is_told_what_is(layout: str) -> None:
+    """Each package with its dies, which TPMI calls domains."""
+    entries = [
+        UncoreEntry(
+            f"uncore{number:02}",
+            0,
+            number if layout == "dies" else None,
+            None if layout == "dies" else number,
+            None,
+            800_000,
+            2_400_000,
+            800_000,
+            2_400_000,
+        )
+        for number in (0, 1)
+    ]
+    found = asked(DieSelector(0, 7, 900_000, 900_000), on=machine(uncore=tuple(entries)))
+    (problem,) = with_code(found.problems, Code.UNCORE_DIE)
+    assert problem.message.endswith("the node has package 0 die 0, package 0 die 1")
 
 
 @pytest.mark.parametrize(

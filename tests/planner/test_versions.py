@@ -2,7 +2,7 @@
 in force.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.report.explain import explain_cpu, explain_profile, explain_uncore
 from kpm_planner.report.node import Pass, node_state
 from kpm_planner.report.types import EarlierVersion
-from kpm_planner.versions import Versioned, Versions
+from kpm_planner.versions import Version, Versioned, Versions, since_text
 from tests.planner.build import (
     NODE,
     allocation,
@@ -117,9 +117,9 @@ def test_an_edit_that_cannot_be_honoured_changes_nothing_of_what_is_in_force(
         problem.severity == "error" and problem.object == "PowerProfile/performance"
         for problem in after.problems
     )
-    assert (
-        "stays in force (valid here since 2026-01-31T08:00:00Z)"
-        in with_code(after.problems, Code.LAST_VALID)[0].message
+    assert with_code(after.problems, Code.LAST_VALID)[0].message == (
+        "has errors on this node; its last valid version stays in force"
+        " (valid here since 2026-01-31T08:00:00Z)"
     )
 
 
@@ -229,6 +229,17 @@ def test_a_version_of_which_nobody_knows_since_when_was_valid_before() -> None:
     found = node.look(edited(FAST, pstates=PStates(9000, 9000)))
     (told,) = with_code(found.problems, Code.LAST_VALID)
     assert told.message.endswith("stays in force (valid here before)")
+
+
+@pytest.mark.parametrize(
+    "zone", [None, UTC, timezone(timedelta(hours=2))], ids=["none", "UTC", "+02:00"]
+)
+def test_since_when_a_version_is_valid_is_told_in_utc(zone: tzinfo | None) -> None:
+    """Whatever zone the clock had; a time without one is UTC already."""
+    hour = 10 if zone not in (None, UTC) else 8
+    since = datetime(2026, 1, 31, hour, tzinfo=zone)
+    assert since_text(Version(FAST, since)) == "2026-01-31T08:00:00Z"
+    assert since_text(Version(FAST, None)) is None
 
 
 def test_it_is_judged_anew_on_the_machine_of_today() -> None:

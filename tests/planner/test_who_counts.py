@@ -7,8 +7,8 @@ from attrs import evolve
 
 from kpm_planner.bound import lacking
 from kpm_planner.caps.zones import holding_cap
-from kpm_planner.crio import GOVERNOR, STATES, wishes_of
-from kpm_planner.model.agent_settings import MetricsAccess
+from kpm_planner.crio import GOVERNOR, STATES, conflict, wishes_of
+from kpm_planner.model.agent_settings import MetricsAccess, Source
 from kpm_planner.model.cap_objects import CapSource, StaticCap
 from kpm_planner.model.cluster import LabelSelector, NodeSelector
 from kpm_planner.model.objects import CpuScalingPolicy
@@ -84,6 +84,34 @@ def test_a_word_for_access_that_is_not_known_lets_nobody_in_unseen(
     assert MetricsAccess.of(text) is way
 
 
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        (None, Source.AUTO),
+        ("auto", Source.AUTO),
+        ("podresources", Source.PODRESOURCES),
+        ("nri", Source.NRI),
+        ("a-word-of-tomorrow", Source.PODRESOURCES),
+        ("", Source.PODRESOURCES),
+    ],
+)
+def test_a_source_that_is_not_known_is_the_one_that_is_always_there(
+    text: str | None, source: Source
+) -> None:
+    """The kubelet; and its words are those that users write."""
+    assert Source.of(text) is source
+    assert text in (None, "", "a-word-of-tomorrow", str(source))
+
+
+def test_both_annotations_of_a_pod_are_named_where_they_conflict() -> None:
+    """As a list, each with its value."""
+    problem = conflict("Pod/ns1/web", ((STATES, "disable"), (GOVERNOR, "performance")))
+    assert problem.message == (
+        f"CRI-O sets its CPUs too, by {STATES}: 'disable', {GOVERNOR}: 'performance'; drop them,"
+        " or set agent.crioAnnotations: accept"
+    )
+
+
 def test_the_cap_that_holds_is_the_one_to_ask_a_source_for() -> None:
     """Not one that selects other nodes, and not one with errors of its own."""
     cap = power_cap(150)
@@ -125,3 +153,15 @@ def test_an_object_with_a_selector_is_somewhere_and_one_without_is_nowhere() -> 
         assert problem is not None
         assert problem.message.startswith(words)
         assert (problem.code, problem.field) == (Code.NO_SELECTOR, "spec.nodeSelector")
+
+
+def test_a_hyperthread_without_a_frequency_domain_is_not_asked_for_one() -> None:
+    """Its core has different targets all the same, and that is said."""
+    whole = machine("0-3", siblings=((0, 1),))
+    cpus = tuple(evolve(cpu, domain=None if cpu.id == 1 else cpu.domain) for cpu in whole.cpus)
+    found = plan(
+        profile(min=3000),
+        on=evolve(whole, cpus=cpus),
+        with_=allocation([pod(asking(1))], [owns("0")]),
+    )
+    assert [item.field for item in with_code(found.problems, Code.SIBLING_CONFLICT)] == ["cpu0"]

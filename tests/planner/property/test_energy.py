@@ -22,7 +22,14 @@ from kpm_planner.energy.attribution import (
     carry,
 )
 from kpm_planner.energy.meters import Meter
-from kpm_planner.energy.shares import UNIT, Consumer, EnergyCpu, WeightPolicy, frequency_weight
+from kpm_planner.energy.shares import (
+    UNIT,
+    Consumer,
+    EnergyCpu,
+    WeightPolicy,
+    cpu_weights,
+    frequency_weight,
+)
 from kpm_planner.energy.standing import Line
 from kpm_planner.model.problems import Code
 from tests.strategies.energy import RANGES, SECOND, History, Interval, histories, intervals, without
@@ -552,6 +559,39 @@ def test_those_inside_get_no_more_than_the_one_around_them_has() -> None:
         "b": 200_000,
         "c": 100_000,
     }
+
+
+def test_busy_cores_of_one_package_say_nothing_of_another() -> None:
+    """Package 0 sleeps, and all that it takes is idle energy, however much the cores of package 1
+    take.
+    """
+    cpus = (EnergyCpu(0, package=0), EnergyCpu(1, package=1))
+    meters = (
+        Meter("p0", "package", package=0),
+        Meter("p1", "package", package=1),
+        Meter("c1", "core", package=1),
+    )
+    allocation = EnergyAllocation(meters, cpus, {"a": Consumer()})
+    zero = {0: 0, 1: 0}
+    before = Sample(0, dict.fromkeys(("p0", "p1", "c1"), 0), zero, zero, {"a": 0})
+    after = Sample(
+        SECOND,
+        {"p0": 10_000_000, "p1": 60_000_000, "c1": 40_000_000},
+        {0: 0, 1: SECOND},
+        {0: SECOND, 1: 0},
+        {"a": SECOND},
+    )
+    asleep, awake, _ = attribute(before, after, allocation, EnergyPolicy()).meters
+    assert (asleep.busy_uj, asleep.busy) == (0, {})
+    assert awake.busy_uj == 60_000_000
+
+
+def test_an_interval_of_a_microsecond_is_one() -> None:
+    """Two hyperthreads that both ran in it share their core as in any other."""
+    cpus = (EnergyCpu(0, siblings=(1,)), EnergyCpu(1, siblings=(0,)))
+    found = [cpu_weights(cpus, {0: us, 1: us}, {}, us, EnergyPolicy().weights) for us in (1, 1_000)]
+    assert found[0] == found[1]
+    assert found[0] != cpu_weights(cpus, {0: 1, 1: 0}, {}, 1, EnergyPolicy().weights)
 
 
 # --- whose idle energy is ---
