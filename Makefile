@@ -51,7 +51,7 @@ coverage: $(VENV)/.installed ## branches of planner and applier that the default
 	$(BIN)/coverage report --data-file=bench-results/coverage --include='*/kpm_applier/*' --fail-under=97
 	$(BIN)/coverage report --data-file=bench-results/coverage --include='*/kpm_planner/*' --fail-under=99.9
 
-mutants: $(VENV)/.installed ## faults that the tests must notice; takes half an hour on two free cores, writes docs/mutants.md
+mutants: $(VENV)/.installed ## faults that the tests must notice; takes half an hour on two free cores, writes docs/developer/mutants.md
 	$(BIN)/python tests/mutants/run.py
 
 lint: $(VENV)/.made ## style

@@ -15,7 +15,12 @@ def read_plain(path: str, most: int = LARGEST) -> bytes:
     Errors: OSError; one that is larger than `most` bytes is EFBIG.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
+        file = os.fdopen(descriptor, "rb")
+    except OSError:  # no file can be made of a folder, and then nobody else closes it
+        os.close(descriptor)
+        raise
+    with file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "is not a plain file")
         data = file.read(most + 1)

@@ -36,7 +36,9 @@ from tests.applier.rig import GHZ, Probe
 
 
 def test_a_file_of_the_state_is_a_plain_one_of_bounded_size(tmp_path: Path) -> None:
-    """A pipe or a folder in its place and one that is too large are told by errno, not read."""
+    """A pipe or a folder in its place and one that is too large are told by errno, not read, and
+    nothing of them stays open.
+    """
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     assert read_plain(str(path), 5) == b"12345"
@@ -47,8 +49,11 @@ def test_a_file_of_the_state_is_a_plain_one_of_bounded_size(tmp_path: Path) -> N
     with pytest.raises(OSError, match="not a plain file") as failure:
         read_plain(str(tmp_path / "pipe"), 5)
     assert failure.value.errno == errno.EINVAL
-    with pytest.raises(IsADirectoryError):
-        read_plain(str(tmp_path), 5)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(IsADirectoryError):
+            read_plain(str(tmp_path), 5)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_file_that_is_written_and_removed_leaves_nothing(tmp_path: Path) -> None:

@@ -10,14 +10,15 @@ tests, and beside them the faults of `always.yaml`, which once survived. Every l
 chance: lines are drawn by a hash of their text with a seed that is checked in, so that a change
 elsewhere draws no others. A line's tests are those that a run with coverage saw on it, with few
 examples of each property; they run with as many as always until one fails: first the modules
-with the tests that run little else than the file of the line (for a line of the next kind, little
-at all), then all others, fastest first.
+with the tests that run little else than the file of the line (for a line of the next kind: those
+of the checked-in definitions and those that run little at all), then all others, fastest first.
 A line that runs while its module is loaded, such as a constant, is tried by the tests that run a
 line with its name, by all that reach its module, and by those that run no line at all and look only
 at what modules define.
 
-Prints what it does and writes docs/mutants.md; fails where fewer than 92 % are killed or one of
-`always.yaml` survives. --measured FOLDER: keep there which test reaches what, and use it again.
+Prints what it does and writes docs/developer/mutants.md; fails where fewer than 92 % are killed or
+one of `always.yaml` survives. --measured FOLDER: keep there which test reaches what, and use it
+again.
 """
 
 import argparse
@@ -44,7 +45,7 @@ from trials import BUDGET, REPO, Fault, Verdict, compiles, copied, load_librarie
 
 SEED, COUNT, LIMIT = "kpm-1", 300, 0.92
 HERE = Path(__file__).resolve().parent
-PAGE = REPO / "docs/mutants.md"
+PAGE = REPO / "docs/developer/mutants.md"
 #: Folders of tests that decide; those that need root, clusters or kernels take too long for it.
 FOLDERS = (
     "tests/planner",
@@ -56,6 +57,8 @@ FOLDERS = (
     "tests/kpm/test_crds.py",
     "tests/kpm/test_schema.py",
 )
+#: What users may write is checked in as files, which tell every text, bound and default.
+_WRITTEN = "tests/kpm/test_crds.py"
 PACKAGES = ("kpm_applier", "kpm_planner")
 PROCESSES = 2
 
@@ -138,7 +141,7 @@ class Reach:
         if direct and not loading:
             return sorted(direct, key=lambda test: (-self._share(test, fault.path), test))
         found = frozenset().union(self._by_name(name), *here.values(), self._looking())
-        return sorted(found, key=lambda test: (self._total(test), test))
+        return sorted(found, key=lambda test: (_WRITTEN not in test, self._total(test), test))
 
     def _share(self, test: str, path: str) -> float:
         """How much of what a test runs is of this file."""
@@ -265,11 +268,17 @@ def _tried(results: Path) -> dict[str, Verdict]:
 def try_all(
     faults: Sequence[Fault], reach: Reach, results: Path, budget: float
 ) -> dict[str, Verdict]:
-    """Two processes at once; what an earlier run has killed is not tried again, and what survived
-    it is tried last.
+    """Two processes at once; of what an earlier run has tried only those are tried again that
+    survived without an argument, at the end.
     """
     known = _tried(results)
-    left = [fault for fault in faults if _key(fault) not in known or not known[_key(fault)].by]
+    argued = argued_ones()
+    left = [
+        fault
+        for fault in faults
+        if _key(fault) not in known
+        or not (known[_key(fault)].by or (fault.path, fault.text, fault.what) in argued)
+    ]
     left.sort(key=lambda fault: _key(fault) in known)
     children = []
     for number in range(PROCESSES):
@@ -295,12 +304,17 @@ def try_all(
 # --- the page ---
 
 
-def page(faults: Sequence[Fault], verdicts: Mapping[str, Verdict]) -> tuple[str, bool]:
-    """docs/mutants.md, and whether enough were killed."""
-    arguments = {
+def argued_ones() -> dict[tuple[str, str, str], str]:
+    """(file, line, change) → why nobody can see it."""
+    return {
         (item["file"], item["line"], item["change"]): item["because"]
         for item in yaml.safe_load((HERE / "equivalent.yaml").read_text()) or ()
     }
+
+
+def page(faults: Sequence[Fault], verdicts: Mapping[str, Verdict]) -> tuple[str, bool]:
+    """docs/developer/mutants.md, and whether enough were killed."""
+    arguments = argued_ones()
     sample = [fault for fault in faults if not fault.case]
     known = [fault for fault in faults if fault.case]
     killed = [fault for fault in sample if verdicts[_key(fault)].by]
@@ -319,7 +333,7 @@ def page(faults: Sequence[Fault], verdicts: Mapping[str, Verdict]) -> tuple[str,
         (
             "`make mutants` writes this page. It changes a line as a slip of the hand would, runs"
             " the tests that run the line, and counts the faults that none of them notices."
-            " [tests/mutants/run.py](../tests/mutants/run.py) says how lines are drawn."
+            " [tests/mutants/run.py](../../tests/mutants/run.py) says how lines are drawn."
         ),
         "",
         "| | |",

@@ -133,6 +133,27 @@ def test_a_raw_epp_at_baseline_counts_as_high_as_the_next_word_above_it() -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("raw", "word"),
+    [
+        ("0", "performance"),
+        ("1", "balance_performance"),
+        ("128", "balance_performance"),
+        ("129", "balance_power"),
+        ("192", "balance_power"),
+        ("193", "power"),
+        ("255", "power"),
+    ],
+)
+def test_a_raw_epp_lies_where_its_next_word_does(raw: str, word: str) -> None:
+    """So a neighbour with that word decides, and one with the next lower word does not."""
+    words = ("power", "balance_power", "balance_performance", "performance")
+    held = CpufreqSettings(800_000, 3_700_000, "powersave", raw)
+    for asked in words:
+        found = on_cpu(pair(profile(epp=asked), None, "intel_pstate", held), 0).target.epp
+        assert found == (asked if words.index(asked) >= words.index(word) else None)
+
+
 def test_there_is_one_warning_a_domain() -> None:
     """It names the CPUs and what holds (field report 52)."""
     found = pair(profile(max=2000), profile(max=3000))
