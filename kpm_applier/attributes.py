@@ -2,8 +2,7 @@
 
 There is one diff, one verify and one restore, and all of them read it.
 
-To manage one more file, add a row here and say in `wanted` (wants.py) where its value stands in the
-plan.
+To manage one more file, add a row here: docs/developer/adding-an-attribute.md says what else.
 """
 
 from collections.abc import Callable

@@ -9,13 +9,12 @@ Performance and Energy Bias Hint).
 from collections.abc import Iterable
 
 from kpm_planner.model.machine import CoreKind, Machine
-from kpm_planner.model.objects import EPB_WORDS, PowerProfile
+from kpm_planner.model.objects import EPB_WORDS, LARGEST_EPB, PowerProfile
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.selection import reference
 
 FIELD = "spec.pstates.epb"
-LARGEST = 15
-_NUMBERS = {str(number): number for number in range(LARGEST + 1)}
+_NUMBERS = {str(number): number for number in range(LARGEST_EPB + 1)}
 
 
 def bias_of(value: int | str | None) -> int | None:
@@ -26,14 +25,14 @@ def bias_of(value: int | str | None) -> int | None:
     """
     if isinstance(value, str):
         value = _NUMBERS.get(value, EPB_WORDS.get(value))
-    return value if value is not None and 0 <= value <= LARGEST else None
+    return value if value is not None and 0 <= value <= LARGEST_EPB else None
 
 
 def bias_faults(profile: PowerProfile) -> Iterable[Problem]:
     """What is wrong without looking at a machine."""
     value = profile.pstates.epb
     if value is not None and bias_of(value) is None:
-        allowed = f"0 to {LARGEST} or {', '.join(EPB_WORDS)}"
+        allowed = f"0 to {LARGEST_EPB} or {', '.join(EPB_WORDS)}"
         yield error(Code.EPB_VALUE, reference(profile), FIELD, f"expected {allowed}, got {value!r}")
 
 

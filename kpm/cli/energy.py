@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kpm.cli.options import print_lines, print_structured, say, sysfs_option
+from kpm.cli.options import output_option, print_lines, print_structured, say, sysfs_option
 from kpm.process.errors import InputError, one_line
 from kpm.request.options import TreeOptions
 from kpm_planner.model.quantities import duration_s
@@ -276,14 +276,7 @@ def _rates(price: str | None, carbon: str | None) -> "dict[str, tuple[Rate, ...]
     show_default=True,
     help="Of the interval, per cent.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json", "yaml"]),
-    default="table",
-    show_default=True,
-    help="How to print.",
-)
+@output_option("table", "json", "yaml")
 def compare_verb(
     before: str, after: str, price: str | None, carbon: str | None, confidence: int, output: str
 ) -> None:
@@ -385,14 +378,7 @@ def _print_savings(found: "dict[str, Saving]") -> None:
 @click.option("--since", callback=_duration, default="24h", show_default=True, help="How far back.")
 @_price
 @_carbon
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json", "yaml"]),
-    default="table",
-    show_default=True,
-    help="How to print.",
-)
+@output_option("table", "json", "yaml")
 def report_verb(
     prometheus: str,
     profile: str | None,

@@ -89,6 +89,18 @@ def telemetry_option(function: _Function) -> _Function:
     )(function)
 
 
+kubeconfig_option = click.option(
+    "--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod."
+)
+log_level_option = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Least severity that is logged.",
+)
+
+
 def output_option(*formats: str) -> Callable[[_Function], _Function]:
     """-o FORMAT, the first one by default."""
     return click.option(

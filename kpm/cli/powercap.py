@@ -5,13 +5,13 @@ import sys
 
 import click
 
-from kpm.cli.options import say, tree_options
+from kpm.cli.options import kubeconfig_option, log_level_option, say, tree_options
 from kpm.request.options import TreeOptions
 
 
 @click.command()
 @tree_options
-@click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
+@kubeconfig_option
 @click.option(
     "--no-annotations", is_flag=True, help="Say nothing on the Node; no API server is needed."
 )
@@ -20,13 +20,7 @@ from kpm.request.options import TreeOptions
     is_flag=True,
     help="One pass, and leave the limits as they are then; kpm restore undoes it.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="Least severity that is logged.",
-)
+@log_level_option
 def powercap(
     tree: TreeOptions, kubeconfig: str | None, no_annotations: bool, once: bool, log_level: str
 ) -> None:

@@ -3,7 +3,15 @@
 import click
 
 from kpm.cli.energy_options import EnergyOptions, energy_options
-from kpm.cli.options import helper_option, hsmp_option, state_option, sysfs_option, telemetry_option
+from kpm.cli.options import (
+    helper_option,
+    hsmp_option,
+    kubeconfig_option,
+    log_level_option,
+    state_option,
+    sysfs_option,
+    telemetry_option,
+)
 from kpm.cli.serving_options import ServingOptions, serving_options
 from kpm.formats.wire import GROUPS
 from kpm.process.errors import InputError
@@ -35,9 +43,7 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
     return int(number) * _SECONDS[unit]
 
 
-@click.command()
-@click.option("--node", envvar="NODE_NAME", required=True, help="Name of the node (NODE_NAME).")
-@click.option(
+_group_option = click.option(
     "--group",
     type=click.Choice(GROUPS),
     default=GROUPS[0],
@@ -45,12 +51,18 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
     envvar="KPM_GROUP",
     help="API group of the kinds.",
 )
-@click.option(
+_namespace_option = click.option(
     "--namespace",
     envvar="KPM_NAMESPACE",
     help="Namespace of the objects; by default the group's own.",
 )
-@click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
+
+
+@click.command()
+@click.option("--node", envvar="NODE_NAME", required=True, help="Name of the node (NODE_NAME).")
+@_group_option
+@_namespace_option
+@kubeconfig_option
 @sysfs_option
 @helper_option
 @hsmp_option
@@ -106,13 +118,7 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
     help="Port of /metrics, and without TLS of /healthz and /readyz too.",
 )
 @serving_options
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="Least severity that is logged.",
-)
+@log_level_option
 def agent(
     node: str,
     group: str,
@@ -237,13 +243,7 @@ def helper(sysfs: str, socket: str, nri: str | None, hsmp: str | None) -> None:
 @sysfs_option
 @helper_option
 @telemetry_option
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="Least severity that is logged.",
-)
+@log_level_option
 def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -> None:
     """Scale the domains that standard input names, a JSON line each time they change, until it
     ends.
@@ -315,20 +315,9 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
     envvar="AGENT_HSMP",
     help="Let the agents' helpers use /dev/hsmp of AMD machines; those are privileged then.",
 )
-@click.option(
-    "--group",
-    type=click.Choice(GROUPS),
-    default=GROUPS[0],
-    show_default=True,
-    envvar="KPM_GROUP",
-    help="API group of the kinds.",
-)
-@click.option(
-    "--namespace",
-    envvar="KPM_NAMESPACE",
-    help="Namespace of the objects; by default the group's own.",
-)
-@click.option("--kubeconfig", envvar="KUBECONFIG", help="Where the API server is, outside a pod.")
+@_group_option
+@_namespace_option
+@kubeconfig_option
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -337,13 +326,7 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
     help="Port of /metrics, and without TLS of /healthz and /readyz too.",
 )
 @serving_options
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="Least severity that is logged.",
-)
+@log_level_option
 def operator(
     image: str,
     allowed: tuple[str, ...],

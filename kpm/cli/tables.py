@@ -7,7 +7,7 @@ from rich.text import Text
 
 from kpm.process.errors import one_line
 from kpm_planner.model.cpuset import format_cpulist
-from kpm_planner.model.target import RANGES, SETTINGS, Setting, Target
+from kpm_planner.model.target import RANGES, SETTINGS, Setting, range_text
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
 
@@ -41,20 +41,8 @@ def plain_table(*columns: str) -> Table:
     return table
 
 
-_BY_NAME = {item.name: item for item in SETTINGS}
-#: Ranges by the unit that heads their column.
-_RANGES = tuple((_BY_NAME[pair[0]].unit, pair) for pair in RANGES)
-
-
 def _has(group: CpuGroup, item: Setting) -> bool:
     return getattr(group.target, item.name) not in (None, "")
-
-
-def _range(target: Target, pair: tuple[str, str]) -> str:
-    ends = [getattr(target, name) for name in pair]
-    if ends == [None, None]:
-        return "baseline"
-    return "..".join("baseline" if end is None else str(end) for end in ends)
 
 
 def plan_table(plan: NodePlan) -> Table:
@@ -69,7 +57,7 @@ def plan_table(plan: NodePlan) -> Table:
         "pool",
         "profile",
         "container",
-        *(unit for unit, _ in _RANGES),
+        *(unit for *_, unit in RANGES),
         *(item.column for item in columns),
         "C-states",
     )
@@ -85,7 +73,10 @@ def plan_table(plan: NodePlan) -> Table:
         texts = (
             group.profile or "-",
             who,
-            *(_range(target, pair) for _, pair in _RANGES),
+            *(
+                range_text(getattr(target, low), getattr(target, high)) or "baseline"
+                for low, high, _ in RANGES
+            ),
             *(str(getattr(target, item.name)) if _has(group, item) else "-" for item in columns),
             states or "-",
         )

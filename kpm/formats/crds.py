@@ -12,7 +12,6 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from attrs import Attribute, fields, frozen, has
 
 from kpm.formats.wire import EARLIER_FIELDS, api_name
-from kpm_planner.bias import LARGEST
 from kpm_planner.model.agent_settings import AgentSettings, MetricSettings, Toleration
 from kpm_planner.model.cap_objects import (
     CapEntry,
@@ -27,6 +26,7 @@ from kpm_planner.model.cap_objects import (
 from kpm_planner.model.cluster import OPENSHIFT_GROUP, Requirement
 from kpm_planner.model.objects import (
     EPB_WORDS,
+    LARGEST_EPB,
     AmdFabric,
     CpuScalingPolicy,
     CStates,
@@ -279,8 +279,8 @@ _RULES: Mapping[type, tuple[Rule, ...]] = {
         ),
         Rule(
             f"!has(self.epb) || (type(self.epb) == int ? int(self.epb) >= 0 && int(self.epb) <="
-            f" {LARGEST} : self.epb.matches('^({'|'.join(EPB_WORDS)}|[0-9]|1[0-5])$'))",
-            f"epb must be 0 to {LARGEST} or {', '.join(EPB_WORDS)}",
+            f" {LARGEST_EPB} : self.epb.matches('^({'|'.join(EPB_WORDS)}|[0-9]|1[0-5])$'))",
+            f"epb must be 0 to {LARGEST_EPB} or {', '.join(EPB_WORDS)}",
             "epb",
         ),
     ),

@@ -23,6 +23,7 @@ from kpm_planner.model.machine import (
     PowerZone,
     UncoreEntry,
 )
+from kpm_planner.model.objects import LARGEST_EPB
 
 _MOST_CPUS = 4096
 _CONTROLS = ("intel-rapl", "amd_hsmp_hwmon", "hsmp")
@@ -296,8 +297,8 @@ def _check(spec: MachineSpec, source: str) -> None:
 
 
 def _check_rest(spec: MachineSpec, source: str) -> None:
-    if spec.epb is not None and not 0 <= spec.epb <= 15:
-        raise InputError(f"{source}.epb: {spec.epb} is not allowed: 0 to 15")
+    if spec.epb is not None and not 0 <= spec.epb <= LARGEST_EPB:
+        raise InputError(f"{source}.epb: {spec.epb} is not allowed: 0 to {LARGEST_EPB}")
     uncore = spec.uncore or UncoreSpec()
     if uncore.layout not in ("package", "tpmi"):
         raise InputError(

@@ -6,6 +6,7 @@ from kpm_applier.sysfs.reader import Reader, is_number
 from kpm_planner.model.machine import (
     IdleState,
 )
+from kpm_planner.model.objects import LARGEST_EPB
 from kpm_planner.model.target import SHOWN
 
 
@@ -78,11 +79,8 @@ def _is_latency(text: str) -> bool:
     return text == "n/a" or is_number(text)
 
 
-_LARGEST_BIAS = 15
-
-
 def _is_bias(text: str) -> bool:
-    return is_number(text) and len(text) <= 2 and int(text) <= _LARGEST_BIAS
+    return is_number(text) and len(text) <= 2 and int(text) <= LARGEST_EPB
 
 
 #: Which texts each such file has.

@@ -188,7 +188,7 @@ class KernelModel:
             "max_khz": high,
             "governor": policy.governor,
             "epp": policy.epp,
-            "latency_us": {"n/a": 0, "0": None, None: None}.get(limit, limit),
+            "latency_us": None if limit in (None, "0") else 0 if limit == "n/a" else int(limit),
             "epb": None if bias is None else int(bias),
         }
 

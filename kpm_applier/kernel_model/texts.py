@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-from kpm_planner.model.objects import EPB_WORDS
+from kpm_planner.model.objects import EPB_WORDS, LARGEST_EPB
 
 _NUMBER = re.compile(r"\+?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 #: A request that limits nothing; the kernel keeps its largest number for it.
@@ -58,7 +58,7 @@ def parse_bias(text: str, path: str) -> str:
         value = parse_integer(text, path)
     except OSError:
         raise fail(errno.EINVAL, path) from None
-    if value > 15:
+    if value > LARGEST_EPB:
         raise fail(errno.EINVAL, path)
     return str(value)
 

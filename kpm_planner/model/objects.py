@@ -23,6 +23,7 @@ EPB_WORDS = {
     "balance-power": 8,
     "power": 15,
 }
+LARGEST_EPB = 15
 
 
 _FREQUENCY = (

@@ -194,10 +194,11 @@ OF_DOMAINS = tuple(item for item in SETTINGS if item.scope is Scope.DOMAIN)
 OF_CPUS = tuple(item for item in SETTINGS if item.scope is Scope.CPU)
 #: Field of a target → the field of the machine with what its file holds.
 SHOWN = {item.name: item.shown for item in SETTINGS}
-#: Settings that are the two ends of one range.
-RANGES = (("min_khz", "max_khz"),)
-_ENDS = frozenset(name for pair in RANGES for name in pair)
-_BY_NAME = {item.name: item for item in SETTINGS}
+#: Settings that a node's state tells of.
+TOLD = tuple(item for item in SETTINGS if item.about)
+#: Settings that are the two ends of one range, and the unit of both.
+RANGES = (("min_khz", "max_khz", "kHz"),)
+_ENDS = frozenset(name for *pair, _ in RANGES for name in pair)
 
 
 def asked_of(target: Target) -> dict[str, Any]:
@@ -212,11 +213,17 @@ def of_one_cpu(target: Target) -> dict[str, Any]:
 
 def ranges_of(values: Mapping[str, Any]) -> Iterable[str]:
     """The ranges that have an end, such as 800000..baseline kHz."""
-    for low, high in RANGES:
-        ends = values.get(low), values.get(high)
-        if ends != (None, None):
-            texts = ["baseline" if end is None else str(end) for end in ends]
-            yield f"{'..'.join(texts)} {_BY_NAME[low].unit}"
+    for low, high, unit in RANGES:
+        text = range_text(values.get(low), values.get(high))
+        if text:
+            yield f"{text} {unit}"
+
+
+def range_text(low: object, high: object) -> str:
+    """A range without its unit; nothing where it has no end."""
+    if low is None and high is None:
+        return ""
+    return "..".join("baseline" if end is None else str(end) for end in (low, high))
 
 
 def words_of(values: Mapping[str, Any]) -> Iterable[tuple[Setting, str]]:

@@ -15,7 +15,7 @@ from kpm_planner.model.changes import Pass
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Cpu, FrequencyDomain, Machine
 from kpm_planner.model.problems import Problem, Severity
-from kpm_planner.model.target import SETTINGS
+from kpm_planner.model.target import TOLD
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
 from kpm_planner.report.conditions import conditions_of
@@ -43,8 +43,6 @@ from kpm_planner.versions import Version, since_text
 _Entry = TypeVar("_Entry")
 #: Pools by the order of their sizes.
 _SIZED = (Pool.SHARED, Pool.RESERVED, Pool.EXCLUSIVE, Pool.UNMANAGED, Pool.OFFLINE)
-#: Settings that a state tells of.
-_TOLD = tuple(item for item in SETTINGS if item.about)
 #: Bytes that each list of a status may take, so that the whole stays below 16 KiB whatever a node
 #: is like.
 _CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE, _CAPS, _FABRICS, _EARLIER = (
@@ -192,7 +190,7 @@ def _values(plan: NodePlan, shown: Machine) -> tuple[CpuValues, ...]:
         if group.pool is Pool.OFFLINE:
             continue
         asked = Values(
-            **{item.name: getattr(group.target, item.name) for item in _TOLD},
+            **{item.name: getattr(group.target, item.name) for item in TOLD},
             **_named(group.target.idle),
         )
         for number in group.cpus:
@@ -219,7 +217,7 @@ def _named(idle: Iterable[tuple[str, bool]]) -> dict[str, tuple[str, ...]]:
 
 def _effective(cpu: Cpu, domain: FrequencyDomain | None) -> Values:
     idle = [(state.name, state.enabled) for state in cpu.idle]
-    return Values(**{item.name: item.value_on(cpu, domain) for item in _TOLD}, **_named(idle))
+    return Values(**{item.name: item.value_on(cpu, domain) for item in TOLD}, **_named(idle))
 
 
 def _uncore(plan: NodePlan, shown: Machine) -> tuple[UncoreState, ...]:

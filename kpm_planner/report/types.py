@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, fields, frozen
 
-from kpm_planner.model.target import SETTINGS
+from kpm_planner.model.target import TOLD
 
 
 def _text(description: str) -> dict[str, object]:
@@ -35,8 +35,7 @@ class Condition:
     these={
         **{
             item.name: field(default=None, type=item.kind, metadata=_text(item.about))
-            for item in SETTINGS
-            if item.about
+            for item in TOLD
         },
         **{
             name: field(

@@ -13,7 +13,7 @@ from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.kernel_model.texts import parse_bias
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import EPB_WORDS
-from kpm_planner.model.target import Target
+from kpm_planner.model.target import SETTINGS, Target
 from tests.applier import rig
 from tests.trees import write_tree
 
@@ -101,3 +101,14 @@ def test_the_model_takes_what_the_kernel_takes() -> None:
     for text in ("16", "-1", "Normal", "", "1" * 40):
         with pytest.raises(OSError, match="Invalid argument"):
             parse_bias(text, "")
+
+
+@pytest.mark.parametrize(("limit", "us"), [(None, None), ("0", None), ("n/a", 0), ("20", 20)])
+def test_what_the_model_shows_is_told_as_it_is_asked(limit: str | None, us: int | None) -> None:
+    """Numbers are numbers, and no limit is nothing."""
+    machine = biased(rig.intel(1), "6")
+    cpus = tuple(evolve(cpu, resume_latency=limit) for cpu in machine.cpus)
+    model = KernelModel(evolve(machine, cpus=cpus))
+    shown = model.shown_by(0, model.policies[0])
+    assert (shown["latency_us"], shown["epb"]) == (us, 6)
+    assert shown.keys() == {item.name for item in SETTINGS}
