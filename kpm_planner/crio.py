@@ -65,7 +65,7 @@ def wished_profile(
     ):
         states = CStates(max_latency_us=int(digits))
     elif text != "enable":
-        message = f"{STATES}: {text!r} is not allowed: enable, disable or {_LIMIT}N with N in µs"
+        message = f"{STATES}: expected enable, disable or {_LIMIT}N with N in µs, got {text!r}"
         problems.append(error(Code.POD_ANNOTATIONS, pod, "metadata.annotations", message))
     profile = PowerProfile(Meta("annotations"), pstates=PStates(governor=governor), cstates=states)
     found = resolve_profile(profile, machine, how)

@@ -36,7 +36,7 @@ def idle_faults(
         )
     for name in sorted(set(cstates.names or {}) - set(machine.idle_names)):
         message = (
-            f"{name!r} is no idle state of this node, which has {', '.join(machine.idle_names)}"
+            f"expected an idle state of this node, {', '.join(machine.idle_names)}; got {name!r}"
         )
         yield error(Code.IDLE_NAME_UNKNOWN, obj, f"spec.cstates.names.{name}", message)
     field = "spec.cstates.names" if cstates.names else "spec.cstates.maxLatencyUs"

@@ -53,7 +53,7 @@ def validate_fabric(uncore: Uncore) -> tuple[Problem, ...]:
                     Code.FABRIC_RANGE,
                     obj,
                     f"spec.amd.{name}",
-                    f"{value} is not allowed: 0, the fastest, to {SLOWEST}",
+                    f"expected 0, the fastest, to {SLOWEST}, got {value}",
                 ),
             )
     if high > low:

@@ -105,7 +105,7 @@ def definition_faults(item: Definition) -> tuple[Problem, ...]:
                     Code.RESERVED_UNKNOWN_CPU,
                     obj,
                     f"spec.reservedCPUs[{index}].cores",
-                    f"{min(entry.cores)} is no CPU",
+                    f"expected CPU ids from 0, got {min(entry.cores)}",
                 )
             )
     return (*problems, *reserved_twice(item.reserved_cpus, obj))

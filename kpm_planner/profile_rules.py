@@ -78,7 +78,7 @@ def _frequency_faults(pstates: PStates, obj: str) -> Iterable[Problem]:
         bad_text = isinstance(value, str) and parse_percent(value) is None
         if bad_text or (isinstance(value, int) and value <= 0):
             allowed = 'MHz below 100000, kHz from there on, or a percentage from "0%" to "100%"'
-            yield error(Code.FREQUENCY_FORMAT, obj, field, f"{value!r} is no frequency: {allowed}")
+            yield error(Code.FREQUENCY_FORMAT, obj, field, f"expected {allowed}, got {value!r}")
     if pstates.min is None or pstates.max is None or type(pstates.min) is not type(pstates.max):
         return
     low, high = (frequency_khz(value, (0, 100)) for value in (pstates.min, pstates.max))
@@ -99,14 +99,14 @@ def _epp_faults(pstates: PStates, obj: str) -> Iterable[Problem]:
             Code.EPP_WORD,
             obj,
             "spec.pstates.epp",
-            f"{pstates.epp!r} is none of {', '.join(EPP_WORDS)}",
+            f"expected one of {', '.join(EPP_WORDS)}, got {pstates.epp!r}",
         )
     elif pstates.governor == "performance" and pstates.epp != "performance":
         yield error(
             Code.EPP_GOVERNOR,
             obj,
             "spec.pstates.epp",
-            f"{pstates.epp!r} cannot be set under governor performance; only performance can",
+            f"expected performance under governor performance, got {pstates.epp!r}",
         )
 
 
@@ -117,14 +117,14 @@ def _cstate_faults(profile: PowerProfile, obj: str) -> Iterable[Problem]:
             Code.IDLE_BOTH,
             obj,
             "spec.cstates",
-            "names and maxLatencyUs are both given; only one of them is allowed",
+            "expected names or maxLatencyUs, got both",
         )
     if cstates.max_latency_us is not None and cstates.max_latency_us < 0:
         yield error(
             Code.IDLE_LATENCY,
             obj,
             "spec.cstates.maxLatencyUs",
-            f"{cstates.max_latency_us} is below 0 µs",
+            f"expected µs from 0, got {cstates.max_latency_us}",
         )
 
 
@@ -132,7 +132,7 @@ def _capacity_faults(capacity: int | str | None, obj: str) -> Iterable[Problem]:
     good_text = isinstance(capacity, str) and (parse_percent(capacity) or 0) >= 1
     if capacity is not None and not good_text and not (isinstance(capacity, int) and capacity >= 1):
         message = (
-            f'{capacity!r} is neither a whole number from 1 nor a percentage from "1%" to "100%"'
+            f'expected a whole number from 1 or a percentage from "1%" to "100%", got {capacity!r}'
         )
         yield error(Code.CAPACITY_FORMAT, obj, "spec.cpuCapacity", message)
 
@@ -157,21 +157,21 @@ def _policy_faults(profile: PowerProfile, obj: str) -> Iterable[Problem]:
                 Code.SCALING_POLICY,
                 obj,
                 f"spec.cpuScalingPolicy.{name}",
-                f"{value} is not from {low} to {high}",
+                f"expected {low} to {high}, got {value}",
             )
     if policy.workload_type != "polling-dpdk":
         yield error(
             Code.SCALING_POLICY,
             obj,
             "spec.cpuScalingPolicy.workloadType",
-            f"{policy.workload_type!r} is not polling-dpdk",
+            f"expected polling-dpdk, got {policy.workload_type!r}",
         )
     if profile.pstates.governor != "userspace":
         yield error(
             Code.SCALING_POLICY,
             obj,
             "spec.pstates.governor",
-            f"{profile.pstates.governor!r}: a scaling policy needs governor userspace",
+            f"expected userspace beside a scaling policy, got {profile.pstates.governor!r}",
         )
     yield from _period_faults(policy, obj)
 
@@ -184,14 +184,14 @@ def _period_faults(policy: CpuScalingPolicy, obj: str) -> Iterable[Problem]:
             Code.SCALING_POLICY,
             obj,
             "spec.cpuScalingPolicy.samplePeriod",
-            f"{policy.sample_period!r} is not from 10ms to 1s",
+            f"expected 10ms to 1s, got {policy.sample_period!r}",
         )
     elif cooldown is None or (policy.cooldown_period is not None and cooldown < sample):
         yield error(
             Code.SCALING_POLICY,
             obj,
             "spec.cpuScalingPolicy.cooldownPeriod",
-            f"{policy.cooldown_period!r} is not a duration of at least samplePeriod",
+            f"expected a duration of at least samplePeriod, got {policy.cooldown_period!r}",
         )
 
 

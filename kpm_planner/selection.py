@@ -333,7 +333,7 @@ def selector_problems(
                     Code.SELECTOR_INVALID,
                     obj,
                     f"{place}.operator",
-                    f"{item.operator!r} is none of In, NotIn, Exists, DoesNotExist",
+                    f"expected In, NotIn, Exists or DoesNotExist, got {item.operator!r}",
                 )
             )
         elif (item.operator in ("In", "NotIn")) != bool(item.values):

@@ -28,7 +28,7 @@ def _duration(_context: object, parameter: click.Parameter, text: str) -> int:
     seconds = duration_s(text)
     if not seconds:
         raise InputError(
-            f"{parameter.opts[0]}: {text!r} is not allowed: a duration such as 10s, 30m or 24h"
+            f"{parameter.opts[0]}: expected a duration such as 10s, 30m or 24h, got {text!r}"
         )
     return seconds
 

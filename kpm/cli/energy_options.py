@@ -55,7 +55,7 @@ class EnergyOptions:
 def _interval(_context: object, parameter: click.Parameter, text: str) -> int:
     seconds = duration_s(text)
     if seconds is None or not _SHORTEST <= seconds <= _LONGEST:
-        raise InputError(f"{parameter.opts[0]}: {text!r} is not allowed: from 1s to 60s")
+        raise InputError(f"{parameter.opts[0]}: expected 1s to 60s, got {text!r}")
     return seconds
 
 

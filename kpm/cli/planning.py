@@ -181,7 +181,7 @@ def explain(
     for item in result.nodes:
         lines = _explain(item, what, name)
         if not lines:
-            raise InputError(f"{what}: {name!r} is not allowed: {_known(item, what)}")
+            raise InputError(f"{what}: expected {_known(item, what)}, got {name!r}")
         for line in lines:
             say(line)
     print_lines(f"warning: {text}" for text in recipe.warnings)

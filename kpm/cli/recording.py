@@ -138,8 +138,8 @@ def _read_folder(folder: str) -> Recipe:
     head = _read(folder, "snapshot.json")
     if head.get("version") != VERSION or not isinstance(head.get("nodes"), list):
         raise InputError(
-            f"{folder}/snapshot.json: version: {head.get('version')!r} is not allowed: {VERSION},"
-            " with a list of nodes"
+            f"{folder}/snapshot.json: version: expected {VERSION}, with a list of nodes, got"
+            f" {head.get('version')!r}"
         )
     cluster = cluster_of(read_documents([os.path.join(folder, "objects.json")]))
     instant = _instant_of(head.get("instant"), f"{folder}/snapshot.json")
@@ -174,6 +174,6 @@ def _instant_of(text: object, place: str) -> datetime | None:
         return None
     if not isinstance(text, str):
         raise InputError(
-            f"{place}.instant: {show(text)} is not allowed: a time such as 2026-01-31T08:00:00Z"
+            f"{place}.instant: expected a time such as 2026-01-31T08:00:00Z, got {show(text)}"
         )
     return instant_of(text, f"{place}.instant")

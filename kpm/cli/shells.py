@@ -38,7 +38,7 @@ def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
         or int(number) * _SECONDS[unit] < 1
     ):
         raise InputError(
-            f"{parameter.opts[0]}: {text!r} is not allowed: a duration such as 60s or 2m"
+            f"{parameter.opts[0]}: expected a duration such as 60s or 2m, got {text!r}"
         )
     return int(number) * _SECONDS[unit]
 

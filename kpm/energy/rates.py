@@ -21,8 +21,8 @@ def rates_of(option: str, text: str) -> tuple[Rate, ...]:
         return (Rate(0.0, number),)
     if not os.path.isfile(text):
         raise InputError(
-            f"{option}: {one_line(text, 80)!r} is not allowed: a number from 0 per kWh, or a CSV"
-            " file of times and numbers"
+            f"{option}: expected a number from 0 per kWh, or a CSV file of times and numbers,"
+            f" got {one_line(text, 80)!r}"
         )
     return _read(option, text)
 
@@ -38,8 +38,8 @@ def _read(option: str, path: str) -> tuple[Rate, ...]:
                 number = _number(row[1]) if len(row) > 1 else None
                 if number is None or index > _MOST_LINES:
                     raise InputError(
-                        f"{place}: {one_line(','.join(row), 60)!r} is not allowed: a time and a"
-                        " number from 0"
+                        f"{place}: expected a time and a number from 0, got"
+                        f" {one_line(','.join(row), 60)!r}"
                     )
                 found.append(Rate(_second(row[0], place), number))
     except (OSError, csv.Error) as failure:
@@ -62,6 +62,6 @@ def _second(text: str, place: str) -> float:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         raise InputError(
-            f"{place}: {one_line(text, 40)!r} is not allowed: a time such as 2026-01-31T08:00:00Z"
+            f"{place}: expected a time such as 2026-01-31T08:00:00Z, got {one_line(text, 40)!r}"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

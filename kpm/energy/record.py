@@ -204,7 +204,7 @@ def read_recording(path: str) -> Recording:
         raise InputError(f"{path}: is no recording of kpm energy record, version {VERSION}")
     runs = document.get("runs")
     if not isinstance(runs, list) or not runs:
-        raise InputError(f"{path}: runs: {show(runs)} is not allowed: at least one run")
+        raise InputError(f"{path}: runs: expected at least one run, got {show(runs)}")
     return Recording(
         tuple(map(str, document.get("command") or ())),
         tuple(_read_run(item, f"{path}: runs[{index}]") for index, item in enumerate(runs)),
@@ -223,6 +223,6 @@ def _read_run(item: Any, place: str) -> Run:
         )
     except (TypeError, KeyError, ValueError, AttributeError) as failure:
         raise InputError(
-            f"{place}: {show(item)} is not allowed: seconds, joules, total, status, began"
-            f" ({one_line(failure, 80)})"
+            f"{place}: expected seconds, joules, total, status and began, got {show(item)}:"
+            f" {one_line(failure, 80)}"
         ) from None

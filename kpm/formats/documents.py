@@ -127,8 +127,8 @@ def parse_documents(data: bytes, source: str) -> list[Document]:
         _measure(content, place)
         if not isinstance(content, Mapping):
             raise InputError(
-                f"{place}: is no mapping but {one_line(repr(content), 60)}; an object with"
-                " apiVersion and kind is allowed"
+                f"{place}: expected an object with apiVersion and kind, got"
+                f" {one_line(repr(content), 60)}"
             )
         found += _unpack(content, place)
     return found
@@ -265,8 +265,8 @@ def check_json(content: Any, place: str) -> None:
             for key, item in value.items():
                 if type(key) is not str:
                     raise InputError(
-                        f"{place}: {path}{one_line(repr(key), 60)}: is not allowed as a key: text"
-                        " (quote numbers, true and yes)"
+                        f"{place}: {path.removesuffix('.') or 'keys'}: expected keys that are text"
+                        f" (quote numbers, true and yes), got {one_line(repr(key), 60)}"
                     )
                 check(item, f"{path}{one_line(key, 80)}.")
         elif isinstance(value, list):
@@ -281,10 +281,10 @@ def check_json(content: Any, place: str) -> None:
 def _check_scalar(value: Any, place: str) -> None:
     """Refuse what JSON does not have, and numbers that no field of the API holds."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{place}: {value} is not allowed: a finite number")
+        raise InputError(f"{place}: expected a finite number, got {value}")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise InputError(
-            f"{place}: a number of {value.bit_length()} bits is not allowed: 64 at most"
+            f"{place}: expected a number of at most 64 bits, got one of {value.bit_length()}"
         )
     if (
         isinstance(value, str)
@@ -292,12 +292,12 @@ def _check_scalar(value: Any, place: str) -> None:
         and any("\ud800" <= char <= "\udfff" for char in value)
     ):
         raise InputError(
-            f"{place}: {one_line(ascii(value), 60)} is not allowed: text of whole characters"
+            f"{place}: expected text of whole characters, got {one_line(ascii(value), 60)}"
         )
     if type(value) not in (str, int, float, bool, type(None)):
         raise InputError(
-            f"{place}: {type(value).__name__} {one_line(repr(value), 60)} is not allowed: text,"
-            " number, true, false or null"
+            f"{place}: expected text, number, true, false or null, got {type(value).__name__}"
+            f" {one_line(repr(value), 60)}"
         )
 
 
@@ -308,12 +308,12 @@ def _unpack(content: Mapping[str, Any], place: str) -> Iterator[Document]:
         yield Document(content, place)
         return
     if not isinstance(items, list):
-        raise InputError(f"{place}: items: {one_line(repr(items), 60)} is not allowed: a list")
+        raise InputError(f"{place}: items: expected a list, got {one_line(repr(items), 60)}")
     for index, item in enumerate(items):
         if not isinstance(item, Mapping):
             raise InputError(
-                f"{place}: items[{index}]: {one_line(repr(item), 60)} is not allowed: an object"
-                " with apiVersion and kind"
+                f"{place}: items[{index}]: expected an object with apiVersion and kind, got"
+                f" {one_line(repr(item), 60)}"
             )
         defaults = (
             {"apiVersion": content.get("apiVersion"), "kind": kind.removesuffix("List")}

@@ -27,7 +27,7 @@ def _mapping(value: Any, path: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise WireError(f"{path}: {show(value)} is not allowed: a mapping")
+        raise WireError(f"{path}: expected a mapping, got {show(value)}")
     return value
 
 
@@ -35,13 +35,13 @@ def _list(value: Any, path: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise WireError(f"{path}: {show(value)} is not allowed: a list")
+        raise WireError(f"{path}: expected a list, got {show(value)}")
     return value
 
 
 def _text(value: Any, path: str) -> str:
     if value is not None and not isinstance(value, str):
-        raise WireError(f"{path}: {show(value)} is not allowed: text")
+        raise WireError(f"{path}: expected text, got {show(value)}")
     return value or ""
 
 
@@ -127,7 +127,7 @@ def _statuses(status: Mapping[str, Any]) -> dict[str, _State]:
             code = end.get("exitCode")
             if code is not None and type(code) is not int:
                 raise WireError(
-                    f"{path}.state.terminated.exitCode: {show(code)} is not allowed: a whole number"
+                    f"{path}.state.terminated.exitCode: expected a whole number, got {show(code)}"
                 )
             actual = _mapping(entry.get("resources"), f"{path}.resources")
             allocated = {
@@ -205,7 +205,7 @@ def _quantities(value: Any, path: str) -> dict[str, Quantity]:
             found[name] = parse_quantity(amount)
         except ValueError:
             raise WireError(
-                f"{path}.{name}: {show(amount)} is not allowed: a quantity such as 2, 1500m or 1Gi"
+                f"{path}.{name}: expected a quantity such as 2, 1500m or 1Gi, got {show(amount)}"
             ) from None
     return found
 
@@ -299,7 +299,7 @@ def _cpu_ids(value: Any, path: str) -> frozenset[int]:
         text = str(item) if type(item) in (int, str) else ""
         if not (text.isascii() and text.isdigit()) or len(text) > 5 or int(text) > LARGEST_CPU:
             raise WireError(
-                f"{path}[{index}]: {show(item)} is not allowed: a CPU id from 0 to {LARGEST_CPU}"
+                f"{path}[{index}]: expected a CPU id from 0 to {LARGEST_CPU}, got {show(item)}"
             )
         cpus.add(int(text))
     return frozenset(cpus)

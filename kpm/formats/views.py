@@ -236,7 +236,7 @@ class _Fields:
 
     def __init__(self, content: Any, path: str) -> None:
         if not isinstance(content, Mapping):
-            raise InputError(f"{path}: {show(content)} is not allowed: a mapping")
+            raise InputError(f"{path}: expected a mapping, got {show(content)}")
         self.content, self.path = content, path
 
     def get(self, name: str, kind: type, *, needed: bool = False) -> Any:
@@ -251,7 +251,7 @@ class _Fields:
                 list: "a list",
                 dict: "a mapping",
             }
-            raise InputError(f"{self.path}.{name}: {show(value)} is not allowed: {names[kind]}")
+            raise InputError(f"{self.path}.{name}: expected {names[kind]}, got {show(value)}")
         return value
 
     def numbers(self, name: str) -> tuple[int, ...]:
@@ -263,7 +263,7 @@ class _Fields:
     def _items(self, name: str, kind: type, what: str) -> list[Any]:
         items = self.get(name, list) or []
         if not all(type(item) is kind for item in items):
-            raise InputError(f"{self.path}.{name}: {show(items)} is not allowed: a list of {what}")
+            raise InputError(f"{self.path}.{name}: expected a list of {what}, got {show(items)}")
         return list(items)
 
     def each(self, name: str, make: Callable[["_Fields"], Any]) -> list[Any]:
@@ -278,7 +278,7 @@ def machine_of(content: Mapping[str, Any], source: str) -> Machine:
     top = _Fields(content, source)
     version = top.get("version", int, needed=True)
     if version != VERSION:
-        raise InputError(f"{source}.version: {version} is not allowed: {VERSION}")
+        raise InputError(f"{source}.version: expected {VERSION}, got {version}")
     idle = _Fields({} if content.get("idle") is None else content["idle"], f"{source}.idle")
     alone = dict(idle.each("cpus", _alone_of))
     cpus = top.each("cpus", lambda item: _cpu_of(item, alone))
@@ -323,8 +323,8 @@ def _check_machine(cpus: list[Cpu], domains: list[FrequencyDomain], source: str)
         ]
         if wrong:
             raise InputError(
-                f"{source}.{name}: {wrong[0]} is not allowed: each number once, from 0 to"
-                f" {LARGEST_CPU}"
+                f"{source}.{name}: expected each number once, from 0 to {LARGEST_CPU}, got"
+                f" {wrong[0]}"
             )
     known = {domain.id for domain in domains}
     for cpu in cpus:
@@ -339,7 +339,7 @@ def _state_of(item: _Fields) -> IdleState:
     default = item.get("default", str)
     enabled = item.get("enabled", bool)
     if default not in (None, "enabled", "disabled"):
-        raise InputError(f"{item.path}.default: {show(default)} is not allowed: enabled, disabled")
+        raise InputError(f"{item.path}.default: expected enabled or disabled, got {show(default)}")
     index, name, latency = (
         item.get("index", int, needed=True),
         item.get("name", str, needed=True),
@@ -458,7 +458,7 @@ def readings_from(content: Any, place: str) -> dict[str, Reading]:
         item = _Fields(value, f"{place}.capReadings.{show(name)}")
         watts: Any = item.content.get("watts")
         if type(watts) not in (int, float):
-            raise InputError(f"{item.path}.watts: {show(watts)} is not allowed: a number")
+            raise InputError(f"{item.path}.watts: expected a number, got {show(watts)}")
         found[str(name)] = Reading(
             float(watts), instant_of(item.get("at", str, needed=True), f"{item.path}.at")
         )
@@ -602,7 +602,7 @@ def allocation_of(content: Mapping[str, Any], pods: Iterable[Pod], source: str) 
     """
     top = _Fields(content, source)
     if top.get("version", int, needed=True) != VERSION:
-        raise InputError(f"{source}.version: {show(content['version'])} is not allowed: {VERSION}")
+        raise InputError(f"{source}.version: expected {VERSION}, got {show(content['version'])}")
     phases = {
         (item.get("namespace", str), item.get("name", str)): item.get("phase", str) or ""
         for item in top.each("pods", lambda item: item)

@@ -62,7 +62,7 @@ class _Wrong(Exception):
     """A scalar of the wrong type, somewhere below a field."""
 
     def __init__(self, value: object, allowed: str, below: str = "") -> None:
-        super().__init__(f"{show(value)} is not allowed: {allowed}")
+        super().__init__(f"expected {allowed}, got {show(value)}")
         self.below = below
 
 
@@ -93,7 +93,7 @@ def structure_object(document: Mapping[str, Any], *, strict: bool = True) -> Any
     if spec is None:
         spec = {}
     if not isinstance(spec, Mapping):
-        raise WireError(f"spec: {show(spec)} is not allowed: a mapping")
+        raise WireError(f"spec: expected a mapping, got {show(spec)}")
     spec = {
         key: value
         for key, value in spec.items()
@@ -191,7 +191,7 @@ def structure_meta(document: Mapping[str, Any]) -> Meta:
     _check_read(document)
     metadata = document.get("metadata")
     if not isinstance(metadata, Mapping):
-        raise WireError(f"metadata: {show(metadata)} is not allowed: a mapping with a name")
+        raise WireError(f"metadata: expected a mapping with a name, got {show(metadata)}")
     name = metadata.get("name")
     if (
         not isinstance(name, str)
@@ -201,7 +201,7 @@ def structure_meta(document: Mapping[str, Any]) -> Meta:
         or not name.isascii()
     ):
         raise WireError(
-            f"metadata.name: {show(name)} is not allowed: letters, digits, '-' and '.', at most 253"
+            f"metadata.name: expected letters, digits, '-' and '.', at most 253, got {show(name)}"
         )
     namespace, uid = (_optional_text(metadata, key) for key in ("namespace", "uid"))
     labels = metadata.get("labels")
@@ -210,8 +210,8 @@ def structure_meta(document: Mapping[str, Any]) -> Meta:
         isinstance(key, str) and isinstance(value, str) for key, value in labels.items()
     ):
         raise WireError(
-            f"metadata.labels: {show(labels)} is not allowed: a mapping of text to text (quote"
-            " true, yes and numbers)"
+            "metadata.labels: expected a mapping of text to text (quote true, yes and numbers),"
+            f" got {show(labels)}"
         )
     created = _optional_text(metadata, "creationTimestamp")
     generation = metadata.get("generation")
@@ -236,7 +236,7 @@ def _check_read(document: Mapping[str, Any]) -> None:
 def _optional_text(metadata: Mapping[str, Any], key: str) -> str | None:
     value = metadata.get(key)
     if value is not None and not isinstance(value, str):
-        raise WireError(f"metadata.{key}: {show(value)} is not allowed: text")
+        raise WireError(f"metadata.{key}: expected text, got {show(value)}")
     return value
 
 
@@ -246,7 +246,7 @@ def parse_time(text: str, path: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise WireError(
-            f"{path}: {show(text)} is not allowed: a time such as 2026-01-31T08:00:00Z"
+            f"{path}: expected a time such as 2026-01-31T08:00:00Z, got {show(text)}"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

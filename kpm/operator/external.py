@@ -146,7 +146,7 @@ class External:
             text = (
                 self.fetch(external.url or "", _LONGEST_ANSWER).decode("ascii", "replace").strip()
             )
-            why = "" if watts_of(text) is not None else "is no number of watts"
+            why = "" if watts_of(text) is not None else "expected a number of watts"
         # whatever a server does costs one answer, never the thread
         except Exception as failure:  # noqa: BLE001
             text, why = "", f"{type(failure).__name__}: {failure}"

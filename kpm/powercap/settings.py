@@ -58,8 +58,7 @@ def read_environment(values: Mapping[str, str]) -> Environment:
     zone = time_zone(zone_name)
     if zone is None:
         raise InputError(
-            f"TIMEZONE: {one_line(zone_name, 60)!r} is not allowed: a time zone such as"
-            " Europe/Paris"
+            f"TIMEZONE: expected a time zone such as Europe/Paris, got {one_line(zone_name, 60)!r}"
         )
     settings = CapSettings(
         _number(values, "MAX_SOURCE", 40_000_000, 1, _LARGEST_UW),
@@ -97,18 +96,18 @@ def _agree(values: Mapping[str, str], made: Environment) -> None:
         raise InputError("MAX_SOURCE: is missing; the static provider needs the power of the node")
     if made.provider is Provider.STATIC and values.get(_CRON):
         raise InputError(
-            f"DATA_PROVIDER: 'static' is not allowed with {_CRON}: there it was a made-up curve of"
-            " the day, here it is MAX_SOURCE all the time"
+            f"DATA_PROVIDER: expected epex or csv where {_CRON} is set, got 'static', which was a"
+            " made-up curve of the day there and is MAX_SOURCE all the time here"
         )
     if made.provider is Provider.EPEX and not made.url.startswith(("http://", "https://")):
         raise InputError(
-            f"PROVIDER_URL: {one_line(made.url, 60)!r} is not allowed: the epex provider needs an"
-            " address that begins with http:// or https://"
+            "PROVIDER_URL: expected an address that begins with http:// or https:// for provider"
+            f" epex, got {one_line(made.url, 60)!r}"
         )
     if made.provider is Provider.EPEX and _is_page(made.url):
         raise InputError(
-            f"PROVIDER_URL: {one_line(made.url, 60)!r} is not allowed: a web page; the epex"
-            " provider needs the address of CSV files"
+            "PROVIDER_URL: expected the address of CSV files for provider epex, got the web page"
+            f" {one_line(made.url, 60)!r}"
         )
     if made.provider is Provider.CSV and not made.url:
         raise InputError("PROVIDER_URL: is missing; the csv provider needs the folder of its files")
@@ -126,7 +125,7 @@ def _decimal(values: Mapping[str, str], name: str, default: int, low: int, high:
     text = values.get(name) or str(default)
     if not _DECIMAL.fullmatch(text) or not low <= float(text) <= high:
         raise InputError(
-            f"{name}: {one_line(text, 60)!r} is not allowed: a number from {low} to {high}"
+            f"{name}: expected a number from {low} to {high}, got {one_line(text, 60)!r}"
         )
     return float(text)
 
@@ -135,7 +134,7 @@ def _number(values: Mapping[str, str], name: str, default: int, low: int, high: 
     text = values.get(name) or str(default)
     if not (text.isascii() and text.isdigit()) or len(text) > 12 or not low <= int(text) <= high:
         raise InputError(
-            f"{name}: {one_line(text, 60)!r} is not allowed: a whole number from {low} to {high}"
+            f"{name}: expected a whole number from {low} to {high}, got {one_line(text, 60)!r}"
         )
     return int(text)
 
@@ -145,8 +144,8 @@ def _word(values: Mapping[str, str], name: str, default: _Word) -> _Word:
     kind = type(default)
     if text not in [item.value for item in kind]:
         raise InputError(
-            f"{name}: {one_line(text, 60)!r} is not allowed:"
-            f" {', '.join(item.value for item in kind)}"
+            f"{name}: expected one of {', '.join(item.value for item in kind)},"
+            f" got {one_line(text, 60)!r}"
         )
     return kind(text)
 
@@ -163,7 +162,7 @@ def _params(text: str) -> dict[str, str]:
         or not all(isinstance(value, str | int | float) for value in content.values())
     ):
         raise InputError(
-            f"PROVIDER_PARAMS: {one_line(text, 60)!r} is not allowed: a JSON object of texts and"
-            " numbers"
+            "PROVIDER_PARAMS: expected a JSON object of texts and numbers, got"
+            f" {one_line(text, 60)!r}"
         )
     return {str(key): str(value) for key, value in content.items()}

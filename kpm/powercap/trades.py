@@ -56,8 +56,8 @@ def parse_trades(data: bytes, source: str) -> tuple[Trade, ...]:
     head = [name.strip() for name in rows[0]] if rows else []
     if not {_PERIOD, _VOLUME, _PRICE} <= set(head):
         raise InputError(
-            f"{source}: row 1: {one_line(','.join(head), 80)!r} is not allowed: the columns"
-            f" {_PERIOD},{_VOLUME},{_PRICE}"
+            f"{source}: row 1: expected the columns {_PERIOD},{_VOLUME},{_PRICE}, got"
+            f" {one_line(','.join(head), 80)!r}"
         )
     body = [row for row in rows[1:] if row]
     if not 1 <= len(body) <= _MOST_ROWS:
@@ -77,8 +77,8 @@ def _trade(row: dict[str, str], place: str) -> Trade:
     begins, ends = clock_minutes(first), _DAY if last in ("24:00", "00:00") else clock_minutes(last)
     if not mark or begins is None or ends is None or begins >= ends:
         raise InputError(
-            f"{place}: {_PERIOD}: {one_line(text, 60)!r} is not allowed: HH:MM-HH:MM, the last one"
-            " to 24:00"
+            f"{place}: {_PERIOD}: expected HH:MM-HH:MM, the last one to 24:00, got"
+            f" {one_line(text, 60)!r}"
         )
     return Trade(begins, ends, _number(row, _VOLUME, place, 0.0), _number(row, _PRICE, place, -1e9))
 
@@ -91,8 +91,8 @@ def _number(row: dict[str, str], column: str, place: str, least: float) -> float
         value = math.nan
     if not math.isfinite(value) or not least <= value <= 1e9:
         raise InputError(
-            f"{place}: {column}: {one_line(text, 60)!r} is not allowed: a"
-            f" number{' from 0' if least == 0 else ''}"
+            f"{place}: {column}: expected a number{' from 0' if least == 0 else ''}, got"
+            f" {one_line(text, 60)!r}"
         )
     return value
 

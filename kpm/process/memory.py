@@ -147,8 +147,8 @@ def versions_from(content: Any, place: str) -> Versions:
         items = tuple(map(version_of, _list(held.get("versions", []))))
     except (KeyError, TypeError, ValueError, WireError) as failure:
         raise InputError(
-            f"{place}.versions: {one_line(failure)} is not allowed: objects, each with since when"
-            " it was valid"
+            f"{place}.versions: expected objects, each with since when it was valid:"
+            f" {one_line(failure)}"
         ) from None
     return Versions(items, str(held.get("versionsNote", ""))[:_LONGEST_NAME])
 

@@ -72,14 +72,14 @@ def _machines(cluster: Cluster, node: str | None, machines: Sequence[str]) -> Ma
         name, mark, path = text.partition("=")
         if not mark or not name:
             raise InputError(
-                f"--machine: {text!r} is not allowed: NODE=FILE, where more than one is given"
+                f"--machine: expected NODE=FILE, where more than one is given, got {text!r}"
             )
         if name in found:
             raise InputError(f"--machine: node {name!r} is given twice; each is allowed once")
         if node is None or node == name:
             found[name] = read_machine(path)
     if not found:
-        raise InputError(f"--node: {node!r} is not allowed: a node of --machine")
+        raise InputError(f"--node: expected a node of --machine, got {node!r}")
     return found
 
 

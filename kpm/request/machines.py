@@ -200,8 +200,8 @@ def described_machine(content: Mapping[str, Any], source: str) -> Machine:
         if spec.model is not None:
             if spec.model not in MODELS:
                 raise InputError(
-                    f"{source}.model: {one_line(spec.model, 60)!r} is not allowed:"
-                    f" {', '.join(MODELS)}"
+                    f"{source}.model: expected one of {', '.join(MODELS)}, got"
+                    f" {one_line(spec.model, 60)!r}"
                 )
             rest = {key: value for key, value in content.items() if key != "model"}
             spec = structure_plain(rest, MachineSpec, source, base=MODELS[spec.model])
@@ -218,7 +218,7 @@ def build_machine(spec: MachineSpec, source: str = "machine") -> Machine:
     lost = offline - {place.id for place in cpus}
     if lost:
         raise InputError(
-            f"{source}.offline: CPU {min(lost)} is not allowed: one of the {len(cpus)} CPUs"
+            f"{source}.offline: expected one of the {len(cpus)} CPUs, got CPU {min(lost)}"
         )
     domains = [] if spec.driver is None else list(_domains(spec, cpus))
     domains = [domain for domain in domains if not offline.issuperset(domain.cpus)]
@@ -265,8 +265,8 @@ def _check(spec: MachineSpec, source: str) -> None:
     for name in ("packages", "dies", "cores", "threads", "domain_size"):
         if not 1 <= getattr(spec, name) <= _MOST_CPUS:
             raise InputError(
-                f"{source}.{name}: {getattr(spec, name)} is not allowed: a whole number from 1 to"
-                f" {_MOST_CPUS}"
+                f"{source}.{name}: expected a whole number from 1 to {_MOST_CPUS}, got"
+                f" {getattr(spec, name)}"
             )
     per_die = (
         sum(kind.cores * kind.threads for kind in spec.kinds)
@@ -292,17 +292,17 @@ def _check(spec: MachineSpec, source: str) -> None:
     _check_rest(spec, source)
     if spec.numbering not in (None, "split", "adjacent"):
         raise InputError(
-            f"{source}.numbering: {one_line(spec.numbering, 40)!r} is not allowed: split, adjacent"
+            f"{source}.numbering: expected split or adjacent, got {one_line(spec.numbering, 40)!r}"
         )
 
 
 def _check_rest(spec: MachineSpec, source: str) -> None:
     if spec.epb is not None and not 0 <= spec.epb <= LARGEST_EPB:
-        raise InputError(f"{source}.epb: {spec.epb} is not allowed: 0 to {LARGEST_EPB}")
+        raise InputError(f"{source}.epb: expected 0 to {LARGEST_EPB}, got {spec.epb}")
     uncore = spec.uncore or UncoreSpec()
     if uncore.layout not in ("package", "tpmi"):
         raise InputError(
-            f"{source}.uncore.layout: {one_line(uncore.layout, 40)!r} is not allowed: package, tpmi"
+            f"{source}.uncore.layout: expected package or tpmi, got {one_line(uncore.layout, 40)!r}"
         )
     if not 0 < uncore.min_mhz <= uncore.max_mhz < 100_000:
         raise InputError(
@@ -313,8 +313,8 @@ def _check_rest(spec: MachineSpec, source: str) -> None:
     for index, state in enumerate(spec.idle_states):
         if state.latency_us < 0:
             raise InputError(
-                f"{source}.idleStates[{index}].latencyUs: {state.latency_us} is not allowed:"
-                " microseconds from 0"
+                f"{source}.idleStates[{index}].latencyUs: expected microseconds from 0, got"
+                f" {state.latency_us}"
             )
 
 
@@ -322,8 +322,8 @@ def _check_power(spec: MachineSpec, source: str) -> None:
     power = spec.power or PowerSpec()
     if power.control not in _CONTROLS:
         raise InputError(
-            f"{source}.power.control: {one_line(power.control, 40)!r} is not allowed:"
-            f" {', '.join(_CONTROLS)}"
+            f"{source}.power.control: expected one of {', '.join(_CONTROLS)}, got"
+            f" {one_line(power.control, 40)!r}"
         )
     for name, watts in (
         ("watts", power.watts),
@@ -332,12 +332,10 @@ def _check_power(spec: MachineSpec, source: str) -> None:
     ):
         if watts is not None and not 1 <= watts <= _MOST_WATTS:
             raise InputError(
-                f"{source}.power.{name}: {watts} is not allowed: watts from 1 to {_MOST_WATTS}"
+                f"{source}.power.{name}: expected watts from 1 to {_MOST_WATTS}, got {watts}"
             )
     if spec.fabric_protocol is not None and not 1 <= spec.fabric_protocol <= 255:
-        raise InputError(
-            f"{source}.fabricProtocol: {spec.fabric_protocol} is not allowed: 1 to 255"
-        )
+        raise InputError(f"{source}.fabricProtocol: expected 1 to 255, got {spec.fabric_protocol}")
 
 
 def _zone(power: PowerSpec, package: int) -> PowerZone:
@@ -383,8 +381,8 @@ def _offline(spec: MachineSpec, source: str) -> frozenset[int]:
         return parse_cpulist(spec.offline)
     except ValueError:
         raise InputError(
-            f"{source}.offline: {one_line(spec.offline, 60)!r} is not allowed: a CPU list such as"
-            " 3,8-9"
+            f"{source}.offline: expected a CPU list such as 3,8-9, got"
+            f" {one_line(spec.offline, 60)!r}"
         ) from None
 
 

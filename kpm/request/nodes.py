@@ -173,8 +173,8 @@ def split_node(text: str, names: Mapping[str, object], option: str) -> tuple[str
     if len(names) == 1:
         return next(iter(names)), text
     raise InputError(
-        f"{option}: {text!r} is not allowed: NODE=FILE, with a node of"
-        f" {', '.join(sorted(names)) or 'none'}"
+        f"{option}: expected NODE=FILE, with a node of {', '.join(sorted(names)) or 'none'}, got"
+        f" {text!r}"
     )
 
 

@@ -110,8 +110,9 @@ def _reader(content: Mapping[str, Any], source: str) -> Any:
     if not isinstance(version, str) or not isinstance(kind, str):
         wrong = "kind" if isinstance(version, str) else "apiVersion"
         raise InputError(
-            f"{source}: {wrong}: {show(content.get(wrong))} is not allowed: text such as"
-            f" {'PowerProfile' if wrong == 'kind' else 'power.openshift.io/v1'}"
+            f"{source}: {wrong}: expected text such as"
+            f" {'PowerProfile' if wrong == 'kind' else 'power.openshift.io/v1'}, got"
+            f" {show(content.get(wrong))}"
         )
     if version == "v1":
         return {"Node": structure_node, "Pod": structure_pod}.get(kind)
@@ -120,7 +121,7 @@ def _reader(content: Mapping[str, Any], source: str) -> Any:
         return None
     if number != "v1":
         raise InputError(
-            f"{source}: {kind}: apiVersion: {one_line(version, 60)!r} is not allowed: {group}/v1"
+            f"{source}: {kind}: apiVersion: expected {group}/v1, got {one_line(version, 60)!r}"
         )
     return structure_object
 

@@ -74,8 +74,8 @@ def instant_of(text: str | None, option: str) -> datetime:
         raise InputError(one_line(failure)) from None
     if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
         raise InputError(
-            f"{option}: {one_line(text, 60)!r} is not allowed: a time from {_FIRST_YEAR} to"
-            f" {_LAST_YEAR}"
+            f"{option}: expected a time from {_FIRST_YEAR} to {_LAST_YEAR}, got"
+            f" {one_line(text, 60)!r}"
         )
     return moment
 
@@ -88,8 +88,8 @@ def readings_of(texts: Iterable[str], instant: datetime) -> dict[str, Reading]:
         watts = watts_of(number)
         if not mark or not name or watts is None:
             raise InputError(
-                f"--cap-reading: {one_line(text, 60)!r} is not allowed: NAME=WATTS, with the name"
-                " of a PowerCap"
+                "--cap-reading: expected NAME=WATTS, with the name of a PowerCap, got"
+                f" {one_line(text, 60)!r}"
             )
         found[name] = Reading(watts, instant)
     return found

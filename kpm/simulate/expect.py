@@ -41,7 +41,7 @@ def differences(view: StepView, expect: Mapping[str, Any], place: str) -> tuple[
 
 def _node_differences(node: NodeView, expect: Any, place: str) -> Iterator[str]:
     if not isinstance(expect, Mapping):
-        raise InputError(f"{place}: {show(expect)} is not allowed: a mapping")
+        raise InputError(f"{place}: expected a mapping, got {show(expect)}")
     for key, value in expect.items():
         check = _CHECKS.get(key)
         if check is None:
@@ -54,16 +54,14 @@ def _node_differences(node: NodeView, expect: Any, place: str) -> Iterator[str]:
 
 def _check_cpus(node: NodeView, expect: Any, place: str) -> Iterator[str]:
     if not isinstance(expect, Mapping):
-        raise InputError(
-            f"{place}: {show(expect)} is not allowed: a mapping of CPU lists to values"
-        )
+        raise InputError(f"{place}: expected a mapping of CPU lists to values, got {show(expect)}")
     groups = {cpu: group for group in node.plan.groups for cpu in group.cpus}
     for text, wanted in expect.items():
         try:
             cpus = parse_cpulist(str(text))
         except ValueError:
             raise InputError(
-                f"{place}.{one_line(text, 60)}: is not allowed: a CPU list such as 0-3,8"
+                f"{place}: expected a CPU list such as 0-3,8, got {one_line(text, 60)!r}"
             ) from None
         for name, value in _fields(wanted, f"{place}.{text}"):
             wrong = {
@@ -78,7 +76,7 @@ def _check_cpus(node: NodeView, expect: Any, place: str) -> Iterator[str]:
 
 def _fields(wanted: Any, place: str) -> Iterator[tuple[str, Any]]:
     if not isinstance(wanted, Mapping):
-        raise InputError(f"{place}: {show(wanted)} is not allowed: a mapping of fields to values")
+        raise InputError(f"{place}: expected a mapping of fields to values, got {show(wanted)}")
     for name, value in wanted.items():
         if name == "shows" and isinstance(value, Mapping):
             yield from ((f"shows.{inner}", inner_value) for inner, inner_value in value.items())
@@ -128,7 +126,7 @@ def _named(
     def check(node: NodeView, expect: Any, place: str) -> Iterator[str]:
         if not isinstance(expect, Mapping):
             raise InputError(
-                f"{place}: {show(expect)} is not allowed: a mapping of {what}, or to {BASELINE}"
+                f"{place}: expected a mapping of {what}, or to {BASELINE}, got {show(expect)}"
             )
         found = of(node)
         for name, value in expect.items():
@@ -179,7 +177,7 @@ def _between(of: Callable[[EnergyView], float]) -> Callable[[NodeView, Any, str]
             or not all(isinstance(item, int | float) for item in expect)
         ):
             raise InputError(
-                f"{place}: {show(expect)} is not allowed: least and most watts, such as [40, 60]"
+                f"{place}: expected least and most watts, such as [40, 60], got {show(expect)}"
             )
         watts = None if node.energy is None else round(of(node.energy), 1)
         if watts is None or not expect[0] <= watts <= expect[1]:

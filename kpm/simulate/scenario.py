@@ -125,7 +125,7 @@ def read_scenario(path: str) -> Scenario:
     except WireError as failure:
         raise InputError(one_line(failure)) from None
     if spec.version != 1:
-        raise InputError(f"{path}.version: {spec.version} is not allowed: 1")
+        raise InputError(f"{path}.version: expected 1, got {spec.version}")
     folder = "" if path == "-" else os.path.dirname(path)
     objects = [*_documents(spec.objects, f"{path}: objects"), *_files(spec.files, folder)]
     steps = tuple(
@@ -158,7 +158,7 @@ def _nodes(spec: ScenarioSpec, source: str, folder: str) -> tuple[SimulatedNode,
         machine = _machine(item.machine, f"{place}.machine", folder)
         count = 1 if item.count is None else item.count
         if not 1 <= count <= _MOST_NODES:
-            raise InputError(f"{place}.count: {count} is not allowed: 1 to {_MOST_NODES}")
+            raise InputError(f"{place}.count: expected 1 to {_MOST_NODES}, got {count}")
         names = (
             [item.name]
             if item.count is None
@@ -182,7 +182,7 @@ def cpus_of(text: str, place: str) -> frozenset[int]:
         return parse_cpulist(text)
     except ValueError:
         raise InputError(
-            f"{place}: {one_line(text, 60)!r} is not allowed: a CPU list such as 3,8-9"
+            f"{place}: expected a CPU list such as 3,8-9, got {one_line(text, 60)!r}"
         ) from None
 
 
@@ -192,8 +192,8 @@ def _machine(content: Mapping[str, Any], place: str, folder: str) -> Machine:
         path = content.get(key)
         if path is not None and (not isinstance(path, str) or len(content) > 1):
             raise InputError(
-                f"{place}.{key}: {one_line(repr(path), 60)} is not allowed: a path, and nothing"
-                " beside it"
+                f"{place}.{key}: expected a path, and nothing beside it, got"
+                f" {one_line(repr(path), 60)}"
             )
         if path is not None:
             return (

@@ -291,8 +291,8 @@ class World:
             keys = [key for key in self.documents if key[0] == kind and key[2] == name]
             if not keys:
                 raise InputError(
-                    f"{self.scenario.source}: delete: {one_line(text, 60)!r} is not allowed:"
-                    " Kind/name of an object that is there"
+                    f"{self.scenario.source}: delete: expected Kind/name of an object that is"
+                    f" there, got {one_line(text, 60)!r}"
                 )
             for key in keys:
                 del self.documents[key]
@@ -312,8 +312,8 @@ class World:
             owner = next((node for node in self.nodes.values() if key in node.pods), None)
             if owner is None and self.pending.pop(key, None) is None:
                 raise InputError(
-                    f"{place}: stop: {one_line(text, 60)!r} is not allowed: namespace/name of a pod"
-                    " that runs"
+                    f"{place}: stop: expected namespace/name of a pod that runs, got"
+                    f" {one_line(text, 60)!r}"
                 )
             if owner is not None:
                 del owner.pods[key]
@@ -329,9 +329,7 @@ class World:
     def _pod(self, content: Mapping[str, object], source: str) -> Pod:
         pods = cluster_of([Document({"apiVersion": "v1", "kind": "Pod", **content}, source)]).pods
         if not pods:
-            raise InputError(
-                f"{source}: {one_line(content.get('kind'), 40)!r} is not allowed: a Pod"
-            )
+            raise InputError(f"{source}: expected a Pod, got {one_line(content.get('kind'), 40)!r}")
         pod = evolve(pods[0], phase="Running")
         spec: Any = content.get("spec")
         self.selectors[pod.meta.namespace or "default", pod.meta.name] = (
@@ -426,8 +424,8 @@ class World:
             node = self._node(limit.node, f"{place}: limit")
             if limit.domain not in node.model.policies:
                 raise InputError(
-                    f"{place}: limit.domain: {limit.domain} is not allowed: a frequency domain of"
-                    f" {limit.node}"
+                    f"{place}: limit.domain: expected a frequency domain of {limit.node}, got"
+                    f" {limit.domain}"
                 )
             node.model.limit(limit.domain, None if limit.max_mhz is None else limit.max_mhz * 1000)
             node.touched = True
@@ -461,8 +459,8 @@ class World:
         for name, count in (step.crash or {}).items():
             if type(count) is not int or count < 0:
                 raise InputError(
-                    f"{place}: crash.{name}: {one_line(repr(count), 40)} is not allowed: a number"
-                    " of writes"
+                    f"{place}: crash.{name}: expected a number of writes, got"
+                    f" {one_line(repr(count), 40)}"
                 )
             node = self._node(name, f"{place}: crash")
             node.host.writes_left, node.touched = count, True
@@ -476,8 +474,8 @@ class World:
             watts = watts_of(str(value))
             if watts is None:
                 raise InputError(
-                    f"{place}: readings.{one_line(name, 60)}: {one_line(repr(value), 40)} is not"
-                    " allowed: a number of watts"
+                    f"{place}: readings.{one_line(name, 60)}: expected a number of watts, got"
+                    f" {one_line(repr(value), 40)}"
                 )
             readings[name] = Reading(watts, self.instant)
             events.append(f"the source of PowerCap {name} answers {watts:g} W")
@@ -496,8 +494,8 @@ class World:
                 key == "/".join(pod) for node in self.nodes.values() for pod in node.pods
             ):
                 raise InputError(
-                    f"{place}: load.{one_line(name, 60)}: {percent} is not allowed: 0 to 100 of a"
-                    " pod that runs"
+                    f"{place}: load.{one_line(name, 60)}: expected 0 to 100 of a pod that runs,"
+                    f" got {percent}"
                 )
             self.loads[key] = percent / 100
             events.append(f"pod {key} uses {percent} % of its CPUs")
@@ -511,8 +509,8 @@ class World:
     def _node(self, name: str, place: str) -> SimNode:
         if name not in self.nodes:
             raise InputError(
-                f"{place}: {one_line(name, 60)!r} is not allowed: a node,"
-                f" {', '.join(list(self.nodes)[:10])}"
+                f"{place}: expected one of the nodes {', '.join(list(self.nodes)[:10])}, got"
+                f" {one_line(name, 60)!r}"
             )
         return self.nodes[name]
 

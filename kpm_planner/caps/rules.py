@@ -53,16 +53,16 @@ def _bound_faults(cap: PowerCap) -> _Faults:
         ("maxStepWatts", cap.max_step_watts),
     ):
         if value is not None and value < 1:
-            yield name, f"{value} is not allowed: watts from 1"
+            yield name, f"expected watts from 1, got {value}"
     if cap.min_watts is not None and cap.max_watts is not None and cap.min_watts > cap.max_watts:
         yield "minWatts", f"{cap.min_watts} W is above maxWatts {cap.max_watts} W"
     for name, words in _WORDS.items():
         value = getattr(cap, name)
         if value is not None and value not in words:
-            yield name, f"{value!r} is none of {', '.join(words)}"
+            yield name, f"expected {' or '.join(words)}, got {value!r}"
     seconds = duration_s(cap.period or PERIOD)
     if seconds is None or not SHORTEST_PERIOD_S <= seconds <= LONGEST_PERIOD_S:
-        yield "period", f"{cap.period!r} is not allowed: 5s to 1h, such as 60s"
+        yield "period", f"expected 5s to 1h, such as 60s, got {cap.period!r}"
 
 
 def _source_faults(source: CapSource) -> _Faults:
@@ -70,10 +70,7 @@ def _source_faults(source: CapSource) -> _Faults:
     if len(given) != 1:
         yield (
             "",
-            (
-                f"{' and '.join(given) or 'nothing'} is given; exactly one of {', '.join(_KINDS)}"
-                " is allowed"
-            ),
+            (f"expected exactly one of {', '.join(_KINDS)}, got {' and '.join(given) or 'none'}"),
         )
     if source.static is not None and not _right(source.static.watts):
         yield ".static.watts", _watts_text(source.static.watts)
@@ -91,9 +88,7 @@ def _right(watts: int | None) -> bool:
 
 
 def _watts_text(watts: int | None) -> str:
-    return (
-        "is missing; watts are needed" if watts is None else f"{watts} is not allowed: watts from 1"
-    )
+    return f"expected watts from 1, got {'nothing' if watts is None else watts}"
 
 
 def _schedule_faults(entries: tuple[CapEntry, ...]) -> _Faults:
@@ -102,17 +97,22 @@ def _schedule_faults(entries: tuple[CapEntry, ...]) -> _Faults:
         place = f".schedule[{index}]"
         unknown = [day for day in entry.days if day not in DAYS]
         if entry.time is None:
-            yield f"{place}.time", "is missing; HH:MM is needed"
+            yield f"{place}.time", "expected HH:MM from 00:00 to 23:59, got nothing"
         elif clock_minutes(entry.time) is None:
-            yield f"{place}.time", f"{entry.time!r} is not allowed: HH:MM from 00:00 to 23:59"
+            yield f"{place}.time", f"expected HH:MM from 00:00 to 23:59, got {entry.time!r}"
         if unknown:
-            yield f"{place}.days", f"{unknown[0]!r} is none of {', '.join(DAYS)}"
+            yield f"{place}.days", f"expected {', '.join(DAYS)}, got {unknown[0]!r}"
         if (entry.watts is None) == (entry.percent is None):
-            yield place, "exactly one of watts and percent is allowed"
+            yield (
+                place,
+                "expected watts or percent, got {}".format(
+                    "neither" if entry.watts is None else "both"
+                ),
+            )
         elif entry.watts is not None and entry.watts < 1:
             yield f"{place}.watts", _watts_text(entry.watts)
         elif entry.percent is not None and not 1 <= entry.percent <= 100:
-            yield f"{place}.percent", f"{entry.percent} is not allowed: 1 to 100"
+            yield f"{place}.percent", f"expected 1 to 100, got {entry.percent}"
         starts = (
             set()
             if unknown or entry.time is None
@@ -135,14 +135,14 @@ def _solar_faults(solar: SolarCap) -> _Faults:
     rise, sets = clock_minutes(solar.sunrise or SUNRISE), clock_minutes(solar.sunset or SUNSET)
     for name, text, minute in (("sunrise", solar.sunrise, rise), ("sunset", solar.sunset, sets)):
         if minute is None:
-            yield f".solar.{name}", f"{text!r} is not allowed: HH:MM from 00:00 to 23:59"
+            yield f".solar.{name}", f"expected HH:MM from 00:00 to 23:59, got {text!r}"
     if rise is not None and sets is not None and rise >= sets:
         yield (
             ".solar.sunset",
             f"{solar.sunset or SUNSET} is not after sunrise {solar.sunrise or SUNRISE}",
         )
     if solar.exponent is not None and not 1 <= solar.exponent <= 16:
-        yield ".solar.exponent", f"{solar.exponent} is not allowed: 1 to 16"
+        yield ".solar.exponent", f"expected 1 to 16, got {solar.exponent}"
 
 
 def _market_faults(market: MarketCap) -> _Faults:
@@ -168,12 +168,12 @@ def _external_faults(external: ExternalCap) -> _Faults:
         yield (
             ".external.url",
             (
-                f"{external.url[:60]!r} is not allowed: an address that begins with http:// or"
-                " https://"
+                "expected an address that begins with http:// or https://, got"
+                f" {external.url[:60]!r}"
             ),
         )
     seconds = duration_s(external.max_age or MAX_AGE)
     if seconds is None or seconds < 1:
-        yield ".external.maxAge", f"{external.max_age!r} is not allowed: a duration such as 10m"
+        yield ".external.maxAge", f"expected a duration such as 10m, got {external.max_age!r}"
     if external.fallback_watts is not None and external.fallback_watts < 1:
         yield ".external.fallbackWatts", _watts_text(external.fallback_watts)

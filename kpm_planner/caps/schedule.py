@@ -149,7 +149,7 @@ def _no_zone(obj: str, source: CapSource) -> Problem:
         Code.CAP_TIME_ZONE,
         obj,
         "spec.source.timeZone",
-        f"{source.time_zone!r} is no time zone; names such as UTC or Europe/Paris are",
+        f"expected a time zone such as UTC or Europe/Paris, got {source.time_zone!r}",
     )
 
 
@@ -173,7 +173,7 @@ def _external(cap: PowerCap, source: ExternalCap, instant: datetime, signals: Si
     if reading is None:
         said = "has not answered yet"
     elif until is not None:
-        said = f"answers {reading.watts:g}, which is no number of watts"
+        said = f"answered {reading.watts:g} where watts from 0 were expected"
     else:
         said = (
             f"answered last at {reading.at:%Y-%m-%dT%H:%M:%SZ}, which is older than"

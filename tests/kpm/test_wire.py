@@ -197,7 +197,7 @@ def test_a_frequency_is_kept_as_it_was_written(value: object) -> None:
 @pytest.mark.parametrize("value", ["800000", 1.9, True, 2.0, [1], {}])
 @pytest.mark.parametrize("path", [("spec", "sysMin"), ("spec", "dieSelector", 0, "die")])
 def test_a_whole_number_is_a_whole_number(value: object, path: tuple[str | int, ...]) -> None:
-    with pytest.raises(WireError, match=r"is not allowed: a whole number$"):
+    with pytest.raises(WireError, match=r"expected a whole number, got "):
         structure_object(set_at(OBJECTS["Uncore"], path, value))
 
 
@@ -242,7 +242,7 @@ def test_the_first_fault_is_named_in_the_users_words() -> None:
     for path, named in faults.items():
         with pytest.raises(WireError) as failure:
             structure_object(set_at(OBJECTS["PowerProfile"], path, 1.5))
-        assert str(failure.value).startswith(f"{named}: 1.5 is not allowed: ")
+        assert str(failure.value).startswith(f"{named}: expected ")
     with pytest.raises(
         WireError,
         match=r"^spec\.nodeSelector\.labelSelector\.matchExpressions\[0\]\.key: is missing",
@@ -289,7 +289,7 @@ def test_times_are_points_in_time(moment: datetime, minutes: int) -> None:
     ],
 )
 def test_a_time_that_is_none(text: str) -> None:
-    with pytest.raises(WireError, match=r"^x: .* is not allowed: a time such as"):
+    with pytest.raises(WireError, match=r"^x: expected a time such as"):
         parse_time(text, "x")
 
 

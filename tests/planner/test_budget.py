@@ -866,8 +866,8 @@ def test_a_budget_is_divided(
 @pytest.mark.parametrize(
     ("time", "words"),
     [
-        (None, "is missing; HH:MM is needed"),
-        ("24:00", "'24:00' is not allowed: HH:MM from 00:00 to 23:59"),
+        (None, "expected HH:MM from 00:00 to 23:59, got nothing"),
+        ("24:00", "expected HH:MM from 00:00 to 23:59, got '24:00'"),
     ],
 )
 def test_a_time_that_is_none_says_what_one_is(time: str | None, words: str) -> None:

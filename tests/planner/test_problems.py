@@ -147,7 +147,7 @@ CASES: dict[Code, Case] = {
         Severity.ERROR,
         CAP,
         "spec.source.schedule[0].time",
-        "'25:10:30' is not allowed: HH:MM",
+        "expected HH:MM from 00:00 to 23:59, got '25:10:30'",
         lambda: (
             plan(
                 power_cap(source=CapSource(schedule=(CapEntry("25:10:30", watts=100),))), on=CAPPED
@@ -673,7 +673,7 @@ CASES: dict[Code, Case] = {
         Severity.ERROR,
         PROFILE,
         "spec.cpuScalingPolicy.targetUsage",
-        "0 is not from 1 to 100",
+        "expected 1 to 100, got 0",
         lambda: (
             plan(
                 profile(

@@ -130,7 +130,7 @@ def test_every_setting_has_the_default_that_users_know() -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(name: str, value: str) -> None:
-    with pytest.raises(InputError, match=f"^{name}: .*(allowed|needed)"):
+    with pytest.raises(InputError, match=f"^{name}: .*(expected|needed)"):
         environment(**{name: value})
 
 
@@ -474,5 +474,5 @@ def test_a_wrong_environment_is_one_line(tmp_path: Path) -> None:
     with run(tmp_path, "--once", ALPHA="many") as process:
         assert process.wait(20) == 2
         assert process.communicate()[1].splitlines() == [
-            "kpm: ALPHA: 'many' is not allowed: a number from 1 to 16"
+            "kpm: ALPHA: expected a number from 1 to 16, got 'many'"
         ]
