@@ -8,8 +8,8 @@ from kpm_planner.bias import bias_hindrances
 from kpm_planner.cstates import idle_faults
 from kpm_planner.model.agent_settings import IdleStates
 from kpm_planner.model.machine import (
-    MANAGED_DRIVERS,
     SCALING_POWERSAVE,
+    TESTED_DRIVERS,
     FrequencyDomain,
     Machine,
 )
@@ -37,6 +37,8 @@ def machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) -> 
             "spec.pstates",
             f"{_why_unmanaged(machine)}; those CPUs keep their frequencies",
         )
+    if asks_frequency:
+        yield from _untested(managed, obj)
     yield from _range_faults(profile.pstates, managed, obj, known=machine.limits_known)
     yield from _governor_faults(profile, managed, obj)
     yield from bias_hindrances(profile, machine)
@@ -50,16 +52,23 @@ def _why_unmanaged(machine: Machine) -> str:
         for kind, _ in machine.kinds
         if kind.frequency is not None and not kind.frequency.managed
     ]
-    foreign = sorted(
-        {domain.driver or "unknown" for domain in domains if domain.driver not in MANAGED_DRIVERS}
-    )
-    if foreign:
-        return f"scaling driver {', '.join(foreign)} is not one that is managed"
     return (
         "no file says between which frequencies the hardware runs"
-        if domains
+        if any(domain.driver for domain in domains)
         else "CPUs without a scaling driver"
     )
+
+
+def _untested(domains: tuple[FrequencyDomain, ...], obj: str) -> Iterable[Problem]:
+    """The drivers of which only the general rules are known."""
+    others = sorted({str(domain.driver) for domain in domains} - TESTED_DRIVERS)
+    if others:
+        yield warning(
+            Code.DRIVER_UNTESTED,
+            obj,
+            "spec.pstates",
+            f"scaling driver {', '.join(others)} was not tried; the general rules set it",
+        )
 
 
 def _range_faults(

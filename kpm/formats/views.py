@@ -16,7 +16,7 @@ from kpm_planner.model.cpuset import LARGEST_CPU
 from kpm_planner.model.machine import (
     CPU_SETTINGS,
     DOMAIN_SETTINGS,
-    MANAGED_DRIVERS,
+    TESTED_DRIVERS,
     Cpu,
     CpufreqSettings,
     Fabric,
@@ -37,12 +37,11 @@ VERSION = 1
 
 def features(machine: Machine) -> list[dict[str, Any]]:
     """What of power management the machine supports, and where not, why."""
-    drivers = sorted({domain.driver or "unknown" for domain in machine.domains})
     managed = [domain for domain in machine.domains if domain.managed]
     no_frequency = why_no_frequency(machine)
     epp = any(domain.settings.epp is not None for domain in machine.domains)
     found = [
-        ("frequency", bool(managed), f"driver {', '.join(drivers)}" if managed else no_frequency),
+        ("frequency", bool(managed), _driver_words(machine) if managed else no_frequency),
         (
             "epp",
             epp,
@@ -84,15 +83,17 @@ def features(machine: Machine) -> list[dict[str, Any]]:
     ]
 
 
+def _driver_words(machine: Machine) -> str:
+    drivers = sorted({domain.driver for domain in machine.domains if domain.driver})
+    untested = sorted(set(drivers) - TESTED_DRIVERS)
+    note = f"; not tried with {', '.join(untested)}, the general rules hold" if untested else ""
+    return f"driver {', '.join(drivers)}{note}"
+
+
 def why_no_frequency(machine: Machine) -> str:
     """Why no frequency of a machine can be set."""
-    foreign = sorted({domain.driver or "unknown" for domain in machine.domains} - MANAGED_DRIVERS)
-    if not machine.domains:
+    if not any(domain.driver for domain in machine.domains):
         return "no cpufreq policy: no scaling driver is loaded"
-    if foreign:
-        return (
-            f"scaling driver {', '.join(foreign)} is none of {', '.join(sorted(MANAGED_DRIVERS))}"
-        )
     return (
         "no file says between which frequencies the hardware runs (cpuinfo_min_freq,"
         " cpuinfo_max_freq)"

@@ -10,9 +10,9 @@ from functools import cached_property
 
 from attrs import field, fields, frozen
 
-#: Scaling drivers that this system manages (E8; kernel documentation of cpufreq,
-#: intel_pstate, amd-pstate).
-MANAGED_DRIVERS = frozenset(
+#: Scaling drivers that were tried on their kernels, some with rules of their own (E8; kernel
+#: documentation of cpufreq, intel_pstate, amd-pstate). Any other is managed by the general rules.
+TESTED_DRIVERS = frozenset(
     {
         "intel_pstate",
         "intel_cpufreq",
@@ -117,9 +117,12 @@ class FrequencyDomain:
 
     @property
     def managed(self) -> bool:
-        """Whether the driver is one that this system manages and the range is known."""
+        """Whether its frequencies can be set: there is a driver, and the range is known.
+
+        The other files are made by the kernel for every driver (kernel, cpufreq.c).
+        """
         return (
-            self.driver in MANAGED_DRIVERS
+            bool(self.driver)
             and self.hardware_min_khz is not None
             and self.hardware_max_khz is not None
         )

@@ -36,6 +36,7 @@ class Code(StrEnum):
     CONFIG_SUPERSEDED = "config-superseded"
     CPU_MANAGER_INACTIVE = "cpu-manager-inactive"
     DOMAIN_CONFLICT = "domain-conflict"
+    DRIVER_UNTESTED = "driver-untested"
     ENERGY_CGROUPS = "energy-cgroups"
     ENERGY_IMPLAUSIBLE = "energy-implausible"
     ENERGY_NO_METER = "energy-no-meter"
@@ -247,6 +248,10 @@ REGISTRY: dict[Code, tuple[str, str]] = {
         "CPUs of one frequency domain have different targets; the highest holds.",
         "Give the CPUs of a domain to one profile, or accept the higher one.",
     ),
+    Code.DRIVER_UNTESTED: (
+        "The node's scaling driver is none of those that were tried; the general rules set it.",
+        "Try the profile on one node, look at `kpm diff` afterwards, and tell us what you saw.",
+    ),
     Code.ENERGY_CGROUPS: (
         "The node has more cgroups than are measured one by one.",
         "The CPU time of the rest counts as system; find what makes cgroups without end.",
@@ -350,7 +355,7 @@ REGISTRY: dict[Code, tuple[str, str]] = {
         "Choose a value inside the range; percentages always are.",
     ),
     Code.FREQUENCY_UNSUPPORTED: (
-        "The node has no scaling driver that this system manages.",
+        "CPUs of the node have no scaling driver, or no file says what range it has.",
         "Check `kpm discover`; C-states still apply.",
     ),
     Code.GOVERNOR_STATIC: (

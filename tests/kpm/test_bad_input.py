@@ -176,7 +176,10 @@ CASES: dict[str, tuple[str | bytes, list[str]]] = {
     ),
     "a field in another case": (TEXT + "spec: {Shared: true}\n", ["spec.Shared", "shared"]),
     "a field at the top": (TEXT + "sepc: {}\n", ["sepc", "spec"]),
-    "fields of several types at the top": (TEXT + "1: 2\nsurprise: 3\n", ["document 1", "expected keys"]),
+    "fields of several types at the top": (
+        TEXT + "1: 2\nsurprise: 3\n",
+        ["document 1", "expected keys"],
+    ),
     "a frequency that is a float": (
         TEXT + "spec: {pstates: {min: 1.5}}\n",
         ["spec.pstates.min", "1.5", "percentage"],
@@ -355,7 +358,7 @@ QUANTITIES = [
 
 @pytest.mark.parametrize("field", ["cpu", "memory", "power.openshift.io/fast"])
 def test_a_quantity_that_is_none(field: str, tree: Path, tmp_path: Path) -> None:
-    """Whatever the resource, whatever the text; the line names field, value and what is expected."""
+    """Whatever the resource and the text; the line names field, value and what is expected."""
     file = tmp_path / "pod.json"
     for value in QUANTITIES:
         file.write_text(a_pod(**{"cpu": 1, field: value}))
@@ -1042,7 +1045,10 @@ MACHINES: dict[str, tuple[str, list[str]]] = {
     "minimum above maximum": ('{"minMHz": 4000}', ["minMHz", "4000", "maxMHz"]),
     "no frequency": ('{"minMHz": 0}', ["minMHz", "0"]),
     "kHz for MHz": ('{"maxMHz": 3700000}', ["maxMHz", "3700000"]),
-    "a numbering that is none": ('{"numbering": "odd"}', ["numbering", "'odd'", "split or adjacent"]),
+    "a numbering that is none": (
+        '{"numbering": "odd"}',
+        ["numbering", "'odd'", "split or adjacent"],
+    ),
     "offline that is no list": ('{"offline": "0..3"}', ["offline", "'0..3'", "3,8-9"]),
     "offline that falls": ('{"offline": "3-0"}', ["offline", "'3-0'"]),
     "offline CPUs that do not exist": ('{"cores": 4, "offline": "99"}', ["offline", "99"]),

@@ -351,6 +351,13 @@ CASES: dict[Code, Case] = {
         "800000 to 3700000 kHz",
         lambda: plan(profile(max=9000)).problems,
     ),
+    Code.DRIVER_UNTESTED: Case(
+        Severity.WARNING,
+        PROFILE,
+        "spec.pstates",
+        "scaling driver powernow-k8 was not tried",
+        lambda: plan(profile(max=2000), on=machine(driver="powernow-k8")).problems,
+    ),
     Code.FREQUENCY_UNSUPPORTED: Case(
         Severity.WARNING,
         PROFILE,

@@ -492,8 +492,31 @@ def test_these_drivers_are_managed(driver: str) -> None:
     assert not found.problems
 
 
-@pytest.mark.parametrize("driver", ["apple-cpufreq", "pcc-cpufreq", "", None])
-def test_another_driver_or_none_is_a_problem_for_frequency_never_for_c_states(
+@pytest.mark.parametrize(
+    "driver", ["powernow-k8", "qcom-cpufreq-hw", "exynos", "pcc-cpufreq", "apple-cpufreq"]
+)
+def test_any_driver_is_managed_by_the_general_rules_and_one_that_was_not_tried_is_named(
+    driver: str,
+) -> None:
+    """Its powersave is the kernel's own governor; a profile without frequencies is not told."""
+    found = applied(profile(min=1000, max=2000, governor="powersave"), machine(driver=driver))
+    assert on_cpu(found, 0).target == evolve(
+        BASELINE, min_khz=1_000_000, max_khz=2_000_000, governor="powersave"
+    )
+    (problem,) = with_code(found.problems, Code.DRIVER_UNTESTED)
+    assert (problem.severity, problem.field) == (Severity.WARNING, "spec.pstates")
+    assert driver in problem.message
+    assert not applied(profile(names={"C6": False}), machine(driver=driver)).problems
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_driver_that_was_tried_is_not_said_to_be_another(driver: str) -> None:
+    found = applied(profile(max=2000), machine(driver=driver))
+    assert not with_code(found.problems, Code.DRIVER_UNTESTED)
+
+
+@pytest.mark.parametrize("driver", ["", None])
+def test_no_driver_is_a_problem_for_frequency_never_for_c_states(
     driver: str | None,
 ) -> None:
     """The profile stays valid, and its idle states are set (field reports 15 and 37)."""
@@ -548,8 +571,8 @@ def test_a_range_that_begins_at_0_is_a_range() -> None:
     assert ends(profile(min="0%", max="50%"), machine(khz=(0, 3_000_000))) == (0, 1_500_000)
 
 
-def test_a_foreign_driver_is_named_and_so_is_none_at_all() -> None:
-    """Each reason has its words, also where another domain only lacks its range."""
+def test_a_range_that_is_missing_is_said_and_so_is_no_driver_at_all() -> None:
+    """Each reason has its words."""
     mixed = machine("0-1")
     mixed = evolve(
         mixed,
@@ -559,7 +582,7 @@ def test_a_foreign_driver_is_named_and_so_is_none_at_all() -> None:
         ),
     )
     for on, words in (
-        (mixed, "scaling driver apple-cpufreq is not one that is managed"),
+        (mixed, "no file says between which frequencies the hardware runs"),
         (machine(driver=None), "CPUs without a scaling driver"),
     ):
         (problem,) = with_code(applied(profile(max=2000), on).problems, Code.FREQUENCY_UNSUPPORTED)

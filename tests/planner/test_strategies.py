@@ -12,7 +12,7 @@ from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_planner.model.assignment import Pool
 from kpm_planner.model.cluster import SYSTEM_NAMESPACE
-from kpm_planner.model.machine import MANAGED_DRIVERS, Machine
+from kpm_planner.model.machine import TESTED_DRIVERS, Machine
 from kpm_planner.model.problems import Code
 from kpm_planner.selection import accept
 from tests.strategies.machines import machines
@@ -128,7 +128,7 @@ def test_generated_machines_have_what_real_ones_have() -> None:
     assert any(machine.shared_domains and machine.domains[0].available_khz for machine in seen)
     assert any(not machine.domains and machine.idle_names for machine in seen)
     assert any(
-        domain.driver not in MANAGED_DRIVERS for machine in seen for domain in machine.domains
+        domain.driver not in TESTED_DRIVERS for machine in seen for domain in machine.domains
     )
     assert any(len({cpu.idle for cpu in machine.cpus}) > 2 for machine in seen)
     assert any(entry.name.startswith("uncore") for machine in seen for entry in machine.uncore)

@@ -53,8 +53,8 @@ class Driver:
     status: str | None = None
 
 
-#: Drivers that the system manages, as kernel-facts K8 and K12 describe them.
-MANAGED = (
+#: Drivers that were tried, as kernel-facts K8 and K12 describe them.
+TESTED = (
     Driver("intel_pstate", _TWO_GOVERNORS, epp=True, status="active"),
     Driver("acpi-cpufreq", _ALL_GOVERNORS, table=True),
     Driver("amd-pstate-epp", _TWO_GOVERNORS, epp=True, status="active"),
@@ -62,8 +62,8 @@ MANAGED = (
     Driver("cppc_cpufreq", _ALL_GOVERNORS),
     Driver("amd-pstate", ("performance", "schedutil"), status="passive"),
 )
-#: Drivers that it leaves alone.
-UNMANAGED = (
+#: Drivers that the general rules set.
+UNTRIED = (
     Driver("apple-cpufreq", ("performance", "schedutil"), table=True),
     Driver("pcc-cpufreq", _ALL_GOVERNORS),
 )
@@ -112,7 +112,7 @@ class _Place:
 def draw_machine(
     draw: st.DrawFn,
     *,
-    drivers: Sequence[Driver | None] = (*MANAGED, *UNMANAGED, None),
+    drivers: Sequence[Driver | None] = (*TESTED, *UNTRIED, None),
     most_cpus: int = MOST_CPUS,
 ) -> Machine:
     """A machine of 1 to `most_cpus` CPUs. drivers: those to choose from; None is a machine without

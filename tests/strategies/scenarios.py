@@ -13,7 +13,7 @@ from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import Intent
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.strategies.choices import often, pick
-from tests.strategies.machines import MANAGED, MOST_CPUS, Driver, draw_machine
+from tests.strategies.machines import MOST_CPUS, TESTED, Driver, draw_machine
 from tests.strategies.objects import NODE, TIME_ZONES, draw_intent
 from tests.strategies.pods import draw_allocation
 
@@ -65,7 +65,7 @@ def scenarios(
     draw: st.DrawFn,
     *,
     awkward: bool | None = None,
-    drivers: Sequence[Driver | None] = (*MANAGED, *MANAGED, None),
+    drivers: Sequence[Driver | None] = (*TESTED, *TESTED, None),
     most_cpus: int = MOST_CPUS,
 ) -> Scenario:
     """A scenario. awkward: None for either kind, False for one in which nothing is wrong by

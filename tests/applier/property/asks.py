@@ -12,7 +12,7 @@ from kpm_planner.model.target import BASELINE, Target
 from kpm_planner.plan import NodePlan
 from kpm_planner.uncore import UncoreTarget
 from tests.applier import rig
-from tests.strategies.machines import MANAGED, machines
+from tests.strategies.machines import TESTED, UNTRIED, machines
 
 EPP_WORDS = rig.EPP_WORDS
 #: Scaling drivers under which governor performance leaves room for no other EPP (kernel fact K9).
@@ -47,7 +47,7 @@ _ASKS = st.builds(
 
 def small_machines(*, most_cpus: int = 5) -> st.SearchStrategy[Machine]:
     """Machines of managed drivers that can be shown whole in a failure."""
-    return machines(drivers=MANAGED, most_cpus=most_cpus).map(_as_read)
+    return machines(drivers=(*TESTED, *UNTRIED), most_cpus=most_cpus).map(_as_read)
 
 
 def _as_read(machine: Machine) -> Machine:

@@ -24,7 +24,7 @@ from kpm_planner.model.objects import Intent, PowerNodeConfig, PowerProfile, Pow
 from kpm_planner.model.target import BASELINE, Target
 from tests.planner.reading import Effective, effective
 
-MANAGED_DRIVERS = {
+TESTED_DRIVERS = {
     "intel_pstate",
     "intel_cpufreq",
     "acpi-cpufreq",
@@ -192,7 +192,7 @@ def wish(profile: PowerProfile | None, machine: Machine, cpu: int) -> Target:
     domain = next((item for item in machine.domains if item.id == number), None)
     idle = _idle(profile, machine, cpu)
     epb = _epb(profile, machine, cpu)
-    if domain is None or domain.driver not in MANAGED_DRIVERS:
+    if domain is None:
         return Target(idle=idle, epb=epb)
     low, high = _range(profile, domain)
     governor = _governor(profile, domain)

@@ -17,7 +17,7 @@ from kpm_planner.model.quantities import frequency_khz
 from kpm_planner.profiles import resolve_profile
 from tests.planner.property import reference
 from tests.planner.reading import domain_of, effective, group_of
-from tests.strategies.machines import MANAGED, machines
+from tests.strategies.machines import TESTED, machines
 from tests.strategies.objects import profiles
 from tests.strategies.scenarios import Scenario, scenarios
 
@@ -31,7 +31,7 @@ def test_a_target_lies_in_the_hardwares_range_and_names_what_the_driver_offers(
     """
     for cpu, group in group_of(scenario.plan()).items():
         domain, target = domain_of(scenario.machine, cpu), group.target
-        if domain is None or domain.driver not in reference.MANAGED_DRIVERS:
+        if domain is None:
             assert (target.min_khz, target.max_khz, target.governor, target.epp) == (
                 None,
                 None,
@@ -84,8 +84,6 @@ def test_online_cpus_of_a_frequency_domain_have_one_frequency_target_the_highest
         assert [groups[cpu].target.epb for cpu in cpus] == [wish.epb for wish in wishes]
         assert len(targets) == 1
         got = effective(targets.pop(), domain)
-        if domain.driver not in reference.MANAGED_DRIVERS:
-            continue
         want = reference.highest(wishes, domain)
         assert (got.min_khz, got.max_khz, got.governor) == (
             want.min_khz,
@@ -110,7 +108,7 @@ def test_cpus_outside_frequency_domains_have_the_idle_states_that_their_profile_
             )
 
 
-@given(machines(drivers=MANAGED), st.data())
+@given(machines(drivers=TESTED), st.data())
 def test_a_valid_profile_resolves_on_every_kind_of_core_as_the_design_reads(
     machine: Machine, data: st.DataObject
 ) -> None:

@@ -29,11 +29,7 @@ def test_a_frequency_domain_is_warned_of_exactly_where_the_wishes_of_its_cpus_di
             )
             for cpu in cpus
         }
-        if (
-            len(wishes) > 1
-            and domain.driver in reference.MANAGED_DRIVERS
-            and not any(groups[cpu].held for cpu in cpus)
-        ):
+        if len(wishes) > 1 and not any(groups[cpu].held for cpu in cpus):
             expected.append(f"cpufreq/policy{domain.id}")
     assert sorted(
         problem.field for problem in with_code(plan.problems, Code.DOMAIN_CONFLICT)
@@ -59,10 +55,7 @@ def test_a_core_is_warned_of_exactly_where_its_hyperthreads_have_different_targe
         values = set()
         for cpu in core:
             domain = domain_of(scenario.machine, cpu)
-            managed = domain is not None and domain.driver in reference.MANAGED_DRIVERS
-            values.add(
-                effective(groups[cpu].target, domain) if domain is not None and managed else None
-            )
+            values.add(None if domain is None else effective(groups[cpu].target, domain))
         if not any(groups[cpu].held for cpu in core):
             asked = {evolve(groups[cpu].target, idle=(), epb=None) for cpu in core}
             assert (f"cpu{core[0]}" in told) == (len(values) > 1 and len(asked) > 1)
@@ -72,16 +65,12 @@ def test_a_core_is_warned_of_exactly_where_its_hyperthreads_have_different_targe
 def test_what_a_machine_does_not_have_is_told_exactly_where_a_valid_profile_asks_for_it(
     scenario: Scenario,
 ) -> None:
-    """Frequencies without a managed driver, an EPP without its file, idle states without any; never
-    an error.
+    """Frequencies without a driver, a driver that was not tried, an EPP without its
+    file, idle states without any; never an error.
     """
     machine = scenario.machine
     domains = [domain_of(machine, cpu) for cpu in machine.online]
-    managed = [
-        domain
-        for domain in domains
-        if domain is not None and domain.driver in reference.MANAGED_DRIVERS
-    ]
+    managed = [domain for domain in domains if domain is not None]
     for profile in scenario.intent.profiles:
         resolved = resolve_profile(profile, machine)
         if not resolved.valid:
@@ -90,6 +79,10 @@ def test_what_a_machine_does_not_have_is_told_exactly_where_a_valid_profile_asks
         idle = bool(profile.cstates.names) or profile.cstates.max_latency_us is not None
         assert (Code.FREQUENCY_UNSUPPORTED in found) == (
             profile.pstates != PStates() and len(managed) < len(domains)
+        )
+        assert (Code.DRIVER_UNTESTED in found) == (
+            profile.pstates != PStates()
+            and any(domain.driver not in reference.TESTED_DRIVERS for domain in managed)
         )
         assert (Code.EPP_UNSUPPORTED in found) == (
             profile.pstates.epp is not None
