@@ -20,8 +20,8 @@ from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
 from kpm.simulate.terminal import print_head, print_step
 from kpm_planner.model.agent_settings import AgentSettings, MetricSettings
-from kpm_planner.model.objects import CpuScalingPolicy
 from kpm_planner.model.problems import REGISTRY
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.scaling import scaling_of
 
 #: Steps of the quickstart that the README's picture shows.

@@ -41,7 +41,6 @@ from kpm_planner.model.machine import (
 )
 from kpm_planner.model.objects import (
     AmdFabric,
-    CpuScalingPolicy,
     CStates,
     DieSelector,
     Intent,
@@ -55,6 +54,7 @@ from kpm_planner.model.objects import (
     Unreadable,
 )
 from kpm_planner.model.problems import Code, Problem, Severity
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.model.target import Target
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import ClusterPlan, NodeInput, NodePlan, plan_cluster, plan_node

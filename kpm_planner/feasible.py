@@ -39,7 +39,10 @@ def machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) -> 
         )
     if asks_frequency:
         yield from _untested(managed, obj)
-    yield from _range_faults(profile.pstates, managed, obj, known=machine.limits_known)
+    unknown = tuple(_unknown_bases(profile.pstates, managed, obj))
+    yield from unknown
+    if not unknown:
+        yield from _range_faults(profile.pstates, managed, obj, known=machine.limits_known)
     yield from _governor_faults(profile, managed, obj)
     yield from bias_hindrances(profile, machine)
     yield from idle_faults(profile, machine, how, obj)
@@ -69,6 +72,21 @@ def _untested(domains: tuple[FrequencyDomain, ...], obj: str) -> Iterable[Proble
             "spec.pstates",
             f"scaling driver {', '.join(others)} was not tried; the general rules set it",
         )
+
+
+def _unknown_bases(
+    pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: str
+) -> Iterable[Problem]:
+    """The ends that are the base frequency, where a core does not say what that is."""
+    lacking = [domain for domain in domains if domain.base_khz is None]
+    for field, value in ((MIN_FIELD, pstates.min), (MAX_FIELD, pstates.max)):
+        if value == "base" and lacking:
+            yield error(
+                Code.FREQUENCY_BASE_UNKNOWN,
+                obj,
+                field,
+                f"no file says what the base frequency of cores of {range_text(lacking[0])} is",
+            )
 
 
 def _range_faults(

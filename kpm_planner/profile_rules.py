@@ -5,15 +5,15 @@ from collections.abc import Iterable
 from attrs import evolve
 
 from kpm_planner.bias import bias_faults
-from kpm_planner.model.objects import EPP_WORDS, CpuScalingPolicy, PowerProfile, PStates
+from kpm_planner.model.objects import EPP_WORDS, PowerProfile, PStates
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.model.quantities import (
     FIRST_KHZ,
-    duration_ms,
     frequency_khz,
+    is_frequency,
     parse_percent,
 )
-from kpm_planner.scaling import DEFAULT_COOLDOWN, DEFAULT_SAMPLE
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.selection import LONGEST_RESOURCE_NAME, reference, selector_problems
 
 #: Fields of a profile as earlier operators had them, beside pstates.
@@ -75,9 +75,11 @@ def validate_profile(profile: PowerProfile) -> tuple[Problem, ...]:
 
 def _frequency_faults(pstates: PStates, obj: str) -> Iterable[Problem]:
     for field, value in ((MIN_FIELD, pstates.min), (MAX_FIELD, pstates.max)):
-        bad_text = isinstance(value, str) and parse_percent(value) is None
-        if bad_text or (isinstance(value, int) and value <= 0):
-            allowed = 'MHz below 100000, kHz from there on, or a percentage from "0%" to "100%"'
+        if value is not None and not is_frequency(value):
+            allowed = (
+                'MHz below 100000, kHz from there on, a percentage from "0%" to "100%", or min,'
+                " base or max"
+            )
             yield error(Code.FREQUENCY_FORMAT, obj, field, f"expected {allowed}, got {value!r}")
     if pstates.min is None or pstates.max is None or type(pstates.min) is not type(pstates.max):
         return
@@ -177,16 +179,15 @@ def _policy_faults(profile: PowerProfile, obj: str) -> Iterable[Problem]:
 
 
 def _period_faults(policy: CpuScalingPolicy, obj: str) -> Iterable[Problem]:
-    sample = duration_ms(policy.sample_period or DEFAULT_SAMPLE)
-    cooldown = duration_ms(policy.cooldown_period or DEFAULT_COOLDOWN)
-    if sample is None or not 10 <= sample <= 1000:
+    sample, cooldown = policy.sample_us, policy.cooldown_us
+    if sample is None or not 10_000 <= sample <= 1_000_000:
         yield error(
             Code.SCALING_POLICY,
             obj,
             "spec.cpuScalingPolicy.samplePeriod",
             f"expected 10ms to 1s, got {policy.sample_period!r}",
         )
-    elif cooldown is None or (policy.cooldown_period is not None and cooldown < sample):
+    elif cooldown is None or cooldown < sample:
         yield error(
             Code.SCALING_POLICY,
             obj,

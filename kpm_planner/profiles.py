@@ -17,7 +17,7 @@ from kpm_planner.model.machine import (
 )
 from kpm_planner.model.objects import PowerProfile, PStates
 from kpm_planner.model.problems import Code, Problem, has_errors, warning
-from kpm_planner.model.quantities import FIRST_KHZ, format_khz
+from kpm_planner.model.quantities import FIRST_KHZ, FREQUENCY_WORDS, format_khz
 from kpm_planner.model.target import Resolved, ResolvedProfile, Target, of_one_cpu
 from kpm_planner.profile_rules import MIN_FIELD, validate_profile
 from kpm_planner.ranges import clamped, ends_khz, hardware_range, range_text
@@ -102,7 +102,9 @@ def _frequency_reason(
             f" {'minimum' if end == 'min' else 'maximum'}"
         )
     how = (
-        f"{value!r} of {low}..{high}"
+        repr(value)
+        if value in FREQUENCY_WORDS
+        else f"{value!r} of {low}..{high}"
         if isinstance(value, str)
         else f"{value} {'MHz' if value < FIRST_KHZ else 'kHz'}"
     )

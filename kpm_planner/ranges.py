@@ -28,9 +28,12 @@ def ends_khz(pstates: PStates, domain: FrequencyDomain) -> tuple[int, int]:
     """Both ends before any clamp; one that is left out is the hardware's and never in the way of
     the other.
     """
-    hardware = hardware_range(domain)
-    low = hardware[0] if pstates.min is None else frequency_khz(pstates.min, hardware) or 0
-    high = (
-        max(low, hardware[1]) if pstates.max is None else frequency_khz(pstates.max, hardware) or 0
-    )
+    lowest, highest = hardware_range(domain)
+    low = lowest if pstates.min is None else _khz(pstates.min, domain)
+    high = max(low, highest) if pstates.max is None else _khz(pstates.max, domain)
     return (min(low, high) if pstates.min is None else low), high
+
+
+def _khz(value: int | str, domain: FrequencyDomain) -> int:
+    """A frequency that is known to be one here, kHz."""
+    return frequency_khz(value, hardware_range(domain), domain.base_khz) or 0

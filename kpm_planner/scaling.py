@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from attrs import evolve, frozen
 
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import CpuScalingPolicy, PowerProfile
-from kpm_planner.model.quantities import duration_ms
+from kpm_planner.model.objects import PowerProfile
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.parts import Part
 
-DEFAULT_SAMPLE, DEFAULT_COOLDOWN = "10ms", "30ms"
 _MHZ = 1000
 
 
@@ -43,27 +42,17 @@ class Scaling:
 
 def scaling_of(policy: CpuScalingPolicy, min_khz: int, max_khz: int) -> Scaling:
     """A valid policy between two limits."""
-    sample = duration_ms(policy.sample_period or DEFAULT_SAMPLE) or 0
-    cooldown = duration_ms(policy.cooldown_period or DEFAULT_COOLDOWN) or 0
     given = {
+        "sample_us": policy.sample_us,
+        "cooldown_us": policy.cooldown_us,
         "target": policy.target_usage,
         "usage_band": policy.allowed_usage_difference,
-        "band_khz": (
-            None
-            if policy.allowed_frequency_difference is None
-            else policy.allowed_frequency_difference * _MHZ
-        ),
+        "band_khz": policy.band_khz,
         "scale": policy.scale_percentage,
         "fallback": policy.fallback_freq_percent,
     }
-    # A sample period above the usual cool-down makes that the period: the rule is at least one
-    # period.
-    times = {"sample_us": sample * 1000, "cooldown_us": max(sample, cooldown) * 1000}
     return Scaling(
-        min_khz,
-        max_khz,
-        **times,
-        **{name: value for name, value in given.items() if value is not None},
+        min_khz, max_khz, **{name: value for name, value in given.items() if value is not None}
     )
 
 
@@ -221,14 +210,13 @@ def _scaled_part(part: Part, machine: Machine) -> Iterable[ScaledCpu]:
     uid = item.container.uid if item.container is not None else ""
     for cpu in sorted(part.cpus):
         number = machine.by_id[cpu].domain
-        domain = None if number is None else machine.domain_by_id.get(number)
-        if domain is not None and domain.managed:
-            yield ScaledCpu(
-                cpu,
-                domain.id,
-                uid,
-                item.profile.profile,
-                target.min_khz,
-                target.max_khz,
-                "userspace" not in domain.governors,
-            )
+        assert number is not None  # else no frequency would be asked of it
+        yield ScaledCpu(
+            cpu,
+            number,
+            uid,
+            item.profile.profile,
+            target.min_khz,
+            target.max_khz,
+            "userspace" not in machine.domain_by_id[number].governors,
+        )

@@ -11,7 +11,7 @@ Versions are state that the caller keeps: what `hold` returns is its argument ne
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from attrs import astuple, evolve, frozen
 
@@ -211,6 +211,8 @@ class _Holder:
                 return uncore_faults(obj, self.machine)
             case PowerCap():
                 return validate_cap(obj)
+            case _:
+                assert_never(obj)
 
     def resolve(self, profile: PowerProfile) -> ResolvedProfile:
         """A profile on this machine, worked out once."""

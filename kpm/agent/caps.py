@@ -10,7 +10,7 @@ from attrs import define, field
 
 from kpm.agent.external import External
 from kpm.agent.machine import Tuner
-from kpm_planner.caps.schedule import CapState, Reading, Signals, period_of
+from kpm_planner.caps.schedule import CapState, Reading, Signals
 from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.plan import NodePlan
 
@@ -100,5 +100,5 @@ class CapFollower:
         if cap.divide != "demand":
             self._measured = {}
         elif now >= self._measure_at:
-            self._measure_at = now + period_of(cap).total_seconds() * 0.9
+            self._measure_at = now + cap.interval.total_seconds() * 0.9
             self._measured = self.tuner.measure(now) or self._measured

@@ -16,7 +16,7 @@ from kpm.kube.api import Api, ApiError, Resource
 from kpm.process.logs import Log
 from kpm.process.loops import SourceTrouble
 from kpm.process.threads import Threads
-from kpm_planner.caps.schedule import LONGEST_PERIOD_S, Reading, age_of, period_of
+from kpm_planner.caps.schedule import LONGEST_PERIOD_S, Reading
 from kpm_planner.model.cap_objects import ExternalCap, PowerCap
 
 _LONGEST_ANSWER = 128
@@ -88,7 +88,7 @@ class External:
             if wanted is not None:
                 self._ask(wanted)
             self._wake.wait(
-                None if wanted is None else min(period_of(wanted).total_seconds(), LONGEST_PERIOD_S)
+                None if wanted is None else min(wanted.interval.total_seconds(), LONGEST_PERIOD_S)
             )
             self._wake.clear()
 
@@ -113,7 +113,7 @@ class External:
             if self._wanted is not cap:
                 return
             before, self._reading = self._reading, Reading(watts, now)
-        if before is None or before.watts != watts or now - before.at > age_of(source):
+        if before is None or before.watts != watts or now - before.at > source.age:
             self.changed()
 
     def _answer(self, source: ExternalCap) -> str:

@@ -9,7 +9,7 @@ from attrs import frozen
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from kpm.agent.machine import Tuner
-from kpm_planner.caps.schedule import UW
+from kpm_planner.model.quantities import UW
 from kpm_planner.plan import NodePlan
 from kpm_planner.report.types import Condition
 

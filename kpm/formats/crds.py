@@ -28,7 +28,6 @@ from kpm_planner.model.objects import (
     EPB_WORDS,
     LARGEST_EPB,
     AmdFabric,
-    CpuScalingPolicy,
     CStates,
     DieSelector,
     PowerConfig,
@@ -38,6 +37,8 @@ from kpm_planner.model.objects import (
     PStates,
     Uncore,
 )
+from kpm_planner.model.quantities import FREQUENCY_WORDS
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.report.rollup import (
     ErrorsStatus,
     PowerCapStatus,
@@ -237,14 +238,22 @@ KINDS = (
 
 #: Where a driver's PodResources socket may lie: its folder is mounted into the agents.
 CLAIM_SOCKET = "/var/lib/kubelet/(pod-resources|plugins/[A-Za-z0-9._-]+)/[A-Za-z0-9._-]+"
-_FREQUENCY_RULE = "type({0}) == int ? int({0}) > 0 : {0}.matches('^(100|[1-9]?[0-9])%$')"
+_FREQUENCY_RULE = (
+    "type({0}) == int ? int({0}) > 0 : {0}.matches('^((100|[1-9]?[0-9])%|"
+    f"{'|'.join(FREQUENCY_WORDS)})$')"
+)
+_FREQUENCY_WORDING = (
+    'MHz below 100000, kHz from there on, a percentage from "0%" to "100%", or min, base or max'
+)
+#: Two of the words are ends of the range, and so percentages of it; base is none.
+_PERCENT = "{0}.replace('min', '0%').replace('max', '100%')"
+_LOW, _HIGH = _PERCENT.format("self.min"), _PERCENT.format("self.max")
 _ORDER = (
     "!has(self.min) || !has(self.max) || (type(self.min) == int && type(self.max) == int ?"
     " (int(self.min) < 100000 ? int(self.min) * 1000 : int(self.min)) <= (int(self.max) < 100000 ?"
     " int(self.max) * 1000 : int(self.max)) : !(type(self.min) == string && type(self.max) =="
-    " string && self.min.matches('^[0-9]{1,3}%$') && self.max.matches('^[0-9]{1,3}%$')) ||"
-    " int(self.min.substring(0, size(self.min) - 1)) <= int(self.max.substring(0, size(self.max) -"
-    " 1)))"
+    f" string && {_LOW}.matches('^[0-9]{{1,3}}%$') && {_HIGH}.matches('^[0-9]{{1,3}}%$')) ||"
+    f" int({_LOW}.replace('%', '')) <= int({_HIGH}.replace('%', '')))"
 )
 _DURATION = "'^[0-9]{1,7}(ms|s)$'"
 _SAMPLE = "(has(self.samplePeriod) ? duration(self.samplePeriod) : duration('10ms'))"
@@ -262,12 +271,12 @@ _RULES: Mapping[type, tuple[Rule, ...]] = {
     PStates: (
         Rule(
             f"!has(self.min) || ({_FREQUENCY_RULE.format('self.min')})",
-            'min must be MHz below 100000, kHz from there on, or a percentage from "0%" to "100%"',
+            f"min must be {_FREQUENCY_WORDING}",
             "min",
         ),
         Rule(
             f"!has(self.max) || ({_FREQUENCY_RULE.format('self.max')})",
-            'max must be MHz below 100000, kHz from there on, or a percentage from "0%" to "100%"',
+            f"max must be {_FREQUENCY_WORDING}",
             "max",
         ),
         Rule(_ORDER, "min must not be above max", "min"),

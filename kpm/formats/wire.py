@@ -38,6 +38,7 @@ _IRREGULAR = {
     "min_mhz": "minMHz",
     "max_mhz": "maxMHz",
     "available_mhz": "availableMHz",
+    "base_mhz": "baseMHz",
     "pod_uid": "podUID",
     "min_khz": "minKHz",
     "max_khz": "maxKHz",

@@ -19,7 +19,6 @@ from kpm.process.errors import one_line
 from kpm.process.logs import Log
 from kpm.process.loops import SourceTrouble
 from kpm.process.threads import Threads
-from kpm_planner.caps.schedule import age_of, period_of
 from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.problems import Code, Problem, error
 from kpm_planner.report.rollup import PublishedWatts
@@ -155,13 +154,13 @@ class External:
             if name not in self._asked or self._asked[name].cap is not cap:
                 return
             self._asked[name] = _Asked(
-                cap, time.monotonic() + max(period_of(cap).total_seconds(), _SHORTEST)
+                cap, time.monotonic() + max(cap.interval.total_seconds(), _SHORTEST)
             )
             before, now = self._found.get(name), datetime.now(UTC)
             fresh = (
                 before is not None
                 and before.watts == text
-                and (now - datetime.fromisoformat(before.at)) < age_of(external) / _RENEW
+                and (now - datetime.fromisoformat(before.at)) < external.age / _RENEW
             )
             if why or fresh:
                 return

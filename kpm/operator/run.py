@@ -5,7 +5,7 @@ carries out.
 import threading
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, assert_never
 
 from attrs import Factory, define, evolve, field, frozen
 
@@ -305,6 +305,8 @@ class Operator:
                         action.reason,
                         action.message,
                     )
+                case _:
+                    assert_never(action)
         except ApiError as failure:
             self.log.warning(
                 "not done", action=type(action).__name__, name=action.name, error=str(failure)

@@ -9,7 +9,6 @@ from kpm.formats.documents import parse_mapping, read_file
 from kpm.formats.views import machine_of
 from kpm.formats.wire import WireError, structure_plain
 from kpm.process.errors import InputError, one_line
-from kpm_planner.caps.schedule import UW
 from kpm_planner.model.cpuset import parse_cpulist
 from kpm_planner.model.machine import (
     SCALING_POWERSAVE,
@@ -24,6 +23,7 @@ from kpm_planner.model.machine import (
     UncoreEntry,
 )
 from kpm_planner.model.objects import LARGEST_EPB
+from kpm_planner.model.quantities import UW
 
 _MOST_CPUS = 4096
 _CONTROLS = ("intel-rapl", "amd_hsmp_hwmon", "hsmp")
@@ -49,6 +49,7 @@ class CoreSpec:
     threads: int = 1
     min_mhz: int | None = None
     max_mhz: int | None = None
+    base_mhz: int | None = None
 
 
 @frozen
@@ -97,6 +98,7 @@ class MachineSpec:
     driver: str | None = "intel_pstate"
     min_mhz: int = 800
     max_mhz: int = 3700
+    base_mhz: int | None = None
     available_mhz: tuple[int, ...] = ()
     governors: tuple[str, ...] = ()
     governor: str | None = None
@@ -128,6 +130,7 @@ MODELS: dict[str, MachineSpec] = {
         cores=8,
         threads=2,
         max_mhz=3700,
+        base_mhz=2600,
         epp="balance_performance",
         idle_driver="intel_idle",
         idle_states=_INTEL_IDLE,
@@ -143,6 +146,7 @@ MODELS: dict[str, MachineSpec] = {
         driver="amd-pstate-epp",
         min_mhz=400,
         max_mhz=3990,
+        base_mhz=2450,
         epp="balance_performance",
         idle_driver="acpi_idle",
         idle_states=_states(POLL=0, C1=1, C2=400),
@@ -164,7 +168,7 @@ MODELS: dict[str, MachineSpec] = {
         cpu_model="older server, acpi-cpufreq with a frequency table",
     ),
     "hybrid": MachineSpec(
-        kinds=(CoreSpec(6, "P", 2, 400, 5000), CoreSpec(8, "E", 1, 400, 3800)),
+        kinds=(CoreSpec(6, "P", 2, 400, 5000, 2500), CoreSpec(8, "E", 1, 400, 3800, 1900)),
         epp="balance_performance",
         idle_driver="intel_idle",
         idle_states=_INTEL_IDLE,
@@ -280,15 +284,20 @@ def _check(spec: MachineSpec, source: str) -> None:
         raise InputError(
             f"{source}: at most {_MOST_CPUS} CPUs are allowed, in cores and threads of at least 1"
         )
-    for low, high in (
-        (spec.min_mhz, spec.max_mhz),
-        *((kind.min_mhz or spec.min_mhz, kind.max_mhz or spec.max_mhz) for kind in spec.kinds),
+    for low, high, base in (
+        (spec.min_mhz, spec.max_mhz, spec.base_mhz),
+        *(
+            (kind.min_mhz or spec.min_mhz, kind.max_mhz or spec.max_mhz, kind.base_mhz)
+            for kind in spec.kinds
+        ),
     ):
         if not 0 < low <= high < 100_000:
             raise InputError(
-                f"{source}: minMHz {low} and maxMHz {high} are not allowed: 0 < minMHz <= maxMHz <"
-                " 100000"
+                f"{source}: expected 0 < minMHz <= maxMHz < 100000, got minMHz {low} and maxMHz"
+                f" {high}"
             )
+        if base is not None and not low <= base <= high:
+            raise InputError(f"{source}.baseMHz: expected {low} to {high}, got {base}")
     _check_rest(spec, source)
     if spec.numbering not in (None, "split", "adjacent"):
         raise InputError(
@@ -306,8 +315,8 @@ def _check_rest(spec: MachineSpec, source: str) -> None:
         )
     if not 0 < uncore.min_mhz <= uncore.max_mhz < 100_000:
         raise InputError(
-            f"{source}.uncore: minMHz {uncore.min_mhz} and maxMHz {uncore.max_mhz} are not allowed:"
-            " 0 < minMHz <= maxMHz < 100000"
+            f"{source}.uncore: expected 0 < minMHz <= maxMHz < 100000, got minMHz"
+            f" {uncore.min_mhz} and maxMHz {uncore.max_mhz}"
         )
     _check_power(spec, source)
     for index, state in enumerate(spec.idle_states):
@@ -466,6 +475,7 @@ def _domains(spec: MachineSpec, cpus: list[_Place]) -> Iterator[FrequencyDomain]
             governors,
             epps,
             settings,
+            base_khz=(kind.base_mhz or spec.base_mhz or 0) * 1000 or max(table, default=None),
         )
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from kpm.process.errors import InputError, one_line, show
 from kpm.simulate.energy import EnergyView
 from kpm.simulate.world import NodeView, StepView
-from kpm_planner.caps.schedule import UW
 from kpm_planner.model.cpuset import format_cpulist, parse_cpulist
+from kpm_planner.model.quantities import UW
 from kpm_planner.model.target import SETTINGS
 from kpm_planner.parts import CpuGroup
 

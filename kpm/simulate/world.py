@@ -22,12 +22,13 @@ from kpm_applier.session import Applier, Report
 from kpm_applier.state.baseline import cap_in_force
 from kpm_applier.state.record import State
 from kpm_applier.sysfs.host import Watch, write_one_by_one
-from kpm_planner.caps.schedule import UW, CapState, Reading
+from kpm_planner.caps.schedule import CapState, Reading
 from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.cluster import Node, Pod
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Problem
+from kpm_planner.model.quantities import UW
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept
 from kpm_planner.versions import Versions

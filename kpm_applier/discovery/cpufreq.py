@@ -133,6 +133,7 @@ def _read_domain(
     )
     if boost_off and top is not None and (settings.max_khz or 0) > top:  # set while boost was on
         others.append(settings.max_khz)
+    base = _base(reader, folder, cpus[0], available)
     limits = [khz for khz in (top, *others) if khz]
     return FrequencyDomain(
         id=number,
@@ -148,7 +149,21 @@ def _read_domain(
         ),
         settings=settings,
         limit_named=not boost_off or any(others),
+        base_khz=base,
     )
+
+
+def _base(reader: Reader, folder: str, cpu: int, available: tuple[int, ...]) -> int | None:
+    """The highest frequency without turbo: as intel_pstate says it, as firmware does, or the
+    highest of a table. A table's first entry that is 1 MHz above its second stands for turbo
+    (kernel, acpi-cpufreq: P0 of Intel's tables).
+    """
+    named = reader.number(f"{folder}/base_frequency")
+    mhz = reader.number(f"{CPU_ROOT}/cpu{cpu}/acpi_cppc/nominal_freq")
+    if named or mhz:
+        return named or (mhz or 0) * 1000
+    turbo = len(available) > 1 and available[-1] - available[-2] == 1000
+    return available[-2 if turbo else -1] if available else None
 
 
 def _cppc_top(reader: Reader, cpu: int) -> int | None:

@@ -354,11 +354,23 @@ class KernelModel:
             return read_idle(self.machine, self._disabled, number, state, name, path)
         if area == "cpu-power" and (number, name) in self._alone:
             return self._alone[number, name]
+        if area == "cpu-acpi_cppc":
+            return self._read_cppc(number, name, path)
         if area == "cpu-topology":
             return read_topology(self.machine, self.offline, number, name, path)
         if area.startswith("uncore:"):
             return read_uncore(self._uncore, area[7:], name, path)
         return self._read_root(area, number, name, path)
+
+    def _read_cppc(self, number: int, name: str, path: str) -> str:
+        """What firmware says of a CPU: its base frequency, where neither driver nor table does."""
+        domain = self.machine.domain_by_id.get(self._policy_of.get(number, -1))
+        base = None if domain is None else domain.base_khz
+        if name != "nominal_freq" or domain is None or not base or _names_base(domain):
+            raise fail(errno.ENOENT, path)
+        if base == max(domain.available_khz, default=None):
+            raise fail(errno.ENOENT, path)
+        return str(base // 1000)
 
     def _read_root(self, area: str, number: int, name: str, path: str) -> str:
         present = self.machine.by_id.keys()
@@ -660,6 +672,15 @@ def _boost_word(model: KernelModel, policy: Policy) -> int | None:
     )
 
 
+def _names_base(domain: FrequencyDomain) -> bool:
+    """Whether the driver has a file for the base frequency."""
+    return (domain.driver or "").startswith("intel_")
+
+
+def _base_word(_: KernelModel, policy: Policy) -> int | None:
+    return policy.spec.base_khz if _names_base(policy.spec) else None
+
+
 def _amd_max(_: KernelModel, policy: Policy) -> int | None:
     return (
         policy.spec.limit_max_khz if (policy.spec.driver or "").startswith("amd-pstate") else None
@@ -688,6 +709,7 @@ _POLICY_FILES: dict[str, Callable[[KernelModel, Policy], object]] = {
         " ".join(str(khz) for khz in sorted(policy.spec.available_khz, reverse=True)) or None
     ),
     "amd_pstate_max_freq": _amd_max,
+    "base_frequency": _base_word,
     "boost": _boost_word,
 }
 

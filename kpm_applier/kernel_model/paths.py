@@ -30,7 +30,7 @@ def _parse_cpu(words: list[str], path: str) -> tuple[str, int, int, str]:
         return "", 0, 0, path
     number = int(words[0][3:])
     match words[1:]:
-        case ["cpufreq" | "topology" as area, name]:
+        case ["cpufreq" | "topology" | "acpi_cppc" as area, name]:
             return f"cpu-{area}", number, 0, name
         case ["power", name]:
             return "cpu-power", number, 0, name

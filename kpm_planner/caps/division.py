@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from kpm_planner.caps.schedule import UW, Signals
+from kpm_planner.caps.schedule import Signals
 from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.machine import Machine, PowerZone
-from kpm_planner.model.quantities import format_watts
+from kpm_planner.model.quantities import UW, format_watts
 
 
 def ceilings(machine: Machine) -> dict[int, int | None]:
@@ -114,7 +114,8 @@ LEAST_UW = 10 * UW
 MOST_UW = 32_767 * UW // 8
 
 
-_MANY = 1_000_000
+#: More than any node takes, for a cap without a maximum.
+MANY_UW = 1_000_000 * UW
 
 
 #: Caps are rounded down to the usual unit of the registers, so that what is read back is what was

@@ -7,6 +7,7 @@ packages (field report 36).
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import assert_never
 
 from attrs import field, frozen
 
@@ -108,8 +109,10 @@ def pmax_uw(zones: Sequence[PowerZone], func: PmaxFunc) -> int:
             return max(limits)
         case PmaxFunc.AVG:
             return sum(limits) // len(limits)
-        case _:
+        case PmaxFunc.SUM:
             return sum(limits)
+        case _:
+            assert_never(func)
 
 
 def maximum_uw(zones: Sequence[PowerZone]) -> int | None:

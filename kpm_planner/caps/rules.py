@@ -2,17 +2,13 @@
 
 from collections.abc import Iterator
 
-from kpm_planner.caps.schedule import (
-    LONGEST_PERIOD_S,
-    MAX_AGE,
-    PERIOD,
-    SHORTEST_PERIOD_S,
-    SUNRISE,
-    SUNSET,
-    days_of,
-)
+from kpm_planner.caps.schedule import LONGEST_PERIOD_S, SHORTEST_PERIOD_S
 from kpm_planner.model.cap_objects import (
     DAYS,
+    MAX_AGE,
+    PERIOD,
+    SUNRISE,
+    SUNSET,
     CapEntry,
     CapSource,
     ExternalCap,
@@ -116,7 +112,7 @@ def _schedule_faults(entries: tuple[CapEntry, ...]) -> _Faults:
         starts = (
             set()
             if unknown or entry.time is None
-            else {(entry.time, day) for day in days_of(entry)}
+            else {(entry.time, day) for day in entry.weekdays}
         )
         if starts & seen:
             yield (

@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from attrs import field, frozen
 
 from kpm_planner.model.cap_objects import (
-    DAYS,
+    EVERY_DAY,
+    MAX_AGE,
     CapEntry,
     CapSource,
     ExternalCap,
@@ -20,16 +21,13 @@ from kpm_planner.model.cap_objects import (
     SolarCap,
 )
 from kpm_planner.model.problems import Code, Problem, error, warning
-from kpm_planner.model.quantities import clock_minutes, duration_s, format_watts
+from kpm_planner.model.quantities import UW, format_watts
 from kpm_planner.selection import reference
 
-UW = 1_000_000
 _MINUTES = 24 * 60
 _WEEK = 8
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SUNRISE, SUNSET, _EXPONENT = "04:00", "20:00", 4
-MAX_AGE = "10m"
-PERIOD, SHORTEST_PERIOD_S, LONGEST_PERIOD_S = "60s", 5, 3600
+SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 5, 3600
 
 
 @frozen
@@ -89,16 +87,6 @@ class _Point:
     text: str
 
 
-def period_of(cap: PowerCap) -> timedelta:
-    """How often the cap is looked at anew."""
-    return timedelta(seconds=duration_s(cap.period or PERIOD) or 60)
-
-
-def age_of(source: ExternalCap) -> timedelta:
-    """How old the last answer of an external source may be."""
-    return timedelta(seconds=duration_s(source.max_age or MAX_AGE) or 0)
-
-
 def tick(instant: datetime, period: timedelta) -> datetime:
     """The beginning of the period that an instant lies in; periods are counted from 1970 on, so
     that all nodes agree.
@@ -115,17 +103,17 @@ def asked_at(cap: PowerCap, instant: datetime, signals: Signals, ceiling_uw: int
     if zone is None:
         return Asked(None, f"{obj} has errors", problems=(_no_zone(obj, source),))
     if source.static is not None:
-        return Asked((source.static.watts or 0) * UW, f"{obj} static: {source.static.watts} W")
+        return Asked(source.static.uw, f"{obj} static: {source.static.watts} W")
     if source.external is not None:
         return _external(cap, source.external, instant, signals)
     if source.solar is not None:
-        began = tick(instant, period_of(cap))
+        began = tick(instant, cap.interval)
         local = local_time(began, zone)
         uw = _solar_uw(source.solar, local.hour * 60 + local.minute + local.second / 60)
         return Asked(
             uw,
             f"{obj} solar at {local:%H:%M} {source.time_zone or 'UTC'}: {format_watts(uw)}",
-            began + period_of(cap),
+            began + cap.interval,
         )
     if source.market is not None:
         return _by_clock(_market_points(source.market), instant, zone, f"{obj} market", source)
@@ -154,8 +142,7 @@ def _no_zone(obj: str, source: CapSource) -> Problem:
 
 
 def _external(cap: PowerCap, source: ExternalCap, instant: datetime, signals: Signals) -> Asked:
-    obj, reading = reference(cap), signals.external.get(cap.meta.name)
-    age = age_of(source)
+    obj, reading, age = reference(cap), signals.external.get(cap.meta.name), source.age
     until = (
         None
         if reading is None or instant - reading.at > age
@@ -183,7 +170,7 @@ def _external(cap: PowerCap, source: ExternalCap, instant: datetime, signals: Si
     instead = "no cap is set" if fallback is None else f"fallbackWatts {fallback} holds"
     problem = warning(Code.CAP_STALE, obj, "spec.source.external", f"{said}; {instead}")
     return Asked(
-        None if fallback is None else fallback * UW,
+        source.fallback_uw,
         f"{obj} external source {said}; {instead}",
         until,
         (problem,),
@@ -191,11 +178,7 @@ def _external(cap: PowerCap, source: ExternalCap, instant: datetime, signals: Si
 
 
 def _solar_uw(solar: SolarCap, minute: float) -> int:
-    rise, sets = (
-        clock_minutes(solar.sunrise or SUNRISE) or 0,
-        clock_minutes(solar.sunset or SUNSET) or 0,
-    )
-    return int((solar.peak_watts or 0) * UW * sun(minute, rise, sets, solar.exponent or _EXPONENT))
+    return int(solar.peak_uw * sun(minute, *solar.daylight, solar.steepness))
 
 
 def sun(minute: float, rise: int, sets: int, exponent: float) -> float:
@@ -211,12 +194,11 @@ def sun(minute: float, rise: int, sets: int, exponent: float) -> float:
 
 def _market_points(market: MarketCap) -> list[_Point]:
     count, top = len(market.volumes), max(market.volumes)
-    peak = (market.peak_watts or 0) * UW
     return [
         _Point(
             -(-index * _MINUTES // count),
-            frozenset(range(7)),
-            peak * volume // top,
+            EVERY_DAY,
+            market.peak_uw * volume // top,
             f"volume {volume} of {top}",
         )
         for index, volume in enumerate(market.volumes)
@@ -226,22 +208,13 @@ def _market_points(market: MarketCap) -> list[_Point]:
 def _schedule_points(entries: Iterable[CapEntry], ceiling_uw: int) -> list[_Point]:
     return [
         _Point(
-            clock_minutes(entry.time or "") or 0,
-            days_of(entry),
-            (
-                ceiling_uw * entry.percent // 100
-                if entry.percent is not None
-                else (entry.watts or 0) * UW
-            ),
+            entry.minute,
+            entry.weekdays,
+            entry.uw(ceiling_uw),
             f"entry {entry.time}{' ' + ','.join(entry.days) if entry.days else ''}",
         )
         for entry in entries
     ]
-
-
-def days_of(entry: CapEntry) -> frozenset[int]:
-    """The days on which an entry begins, 0 for Monday."""
-    return frozenset(DAYS.index(day) for day in entry.days) if entry.days else frozenset(range(7))
 
 
 def _by_clock(

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
-from kpm_planner.caps.division import _MANY, LEAST_UW, ceilings, shares_of, zone_parts
+from kpm_planner.caps.division import LEAST_UW, MANY_UW, ceilings, shares_of, zone_parts
 from kpm_planner.caps.rules import validate_cap
-from kpm_planner.caps.schedule import EPOCH, UW, Asked, CapState, Signals, asked_at, period_of, tick
+from kpm_planner.caps.schedule import EPOCH, Asked, CapState, Signals, asked_at, tick
 from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.cluster import Node
 from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
@@ -126,8 +126,8 @@ def cap_at(
     units = 1 if cap.per != "package" else count
     known = [top for top in ceilings.values() if top is not None]
     hundred = (
-        cap.max_watts * UW
-        if cap.max_watts is not None
+        cap.max_uw
+        if cap.max_uw is not None
         else sum(known) // units
         if len(known) == count
         else None
@@ -136,9 +136,9 @@ def cap_at(
     if asked.uw is None:
         return Decision({}, None, (asked.because,), asked.until, asked.problems)
     least = (
-        cap.min_watts * UW
-        if cap.min_watts is not None
-        else min(LEAST_UW * (count if units == 1 else 1), (cap.max_watts or _MANY) * UW)
+        cap.min_uw
+        if cap.min_uw is not None
+        else min(LEAST_UW * (count if units == 1 else 1), cap.max_uw or MANY_UW)
     )
     bounded, because = _bounded(cap, asked, least)
     state = _ramped(cap, bounded * units, least * units, units, instant, signals.previous)
@@ -146,7 +146,7 @@ def cap_at(
     if climbing:
         because.append(
             f"ramp: {format_watts(state.uw // units)}, up by at most {cap.max_step_watts} W each"
-            f" {period_of(cap)}"
+            f" {cap.interval}"
         )
     until = [
         at
@@ -161,15 +161,15 @@ def cap_at(
 
 
 def _next_tick(cap: PowerCap, instant: datetime) -> datetime:
-    return tick(instant, period_of(cap)) + period_of(cap)
+    return tick(instant, cap.interval) + cap.interval
 
 
 def _bounded(cap: PowerCap, asked: Asked, least: int) -> tuple[int, list[str]]:
     """What is asked inside minWatts and maxWatts; minWatts is the stronger."""
     because = [asked.because]
     uw = asked.uw or 0
-    if cap.max_watts is not None and uw > cap.max_watts * UW:
-        uw = cap.max_watts * UW
+    if cap.max_uw is not None and uw > cap.max_uw:
+        uw = cap.max_uw
         because.append(f"at most maxWatts {cap.max_watts} W")
     if uw < least:
         because.append(
@@ -182,15 +182,15 @@ def _ramped(
     cap: PowerCap, wanted: int, least: int, units: int, instant: datetime, previous: CapState | None
 ) -> CapState:
     """Down at once, up by at most one step a period, never below the least; µW of the node."""
-    if previous is None or previous.name not in ("", cap.meta.name) or cap.max_step_watts is None:
+    if previous is None or previous.name not in ("", cap.meta.name) or cap.step_uw is None:
         return CapState(cap.meta.name, wanted)
     if wanted <= previous.uw:
         return CapState(cap.meta.name, wanted, previous.rose)
-    began = tick(instant, period_of(cap))
+    began = tick(instant, cap.interval)
     if began == previous.rose:
         return CapState(cap.meta.name, max(previous.uw, least), previous.rose)
-    step = cap.max_step_watts * UW * units
-    return CapState(cap.meta.name, min(wanted, max(previous.uw + step, least)), began)
+    risen = previous.uw + cap.step_uw * units
+    return CapState(cap.meta.name, min(wanted, max(risen, least)), began)
 
 
 def _target(

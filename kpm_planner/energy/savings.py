@@ -122,7 +122,9 @@ def _fraction(a: float, b: float, x: float) -> float:
     tiny = 1e-300
     c, d = 1.0, 1 / ((1 - (a + b) * x / (a + 1)) or tiny)
     found = d
-    for m in range(1, 300):
+    m, change = 0, 0.0
+    while abs(change - 1) >= 1e-12:
+        m += 1
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         change = 1.0
@@ -131,8 +133,6 @@ def _fraction(a: float, b: float, x: float) -> float:
             c = (1 + step / c) or tiny
             change = c * d
             found *= change
-        if abs(change - 1) < 1e-12:
-            break
     return found
 
 

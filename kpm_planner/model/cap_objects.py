@@ -1,10 +1,21 @@
-"""What users ask for of power caps: the PowerCap resource as values, as it was written."""
+"""What users ask for of power caps: the PowerCap resource, as it was written and as values with
+units.
+
+The values are those of an object that was accepted; what cannot be one is refused by
+`caps.rules`, and until then its default stands in its place.
+"""
+
+from datetime import timedelta
 
 from attrs import field, frozen
 
 from kpm_planner.model.cluster import OPENSHIFT_GROUP, Meta, NodeSelector
+from kpm_planner.model.quantities import UW, clock_minutes, duration, microwatts
 from kpm_planner.model.schema import described as _text
 
+SUNRISE, SUNSET, _EXPONENT = "04:00", "20:00", 4
+MAX_AGE, PERIOD = "10m", "60s"
+EVERY_DAY = frozenset(range(7))
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -19,6 +30,11 @@ class StaticCap:
     """The same cap at all times."""
 
     watts: int | None = field(default=None, metadata=_text("The cap, W.", **_WATTS))
+
+    @property
+    def uw(self) -> int:
+        """The cap, µW."""
+        return (self.watts or 0) * UW
 
 
 @frozen
@@ -50,6 +66,20 @@ class CapEntry:
         ),
     )
 
+    @property
+    def minute(self) -> int:
+        """When it begins, in minutes of the local day."""
+        return clock_minutes(self.time or "") or 0
+
+    @property
+    def weekdays(self) -> frozenset[int]:
+        """The days on which it begins, 0 for Monday."""
+        return frozenset(map(DAYS.index, self.days)) if self.days else EVERY_DAY
+
+    def uw(self, ceiling_uw: int) -> int:
+        """The cap, µW. ceiling_uw: what 100 per cent is."""
+        return (self.watts or 0) * UW if self.percent is None else ceiling_uw * self.percent // 100
+
 
 @frozen
 class SolarCap:
@@ -74,6 +104,24 @@ class SolarCap:
         default=None, metadata=_text("How steep the curve is. Default 4.", minimum=1, maximum=16)
     )
 
+    @property
+    def peak_uw(self) -> int:
+        """The cap half-way, µW."""
+        return (self.peak_watts or 0) * UW
+
+    @property
+    def daylight(self) -> tuple[int, int]:
+        """Sunrise and sunset, in minutes of the local day."""
+        return (
+            clock_minutes(self.sunrise or SUNRISE) or 0,
+            clock_minutes(self.sunset or SUNSET) or 0,
+        )
+
+    @property
+    def steepness(self) -> int:
+        """The exponent of the curve."""
+        return _EXPONENT if self.exponent is None else self.exponent
+
 
 @frozen
 class MarketCap:
@@ -90,6 +138,11 @@ class MarketCap:
             maxItems=1440,
         ),
     )
+
+    @property
+    def peak_uw(self) -> int:
+        """The cap at the largest volume, µW."""
+        return (self.peak_watts or 0) * UW
 
 
 @frozen
@@ -125,6 +178,16 @@ class ExternalCap:
             "The cap while there is no answer young enough, W; left out: none.", **_WATTS
         ),
     )
+
+    @property
+    def age(self) -> timedelta:
+        """How old the last answer may be."""
+        return duration(self.max_age, MAX_AGE)
+
+    @property
+    def fallback_uw(self) -> int | None:
+        """The cap without an answer, µW."""
+        return microwatts(self.fallback_watts)
 
 
 @frozen
@@ -204,3 +267,23 @@ class PowerCap:
         default=None,
         metadata=_text("How often the cap is looked at anew, 5s to 1h. Default 60s.", maxLength=16),
     )
+
+    @property
+    def min_uw(self) -> int | None:
+        """The lowest that it may be, µW."""
+        return microwatts(self.min_watts)
+
+    @property
+    def max_uw(self) -> int | None:
+        """The highest that it may be, µW."""
+        return microwatts(self.max_watts)
+
+    @property
+    def step_uw(self) -> int | None:
+        """By how much it may rise in a period, µW."""
+        return microwatts(self.max_step_watts)
+
+    @property
+    def interval(self) -> timedelta:
+        """How often it is looked at anew."""
+        return duration(self.period, PERIOD)

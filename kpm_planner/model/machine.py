@@ -99,8 +99,8 @@ class FrequencyDomain:
 
     hardware_min_khz, hardware_max_khz: cpuinfo_{min,max}_freq of now; a maximum of 0 is none.
     limit_max_khz: the highest frequency with boost on that any file names; limit_named: False while
-    boost is off and none does. epps: the preferences that the kernel lists now, never used to
-    validate.
+    boost is off and none does. base_khz: the highest without turbo; None where no file says it.
+    epps: the preferences that the kernel lists now, never used to validate.
     """
 
     id: int
@@ -114,6 +114,7 @@ class FrequencyDomain:
     epps: tuple[str, ...] = ()
     settings: CpufreqSettings = CpufreqSettings()
     limit_named: bool = True
+    base_khz: int | None = None
 
     @property
     def managed(self) -> bool:
@@ -343,6 +344,7 @@ def _shape(domain: FrequencyDomain) -> tuple[object, ...]:
         domain.hardware_max_khz,
         domain.limit_max_khz,
         domain.limit_named,
+        domain.base_khz,
         domain.governors,
         domain.settings,
     )

@@ -12,6 +12,7 @@ from attrs import field, frozen
 from kpm_planner.model.agent_settings import AgentSettings
 from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.cluster import OPENSHIFT_GROUP, Meta, NodeSelector
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.model.schema import described as _text
 
 EPP_WORDS = ("performance", "balance_performance", "balance_power", "power")
@@ -27,7 +28,8 @@ LARGEST_EPB = 15
 
 
 _FREQUENCY = (
-    'MHz below 100000, kHz from there on, or a percentage of the range of that CPU such as "40%".'
+    'MHz below 100000, kHz from there on, a percentage of the range of that CPU such as "40%", or'
+    " min, base (the highest without turbo) or max."
 )
 
 
@@ -89,61 +91,6 @@ class CStates:
             "States with a longer exit latency (µs) are off, the others on.",
             minimum=0,
             maximum=10_000_000,
-        ),
-    )
-
-
-@frozen
-class CpuScalingPolicy:
-    """Dynamic frequency for polling workloads. Durations as Go writes them: "10ms"."""
-
-    workload_type: str | None = field(
-        default=None, metadata=_text("What kind of load is scaled.", enum=["polling-dpdk"])
-    )
-    sample_period: str | None = field(
-        default=None,
-        metadata=_text(
-            "Time between two looks at the load, 10ms to 1s. Default 10ms.", maxLength=16
-        ),
-    )
-    cooldown_period: str | None = field(
-        default=None,
-        metadata=_text(
-            "Time without change after a change, at least samplePeriod. Default 30ms.", maxLength=16
-        ),
-    )
-    target_usage: int | None = field(
-        default=None,
-        metadata=_text(
-            "Busy share of the polling loop to aim at, per cent. Default 80.",
-            minimum=1,
-            maximum=100,
-        ),
-    )
-    allowed_usage_difference: int | None = field(
-        default=None,
-        metadata=_text(
-            "Distance from targetUsage that changes nothing. Default 5.", minimum=0, maximum=50
-        ),
-    )
-    allowed_frequency_difference: int | None = field(
-        default=None,
-        metadata=_text("Smallest change of frequency, MHz. Default 25.", minimum=0, maximum=99_999),
-    )
-    scale_percentage: int | None = field(
-        default=None,
-        metadata=_text(
-            "How strongly the frequency follows the load, per cent. Default 50.",
-            minimum=10,
-            maximum=200,
-        ),
-    )
-    fallback_freq_percent: int | None = field(
-        default=None,
-        metadata=_text(
-            "Where between min and max to go without telemetry, per cent. Default 0.",
-            minimum=0,
-            maximum=100,
         ),
     )
 

@@ -52,6 +52,7 @@ class Code(StrEnum):
     EPP_WORD = "epp-word"
     FABRIC_RANGE = "fabric-range"
     FABRIC_UNSUPPORTED = "fabric-unsupported"
+    FREQUENCY_BASE_UNKNOWN = "frequency-base-unknown"
     FREQUENCY_COLLAPSED = "frequency-collapsed"
     FREQUENCY_FORMAT = "frequency-format"
     FREQUENCY_LIMIT_UNKNOWN = "frequency-limit-unknown"
@@ -324,13 +325,17 @@ REGISTRY: dict[Code, tuple[str, str]] = {
             " or 7."
         ),
     ),
+    Code.FREQUENCY_BASE_UNKNOWN: (
+        "The profile asks for the base frequency, and the node does not say what it is.",
+        "Write MHz, kHz or a percentage; `kpm discover -o json` shows baseKHz where it is known.",
+    ),
     Code.FREQUENCY_COLLAPSED: (
         "Minimum and maximum meet at the maximum of one kind of core.",
         "Lower the minimum, or use percentages.",
     ),
     Code.FREQUENCY_FORMAT: (
         "The value is no frequency.",
-        'Write MHz (1500), kHz (1500000) or a percentage ("40%").',
+        'Write MHz (1500), kHz (1500000), a percentage ("40%"), or min, base or max.',
     ),
     Code.FREQUENCY_LIMIT_UNKNOWN: (
         (

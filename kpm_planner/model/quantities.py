@@ -4,13 +4,19 @@ Frequencies are kHz everywhere behind this module; MHz exists only in what users
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from fractions import Fraction
 
 #: A Kubernetes quantity: a whole number as int, anything else exact.
 Quantity = int | Fraction
 
+#: Power is µW behind this module, watts in what users write.
+UW = 1_000_000
+
 #: An integer frequency below this is MHz, from here on it is kHz.
 FIRST_KHZ = 100_000
+#: Frequencies by name: the hardware's lowest, the highest without turbo, the hardware's highest.
+FREQUENCY_WORDS = ("min", "base", "max")
 
 _SUFFIXES = {
     "n": Fraction(1, 10**9),
@@ -130,6 +136,25 @@ def _duration(text: str, units: Mapping[str, int]) -> int | None:
     )
 
 
+def microwatts(watts: int | None) -> int | None:
+    """A power in µW; None for none.
+
+    >>> microwatts(40), microwatts(None)
+    (40000000, None)
+    """
+    return None if watts is None else watts * UW
+
+
+def duration(text: str | None, otherwise: str) -> timedelta:
+    """A duration as a value; that of the default where the text is none or is left out.
+
+    >>> duration("10m", "60s"), duration(None, "60s")
+    (datetime.timedelta(seconds=600), datetime.timedelta(seconds=60))
+    """
+    seconds = duration_s(text or otherwise)
+    return timedelta(seconds=duration_s(otherwise) or 0 if seconds is None else seconds)
+
+
 def clock_minutes(text: str) -> int | None:
     """Parse a time of day, HH:MM from 00:00 to 23:59, in minutes; None for any other text.
 
@@ -149,16 +174,34 @@ def clock_minutes(text: str) -> int | None:
     return int(hours) * 60 + int(minutes) if int(hours) < 24 and int(minutes) < 60 else None
 
 
-def frequency_khz(value: int | str, hardware: tuple[int, int] | None) -> int | None:
-    """A frequency field in kHz; None where the text is no frequency, or a percentage without a
-    machine.
+def is_frequency(value: int | str) -> bool:
+    """Whether a field holds what can be a frequency on some machine (E1).
+
+    >>> [is_frequency(value) for value in (1500, 0, "40%", "base", "fast")]
+    [True, False, True, True, False]
+    """
+    if isinstance(value, int):
+        return value > 0
+    return value in FREQUENCY_WORDS or parse_percent(value) is not None
+
+
+def frequency_khz(
+    value: int | str, hardware: tuple[int, int] | None, base_khz: int | None = None
+) -> int | None:
+    """A frequency field in kHz; None where the text is no frequency, needs a machine that is not
+    given, or names a base frequency that is not known.
 
     Shape: hardware is (minimum, maximum) in kHz. A percentage is rounded up to a whole kHz.
     Source: E1.
+
+    >>> [frequency_khz(value, (800_000, 3_700_000), 2_600_000) for value in ("40%", "base", "max")]
+    [1960000, 2600000, 3700000]
     """
     if isinstance(value, int):
         return value * 1000 if value < FIRST_KHZ else value
-    percent = parse_percent(value)
+    if value == "base":
+        return base_khz
+    percent = {"min": 0, "max": 100}.get(value, parse_percent(value))
     if percent is None or hardware is None:
         return None
     low, high = hardware

@@ -25,11 +25,12 @@ from kpm.request.readings import readings_of, time_zone, watts_of
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.state.store import StateStore
-from kpm_planner.caps.schedule import UW, CapState, Reading, Signals
+from kpm_planner.caps.schedule import CapState, Reading, Signals
 from kpm_planner.model.cap_objects import CapSource, ConfigMapKey, ExternalCap, PowerCap, StaticCap
 from kpm_planner.model.cluster import LabelSelector, Meta, Node, NodeSelector
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import Intent
+from kpm_planner.model.quantities import UW
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.report.node import Pass
 

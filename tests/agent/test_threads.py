@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.lease import Lease
 from kpm.process.serving import serve
 from kpm.process.threads import Threads
+from kpm_planner.model.cap_objects import PowerCap
 
 KINDS = (
     ValueError,
@@ -283,10 +285,7 @@ def test_every_thread_goes_on_after_whatever_it_raises(
             monkeypatch.setattr(
                 External, "_ask", failing_once(lambda _self, _cap: None, kind, calls)
             )
-            monkeypatch.setattr(
-                "kpm.agent.external.period_of",
-                lambda _cap: SimpleNamespace(total_seconds=lambda: 0.01),
-            )
+            monkeypatch.setattr(PowerCap, "interval", timedelta(milliseconds=10))
             external.follow(of_map())
             stop = external.stop
         case "http":

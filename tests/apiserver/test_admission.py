@@ -36,6 +36,17 @@ WRONG = {
         {"pstates": {"min": "50%", "max": "20%"}},
         "min must not be above max",
     ),
+    "words the wrong way round": (
+        "PowerProfile",
+        {"pstates": {"min": "max", "max": "min"}},
+        "min must not be above max",
+    ),
+    "a word above a percentage": (
+        "PowerProfile",
+        {"pstates": {"min": "max", "max": "99%"}},
+        "min must not be above max",
+    ),
+    "a word that is none": ("PowerProfile", {"pstates": {"max": "bases"}}, "min, base or max"),
     "a frequency of zero": ("PowerProfile", {"pstates": {"min": 0}}, "MHz below 100000"),
     "a frequency with a unit": ("PowerProfile", {"pstates": {"max": "2GHz"}}, "percentage from"),
     "more than all": ("PowerProfile", {"pstates": {"max": "101%"}}, "percentage from"),

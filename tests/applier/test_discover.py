@@ -923,6 +923,37 @@ CPPC: Files = {
 }
 
 
+TABLE = "cpufreq/policy0/scaling_available_frequencies"
+NOMINAL: Files = {"cpu0/acpi_cppc/nominal_freq": "2250\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "base"),
+    [
+        ({}, None),
+        ({"cpufreq/policy0/base_frequency": "2600000\n"} | NOMINAL, 2_600_000),
+        ({"cpufreq/policy0/base_frequency": errno.EIO} | NOMINAL, 2_250_000),
+        ({"cpu0/acpi_cppc/nominal_freq": "0\n"}, None),
+        (NOMINAL | {TABLE: "2000000 800000 \n"}, 2_250_000),
+        ({TABLE: "2400000 1600000 800000 \n"}, 2_400_000),
+        ({TABLE: "2401000 2400000 1600000 \n"}, 2_400_000),  # the first stands for turbo
+        (
+            {
+                TABLE: "2400000 1600000 \n",
+                "cpufreq/policy0/scaling_boost_frequencies": "3700000 \n",
+            },
+            2_400_000,
+        ),
+        ({TABLE: "\n"}, None),
+    ],
+)
+def test_the_base_frequency_is_the_drivers_the_firmwares_or_the_tables(
+    files: Files, base: int | None
+) -> None:
+    """In this order; 0 and what cannot be read are none."""
+    assert found(edited() | files).domains[0].base_khz == base
+
+
 @pytest.mark.parametrize("no_turbo", ["0\n", "1\n", None])
 @pytest.mark.parametrize(
     ("files", "named"),

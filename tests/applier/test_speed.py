@@ -14,7 +14,8 @@ from kpm_applier.speed import SpeedWriter
 from kpm_applier.state.store import StateStore
 from kpm_planner.model.allocation import Allocation, ContainerCpus
 from kpm_planner.model.cluster import Container, Meta, Node, Pod
-from kpm_planner.model.objects import CpuScalingPolicy, Intent, PowerProfile, PStates
+from kpm_planner.model.objects import Intent, PowerProfile, PStates
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 
 FOLDER = "devices/system/cpu/cpufreq/policy2"

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import evolve
 
-from kpm_planner.caps.schedule import UW, Signals
+from kpm_planner.caps.schedule import Signals
 from kpm_planner.model.allocation import Allocation, ContainerCpus
 from kpm_planner.model.cap_objects import CapSource, PowerCap, StaticCap
 from kpm_planner.model.cluster import (
@@ -42,7 +42,7 @@ from kpm_planner.model.objects import (
     ReservedCpus,
     Uncore,
 )
-from kpm_planner.model.quantities import Quantity
+from kpm_planner.model.quantities import UW, Quantity
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.planner.reading import group_of

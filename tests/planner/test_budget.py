@@ -10,7 +10,7 @@ from attrs import evolve
 
 from kpm_planner.caps.division import divided
 from kpm_planner.caps.rules import validate_cap
-from kpm_planner.caps.schedule import UW, CapState, Reading, Signals, asked_at
+from kpm_planner.caps.schedule import CapState, Reading, Signals, asked_at
 from kpm_planner.model.cap_objects import (
     CapEntry,
     CapSource,
@@ -24,6 +24,7 @@ from kpm_planner.model.cap_objects import (
 from kpm_planner.model.cluster import LabelSelector, NodeSelector
 from kpm_planner.model.machine import Machine, PowerLimit
 from kpm_planner.model.problems import Code, Severity
+from kpm_planner.model.quantities import UW
 from kpm_planner.plan import NodePlan
 from tests.planner.build import (
     EVERYWHERE,

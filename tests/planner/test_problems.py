@@ -13,8 +13,9 @@ from kpm_planner.model.allocation import RuntimeCpus
 from kpm_planner.model.cap_objects import CapEntry, CapSource, ConfigMapKey, ExternalCap, SolarCap
 from kpm_planner.model.cluster import INTEL_GROUP, LabelSelector, Meta, NodeSelector, Requirement
 from kpm_planner.model.machine import Fabric
-from kpm_planner.model.objects import AmdFabric, CpuScalingPolicy, DieSelector, PowerConfig
+from kpm_planner.model.objects import AmdFabric, DieSelector, PowerConfig
 from kpm_planner.model.problems import REGISTRY, Code, Problem, Severity, error, has_errors, warning
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.plan import NodeInput, plan_cluster, plan_node
 from kpm_planner.profile_rules import with_pstates
 from kpm_planner.selection import nowhere
@@ -304,6 +305,13 @@ CASES: dict[Code, Case] = {
         "spec.amd",
         "a range needs HSMP protocol 5 or 7, this node has 2",
         lambda: plan(uncore(amd=AmdFabric(2, 0)), on=AMD).problems,
+    ),
+    Code.FREQUENCY_BASE_UNKNOWN: Case(
+        Severity.ERROR,
+        PROFILE,
+        "spec.pstates.max",
+        "800 MHz to 3700 MHz",
+        lambda: plan(profile(max="base")).problems,
     ),
     Code.FREQUENCY_COLLAPSED: Case(
         Severity.WARNING,

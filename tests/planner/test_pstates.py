@@ -4,10 +4,12 @@ import pytest
 from attrs import evolve
 
 from kpm_planner.model.machine import KERNEL_GOVERNORS, Cpu, CpufreqSettings, Machine
-from kpm_planner.model.objects import CpuScalingPolicy, PowerProfile
+from kpm_planner.model.objects import PowerProfile
 from kpm_planner.model.problems import Code, Severity
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.model.target import BASELINE
 from kpm_planner.plan import NodePlan
+from kpm_planner.profile_rules import validate_profile
 from kpm_planner.profiles import resolve_profile
 from tests.planner.build import machine, on_cpu, plan, profile, profiles_of, workload
 from tests.planner.reading import codes, with_code
@@ -75,6 +77,50 @@ def test_mhz_khz_and_percentages_may_be_given_mixed_or_left_out(
     assert ends(profile(min=low, max=high)) == expected
 
 
+WITH_BASE = evolve(
+    HYBRID,
+    domains=tuple(
+        evolve(domain, base_khz=2_500_000 if domain.hardware_max_khz == 5_000_000 else 1_900_000)
+        for domain in HYBRID.domains
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "first", "second"),
+    [
+        ("min", "max", (800_000, 5_000_000), (800_000, 3_800_000)),
+        ("base", "base", (2_500_000, 2_500_000), (1_900_000, 1_900_000)),
+        ("base", None, (2_500_000, 5_000_000), (1_900_000, 3_800_000)),
+        (1000, "base", (1_000_000, 2_500_000), (1_000_000, 1_900_000)),
+        ("max", "100%", (5_000_000, 5_000_000), (3_800_000, 3_800_000)),
+    ],
+)
+def test_words_are_each_cpus_own_ends_and_its_highest_without_turbo(
+    low: int | str | None, high: int | str | None, first: tuple[int, int], second: tuple[int, int]
+) -> None:
+    item = profile(min=low, max=high)
+    assert (ends(item, WITH_BASE, 0), ends(item, WITH_BASE, 2)) == (first, second)
+
+
+def test_a_base_frequency_that_one_kind_of_core_does_not_say_is_an_error_of_the_profile() -> None:
+    """The profile has no effect; one that asks for another end is none the worse."""
+    half = evolve(
+        WITH_BASE, domains=(*WITH_BASE.domains[:-1], evolve(WITH_BASE.domains[-1], base_khz=None))
+    )
+    found = applied(profile(min="base", max="max"), half)
+    (problem,) = with_code(found.problems, Code.FREQUENCY_BASE_UNKNOWN)
+    assert (problem.severity, problem.field) == (Severity.ERROR, "spec.pstates.min")
+    assert on_cpu(found, 0).target == BASELINE
+    assert not applied(profile(max="max"), half).problems
+
+
+def test_the_highest_below_the_lowest_is_an_error_in_words_too() -> None:
+    """No machine is needed to see it."""
+    assert codes(validate_profile(profile(min="max", max="min"))) == {Code.FREQUENCY_ORDER}
+    assert codes(validate_profile(profile(min="max", max="99%"))) == {Code.FREQUENCY_ORDER}
+
+
 def test_a_percentage_is_rounded_up_to_a_whole_khz() -> None:
     """hw_min + (hw_max - hw_min) * 40 / 100 of that CPU."""
     assert ends(profile(min="40%", max="41%"), machine(khz=(800_000, 3_700_001))) == (
@@ -92,7 +138,25 @@ def test_percentages_are_of_each_cpus_own_range() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [0, -1, -1500, "101%", "-5%", "abc%", "", "40", "%", "4.5%", " 40%", "40 %", "٤٠%", "1e2%"],
+    [
+        0,
+        -1,
+        -1500,
+        "Base",
+        "minimum",
+        " max",
+        "101%",
+        "-5%",
+        "abc%",
+        "",
+        "40",
+        "%",
+        "4.5%",
+        " 40%",
+        "40 %",
+        "٤٠%",
+        "1e2%",
+    ],
 )
 @pytest.mark.parametrize("field", ["min", "max"])
 def test_what_is_no_frequency_is_an_error_that_names_field_value_and_what_is_allowed(

@@ -4,8 +4,9 @@ with that profile's limits.
 
 from attrs import evolve
 
-from kpm_planner.model.objects import CpuScalingPolicy, PowerProfile
+from kpm_planner.model.objects import PowerProfile
 from kpm_planner.model.problems import Code, Severity
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.plan import NodePlan
 from kpm_planner.scaling import PodCpus
 from tests.planner.build import allocation, asking, machine, on_cpu, owns, plan, pod, profile

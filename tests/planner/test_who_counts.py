@@ -11,8 +11,8 @@ from kpm_planner.crio import GOVERNOR, STATES, conflict, wishes_of
 from kpm_planner.model.agent_settings import MetricsAccess, Source
 from kpm_planner.model.cap_objects import CapSource, StaticCap
 from kpm_planner.model.cluster import LabelSelector, NodeSelector
-from kpm_planner.model.objects import CpuScalingPolicy
 from kpm_planner.model.problems import Code
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.ownership_memory import awaited
 from kpm_planner.scaling import Speed
 from kpm_planner.selection import accept, nowhere

@@ -33,8 +33,8 @@ from kpm_planner.caps.legacy_tool import (
     market_uw,
     solar_uw,
 )
-from kpm_planner.caps.schedule import UW
 from kpm_planner.model.machine import PowerLimit, PowerZone
+from kpm_planner.model.quantities import UW
 from tests.powercap.test_powercap import MACHINE, NOON, Log, capper, files, run
 from tests.powercap.test_trades import day
 from tests.trees import write_tree

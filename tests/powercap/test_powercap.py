@@ -38,8 +38,8 @@ from kpm_planner.caps.legacy_tool import (
     pmax_uw,
     solar_uw,
 )
-from kpm_planner.caps.schedule import UW
 from kpm_planner.model.machine import PowerLimit, PowerZone
+from kpm_planner.model.quantities import UW
 from tests.powercap.test_trades import day
 from tests.trees import write_tree
 

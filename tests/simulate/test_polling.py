@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm.simulate.polling import Moment, bursts, follow, noise, ramp, square
-from kpm_planner.model.objects import CpuScalingPolicy
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.scaling import Scaling, scaling_of
 
 LOW, HIGH = 800_000, 3_500_000

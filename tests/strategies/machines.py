@@ -92,6 +92,7 @@ class _Kind:
     low: int
     high: int
     limit: int
+    base: int
     table: tuple[int, ...]
     settings: tuple[CpufreqSettings, ...]
     idle: tuple[tuple[IdleState, ...], ...]
@@ -201,6 +202,7 @@ def _draw_kind(
         low=low,
         high=high,
         limit=high + boosted if boost_off else high,
+        base=max(table, default=_point(low, high, 500) // 1000 * 1000),
         table=table,
         settings=(
             tuple(_draw_settings(draw, driver, has_epp, low, high, table) for _ in range(variants))
@@ -329,6 +331,7 @@ def _domains(
                         driver.governors,
                         epps,
                         settings,
+                        base_khz=kind.base,
                     )
                 )
     return sorted(found, key=lambda domain: domain.id)

@@ -37,7 +37,6 @@ from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import (
     EPP_WORDS,
     AmdFabric,
-    CpuScalingPolicy,
     CStates,
     DieSelector,
     Intent,
@@ -49,6 +48,7 @@ from kpm_planner.model.objects import (
     ReservedCpus,
     Uncore,
 )
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from tests.strategies.choices import often, pick
 
 HOSTNAME = "kubernetes.io/hostname"
@@ -148,7 +148,7 @@ _POWER_NODE_SELECTORS: tuple[dict[str, str] | None, ...] = (
 
 def frequencies(machine: Machine) -> tuple[Frequency, ...]:
     """Frequencies as users write them, in the range of some core of the machine: MHz, kHz,
-    percentages, left out.
+    percentages, words, left out.
     """
     ranges = sorted(
         {(domain.hardware_min_khz or 0, domain.limit_max_khz or 0) for domain in machine.domains}
@@ -156,7 +156,7 @@ def frequencies(machine: Machine) -> tuple[Frequency, ...]:
     low, high = min(first for first, _ in ranges), max(last for _, last in ranges)
     ends = {end for pair in ranges for end in pair} | {(low + high) // 2}
     megahertz = {-(-low // 1000), *(end // 1000 for end in ends if end // 1000 * 1000 >= low)}
-    return (None, *_PERCENTS, *sorted(megahertz), *sorted(ends))
+    return (None, *_PERCENTS, "min", "base", "max", *sorted(megahertz), *sorted(ends))
 
 
 def _kilohertz(value: int) -> int:
@@ -167,8 +167,10 @@ def _may_pair(low: Frequency, high: Frequency) -> bool:
     """Whether two ends are in order on every core: both of one form, or one of them at the end of
     every range.
     """
-    if low in (None, "0%") or high in (None, "100%"):
+    if low in (None, "0%", "min") or high in (None, "100%", "max"):
         return True
+    if {low, high} & {"min", "base", "max"}:
+        return low == high
     if isinstance(low, str) and isinstance(high, str):
         return int(low.removesuffix("%")) <= int(high.removesuffix("%"))
     return isinstance(low, int) and isinstance(high, int) and _kilohertz(low) <= _kilohertz(high)

@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo
 from attrs import evolve, frozen
 from hypothesis import strategies as st
 
-from kpm_planner.caps.schedule import UW, CapState, Reading, Signals
+from kpm_planner.caps.schedule import CapState, Reading, Signals
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import Intent
+from kpm_planner.model.quantities import UW
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.strategies.choices import often, pick
 from tests.strategies.machines import MOST_CPUS, TESTED, Driver, draw_machine

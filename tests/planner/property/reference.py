@@ -172,6 +172,8 @@ def percent_khz(percent: int, low: int, high: int) -> int:
 def khz(value: int | str, domain: FrequencyDomain) -> int:
     """What a user's frequency means on a domain, before it is clamped."""
     low, high = limits(domain)
+    if value in ("min", "base", "max"):
+        return {"min": low, "base": domain.base_khz or 0, "max": high}[str(value)]
     if isinstance(value, str):
         return percent_khz(int(value.rstrip("%")), low, high)
     return value * 1000 if value < 100000 else value

@@ -13,18 +13,10 @@ from hypothesis import strategies as st
 
 from kpm_planner.caps.division import LEAST_UW, MOST_UW, divided
 from kpm_planner.caps.rules import validate_cap
-from kpm_planner.caps.schedule import (
-    DAYS,
-    UW,
-    CapState,
-    Reading,
-    Signals,
-    asked_at,
-    period_of,
-    tick,
-)
+from kpm_planner.caps.schedule import CapState, Reading, Signals, asked_at, tick
 from kpm_planner.caps.zones import CapTarget, cap_at
 from kpm_planner.model.cap_objects import (
+    DAYS,
     CapEntry,
     CapSource,
     ConfigMapKey,
@@ -35,6 +27,7 @@ from kpm_planner.model.cap_objects import (
     StaticCap,
 )
 from kpm_planner.model.machine import PowerLimit, PowerZone
+from kpm_planner.model.quantities import UW
 from kpm_planner.plan import NodePlan
 from tests.planner.build import plan, power_cap, with_zones
 from tests.planner.reading import limits_of
@@ -512,7 +505,7 @@ def test_down_at_once_and_up_by_one_step_a_period(
         assert wanted is not None
         assert found is not None
         if state is not None:
-            period = tick(instant, period_of(cap))
+            period = tick(instant, cap.interval)
             step = math.inf if cap.max_step_watts is None else cap.max_step_watts * UW * units
             risen[period] = risen.get(period, 0) + max(found.uw - state.uw, 0)
             assert risen[period] <= step
@@ -543,7 +536,7 @@ def test_once_the_ramp_is_done_the_cap_is_what_it_would_be_without_a_history(
         state = found.cap_state
         if state is not None and state.uw == fresh.plan(instant).cap_state.uw:  # type: ignore[union-attr]
             break
-        instant += period_of(cap)
+        instant += cap.interval
     assert found.caps == fresh.plan(instant).caps
     assert found.valid_until == fresh.plan(instant).valid_until
 
@@ -679,7 +672,7 @@ def test_the_sun_gives_nothing_outside_the_day_and_never_more_than_its_peak(
     solar = cap.source.solar
     assert solar is not None
     asked = asked_at(cap, instant, Signals(ZONES), None)
-    local = tick(instant, period_of(cap)).astimezone(zone_of(name))
+    local = tick(instant, cap.interval).astimezone(zone_of(name))
     rise, sets = (
         int(text[:2]) + int(text[3:]) / 60
         for text in (solar.sunrise or "04:00", solar.sunset or "20:00")

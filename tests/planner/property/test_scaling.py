@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm_planner.model.objects import CpuScalingPolicy
+from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.scaling import Cycles, Scaling, Speed, next_target, scaling_of, usage
 
 KHZ = st.integers(400_000, 5_000_000)
