@@ -130,9 +130,6 @@ OF_DOMAINS = tuple(item for item in ATTRIBUTES if item.kind is Kind.CPUFREQ)
 
 CPU_ROOT = "devices/system/cpu"
 UNCORE_ROOT = f"{CPU_ROOT}/intel_uncore_frequency"
-#: Where zones of the powercap framework are: as they are, and by links to there, which some dumps
-#: have alone.
-POWERCAP_ROOTS = ("devices/virtual/powercap", "class/powercap")
 PLATFORM_ROOT = "devices/platform"
 #: Not a folder of sysfs: the mailbox of AMD's firmware, shown as files (hsmp.py).
 HSMP_ROOT = "hsmp"

@@ -4,9 +4,7 @@ It is written at every look, by a rename and without a sync: a process that is k
 of it, and what a crash of the machine loses belongs to a boot that is over.
 """
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from math import inf, isfinite
 from typing import Any
@@ -94,24 +92,6 @@ def load(path: str, boot: str, now: float, machine: str = "") -> Kept:
         return Kept(Ledger.of_document(document["ledger"], now), sample, standing, readers, machine)
     except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as failure:
         raise ValueError(f"is damaged: {failure}") from None
-
-
-def write(path: str, content: bytes) -> None:
-    """Put the content in place of the file. Errors: OSError."""
-    new = f"{path}.new"
-    try:
-        with os.fdopen(
-            os.open(
-                new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-            ),
-            "wb",
-        ) as file:
-            file.write(content)
-        os.replace(new, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise
 
 
 def _document_of(sample: Sample) -> list[Any]:

@@ -15,17 +15,18 @@ from attrs import define, field, frozen
 from kpm.energy.coefficients import cpuinfo_of, processor_of
 from kpm.energy.cpus import CpuTotals
 from kpm.energy.exposition import Exposed, Family, expose, labels, render
-from kpm.energy.kept import Kept, dump, load, write
+from kpm.energy.kept import Kept, dump, load
 from kpm.energy.ledger import Ledger
 from kpm.energy.names import Identity, Known, identify
 from kpm.energy.priors import machine_key, priors_of
 from kpm.energy.processes import MOST_PROCESSES, Processes
-from kpm.energy.sampler import Sampler, boot_id, energy_cpus
+from kpm.energy.sampler import Sampler, energy_cpus
 from kpm.energy.scrapers import Scrapers
 from kpm.process.errors import one_line
 from kpm.process.logs import Log
 from kpm.process.threads import Threads
 from kpm_applier.measure.counters import CounterFiles
+from kpm_applier.state.files import boot_id, write_whole
 from kpm_planner.energy.attribution import (
     EnergyAllocation,
     EnergyPolicy,
@@ -409,7 +410,8 @@ class EnergyMeter:
     def _restore(self) -> None:
         """Find the totals of this boot; whatever is wrong with them, begin at 0."""
         self._restored = True
-        self._boot, self._cpuinfo = boot_id(self.settings.proc), cpuinfo_of(self.settings.proc)
+        self._boot = boot_id(self.settings.proc or "/proc")
+        self._cpuinfo = cpuinfo_of(self.settings.proc)
         self._machine = machine_key(self._view.machine, self._cpuinfo)
         if "process" in self.settings.levels:
             with contextlib.suppress(OSError):
@@ -458,7 +460,7 @@ class EnergyMeter:
                 self._boot,
             )
         try:
-            write(self.settings.state, content)
+            write_whole(self.settings.state, content)
         except OSError as failure:
             self._unkept = f"{self.settings.state}: {failure.strerror or one_line(failure)}"
         else:

@@ -1,6 +1,5 @@
 """One look at everything that energy is divided by: meters, CPU time, frequencies, containers."""
 
-import os
 import time
 from collections.abc import Mapping
 
@@ -288,16 +287,3 @@ def _clocks() -> tuple[int, int]:
         time.clock_gettime_ns(time.CLOCK_BOOTTIME),
     )
     return monotonic // 1000, (boot - monotonic) // 10_000_000 * 10_000
-
-
-def boot_id(proc: str) -> str:
-    """Which boot this is; "" where nobody says."""
-    try:
-        with open(
-            os.path.join(proc or "/proc", "sys/kernel/random/boot_id"),
-            encoding="ascii",
-            errors="replace",
-        ) as file:
-            return file.read(64).strip()
-    except OSError:
-        return ""

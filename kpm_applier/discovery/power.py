@@ -13,17 +13,17 @@ from kpm_applier import attributes as table
 from kpm_applier.attributes import (
     HSMP_ROOT,
     PLATFORM_ROOT,
-    POWERCAP_ROOTS,
     Group,
     Kind,
     ManagedFile,
 )
 from kpm_applier.sysfs.host import Host
+from kpm_applier.sysfs.powercap import MMIO, RAPL, zone_folders
 from kpm_applier.sysfs.reader import Reader, as_number
 from kpm_planner.caps.division import MOST_UW
 from kpm_planner.model.machine import Fabric, PowerLimit, PowerZone
 
-_RAPL, _MMIO, _HWMON, _HSMP = "intel-rapl", "intel-rapl-mmio", "amd_hsmp_hwmon", "hsmp"
+_HWMON, _HSMP = "amd_hsmp_hwmon", "hsmp"
 _PACKAGE = re.compile(r"package-([0-9]{1,5})(?:-die-([0-9]{1,5}))?")
 _HSMP_DEVICE = re.compile(r"amd_hsmp(?:\..*)?|AMDI0097:.*")
 _MOST_CONSTRAINTS = 8
@@ -43,10 +43,10 @@ def discover_zones(reader: Reader, groups: list[Group]) -> tuple[PowerZone, ...]
 
 def _rapl_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
     found: dict[str, PowerZone] = {}
-    folders = _zone_folders(reader, _RAPL)
+    folders = _named_zones(reader, RAPL)
     mirrors = {
         name: uw
-        for name, folder in _zone_folders(reader, _MMIO).items()
+        for name, folder in _named_zones(reader, MMIO).items()
         if (uw := _mirror(reader, folder)) is not None
     }
     for name, folder in folders.items():
@@ -59,7 +59,7 @@ def _rapl_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
         zone = PowerZone(
             folder,
             name,
-            _RAPL,
+            RAPL,
             int(named[1]),
             die,
             None if enabled is None else enabled == "1",
@@ -71,18 +71,13 @@ def _rapl_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
     return list(found.values())
 
 
-def _zone_folders(reader: Reader, control: str) -> dict[str, str]:
+def _named_zones(reader: Reader, control: str) -> dict[str, str]:
     """Name of each top-level zone of a control type → its folder.
 
     Of two zones of one name, which no kernel makes, the first.
     """
-    pattern = re.compile(rf"{control}:[0-9]{{1,5}}")
-    for root in (f"{POWERCAP_ROOTS[0]}/{control}", POWERCAP_ROOTS[1]):
-        folders = [f"{root}/{entry}" for entry in reader.names(root) if pattern.fullmatch(entry)]
-        if folders:
-            named = ((reader.text(f"{folder}/name") or "", folder) for folder in reversed(folders))
-            return dict(named)
-    return {}
+    folders = reversed(zone_folders(reader, control))
+    return {reader.text(f"{folder}/name") or "": folder for folder in folders}
 
 
 def _constraints(reader: Reader, folder: str) -> tuple[PowerLimit, ...]:
@@ -197,9 +192,9 @@ def power_marks(host: Host) -> tuple[object, ...]:
     limits otherwise.
     """
     reader = Reader(host, {}, {})
-    mirrors = tuple(_mirror(reader, folder) for folder in _zone_folders(reader, _MMIO).values())
+    mirrors = tuple(_mirror(reader, folder) for folder in _named_zones(reader, MMIO).values())
     devices = tuple(filter(_HSMP_DEVICE.fullmatch, reader.names(PLATFORM_ROOT)))
-    return (tuple(_zone_folders(reader, _RAPL).items()), mirrors, devices, reader.names(HSMP_ROOT))
+    return (tuple(_named_zones(reader, RAPL).items()), mirrors, devices, reader.names(HSMP_ROOT))
 
 
 def _zone_group(zone: PowerZone, *, switch: bool) -> Group:

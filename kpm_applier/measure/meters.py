@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 
 from attrs import define, evolve, field, frozen
 
-from kpm_applier.attributes import POWERCAP_ROOTS
 from kpm_applier.discovery.power import hwmon_sockets
 from kpm_applier.measure.boards import board_meters, chip_folders
 from kpm_applier.sysfs.host import Host
+from kpm_applier.sysfs.powercap import MMIO, RAPL, part_folders, zone_folders
 from kpm_applier.sysfs.reader import Reader, as_number
 from kpm_planner.energy.meters import Meter
 
@@ -69,14 +69,12 @@ def discover_meters(host: Host) -> FoundMeters:
 
 
 def _rapl(host: Host, reader: Reader) -> tuple[tuple[Meter, ...], str]:
-    zones = _zones(reader, "intel-rapl")
+    zones = zone_folders(reader, RAPL)
     found = [meter for folder in zones for meter in _zone_meters(reader, folder)]
     # the memory-mapped twin shows the same energy: only where it is alone
     if not any(meter.zone == "package" for meter in found):
         found += [
-            meter
-            for folder in _zones(reader, "intel-rapl-mmio")
-            for meter in _zone_meters(reader, folder)
+            meter for folder in zone_folders(reader, MMIO) for meter in _zone_meters(reader, folder)
         ]
     if not found:
         return (
@@ -97,16 +95,6 @@ def _rapl(host: Host, reader: Reader) -> tuple[tuple[Meter, ...], str]:
     )
 
 
-def _zones(reader: Reader, control: str) -> list[str]:
-    """The folders of a control type's top-level zones."""
-    pattern = re.compile(rf"{control}:[0-9]{{1,5}}")
-    for root in (f"{POWERCAP_ROOTS[0]}/{control}", POWERCAP_ROOTS[1]):
-        folders = [f"{root}/{entry}" for entry in reader.names(root) if pattern.fullmatch(entry)]
-        if folders:
-            return folders
-    return []
-
-
 def _zone_meters(reader: Reader, folder: str) -> list[Meter]:
     """A zone's own meter and those of its parts."""
     name = reader.text(f"{folder}/name") or ""
@@ -117,21 +105,11 @@ def _zone_meters(reader: Reader, folder: str) -> list[Meter]:
     package, die = int(named[1]), None if named[2] is None else int(named[2])
     own = _counter(reader, folder, "package", package, die)
     found = [] if own is None else [own]
-    for part in _parts(reader, folder):
+    for part in part_folders(reader, folder):
         zone = reader.text(f"{part}/name") or ""
         meter = _counter(reader, part, zone, package, die) if zone in _SUB else None
         found += [] if meter is None else [meter]
     return found
-
-
-def _parts(reader: Reader, folder: str) -> list[str]:
-    """Folders of a zone's parts: in it, or beside it where a dump has links alone."""
-    parent, _, entry = folder.rpartition("/")
-    pattern = re.compile(rf"{re.escape(entry)}:[0-9]{{1,5}}")
-    inside = [f"{folder}/{name}" for name in reader.names(folder) if pattern.fullmatch(name)]
-    return inside or [
-        f"{parent}/{name}" for name in reader.names(parent) if pattern.fullmatch(name)
-    ]
 
 
 def _counter(

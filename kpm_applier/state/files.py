@@ -1,7 +1,8 @@
-"""Small files that survive a crash: written whole, with fsync and rename, private; only plain files
-are read.
+"""Small files that survive a crash: written whole, with rename, private; only plain files are
+read. And which boot this is, since what some of them say ends with it.
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -30,21 +31,38 @@ def read_plain(path: str, most: int = LARGEST) -> bytes:
 
 
 def write_durably(path: str, data: bytes) -> None:
-    """Write a file so that a crash leaves the old or the new one.
+    """Write a file so that a crash leaves the old or the new one; its folder is made where there
+    is none.
 
     Errors: OSError, nothing changed then.
     """
-    folder, temporary = os.path.dirname(path), f"{path}.new"
+    folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-    )
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
+    write_whole(path, data, sync=True)
     sync_folder(folder)
+
+
+def write_whole(path: str, data: bytes, *, sync: bool = False) -> None:
+    """Write a file so that whoever looks finds the old or the new one. sync: on the disk before it
+    gets its name.
+
+    Errors: OSError, nothing changed then.
+    """
+    temporary = f"{path}.new"
+    try:
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def remove_durably(path: str) -> None:
@@ -63,3 +81,12 @@ def sync_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def boot_id(proc: str = "/proc") -> str:
+    """Which boot this is; "" where nobody says."""
+    try:
+        with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii", errors="replace") as file:
+            return file.read(64).strip()
+    except OSError:
+        return ""

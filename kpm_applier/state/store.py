@@ -15,13 +15,12 @@ from typing import Any, Protocol
 
 from attrs import evolve
 
-from kpm_applier.state.files import read_plain, write_durably
+from kpm_applier.state.files import boot_id, read_plain, write_durably
 from kpm_applier.state.record import GroupState, State, StateError, kind_and_number
 from kpm_planner.model.cpuset import format_cpulist, parse_cpulist
 
 VERSION = 1
 _LONGEST_TEXT = 4096
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Store(Protocol):
@@ -100,11 +99,11 @@ class StateStore:
         except OSError as failure:
             raise StateError(_cannot("read", self.path, failure)) from failure
         state = decode(data, self.path)
-        boot_id = self._boot_id()
+        boot = self._boot_id()
         self._saved = state
-        if self.live and state.boot_id != boot_id:
-            return State(boot_id=boot_id)
-        return evolve(state, boot_id=boot_id)
+        if self.live and state.boot_id != boot:
+            return State(boot_id=boot)
+        return evolve(state, boot_id=boot)
 
     def save(self, state: State) -> None:
         """Write the state so that a crash leaves the old or the new one.
@@ -120,13 +119,7 @@ class StateStore:
         self._saved = state
 
     def _boot_id(self) -> str | None:
-        if not self.live:
-            return None
-        try:
-            with open(_BOOT_ID, encoding="ascii") as file:
-                return file.read(64).strip()
-        except OSError:
-            return None
+        return (boot_id() or None) if self.live else None
 
 
 def _cannot(verb: str, path: str, failure: OSError) -> str:

@@ -676,7 +676,7 @@ def test_a_lost_file_means_baseline_is_what_is_shown_now(tmp_path: Path) -> None
 def boot_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "boot_id"
     file.write_text("aaaa\n")
-    monkeypatch.setattr(state_module, "_BOOT_ID", str(file))
+    monkeypatch.setattr(state_module, "boot_id", lambda: file.read_text().strip())
     return file
 
 

@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import resource
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from hypothesis import strategies as st
 from test_ledger import APP, DRAM, PACKAGE, PSYS, SIDE, Book, again, numbers, part
 
 from kpm.energy.exposition import Exposed, expose, render
-from kpm.energy.kept import Kept, dump, load, write
+from kpm.energy.kept import Kept, dump, load
 from kpm_planner.energy.attribution import Sample
 from kpm_planner.energy.standing import Standing, learn
 from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
@@ -311,82 +308,3 @@ def test_a_wrong_value_is_a_value_error_or_does_no_harm(tmp_path: Path, value: A
         f"{'.'.join(str(key)[:8] for key in way)}: {when} {failure!r}"
         for way, (when, failure) in list(failed.items())[:4]
     )
-
-
-# --- written ---
-
-
-def test_writing_replaces_the_file(tmp_path: Path) -> None:
-    """By a new one, which nobody but its owner reads; nothing else is left in the folder."""
-    path = tmp_path / "energy.json"
-    path.write_bytes(b"before, and much longer than what comes after")
-    path.chmod(0o644)
-    before = path.stat().st_ino
-    mask = os.umask(0)
-    try:
-        write(str(path), b"after")
-    finally:
-        os.umask(mask)
-    assert path.read_bytes() == b"after"
-    assert path.stat().st_ino != before
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert os.listdir(tmp_path) == ["energy.json"]
-
-
-def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    """What it leads to is left alone."""
-    (tmp_path / "other").write_bytes(b"of somebody else")
-    (tmp_path / "energy.json").symlink_to("other")
-    write(str(tmp_path / "energy.json"), b"ours")
-    assert (tmp_path / "other").read_bytes() == b"of somebody else"
-    assert not (tmp_path / "energy.json").is_symlink()
-
-
-def test_a_name_without_a_folder_is_of_the_working_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As for any command."""
-    monkeypatch.chdir(tmp_path)
-    write("energy.json", b"x")
-    assert os.listdir(tmp_path) == ["energy.json"]
-
-
-def no_folder(root: Path) -> Path:
-    return root / "missing" / "energy.json"
-
-
-def file_as_folder(root: Path) -> Path:
-    (root / "file").write_bytes(b"")
-    return root / "file" / "energy.json"
-
-
-def folder_in_its_place(root: Path) -> Path:
-    (root / "energy.json").mkdir()
-    return root / "energy.json"
-
-
-@pytest.mark.parametrize("make", [no_folder, file_as_folder, folder_in_its_place])
-def test_where_it_cannot_be_written_nothing_is_left(
-    tmp_path: Path, make: Callable[[Path], Path]
-) -> None:
-    """It fails with an OSError and no other file is in the folder afterwards."""
-    path = make(tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(OSError, match="energy"):
-        write(str(path), b"x" * 100_000)
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_where_there_is_no_room_the_old_file_stays(tmp_path: Path) -> None:
-    """A limit on the size of files fails a write in the middle, as a full disk does."""
-    path = tmp_path / "energy.json"
-    path.write_bytes(b"before")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        with pytest.raises(OSError, match="too large"):
-            write(str(path), b"x" * 100_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert path.read_bytes() == b"before"
-    assert os.listdir(tmp_path) == ["energy.json"]

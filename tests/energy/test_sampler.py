@@ -16,10 +16,11 @@ import pytest
 from attrs import define, evolve, field, frozen
 
 from kpm.energy.containers import ContainerPath
-from kpm.energy.sampler import Roots, Sampler, boot_id, energy_cpus
+from kpm.energy.sampler import Roots, Sampler, energy_cpus
 from kpm.request.machines import MachineSpec, build_machine
 from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
+from kpm_applier.state.files import boot_id
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.energy.attribution import (
     EnergyAllocation,
