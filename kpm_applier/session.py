@@ -219,19 +219,19 @@ class Applier:
         if in_force is not None and in_force.plan == plan and self._all_same(in_force.quiet):
             self._returned = frozenset()
             return Report()
+        if in_force is None:
+            self._look()
         wants, writes = self._compare(plan)
-        if in_force is None or (
-            _leaves_unread(wants, writes) and not self._all_same(in_force.quiet)
+        if (
+            in_force is not None
+            and _leaves_unread(wants, writes)
+            and not self._all_same(in_force.quiet)
         ):
             self._look()
             wants, writes = self._compare(plan)
-        new = [want.group for want in wants if want.group.key not in self.state.groups]
-        if new:  # their baseline is what they hold now, not what they held some time ago
-            self._take_in(observe(self.host, new))
-            wants, writes = self._compare(plan)
-        lost = [*(path for want in wants for path, _ in want.lost), *self._unseen(wants)]
-        if lost:  # looked at each time until they can be read
-            self._take_in(observe_files(self.host, lost))
+        unread = self._unread(wants)
+        if unread:
+            self._take_in(observe_files(self.host, unread))
             wants, writes = self._compare(plan)
         self._in_force = self._watch = None
         report = self._carry_out(wants, writes, obey=True)
@@ -370,6 +370,16 @@ class Applier:
             )
             for write in writes
         )
+
+    def _unread(self, wants: Sequence[Want]) -> list[str]:
+        """Files to read before anything is decided: those of groups that are new, whose baseline is
+        what they hold now, not what they held some time ago; and what was lost or could not be
+        read, looked at each time until it can be.
+        """
+        owned = self.state.groups
+        new = (path for want in wants if want.group.key not in owned for path in want.group.paths)
+        lost = (path for want in wants for path, _ in want.lost)
+        return list(dict.fromkeys((*new, *lost, *self._unseen(wants))))
 
     def _unseen(self, wants: Iterable[Want]) -> list[str]:
         """Files that are to be given back and could not be read, also those that no pass reads:

@@ -95,8 +95,9 @@ def plan(
     kpm plan -f cluster.yaml --machine a=a.json --machine b=b.json -o json
     """
     recipe = make_recipe(need_files(filenames), asked, tree, machines)
-    print_plan(recipe.plan(), output)
-    finish(recipe, recipe.plan())
+    result = recipe.plan()
+    print_plan(result, output)
+    finish(recipe, result)
 
 
 def print_plan(result: ClusterPlan, output: str) -> None:
