@@ -47,7 +47,7 @@ def diff(wants: Sequence[Want], observed: Observed) -> tuple[Write, ...]:
         if pattern:
             key, because = group.key, want.because
             made = [
-                Write(paths[index], value, old, key, reason, because)
+                Write(paths[index], value, old, group=key, reason=reason, because=because)
                 for index, value, old, reason in pattern
             ]
             if group.kind is table.Kind.CAP and turns_on(made[0]):

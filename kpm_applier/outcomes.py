@@ -130,9 +130,9 @@ def _lost(group: Group, path: str, wanted_text: str, applied: Applied) -> Outcom
         path,
         group.key,
         Status.FAILED,
-        wanted_text,
-        None,
-        applied.observed.errors.get(path, errno.EIO),
+        wanted=wanted_text,
+        shows=None,
+        errno=applied.observed.errors.get(path, errno.EIO),
     )
 
 
@@ -151,4 +151,4 @@ def _outcome(group: Group, path: str, target: str, applied: Applied, foreign: bo
         )
     else:
         status = Status.UNSETTLED if path in applied.unsettled else Status.LIMITED
-    return Outcome(path, group.key, status, target, shows, number)
+    return Outcome(path, group.key, status, wanted=target, shows=shows, errno=number)

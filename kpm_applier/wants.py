@@ -192,7 +192,7 @@ def _want(
         for item, text in zip(group.files, asked, strict=True)
     )
     stays = () if claimed or owned is None else _staying(owned, group, values, clipped=clipped)
-    return Want(group, values, record, not claimed, because, lost, stays=stays)
+    return Want(group, values, record, release=not claimed, because=because, lost=lost, stays=stays)
 
 
 def _without_unknown(

@@ -258,9 +258,9 @@ def _owner(
         entry,
         pod,
         container,
-        amount,
-        (pod.meta.uid, container.name) in allocation.accepted,
-        problems,
+        amount=amount,
+        accepted=(pod.meta.uid, container.name) in allocation.accepted,
+        problems=problems,
     )
     return Owner(ref, entry.cpus, (group, name), refused=not right)
 

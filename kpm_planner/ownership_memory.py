@@ -70,7 +70,9 @@ def _right_count(
     key, asked = (pod.meta.uid, container.name), requested_profiles(container)
     if len(asked) != 1:
         return None
-    right = count_right(entry, pod, container, asked[0][2], key in accepted, [])
+    right = count_right(
+        entry, pod, container, amount=asked[0][2], accepted=key in accepted, problems=[]
+    )
     return key if right else None
 
 

@@ -100,7 +100,7 @@ def plan_node(
     if problems:
         return _unmanaged(node, machine, problems)
     how = IdleStates.of(config.agent.idle_states if config else None)
-    held = hold(accepted, node, machine, how, item.versions, instant)
+    held = hold(accepted, node, machine, how=how, versions=item.versions, instant=instant)
     return _planned(item, config or PowerConfig(Meta("")), held, instant)
 
 
@@ -111,7 +111,9 @@ def _planned(
     node, machine, allocation = item.node, item.machine, item.allocation
     profiles, holds = held.resolved, in_force(held.accepted, node)
     ownership = resolve_ownership(allocation, config.custom_devices)
-    pools = assign_pools(holds.definitions, profiles, allocation, ownership, machine, config.agent)
+    pools = assign_pools(
+        holds.definitions, profiles, allocation, ownership, machine, settings=config.agent
+    )
     parts, domain_problems = settle_domains(cut(pools, machine), machine)
     resources, capacity_problems = plan_capacity(profiles.values(), allocation, machine, config)
     uncore = plan_uncore(holds.uncore, machine, node.name)
@@ -122,23 +124,19 @@ def _planned(
         node.name,
         groups,
         uncore.entries,
-        resources,
-        _named(
+        extended_resources=resources,
+        problems=_named(
             node,
-            held.problems,
-            holds.problems,
             limit_problems(groups, machine),
             *(resolved.problems for resolved in profiles.values()),
-            ownership.problems,
             rival_problems(allocation),
-            pools.problems,
             domain_problems,
             sibling_problems(parts, machine),
             capacity_problems,
-            *(decided.problems for decided in (uncore, turbo, caps)),
+            *(item.problems for item in (held, holds, ownership, pools, uncore, turbo, caps)),
         ),
-        turbo.wanted,
-        caps.until,
+        boost=turbo.wanted,
+        valid_until=caps.until,
         profiles=tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles)),
         scaling=scaled_domains(scaled_cpus(parts, machine)),
         fabrics=uncore.fabrics,

@@ -215,8 +215,8 @@ def _scaled_part(part: Part, machine: Machine) -> Iterable[ScaledCpu]:
             cpu,
             number,
             uid,
-            item.profile.profile,
-            target.min_khz,
-            target.max_khz,
-            "userspace" not in machine.domain_by_id[number].governors,
+            profile=item.profile.profile,
+            min_khz=target.min_khz,
+            max_khz=target.max_khz,
+            by_limits="userspace" not in machine.domain_by_id[number].governors,
         )

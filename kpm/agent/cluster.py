@@ -264,10 +264,10 @@ class Cluster:
             intent,
             tuple(item.problem for item in (*found, *seen) if isinstance(item, Skipped)),
             self.nodes.get(self.node_name),
-            tuple(item.pod for item in pods),
-            tuple(sorted({item.rival for item in pods if item.rival})),
-            frozenset(item.pod.meta.uid for item in pods if item.ending),
-            {
+            pods=tuple(item.pod for item in pods),
+            rivals=tuple(sorted({item.rival for item in pods if item.rival})),
+            ending=frozenset(item.pod.meta.uid for item in pods if item.ending),
+            published={
                 item.cap.meta.name: item.reading
                 for item in held
                 if isinstance(item, CapView) and item.reading is not None

@@ -80,10 +80,10 @@ class Kubelet:
             pods,
             reported,
             answered,
-            allocatable,
-            self._before.last_known,
-            self._before.accepted,
-            runtime,
+            allocatable=allocatable,
+            last_known=self._before.last_known,
+            accepted=self._before.accepted,
+            runtime=runtime,
         )
         allocation = self._looked_elsewhere(allocation) if answered else allocation
         allocation = evolve(allocation, overdue=self._overdue(allocation))

@@ -32,41 +32,43 @@ class AgentMetrics:
     def on(cls, registry: CollectorRegistry) -> "AgentMetrics":
         """Register them."""
         return cls(
-            Counter("kpm_agent_passes", "Passes made.", registry=registry),
-            Counter("kpm_agent_files_written", "Files of sysfs written.", registry=registry),
-            Counter(
+            passes=Counter("kpm_agent_passes", "Passes made.", registry=registry),
+            written=Counter(
+                "kpm_agent_files_written", "Files of sysfs written.", registry=registry
+            ),
+            drift=Counter(
                 "kpm_agent_foreign_values", "Values that somebody else wrote.", registry=registry
             ),
-            Gauge(
+            problems=Gauge(
                 "kpm_agent_problems",
                 "Problems of the plan in force.",
                 ["severity", "code"],
                 registry=registry,
             ),
-            Gauge(
+            seconds=Gauge(
                 "kpm_agent_apply_seconds",
                 "How long the last pass took to compare, write and verify.",
                 registry=registry,
             ),
-            Gauge(
+            caps=Gauge(
                 "kpm_agent_power_cap_watts",
                 "Power limits that are asked for.",
                 ["zone", "limit"],
                 registry=registry,
             ),
-            Gauge(
+            speeds=Gauge(
                 "kpm_agent_scaled_khz",
                 "Frequency that telemetry of a polling workload has led to.",
                 ["domain"],
                 registry=registry,
             ),
-            Gauge(
+            busy=Gauge(
                 "kpm_agent_scaled_busy_percent",
                 "Busy share of the polling loop in its last sample.",
                 ["domain"],
                 registry=registry,
             ),
-            Gauge(
+            conditions=Gauge(
                 "kpm_agent_condition",
                 "Conditions of the node's state: 1 for True, 0 for False.",
                 ["type", "reason"],

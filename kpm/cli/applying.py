@@ -79,9 +79,9 @@ class _Request:
             self.cluster,
             {self.node: applier.machine},
             self.allocation,
-            self.reported,
-            self.when,
-            before,
+            reported=self.reported,
+            when=self.when,
+            before=before,
         )
         if not quiet:
             print_lines(f"warning: {text}" for text in targets.warnings)
@@ -111,9 +111,9 @@ def _request(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions) 
         cluster,
         name,
         allocation,
-        read_reported(allocation, {name: None}),
-        tree,
-        time_options(asked.at, asked.cap_reading),
+        reported=read_reported(allocation, {name: None}),
+        tree=tree,
+        when=time_options(asked.at, asked.cap_reading),
     )
 
 

@@ -45,10 +45,10 @@ class EnergyOptions:
             tuple(dict.fromkeys(levels)),
             tuple(dict.fromkeys(names)),
             self.idle,
-            self.interval,
-            self.series,
-            os.path.join(state_dir, _STATE),
-            self.proc,
+            interval=self.interval,
+            most_series=self.series,
+            state=os.path.join(state_dir, _STATE),
+            proc=self.proc,
         )
 
 
@@ -128,12 +128,12 @@ def energy_options(command: Callable[..., Any]) -> Callable[..., Any]:
             energy,
             energy_level,
             energy_name,
-            energy_idle,
-            energy_interval,
-            energy_estimate,
-            energy_series,
-            proc,
-            cgroup,
+            idle=energy_idle,
+            interval=energy_interval,
+            estimate=energy_estimate,
+            series=energy_series,
+            proc=proc,
+            cgroup=cgroup,
         )
         return command(*args, energy=asked, **kwargs)
 

@@ -123,7 +123,9 @@ def planning_options(function: _Function) -> _Function:
         node: str | None, pod_resources: tuple[str, ...], cdi: str, assign_cpus: bool,
         at: str | None, cap_reading: tuple[str, ...], **rest: Any,
     ) -> Any:  # fmt: skip
-        asked = PlanOptions(node, pod_resources, assign_cpus, at, cap_reading, cdi)
+        asked = PlanOptions(
+            node, pod_resources, assign_cpus, at=at, cap_reading=cap_reading, cdi=cdi
+        )
         return function(asked=asked, **rest)
 
     options = (

@@ -44,7 +44,9 @@ class ServingOptions:
 
         guarded = self._guarded(api)
         try:
-            return serve_all(port, self.health_port, threads, health, metrics, guarded)[0]
+            return serve_all(
+                port, self.health_port, threads, health=health, metrics=metrics, guarded=guarded
+            )[0]
         except OSError as failure:
             raise InputError(
                 f"--port {port}, --health-port {self.health_port}: {failure.strerror}"

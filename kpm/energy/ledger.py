@@ -314,11 +314,11 @@ def _pod_of(identity: Identity) -> Identity:
         "",
         "",
         identity.namespace,
-        identity.pod,
-        identity.pod_uid,
-        "",
-        identity.pool,
-        identity.profile,
+        pod=identity.pod,
+        pod_uid=identity.pod_uid,
+        name="",
+        pool=identity.pool,
+        profile=identity.profile,
     )
 
 

@@ -111,9 +111,9 @@ def _row(kind: str, name: str, account: Account) -> Row:
         kind,
         name,
         sum(busy for busy, _ in power) / 1e6,
-        sum(idle for _, idle in power) / 1e6,
-        total / 1e6,
-        account.identity.profile,
+        idle=sum(idle for _, idle in power) / 1e6,
+        joules=total / 1e6,
+        profile=account.identity.profile,
     )
 
 

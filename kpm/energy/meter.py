@@ -269,14 +269,14 @@ class EnergyMeter:
             self.node,
             self.settings.levels,
             self.settings.names,
-            self.settings.most_series,
-            self.ledger,
-            self.sampler.meters,
-            processes,
-            busy / (busy + idle) if busy + idle else None,
-            self._cpu_info(),
-            self.build,
-            self.lines(self.sampler.meters),
+            most=self.settings.most_series,
+            ledger=self.ledger,
+            meters=self.sampler.meters,
+            processes=processes,
+            usage_ratio=busy / (busy + idle) if busy + idle else None,
+            cpu_info=self._cpu_info(),
+            build=self.build,
+            lines=self.lines(self.sampler.meters),
         )
 
     def _cpu_info(self) -> tuple[str, ...]:

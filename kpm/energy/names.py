@@ -78,7 +78,14 @@ def known_containers(
     for pod in pods:
         namespace = pod.meta.namespace or "default"
         base = Identity(
-            "", "", namespace, pod.meta.name, pod.meta.uid, "", Pool.SHARED.value, shared
+            "",
+            "",
+            namespace,
+            pod=pod.meta.name,
+            pod_uid=pod.meta.uid,
+            name="",
+            pool=Pool.SHARED.value,
+            profile=shared,
         )
         by_uid[pod.meta.uid] = by_uid[pod.node_uid] = base
         for name, address in pod.others:

@@ -56,9 +56,9 @@ def priors_of(
                 power.get(package, 0.0),
                 load,
                 cores,
-                max(cpu.max_khz for cpu in mine),
-                core_w,
-                kind.error / 100,
+                max_khz=max(cpu.max_khz for cpu in mine),
+                core_w=core_w,
+                core_error=kind.error / 100,
             )
         )
     found = tuple(meters)

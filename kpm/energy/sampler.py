@@ -91,7 +91,9 @@ class Sampler:
         before = self._before
         ran = [cpu for cpu, us in busy.items() if before is None or us > before.busy_us.get(cpu, 0)]
         khz = {} if self._frequencies is None else self._frequencies.sample(machine, ran)
-        sample = Sample(at_us, readings, busy, idle, usage, khz, slept_us)
+        sample = Sample(
+            at_us, readings, busy, idle_us=idle, usage_us=usage, khz=khz, slept_us=slept_us
+        )
         if self.estimating:
             sample = self._estimate(sample, cpus)
         self._before = sample
@@ -266,7 +268,9 @@ class Sampler:
                 cpu: max(0, us - before.busy_us.get(cpu, us)) for cpu, us in sample.busy_us.items()
             }
         )
-        power = estimate_uw(coefficients, cpus, busy, sample.khz, elapsed, self.weights)
+        power = estimate_uw(
+            coefficients, cpus, busy, khz=sample.khz, elapsed_us=elapsed, policy=self.weights
+        )
         self._estimated = {
             package: self._estimated.get(package, 0) + uw * max(elapsed, 0) // 1_000_000
             for package, uw in power.items()

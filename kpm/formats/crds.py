@@ -106,21 +106,25 @@ KINDS = (
         "PowerConfig",
         "powerconfigs",
         ("pcfg",),
-        PowerConfig,
-        PowerConfigStatus,
-        "Which nodes are managed, and the settings of their agents. One is in force; a later one is"
-        " deleted or marked.",
-        (("Nodes", "string", ".status.nodes", "Nodes that have an agent."), _ERRORS, _AGE),
+        spec=PowerConfig,
+        status=PowerConfigStatus,
+        description=(
+            "Which nodes are managed, and the settings of their agents. One is in force; a later"
+            " one is deleted or marked."
+        ),
+        columns=(("Nodes", "string", ".status.nodes", "Nodes that have an agent."), _ERRORS, _AGE),
     ),
     Kind(
         "PowerProfile",
         "powerprofiles",
         ("pp",),
-        PowerProfile,
-        ErrorsStatus,
-        "How a CPU should run. A profile that is not shared is an extended resource that containers"
-        " ask for.",
-        (
+        spec=PowerProfile,
+        status=ErrorsStatus,
+        description=(
+            "How a CPU should run. A profile that is not shared is an extended resource that"
+            " containers ask for."
+        ),
+        columns=(
             ("Shared", "boolean", ".spec.shared", "Whether it is for the shared pool."),
             ("Min", "string", ".spec.pstates.min", "Lowest frequency."),
             ("Max", "string", ".spec.pstates.max", "Highest frequency."),
@@ -129,17 +133,19 @@ KINDS = (
             _ERRORS,
             _AGE,
         ),
-        (_SAME_NAME, _SHORT_NAME),
+        rules=(_SAME_NAME, _SHORT_NAME),
     ),
     Kind(
         "PowerWorkload",
         "powerworkloads",
         ("pw",),
-        PowerWorkload,
-        PowerWorkloadStatus,
-        "The shared pool and reserved CPUs of the nodes that it selects. One for each node and"
-        " profile is made by the operator.",
-        (
+        spec=PowerWorkload,
+        status=PowerWorkloadStatus,
+        description=(
+            "The shared pool and reserved CPUs of the nodes that it selects. One for each node"
+            " and profile is made by the operator."
+        ),
+        columns=(
             ("Profile", "string", ".spec.powerProfile", "PowerProfile."),
             ("All-Cores", "boolean", ".spec.allCores", "Whether it is the shared pool."),
             ("Node", "string", ".status.workloadNodes.name", "Node."),
@@ -147,16 +153,16 @@ KINDS = (
             _ERRORS,
             _AGE,
         ),
-        (_SAME_NAME, _NEEDS_PROFILE),
+        rules=(_SAME_NAME, _NEEDS_PROFILE),
     ),
     Kind(
         "PowerNodeConfig",
         "powernodeconfigs",
         ("pnc",),
-        PowerNodeConfig,
-        ErrorsStatus,
-        "The shared pool and reserved CPUs of all nodes that match.",
-        (
+        spec=PowerNodeConfig,
+        status=ErrorsStatus,
+        description="The shared pool and reserved CPUs of all nodes that match.",
+        columns=(
             (
                 "Shared-Profile",
                 "string",
@@ -171,11 +177,13 @@ KINDS = (
         "Uncore",
         "uncores",
         (),
-        Uncore,
-        ErrorsStatus,
-        "Uncore frequency limits of the node that it is named after, or of the nodes that it"
-        " selects.",
-        (
+        spec=Uncore,
+        status=ErrorsStatus,
+        description=(
+            "Uncore frequency limits of the node that it is named after, or of the nodes that it"
+            " selects."
+        ),
+        columns=(
             ("Min", "integer", ".spec.sysMin", "Lowest uncore frequency, kHz."),
             ("Max", "integer", ".spec.sysMax", "Highest uncore frequency, kHz."),
             _ERRORS,
@@ -186,10 +194,12 @@ KINDS = (
         "PowerCap",
         "powercaps",
         ("pcap",),
-        PowerCap,
-        PowerCapStatus,
-        "How much power the packages of the nodes that it selects may take, at which time.",
-        (
+        spec=PowerCap,
+        status=PowerCapStatus,
+        description=(
+            "How much power the packages of the nodes that it selects may take, at which time."
+        ),
+        columns=(
             ("Per", "string", ".spec.per", "Whether node or package is meant."),
             ("Min", "integer", ".spec.minWatts", "Never lower, W."),
             ("Max", "integer", ".spec.maxWatts", "Never higher, W."),
@@ -201,10 +211,10 @@ KINDS = (
         "PowerNode",
         "powernodes",
         ("pn",),
-        None,
-        PowerNodeStatus,
-        "What runs on a node, in lines for people. Written by the node's agent.",
-        (
+        spec=None,
+        status=PowerNodeStatus,
+        description="What runs on a node, in lines for people. Written by the node's agent.",
+        columns=(
             ("Shared-Pool", "string", ".status.sharedPool", "Shared pool."),
             ("Reserved-Pools", "string", ".status.reservedPools", "Reserved pools."),
             ("Unaffected", "string", ".status.unaffectedCores", "CPUs that nothing covers."),
@@ -215,11 +225,13 @@ KINDS = (
         "PowerNodeState",
         "powernodestates",
         ("pns",),
-        None,
-        PowerNodeStateStatus,
-        "State of a node in fields for programs: pools, requested and effective values, problems,"
-        " conditions. Written by the node's agent.",
-        (
+        spec=None,
+        status=PowerNodeStateStatus,
+        description=(
+            "State of a node in fields for programs: pools, requested and effective values,"
+            " problems, conditions. Written by the node's agent."
+        ),
+        columns=(
             ("Node", "string", ".spec.nodeName", "Node."),
             ("Shared", "integer", ".status.sizes.shared", "CPUs in the shared pool."),
             ("Reserved", "integer", ".status.sizes.reserved", "Reserved CPUs."),

@@ -373,11 +373,11 @@ def _cpu_of(item: _Fields, alone: Mapping[int, Mapping[str, Any]]) -> Cpu:
         number,
         online,
         package,
-        die,
-        cluster,
-        core,
-        item.numbers("siblings"),
-        domain,
+        die=die,
+        cluster=cluster,
+        core=core,
+        siblings=item.numbers("siblings"),
+        domain=domain,
         **alone.get(number, {}),
     )
 
@@ -437,11 +437,11 @@ def _zone_of(item: _Fields) -> PowerZone:
         item.get("id", str, needed=True),
         name,
         control,
-        package,
-        item.get("die", int),
-        item.get("enabled", bool),
-        tuple(limits),
-        item.get("mirrorUW", int),
+        package=package,
+        die=item.get("die", int),
+        enabled=item.get("enabled", bool),
+        limits=tuple(limits),
+        mirror_uw=item.get("mirrorUW", int),
     )
 
 

@@ -220,9 +220,9 @@ def structure_meta(document: Mapping[str, Any]) -> Meta:
         name,
         namespace,
         dict(labels),
-        uid or "",
-        None if created is None else parse_time(created, "metadata.creationTimestamp"),
-        generation if type(generation) is int and 0 <= generation < 1 << 63 else 0,
+        uid=uid or "",
+        created=None if created is None else parse_time(created, "metadata.creationTimestamp"),
+        generation=generation if type(generation) is int and 0 <= generation < 1 << 63 else 0,
     )
 
 

@@ -161,9 +161,9 @@ class Plugin:
             _text(content, _ID),
             _text(content, _CONTAINER_NAME),
             _text(pod, _POD_NAME),
-            _text(pod, _POD_NAMESPACE),
-            _text(pod, _POD_UID),
-            cpus,
+            namespace=_text(pod, _POD_NAMESPACE),
+            uid=_text(pod, _POD_UID),
+            cpus=cpus,
         )
 
 

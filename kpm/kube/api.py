@@ -263,7 +263,12 @@ class Api:
         Errors:   ApiError; its reason is `SILENT` where nothing came for so long.
         """
         response, ends = self._open(
-            "GET", resource.path(), {**query, "watch": "true"}, None, None, silence
+            "GET",
+            resource.path(),
+            {**query, "watch": "true"},
+            body=None,
+            content_type=None,
+            read=silence,
         )
         started(lambda: _shut(response))
         try:
@@ -291,7 +296,9 @@ class Api:
         *,
         read: Callable[[bytes], Any] = decode,
     ) -> Object:
-        response, ends = self._open(method, path, query or {}, body, content_type, _READ_SECONDS)
+        response, ends = self._open(
+            method, path, query or {}, body=body, content_type=content_type, read=_READ_SECONDS
+        )
         try:
             data = _whole(response)
         except (urllib3.exceptions.HTTPError, OSError) as failure:

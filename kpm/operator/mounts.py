@@ -66,44 +66,82 @@ def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
     """All mounts of both containers under these settings."""
     caps = [_CAPS[word] for word in sorted(set(settings.power_caps) & _CAPS.keys())]
     found = [
-        Mount(HELPER, "run", "", RUN, False, "the socket on which it listens to the agent"),
+        Mount(
+            HELPER,
+            "run",
+            "",
+            target=RUN,
+            read_only=False,
+            why="the socket on which it listens to the agent",
+        ),
         *(
             [
                 Mount(
                     HELPER,
                     "nri",
                     NRI,
-                    NRI,
-                    True,
-                    "the container runtime's plugin socket, which is as good as root on the host",
+                    target=NRI,
+                    read_only=True,
+                    why=(
+                        "the container runtime's plugin socket, which is as good as root on the"
+                        " host"
+                    ),
                 )
             ]
             if asks_runtime(settings)
             else []
         ),
-        Mount(HELPER, "cpu", CPU, f"/host{CPU}", False, "frequencies, idle states, uncore, turbo"),
+        Mount(
+            HELPER,
+            "cpu",
+            CPU,
+            target=f"/host{CPU}",
+            read_only=False,
+            why="frequencies, idle states, uncore, turbo",
+        ),
         *(
-            Mount(HELPER, name, source, f"/host{source}", False, "limits of power")
+            Mount(
+                HELPER,
+                name,
+                source,
+                target=f"/host{source}",
+                read_only=False,
+                why="limits of power",
+            )
             for name, source in caps
         ),
-        Mount(AGENT, "run", "", RUN, True, "the helper's socket"),
+        Mount(AGENT, "run", "", target=RUN, read_only=True, why="the helper's socket"),
         Mount(
             AGENT,
             "token",
             "token",
-            ACCOUNT,
-            True,
-            "who it is to the API server; the helper has none",
+            target=ACCOUNT,
+            read_only=True,
+            why="who it is to the API server; the helper has none",
         ),
-        Mount(AGENT, "state", STATE, STATE, False, "what was there before the first write"),
-        Mount(AGENT, "telemetry", TELEMETRY, TELEMETRY, True, "sockets of DPDK pods"),
+        Mount(
+            AGENT,
+            "state",
+            STATE,
+            target=STATE,
+            read_only=False,
+            why="what was there before the first write",
+        ),
+        Mount(
+            AGENT,
+            "telemetry",
+            TELEMETRY,
+            target=TELEMETRY,
+            read_only=True,
+            why="sockets of DPDK pods",
+        ),
         Mount(
             AGENT,
             "pod-resources",
             KUBELET,
-            KUBELET,
-            True,
-            "the kubelet's socket: which container has which CPUs",
+            target=KUBELET,
+            read_only=True,
+            why="the kubelet's socket: which container has which CPUs",
         ),
         *(
             [
@@ -111,9 +149,9 @@ def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
                     AGENT,
                     "metrics-tls",
                     "secret",
-                    METRICS_FILES,
-                    True,
-                    "certificate and key of its metrics",
+                    target=METRICS_FILES,
+                    read_only=True,
+                    why="certificate and key of its metrics",
                 )
             ]
             if guarded(settings)
@@ -129,9 +167,9 @@ def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
                 AGENT,
                 "claim-resources",
                 folder,
-                folder,
-                True,
-                "the socket of a driver that hands out CPUs through claims",
+                target=folder,
+                read_only=True,
+                why="the socket of a driver that hands out CPUs through claims",
             )
         )
     return tuple(found)
@@ -154,14 +192,16 @@ def sees_cgroups(settings: AgentSettings) -> bool:
 
 def _elsewhere(settings: AgentSettings) -> list[Mount]:
     """Where CPUs of containers are told that the kubelet names none for."""
-    claims = Mount(AGENT, "cdi", CDI, CDI, True, "the CPUs that drivers of claims gave")
+    claims = Mount(
+        AGENT, "cdi", CDI, target=CDI, read_only=True, why="the CPUs that drivers of claims gave"
+    )
     cgroups = Mount(
         AGENT,
         "cgroup",
         CGROUP,
-        f"/host{CGROUP}",
-        True,
-        "CPU time of containers, and what they are bound to",
+        target=f"/host{CGROUP}",
+        read_only=True,
+        why="CPU time of containers, and what they are bound to",
     )
     return [
         *([claims] if asks_runtime(settings) else []),
@@ -176,27 +216,46 @@ def asks_runtime(settings: AgentSettings) -> bool:
 
 def _seen(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Mount]:
     """What the agent reads of the machine."""
-    cpu = Mount(AGENT, "cpu", CPU, f"/host{CPU}", True, "the CPUs and what their files hold")
+    cpu = Mount(
+        AGENT,
+        "cpu",
+        CPU,
+        target=f"/host{CPU}",
+        read_only=True,
+        why="the CPUs and what their files hold",
+    )
     if settings.metrics is None:
         return [
             cpu,
             *(
-                Mount(AGENT, name, source, f"/host{source}", True, "limits of power as they are")
+                Mount(
+                    AGENT,
+                    name,
+                    source,
+                    target=f"/host{source}",
+                    read_only=True,
+                    why="limits of power as they are",
+                )
                 for name, source in caps
             ),
         ]
     found = [
         Mount(
-            AGENT, "devices", "/sys/devices", "/host/sys/devices", True, "limits of power, meters"
+            AGENT,
+            "devices",
+            "/sys/devices",
+            target="/host/sys/devices",
+            read_only=True,
+            why="limits of power, meters",
         ),
         cpu,
         Mount(
             AGENT,
             "class",
             "/sys/class",
-            "/host/sys/class",
-            True,
-            "meters by their class: hwmon, powercap, batteries",
+            target="/host/sys/class",
+            read_only=True,
+            why="meters by their class: hwmon, powercap, batteries",
         ),
     ]
     if "process" in settings.metrics.levels:
@@ -205,17 +264,17 @@ def _seen(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Moun
                 AGENT,
                 "proc",
                 "/proc",
-                "/host/proc",
-                True,
-                "CPU time of processes, for metrics of level process",
+                target="/host/proc",
+                read_only=True,
+                why="CPU time of processes, for metrics of level process",
             ),
             Mount(
                 AGENT,
                 "nothing",
                 "",
-                "/host/proc/sys",
-                True,
-                "covers the kernel's settings, and binfmt_misc below them",
+                target="/host/proc/sys",
+                read_only=True,
+                why="covers the kernel's settings, and binfmt_misc below them",
             ),
         ]
     return found

@@ -82,14 +82,14 @@ def _held(document: Object, value: Any, fault: Problem | None = None) -> Held[An
         str(meta.get("name") or ""),
         str(meta.get("uid") or ""),
         value,
-        dict(document.get("status") or {}),
-        dict(meta.get("labels") or {}),
-        dict(meta.get("annotations") or {}),
-        tuple(meta.get("finalizers") or ()),
-        bool(meta.get("deletionTimestamp")),
-        fault,
-        dict(document.get("spec") or {}),
-        str(meta.get("creationTimestamp") or ""),
+        status=dict(document.get("status") or {}),
+        labels=dict(meta.get("labels") or {}),
+        annotations=dict(meta.get("annotations") or {}),
+        finalizers=tuple(meta.get("finalizers") or ()),
+        deleting=bool(meta.get("deletionTimestamp")),
+        fault=fault,
+        spec=dict(document.get("spec") or {}),
+        created=str(meta.get("creationTimestamp") or ""),
     )
 
 

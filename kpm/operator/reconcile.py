@@ -144,7 +144,16 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
     left = waiting_lines(waiting, lost)
     statuses = (
         action
-        for action in _statuses(seen, config, nodes, states, workloads, image, lost, left)
+        for action in _statuses(
+            seen,
+            config,
+            nodes,
+            states=states,
+            workloads=workloads,
+            image=image,
+            lost=lost,
+            left=left,
+        )
         if (action.plural, action.name) not in going
     )
     return (*actions, *statuses)

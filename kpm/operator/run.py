@@ -136,16 +136,16 @@ class World:
             self.place.namespace,
             self.place.group,
             configs,
-            self.profiles.values(),
-            self.workloads.values(),
-            self.node_configs.values(),
-            self.uncores.values(),
-            self.caps.values(),
-            self.power_nodes.values(),
-            self.states.values(),
-            {item.node.name: item for item in self.nodes.values()},
-            self.daemon_sets.get(AGENT_NAME, self.place.namespace),
-            frozenset(self.pods.values()) - {""},
+            profiles=self.profiles.values(),
+            workloads=self.workloads.values(),
+            node_configs=self.node_configs.values(),
+            uncores=self.uncores.values(),
+            caps=self.caps.values(),
+            power_nodes=self.power_nodes.values(),
+            states=self.states.values(),
+            nodes={item.node.name: item for item in self.nodes.values()},
+            daemon_set=self.daemon_sets.get(AGENT_NAME, self.place.namespace),
+            agents=frozenset(self.pods.values()) - {""},
         )
 
 
@@ -418,17 +418,24 @@ def build_operator(
         identity,
         time.monotonic,
     )
-    events = Recorder(api, MANAGER, identity, place.namespace, log, time.monotonic)
+    events = Recorder(
+        api,
+        MANAGER,
+        identity,
+        fallback_namespace=place.namespace,
+        log=log,
+        monotonic=time.monotonic,
+    )
     threads = Threads(log)
     return Operator(
         api,
         place,
         image,
-        World(api, place, wake, log),
-        lease,
-        events,
-        log,
-        wake,
-        threads,
-        External(hosts, log, wake.set, threads, fetch_outside),
+        world=World(api, place, wake, log),
+        lease=lease,
+        events=events,
+        log=log,
+        wake=wake,
+        threads=threads,
+        external=External(hosts, log, wake.set, threads, fetch_outside),
     )

@@ -64,17 +64,19 @@ def read_environment(values: Mapping[str, str]) -> Environment:
         _number(values, "MAX_SOURCE", 40_000_000, 1, _LARGEST_UW),
         _decimal(values, "ALPHA", 4, 1, 16),
         _number(values, "RAPL_MIN_POWER", 10_000_000, 1, _LARGEST_UW),
-        _decimal(values, "RAPL_LIMIT", 60, 0, 100) if values.get("RAPL_LIMIT") else None,
-        _word(values, "PMAX_FUNC", PmaxFunc.MAX),
-        _word(values, "POWER_CALC_MODE", CalcMode.MAX),
+        ratio_floor=_decimal(values, "RAPL_LIMIT", 60, 0, 100)
+        if values.get("RAPL_LIMIT")
+        else None,
+        pmax_func=_word(values, "PMAX_FUNC", PmaxFunc.MAX),
+        mode=_word(values, "POWER_CALC_MODE", CalcMode.MAX),
     )
     made = Environment(
         node,
         settings,
         _decimal(values, "STABILISATION_TIME", 300, 1, 86_400),
-        _word(values, "DATA_PROVIDER", Provider.SOLAR),
-        values.get("PROVIDER_URL", "")[:_LONGEST],
-        _params(values.get("PROVIDER_PARAMS", "")),
+        provider=_word(values, "DATA_PROVIDER", Provider.SOLAR),
+        url=values.get("PROVIDER_URL", "")[:_LONGEST],
+        params=_params(values.get("PROVIDER_PARAMS", "")),
         zone=zone,
         told_source=bool(values.get("MAX_SOURCE")),
     )

@@ -168,7 +168,10 @@ MODELS: dict[str, MachineSpec] = {
         cpu_model="older server, acpi-cpufreq with a frequency table",
     ),
     "hybrid": MachineSpec(
-        kinds=(CoreSpec(6, "P", 2, 400, 5000, 2500), CoreSpec(8, "E", 1, 400, 3800, 1900)),
+        kinds=(
+            CoreSpec(6, "P", 2, min_mhz=400, max_mhz=5000, base_mhz=2500),
+            CoreSpec(8, "E", 1, min_mhz=400, max_mhz=3800, base_mhz=1900),
+        ),
         epp="balance_performance",
         idle_driver="intel_idle",
         idle_states=_INTEL_IDLE,
@@ -362,10 +365,10 @@ def _zone(power: PowerSpec, package: int) -> PowerZone:
                 folder,
                 f"package-{package}",
                 power.control,
-                package,
-                None,
-                power.enabled,
-                tuple(limits),
+                package=package,
+                die=None,
+                enabled=power.enabled,
+                limits=tuple(limits),
             )
         case "hsmp":
             return PowerZone(
@@ -421,7 +424,7 @@ def _numbered(spec: MachineSpec) -> Iterator[_Place]:
                     ids[core].append(number)
                     number += 1
     places = [
-        _Place(cpu, package, die, core, tuple(ids[core]), kind)
+        _Place(cpu, package, die, core=core, siblings=tuple(ids[core]), kind=kind)
         for core, (package, die, kind) in enumerate(cores)
         for cpu in ids[core]
     ]
@@ -443,14 +446,14 @@ def _cpu(
         place.id,
         True,
         place.package,
-        place.die,
-        None,
-        place.core,
-        siblings,
-        domain,
-        idle,
-        "0",
-        bias,
+        die=place.die,
+        cluster=None,
+        core=place.core,
+        siblings=siblings,
+        domain=domain,
+        idle=idle,
+        resume_latency="0",
+        epb=bias,
     )
 
 
@@ -468,13 +471,13 @@ def _domains(spec: MachineSpec, cpus: list[_Place]) -> Iterator[FrequencyDomain]
             members[0].id,
             tuple(place.id for place in members),
             spec.driver,
-            low,
-            high,
-            high,
-            table,
-            governors,
-            epps,
-            settings,
+            hardware_min_khz=low,
+            hardware_max_khz=high,
+            limit_max_khz=high,
+            available_khz=table,
+            governors=governors,
+            epps=epps,
+            settings=settings,
             base_khz=(kind.base_mhz or spec.base_mhz or 0) * 1000 or max(table, default=None),
         )
 
@@ -504,22 +507,22 @@ def _uncore(spec: MachineSpec) -> Iterator[UncoreEntry]:
                     f"uncore{package * spec.dies + die:02d}",
                     package,
                     None,
-                    die,
-                    0,
-                    low,
-                    high,
-                    low,
-                    high,
+                    domain=die,
+                    cluster=0,
+                    hardware_min_khz=low,
+                    hardware_max_khz=high,
+                    min_khz=low,
+                    max_khz=high,
                 )
             else:
                 yield UncoreEntry(
                     f"package_{package:02d}_die_{die:02d}",
                     package,
                     die,
-                    None,
-                    None,
-                    low,
-                    high,
-                    low,
-                    high,
+                    domain=None,
+                    cluster=None,
+                    hardware_min_khz=low,
+                    hardware_max_khz=high,
+                    min_khz=low,
+                    max_khz=high,
                 )

@@ -96,7 +96,14 @@ def targets_of(
     before: Before = Before(),
 ) -> Targets:
     """The planner's inputs for these nodes. Errors: InputError."""
-    return targets_with(cluster, machines, options, read_reported(options, machines), when, before)
+    return targets_with(
+        cluster,
+        machines,
+        options,
+        reported=read_reported(options, machines),
+        when=when,
+        before=before,
+    )
 
 
 def targets_with(

@@ -191,7 +191,9 @@ class SimMeter:
             {cpu: int(us) for cpu, us in (times or none).items()}
             for times in (energy.busy_us, energy.idle_us)
         )
-        return Sample(self.at_us, readings, busy, idle, used, self.model.frequencies())
+        return Sample(
+            self.at_us, readings, busy, idle_us=idle, usage_us=used, khz=self.model.frequencies()
+        )
 
     def _lines(self) -> dict[str, Line]:
         """What the packages take with nothing running, as an agent knows

@@ -202,7 +202,7 @@ def _cell(node: NodeView, group: CpuGroup | None, cpu: int, x: int, y: int) -> s
         f' height="{_CELL - 1}" rx="3" fill="{_COLOURS[pool]}"/>'
         f'<text x="{x + 5}" y="{y + 18}" font-size="15" font-weight="600"'
         f' fill="{text}">{cpu}</text>'
-        f"{_bar(node, shown, x, y, text)}{_dots(node, group, cpu, x, y, text)}</g>"
+        f"{_bar(node, shown, x, y, text)}{_dots(node, group, cpu, x=x, y=y, colour=text)}</g>"
     )
 
 

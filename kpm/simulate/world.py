@@ -210,9 +210,9 @@ class World:
             Node(item.name, item.labels),
             model,
             MemoryStore(),
-            item.reserved,
-            known.get(id(item.machine)),
-            host,
+            reserved=item.reserved,
+            discovery=known.get(id(item.machine)),
+            host=host,
         )
         node.start_agent()
         if node.agent is not None and node.agent.discovery is not None:
@@ -241,9 +241,9 @@ class World:
             number,
             step.name,
             self.clock,
-            tuple(events),
-            tuple(views),
-            self.accepted.problems,
+            events=tuple(events),
+            nodes=tuple(views),
+            problems=self.accepted.problems,
             pending=pending,
         )
 
@@ -536,11 +536,11 @@ class World:
             name,
             plan,
             node.model.machine,
-            shown,
-            report,
-            node.agent is not None,
-            changed,
-            node.energy,
+            shown=shown,
+            report=report,
+            alive=node.agent is not None,
+            changed=changed,
+            energy=node.energy,
         )
 
     def _reconcile(self, node: SimNode, agent: Applier) -> tuple[bool, Report]:

@@ -78,18 +78,27 @@ def discover_domains(
     )
     folders = [f"{CPU_ROOT}/cpufreq/{name}" for name in policies]
     for folder in folders:
-        _add_domain(reader, folder, None, online, boost_off, found, covered, groups)
+        _add_domain(
+            reader,
+            folder,
+            None,
+            online=online,
+            boost_off=boost_off,
+            found=found,
+            covered=covered,
+            groups=groups,
+        )
     for cpu in sorted(present - covered):
         if cpu not in covered:
             _add_domain(
                 reader,
                 f"{CPU_ROOT}/cpu{cpu}/cpufreq",
                 cpu,
-                online,
-                boost_off,
-                found,
-                covered,
-                groups,
+                online=online,
+                boost_off=boost_off,
+                found=found,
+                covered=covered,
+                groups=groups,
             )
     return [found[number] for number in sorted(found)]
 
@@ -195,8 +204,8 @@ def _domain_group(
         f"cpufreq:{domain.id}",
         Kind.CPUFREQ,
         domain.id,
-        domain.driver or "",
-        files,
-        tuple(sorted(online.intersection(domain.cpus))),
-        hardware,
+        driver=domain.driver or "",
+        files=files,
+        cpus=tuple(sorted(online.intersection(domain.cpus))),
+        hardware=hardware,
     )

@@ -86,7 +86,9 @@ def discover(host: Host) -> Discovery:
     boost = discover_boost(reader, groups)
     domains = discover_domains(reader, present, online, boost is False, groups)
     idle_driver = reader.text(f"{CPU_ROOT}/cpuidle/current_driver")
-    cpus = _discover_cpus(reader, present, online, domains, idle_driver or "", groups)
+    cpus = _discover_cpus(
+        reader, present, online, domains=domains, idle_driver=idle_driver or "", groups=groups
+    )
     machine = Machine(
         architecture=_architecture(reader),
         cpu_model=None,
@@ -131,7 +133,7 @@ def _discover_cpus(
         alone = discover_alone(reader, cpu, here, groups, one_register=one_register and has_epp)
         number = None if domain is None else domain.id
         kept = states.setdefault(idle, idle)
-        cpus.append(_discover_cpu(reader, cpu, here, number, kept, alone))
+        cpus.append(_discover_cpu(reader, cpu, here, domain=number, idle=kept, alone=alone))
     return cpus
 
 
@@ -200,7 +202,18 @@ def _discover_cpu(
         for name in ("physical_package_id", "die_id", "cluster_id", "core_id")
     )
     together = tuple(sorted(siblings))
-    return Cpu(cpu, online, package, die, cluster, core, together, domain, idle, **alone)
+    return Cpu(
+        cpu,
+        online,
+        package,
+        die=die,
+        cluster=cluster,
+        core=core,
+        siblings=together,
+        domain=domain,
+        idle=idle,
+        **alone,
+    )
 
 
 def _siblings(reader: Reader, topology: str) -> frozenset[int]:

@@ -14,41 +14,38 @@ def discover_idle(
     reader: Reader, cpu: int, online: bool, driver: str, groups: list[Group]
 ) -> tuple[IdleState, ...]:
     """The idle states of a CPU, with the group of their switches."""
-    folder = f"{CPU_ROOT}/cpu{cpu}/cpuidle"
+    folder, row = f"{CPU_ROOT}/cpu{cpu}/cpuidle", table.IDLE_DISABLE
     numbers = sorted(
         int(name[5:])
         for name in reader.names(folder)
         if name.startswith("state") and name[5:].isascii() and name[5:].isdigit()
     )
-    states, files = [], []
-    for number in numbers:
-        base = f"{folder}/state{number}"
-        name, disable = (
-            reader.text(f"{base}/name"),
-            reader.managed(f"{base}/{table.IDLE_DISABLE.file}"),
+    found = (_idle_state(reader, f"{folder}/state{number}", number) for number in numbers)
+    states = tuple(state for state in found if state is not None)
+    if states:
+        files = tuple(
+            ManagedFile(row, f"{folder}/{state}/{row.file}", state, number)
+            for number, state in ((item.index, f"state{item.index}") for item in states)
         )
-        if name is None or disable is None:
-            continue
-        default = reader.text(f"{base}/default_status")
-        states.append(
-            IdleState(
-                number,
-                name,
-                reader.number(f"{base}/latency") or 0,
-                disable == "0",
-                None if default is None else default == "enabled",
-            )
-        )
-        files.append(
-            ManagedFile(
-                table.IDLE_DISABLE, f"{base}/{table.IDLE_DISABLE.file}", f"state{number}", number
-            )
-        )
-    if files:
-        groups.append(
-            Group(f"idle:{cpu}", Kind.IDLE, cpu, driver, tuple(files), (cpu,) if online else ())
-        )
-    return tuple(states)
+        cpus = (cpu,) if online else ()
+        groups.append(Group(f"idle:{cpu}", Kind.IDLE, cpu, driver=driver, files=files, cpus=cpus))
+    return states
+
+
+def _idle_state(reader: Reader, folder: str, number: int) -> IdleState | None:
+    """One state; None where its name or its switch cannot be read."""
+    name = reader.text(f"{folder}/name")
+    disable = reader.managed(f"{folder}/{table.IDLE_DISABLE.file}")
+    if name is None or disable is None:
+        return None
+    default = reader.text(f"{folder}/default_status")
+    return IdleState(
+        number,
+        name,
+        reader.number(f"{folder}/latency") or 0,
+        enabled=disable == "0",
+        default_enabled=None if default is None else default == "enabled",
+    )
 
 
 def discover_alone(
@@ -71,7 +68,7 @@ def discover_alone(
         found[SHOWN[attribute.asks]] = text
         files = (ManagedFile(attribute, path, attribute.file),)
         key, cpus = f"{attribute.prefix}:{cpu}", (cpu,) if online else ()
-        groups.append(Group(key, Kind.CPU, cpu, attribute.driver, files, cpus))
+        groups.append(Group(key, Kind.CPU, cpu, driver=attribute.driver, files=files, cpus=cpus))
     return found
 
 

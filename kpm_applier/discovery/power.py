@@ -60,11 +60,11 @@ def _rapl_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
             folder,
             name,
             RAPL,
-            int(named[1]),
-            die,
-            None if enabled is None else enabled == "1",
-            limits,
-            mirrors.get(name),
+            package=int(named[1]),
+            die=die,
+            enabled=None if enabled is None else enabled == "1",
+            limits=limits,
+            mirror_uw=mirrors.get(name),
         )
         found[name] = zone
         groups.append(_zone_group(zone, switch=enabled is not None))

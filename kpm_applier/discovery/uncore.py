@@ -59,8 +59,8 @@ def _uncore_group(entry: UncoreEntry) -> Group:
         f"uncore:{entry.name}",
         Kind.UNCORE,
         entry.name,
-        "intel_uncore_frequency",
-        files,
-        (),
-        hardware,
+        driver="intel_uncore_frequency",
+        files=files,
+        cpus=(),
+        hardware=hardware,
     )

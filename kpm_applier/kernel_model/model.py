@@ -351,7 +351,9 @@ class KernelModel:
             self._catch_up(policy)
             return str(_POLICY_FILES[name](self, policy))
         if area == "cpu-idle":
-            return read_idle(self.machine, self._disabled, number, state, name, path)
+            return read_idle(
+                self.machine, self._disabled, number, state=state, name=name, path=path
+            )
         if area == "cpu-power" and (number, name) in self._alone:
             return self._alone[number, name]
         if area == "cpu-acpi_cppc":
@@ -427,7 +429,7 @@ class KernelModel:
             self._read(path)
             self._must_be(name == "disable" or name in _ALONE, path)
             if text:
-                self._write_idle(area, number, state, name, text, path)
+                self._write_idle(area, number, state, name=name, text=text, path=path)
         elif area.startswith("uncore:"):
             read_uncore(self._uncore, area[7:], name, path)
             self._must_be(name in ("min_freq_khz", "max_freq_khz"), path)
@@ -529,9 +531,9 @@ class KernelModel:
             domain,
             low,
             high,
-            settings.governor or "",
-            settings.epp,
-            domain.hardware_max_khz or 0,
+            governor=settings.governor or "",
+            epp=settings.epp,
+            hardware_max=domain.hardware_max_khz or 0,
             generation=generation,
         )
         policy.default_epp = self._left_epp.get(domain.id, self.default_epp)

@@ -125,7 +125,10 @@ def _sensors(reader: Reader, folder: str, name: str, processors: Sequence[str]) 
         _products(reader, folder, name) if _VOLTS_AND_AMPERES.fullmatch(name) else []
     )
     package = processors.index(folder) if folder in processors else None
-    return [_judged(reader, folder, name, meter, channel, package) for meter, channel in channels]
+    return [
+        _judged(reader, folder, name, meter=meter, channel=channel, package=package)
+        for meter, channel in channels
+    ]
 
 
 def _channels(reader: Reader, folder: str) -> list[tuple[Meter, str]]:

@@ -124,7 +124,14 @@ def _counter(
     if reader.errors.get(path) is not None and "energy_uj" not in reader.names(folder):
         return None
     reach = reader.number(f"{folder}/max_energy_range_uj")
-    return Meter(path, zone, "rapl", package, die, reach if reach and reach > 0 else None)
+    return Meter(
+        path,
+        zone,
+        "rapl",
+        package=package,
+        die=die,
+        range_uj=reach if reach and reach > 0 else None,
+    )
 
 
 def _without_mirrors(host: Host, meters: Iterable[Meter]) -> list[Meter]:

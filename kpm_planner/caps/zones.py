@@ -141,7 +141,9 @@ def cap_at(
         else min(LEAST_UW * (count if units == 1 else 1), cap.max_uw or MANY_UW)
     )
     bounded, because = _bounded(cap, asked, least)
-    state = _ramped(cap, bounded * units, least * units, units, instant, signals.previous)
+    state = _ramped(
+        cap, bounded * units, least * units, units=units, instant=instant, previous=signals.previous
+    )
     climbing = state.uw < bounded * units
     if climbing:
         because.append(
@@ -156,7 +158,9 @@ def cap_at(
         )
         if at is not None
     ]
-    shares = shares_of(cap, state.uw, least * units // count, ceilings, signals, because)
+    shares = shares_of(
+        cap, state.uw, least * units // count, ceilings=ceilings, signals=signals, because=because
+    )
     return Decision(shares, state, tuple(because), min(until, default=None), asked.problems)
 
 

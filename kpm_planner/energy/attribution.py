@@ -137,19 +137,20 @@ def attribute(
             scopes[place] = shares_of(
                 ran, _scope(allocation.cpus, meter), classes, allocation.consumers
             )
-        since_us, slept_us = previous.carried.get(meter.id, (previous.at_us, previous.slept_us))
-        took, slept = current.at_us - since_us, current.slept_us != slept_us
-        passed = energy_between(
-            meter,
-            previous.readings.get(meter.id),
-            current.readings.get(meter.id),
-            took,
-            suspended=slept,
-        )
+        passed, took = _passed(meter, previous, current)
         shares = scopes[place]
         load = shares.weight / (UNIT * elapsed)
         inner = _busy_inside(meter, took, found.values())
-        part = _divide(meter, passed, shares, ran.consumers, policy, load, took, inner)
+        part = _divide(
+            meter,
+            passed,
+            shares,
+            used=ran.consumers,
+            policy=policy,
+            load=load,
+            elapsed_us=took,
+            inner_uj=inner,
+        )
         found[meter.id] = evolve(
             part, load=load, busy_cpus=shares.busy_us / elapsed, elapsed_us=took
         )
@@ -160,6 +161,14 @@ def attribute(
         ran.busy_us,
         ran.idle_us,
     )
+
+
+def _passed(meter: Meter, previous: Sample, current: Sample) -> tuple[Passed, int]:
+    """What a meter has counted since it was last read, and over how long, µs."""
+    since_us, slept_us = previous.carried.get(meter.id, (previous.at_us, previous.slept_us))
+    took, slept = current.at_us - since_us, current.slept_us != slept_us
+    before, after = previous.readings.get(meter.id), current.readings.get(meter.id)
+    return energy_between(meter, before, after, took, suspended=slept), took
 
 
 #: Zones in which others are, from the inside out, and those that are in each (kernel, powercap:
@@ -323,9 +332,9 @@ def _divide(
         meter,
         passed.uj,
         busy,
-        from_busy - sum(busy.values()),
-        idle,
-        from_idle - sum(idle.values()),
+        system_uj=from_busy - sum(busy.values()),
+        idle=idle,
+        unattributed_uj=from_idle - sum(idle.values()),
         fault=passed.fault,
     )
 

@@ -71,7 +71,13 @@ def compare(before: Sequence[float], after: Sequence[float], confidence: int = 9
         reach = _reach(first, second, confidence)
         low, high = saved - reach, saved + reach
     return Saving(
-        first, second, saved, saved / first.mean if first.mean else None, low, high, confidence
+        first,
+        second,
+        saved,
+        share=saved / first.mean if first.mean else None,
+        low=low,
+        high=high,
+        confidence=confidence,
     )
 
 

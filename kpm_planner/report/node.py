@@ -170,11 +170,11 @@ def containers_of(plan: NodePlan, workload_of: Mapping[str, str]) -> tuple[Conta
             ref.name,
             ref.id,
             ref.pod,
-            ref.namespace,
-            ref.uid,
-            tuple(sorted(own)),
-            profile,
-            workload_of.get(profile, ""),
+            namespace=ref.namespace,
+            pod_uid=ref.uid,
+            exclusive_cpus=tuple(sorted(own)),
+            power_profile=profile,
+            workload=workload_of.get(profile, ""),
         )
         for (ref, profile), own in cpus.items()
     ]
