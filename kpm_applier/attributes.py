@@ -28,12 +28,16 @@ class Kind(StrEnum):
 class Attribute:
     """A managed file of a group.
 
-    file: its name below the group's folder; for an idle state, below stateN. order: of writing,
-    lower first, over all groups and inside each. disturbed_by: scaling drivers under which reading
-    it interrupts the CPU (rule A1). limit: "min" or "max" where the file is one end of a range, so
-    that both are ordered by direction and a hardware limit is recognised. asks: the
-    field of a target whose value it holds; spelled: a value as the file takes it. prefix: of the
-    group's key, for what a CPU has alone, and driver: whose it is.
+    file: its name below the group's folder; of an idle state, below stateN; of a power limit, the
+        name of the limit, for which discovery finds the file.
+    order: when it is written: the lower number first, over all groups and inside each (order.py).
+    disturbed_by: drivers under which reading the file interrupts the CPU; a pass in which nothing
+        changes does not read it then (rule A1).
+    limit: "min" or "max" where the file is one end of a range. Which end is written first depends
+        on whether the range moves up or down (order.py).
+    asks: the field of Target whose value the file holds. spelled: makes that value the file's text.
+    prefix, driver: of a file that each CPU has alone: how the group's key begins, and the driver
+        that made the file.
     """
 
     kind: Kind
@@ -48,7 +52,7 @@ class Attribute:
 
 
 def _latency(limit: int) -> str:
-    """Nothing but what takes no time is n/a, since 0 is no limit (kernel, power/sysfs.c)."""
+    """In this file 0 means "no limit"; the limit 0 is written n/a (kernel, power/sysfs.c)."""
     return str(limit) if limit else "n/a"
 
 
@@ -100,8 +104,8 @@ DF_PSTATE = Attribute(Kind.FABRIC, "df_pstate", 6)
 CAP_LONG = Attribute(Kind.CAP, "long_term", 7, limit="min")
 CAP_SHORT = Attribute(Kind.CAP, "short_term", 7, limit="max")
 CAP_ONLY = Attribute(Kind.CAP, "power_cap", 7)
-#: Turned on after the limits are set, turned off before they are put back: a limit from before may
-#: be nonsense.
+#: Turned on after the limits are set, turned off before they are put back (order.py), since a limit
+#: from before may be nonsense.
 CAP_ENABLED = Attribute(Kind.CAP, "enabled", 7)
 
 ATTRIBUTES = (

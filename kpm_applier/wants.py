@@ -26,13 +26,14 @@ from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Observed
 from kpm_planner.model.machine import Machine, by_state
 from kpm_planner.model.target import Target
+from kpm_planner.model.why import Why
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
 from kpm_planner.uncore import UncoreTarget
 
 _Seen = dict[tuple[int, int], tuple[str | None, ...]]
 #: A text for each file of a group, None for baseline, or nothing at all; and why.
-_Asked = tuple[tuple[str | None, ...] | None, tuple[str, ...]]
+_Asked = tuple[tuple[str | None, ...] | None, tuple[Why, ...]]
 
 
 @frozen
@@ -51,7 +52,7 @@ class Want:
     values: tuple[str | None, ...]
     record: GroupState
     release: bool
-    because: tuple[str, ...] = ()
+    because: tuple[Why, ...] = ()
     lost: tuple[tuple[str, str], ...] = ()
     floating: bool = False
     stays: tuple[str, ...] = ()
@@ -135,7 +136,7 @@ def released(groups: Sequence[Group], observed: Observed, state: State) -> tuple
         _want(
             group,
             (None,) * len(group.files),
-            ("restore",),
+            (Why("restore"),),
             observed,
             state,
             clipped=clipped,
@@ -157,7 +158,7 @@ def _turbo_not_found(groups: Sequence[Group], state: State) -> bool:
 def _want(
     group: Group,
     asked: tuple[str | None, ...],
-    because: tuple[str, ...],
+    because: tuple[Why, ...],
     observed: Observed,
     state: State,
     *,
@@ -303,7 +304,7 @@ def _ask_boost(group: Group, boost: bool | None, *, held: bool) -> _Asked:
         return None, ()
     on = boost is (group.files[0].attribute is table.BOOST)
     text = None if boost is None else "1" if on else "0"
-    return (text,) * len(group.files), ("turbo of the node",)
+    return (text,) * len(group.files), (Why("turbo of the node"),)
 
 
 def _ask_cap(group: Group, target: CapTarget | None) -> _Asked:

@@ -33,14 +33,15 @@ def wishes_of(annotations: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def conflict(pod: str, wishes: tuple[tuple[str, str], ...]) -> Problem:
-    """What else sets the CPUs of a pod."""
+def conflict(pod: str, wishes: tuple[tuple[str, str], ...], *, accepted: bool) -> Problem:
+    """What else sets the CPUs of a pod. accepted: annotations count, but not beside a profile."""
     named = ", ".join(f"{name}: {value!r}" for name, value in wishes)
     return warning(
         Code.POD_ANNOTATIONS,
         pod,
         "metadata.annotations",
-        f"CRI-O sets its CPUs too, by {named}; drop them, or set agent.crioAnnotations: accept",
+        f"CRI-O sets its CPUs too, by {named}; drop them, or"
+        f" {'ask for no profile' if accepted else 'set agent.crioAnnotations: accept'}",
     )
 
 

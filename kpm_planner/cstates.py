@@ -14,7 +14,12 @@ from kpm_planner.model.problems import Code, Problem, error, warning
 def idle_faults(
     profile: PowerProfile, machine: Machine, how: IdleStates, obj: str
 ) -> Iterable[Problem]:
-    """What of its C-states a machine has not, or they may not be set so on it."""
+    """Problems of a profile's idle states on this machine.
+
+    A machine without any: a warning, since profiles are for mixed clusters too. One that has some
+    but not the named one: an error, as it is probably a typing mistake. States that the agent may
+    not set so: a warning.
+    """
     cstates = profile.cstates
     if not cstates.names and cstates.max_latency_us is None:
         return
@@ -58,8 +63,8 @@ def idle_faults(
 
 
 def _idle_hindrance(profile: PowerProfile, machine: Machine, how: IdleStates) -> str:
-    """Why a profile's C-states are left as they are though the machine has idle states; empty where
-    they are not.
+    """Why the agent leaves the idle states as they are although the machine has some; "" where it
+    sets them.
     """
     if how is IdleStates.OFF:
         return "agent.idleStates is off; C-states stay as they are"
@@ -79,7 +84,9 @@ def _idle_hindrance(profile: PowerProfile, machine: Machine, how: IdleStates) ->
 def idle_target(
     profile: PowerProfile, states: tuple[IdleState, ...]
 ) -> tuple[tuple[str, bool], ...]:
-    """Whether each state that the profile speaks of is to be on; the others stay as they are."""
+    """Which states are to be on, where they are set one by one: with maxLatencyUs every one that
+    takes at most so long to leave, and none else; with names those named, and no other is touched.
+    """
     limit, names = profile.cstates.max_latency_us, profile.cstates.names
     if limit is not None:
         return tuple((state.name, state.latency_us <= limit) for state in states)

@@ -18,6 +18,7 @@ from kpm_planner.model.target import (
     ranges_of,
     words_of,
 )
+from kpm_planner.model.why import Why
 from kpm_planner.parts import Part
 
 _NOTHING_ALONE = of_one_cpu(BASELINE)
@@ -26,8 +27,9 @@ _NOTHING_ALONE = of_one_cpu(BASELINE)
 def combine(domain: FrequencyDomain, targets: Sequence[Target]) -> Target:
     """The frequency part that holds for a whole domain; idle is left empty.
 
-    Highest minimum, highest maximum, governor and EPP by their order; a member at baseline takes
-    part with the domain's settings, and where it wins the result is baseline.
+    Highest minimum, highest maximum, governor and EPP by their order. A CPU that asks for nothing
+    takes part with what the domain's files hold, and where that is the highest the result is
+    baseline (None). Of two equal values the one that is asked for wins.
     """
     settings = domain.settings
     return Target(
@@ -59,7 +61,7 @@ def values_in_force(domain: FrequencyDomain, target: Target) -> dict[str, Any]:
 
 def _highest(members: Sequence[tuple[Any, Any]], rank: Callable[[Any], int]) -> Any:
     """The highest of (wanted, baseline) pairs; None where only a baseline reaches it."""
-    best: tuple[int, bool, Any] = (-2, False, None)
+    best: tuple[int, bool, Any] = (-2, False, None)  # below the rank of any setting
     for wanted, baseline in members:
         value = baseline if wanted is None else wanted
         if value is not None and (rank(value), wanted is not None) > best[:2]:
@@ -68,8 +70,11 @@ def _highest(members: Sequence[tuple[Any, Any]], rank: Callable[[Any], int]) -> 
 
 
 def settle_domains(parts: list[Part], machine: Machine) -> tuple[list[Part], list[Problem]]:
-    """Give CPUs that share a frequency domain one frequency target; one warning a domain where they
-    differ.
+    """Give CPUs that share a frequency domain one frequency target, with a warning for each domain
+    in which they would get different ones.
+
+    A domain with a CPU that is held, because it is not known whose it is, is left alone and nobody
+    is warned.
     """
     if not machine.shared_domains:
         return parts, []
@@ -86,7 +91,7 @@ def settle_domains(parts: list[Part], machine: Machine) -> tuple[list[Part], lis
         combined = combine(domain, wanted)
         if len({tuple(values_in_force(domain, target).values()) for target in wanted}) > 1:
             problems.append(_domain_problem(domain, cpus, combined))
-        reason = (
+        reason = Why(
             f"frequency domain {domain.id} (CPUs {format_cpulist(cpus)}), the highest of its CPUs'"
             f" targets holds: {_named_values(combined)}"
         )

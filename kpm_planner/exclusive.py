@@ -11,6 +11,7 @@ from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Code, Problem, error
 from kpm_planner.model.target import ResolvedProfile
+from kpm_planner.model.why import Why
 from kpm_planner.ownership import Owner
 
 
@@ -23,15 +24,18 @@ class Wishes:
     settings: AgentSettings
 
     def profile(self, owner: Owner, problems: list[Problem]) -> ResolvedProfile | None:
-        """The profile that an owner's annotations ask for; None where there are none, or they are
-        only named.
+        """The profile that an owner's annotations ask for.
+
+        None where there are none, where the owner is refused, and, with a problem, where they are
+        not accepted, stand beside a profile that it asks for, or have errors.
         """
         wishes = self.of.get(owner.ref.uid)
         if not wishes or owner.refused:
             return None
         pod = f"Pod/{owner.ref.namespace}/{owner.ref.pod}"
-        if self.settings.crio_annotations != ACCEPT or owner.profile is not None:
-            problems.append(conflict(pod, wishes))
+        accepted = self.settings.crio_annotations == ACCEPT
+        if not accepted or owner.profile is not None:
+            problems.append(conflict(pod, wishes, accepted=accepted))
             return None
         found = wished_profile(pod, wishes, self.machine, IdleStates.of(self.settings.idle_states))
         problems += found.problems
@@ -45,15 +49,18 @@ def exclusive_assignment(
     wishes: Wishes,
     problems: list[Problem],
 ) -> Assignment:
-    """What an owner's CPUs get: the profile of its request; baseline
-    where that cannot be honoured.
+    """What an owner's CPUs get. The first that fits: baseline where its request was refused (two
+    profiles, a wrong count, a pod that nobody knows); the profile of its annotations; the shared
+    target where it asks for no profile; the profile that it asks for; baseline where that cannot
+    be used.
     """
     ref = owner.ref
     who = f"exclusive: pod {ref.namespace}/{ref.pod} container {ref.name} owns it"
 
     def has(profile: ResolvedProfile | None, name: str | None, why: str) -> Assignment:
         """The owner's CPUs under a profile, at baseline without one."""
-        return Assignment(owner.cpus, Pool.EXCLUSIVE, profile, name, ref, because=(who + why,))
+        reason = Why(f"{who}{why}", object=f"Pod/{ref.namespace}/{ref.pod}")
+        return Assignment(owner.cpus, Pool.EXCLUSIVE, profile, name, ref, because=(reason,))
 
     if owner.refused:
         return has(None, None, ", at baseline because its request cannot be honoured")
@@ -62,7 +69,8 @@ def exclusive_assignment(
         return has(wished, None, " and has CRI-O's annotations")
     if owner.profile is None:
         profile, name = (shared.profile, shared.profile_name) if shared else (None, None)
-        return has(profile, name, " and asks for no profile, so the shared target")
+        unused = "its CRI-O annotations are not used" if wishes.of.get(ref.uid) else ""
+        return has(profile, name, f" and {unused or 'asks for no profile'}, so the shared target")
     group, name = owner.profile
     found = profiles.get(name)
     fault = _pod_profile_fault(found, group)
@@ -75,6 +83,7 @@ def exclusive_assignment(
 
 
 def _pod_profile_fault(found: ResolvedProfile | None, group: str) -> str:
+    """Why a container cannot have the profile that it asks for; "" where it can."""
     if found is None or found.profile.group != group:
         return "no such profile is in force on this node"
     if not found.valid:

@@ -5,6 +5,7 @@ from attrs import frozen
 from kpm_planner.model.machine import Fabric, Machine
 from kpm_planner.model.objects import AmdFabric, Uncore
 from kpm_planner.model.problems import Code, Problem, error, warning
+from kpm_planner.model.why import Why
 from kpm_planner.selection import reference
 
 #: Values of the fabric's one file: automatic, one P-state, or the slowest and the fastest.
@@ -22,16 +23,16 @@ class FabricTarget:
 
     fabric: Fabric
     pstates: str | None = None
-    because: tuple[str, ...] = ()
+    because: tuple[Why, ...] = ()
 
 
 def baseline_fabrics(machine: Machine, reason: str) -> tuple[FabricTarget, ...]:
     """Every fabric as it was, which is automatic."""
-    return tuple(FabricTarget(fabric, because=(reason,)) for fabric in machine.fabrics)
+    return tuple(FabricTarget(fabric, because=(Why(reason),)) for fabric in machine.fabrics)
 
 
 def validate_fabric(uncore: Uncore) -> tuple[Problem, ...]:
-    """Faults of the AMD part of an Uncore object that no machine is needed to see."""
+    """Faults of the AMD part of an Uncore object that can be seen without a machine."""
     amd, obj = uncore.amd, reference(uncore)
     if amd is None:
         return ()
@@ -115,13 +116,10 @@ def fabric_targets(uncore: Uncore, machine: Machine) -> tuple[FabricTarget, ...]
         return baseline_fabrics(machine, f"{obj} does not cover it")
     fixed = amd.df_pstate_min == amd.df_pstate_max
     text = str(amd.df_pstate_min) if fixed else f"{amd.df_pstate_min} {amd.df_pstate_max}"
-    because = (
-        f"P-state {text}: {obj} spec.amd"
-        if fixed
-        else f"P-states {amd.df_pstate_max} to {amd.df_pstate_min}: {obj} spec.amd"
-    )
+    states = f" {text}" if fixed else f"s {amd.df_pstate_max} to {amd.df_pstate_min}"
+    because = Why(f"P-state{states}: {obj} spec.amd", object=obj, field="spec.amd")
     covered = _covered(amd, machine)
-    left = (f"{obj} does not cover it",)
+    left = (Why(f"{obj} does not cover it", object=obj),)
     return tuple(
         (
             FabricTarget(fabric, text, (because,))

@@ -6,6 +6,7 @@ from kpm_planner.model.allocation import ContainerRef
 from kpm_planner.model.assignment import Assignment, Pool, Pools
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.target import BASELINE, Resolved, Target
+from kpm_planner.model.why import Why
 
 _BASELINE = Resolved(BASELINE)
 
@@ -23,7 +24,7 @@ class CpuGroup:
     profile: str | None
     container: ContainerRef | None
     target: Target
-    because: tuple[str, ...]
+    because: tuple[Why, ...]
     held: bool = False
     maker: str = ""
 

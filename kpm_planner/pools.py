@@ -13,6 +13,7 @@ from kpm_planner.model.assignment import Assignment, Pool, Pools, Profiles
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import PowerNodeConfig, PowerWorkload
 from kpm_planner.model.problems import Code, Problem, error, warning
+from kpm_planner.model.why import Why
 from kpm_planner.ownership import Ownership
 from kpm_planner.reserved import (
     profile_of_definition,
@@ -72,7 +73,10 @@ def assign_pools(
     if offline:
         assignments.append(
             Assignment(
-                offline, Pool.OFFLINE, held=True, because=("offline: left alone until it is back",)
+                offline,
+                Pool.OFFLINE,
+                held=True,
+                because=(Why("offline: left alone until it is back"),),
             )
         )
     return Pools(tuple(assignments), tuple(problems))
@@ -81,8 +85,10 @@ def assign_pools(
 def unmanaged(machine: Machine, because: str) -> Pools:
     """All CPUs of a node on which nothing is managed."""
     offline = frozenset(machine.by_id) - machine.online
-    parts = [Assignment(machine.online, Pool.UNMANAGED, because=(because,))]
-    parts += [Assignment(offline, Pool.OFFLINE, held=True, because=("offline",))] if offline else []
+    parts = [Assignment(machine.online, Pool.UNMANAGED, because=(Why(because),))]
+    parts += (
+        [Assignment(offline, Pool.OFFLINE, held=True, because=(Why("offline"),))] if offline else []
+    )
     return Pools(tuple(part for part in parts if part.cpus), ())
 
 
@@ -148,7 +154,7 @@ def _shared_assignment(
         message = f"profile {name} is not marked shared"
         problems.append(warning(Code.PROFILE_NOT_SHARED, reference(winner), field, message))
     lacks = "" if profile else ", at baseline for want of its profile"
-    because = f"shared: {reference(winner)}{lacks}"
+    because = Why(f"shared: {reference(winner)}{lacks}", object=reference(winner), field=field)
     return Assignment(
         frozenset(),
         Pool.SHARED,
@@ -165,7 +171,8 @@ def _unsure(allocation: Allocation, ownership: Ownership) -> frozenset[int]:
 
 
 def _held(base: Assignment, cpus: frozenset[int]) -> Assignment:
-    because = (*base.because, "held: it could be a container's, and the kubelet has not said whose")
+    unsure = Why("held: it could be a container's, and the kubelet has not said whose")
+    because = (*base.because, unsure)
     return Assignment(cpus, base.pool, held=True, because=because, maker=base.maker)
 
 
@@ -176,6 +183,6 @@ def _rest(
     held: frozenset[int] = free & _unsure(allocation, ownership)
     if ownership.unknown and allocation.allocatable is None:
         held = free
-    base = shared or Assignment(frozenset(), Pool.UNMANAGED, because=("no object covers it",))
+    base = shared or Assignment(frozenset(), Pool.UNMANAGED, because=(Why("no object covers it"),))
     parts = [_with_cpus(base, free - held)] if free - held else []
     return [*parts, _held(base, held)] if held else parts

@@ -1,4 +1,4 @@
-"""What may stand in a PowerProfile, as far as no machine is needed to see it."""
+"""What may stand in a PowerProfile, as far as it can be seen without a machine."""
 
 from collections.abc import Iterable
 
@@ -20,12 +20,14 @@ from kpm_planner.selection import LONGEST_RESOURCE_NAME, reference, selector_pro
 EARLIER_FIELDS = ("min", "max", "governor", "epp")
 
 
-#: Words of theirs for an EPP.
+#: EPP as earlier versions spelled it.
 _EARLIER_EPPS = {"balance-performance": "balance_performance", "balance-power": "balance_power"}
 
 
 def with_pstates(profile: PowerProfile) -> PowerProfile:
-    """A profile whose earlier fields stand in pstates, where that says nothing of them."""
+    """A profile with what earlier versions wrote directly below spec moved into pstates, where that
+    does not say it already.
+    """
     found = {name: getattr(profile, name) for name in EARLIER_FIELDS}
     found["epp"] = _EARLIER_EPPS.get(found["epp"], found["epp"])
     missing = {
@@ -42,7 +44,7 @@ def _earlier_faults(profile: PowerProfile, obj: str) -> Iterable[Problem]:
         value, meant = getattr(profile, name), getattr(profile.pstates, name)
         if value is not None:
             same = meant == _EARLIER_EPPS.get(str(value), value)
-            how = f"write spec.pstates.{name}" if same else f"spec.pstates.{name} {meant!r} counts"
+            how = f"write spec.pstates.{name}" if same else f"spec.pstates.{name} {meant!r} is used"
             yield warning(
                 Code.PROFILE_EARLIER_FORM,
                 obj,
@@ -52,7 +54,7 @@ def _earlier_faults(profile: PowerProfile, obj: str) -> Iterable[Problem]:
 
 
 def validate_profile(profile: PowerProfile) -> tuple[Problem, ...]:
-    """Faults of a profile that no machine is needed to see."""
+    """Faults of a profile that can be seen without a machine."""
     obj = reference(profile)
     problems = [
         *_frequency_faults(profile.pstates, obj),
@@ -83,6 +85,7 @@ def _frequency_faults(pstates: PStates, obj: str) -> Iterable[Problem]:
             yield error(Code.FREQUENCY_FORMAT, obj, field, f"expected {allowed}, got {value!r}")
     if pstates.min is None or pstates.max is None or type(pstates.min) is not type(pstates.max):
         return
+    # any range will do to compare two percentages
     low, high = (frequency_khz(value, (0, 100)) for value in (pstates.min, pstates.max))
     if low is not None and high is not None and low > high:
         yield error(

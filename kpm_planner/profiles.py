@@ -5,6 +5,7 @@ What may stand in a profile says `profile_rules`, what a machine cannot do of it
 
 from attrs import evolve
 
+from kpm_planner.bias import FIELD as BIAS_FIELD
 from kpm_planner.bias import resolve_bias
 from kpm_planner.cstates import idle_target
 from kpm_planner.feasible import machine_faults
@@ -19,7 +20,8 @@ from kpm_planner.model.objects import PowerProfile, PStates
 from kpm_planner.model.problems import Code, Problem, has_errors, warning
 from kpm_planner.model.quantities import FIRST_KHZ, FREQUENCY_WORDS, format_khz
 from kpm_planner.model.target import Resolved, ResolvedProfile, Target, of_one_cpu
-from kpm_planner.profile_rules import MIN_FIELD, validate_profile
+from kpm_planner.model.why import Why
+from kpm_planner.profile_rules import MAX_FIELD, MIN_FIELD, validate_profile
 from kpm_planner.ranges import clamped, ends_khz, hardware_range, range_text
 from kpm_planner.selection import reference
 
@@ -42,35 +44,51 @@ def resolve_profile(
 def _resolve_kind(
     profile: PowerProfile, kind: CoreKind, how: IdleStates, problems: list[Problem]
 ) -> Resolved:
-    idle = idle_target(profile, kind.idle) if how is IdleStates.BY_NAME else ()
-    latency = (
-        profile.cstates.max_latency_us
-        if how is IdleStates.BY_LATENCY and kind.limits_latency and kind.idle
-        else None
-    )
-    field = "maxLatencyUs" if profile.cstates.max_latency_us is not None else "names"
-    because = [f"{name} {'on' if on else 'off'}: spec.cstates.{field}" for name, on in idle]
-    if latency is not None:
-        because.append(
-            f"idle states of at most {latency} µs: spec.cstates.maxLatencyUs, by latency"
-        )
-    bias, bias_reason = resolve_bias(profile, kind)
-    because += [bias_reason] if bias_reason else []
-    alone = Target(idle=idle, latency_us=latency, epb=bias)
+    alone, lines = _resolve_alone(profile, kind, how)
     target = alone
     if kind.frequency is not None and kind.frequency.managed:
-        target, reasons = _resolve_frequency(profile, kind.frequency, problems)
-        target, because = evolve(target, **of_one_cpu(alone)), [*reasons, *because]
+        shared, shared_lines = _resolve_frequency(profile, kind.frequency, problems)
+        target, lines = evolve(shared, **of_one_cpu(alone)), [*shared_lines, *lines]
         if profile.cpu_scaling_policy is not None:
-            because.append(
-                "speed between minimum and maximum follows telemetry: spec.cpuScalingPolicy"
-            )
-    return Resolved(target, (f"profile {profile.meta.name}", *because))
+            field = "spec.cpuScalingPolicy"
+            text = f"speed between minimum and maximum follows telemetry: {field}"
+            lines.append(("governor", field, text))
+    obj = reference(profile)
+    because = [
+        Why(text, setting=setting, object=obj, field=field)
+        for setting, field, text in lines
+        if text
+    ]
+    return Resolved(target, (Why(f"profile {profile.meta.name}", object=obj), *because))
+
+
+#: A reason: the setting whose value it explains, the field that asks, the text; "" is none.
+_Line = tuple[str, str, str]
+
+
+def _resolve_alone(
+    profile: PowerProfile, kind: CoreKind, how: IdleStates
+) -> tuple[Target, list[_Line]]:
+    """What each CPU has alone: idle states, their latency, the bias."""
+    asked = profile.cstates
+    by_latency = "spec.cstates.maxLatencyUs"
+    field = "spec.cstates.names" if asked.max_latency_us is None else by_latency
+    idle = idle_target(profile, kind.idle) if how is IdleStates.BY_NAME else ()
+    lines = [("idle", field, f"{name} {'on' if on else 'off'}: {field}") for name, on in idle]
+    latency = None
+    if how is IdleStates.BY_LATENCY and kind.limits_latency and kind.idle:
+        latency = asked.max_latency_us
+    if latency is not None:
+        text = f"idle states of at most {latency} µs: {by_latency}, by latency"
+        lines.append(("latency_us", by_latency, text))
+    bias, bias_reason = resolve_bias(profile, kind)
+    lines.append(("epb", BIAS_FIELD, bias_reason))
+    return Target(idle=idle, latency_us=latency, epb=bias), lines
 
 
 def _resolve_frequency(
     profile: PowerProfile, domain: FrequencyDomain, problems: list[Problem]
-) -> tuple[Target, list[str]]:
+) -> tuple[Target, list[_Line]]:
     pstates, obj = profile.pstates, reference(profile)
     low, high = ends_khz(profile.pstates, domain)
     min_khz, max_khz = clamped(low, domain), clamped(high, domain)
@@ -83,13 +101,13 @@ def _resolve_frequency(
         pstates, domain, scaled=profile.cpu_scaling_policy is not None
     )
     epp, epp_reason = _resolve_epp(pstates, governor, domain, obj, problems)
-    because = [
-        _frequency_reason("min", pstates.min, low, min_khz, domain),
-        _frequency_reason("max", pstates.max, high, max_khz, domain),
-        governor_reason,
-        epp_reason,
+    lines = [
+        ("min_khz", MIN_FIELD, _frequency_reason("min", pstates.min, low, min_khz, domain)),
+        ("max_khz", MAX_FIELD, _frequency_reason("max", pstates.max, high, max_khz, domain)),
+        ("governor", "spec.pstates.governor", governor_reason),
+        ("epp", "spec.pstates.epp", epp_reason),
     ]
-    return Target(min_khz, max_khz, governor, epp), [line for line in because if line]
+    return Target(min_khz, max_khz, governor, epp), lines
 
 
 def _frequency_reason(

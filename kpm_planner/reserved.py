@@ -9,7 +9,11 @@ from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import ReservedCpus
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.model.target import ResolvedProfile
+from kpm_planner.model.why import Why
 from kpm_planner.selection import Definition, reference
+
+#: Who reserves a CPU: Kind/name, and where in it.
+_Place = tuple[str, str]
 
 
 def reserved_twice(entries: tuple[ReservedCpus, ...], obj: str) -> list[Problem]:
@@ -36,15 +40,15 @@ def reserved_assignments(
     definitions: Sequence[Definition], profiles: Profiles, machine: Machine, problems: list[Problem]
 ) -> list[Assignment]:
     """The reserved CPUs of all definitions, each under the one profile that names it."""
-    by_cpu: dict[int, dict[str | None, str]] = {}
+    by_cpu: dict[int, dict[str | None, _Place]] = {}
     for item in definitions:
         for index, entry in enumerate(item.reserved_cpus):
             _note_unknown(entry, f"spec.reservedCPUs[{index}].cores", item, machine, problems)
             for cpu in entry.cores:
                 by_cpu.setdefault(cpu, {}).setdefault(
-                    entry.power_profile, f"{reference(item)} spec.reservedCPUs[{index}]"
+                    entry.power_profile, (reference(item), f"spec.reservedCPUs[{index}]")
                 )
-    groups: dict[tuple[tuple[str | None, str], ...], set[int]] = {}
+    groups: dict[tuple[tuple[str | None, _Place], ...], set[int]] = {}
     for cpu, wants in by_cpu.items():
         named = tuple(sorted((name, where) for name, where in wants.items() if name is not None))
         groups.setdefault(named or tuple(wants.items()), set()).add(cpu)
@@ -82,17 +86,16 @@ def _written(numbers: frozenset[int]) -> str:
 
 
 def _reserved_assignment(
-    wants: tuple[tuple[str | None, str], ...],
+    wants: tuple[tuple[str | None, _Place], ...],
     cpus: frozenset[int],
     profiles: Profiles,
     problems: list[Problem],
 ) -> Assignment:
-    name, where = wants[0]
-    maker = where.partition(" ")[0]
+    name, (maker, field) = wants[0]
+    because = Why(f"reserved: {maker} {field}", object=maker, field=field)
     if len(wants) > 1:
-        names = " and ".join(f"{name} ({place})" for name, place in wants)
-        for _, place in wants:
-            obj, _, field = place.partition(" ")
+        names = " and ".join(f"{name} ({obj} {field})" for name, (obj, field) in wants)
+        for _, (obj, field) in wants:
             problems.append(
                 error(
                     Code.RESERVED_CONFLICT,
@@ -105,24 +108,23 @@ def _reserved_assignment(
         return Assignment(
             cpus,
             Pool.RESERVED,
-            because=(f"reserved: {where}, at baseline because two profiles are named",),
+            because=(because + ", at baseline because two profiles are named",),
             maker=maker,
         )
     if name is None:
         return Assignment(
             cpus,
             Pool.RESERVED,
-            because=(f"reserved: {where} names no profile, so baseline",),
+            because=(because + " names no profile, so baseline",),
             maker=maker,
         )
-    obj, _, field = where.partition(" ")
-    profile = profile_of_definition(name, profiles, obj, f"{field}.powerProfile", problems)
+    profile = profile_of_definition(name, profiles, maker, f"{field}.powerProfile", problems)
     return Assignment(
         cpus,
         Pool.RESERVED,
         profile,
         name if profile else None,
-        because=(f"reserved: {where}",),
+        because=(because,),
         maker=maker,
     )
 

@@ -1,4 +1,6 @@
-"""Hyperthreads of one core whose targets differ: the hardware runs the higher, so it is told."""
+"""Hyperthreads of one core with different targets: the hardware runs both at the higher one, so a
+warning says so.
+"""
 
 from kpm_planner.domains import frequency_part, values_in_force
 from kpm_planner.model.cpuset import format_cpulist
@@ -8,7 +10,9 @@ from kpm_planner.parts import Part
 
 
 def sibling_problems(parts: list[Part], machine: Machine) -> list[Problem]:
-    """One warning a core whose online hyperthreads have different frequency targets."""
+    """A warning for each core whose online hyperthreads ask for different frequencies and would get
+    different ones: two targets can mean the same once baseline is filled in.
+    """
     if not machine.shared_cores or len(parts) < 2:
         return []
     part_of = {cpu: part for part in parts for cpu in part.cpus}
@@ -32,6 +36,7 @@ def sibling_problems(parts: list[Part], machine: Machine) -> list[Problem]:
 
 
 def _in_force(cpu: int, part: Part, machine: Machine) -> tuple[object, ...]:
+    """What a CPU's target means on its domain; nothing where its frequency cannot be set."""
     number = machine.by_id[cpu].domain
     domain = None if number is None else machine.domain_by_id.get(number)
     if domain is None or not domain.managed:

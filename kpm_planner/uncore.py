@@ -14,6 +14,7 @@ from kpm_planner.fabric import (
 from kpm_planner.model.machine import Machine, UncoreEntry
 from kpm_planner.model.objects import Uncore
 from kpm_planner.model.problems import Code, Problem, error, has_errors, warning
+from kpm_planner.model.why import Why
 from kpm_planner.selection import reference, selector_problems
 
 _STEP_KHZ = 100_000
@@ -29,7 +30,7 @@ class UncoreTarget:
     entry: UncoreEntry
     min_khz: int | None = None
     max_khz: int | None = None
-    because: tuple[str, ...] = ()
+    because: tuple[Why, ...] = ()
     maker: str = ""
 
 
@@ -112,7 +113,7 @@ def uncore_faults(uncore: Uncore, machine: Machine) -> tuple[Problem, ...]:
 def baseline_uncore(machine: Machine, reason: str) -> UncorePlan:
     """Everything as it was."""
     return UncorePlan(
-        tuple(UncoreTarget(entry, because=(reason,)) for entry in machine.uncore),
+        tuple(UncoreTarget(entry, because=(Why(reason),)) for entry in machine.uncore),
         baseline_fabrics(machine, reason),
     )
 
@@ -122,7 +123,7 @@ def _asks_limits(uncore: Uncore) -> bool:
 
 
 def validate_uncore(uncore: Uncore) -> tuple[Problem, ...]:
-    """Faults of an Uncore object that no machine is needed to see."""
+    """Faults of an Uncore object that can be seen without a machine."""
     obj = reference(uncore)
     if not _asks_limits(uncore) and uncore.amd is None:
         return (
@@ -230,11 +231,17 @@ def _places(machine: Machine) -> str:
 def _target(entry: UncoreEntry, limits: list[_Limit], obj: str) -> UncoreTarget:
     limit = next((limit for limit in limits if limit.covers(entry)), None)
     if limit is None:
-        return UncoreTarget(entry, because=(f"{obj} does not cover it",))
+        return UncoreTarget(entry, because=(Why(f"{obj} does not cover it", object=obj),))
     return UncoreTarget(
         entry,
         limit.low,
         limit.high,
-        (f"{limit.low}..{limit.high} kHz: {obj} {limit.field}, rounded down to 100 MHz",),
+        (
+            Why(
+                f"{limit.low}..{limit.high} kHz: {obj} {limit.field}, rounded down to 100 MHz",
+                object=obj,
+                field=limit.field,
+            ),
+        ),
         obj,
     )

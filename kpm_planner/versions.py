@@ -265,11 +265,13 @@ def _with_reason(resolved: ResolvedProfile, told: str) -> ResolvedProfile:
     """A profile whose targets say that they come from an earlier version."""
     if not told:
         return resolved
-    name = f"profile {resolved.profile.meta.name}"
     by_kind = tuple(
         evolve(
             item,
-            because=tuple(f"{name}, {told}" if line == name else line for line in item.because),
+            # the first is the profile itself
+            because=tuple(
+                line if line.field or line.setting else line + f", {told}" for line in item.because
+            ),
         )
         for item in resolved.by_kind
     )

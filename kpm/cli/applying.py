@@ -32,6 +32,7 @@ from kpm.request.nodes import (
 from kpm.request.objects import Cluster
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.tree import open_applier
+from kpm_applier.attributes import ATTRIBUTES
 from kpm_applier.session import Applier, Report
 from kpm_applier.state.baseline import cap_in_force
 from kpm_applier.state.record import StateError
@@ -43,15 +44,8 @@ from kpm_planner.ownership_memory import remembered
 from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
 from kpm_planner.report.refusals import remedy
 
-#: How the reason of a file begins, among those of its group.
-_REASON_OF = {
-    "scaling_min_freq": "min ",
-    "scaling_max_freq": "max ",
-    "scaling_governor": "governor ",
-    "energy_performance_preference": "epp ",
-}
-#: Groups whose reasons are those of each of their files.
-_WHOLE = ("cap:", "fabric:", "boost")
+#: The name of a file → the setting of a target that it holds.
+_SETTING_OF = {row.file: row.asks for row in ATTRIBUTES}
 _BAD = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
 
 
@@ -164,16 +158,10 @@ def _write_line(write: Write) -> str:
 
 def _why(write: Write) -> str:
     """The reasons of one file out of those of its whole group."""
-    if write.group.startswith(_WHOLE):
-        return "; ".join(
-            ["changed by somebody else", *write.because]
-            if write.reason == "drift"
-            else write.because
-        )
-    key = _REASON_OF.get(write.path.rpartition("/")[2])
-    own = [line for line in write.because[1:] if line.startswith(("profile ", key or "profile "))]
-    first = {"drift": "changed by somebody else; ", "restore": "", "plan": ""}[write.reason]
-    return first + "; ".join([*write.because[:1], *own])
+    setting = _SETTING_OF.get(write.path.rpartition("/")[2], "")
+    own = [line for line in write.because if line.setting in ("", setting)]
+    foreign = ["changed by somebody else"] if write.reason == "drift" else []
+    return "; ".join([*foreign, *own])
 
 
 def _write_view(write: Write) -> dict[str, Any]:

@@ -7,8 +7,10 @@ from kpm_applier.attributes import CPU_ROOT
 
 @lru_cache(maxsize=1 << 16)
 def parse_path(path: str) -> tuple[str, int, int, str]:
-    """(area, number, state, name) of a path below the CPU root; area "" for one that does not
-    exist.
+    """(area, number, state, name) of a path below the CPU root: the part of the tree, CPU or
+    policy, idle state, file. number and state are 0 where they do not apply.
+
+    Only the form is looked at. A form that is not known has area "" and the whole path as its name.
     """
     if not path.startswith(f"{CPU_ROOT}/"):
         return "", 0, 0, path
@@ -42,7 +44,7 @@ def _parse_cpu(words: list[str], path: str) -> tuple[str, int, int, str]:
 
 
 def add_folder(folders: dict[str, set[str]], path: str) -> None:
-    """Let a folder be in those above it. folders: path → names in it."""
+    """Enter a folder in the lists of all folders above it. folders: path → names in it."""
     while path:
         parent, _, name = path.rpartition("/")
         folders.setdefault(parent, set()).add(name)

@@ -1,8 +1,9 @@
 """What the kernel model's files show of power: zones of RAPL, the cap of amd_hsmp_hwmon, and the
 mailbox as files.
 
-Limits are held in units of 1/8 W in 15 bits, silently cut off (kernel, intel_rapl); a locked zone
-refuses with ENODATA.
+RAPL keeps a limit in steps of 1/8 W and in 15 bits: it rounds down, and 4096 W becomes 0 (kernel,
+intel_rapl); a locked zone refuses limits with ENODATA and its switch with ENOSYS. The other zones
+round to mW and keep to their maximum.
 """
 
 import errno
@@ -15,14 +16,16 @@ from kpm_applier.kernel_model.paths import add_folder
 from kpm_applier.kernel_model.texts import fail, parse_integer, parse_switch
 from kpm_planner.model.machine import Fabric, Machine, PowerLimit, PowerZone
 
-_UNIT_UW, _BITS = 125_000, 0x7FFF
+_UNIT_UW, _MASK = 125_000, 0x7FFF
 _LONGEST = 16
 _AUTOMATIC = "auto"
 
 
 @define
 class PowerFiles:
-    """Zones and fabrics of one machine. locked: folders of zones whose firmware refuses limits."""
+    """Zones and fabrics of one machine. limits: path → µW. locked: folders of zones whose firmware
+    refuses limits.
+    """
 
     limits: dict[str, int] = field(factory=dict)
     switches: dict[str, bool] = field(factory=dict)
@@ -114,12 +117,13 @@ class PowerFiles:
                 raise fail(errno.ENODATA, path)
             self.limits[path] = self._kept(self._zones[folder], value)
         else:
-            self.read(path)
+            self.read(path)  # ENOENT where there is no such file
             raise fail(errno.EACCES, path)
 
     def _kept(self, zone: PowerZone, value: int) -> int:
+        """What a limit becomes, µW. value: as the file takes it, mW in the mailbox's files."""
         if zone.control == "intel-rapl":
-            return (value // _UNIT_UW & _BITS) * _UNIT_UW
+            return (value // _UNIT_UW & _MASK) * _UNIT_UW
         uw = value * 1000 if zone.control == "hsmp" else value // 1000 * 1000
         return min(uw, zone.limits[0].max_uw or uw)
 

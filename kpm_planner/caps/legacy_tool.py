@@ -15,6 +15,7 @@ from kpm_planner.caps.division import MOST_UW, UNIT_UW, divided
 from kpm_planner.caps.schedule import sun
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.model.machine import PowerZone
+from kpm_planner.model.why import Why
 
 _SUNRISE, _SUNSET = 4 * 60, 20 * 60
 
@@ -183,6 +184,6 @@ def _made(zones: Sequence[PowerZone], limits: Sequence[Sequence[int | None]], wh
         tuple(None if uw is None else uw // UNIT_UW * UNIT_UW for uw in wanted) for wanted in limits
     ]
     targets = tuple(
-        CapTarget(zone, wanted, (why,)) for zone, wanted in zip(zones, rounded, strict=True)
+        CapTarget(zone, wanted, (Why(why),)) for zone, wanted in zip(zones, rounded, strict=True)
     )
     return Capped(sum(wanted[0] or 0 for wanted in rounded if wanted), targets)

@@ -1,4 +1,4 @@
-"""What may stand in a PowerCap, as far as no machine is needed to see it."""
+"""What may stand in a PowerCap, as far as it can be seen without a machine."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ _Faults = Iterator[tuple[str, str]]
 
 
 def validate_cap(cap: PowerCap) -> tuple[Problem, ...]:
-    """Faults of a PowerCap that no machine is needed to see."""
+    """Faults of a PowerCap that can be seen without a machine."""
     obj = reference(cap)
     wrong = [
         error(Code.CAP_SOURCE, obj, f"spec.source{field}", text)

@@ -25,6 +25,7 @@ from kpm_planner.model.quantities import UW, format_watts
 from kpm_planner.selection import reference
 
 _MINUTES = 24 * 60
+#: Days to look back or ahead for an entry: today and the seven beside it.
 _WEEK = 8
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 5, 3600
@@ -117,6 +118,7 @@ def asked_at(cap: PowerCap, instant: datetime, signals: Signals, ceiling_uw: int
         )
     if source.market is not None:
         return _by_clock(_market_points(source.market), instant, zone, f"{obj} market", source)
+    # one entry in per cent of nobody knows what makes the whole schedule ask for nothing
     if ceiling_uw is None and any(entry.percent is not None for entry in source.schedule):
         message = (
             "percent is given, but neither spec.maxWatts nor any package's firmware says what"
@@ -220,9 +222,7 @@ def _schedule_points(entries: Iterable[CapEntry], ceiling_uw: int) -> list[_Poin
 def _by_clock(
     points: Sequence[_Point], instant: datetime, zone: tzinfo, what: str, source: CapSource
 ) -> Asked:
-    """The point that began last on the clock of the wall (field report 57); it changes when the
-    next one begins.
-    """
+    """The point that began last by the local clock (FR57); it holds until the next one begins."""
     wall = wall_clock(instant, zone)
     day = wall.date()
     began = max(
@@ -263,7 +263,9 @@ def local_time(instant: datetime, zone: tzinfo) -> datetime:
 
 
 def _instant(wall: datetime, zone: tzinfo) -> datetime:
-    """When the clocks of a time zone first show this or, where they are turned past it, more."""
+    """The first instant at which the clocks of a time zone show this; where they are turned forward
+    past it, the moment of the turn.
+    """
     earlier, later = sorted(
         (wall - (zone.utcoffset(wall.replace(tzinfo=zone, fold=fold)) or timedelta())).replace(
             tzinfo=UTC
@@ -284,8 +286,8 @@ def _instant(wall: datetime, zone: tzinfo) -> datetime:
 
 
 def wall_clock(instant: datetime, zone: tzinfo) -> datetime:
-    """The local time without zone, which never goes back: in an hour that comes twice, the end of
-    its first pass holds in the second.
+    """The local time without zone, made so that it never goes back: of an hour that comes twice,
+    the second counts as the last moment of the first, so that no entry begins twice.
     """
     local = local_time(instant, zone)
     wall = local.replace(tzinfo=None, fold=0)

@@ -18,6 +18,7 @@ from kpm_planner.model.cluster import Node
 from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
 from kpm_planner.model.problems import Code, Problem, has_errors, warning
 from kpm_planner.model.quantities import format_watts
+from kpm_planner.model.why import Why
 from kpm_planner.selection import Accepted, holder, reference
 
 #: From here on the arithmetic of dates would leave the calendar.
@@ -31,7 +32,7 @@ class CapTarget:
 
     zone: PowerZone
     limits: tuple[int | None, ...]
-    because: tuple[str, ...] = ()
+    because: tuple[Why, ...] = ()
 
 
 @frozen
@@ -108,7 +109,7 @@ def plan_caps(
 def baseline_caps(machine: Machine, reason: str) -> tuple[CapTarget, ...]:
     """Every zone at baseline."""
     return tuple(
-        CapTarget(zone, (None,) * len(zone.limits), (reason,)) for zone in machine.power_zones
+        CapTarget(zone, (None,) * len(zone.limits), (Why(reason),)) for zone in machine.power_zones
     )
 
 
@@ -201,10 +202,11 @@ def _target(
     cap: PowerCap, zone: PowerZone, uw: int | None, decision: Decision, problems: list[Problem]
 ) -> CapTarget:
     """The limits of one zone for its part of the power; None for no cap."""
+    because = tuple(Why(text, object=reference(cap), field="spec") for text in decision.because)
     if uw is None:
-        return CapTarget(zone, (None,) * len(zone.limits), decision.because)
+        return CapTarget(zone, (None,) * len(zone.limits), because)
     wanted = _limits(cap.constraint or _LONG, zone.limits, uw)
-    reason = f"{zone.name}: {format_watts(uw)}"
+    reason = Why(f"{zone.name}: {format_watts(uw)}", object=reference(cap), field="spec")
     if all(limit is None for limit in wanted):
         has = ", ".join(limit.name for limit in zone.limits) or "none"
         problems.append(
@@ -221,7 +223,7 @@ def _target(
             f" the {format_watts(uw)} that are asked"
         )
         problems.append(warning(Code.CAP_MIRROR, reference(cap), "", message))
-    return CapTarget(zone, wanted, (*decision.because, reason))
+    return CapTarget(zone, wanted, (*because, reason))
 
 
 def _limits(constraint: str, limits: tuple[PowerLimit, ...], uw: int) -> tuple[int | None, ...]:

@@ -8,6 +8,7 @@ from attrs import frozen
 from kpm_planner.model.allocation import ContainerRef
 from kpm_planner.model.problems import Problem
 from kpm_planner.model.target import ResolvedProfile
+from kpm_planner.model.why import Why
 
 
 class Pool(StrEnum):
@@ -34,7 +35,7 @@ class Assignment:
     profile_name: str | None = None
     container: ContainerRef | None = None
     held: bool = False
-    because: tuple[str, ...] = ()
+    because: tuple[Why, ...] = ()
     maker: str = ""
 
 

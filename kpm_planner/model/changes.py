@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from attrs import field, frozen
 
+from kpm_planner.model.why import Why
+
 
 class Reason(StrEnum):
     """Why a file is written."""
@@ -29,7 +31,7 @@ class Write(NamedTuple):
     old: str | None
     group: str
     reason: Reason
-    because: tuple[str, ...] = ()
+    because: tuple[Why, ...] = ()
 
 
 @frozen

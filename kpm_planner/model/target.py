@@ -15,6 +15,7 @@ from attrs import evolve, field, fields, frozen
 from kpm_planner.model.machine import Cpu, FrequencyDomain
 from kpm_planner.model.objects import PowerProfile
 from kpm_planner.model.problems import Problem, has_errors
+from kpm_planner.model.why import Why
 
 
 class Scope(StrEnum):
@@ -239,7 +240,7 @@ class Resolved:
     """A target with the reasons of its values, one line each."""
 
     target: Target
-    because: tuple[str, ...] = ()
+    because: tuple[Why, ...] = ()
 
 
 @frozen

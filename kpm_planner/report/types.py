@@ -46,7 +46,8 @@ class Condition:
     }
 )
 class Values:
-    """Settings of CPUs; left out where the kernel has no such file or nothing is asked.
+    """Settings of CPUs. As requested ones: left out where the plan asks nothing. As effective ones:
+    left out where the kernel has no such file, or it cannot be read.
 
     Units: kHz.
     """
@@ -127,20 +128,22 @@ class UncoreState:
 
     name: str = field(metadata=_text("Directory of the entry."))
     requested_min_khz: int | None = field(
-        default=None, metadata=_text("Asked; left out: baseline. kHz.")
+        default=None, metadata=_text("What the plan asks; left out: baseline. kHz.")
     )
     requested_max_khz: int | None = field(
-        default=None, metadata=_text("Asked; left out: baseline. kHz.")
+        default=None, metadata=_text("What the plan asks; left out: baseline. kHz.")
     )
-    min_khz: int | None = field(default=None, metadata=_text("Shown, kHz."))
-    max_khz: int | None = field(default=None, metadata=_text("Shown, kHz."))
+    min_khz: int | None = field(default=None, metadata=_text("What the file holds now, kHz."))
+    max_khz: int | None = field(default=None, metadata=_text("What the file holds now, kHz."))
 
 
 @frozen
 class UncoreStatus:
     """Uncore frequencies of the node: first as the earlier operator tells them, then each entry."""
 
-    name: str = field(default="", metadata=_text("The Uncore object that holds; left out: none."))
+    name: str = field(
+        default="", metadata=_text("The Uncore object in force here; left out: none.")
+    )
     config: str = field(default="", metadata=_text("What it asks for, in words."))
     errors: tuple[str, ...] = field(default=(), metadata=_text("What is wrong with it here."))
     entries: tuple[UncoreState, ...] = field(default=(), metadata=_text("Uncore entries."))
@@ -240,9 +243,11 @@ class PowerCapState:
     zone: str = field(metadata=_text("Zone by its name."))
     limit: str = field(metadata=_text("Which of its limits."))
     requested_milliwatts: int | None = field(
-        default=None, metadata=_text("Asked; left out: baseline. mW.")
+        default=None, metadata=_text("What the plan asks, mW.")
     )
-    milliwatts: int | None = field(default=None, metadata=_text("Shown, mW."))
+    milliwatts: int | None = field(
+        default=None, metadata=_text("What the file holds now, mW; left out: it cannot be read.")
+    )
 
 
 @frozen

@@ -578,7 +578,7 @@ def test_what_pstates_says_beats_the_earlier_fields() -> None:
         if problem.code is Code.PROFILE_EARLIER_FORM
     }
     assert told.keys() == {"spec.min", "spec.max", "spec.epp", "spec.governor"}
-    assert "spec.pstates.max 2000 counts" in told["spec.max"]
+    assert "spec.pstates.max 2000 is used" in told["spec.max"]
 
 
 @pytest.mark.parametrize("field", ["min", "max", "governor", "epp"])

@@ -45,7 +45,9 @@ def test_by_default_they_are_named_and_nothing_is_done(setting: str | None) -> N
     found = planned(setting, (GOVERNOR, "performance"))
     (problem,) = with_code(found.problems, Code.POD_ANNOTATIONS)
     assert (problem.severity, problem.object) == (Severity.WARNING, "Pod/ns1/web")
+    assert problem.message.endswith("drop them, or set agent.crioAnnotations: accept")
     assert on_cpu(found, 2).profile == "shared"
+    assert "its CRI-O annotations are not used, so the shared target" in on_cpu(found, 2).because[0]
 
 
 @pytest.mark.parametrize(
@@ -88,4 +90,6 @@ def test_a_value_that_is_none_is_an_error_of_the_pod_and_changes_nothing(
 def test_a_profile_that_is_asked_for_goes_before() -> None:
     found = planned("accept", (GOVERNOR, "powersave"), profiled=True)
     assert on_cpu(found, 2).profile == "performance"
-    assert [problem.code for problem in found.problems] == [Code.POD_ANNOTATIONS]
+    (problem,) = found.problems
+    assert problem.code == Code.POD_ANNOTATIONS
+    assert problem.message.endswith("drop them, or ask for no profile")

@@ -105,7 +105,8 @@ def test_a_source_that_is_not_known_is_the_one_that_is_always_there(
 
 def test_both_annotations_of_a_pod_are_named_where_they_conflict() -> None:
     """As a list, each with its value."""
-    problem = conflict("Pod/ns1/web", ((STATES, "disable"), (GOVERNOR, "performance")))
+    both = ((STATES, "disable"), (GOVERNOR, "performance"))
+    problem = conflict("Pod/ns1/web", both, accepted=False)
     assert problem.message == (
         f"CRI-O sets its CPUs too, by {STATES}: 'disable', {GOVERNOR}: 'performance'; drop them,"
         " or set agent.crioAnnotations: accept"

@@ -102,6 +102,7 @@ writes = st.builds(
     st.none() | st.just("x"),
     st.just("g"),
     st.just(Reason.DRIFT),
+    st.just(()),
 )
 passes = st.builds(
     Pass,
