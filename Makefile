@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak coverage mutants lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages crds monitoring test-monitoring clean
+.PHONY: help venv demo test soak coverage mutants density lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages crds monitoring test-monitoring clean
 .PHONY: install uninstall deploy undeploy lock audit images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -53,6 +53,9 @@ coverage: $(VENV)/.installed ## branches of planner and applier that the default
 
 mutants: $(VENV)/.installed ## faults that the tests must notice; takes half an hour on two free cores, writes docs/developer/mutants.md
 	$(BIN)/python tests/mutants/run.py
+
+density: $(VENV)/.made ## how dense the code is, beside packaging, h11 and kopf; asks PyPI for those
+	$(BIN)/python -m tests.arch.density
 
 lint: $(VENV)/.made ## style
 	$(BIN)/ruff check .
