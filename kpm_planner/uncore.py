@@ -34,23 +34,35 @@ class UncoreTarget:
     maker: str = ""
 
 
+#: What an end may be beside kHz: those of the hardware's range. An uncore has no base frequency.
+_WORDS = ("min", "max")
+
+
 @frozen
 class _Limit:
-    """One range somebody asked for: where, for which package and die
-    (None: all), both ends in kHz.
+    """One range somebody asked for: where, for which package and die (None: all), both ends in kHz
+    or as words.
     """
 
     field: str
     package: int | None
     die: int | None
-    low: int
-    high: int
+    low: int | str
+    high: int | str
 
     @property
     def place(self) -> str:
         """Where, in words."""
         package = "every package" if self.package is None else f"package {self.package}"
         return package if self.die is None else f"{package} die {self.die}"
+
+    def on(self, entry: UncoreEntry) -> tuple[int, int] | None:
+        """Both ends on an entry, kHz; None where they name a hardware limit that is not known."""
+        ends = {"min": entry.hardware_min_khz, "max": entry.hardware_max_khz}
+        low, high = (
+            ends[end] if isinstance(end, str) else _step(end) for end in (self.low, self.high)
+        )
+        return None if low is None or high is None else (low, high)
 
     def covers(self, entry: UncoreEntry) -> bool:
         die = entry.domain if entry.die is None else entry.die
@@ -151,7 +163,7 @@ def validate_uncore(uncore: Uncore) -> tuple[Problem, ...]:
 
 
 def _end_faults(
-    obj: str, low_field: str, high_field: str, low: int | None, high: int | None
+    obj: str, low_field: str, high_field: str, low: int | str | None, high: int | str | None
 ) -> list[Problem]:
     if (low is None) != (high is None):
         given, absent = (high_field, low_field) if low is None else (low_field, high_field)
@@ -163,32 +175,37 @@ def _end_faults(
                 f"is missing while {given} is given; both ends are needed",
             )
         ]
-    if low is not None and high is not None and low > high:
-        return [
-            error(Code.UNCORE_ORDER, obj, low_field, f"{low} kHz is above {high_field} {high} kHz")
-        ]
-    return []
+    wrong = [
+        error(Code.UNCORE_RANGE, obj, field, f"expected kHz, min or max, got {end!r}")
+        for field, end in ((low_field, low), (high_field, high))
+        if isinstance(end, str) and end not in _WORDS
+    ]
+    numbers = isinstance(low, int) and isinstance(high, int) and low > high
+    if numbers or (low, high) == ("max", "min"):
+        message = f"{_in_khz(low)} is above {high_field} {_in_khz(high)}"
+        wrong.append(error(Code.UNCORE_ORDER, obj, low_field, message))
+    return wrong
+
+
+def _in_khz(end: int | str | None) -> str:
+    return f"{end} kHz" if isinstance(end, int) else str(end)
 
 
 def _limits(uncore: Uncore) -> list[_Limit]:
     """The ranges asked for, the most specific first: die, package, system."""
     found = [
-        _Limit(
-            f"spec.dieSelector[{index}]", item.package, item.die, _step(item.min), _step(item.max)
-        )
+        _Limit(f"spec.dieSelector[{index}]", item.package, item.die, item.min, item.max)
         for index, item in enumerate(uncore.die_selector)
         if item.min is not None and item.max is not None
     ]
     found.sort(key=lambda limit: (limit.die is None, limit.field))
     if uncore.sys_min is not None and uncore.sys_max is not None:
-        found.append(
-            _Limit("spec.sysMin", None, None, _step(uncore.sys_min), _step(uncore.sys_max))
-        )
+        found.append(_Limit("spec.sysMin", None, None, uncore.sys_min, uncore.sys_max))
     return found
 
 
-def _step(khz: int | None) -> int:
-    return (khz or 0) // _STEP_KHZ * _STEP_KHZ
+def _step(khz: int) -> int:
+    return khz // _STEP_KHZ * _STEP_KHZ
 
 
 def _machine_faults(uncore: Uncore, limits: list[_Limit], machine: Machine) -> list[Problem]:
@@ -205,15 +222,21 @@ def _machine_faults(uncore: Uncore, limits: list[_Limit], machine: Machine) -> l
             problems.append(error(Code.UNCORE_DIE, obj, limit.field, message))
         seen.add((limit.package, limit.die))
         for entry in covered:
-            low, high = entry.hardware_min_khz, entry.hardware_max_khz
-            if low is not None and high is not None and not low <= limit.low <= limit.high <= high:
-                message = (
-                    f"{limit.low}..{limit.high} kHz is outside the range of {entry.name},"
-                    f" {low}..{high} kHz"
-                )
+            message = _misfit(limit, entry)
+            if message:
                 problems.append(error(Code.UNCORE_RANGE, obj, limit.field, message))
                 break
     return problems
+
+
+def _misfit(limit: _Limit, entry: UncoreEntry) -> str:
+    """Why a range cannot be set on an entry; "" where it can."""
+    ends, low, high = limit.on(entry), entry.hardware_min_khz, entry.hardware_max_khz
+    if ends is None:
+        return f"{limit.low}..{limit.high}: no file says what {entry.name} can do"
+    if low is not None and high is not None and not low <= ends[0] <= ends[1] <= high:
+        return f"{ends[0]}..{ends[1]} kHz is outside the range of {entry.name}, {low}..{high} kHz"
+    return ""
 
 
 def _places(machine: Machine) -> str:
@@ -232,16 +255,8 @@ def _target(entry: UncoreEntry, limits: list[_Limit], obj: str) -> UncoreTarget:
     limit = next((limit for limit in limits if limit.covers(entry)), None)
     if limit is None:
         return UncoreTarget(entry, because=(Why(f"{obj} does not cover it", object=obj),))
-    return UncoreTarget(
-        entry,
-        limit.low,
-        limit.high,
-        (
-            Why(
-                f"{limit.low}..{limit.high} kHz: {obj} {limit.field}, rounded down to 100 MHz",
-                object=obj,
-                field=limit.field,
-            ),
-        ),
-        obj,
-    )
+    ends = limit.on(entry)
+    assert ends is not None  # an object with such a fault has no effect
+    low, high = ends
+    text = f"{low}..{high} kHz: {obj} {limit.field}, rounded down to 100 MHz"
+    return UncoreTarget(entry, low, high, (Why(text, object=obj, field=limit.field),), obj)

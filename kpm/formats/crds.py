@@ -274,7 +274,17 @@ _FORMATS = (
     f"(!has(self.samplePeriod) || self.samplePeriod.matches({_DURATION})) &&"
     f" (!has(self.cooldownPeriod) || self.cooldownPeriod.matches({_DURATION}))"
 )
-_BOTH = "both of min and max are needed, min not above max"
+_BOTH = "both of min and max are needed, as kHz, min or max; min not above max"
+
+
+def _uncore_order(low: str, high: str) -> str:
+    """Both ends are kHz or words, and in order; a word and a number are judged on the machine."""
+    words = "type({0}) == int || {0} in ['min', 'max']"
+    return (
+        f"({words.format(low)}) && ({words.format(high)}) && (type({low}) == int && type({high}) =="
+        f" int ? int({low}) <= int({high}) : !({low} == 'max' && {high} == 'min'))"
+    )
+
 
 _NEEDS_WATTS = Rule("has(self.watts)", "watts is needed")
 
@@ -338,12 +348,12 @@ _RULES: Mapping[type, tuple[Rule, ...]] = {
     ),
     DieSelector: (
         Rule("has(self.__package__)", "package is needed"),
-        Rule("has(self.min) && has(self.max) && self.min <= self.max", _BOTH),
+        Rule(f"has(self.min) && has(self.max) && {_uncore_order('self.min', 'self.max')}", _BOTH),
     ),
     Uncore: (
         Rule(
-            "has(self.sysMin) == has(self.sysMax) && (!has(self.sysMin) || self.sysMin <="
-            " self.sysMax)",
+            "has(self.sysMin) == has(self.sysMax) && (!has(self.sysMin) ||"
+            f" {_uncore_order('self.sysMin', 'self.sysMax')})",
             f"sysMin, sysMax: {_BOTH}",
         ),
     ),

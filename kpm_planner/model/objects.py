@@ -230,7 +230,8 @@ class PowerNodeConfig:
     )
 
 
-_UNCORE_KHZ = {"minimum": 100_000, "maximum": 12_700_000}
+_UNCORE_KHZ = {"minimum": 100_000, "maximum": 12_700_000, "maxLength": 16}
+_UNCORE = "kHz, or min or max of what the hardware can"
 
 
 @frozen
@@ -241,11 +242,11 @@ class DieSelector:
     die: int | None = field(
         default=None, metadata=_text("Die number; left out: all dies of the package.", minimum=0)
     )
-    min: int | None = field(
-        default=None, metadata=_text("Lowest uncore frequency, kHz.", **_UNCORE_KHZ)
+    min: int | str | None = field(
+        default=None, metadata=_text(f"Lowest uncore frequency, {_UNCORE}.", **_UNCORE_KHZ)
     )
-    max: int | None = field(
-        default=None, metadata=_text("Highest uncore frequency, kHz.", **_UNCORE_KHZ)
+    max: int | str | None = field(
+        default=None, metadata=_text(f"Highest uncore frequency, {_UNCORE}.", **_UNCORE_KHZ)
     )
 
 
@@ -279,13 +280,13 @@ class Uncore:
 
     meta: Meta
     group: str = OPENSHIFT_GROUP
-    sys_min: int | None = field(
+    sys_min: int | str | None = field(
         default=None,
-        metadata=_text("Lowest uncore frequency of the whole node, kHz.", **_UNCORE_KHZ),
+        metadata=_text(f"Lowest uncore frequency of the whole node, {_UNCORE}.", **_UNCORE_KHZ),
     )
-    sys_max: int | None = field(
+    sys_max: int | str | None = field(
         default=None,
-        metadata=_text("Highest uncore frequency of the whole node, kHz.", **_UNCORE_KHZ),
+        metadata=_text(f"Highest uncore frequency of the whole node, {_UNCORE}.", **_UNCORE_KHZ),
     )
     die_selector: tuple[DieSelector, ...] = field(
         default=(),

@@ -47,6 +47,21 @@ WRONG = {
         "min must not be above max",
     ),
     "a word that is none": ("PowerProfile", {"pstates": {"max": "bases"}}, "min, base or max"),
+    "an uncore word that is none": (
+        "Uncore",
+        {"sysMin": "base", "sysMax": "max"},
+        "as kHz, min or max",
+    ),
+    "uncore words the wrong way round": (
+        "Uncore",
+        {"sysMin": "max", "sysMax": "min"},
+        "min not above max",
+    ),
+    "a die without order": (
+        "Uncore",
+        {"dieSelector": [{"package": 0, "min": 2000000, "max": 1000000}]},
+        "min not above max",
+    ),
     "a frequency of zero": ("PowerProfile", {"pstates": {"min": 0}}, "MHz below 100000"),
     "a frequency with a unit": ("PowerProfile", {"pstates": {"max": "2GHz"}}, "percentage from"),
     "more than all": ("PowerProfile", {"pstates": {"max": "101%"}}, "percentage from"),

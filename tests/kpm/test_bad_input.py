@@ -403,7 +403,9 @@ def allowed_types(path: tuple[str | int, ...], value: Any) -> tuple[type, ...]:
     """The types that a field of a sample may have."""
     if "limits" in path[:-1] or "requests" in path[:-1]:
         return (int, str, float)
-    if (path[-1] in NUMBER_OR_TEXT and "pstates" in path) or path[-1] == "cpuCapacity":
+    ends = path[-1] in ("min", "max") and "dieSelector" in path
+    alone = path[-1] in ("cpuCapacity", "sysMin", "sysMax")
+    if (path[-1] in NUMBER_OR_TEXT and "pstates" in path) or ends or alone:
         return (int, str)
     return (type(value),)
 

@@ -195,7 +195,9 @@ def test_a_frequency_is_kept_as_it_was_written(value: object) -> None:
 
 
 @pytest.mark.parametrize("value", ["800000", 1.9, True, 2.0, [1], {}])
-@pytest.mark.parametrize("path", [("spec", "sysMin"), ("spec", "dieSelector", 0, "die")])
+@pytest.mark.parametrize(
+    "path", [("spec", "amd", "dfPstateMin"), ("spec", "dieSelector", 0, "die")]
+)
 def test_a_whole_number_is_a_whole_number(value: object, path: tuple[str | int, ...]) -> None:
     with pytest.raises(WireError, match=r"expected a whole number, got "):
         structure_object(set_at(OBJECTS["Uncore"], path, value))

@@ -32,6 +32,54 @@ def test_system_limits_are_for_every_entry() -> None:
     assert limits(asked(sys_min=1_000_000, sys_max=2_000_000)) == [(1_000_000, 2_000_000)] * 4
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        ("min", "max", (800_000, 2_400_000)),
+        ("max", "max", (2_400_000, 2_400_000)),
+        (1_050_000, "max", (1_000_000, 2_400_000)),
+        ("min", 1_000_000, (800_000, 1_000_000)),
+    ],
+)
+def test_an_end_may_be_that_of_the_hardware(
+    low: int | str, high: int | str, expected: tuple[int, int]
+) -> None:
+    """Of each entry its own."""
+    assert limits(asked(sys_min=low, sys_max=high)) == [expected] * 4
+    assert limits(asked(DieSelector(0, 0, low, high)))[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "code"),
+    [
+        ("base", "max", Code.UNCORE_RANGE),
+        ("min", "Max", Code.UNCORE_RANGE),
+        ("max", "min", Code.UNCORE_ORDER),
+        ("max", 1_000_000, Code.UNCORE_RANGE),
+        ("min", 100_000, Code.UNCORE_RANGE),
+    ],
+)
+def test_words_that_are_none_or_the_wrong_way_round_are_errors(
+    low: int | str, high: int | str, code: Code
+) -> None:
+    found = asked(sys_min=low, sys_max=high)
+    assert [problem.code for problem in found.problems] == [code]
+    assert limits(found) == [(None, None)] * 4
+
+
+def test_an_end_of_the_hardware_that_no_file_says_is_an_error() -> None:
+    """Nothing is set; kHz may be asked for all the same."""
+    silent = evolve(
+        TWO_SOCKETS,
+        uncore=tuple(evolve(entry, hardware_max_khz=None) for entry in TWO_SOCKETS.uncore),
+    )
+    found = asked(on=silent, sys_min=1_000_000, sys_max="max")
+    (problem,) = found.problems
+    assert (problem.code, problem.field) == (Code.UNCORE_RANGE, "spec.sysMin")
+    assert limits(found) == [(None, None)] * 4
+    assert not asked(on=silent, sys_min=1_000_000, sys_max=2_000_000).problems
+
+
 def test_die_beats_package_beats_system() -> None:
     """Whatever their order in the list."""
     rules = (DieSelector(0, None, 1_100_000, 1_200_000), DieSelector(0, 1, 1_300_000, 1_400_000))
