@@ -7,9 +7,11 @@ limit of frequency is none, since what it shows may be somebody else's limit, wh
 request (kernel-facts K1). Its governor lies in the same folder.
 """
 
+from kpm.request.tree import files_of
 from kpm_applier import attributes as table
 from kpm_applier.attributes import HSMP_ROOT
 from kpm_applier.session import Applier
+from kpm_applier.sysfs.composite import Composite
 from kpm_applier.sysfs.remote import RemoteHost
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.report.refusals import remedy
@@ -31,10 +33,11 @@ def refusals(applier: Applier, *, names_states: bool = True) -> tuple[str, ...]:
     can be. names_states: idle states are set one by one.
     """
     host = applier.host
-    if applier.discovery is None or not isinstance(host, SysfsHost):
+    if applier.discovery is None or not isinstance(host, SysfsHost | Composite):
         return ()
-    if isinstance(host, RemoteHost) and (absent := host.helper.reach()):
-        return (f"{host.helper.path}: {remedy('', absent)}",)
+    files = files_of(host)
+    if isinstance(files, RemoteHost) and (absent := files.helper.reach()):
+        return (f"{files.helper.path}: {remedy('', absent)}",)
     shown = applier.discovery.observed.values
     firsts = {
         item.attribute: (str(group.kind), item.path)
@@ -53,7 +56,7 @@ def refusals(applier: Applier, *, names_states: bool = True) -> tuple[str, ...]:
     )
 
 
-def _refusal(host: SysfsHost, path: str, text: str, *, rewritten: bool) -> int:
+def _refusal(host: SysfsHost | Composite, path: str, text: str, *, rewritten: bool) -> int:
     """The errno of writing a file anew, 0 for none.
 
     A copy of a tree is only opened, and so is a mailbox.

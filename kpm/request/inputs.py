@@ -21,9 +21,8 @@ from kpm.request.nodes import (
 )
 from kpm.request.objects import Cluster
 from kpm.request.options import PlanOptions, TreeOptions
-from kpm.request.tree import open_applier
+from kpm.request.tree import files_of, open_applier
 from kpm_applier.state.record import StateError
-from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.model.machine import Machine
 from kpm_planner.plan import ClusterPlan, plan_cluster
 from kpm_planner.versions import Versions
@@ -91,12 +90,8 @@ def _tree_machine(tree: TreeOptions) -> tuple[Machine, Before]:
     """The machine of a tree with its baseline, and what is remembered of it."""
     try:
         with open_applier(tree, writing=False) as applier:
-            host, memory = applier.host, memory_beside(applier.store.path)
-            machine = (
-                with_cpu_model(applier.machine, host)
-                if isinstance(host, SysfsHost)
-                else applier.machine
-            )
+            files, memory = files_of(applier.host), memory_beside(applier.store.path)
+            machine = applier.machine if files is None else with_cpu_model(applier.machine, files)
             return machine, Before(versions=known_offline(memory), accepted=memory.now.accepted)
     except StateError as failure:
         raise InputError(str(failure)) from None

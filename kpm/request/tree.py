@@ -11,15 +11,17 @@ from kpm_applier.session import Applier
 from kpm_applier.state.baseline import asked_fabrics
 from kpm_applier.state.record import StateError
 from kpm_applier.state.store import StateStore
+from kpm_applier.sysfs.composite import Composite
+from kpm_applier.sysfs.host import Host
 from kpm_applier.sysfs.hsmp import Hsmp
-from kpm_applier.sysfs.mailbox import DEVICE, Device
+from kpm_applier.sysfs.mailbox import DEVICE, Device, Mailbox
 from kpm_applier.sysfs.tree import SysfsHost
 
 
 def make_applier(tree: TreeOptions, repair: Repair = Repair.WRITE) -> Applier:
     """The applier of one root, not yet open. Errors: OSError where the root is no folder."""
-    host = open_tree(tree.sysfs, tree.helper)
-    store = StateStore(tree.state_dir, host.root, live=host.live)
+    files = open_tree(tree.sysfs, tree.helper)
+    store = StateStore(tree.state_dir, files.root, live=files.live)
 
     def known() -> Mapping[str, str]:
         try:
@@ -27,8 +29,7 @@ def make_applier(tree: TreeOptions, repair: Repair = Repair.WRITE) -> Applier:
         except StateError:
             return {}
 
-    host.mailbox = _mailbox(host, tree, known)
-    return Applier(host, store, repair)
+    return Applier(_with_mailbox(files, tree, known), store, repair)
 
 
 def open_tree(sysfs: str, helper: str | None) -> SysfsHost:
@@ -43,29 +44,37 @@ def open_tree(sysfs: str, helper: str | None) -> SysfsHost:
     return RemoteHost(sysfs, Helper(helper))
 
 
-def make_host(tree: TreeOptions) -> SysfsHost:
+def make_host(tree: TreeOptions) -> SysfsHost | Composite:
     """The tree alone, to look at. Errors: OSError where it is no folder."""
-    host = SysfsHost(tree.sysfs)
-    host.mailbox = _mailbox(host, tree, dict)
-    return host
+    return _with_mailbox(SysfsHost(tree.sysfs), tree, dict)
 
 
-def _mailbox(
-    host: SysfsHost, tree: TreeOptions, known: Callable[[], Mapping[str, str]]
-) -> Hsmp | None:
-    """The mailbox of an AMD machine, where there may be one: a helper's
-    only where it is asked for.
+def files_of(host: Host) -> SysfsHost | None:
+    """The files of a host; None for one that has none, such as a model."""
+    if isinstance(host, Composite):
+        return host.files
+    return host if isinstance(host, SysfsHost) else None
+
+
+def _with_mailbox(
+    files: SysfsHost, tree: TreeOptions, known: Callable[[], Mapping[str, str]]
+) -> SysfsHost | Composite:
+    """The tree with the mailbox of an AMD machine, where there may be one: a helper's only where it
+    is asked for.
     """
+    mailbox = _mailbox(files, tree)
+    return files if mailbox is None else Composite(files, Hsmp(mailbox, known))
+
+
+def _mailbox(files: SysfsHost, tree: TreeOptions) -> Mailbox | None:
     if tree.helper is not None:
         from kpm_applier.sysfs.remote import RemoteHost, RemoteMailbox
 
-        return (
-            Hsmp(RemoteMailbox(tree.hsmp, host.helper), known)
-            if tree.hsmp and isinstance(host, RemoteHost)
-            else None
-        )
-    device = tree.hsmp if tree.hsmp is not None else DEVICE if host.live else None
-    return None if device is None else Hsmp(Device(device), known)
+        if not tree.hsmp or not isinstance(files, RemoteHost):
+            return None
+        return RemoteMailbox(tree.hsmp, files.helper)
+    device = tree.hsmp if tree.hsmp is not None else DEVICE if files.live else None
+    return None if device is None else Device(device)
 
 
 @contextmanager

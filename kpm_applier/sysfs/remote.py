@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
-from kpm_applier.attributes import HSMP_ROOT
 from kpm_applier.sysfs.boundary import (
     ANSWER,
     CALL,
@@ -28,8 +27,6 @@ from kpm_applier.sysfs.boundary import (
     fits,
     path_of,
 )
-from kpm_applier.sysfs.host import write_one_by_one
-from kpm_applier.sysfs.hsmp import Hsmp
 from kpm_applier.sysfs.tree import SysfsHost
 
 #: Seconds for which a helper that has just been started again is waited for, and for which an
@@ -209,10 +206,6 @@ def _text(number: int) -> str:
     return _MEANINGS.get(number) or errno.errorcode.get(number, str(number))
 
 
-def _is_mailbox(path: str) -> bool:
-    return path.startswith(f"{HSMP_ROOT}/")
-
-
 class RemoteMailbox:
     """The firmware's mailbox (mailbox.py) behind a helper."""
 
@@ -240,33 +233,26 @@ class RemoteMailbox:
 
 
 class RemoteHost(SysfsHost):
-    """A tree that is read here and written by a helper, which has the mailbox of an AMD machine
-    too.
-    """
+    """A tree that is read here and written by a helper."""
 
     writes = False
 
-    def __init__(self, root: str, helper: Helper, hsmp: Hsmp | None = None) -> None:
-        super().__init__(root, hsmp)
+    def __init__(self, root: str, helper: Helper) -> None:
+        super().__init__(root)
         self.helper = helper
 
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file through the helper."""
-        if _is_mailbox(path):
-            super().write(path, data)
-            return
         for failure in self.helper.write_all([(path, data)]).values():
             raise failure
 
     def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
         """Hand data to many files through the helper, in order; the failures by path."""
-        if any(_is_mailbox(path) for path, _ in writes):
-            return write_one_by_one(self, writes)
         return self.helper.write_all(writes)
 
-    def refuses_writing(self, path: str) -> int:
-        """Whether the helper can be asked, and of a mailbox whether it can tell it anything."""
-        return super().refuses_writing(path) if _is_mailbox(path) else self.helper.reach()
+    def refuses_writing(self, path: str) -> int:  # noqa: ARG002 - it may write all of the tree
+        """Whether the helper can be asked: the errno of it, 0 where it can."""
+        return self.helper.reach()
 
     def forget(self) -> None:
         """Close what is kept open."""

@@ -15,13 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import define
 
-from kpm_applier.attributes import HSMP_ROOT
 from kpm_applier.sysfs.descriptors import DESCRIPTORS, raise_limit
 from kpm_applier.sysfs.host import Watch
-from kpm_applier.sysfs.hsmp import Hsmp
 
 _PAGE = 4096
-_MAILBOX = f"{HSMP_ROOT}/"
 #: Most managed files are shorter; a read of this size tells whether one has grown.
 _SHORT = 64
 _PART_NAME = "managed"
@@ -31,21 +28,18 @@ _COMMON = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 @define
 class _FileWatch:
     entries: list[tuple[int, int, bytes]]
-    others: "_PathWatch"
 
     def same(self) -> bool:
         pread = os.pread
         for descriptor, size, expected in self.entries:
             if pread(descriptor, size, 0) != expected:
                 return False
-        return self.others.same()
+        return True
 
 
 @define
 class _PathWatch:
-    """The slow way, where there are not enough descriptors, or what is
-    watched is no file of sysfs.
-    """
+    """The slow way, where there are not enough descriptors."""
 
     host: "SysfsHost"
     files: dict[str, bytes]
@@ -74,14 +68,12 @@ def _is_sysfs(folder: str) -> bool:
 
 
 class SysfsHost:
-    """A tree of files below `root`, and beside it the mailbox of an AMD
-    machine as the folder hsmp.
-    """
+    """A tree of files below `root`."""
 
     #: Whether this process itself writes.
     writes = True
 
-    def __init__(self, root: str = "/sys", hsmp: Hsmp | None = None) -> None:
+    def __init__(self, root: str = "/sys") -> None:
         self.root = os.path.realpath(root)
         if not root or not os.path.isdir(self.root):
             raise NotADirectoryError(errno.ENOTDIR, "is not a folder", root)
@@ -89,7 +81,6 @@ class SysfsHost:
         self._kept: dict[str, int] = {}
         self._plain: set[int] = set()
         self._writable: dict[str, int] = {}
-        self.mailbox = hsmp
 
     @property
     def live(self) -> bool:
@@ -101,8 +92,6 @@ class SysfsHost:
         kept = self._kept.get(path)
         if kept is not None:
             return os.pread(kept, _PAGE, 0)
-        if self.mailbox is not None and path.startswith(_MAILBOX):
-            return self.mailbox.read(path)
         descriptor = self._open(path, os.O_RDONLY)
         try:
             return os.read(descriptor, _PAGE)
@@ -156,9 +145,6 @@ class SysfsHost:
         itself.
         """
         kept = self._writable.get(path)
-        if self.mailbox is not None and path.startswith(_MAILBOX):
-            self.mailbox.write(path, data)
-            return
         if kept is not None:
             written = os.pwrite(kept, data, 0)
             if kept in self._plain:
@@ -189,8 +175,6 @@ class SysfsHost:
 
     def refuses_writing(self, path: str) -> int:
         """The errno of opening a file for writing, 0 where it can be; nothing is written."""
-        if self.mailbox is not None and path.startswith(_MAILBOX):
-            return self.mailbox.refuses_writing()
         try:
             os.close(self._open(path, os.O_WRONLY))
         except OSError as failure:
@@ -199,8 +183,6 @@ class SysfsHost:
 
     def list(self, path: str) -> tuple[str, ...]:
         """Names in a folder, sorted."""
-        if self.mailbox is not None and path == HSMP_ROOT:
-            return self.mailbox.list(path)
         return tuple(sorted(os.listdir(self._folder(path))))
 
     def wait(self, seconds: float) -> None:
@@ -215,16 +197,8 @@ class SysfsHost:
         """Keep the files open and compare them cheaply from now on: the files, not what may take
         their names later.
         """
-        plain = {
-            path: content
-            for path, content in files.items()
-            if self.mailbox is None or not path.startswith(_MAILBOX)
-        }
-        others = _PathWatch(
-            self, {path: content for path, content in files.items() if path not in plain}
-        )
         try:
-            kept = {path: self._descriptor(path) for path in plain}
+            kept = {path: self._descriptor(path) for path in files}
         except OSError as failure:
             if failure.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
@@ -233,9 +207,8 @@ class SysfsHost:
         return _FileWatch(
             [
                 (kept[path], _SHORT if len(content) < _SHORT else _PAGE, content)
-                for path, content in plain.items()
-            ],
-            others,
+                for path, content in files.items()
+            ]
         )
 
     def keep(self, paths: Iterable[str]) -> None:
@@ -243,7 +216,7 @@ class SysfsHost:
         to its next use.
         """
         for path in paths:
-            if path not in self._kept and (self.mailbox is None or not path.startswith(_MAILBOX)):
+            if path not in self._kept:
                 with contextlib.suppress(OSError):
                     self._keep(path)
 
@@ -285,8 +258,6 @@ class SysfsHost:
         self._plain.clear()
         self._writable.clear()
         self._folders = {"": self.root}
-        if self.mailbox is not None:
-            self.mailbox.close()
 
     def _open_raising_limit(self, path: str, flags: int) -> int:
         """Open; the soft limit of descriptors is raised to the hard one

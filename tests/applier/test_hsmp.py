@@ -25,6 +25,7 @@ from kpm_applier.state.baseline import asked_fabrics
 from kpm_applier.state.record import IN_DOUBT, GroupState, State
 from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs import mailbox as firmware
+from kpm_applier.sysfs.composite import Composite
 from kpm_applier.sysfs.hsmp import Hsmp
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.model.changes import Status
@@ -527,9 +528,8 @@ def process(device: Device, folder: Path) -> Iterator[Applier]:
     """
     root = bare(folder / "sys")
     store = StateStore(str(folder / "state"), "/model", live=False)
-    handle = Applier(
-        SysfsHost(str(root), mailbox(device, lambda: asked_fabrics(store.load()))), store
-    )
+    known = mailbox(device, lambda: asked_fabrics(store.load()))
+    handle = Applier(Composite(SysfsHost(str(root)), known), store)
     try:
         handle.open()
         yield handle
@@ -710,10 +710,8 @@ def test_a_lock_between_two_processes_is_no_matter_of_the_device(tmp_path: Path)
     with process(device, tmp_path) as handle:
         handle.apply(fabrics(handle.machine, socket0="1"))
         device.forget()
-        other = Applier(
-            SysfsHost(str(tmp_path / "sys"), mailbox(device, lambda: asked_fabrics(store.load()))),
-            store,
-        )
+        known = mailbox(device, lambda: asked_fabrics(store.load()))
+        other = Applier(Composite(SysfsHost(str(tmp_path / "sys")), known), store)
         other.open(writing=False)
         assert [fabric.pstates for fabric in other.shown.fabrics] == ["1"]
         other.close()

@@ -22,6 +22,7 @@ from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs.boundary import ANSWER, MOST_RECORDS, RECORD
+from kpm_applier.sysfs.composite import Composite
 from kpm_applier.sysfs.hsmp import Hsmp
 from kpm_applier.sysfs.remote import Helper, RemoteHost, RemoteMailbox
 from kpm_planner.model.agent_settings import AgentSettings
@@ -190,22 +191,22 @@ def test_messages_reach_the_mailboxs_device_and_nothing_else_of_it(
     """
     device = tmp_path / "hsmp"
     device.write_bytes(b"")
-    remote.mailbox = Hsmp(RemoteMailbox("/dev/hsmp", remote.helper))
+    both = Composite(remote, Hsmp(RemoteMailbox("/dev/hsmp", remote.helper)))
     with helper(tree, tmp_path, hsmp=device) as running:
         assert running.said["calls_filtered"] is True
-        assert remote.list("hsmp") == ("fault",)
-        assert remote.read("hsmp/fault") == b"/dev/hsmp ENOTTY: Inappropriate ioctl for device\n"
-        assert remote.refuses_writing("hsmp/socket0/df_pstate") == 0
-        remote.write(MAX, b"1234567\n")
-        assert remote.read(MAX) == b"1234567\n", "one link serves both"
+        assert both.list("hsmp") == ("fault",)
+        assert both.read("hsmp/fault") == b"/dev/hsmp ENOTTY: Inappropriate ioctl for device\n"
+        assert both.refuses_writing("hsmp/socket0/df_pstate") == 0
+        both.write(MAX, b"1234567\n")
+        assert both.read(MAX) == b"1234567\n", "one link serves both"
     assert device.read_bytes() == b""
 
 
 def test_a_helper_without_a_device_has_no_mailbox(running: Running, remote: RemoteHost) -> None:
-    remote.mailbox = Hsmp(RemoteMailbox("/dev/hsmp", remote.helper))
+    both = Composite(remote, Hsmp(RemoteMailbox("/dev/hsmp", remote.helper)))
     with pytest.raises(FileNotFoundError):
-        remote.list("hsmp")
-    assert remote.refuses_writing("hsmp/socket0/df_pstate") == errno.ENOENT
+        both.list("hsmp")
+    assert both.refuses_writing("hsmp/socket0/df_pstate") == errno.ENOENT
 
 
 def test_without_any_capability_it_serves_all_the_same(
