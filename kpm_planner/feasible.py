@@ -2,14 +2,11 @@
 
 from collections.abc import Iterable
 
-from attrs import evolve
-
 from kpm_planner.bias import bias_hindrances
 from kpm_planner.cstates import idle_faults
 from kpm_planner.model.agent_settings import IdleStates
 from kpm_planner.model.machine import (
     SCALING_POWERSAVE,
-    TESTED_DRIVERS,
     FrequencyDomain,
     Machine,
 )
@@ -26,7 +23,7 @@ from kpm_planner.selection import reference
 def machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) -> Iterable[Problem]:
     """What of a profile this machine cannot do, with what happens instead."""
     obj = reference(profile)
-    asks_frequency = evolve(profile.pstates, epb=None) != PStates()
+    asks_frequency = profile.pstates.asks_frequency
     managed = machine.managed_kinds
     if asks_frequency and any(
         kind.frequency is None or not kind.frequency.managed for kind, _ in machine.kinds
@@ -38,7 +35,7 @@ def machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) -> 
             f"{_why_unmanaged(machine)}; those CPUs keep their frequencies",
         )
     if asks_frequency:
-        yield from _untested(managed, obj)
+        yield from _untested(machine, obj)
     unknown = tuple(_unknown_bases(profile.pstates, managed, obj))
     yield from unknown
     if not unknown:
@@ -62,16 +59,12 @@ def _why_unmanaged(machine: Machine) -> str:
     )
 
 
-def _untested(domains: tuple[FrequencyDomain, ...], obj: str) -> Iterable[Problem]:
+def _untested(machine: Machine, obj: str) -> Iterable[Problem]:
     """The drivers of which only the general rules are known."""
-    others = sorted({str(domain.driver) for domain in domains} - TESTED_DRIVERS)
-    if others:
-        yield warning(
-            Code.DRIVER_UNTESTED,
-            obj,
-            "spec.pstates",
-            f"scaling driver {', '.join(others)} was not tried; the general rules set it",
-        )
+    if machine.untested_drivers:
+        drivers = ", ".join(machine.untested_drivers)
+        message = f"scaling driver {drivers} was not tried; the general rules set it"
+        yield warning(Code.DRIVER_UNTESTED, obj, "spec.pstates", message)
 
 
 def _unknown_bases(

@@ -93,7 +93,7 @@ def unmanaged(machine: Machine, because: str) -> Pools:
 
 
 def _with_cpus(part: Assignment, cpus: frozenset[int]) -> Assignment:
-    return evolve(part, cpus=cpus)
+    return part if part.cpus == cpus else evolve(part, cpus=cpus)
 
 
 def definition_faults(item: Definition) -> tuple[Problem, ...]:

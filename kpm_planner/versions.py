@@ -113,7 +113,7 @@ class _Holder:
             instant,
         )
         self.known = {_key(item.obj): item for item in versions.items}
-        self.profiles: dict[PowerProfile, ResolvedProfile] = {}
+        self.profiles: dict[int, ResolvedProfile] = {}  # by identity: the values keep them alive
 
     def hold(self, accepted: Accepted) -> Held:
         """See the module."""
@@ -216,9 +216,11 @@ class _Holder:
 
     def resolve(self, profile: PowerProfile) -> ResolvedProfile:
         """A profile on this machine, worked out once."""
-        if profile not in self.profiles:
-            self.profiles[profile] = resolve_profile(profile, self.machine, self.how)
-        return self.profiles[profile]
+        found = self.profiles.get(id(profile))
+        if found is None:
+            found = resolve_profile(profile, self.machine, self.how)
+            self.profiles[id(profile)] = found
+        return found
 
     def winner(self, judged: list[_Judged]) -> list[_Judged]:
         """The one of a kind that holds on the node, none or one."""

@@ -242,7 +242,7 @@ class Machine:
     max_percent: int | None = None
     boost_before: bool | None = None
 
-    @property
+    @cached_property
     def limits_known(self) -> bool:
         """Whether it is known how far turbo goes.
 
@@ -326,6 +326,11 @@ class Machine:
                     state.latency_us, latency.get(state.name, state.latency_us)
                 )
         return tuple(sorted(latency, key=lambda name: (latency[name], name)))
+
+    @cached_property
+    def untested_drivers(self) -> tuple[str, ...]:
+        """Scaling drivers of managed CPUs that were not tried."""
+        return tuple(sorted({str(item.driver) for item in self.managed_kinds} - TESTED_DRIVERS))
 
     @cached_property
     def managed_kinds(self) -> tuple[FrequencyDomain, ...]:

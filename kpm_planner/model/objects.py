@@ -72,6 +72,11 @@ class PStates:
         ),
     )
 
+    @property
+    def asks_frequency(self) -> bool:
+        """Whether anything is asked of frequencies; the bias is none."""
+        return (self.min, self.max, self.governor, self.epp) != (None, None, None, None)
+
 
 @frozen
 class CStates:

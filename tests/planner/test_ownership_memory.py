@@ -320,3 +320,20 @@ def test_only_containers_that_can_own_cpus_and_ask_for_a_profile_are_awaited() -
     assert not awaited(allocation([pod(container(cpu=2))]))
     assert not awaited(allocation([pod(guaranteed=False)]))
     assert not awaited(allocation([pod()], [owns("1-2")]))
+
+
+def test_only_a_known_container_that_asks_for_one_profile_has_a_count_to_be_right() -> None:
+    """Not one of a pod that nobody knows, one that the pod does not name, or one that asks for no
+    profile or for two.
+    """
+    two = container("two", 2, resources=(("power.openshift.io/a", 2), ("power.openshift.io/b", 2)))
+    pods = [pod(asking(2), container("plain", 2), two)]
+    reported = [
+        owns("1-2"),
+        owns("3-4", container_name="plain"),
+        owns("5-6", container_name="two"),
+        owns("7-8", container_name="unnamed"),
+        owns("9-10", name="nobody"),
+    ]
+    found = remembered(allocation(pods, reported))
+    assert found.accepted == {("uid-web", "app")}
