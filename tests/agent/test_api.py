@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from http_server import Server, begin_chunks, chunk, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm.kube.api import JSON_PATCH, SILENT, TOO_LARGE, Api, ApiError, Resource
 from kpm.kube.informer import ApiSource
+from tests.agent.http_server import Server, begin_chunks, chunk, serving
 
 THINGS = Resource("power.openshift.io", "v1", "powerprofiles", "power-manager")
 NODES = Resource("", "v1", "nodes")

@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from http_server import Server, serving
-from memory_api import DOWN, MemoryApi
-from test_report import CapturingLog
 
 from kpm.agent.caps import CapFollower
 from kpm.agent.cluster import cap_view
@@ -33,6 +30,9 @@ from kpm_planner.model.objects import Intent
 from kpm_planner.model.quantities import UW
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.report.node import Pass
+from tests.agent.http_server import Server, serving
+from tests.agent.memory_api import DOWN, MemoryApi
+from tests.agent.test_report import CapturingLog
 
 NAMESPACE = "power-manager"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

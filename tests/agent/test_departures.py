@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from clusters import IMAGE, NAMESPACE, running
 
 from kpm.kube.kinds import AGENT_NAME
 from kpm.operator.daemonset import daemon_set
@@ -16,6 +15,7 @@ from kpm.operator.reconcile import Mend
 from kpm_planner.model.agent_settings import AgentSettings, MetricSettings, Toleration
 from kpm_planner.model.cluster import Meta
 from kpm_planner.model.objects import PowerConfig
+from tests.agent.clusters import IMAGE, NAMESPACE, running
 
 CONFIG = PowerConfig(
     Meta("c"),

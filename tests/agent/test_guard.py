@@ -1,9 +1,9 @@
 """Whether telemetry is known to be the pods' own is said, and asked for seldom."""
 
 import pytest
-from memory_api import DOWN, Clock, MemoryApi
 
 from kpm.agent.guard import _BINDINGS, TelemetryGuard
+from tests.agent.memory_api import DOWN, Clock, MemoryApi
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from clusters import IMAGE, running
-from grpc_kubelet import http2, listener
-from http_server import serving
 from kubernetes.client import Configuration
-from memory_api import DOWN, Clock, MemoryApi
-from scripted_source import Script, page
-from test_report import CapturingLog, Rig
 
 from kpm.agent.podresources import KubeletError, list_cpus
 from kpm.agent.reports import Reports
@@ -32,6 +26,12 @@ from kpm.process.threads import Threads
 from kpm_planner.model.agent_settings import AgentSettings
 from kpm_planner.model.cluster import Meta
 from kpm_planner.model.objects import PowerConfig
+from tests.agent.clusters import IMAGE, running
+from tests.agent.grpc_kubelet import http2, listener
+from tests.agent.http_server import serving
+from tests.agent.memory_api import DOWN, Clock, MemoryApi
+from tests.agent.scripted_source import Script, page
+from tests.agent.test_report import CapturingLog, Rig
 
 NODES = Resource("", "v1", "nodes")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "power-manager")

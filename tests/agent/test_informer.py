@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from scripted_source import BROKEN, GONE, Answer, Script, bookmark, event, obj, page
-from test_report import CapturingLog
 
 from kpm.kube.api import ApiError, Object
 from kpm.kube.informer import Informer
 from kpm.process.threads import Threads
+from tests.agent.scripted_source import BROKEN, GONE, Answer, Script, bookmark, event, obj, page
+from tests.agent.test_report import CapturingLog
 
 
 def follow(

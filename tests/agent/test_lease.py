@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from memory_api import DOWN, Clock, MemoryApi
 
 from kpm.kube.api import ApiError, Resource
 from kpm.kube.lease import Lease
+from tests.agent.memory_api import DOWN, Clock, MemoryApi
 
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "power-manager")
 PERIOD, DURATION, RENEW_WITHIN = 2.0, 15.0, 10.0

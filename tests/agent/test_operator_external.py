@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from clusters import World
-from http_server import Server, serving
-from test_caps import of_address, of_map, wait_for
-from test_report import CapturingLog
 
 from kpm.operator.external import External, host_of, host_problem
 from kpm.process.fetching import fetch, fetch_outside, outside_address
 from kpm.process.threads import Threads
 from kpm_planner.report.rollup import PublishedWatts
+from tests.agent.clusters import World
+from tests.agent.http_server import Server, serving
+from tests.agent.test_caps import of_address, of_map, wait_for
+from tests.agent.test_report import CapturingLog
 
 HERE = ("127.0.0.1",)
 

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_kubelet import (
+from h2.connection import H2Connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpm.agent import podresources
+from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
+from kpm.agent.protobuf import ProtobufError, decode_allocatable, decode_list
+from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.cpuset import LARGEST_CPU
+from tests.agent.grpc_kubelet import (
     UNKNOWN,
     PodAnswer,
     field,
@@ -26,15 +35,6 @@ from grpc_kubelet import (
     unpacked,
     varint,
 )
-from h2.connection import H2Connection
-from hypothesis import given
-from hypothesis import strategies as st
-
-from kpm.agent import podresources
-from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
-from kpm.agent.protobuf import ProtobufError, decode_allocatable, decode_list
-from kpm_planner.model.allocation import ContainerCpus
-from kpm_planner.model.cpuset import LARGEST_CPU
 
 PODS: list[PodAnswer] = [
     ("default", "web", [("app", [2, 3]), ("log", [])]),

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from memory_api import DOWN, Clock
 from prometheus_client import CollectorRegistry
-from test_serving import HEALTH, CapturingLog, _certificates
 
 from kpm.cli.serving_options import ServingOptions
 from kpm.kube.api import ApiError, Object, Resource
@@ -19,6 +17,8 @@ from kpm.process.errors import InputError
 from kpm.process.serving import metric_answers
 from kpm.process.threads import Threads
 from kpm_planner.model.agent_settings import MetricsAccess
+from tests.agent.memory_api import DOWN, Clock
+from tests.agent.test_serving import HEALTH, CapturingLog, _certificates
 
 ALICE = {"username": "alice", "uid": "1", "groups": ["readers"], "extra": {"k": ["v"]}}
 

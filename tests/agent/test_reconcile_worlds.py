@@ -2,12 +2,12 @@
 
 import copy
 
-from clusters import GROUP, Released, World, of_users, running
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm.kube.kinds import FINALIZER, GENERATED, state_name, workload_name
 from kpm.operator.reconcile import Apply, Delete
+from tests.agent.clusters import GROUP, Released, World, of_users, running
 
 NODES, PROFILES = ["a", "b", "c"], ["fast", "quick", "b"]
 #: Spellings of generated names that users might choose as well.

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from memory_api import DOWN, Clock, MemoryApi
 
 from kpm.agent.cluster import NodeView, node_view
 from kpm.agent.report import Reporter
@@ -17,6 +16,7 @@ from kpm.kube.events import About, Recorder
 from kpm.kube.kinds import NODES, power
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.report.types import Condition, PoolSizes, PowerNodeStateStatus, PowerNodeStatus
+from tests.agent.memory_api import DOWN, Clock, MemoryApi
 
 GROUP, NAMESPACE, NODE = "power.openshift.io", "power-manager", "n"
 FAST, SLOW = f"{GROUP}/fast", f"{GROUP}/slow"

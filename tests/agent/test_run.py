@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from attrs import define, evolve, field
 from prometheus_client import generate_latest
-from test_report import CapturingLog
 
 from kpm.agent.cluster import ClusterView, NodeView
 from kpm.agent.hotplug import cpus_of
@@ -31,6 +30,7 @@ from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload, PStat
 from kpm_planner.plan import NodePlan
 from kpm_planner.report.node import Pass
 from kpm_planner.report.types import Condition
+from tests.agent.test_report import CapturingLog
 
 MACHINE = build_machine(MachineSpec(cores=4))
 SHARED = PowerProfile(Meta("shared"), shared=True, pstates=PStates(max="30%"))

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from scripted_source import Script, bookmark, event, obj, page
 
 from kpm.kube.api import SILENT, ApiError, Object
 from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.kinds import NODES
+from tests.agent.scripted_source import Script, bookmark, event, obj, page
 
 _SILENT = ApiError(0, SILENT, "nothing for a while")
 

@@ -13,12 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from http_server import serving
-from memory_api import Clock, MemoryApi
-from running import until
-from test_caps import NAMESPACE, of_map
-from test_report import CapturingLog
-from test_run import Rig
 
 from kpm.agent import hotplug
 from kpm.agent.external import External
@@ -31,6 +25,12 @@ from kpm.kube.lease import Lease
 from kpm.process.serving import serve
 from kpm.process.threads import Threads
 from kpm_planner.model.cap_objects import PowerCap
+from tests.agent.http_server import serving
+from tests.agent.memory_api import Clock, MemoryApi
+from tests.agent.test_caps import NAMESPACE, of_map
+from tests.agent.test_report import CapturingLog
+from tests.agent.test_run import Rig
+from tests.helper.running import until
 
 KINDS = (
     ValueError,

@@ -6,7 +6,6 @@ import errno
 from pathlib import Path
 
 import pytest
-from test_report import CapturingLog
 
 from kpm.agent.machine import Tuner
 from kpm.request.machines import IdleStateSpec, MachineSpec, build_machine
@@ -19,6 +18,7 @@ from kpm_planner.model.cluster import Meta, Node
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload, PStates
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from tests.agent.test_report import CapturingLog
 from tests.trees import write_tree
 
 MACHINE = build_machine(

@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nodes
 import pytest
 import yaml
-from migration import earlier
-from nodes import LABEL, DaemonSets, OperatorProcess, SimNode, pod
-from server import ApiServer, wait_for
 
 from kpm.request.machines import IdleStateSpec, MachineSpec, UncoreSpec
+from tests.apiserver import nodes
+from tests.apiserver.migration import earlier
+from tests.apiserver.nodes import LABEL, DaemonSets, OperatorProcess, SimNode, pod
+from tests.apiserver.server import ApiServer, wait_for
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
-from nodes import LABEL, NAMESPACE, SimNode, run_kpm
-from server import ApiServer, wait_for
-from test_story import condition, example, state
-from world import World
 
 from kpm.request.machines import MODELS, MachineSpec, PowerSpec
+from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode, run_kpm
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.test_story import condition, example, state
+from tests.apiserver.world import World
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dpdk_server import DpdkServer
-from kubelet import Kubelet
-from nodes import LABEL, NAMESPACE, SimNode, pod, running, text_of
-from server import ApiServer, wait_for
-from world import World
 
 from kpm.request.machines import MODELS, MachineSpec
+from tests.apiserver.kubelet import Kubelet
+from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode, pod, running, text_of
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.world import World
+from tests.scaler.dpdk_server import DpdkServer
 
 pytestmark = pytest.mark.apiserver
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -18,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
+
 import yaml
-from floor import by_turns, children_time, start, usual_work
-from report import report
 
 from kpm.formats.views import machine_view
 from kpm.request.machines import MODELS, MachineSpec, build_machine
@@ -42,11 +42,9 @@ from kpm_planner.model.objects import (
     ReservedCpus,
 )
 from kpm_planner.plan import NodeInput, NodePlan, plan_cluster, plan_node
-
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO)]
-
-from tests.trees import write_tree  # noqa: E402  # beside the scripts, not installed
+from tests.bench.floor import by_turns, children_time, start, usual_work
+from tests.bench.report import REPO, report
+from tests.trees import write_tree
 
 SPEC_256 = MachineSpec(
     packages=2,

@@ -16,14 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO), str(REPO / "tests" / "apiserver")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-from bench_agent import MACHINE, cpu_seconds, memory  # noqa: E402
-from nodes import LABEL, NAMESPACE, UNPRIVILEGED, SimNode  # noqa: E402
-from report import report  # noqa: E402
-from server import ApiServer, wait_for  # noqa: E402
-from world import install  # noqa: E402
+from tests.apiserver.nodes import LABEL, NAMESPACE, UNPRIVILEGED, SimNode
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.world import install
+from tests.bench.bench_agent import MACHINE, cpu_seconds, memory
+from tests.bench.report import REPO, report
 
 ROUNDS = int(os.environ.get("KPM_BENCH_ROUNDS", "9"))
 LIMITS = {

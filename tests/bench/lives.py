@@ -19,12 +19,11 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-from tests.kernel.sequences_life import life_of, seed_of, told  # noqa: E402
-from tests.kernel.sequences_model import MACHINES, lead, shortened  # noqa: E402
-from tests.kernel.sequences_record import keep, table, today  # noqa: E402
+from tests.kernel.sequences_life import life_of, seed_of, told
+from tests.kernel.sequences_model import MACHINES, lead, shortened
+from tests.kernel.sequences_record import keep, table, today
 
 LIVES = int(os.environ.get("KPM_LIVES", "10000"))
 SEED = os.environ.get("KPM_LIVES_SEED", "20261128")

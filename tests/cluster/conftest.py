@@ -11,9 +11,10 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-import story
-from cluster import Cluster, new_folder
-from envtest import prepare
+
+from tests.apiserver.envtest import prepare
+from tests.cluster import story
+from tests.cluster.cluster import Cluster, new_folder
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from steps import REPO, niced, only_once, packages
+from tests.cluster.steps import REPO, niced, only_once, packages
 
 BUSYBOX = "localhost/busybox:1"
 PRODUCT = "localhost/kubernetes-power-manager"

@@ -13,8 +13,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from network import ADDRESS
-from steps import niced, only_once, packages, run
+from tests.cluster.network import ADDRESS
+from tests.cluster.steps import niced, only_once, packages, run
 
 _SUITE = "trixie"
 _PACKAGES = (

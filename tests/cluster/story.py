@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import images
 import yaml
-from cluster import LABEL, NAMESPACE, NODE, Cluster
-from steps import REPO, wait_for
-from tree import Tree
+
+from tests.cluster import images
+from tests.cluster.cluster import LABEL, NAMESPACE, NODE, Cluster
+from tests.cluster.steps import REPO, wait_for
+from tests.cluster.tree import Tree
 
 RESOURCE = "power.openshift.io/performance"
 #: Lowest and highest frequency, governor, EPP: as the machine had them, as the shared and the

@@ -13,10 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import story
-from cluster import AGENT, NAMESPACE, NODE, Cluster
-from steps import wait_for
-from story import BASELINE, FAST, OWNED, RESOURCE, SHARED, agent_ready, end, pod, shows, start
+
+from tests.cluster import story
+from tests.cluster.cluster import AGENT, NAMESPACE, NODE, Cluster
+from tests.cluster.steps import wait_for
+from tests.cluster.story import (
+    BASELINE,
+    FAST,
+    OWNED,
+    RESOURCE,
+    SHARED,
+    agent_ready,
+    end,
+    pod,
+    shows,
+    start,
+)
 
 pytestmark = [pytest.mark.cluster_long, pytest.mark.usefixtures("no_pods_left")]
 

@@ -11,13 +11,13 @@ import json
 import re
 from pathlib import Path
 
-import images
 import pytest
-import story
 import yaml
-from cluster import AGENT, NAMESPACE, NODE, Cluster
-from steps import REPO, wait_for
-from story import (
+
+from tests.cluster import images, story
+from tests.cluster.cluster import AGENT, NAMESPACE, NODE, Cluster
+from tests.cluster.steps import REPO, wait_for
+from tests.cluster.story import (
     BASELINE,
     FAST,
     OWNED,

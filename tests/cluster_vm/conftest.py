@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import vm_cluster
-import vm_runs
-from cluster import new_folder
-from envtest import prepare
+
+from tests.apiserver.envtest import prepare
+from tests.cluster.cluster import new_folder
+from tests.cluster_vm import vm_cluster, vm_runs
 
 DRIVERS = ("amd-pstate-epp", "acpi-cpufreq")
 _OUTCOMES: collections.Counter[str] = collections.Counter()

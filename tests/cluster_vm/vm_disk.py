@@ -16,13 +16,13 @@ import subprocess
 import uuid
 from pathlib import Path
 
-import images
-import root as native
-from envtest import release
-from lab_debian import kernel
-from lab_machine import Arch
-from steps import niced, only_once, packages, run
-from vm_network import NODE_ADDRESS
+from tests.apiserver.envtest import release
+from tests.cluster import images
+from tests.cluster import root as native
+from tests.cluster.steps import niced, only_once, packages, run
+from tests.cluster_vm.vm_network import NODE_ADDRESS
+from tests.kernel.lab_debian import kernel
+from tests.kernel.lab_machine import Arch
 
 _SUITE = "trixie"
 _PACKAGES = (

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dpdk_root import prepare
 
 from kpm.agent.scaling import ScalerProcess
 from kpm.process.logs import Log
 from kpm.scaler import sockets
 from kpm.scaler.telemetry import Status, Telemetry
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling, usage
+from tests.dpdk.dpdk_root import prepare
 
 pytestmark = pytest.mark.dpdk
 UID = "0a1b2c3d-0000-4000-8000-000000000001"

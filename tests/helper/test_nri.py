@@ -12,8 +12,6 @@ import pytest
 from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
-from played_runtime import PlayedRuntime, box, container, pod
-from running import helper, until
 
 from kpm.agent.runtime import Runtime
 from kpm.helper.containers import PATIENCE
@@ -21,6 +19,8 @@ from kpm.helper.nri import Event, NriError, Plugin
 from kpm.process.logs import Log
 from kpm.process.threads import Threads
 from kpm_planner.model.allocation import RuntimeCpus
+from tests.helper.played_runtime import PlayedRuntime, box, container, pod
+from tests.helper.running import helper, until
 
 UID, OTHER = "0a1b2c3d-0000-4000-8000-000000000001", "0a1b2c3d-0000-4000-8000-000000000002"
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import LabMachine, prepare
-from lab_node import LabNode
-from nodes import LABEL, NAMESPACE, pod, running
-from server import ApiServer, wait_for
-from world import World, installed
+
+from tests.apiserver.nodes import LABEL, NAMESPACE, pod, running
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.world import World, installed
+from tests.kernel.lab import LabMachine, prepare
+from tests.kernel.lab_node import LabNode
 
 pytestmark = pytest.mark.kernel
 REPO = Path(__file__).parents[2]

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_rig import DUMPS
-from tree_samples import INTEL, build_tree
+
+from tests.kpm.cli_rig import DUMPS
+from tests.kpm.tree_samples import INTEL, build_tree
 
 
 def _wanted(name: str) -> bool:

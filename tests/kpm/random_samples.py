@@ -6,11 +6,11 @@ from typing import Any
 
 from attrs import evolve
 from hypothesis import strategies as st
-from object_samples import GROUP, INTEL_GROUP, node, pod
 
 from kpm.request.machines import CoreSpec, IdleStateSpec, MachineSpec, UncoreSpec, build_machine
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
+from tests.kpm.object_samples import GROUP, INTEL_GROUP, node, pod
 
 DRIVERS = (
     "intel_pstate",

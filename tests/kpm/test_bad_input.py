@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_rig import (
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kpm.formats import documents
+from kpm.formats.documents import parse_documents
+from kpm.formats.views import machine_view
+from kpm.process.errors import InputError
+from kpm.request.machines import MODELS, build_machine, read_machine
+from kpm.request.objects import cluster_of
+from tests.kpm.cli_rig import (
     CONTROLS,
     Ran,
     assert_names,
@@ -23,9 +32,7 @@ from cli_rig import (
     run_process,
     tree_hash,
 )
-from hypothesis import example, given
-from hypothesis import strategies as st
-from object_samples import (
+from tests.kpm.object_samples import (
     GROUP,
     NUMBER_OR_TEXT,
     OBJECTS,
@@ -44,13 +51,6 @@ from object_samples import (
     set_at,
     workload,
 )
-
-from kpm.formats import documents
-from kpm.formats.documents import parse_documents
-from kpm.formats.views import machine_view
-from kpm.process.errors import InputError
-from kpm.request.machines import MODELS, build_machine, read_machine
-from kpm.request.objects import cluster_of
 from tests.parts import in_parts
 
 XEON = json.dumps({"model": "xeon"})

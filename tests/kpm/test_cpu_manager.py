@@ -7,7 +7,6 @@ from fractions import Fraction
 from math import ceil
 
 from attrs import evolve
-from cli_rig import examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from kpm.request.machines import CoreSpec, MachineSpec, build_machine
 from kpm_planner.model.allocation import Allocation, ContainerCpus
 from kpm_planner.model.cluster import Container, Meta, Pod
 from kpm_planner.model.machine import Machine
+from tests.kpm.cli_rig import examples
 from tests.strategies.machines import machines as found_machines
 
 

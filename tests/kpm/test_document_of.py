@@ -10,11 +10,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from attrs import NOTHING, fields, has
-from cli_rig import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from object_samples import OBJECTS, OURS, dotted, sample, set_at
-from random_samples import own_objects
 
 from kpm.formats.crds import KINDS, crd
 from kpm.formats.wire import WireError, converter, document_of, structure_object
@@ -37,6 +34,9 @@ from kpm_planner.report.types import (
     ProblemState,
     Values,
 )
+from tests.kpm.cli_rig import examples
+from tests.kpm.object_samples import OBJECTS, OURS, dotted, sample, set_at
+from tests.kpm.random_samples import own_objects
 from tests.strategies.scenarios import Scenario, scenarios
 
 STATUSES = tuple(dict.fromkeys(kind.status for kind in KINDS))

@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from cli_rig import examples
 from hypothesis import given
-from random_samples import machine_specs
 
 from kpm.formats.views import machine_view
 from kpm.process.errors import InputError
@@ -24,6 +22,8 @@ from kpm.request.machines import (
 )
 from kpm_planner.model.cpuset import parse_cpulist
 from kpm_planner.model.machine import TESTED_DRIVERS, Machine
+from tests.kpm.cli_rig import examples
+from tests.kpm.random_samples import machine_specs
 
 
 def siblings(machine: Machine) -> list[tuple[int, ...]]:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from attrs import evolve
-from cli_rig import (
+
+from tests.kpm.cli_rig import (
     NOBODY,
     REPO,
     Ran,
@@ -25,8 +26,17 @@ from cli_rig import (
     run_process,
     tree_hash,
 )
-from object_samples import INTEL_GROUP, POLICY, as_json, as_yaml, node, pod, profile, workload
-from tree_samples import CPU, INTEL, SHARED_DOMAINS, TREES, build_tree, put
+from tests.kpm.object_samples import (
+    INTEL_GROUP,
+    POLICY,
+    as_json,
+    as_yaml,
+    node,
+    pod,
+    profile,
+    workload,
+)
+from tests.kpm.tree_samples import CPU, INTEL, SHARED_DOMAINS, TREES, build_tree, put
 
 VERBS = (
     "discover",

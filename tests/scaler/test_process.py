@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dpdk_server import DpdkServer
 from hypothesis import given
 from hypothesis import strategies as st
-from rig import HIGH, LOW, UID, Rig, domain
-from waiting import wait_until
 
 from kpm.agent.scaling import ScalerProcess
 from kpm.process.logs import Log
 from kpm.scaler.words import News, domains_of, line_of, speed_lines, speeds_of
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
+from tests.scaler.dpdk_server import DpdkServer
+from tests.scaler.rig import HIGH, LOW, UID, Rig, domain
+from tests.scaler.waiting import wait_until
 
 
 @pytest.fixture

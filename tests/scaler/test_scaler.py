@@ -11,15 +11,15 @@ import socket
 import time
 
 import pytest
-from dpdk_server import NAME, DpdkServer, bind
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rig import HIGH, LOW, OTHER, PERIOD, UID, Rig, domain
-from waiting import wait_until
 
 from kpm.scaler import sockets
 from kpm.scaler.peers import Peer, Peers
 from kpm.scaler.telemetry import _LONGEST, Telemetry, TelemetryError
+from tests.scaler.dpdk_server import NAME, DpdkServer, bind
+from tests.scaler.rig import HIGH, LOW, OTHER, PERIOD, UID, Rig, domain
+from tests.scaler.waiting import wait_until
 
 
 def busy(server: DpdkServer, rig: Rig, *shares: int) -> None:

@@ -22,15 +22,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-import real_sysfs as real
-import spellings
 from attrs import evolve
-from real_sysfs import CPUS, attempt
 
 from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel, start_values
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.model.machine import FrequencyDomain, Machine
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside import spellings
+from tests.kernel.inside.real_sysfs import CPUS, attempt
 
 #: Hardware maximum with boost by the one without, measured on the lab's cppc machine.
 BOOSTED = {2_500_000: 2_956_522, 1_500_000: 1_923_077}

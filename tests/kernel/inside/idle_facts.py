@@ -17,8 +17,8 @@ import os
 import struct
 from collections.abc import Callable
 
-import real_sysfs as real
-from real_sysfs import CPUS
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside.real_sysfs import CPUS
 
 LIMIT = f"{CPUS}/cpu1/power/pm_qos_resume_latency_us"
 POLICY = f"{CPUS}/cpu1/cpufreq"

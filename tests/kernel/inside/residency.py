@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import cycle
 
-import real_sysfs as real
-from real_sysfs import CPUS
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside.real_sysfs import CPUS
 
 ALL, BUSY, IDLE = (0, 1, 2, 3), (1, 2), 3
 SLEEPS_US = (30, 2_000, 150, 600, 30, 300, 10_000, 80, 1_000, 30_000)

@@ -15,13 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import real_sysfs as real
-from dpdk_server import DpdkServer
-from real_sysfs import CPUS
-
 from kpm.agent.scaling import ScalerProcess
 from kpm.process.logs import Log
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside.real_sysfs import CPUS
+from tests.scaler.dpdk_server import DpdkServer
 
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
 PODS = Path("/tmp/pods")
