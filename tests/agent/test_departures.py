@@ -237,7 +237,8 @@ def test_the_capability_stays_until_every_node_has_put_its_idle_states_back(down
     helper could not turn them on.
     """
     world = running("a", "b", profiles=("fast",))
-    off = {"values": [{"cpus": "2", "requested": {"idleOff": ["C6"]}, "effective": {}}]}
+    value = {"cpus": "2", "requested": {"idleOff": ["C6"]}, "effective": {}}
+    off: dict[str, Any] = {"values": [value]}
     for node in ("a", "b"):
         world.report(node, "fast", **(off if node == "a" or down else {}))
     world.objects["powerconfigs", "config"]["spec"]["agent"] = {"idleStates": "byLatency"}

@@ -11,9 +11,9 @@ import pytest
 
 from kpm.agent.reports import Reports
 from kpm.process.threads import Threads
-from tests.agent.test_report import CapturingLog
 from tests.agent.test_run import Rig
-from tests.agent.test_threads import until
+from tests.captured import CapturingLog
+from tests.helper.running import until
 
 
 class Slow:

@@ -19,7 +19,7 @@ from kpm.cli.serving_options import ServingOptions
 from kpm.process.errors import InputError
 from kpm.process.serving import Server, health_answers, listen, metric_answers, serve_all
 from kpm.process.threads import Threads
-from tests.agent.test_report import CapturingLog
+from tests.captured import CapturingLog
 from tests.helper.running import until
 
 HEALTH = health_answers(lambda: True, lambda: True)

@@ -19,7 +19,8 @@ class Watches:
     """An API whose watches are written down. allowed: the silence that each was given."""
 
     def __init__(self, *watches: list[Any]) -> None:
-        self._watches, self.allowed = list(watches), []
+        self._watches = list(watches)
+        self.allowed: list[Any] = []
 
     def watch(
         self, resource: Any, query: Mapping[str, str], silence: float, started: Callable[..., None]

@@ -21,7 +21,7 @@ from kpm.kube.informer import ApiSource, Informer
 from kpm.process.threads import Threads
 from kpm_planner.model.problems import Code
 from tests.agent.http_server import Server, begin_chunks, chunk, serving
-from tests.agent.test_report import CapturingLog
+from tests.captured import CapturingLog
 
 THINGS = Resource("", "v1", "things")
 DEEP = b'{"a":' * 20_000 + b"1" + b"}" * 20_000
