@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from attrs import define, evolve, field
 
@@ -181,18 +182,18 @@ def _cpu(number: int, domain_id: int | None, idle: tuple[IdleState, ...], *, onl
     return Cpu(number, True, 0, 0, None, number, (number,), domain_id, idle)
 
 
-def intel(cpus: int = 2, **changes: object) -> Machine:
+def intel(cpus: int = 2, **changes: Any) -> Machine:
     """intel_pstate with EPP, one CPU a domain."""
-    return machine((domain(number) for number in range(cpus)), status="active", **changes)  # type: ignore[arg-type]
+    return machine((domain(number) for number in range(cpus)), status="active", **changes)
 
 
-def amd(cpus: int = 2, **changes: object) -> Machine:
+def amd(cpus: int = 2, **changes: Any) -> Machine:
     """amd-pstate-epp, one CPU a domain."""
     return machine(
         (domain(number, driver="amd-pstate-epp", low=400_000) for number in range(cpus)),
         status="active",
         **changes,
-    )  # type: ignore[arg-type]
+    )
 
 
 def tabled(cpus: int = 1) -> Machine:

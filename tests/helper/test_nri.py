@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -90,9 +91,7 @@ def test_one_that_asks_for_a_profile_begins_when_the_agent_has_written(rig: Rig)
     taken = []
     for number in range(5):
         rig.woken.clear()
-        seconds = in_background(
-            lambda number=number: rig.runtime.create(UID, "app", "1", f"c{number}")
-        )
+        seconds = in_background(partial(rig.runtime.create, UID, "app", "1", f"c{number}"))
         (creation,) = until(lambda: rig.agent.picture().created)
         assert (creation.uid, creation.container) == (UID, "app")
         assert rig.woken

@@ -34,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture(
     scope="session",
-    params=DUMPS or [None],
+    params=[*DUMPS] if DUMPS else [None],
     ids=lambda path: path.name.split(".tar")[0] if path else "no dumps",
 )
 def dump(request: pytest.FixtureRequest) -> Iterator[Path]:

@@ -1485,7 +1485,8 @@ def texts_of(name: str) -> list[tuple[tuple[str | int, ...], bool]]:
 
 def with_text(name: str, path: tuple[str | int, ...], is_key: bool, text: str) -> dict[str, Any]:
     if not is_key:
-        return set_at(OBJECTS[name], path, text)
+        changed: dict[str, Any] = set_at(OBJECTS[name], path, text)
+        return changed
     document = sample(name)
     target = get_at(document, path[:-1])
     target[f"{path[-1]}{text}"] = target.pop(path[-1])
@@ -1627,14 +1628,15 @@ def test_names_of_files_never_reach_the_terminal_raw(
             ["plan", "-f", policy, "--sysfs", tree, "--pod-resources", file],
         ):
             assert_civil(kpm(*words))
-    for words in (
+    calls: tuple[list[object], ...] = (
         ["validate", "-f", f"{file}-none"],
         ["discover", "--sysfs", file],
         ["plan", "-f", policy, "--sysfs", f"{file}-none"],
         ["replay", file],
         ["snapshot", file / "x", "-f", policy],
-    ):
-        ran = kpm(*words) if words[0] != "snapshot" else kpm(*words, "--sysfs", tree)
+    )
+    for call in calls:
+        ran = kpm(*call) if call[0] != "snapshot" else kpm(*call, "--sysfs", tree)
         assert_civil(ran)
         assert ran.code == 2
 

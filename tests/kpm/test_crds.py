@@ -24,7 +24,8 @@ from kpm.formats.wire import (
     structure_object,
 )
 from kpm.formats.wire import KINDS as OURS
-from kpm_planner.report.node import Pass, node_state
+from kpm_planner.model.changes import Pass
+from kpm_planner.report.node import node_state
 from kpm_planner.report.power_node import power_node
 from tests.kpm.cli_rig import REPO, examples, kpm
 from tests.kpm.object_samples import OBJECTS, get_at, paths_of, set_at

@@ -75,7 +75,10 @@ class Case:
 
     def planned(self, objects: Sequence[dict[str, Any]], *words: object) -> dict[str, Any]:
         """The one node of the plan as JSON."""
-        (found,) = json.loads(self.run("plan", objects, "-o", "json", *words).out)["nodes"]
+        nodes: list[dict[str, Any]] = json.loads(
+            self.run("plan", objects, "-o", "json", *words).out
+        )["nodes"]
+        (found,) = nodes
         return found
 
     def problems(self, objects: Sequence[dict[str, Any]], *words: object) -> list[tuple[str, str]]:
