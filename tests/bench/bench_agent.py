@@ -102,7 +102,8 @@ def kernel_bytes_of_descriptor() -> float:
         except OSError:
             continue
         files.append(path)
-    before, opened = _unreclaimable(), []
+    before = _unreclaimable()
+    opened: list[int] = []
     while len(opened) < DESCRIPTORS:
         for path in files:
             opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))

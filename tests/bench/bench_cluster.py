@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the packag
 from tests.apiserver.envtest import prepare
 from tests.bench.report import keep, report
 from tests.cluster import story
-from tests.cluster.cluster import Cluster, new_folder
+from tests.cluster.cluster import NAMESPACE, Cluster, new_folder
 from tests.cluster.steps import wait_for
 
 PODS = int(os.environ.get("KPM_BENCH_PODS", "50"))
@@ -69,7 +69,7 @@ def way(cluster: Cluster, source: str) -> dict[str, float]:
         "powerconfig",
         "power-config",
         "-n",
-        story.NAMESPACE,
+        NAMESPACE,
         "--type=merge",
         "-p",
         json.dumps({"spec": {"agent": {"source": source}}}),
@@ -83,7 +83,7 @@ def way(cluster: Cluster, source: str) -> dict[str, float]:
         "ran_before_tuned_ms": [(write - first) * 1000 for write, first in found],
     }
     keep(f"cluster-{source}", series)
-    figures = {}
+    figures: dict[str, float] = {}
     for name, values in series.items():
         cuts = statistics.quantiles(values, n=100, method="inclusive")
         figures |= {f"{source}_{name}_p50": cuts[49], f"{source}_{name}_p99": cuts[98]}

@@ -30,10 +30,11 @@ from kpm.formats.wire import document_of, read_object
 from kpm.kube.kinds import GENERATED, state_name, workload_name
 from kpm.request.machines import MODELS, MachineSpec, build_machine
 from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.changes import Pass
 from kpm_planner.model.cluster import Node
 from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload
 from kpm_planner.plan import NodeInput, plan_node
-from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.node import node_state
 from kpm_planner.report.power_node import power_node
 from kpm_planner.selection import accept
 from tests.apiserver.nodes import LABEL, NAMESPACE, OperatorProcess

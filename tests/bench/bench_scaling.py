@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def serve_pods(root: Path, share: Synchronized[int]) -> None:
         server = DpdkServer(
             root, uid(pod), {lcore: [pod * CPUS + lcore] for lcore in range(CPUS)}
         ).start()
-        server.counters = lambda lcore, pod=pod: counters(pod, lcore)
+        server.counters = partial(counters, pod)
     threading.Event().wait()
 
 

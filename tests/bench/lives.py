@@ -63,9 +63,9 @@ def main() -> int:
     counts: dict[str, Counter[str]] = {name: Counter() for name in NAMES}
     broken: dict[tuple[str, str], list[tuple[int, str]]] = {}
     with ProcessPoolExecutor(PROCESSES) as pool:
-        for name, lives, found, faults in pool.map(lead_some, parts()):
-            counts[name] += Counter({" lives": lives, " with a fault": len(faults)}) + found
-            for number, why in faults:
+        for name, led, met, broke in pool.map(lead_some, parts()):
+            counts[name] += Counter({" lives": led, " with a fault": len(broke)}) + met
+            for number, why in broke:
                 broken.setdefault((name, why[:40]), []).append((number, why))
             done = sum(of_machine[" lives"] for of_machine in counts.values())
             print(f"\r{done} lives, {sum(map(len, broken.values()))} with a fault", end="")

@@ -139,7 +139,10 @@ def test_the_scaler_follows_it_and_its_restart(dpdk: Dpdk, pods: Path, tmp_path:
         place.mkdir(parents=True)
         speeds.append(place / "scaling_setspeed")
         speeds[-1].write_text("0\n")
-    shown = lambda: {int(path.read_text() or 0) for path in speeds}  # noqa: E731
+
+    def shown() -> set[int]:
+        return {int(path.read_text() or 0) for path in speeds}
+
     scaling = Scaling(LOW, HIGH, 20_000, 20_000, fallback=50)
     wanted = tuple(
         ScaledDomain(cpu, (PodCpus(UID, (cpu,)),), "dpdk", scaling) for cpu in LCORES.values()

@@ -320,9 +320,12 @@ def _parser() -> argparse.ArgumentParser:
         "--memory", type=int, default=plain.memory_mib, dest="memory_mib", metavar="MIB"
     )
     parser.add_argument("--kernel-arguments", default=plain.kernel_arguments, metavar="WORDS")
-    on_demand = {"action": "store_false", "dest": "governors_loaded"}
-    help_text = "have the kernel load governors when their names are written, as on Debian"
-    parser.add_argument("--governors-on-demand", **on_demand, help=help_text)
+    parser.add_argument(
+        "--governors-on-demand",
+        action="store_false",
+        dest="governors_loaded",
+        help="have the kernel load governors when their names are written, as on Debian",
+    )
     parser.add_argument(
         "--network",
         action="store_true",

@@ -64,10 +64,10 @@ def python_path(machine: LabMachine) -> str:
     They hold pure Python but for a few packages, which another architecture runs as well; where
     this checkout is installed beside them, the checkout wins.
     """
-    compiled = [arm_packages()] if machine.traits.arch is Arch.ARM64 else []
-    return os.pathsep.join(
-        machine.path(folder) for folder in (*compiled, CHECKOUT, sysconfig.get_path("purelib"))
-    )
+    folders = [CHECKOUT, Path(sysconfig.get_path("purelib"))]
+    if machine.traits.arch is Arch.ARM64:
+        folders.insert(0, arm_packages())
+    return os.pathsep.join(map(machine.path, folders))
 
 
 def run_python(

@@ -63,7 +63,8 @@ def until(what: str, check: Any) -> None:
 
 def condition(server: ApiServer, node: str, kind: str) -> tuple[str, str]:
     status = (server.get("pns", f"{node}-power-state", "-n", NAMESPACE) or {}).get("status") or {}
-    found = next((item for item in status.get("conditions") or () if item["type"] == kind), {})
+    conditions: list[dict[str, str]] = status.get("conditions") or []
+    found = next((item for item in conditions if item["type"] == kind), {})
     return found.get("status", ""), found.get("reason", "")
 
 

@@ -75,7 +75,10 @@ def states() -> list[State]:
 
 def cases(found: list[State]) -> list[Case]:
     """No limit; each limit in each way; limits at a state's own latency; ways that meet."""
-    over = lambda us: tuple(state.number for state in found if state.latency > us)  # noqa: E731
+
+    def over(us: int) -> tuple[int, ...]:
+        return tuple(state.number for state in found if state.latency > us)
+
     made = [Case("no limit")]
     for us in LIMITS_US:
         made.append(Case(f"disable > {us}", disabled=over(us)))

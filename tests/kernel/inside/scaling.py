@@ -59,7 +59,10 @@ def main() -> None:
         [sys.executable, "-m", "kpm", "scaler", "--telemetry-dir", str(PODS)], Log()
     )
     report: dict[str, object] = {"low": low, "high": high}
-    speeds = lambda: [int(text) if text.isdigit() else 0 for text in show()["setspeed"]]  # noqa: E731
+
+    def speeds() -> list[int]:
+        return [int(text) if text.isdigit() else 0 for text in show()["setspeed"]]
+
     server.load(0)
     process.scale(wanted)
     report["comes down"] = until(lambda: max(speeds()) == low)

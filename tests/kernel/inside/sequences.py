@@ -435,9 +435,9 @@ def _plug(run: Run) -> bool:
 
 def _switch(run: Run) -> bool:
     """The driver's mode changes; also there and back again with nobody looking."""
-    words = {"active": ("passive",), "passive": ("active",)}[str(run.now.mode)]
+    words = [{"active": "passive", "passive": "active"}[str(run.now.mode)]]
     if run.rng.random() < 0.3:
-        words = (*words, str(run.now.mode))
+        words.append(str(run.now.mode))
     for word in words:
         real.write(f"{CPUS}/amd_pstate/status", word.encode())
     run.now = Around(run.now.offline, run.now.boost, words[-1])
