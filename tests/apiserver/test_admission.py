@@ -20,7 +20,7 @@ REPO = Path(__file__).parents[2]
 DPDK = {"pstates": {"governor": "userspace"}, "cpuScalingPolicy": {"workloadType": "polling-dpdk"}}
 
 #: What is wrong, kind, spec, a part of the refusal.
-WRONG = {
+WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "minimum above maximum, MHz": (
         "PowerProfile",
         {"pstates": {"min": 2000, "max": 1000}},

@@ -148,7 +148,7 @@ def test_an_agent_offers_profiles_and_takes_them_back(
     server: ApiServer, agent: str, amount: str
 ) -> None:
     """Beside resources that others offer."""
-    body = {
+    body: dict[str, Any] = {
         "status": {
             part: {"power.openshift.io/fast.at-night": amount}
             for part in ("capacity", "allocatable")

@@ -38,7 +38,9 @@ Object = dict[str, Any]
 
 def example(name: str) -> Object:
     """An example as it is in the repository."""
-    return yaml.safe_load((REPO / "examples" / f"example-{name}.yaml").read_text())
+    text = (REPO / "examples" / f"example-{name}.yaml").read_text()
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
 
 
 def shared_workload() -> Object:

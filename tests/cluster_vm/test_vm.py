@@ -333,7 +333,7 @@ def restarts(cluster: VmCluster) -> int:
         for item in cluster.agents()
         for name in ("agent", "helper")
     ]
-    return max(item.get("restartCount", 0) for item in every)
+    return max(int(item.get("restartCount", 0)) for item in every)
 
 
 def resized(cluster: VmCluster, name: str, memory: str) -> bool:

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import uuid
 from pathlib import Path
+from typing import Any
 
 from tests.apiserver.envtest import release
 from tests.cluster import images
@@ -162,7 +163,7 @@ def prepare(bin_folder: Path) -> Path:
     return disk
 
 
-def kubelet_configuration() -> dict:
+def kubelet_configuration() -> dict[str, Any]:
     """As of a real node: systemd's cgroups, and CPU 0 for the system."""
     found = native.kubelet_configuration("static")
     for name in ("failCgroupV1", "kubeReserved"):
