@@ -62,7 +62,7 @@ lint: $(VENV)/.made ## style
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.made ## types, strict
-	$(BIN)/mypy kpm_planner kpm_applier kpm
+	$(BIN)/mypy kpm_planner kpm_applier kpm tests
 
 arch: $(VENV)/.made ## the import contract
 	$(BIN)/lint-imports

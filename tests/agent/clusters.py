@@ -223,7 +223,7 @@ def running(*nodes: str, profiles: tuple[str, ...] = ()) -> World:
 
 def of_users(document: Document) -> bool:
     """Whether a user made it."""
-    return document["metadata"]["labels"].get(GENERATED) != "true"
+    return bool(document["metadata"]["labels"].get(GENERATED) != "true")
 
 
 def kept_by_operator(document: Document) -> bool:

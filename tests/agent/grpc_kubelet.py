@@ -121,7 +121,7 @@ def kubelet(
 
 
 @contextmanager
-def listener(path: Path, behave: Callable[[socket.socket], None]) -> Iterator[None]:
+def listener(path: Path, behave: Callable[[socket.socket], object]) -> Iterator[None]:
     """A listener that treats each connection so, one after the other, and closes it."""
 
     def serve() -> None:

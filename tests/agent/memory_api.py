@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, field
 
-from kpm.kube.api import MERGE_PATCH, ApiError, Object, Resource
+from kpm.kube.api import MERGE_PATCH, Api, ApiError, Object, Resource
 
 DOWN = ApiError(0, "ConnectionRefused", "nobody there")
 Key = tuple[str, str | None, str]
@@ -41,7 +41,7 @@ class Clock:
 
 
 @define(eq=False)
-class MemoryApi:
+class MemoryApi(Api):
     """Objects by plural, namespace and name. failure: what every call meets meanwhile; before:
     called before each call is done.
     """

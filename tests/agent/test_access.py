@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_server import Server, serving
 
 from kpm.kube.access import Access, _Token, from_kubeconfig, in_cluster
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.process.errors import InputError
+from tests.agent.http_server import Server, serving
 
 ROOT = Path(__file__).parents[2]
 NODES = Resource("", "v1", "nodes")

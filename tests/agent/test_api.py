@@ -9,12 +9,12 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from http_server import Server, begin_chunks, chunk, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.kube.api import JSON_PATCH, SILENT, TOO_LARGE, Api, ApiError, Resource
+from kpm.kube.api import JSON_PATCH, SILENT, TOO_LARGE, Api, ApiError, Object, Resource
 from kpm.kube.informer import ApiSource
+from tests.agent.http_server import Server, begin_chunks, chunk, serving
 
 THINGS = Resource("power.openshift.io", "v1", "powerprofiles", "power-manager")
 NODES = Resource("", "v1", "nodes")
@@ -365,7 +365,8 @@ def test_a_watch_that_breaks_gives_what_came_and_then_an_error(
     server: Server, api: Api, write: Any
 ) -> None:
     """So that whoever follows it knows that it has not ended well."""
-    server.write, found = write, []
+    server.write = write
+    found: list[Object] = []
     with pytest.raises(ApiError, match="no answer WatchBroken"):
         found.extend(iter(api.watch(NODES, {}, 30.0, lambda _end: None)))
     assert found == [event("a")]
@@ -404,7 +405,8 @@ def test_a_watch_that_brings_nothing_for_too_long_is_silent(server: Server, api:
         chunk(link, json.dumps(event("a")).encode() + b"\n")
         release.wait(10)
 
-    server.write, found = write, []
+    server.write = write
+    found: list[Object] = []
     with pytest.raises(ApiError, match="nothing for") as failure:
         found.extend(iter(api.watch(NODES, {}, 0.2, lambda _end: None)))
     assert (found, failure.value.reason) == ([event("a")], SILENT)

@@ -6,13 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from attrs import evolve
-from http_server import Server, serving
-from memory_api import DOWN, MemoryApi
-from test_report import CapturingLog
 
 from kpm.agent.caps import CapFollower
 from kpm.agent.cluster import cap_view
@@ -27,12 +24,15 @@ from kpm_applier.session import Applier
 from kpm_applier.state.store import StateStore
 from kpm_planner.caps.schedule import CapState, Reading, Signals
 from kpm_planner.model.cap_objects import CapSource, ConfigMapKey, ExternalCap, PowerCap, StaticCap
+from kpm_planner.model.changes import Pass
 from kpm_planner.model.cluster import LabelSelector, Meta, Node, NodeSelector
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import Intent
 from kpm_planner.model.quantities import UW
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
-from kpm_planner.report.node import Pass
+from tests.agent.http_server import Server, serving
+from tests.agent.memory_api import DOWN, MemoryApi
+from tests.captured import CapturingLog
 
 NAMESPACE = "power-manager"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -140,11 +140,11 @@ def test_a_source_that_fails_is_said_once(external: Callable[[Any], External]) -
     api.put(MAPS, {"metadata": {"name": "meter"}, "data": {"watts": "100"}})
     assert answer(made, of_map("other")) is None
     assert answer(made, of_map()) == 100
-    assert [event for _, event, _ in made.log.calls] == [
+    assert [event for _, event, _ in cast(CapturingLog, made.log).calls] == [
         "external source",
         "external source",
         "external source answers again",
-    ]  # type: ignore[attr-defined]
+    ]
 
 
 @pytest.mark.parametrize("name", ["../secrets/x", "..", "a/b", "meter?x=y"])
@@ -388,9 +388,12 @@ def test_power_is_measured_only_to_be_divided_by(
     """A1: reading the counter runs on a CPU of the package."""
     made, _ = tuner
     asked: list[float] = []
-    monkeypatch.setattr(
-        Tuner, "measure", lambda _self, seconds: asked.append(seconds) or {0: 90 * UW, 1: 30 * UW}
-    )
+
+    def measure(_: Tuner, seconds: float) -> dict[int, int]:
+        asked.append(seconds)
+        return {0: 90 * UW, 1: 30 * UW}
+
+    monkeypatch.setattr(Tuner, "measure", measure)
     static = cap(CapSource(static=StaticCap(200)))
     follower = CapFollower(made, external(MemoryApi()))
     assert follower.signals(static).power_uw == {}

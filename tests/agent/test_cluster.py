@@ -17,14 +17,14 @@ def pod(
     namespace: str = "default",
     phase: str = "Running",
     labels: dict[str, str] | None = None,
-    **annotations: str,
+    annotations: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """A pod of the API."""
     meta = {
         "name": name,
         "namespace": namespace,
         "labels": labels or {},
-        "annotations": annotations,
+        "annotations": annotations or {},
     }
     return {"metadata": meta, "spec": {"containers": [{"name": "app"}]}, "status": {"phase": phase}}
 
@@ -39,7 +39,7 @@ RIVALS = {
         ),
         "tuned",
     ),
-    "CRI-O": (pod("fast", **CRIO), "CRI-O (annotations of pod default/fast)"),
+    "CRI-O": (pod("fast", annotations=CRIO), "CRI-O (annotations of pod default/fast)"),
     "a capping daemon": (
         pod("powercap-x", "kube-system", labels={"name": "powercap"}),
         "powercap (pod kube-system/powercap-x)",
@@ -58,7 +58,7 @@ RIVALS = {
     ),
     "our own agent": (pod("power-node-agent-x", OURS, labels=dict([PART_OF])), ""),
     "any pod": (pod("web"), ""),
-    "one that has ended": (pod("fast", phase="Succeeded", **CRIO), ""),
+    "one that has ended": (pod("fast", phase="Succeeded", annotations=CRIO), ""),
 }
 
 

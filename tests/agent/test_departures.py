@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from clusters import IMAGE, NAMESPACE, running
 
 from kpm.kube.kinds import AGENT_NAME
 from kpm.operator.daemonset import daemon_set
@@ -16,6 +15,7 @@ from kpm.operator.reconcile import Mend
 from kpm_planner.model.agent_settings import AgentSettings, MetricSettings, Toleration
 from kpm_planner.model.cluster import Meta
 from kpm_planner.model.objects import PowerConfig
+from tests.agent.clusters import IMAGE, NAMESPACE, running
 
 CONFIG = PowerConfig(
     Meta("c"),
@@ -237,7 +237,8 @@ def test_the_capability_stays_until_every_node_has_put_its_idle_states_back(down
     helper could not turn them on.
     """
     world = running("a", "b", profiles=("fast",))
-    off = {"values": [{"cpus": "2", "requested": {"idleOff": ["C6"]}, "effective": {}}]}
+    value = {"cpus": "2", "requested": {"idleOff": ["C6"]}, "effective": {}}
+    off: dict[str, Any] = {"values": [value]}
     for node in ("a", "b"):
         world.report(node, "fast", **(off if node == "a" or down else {}))
     world.objects["powerconfigs", "config"]["spec"]["agent"] = {"idleStates": "byLatency"}

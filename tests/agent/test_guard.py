@@ -1,9 +1,9 @@
 """Whether telemetry is known to be the pods' own is said, and asked for seldom."""
 
 import pytest
-from memory_api import DOWN, Clock, MemoryApi
 
 from kpm.agent.guard import _BINDINGS, TelemetryGuard
+from tests.agent.memory_api import DOWN, Clock, MemoryApi
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_where_the_policy_is_not_installed_telemetry_is_not_authenticated(
     api, clock = MemoryApi(), Clock()
     if server == "installed":
         api.put(_BINDINGS, {"metadata": {"name": "power-manager-telemetry"}})
-    guard = TelemetryGuard(api, clock)  # type: ignore[arg-type]
+    guard = TelemetryGuard(api, clock)
     assert guard.condition().status == "Unknown"
     if server == "down":
         with api.failing(DOWN):
@@ -28,7 +28,7 @@ def test_where_the_policy_is_not_installed_telemetry_is_not_authenticated(
 
 def test_it_is_asked_for_seldom() -> None:
     api, clock = MemoryApi(), Clock()
-    guard = TelemetryGuard(api, clock)  # type: ignore[arg-type]
+    guard = TelemetryGuard(api, clock)
     for _ in range(100):
         guard.look()
         clock.now += 60
@@ -38,7 +38,7 @@ def test_it_is_asked_for_seldom() -> None:
 def test_a_question_without_an_answer_is_asked_again_soon_and_takes_nothing_back() -> None:
     api, clock = MemoryApi(), Clock()
     api.put(_BINDINGS, {"metadata": {"name": "power-manager-telemetry"}})
-    guard = TelemetryGuard(api, clock)  # type: ignore[arg-type]
+    guard = TelemetryGuard(api, clock)
     with api.failing(DOWN):
         guard.look()
     clock.now += 60

@@ -10,13 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from clusters import IMAGE, running
-from grpc_kubelet import http2, listener
-from http_server import serving
 from kubernetes.client import Configuration
-from memory_api import DOWN, Clock, MemoryApi
-from scripted_source import Script, page
-from test_report import CapturingLog, Rig
 
 from kpm.agent.podresources import KubeletError, list_cpus
 from kpm.agent.reports import Reports
@@ -32,6 +26,13 @@ from kpm.process.threads import Threads
 from kpm_planner.model.agent_settings import AgentSettings
 from kpm_planner.model.cluster import Meta
 from kpm_planner.model.objects import PowerConfig
+from tests.agent.clusters import IMAGE, running
+from tests.agent.grpc_kubelet import http2, listener
+from tests.agent.http_server import serving
+from tests.agent.memory_api import DOWN, Clock, MemoryApi
+from tests.agent.scripted_source import Script, page
+from tests.agent.test_report import Rig
+from tests.captured import CapturingLog
 
 NODES = Resource("", "v1", "nodes")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "power-manager")
@@ -331,26 +332,33 @@ def test_a_claim_socket_opens_no_more_of_the_host(socket: str) -> None:
     assert len(set(targets)) == len(targets)
 
 
+def leaving(rig: Rig) -> Agent:
+    """An agent that has what it needs to leave its node, and nothing else."""
+    cluster: Any = SimpleNamespace(informers=(), own_node=lambda: None)
+    tuner: Any = SimpleNamespace(ready=lambda: True, restore=lambda: True, close=lambda: None)
+    process: Any = SimpleNamespace(stop=lambda: None)
+    nothing: Any = None
+    return Agent(
+        "n",
+        60.0,
+        cluster,
+        nothing,
+        tuner,
+        Reports(rig.reporter),
+        rig.log,
+        process,
+        process,
+        nothing,
+        lambda: False,
+    )
+
+
 def test_a_node_that_is_left_says_so_even_if_the_first_try_fails() -> None:
     """Agent.leave() tries to report Released once, and not at all within a back-off; then the
     process is gone, and the operator waits for ever (the node is Ready).
     """
     rig = Rig()
-    tuner = SimpleNamespace(ready=lambda: True, restore=lambda: True, close=lambda: None)
-    cluster = SimpleNamespace(informers=(), own_node=lambda: None)
-    agent = Agent(
-        "n",
-        60.0,
-        cluster,
-        None,
-        tuner,
-        Reports(rig.reporter),
-        rig.log,
-        SimpleNamespace(stop=lambda: None),
-        SimpleNamespace(stop=lambda: None),
-        None,
-        lambda: False,
-    )
+    agent = leaving(rig)
     failures = [1]
 
     def once(_verb: str) -> None:
@@ -368,21 +376,7 @@ def test_a_node_whose_objects_are_gone_is_left_at_once() -> None:
     minute of trying would outlast the process.
     """
     rig = Rig()
-    tuner = SimpleNamespace(ready=lambda: True, restore=lambda: True, close=lambda: None)
-    cluster = SimpleNamespace(informers=(), own_node=lambda: None)
-    agent = Agent(
-        "n",
-        60.0,
-        cluster,
-        None,
-        tuner,
-        Reports(rig.reporter),
-        rig.log,
-        SimpleNamespace(stop=lambda: None),
-        SimpleNamespace(stop=lambda: None),
-        None,
-        lambda: False,
-    )
+    agent = leaving(rig)
     asked = []
 
     def gone(verb: str) -> None:

@@ -2,25 +2,26 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from scripted_source import BROKEN, GONE, Answer, Script, bookmark, event, obj, page
-from test_report import CapturingLog
 
 from kpm.kube.api import ApiError, Object
 from kpm.kube.informer import Informer
 from kpm.process.threads import Threads
+from tests.agent.scripted_source import BROKEN, GONE, Answer, Script, bookmark, event, obj, page
+from tests.captured import CapturingLog
 
 
 def follow(
-    lists: list[Answer], *watches: list[Answer], **options: Any
+    lists: Sequence[Answer], *watches: Sequence[Answer], **options: Any
 ) -> tuple[Informer, Script, list[tuple[Any, ...]]]:
     """Run an informer to the end of a script: it, the script, and what it held at each call of
     `changed`.
     """
-    script, seen = Script(lists, list(watches)), []
+    script = Script(list(lists), [list(watch) for watch in watches])
+    seen: list[tuple[Any, ...]] = []
     informer = Informer(
         "things", script, lambda: seen.append(informer.values()), stop=script.waits, **options
     )

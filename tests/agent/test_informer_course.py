@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_source import BROKEN, GONE, Script, bookmark, event, obj, page
 
 from kpm.kube.api import ApiError, Object
 from kpm.kube.informer import Informer
+from tests.agent.scripted_source import BROKEN, GONE, Script, bookmark, event, obj, page
 
 STEPS = st.lists(
     st.tuples(

@@ -68,6 +68,10 @@ class Node:
         self.unknown, self.problems = found.unknown, found.problems
         return {owner.ref.pod: owner for owner in found.owners}
 
+    def is_unknown(self) -> bool:
+        """Whether somebody's CPUs were, at the last look."""
+        return self.unknown
+
     def cpus(self, *pods: Pod) -> dict[str, set[int]]:
         """Only the CPUs of it."""
         return {name: set(owner.cpus) for name, owner in self.owners(*pods).items()}
@@ -263,7 +267,7 @@ def test_a_container_that_was_right_once_stays_in_force(node: Node) -> None:
     node.owners(web)
     node.answers[KUBELET] = (has("web", 2, 3, 4),)
     owner = node.owners(web)["web"]
-    assert (owner.refused, owner.cpus) == (False, {2, 3, 4})
+    assert (owner.refused, owner.cpus) == (False, frozenset({2, 3, 4}))
     assert [(problem.code, problem.severity) for problem in node.problems] == [
         (Code.POD_COUNT_CHANGED, Severity.WARNING)
     ]
@@ -306,7 +310,8 @@ def test_a_running_containers_cpus_are_those_of_the_last_answer_that_named_any(
     answers: list[Any],
 ) -> None:
     """Whatever comes between: errors, empty answers, answers about others. Never none again."""
-    node, last, listed = Node(), set(), False
+    node, listed = Node(), False
+    last: set[int] = set()
     for answer in answers:
         node.allocatable = None if answer == "no allocatable" else CPUS
         node.answers = {KUBELET: answer} if isinstance(answer, tuple) else {}
@@ -363,10 +368,10 @@ def test_a_question_without_an_answer_is_no_minute(node: Node) -> None:
 
 def test_a_container_that_never_had_cpus_freezes_the_node_for_a_minute_at_most(node: Node) -> None:
     assert node.cpus(pod(), pod("new")) == {"web": {2, 3}}
-    assert node.unknown
+    assert node.is_unknown()
     node.now = 61.0
     assert node.cpus(pod(), pod("new")) == {"web": {2, 3}}
-    assert not node.unknown
+    assert not node.is_unknown()
     assert [(problem.code, problem.object) for problem in node.problems] == [
         (Code.POD_WITHOUT_CPUS, "Pod/default/new")
     ]

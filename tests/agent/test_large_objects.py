@@ -8,7 +8,7 @@ import sys
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from http_server import Server, serving
+from tests.agent.http_server import Server, serving
 
 PODS, SIZE = 110, 1 << 20
 #: An agent has some 60 MiB without them, and is to stay below 128.

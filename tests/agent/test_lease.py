@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from memory_api import DOWN, Clock, MemoryApi
 
 from kpm.kube.api import ApiError, Resource
 from kpm.kube.lease import Lease
+from tests.agent.memory_api import DOWN, Clock, MemoryApi
 
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "power-manager")
 PERIOD, DURATION, RENEW_WITHIN = 2.0, 15.0, 10.0
@@ -21,13 +21,18 @@ PERIOD, DURATION, RENEW_WITHIN = 2.0, 15.0, 10.0
 
 def candidate(api: MemoryApi, name: str, clock: Callable[[], float]) -> Lease:
     """A candidate."""
-    # an Api, as far as leases go
-    return Lease(api, LEASES, "operator", name, clock)  # type: ignore[arg-type]
+    return Lease(api, LEASES, "operator", name, clock)
+
+
+def leads(candidate: Lease) -> bool:
+    """Whether it does, as of now."""
+    return candidate.leading
 
 
 def record(api: MemoryApi) -> dict[str, Any]:
     """What the server has."""
-    return api.objects["leases", "power-manager", "operator"]["spec"]
+    spec: dict[str, Any] = api.objects["leases", "power-manager", "operator"]["spec"]
+    return spec
 
 
 @pytest.fixture
@@ -117,9 +122,9 @@ def test_who_cannot_renew_stops_leading_in_time(
     first, _ = pair
     with api.failing(failure):
         steps(clock, RENEW_WITHIN, first)
-        assert first.leading
+        assert leads(first)
         steps(clock, PERIOD, first)
-        assert not first.leading
+        assert not leads(first)
     assert RENEW_WITHIN + PERIOD < DURATION
     steps(clock, PERIOD, first)
     assert first.leading
@@ -134,9 +139,9 @@ def test_the_other_takes_over_when_the_record_has_stood_still_for_its_time(
     """
     first, second = pair
     steps(clock, 14, second)
-    assert not second.leading
+    assert not leads(second)
     steps(clock, 2, second)
-    assert second.leading
+    assert leads(second)
     first.step()
     assert (first.leading, record(api)["holderIdentity"], record(api)["leaseTransitions"]) == (
         False,
@@ -203,7 +208,11 @@ def run(lease: Lease) -> tuple[threading.Thread, list[str], dict[str, threading.
     events = {"gained": threading.Event(), "lost": threading.Event()}
 
     def tell(what: str) -> Callable[[], None]:
-        return lambda: (told.append(what), events[what].set())[0]
+        def tells() -> None:
+            told.append(what)
+            events[what].set()
+
+        return tells
 
     thread = threading.Thread(target=lease.run, args=(tell("gained"), tell("lost")), daemon=True)
     thread.start()
@@ -319,9 +328,12 @@ def test_two_never_lead_at_once(
             for clock in clocks:
                 clock.now = now
             others = [1 - which] if cut_in else []
-            api.before = lambda verb, others=others: (
-                step(others.pop()) if verb in ("replace", "create") and others else None
-            )
+
+            def cut(verb: str, others: list[int] = others) -> None:
+                if verb in ("replace", "create") and others:
+                    step(others.pop())
+
+            api.before = cut
             step(which)
             due[which] = now + (PERIOD + next(lates)) / clocks[which].speed
     if seconds > 30 and all(reach):

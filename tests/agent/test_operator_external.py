@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from clusters import World
-from http_server import Server, serving
-from test_caps import of_address, of_map, wait_for
-from test_report import CapturingLog
 
 from kpm.operator.external import External, host_of, host_problem
 from kpm.process.fetching import fetch, fetch_outside, outside_address
 from kpm.process.threads import Threads
 from kpm_planner.report.rollup import PublishedWatts
+from tests.agent.clusters import World
+from tests.agent.http_server import Server, serving
+from tests.agent.test_caps import of_address, of_map, wait_for
+from tests.captured import CapturingLog
 
 HERE = ("127.0.0.1",)
 
@@ -76,7 +76,12 @@ def test_nobody_is_asked_whom_the_settings_do_not_name(
 ) -> None:
     """By the whole name of the host."""
     asked: list[str] = []
-    assert answer(external(ask=lambda url, _most: asked.append(url) or b"1"), url) is None
+
+    def ask(url: str, _most: int) -> bytes:
+        asked.append(url)
+        return b"1"
+
+    assert answer(external(ask=ask), url) is None
     assert asked == []
 
 
@@ -147,10 +152,12 @@ def test_the_address_that_was_checked_is_the_one_that_is_asked(
     nowhere: it is looked up once.
     """
     looked: list[str] = []
-    monkeypatch.setattr(
-        "kpm.process.fetching.outside_address",
-        lambda host, _port: looked.append(host) or "127.0.0.1",
-    )
+
+    def outside(host: str, _port: int) -> str:
+        looked.append(host)
+        return "127.0.0.1"
+
+    monkeypatch.setattr("kpm.process.fetching.outside_address", outside)
     server.say(200, b"240")
     assert fetch_outside(f"http://meter.example:{server.port}/watts", 10) == b"240"
     assert looked == ["meter.example"]

@@ -13,7 +13,16 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_kubelet import (
+from h2.connection import H2Connection
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpm.agent import podresources
+from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
+from kpm.agent.protobuf import ProtobufError, decode_allocatable, decode_list
+from kpm_planner.model.allocation import ContainerCpus
+from kpm_planner.model.cpuset import LARGEST_CPU
+from tests.agent.grpc_kubelet import (
     UNKNOWN,
     PodAnswer,
     field,
@@ -26,15 +35,6 @@ from grpc_kubelet import (
     unpacked,
     varint,
 )
-from h2.connection import H2Connection
-from hypothesis import given
-from hypothesis import strategies as st
-
-from kpm.agent import podresources
-from kpm.agent.podresources import KubeletError, allocatable_cpus, list_cpus
-from kpm.agent.protobuf import ProtobufError, decode_allocatable, decode_list
-from kpm_planner.model.allocation import ContainerCpus
-from kpm_planner.model.cpuset import LARGEST_CPU
 
 PODS: list[PodAnswer] = [
     ("default", "web", [("app", [2, 3]), ("log", [])]),
@@ -269,9 +269,9 @@ def a_whole_answer(http: H2Connection, body: bytes) -> None:
     http.send_headers(1, [("grpc-status", "0")], end_stream=True)
 
 
-WRONG: dict[str, Callable[[socket.socket], None]] = {
+WRONG: dict[str, Callable[[socket.socket], object]] = {
     "closes at once": lambda link: None,
-    "closes after the question": lambda link: link.recv(10) and None,
+    "closes after the question": lambda link: link.recv(10),
     "sends garbage": lambda link: link.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
     "sends zeros": lambda link: link.sendall(bytes(100)),
     "no status": http2(lambda http: headers(http, end=True)),
@@ -287,7 +287,7 @@ WRONG: dict[str, Callable[[socket.socket], None]] = {
 
 @pytest.mark.parametrize("behave", WRONG.values(), ids=list(WRONG))
 def test_a_listener_that_is_no_kubelet_costs_one_error(
-    path: Path, behave: Callable[[socket.socket], None]
+    path: Path, behave: Callable[[socket.socket], object]
 ) -> None:
     """Each ends in one line, well before the time-out; the next question is a new one."""
     started = time.monotonic()

@@ -8,23 +8,24 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from memory_api import DOWN, Clock
 from prometheus_client import CollectorRegistry
-from test_serving import HEALTH, CapturingLog, _certificates
 
 from kpm.cli.serving_options import ServingOptions
-from kpm.kube.api import ApiError, Object, Resource
+from kpm.kube.api import Api, ApiError, Object, Resource
 from kpm.kube.readers import CANNOT_ASK, MAY_NOT, OK, TOO_MANY, WHO, Readers
 from kpm.process.errors import InputError
 from kpm.process.serving import metric_answers
 from kpm.process.threads import Threads
 from kpm_planner.model.agent_settings import MetricsAccess
+from tests.agent.memory_api import DOWN, Clock
+from tests.agent.test_serving import HEALTH, _certificates
+from tests.captured import CapturingLog
 
 ALICE = {"username": "alice", "uid": "1", "groups": ["readers"], "extra": {"k": ["v"]}}
 
 
 @define
-class Reviews:
+class Reviews(Api):
     """An API server that knows two tokens; only alice may read."""
 
     asked: list[tuple[str, Any]] = field(factory=list)
@@ -56,7 +57,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def readers(server: Reviews, clock: Clock) -> Readers:
-    return Readers(server, monotonic=clock)  # type: ignore[arg-type]
+    return Readers(server, monotonic=clock)
 
 
 def test_who_may_get_the_path_may_read(readers: Readers, server: Reviews) -> None:
@@ -178,7 +179,7 @@ def test_metrics_are_told_to_tokens_over_tls(tmp_path: Path, server: Reviews) ->
     options = ServingOptions(0, str(files["crt"]), str(files["key"]), access=MetricsAccess.TOKEN)
     port = options.serve(
         0, Threads(CapturingLog()), HEALTH, metric_answers(CollectorRegistry), server
-    )  # type: ignore[arg-type]
+    )
     known = ssl.create_default_context(cafile=str(files["ca.crt"]))
     assert [
         _status(port, known, header)
@@ -196,7 +197,7 @@ def test_a_certificate_that_is_not_there_yet_is_waited_for(tmp_path: Path, serve
     options = ServingOptions(
         0, str(folder / "crt"), str(folder / "key"), access=MetricsAccess.TOKEN
     )
-    port = options.serve(0, Threads(log), HEALTH, metric_answers(CollectorRegistry), server)  # type: ignore[arg-type]
+    port = options.serve(0, Threads(log), HEALTH, metric_answers(CollectorRegistry), server)
     nobody = ssl.create_default_context()
     for _ in range(3):
         with pytest.raises((ssl.SSLError, ConnectionError)):

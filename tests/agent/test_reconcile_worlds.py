@@ -1,13 +1,14 @@
 """The operator in any cluster: it becomes quiet, and what users made is theirs."""
 
 import copy
+from typing import Any
 
-from clusters import GROUP, Released, World, of_users, running
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm.kube.kinds import FINALIZER, GENERATED, state_name, workload_name
 from kpm.operator.reconcile import Apply, Delete
+from tests.agent.clusters import GROUP, Released, World, of_users, running
 
 NODES, PROFILES = ["a", "b", "c"], ["fast", "quick", "b"]
 #: Spellings of generated names that users might choose as well.
@@ -15,7 +16,7 @@ WORKLOADS = [workload_name(profile, node) for profile in PROFILES[:2] for node i
     "shared"
 ]
 SELECTORS = st.sampled_from([{}, {"power": "yes"}, {"power": "never"}])
-PROFILE_SPECS = st.sampled_from(
+PROFILE_SPECS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [
         {},
         {"shared": True},
@@ -24,7 +25,7 @@ PROFILE_SPECS = st.sampled_from(
         {"name": "other"},
     ]
 )
-WORKLOAD_SPECS = st.sampled_from(
+WORKLOAD_SPECS: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [
         {},
         {"allCores": True, "powerProfile": "fast", "powerNodeSelector": {"power": "yes"}},
@@ -47,7 +48,10 @@ def worlds(draw: st.DrawFn) -> World:
             "powerNodeSelector": draw(SELECTORS),
             "duplicatePowerConfig": draw(st.sampled_from(["delete", "reject"])),
         }
-        deleting = {"finalizers": [FINALIZER], "deletionTimestamp": "2026-03-01T00:00:00Z"}
+        deleting: dict[str, Any] = {
+            "finalizers": [FINALIZER],
+            "deletionTimestamp": "2026-03-01T00:00:00Z",
+        }
         world.put(
             "powerconfigs",
             name,
@@ -70,11 +74,8 @@ def worlds(draw: st.DrawFn) -> World:
         world.put("powernodes", name, {"nodeName": name}, labels={GENERATED: "true"})
         kind = draw(st.sampled_from(["silent", "working", "released", "garbage"]))
         if kind in ("working", "released"):
-            world.report(
-                name,
-                *draw(st.sets(st.sampled_from(PROFILES))),
-                **({"conditions": [Released]} if kind == "released" else {}),
-            )
+            status: dict[str, Any] = {"conditions": [Released]} if kind == "released" else {}
+            world.report(name, *draw(st.sets(st.sampled_from(PROFILES))), **status)
         if kind == "garbage":
             world.objects["powernodestates", state_name(name)]["status"] = {"profiles": 3}
     world.lost = draw(st.sampled_from([frozenset(), frozenset({"a"}), frozenset(NODES)]))

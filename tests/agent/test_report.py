@@ -4,11 +4,9 @@ later.
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from attrs import define, field
-from memory_api import DOWN, Clock, MemoryApi
 
 from kpm.agent.cluster import NodeView, node_view
 from kpm.agent.report import Reporter
@@ -17,6 +15,8 @@ from kpm.kube.events import About, Recorder
 from kpm.kube.kinds import NODES, power
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.report.types import Condition, PoolSizes, PowerNodeStateStatus, PowerNodeStatus
+from tests.agent.memory_api import DOWN, Clock, MemoryApi
+from tests.captured import CapturingLog
 
 GROUP, NAMESPACE, NODE = "power.openshift.io", "power-manager", "n"
 FAST, SLOW = f"{GROUP}/fast", f"{GROUP}/slow"
@@ -32,23 +32,13 @@ def state(*conditions: tuple[str, str], shared: int = 4, message: str = "") -> P
     )
 
 
-@define
-class CapturingLog:
-    """A log that keeps its lines: (level, event, fields)."""
-
-    calls: list[tuple[str, str, dict[str, Any]]] = field(factory=list)
-
-    def __getattr__(self, level: str) -> Any:
-        return lambda event, **fields: self.calls.append((level, event, fields))
-
-
 @define(slots=False)
 class Rig:
     """A reporter, its clock and its server, on which the node and its objects exist."""
 
     api: MemoryApi = field(factory=MemoryApi)
     clock: Clock = field(factory=Clock)
-    log: Any = field(factory=CapturingLog)
+    log: CapturingLog = field(factory=CapturingLog)
 
     def __attrs_post_init__(self) -> None:
         for plural, name in (("powernodestates", "n-power-state"), ("powernodes", "n")):
@@ -64,8 +54,8 @@ class Rig:
 
     def restart(self) -> None:
         """A new process."""
-        events = Recorder(self.api, "agent", "host", NAMESPACE, self.log, self.clock)  # type: ignore[arg-type]
-        self.reporter = Reporter(self.api, GROUP, NAMESPACE, NODE, events, self.log, self.clock)  # type: ignore[arg-type]
+        events = Recorder(self.api, "agent", "host", NAMESPACE, self.log, self.clock)
+        self.reporter = Reporter(self.api, GROUP, NAMESPACE, NODE, events, self.log, self.clock)
 
     def conditions(self) -> dict[str, tuple[str, str]]:
         """Status and time of each condition that the server has."""
@@ -176,8 +166,9 @@ def test_a_status_that_failed_is_sent_again_later_and_later(rig: Rig) -> None:
             rig.reporter.state(state(("A", "True"), shared=100 + tick))
             tries += [rig.clock.now] * (len(rig.api.calls) - before)
             rig.clock.now += 0.1
-            assert rig.reporter.retry_at() is not None
-            assert rig.reporter.retry_at() <= rig.clock.now + 60
+            again = rig.reporter.retry_at()
+            assert again is not None
+            assert again <= rig.clock.now + 60
     gaps = [round(after - before) for before, after in pairwise(tries)]
     assert gaps[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert max(gaps) == 60

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from test_report import CapturingLog
-from test_run import Rig
-from test_threads import until
 
 from kpm.agent.reports import Reports
 from kpm.process.threads import Threads
+from tests.agent.test_run import Rig
+from tests.captured import CapturingLog
+from tests.helper.running import until
 
 
 class Slow:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from attrs import define, evolve, field
 from prometheus_client import generate_latest
-from test_report import CapturingLog
 
 from kpm.agent.cluster import ClusterView, NodeView
 from kpm.agent.hotplug import cpus_of
@@ -25,19 +24,21 @@ from kpm.scaler.words import News
 from kpm_planner.caps.schedule import Signals
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.changes import Pass
 from kpm_planner.model.cluster import Container, Meta, Node, Pod
 from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
 from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload, PStates
 from kpm_planner.plan import NodePlan
-from kpm_planner.report.node import Pass
 from kpm_planner.report.types import Condition
+from tests.captured import CapturingLog
 
 MACHINE = build_machine(MachineSpec(cores=4))
 SHARED = PowerProfile(Meta("shared"), shared=True, pstates=PStates(max="30%"))
 WORKLOAD = PowerWorkload(
     Meta("w"), all_cores=True, power_node_selector={"a": "b"}, power_profile="shared"
 )
-VIEW = ClusterView(Intent((SHARED,), (WORKLOAD,)), (), NodeView(Node("n", {"a": "b"}), "u"), (), ())
+OWN = NodeView(Node("n", {"a": "b"}), "u")
+VIEW = ClusterView(Intent((SHARED,), (WORKLOAD,)), (), OWN, (), ())
 
 
 @define(slots=False)
@@ -103,22 +104,31 @@ class Rig:
             machine = shown = staticmethod(lambda: MACHINE)
             look_anew = staticmethod(lambda plugged=(): rig.looked.append(plugged))
 
+        def saying(name: str) -> Callable[..., bool]:
+            def say(*_args: object, **_words: object) -> bool:
+                rig.said.append(name)
+                return True
+
+            return say
+
         says = {
-            name: lambda *_args, name=name, **_words: rig.said.append(name) or True
+            name: saying(name)
             for name in ("state", "lines", "resources", "problems", "event", "hurry", "begin_anew")
         }
         events = Outside(
             say=lambda about, reason, message: self.told.append((about.name, reason, message))
         )
         reports = Reports(Outside(**says, retry_at=lambda: None, events=events))  # type: ignore[arg-type]
-        kubelet = Outside(
+        cluster: Any = Cluster()
+        tuner: Any = Tuner()
+        kubelet: Any = Outside(
             look=lambda pods, _custom, _runtime: Allocation(pods),
             error="",
             waiting=False,
             accepted=frozenset(),
             recall=lambda _: None,
         )
-        scaler = Outside(
+        scaler: Any = Outside(
             leave=self.left.append,
             scale=self.scaled.append,
             stop=lambda: None,
@@ -126,30 +136,30 @@ class Rig:
             news=lambda: rig.news,
             speeds=lambda: rig.speeds,
         )
-        caps = Outside(
+        caps: Any = Outside(
             signals=lambda *_: Signals(),
             planned=lambda _plan, _instant: None,
             due=lambda _plan: False,
             wait=lambda _plan: None,
             stop=lambda: None,
         )
-        guard = Outside(
+        guard: Any = Outside(
             look=lambda: None,
             condition=lambda: Condition("TelemetryAuthenticated", "False", "PolicyMissing"),
         )
         self.agent = Agent(
             "n",
             60.0,
-            Cluster(),
+            cluster,
             kubelet,
-            Tuner(),
+            tuner,
             reports,
             self.log,
             scaler,
             caps,
             guard,
             lambda: None,
-        )  # type: ignore[arg-type]
+        )
 
 
 def test_cpus_that_were_plugged_are_named_to_the_applier_once() -> None:
@@ -221,9 +231,8 @@ def test_what_is_new_is_said(what: str) -> None:
         case "outcome":
             rig.went = Pass(settled=False)
         case _:
-            rig.view = evolve(
-                VIEW, node=evolve(VIEW.node, resources={"power.openshift.io/x": ("1", "1")})
-            )
+            own = evolve(OWN, resources={"power.openshift.io/x": ("1", "1")})
+            rig.view = evolve(VIEW, node=own)
     rig.agent.tick()
     assert rig.said.count("state") == 2
 
@@ -326,7 +335,7 @@ def test_a_node_that_is_gone_does_not_make_the_loop_spin() -> None:
     """Though a plan that time has ended was in force."""
     rig = Rig()
     asked: list[str] = []
-    rig.agent.caps.wait = lambda plan: asked.append(plan.node)  # type: ignore[method-assign,func-returns-value]
+    rig.agent.caps.wait = lambda plan: asked.append(plan.node)  # type: ignore[method-assign]
     rig.agent.tick()
     rig.agent._pause()
     rig.view = evolve(VIEW, node=None)
@@ -338,8 +347,14 @@ def test_a_node_that_is_gone_does_not_make_the_loop_spin() -> None:
 def test_the_kubelet_is_asked_once_a_pass() -> None:
     """Its answers may differ, and what the scaler leaves must be what the applier takes."""
     rig, asked = Rig(), []
-    look = rig.agent.kubelet.look
-    rig.agent.kubelet.look = lambda *words: asked.append(1) or look(*words)  # type: ignore[method-assign,func-returns-value]
+    kubelet: Any = rig.agent.kubelet
+    look = kubelet.look
+
+    def counted(*words: Any) -> Any:
+        asked.append(1)
+        return look(*words)
+
+    kubelet.look = counted
     for _ in range(3):
         rig.agent.tick()
     assert len(asked) == 3

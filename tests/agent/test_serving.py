@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
-from running import until
-from test_report import CapturingLog
 
 from kpm.cli.serving_options import ServingOptions
 from kpm.process.errors import InputError
 from kpm.process.serving import Server, health_answers, listen, metric_answers, serve_all
 from kpm.process.threads import Threads
+from tests.captured import CapturingLog
+from tests.helper.running import until
 
 HEALTH = health_answers(lambda: True, lambda: True)
 

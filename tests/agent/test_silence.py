@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
-from scripted_source import Script, bookmark, event, obj, page
 
 from kpm.kube.api import SILENT, ApiError, Object
 from kpm.kube.informer import ApiSource, Informer
 from kpm.kube.kinds import NODES
+from tests.agent.scripted_source import Script, bookmark, event, obj, page
 
 _SILENT = ApiError(0, SILENT, "nothing for a while")
 
@@ -19,7 +19,8 @@ class Watches:
     """An API whose watches are written down. allowed: the silence that each was given."""
 
     def __init__(self, *watches: list[Any]) -> None:
-        self._watches, self.allowed = list(watches), []
+        self._watches = list(watches)
+        self.allowed: list[Any] = []
 
     def watch(
         self, resource: Any, query: Mapping[str, str], silence: float, started: Callable[..., None]

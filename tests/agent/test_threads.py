@@ -13,12 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from http_server import serving
-from memory_api import Clock, MemoryApi
-from running import until
-from test_caps import NAMESPACE, of_map
-from test_report import CapturingLog
-from test_run import Rig
 
 from kpm.agent import hotplug
 from kpm.agent.external import External
@@ -31,6 +25,12 @@ from kpm.kube.lease import Lease
 from kpm.process.serving import serve
 from kpm.process.threads import Threads
 from kpm_planner.model.cap_objects import PowerCap
+from tests.agent.http_server import serving
+from tests.agent.memory_api import Clock, MemoryApi
+from tests.agent.test_caps import NAMESPACE, of_map
+from tests.agent.test_run import Rig
+from tests.captured import CapturingLog
+from tests.helper.running import until
 
 KINDS = (
     ValueError,
@@ -103,7 +103,7 @@ def test_the_threads_that_go_round_say_so(name: str, tmp_path: Path) -> None:
     stop = threading.Event()
     threads = Threads(CapturingLog())
     if name == "reports":
-        made = Rig(tmp_path).agent.reports
+        made = Rig().agent.reports
         made.start(threads)
         end: Callable[[], object] = made.stop
     elif name == "energy":
@@ -133,7 +133,7 @@ def test_the_threads_that_go_round_say_so(name: str, tmp_path: Path) -> None:
             "m",
             "me",
             time.monotonic,
-        )  # type: ignore[arg-type]
+        )
         threads.start(
             name,
             lambda: lease.run(stop.set, stop.set, lambda: threads.turn(name)),
@@ -263,7 +263,7 @@ def test_every_thread_goes_on_after_whatever_it_raises(
         case "runtime":
             runtime = Runtime(
                 str(tmp_path / "none.sock"), lambda: None, lambda _uid, _name: False, log
-            )  # type: ignore[arg-type]
+            )
             monkeypatch.setattr(
                 Runtime, "_listen", failing_once(lambda _: time.sleep(0.01), kind, calls)
             )
@@ -275,13 +275,13 @@ def test_every_thread_goes_on_after_whatever_it_raises(
                 EnergySettings(interval=0.01, proc=str(tmp_path)),
                 Sampler(Roots(str(tmp_path))),
                 log,
-            )  # type: ignore[arg-type]
+            )
             monkeypatch.setattr(EnergyMeter, "sample", failing_once(lambda _: None, kind, calls))
             meter._view = SimpleNamespace(cpus=(1,))  # type: ignore[assignment]
             meter.start(threads)
             stop = meter.stop
         case "external":
-            external = External(MemoryApi(), NAMESPACE, log, lambda: None, threads)  # type: ignore[arg-type]
+            external = External(MemoryApi(), NAMESPACE, log, lambda: None, threads)
             monkeypatch.setattr(
                 External, "_ask", failing_once(lambda _self, _cap: None, kind, calls)
             )
@@ -295,9 +295,14 @@ def test_every_thread_goes_on_after_whatever_it_raises(
             )
             serve("http", 0, threads, lambda _path, _address: None)
         case "hotplug":
-            source = SimpleNamespace(get=failing_once(lambda: time.sleep(0.01) or [], kind, calls))
+
+            def get() -> list[object]:
+                time.sleep(0.01)
+                return []
+
+            source = SimpleNamespace(get=failing_once(get, kind, calls))
             monkeypatch.setattr(hotplug, "_bound", lambda _log: source)
-            hotplug.listen(lambda _cpus: None, log, threads)  # type: ignore[arg-type]
+            hotplug.listen(lambda _cpus: None, log, threads)
     until(lambda: len(calls) >= 2)
     assert threads.trouble() == ""
     stop()

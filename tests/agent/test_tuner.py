@@ -6,9 +6,9 @@ import errno
 from pathlib import Path
 
 import pytest
-from test_report import CapturingLog
 
 from kpm.agent.machine import Tuner
+from kpm.process.logs import Log
 from kpm.request.machines import IdleStateSpec, MachineSpec, build_machine
 from kpm_applier.diff import Repair
 from kpm_applier.kernel_model.model import KernelModel
@@ -19,6 +19,7 @@ from kpm_planner.model.cluster import Meta, Node
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload, PStates
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from tests.captured import CapturingLog
 from tests.trees import write_tree
 
 MACHINE = build_machine(
@@ -46,7 +47,7 @@ def nothing(_: Machine) -> NodePlan:
     return NodePlan("n")
 
 
-def tuner(folder: Path, repair: Repair = Repair.WRITE) -> Tuner:
+def tuner(folder: Path, repair: Repair = Repair.WRITE, log: Log | None = None) -> Tuner:
     """One on a tree of files."""
     write_tree(KernelModel(MACHINE), folder)
 
@@ -54,7 +55,7 @@ def tuner(folder: Path, repair: Repair = Repair.WRITE) -> Tuner:
         host = SysfsHost(str(folder / "sys"))
         return Applier(host, StateStore(str(folder / "state"), host.root, live=False), repair)
 
-    return Tuner(make, CapturingLog())
+    return Tuner(make, log or CapturingLog())
 
 
 @pytest.mark.parametrize("repair", [Repair.REPORT, Repair.WRITE])
@@ -163,16 +164,17 @@ def test_files_that_can_be_written_are_no_news(tmp_path: Path) -> None:
 
 def test_empty_files_are_said_once(tmp_path: Path) -> None:
     """They have no value and are left alone, as in copies of /sys; nothing else suffers (R6)."""
-    made = tuner(tmp_path)
+    log = CapturingLog()
+    made = tuner(tmp_path, log=log)
     empty = tmp_path / "sys" / FILE
     empty.write_text("")
     assert made.ready()
     for _ in range(3):
         assert made.apply(planned(made.machine()), planned)[1].settled
         made.look_anew()
-    assert [
-        fields for _, event, fields in made.log.calls if event == "empty files are not managed"
-    ] == [{"files": 1, "first": FILE}]
+    assert [fields for _, event, fields in log.calls if event == "empty files are not managed"] == [
+        {"files": 1, "first": FILE}
+    ]
     assert empty.read_text() == ""
     assert (tmp_path / "sys" / FILE.replace("policy2", "policy1")).read_text() != "3700000\n"
 

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from http_server import Server, begin_chunks, chunk, serving
 from hypothesis import given
 from hypothesis import strategies as st
-from test_report import CapturingLog
 
 from kpm.agent.cluster import PodView, Skipped, node_view, object_view, pod_view
 from kpm.formats.unread import Unread
@@ -22,6 +20,8 @@ from kpm.kube.decode import decode, decode_event, decode_list, page_of
 from kpm.kube.informer import ApiSource, Informer
 from kpm.process.threads import Threads
 from kpm_planner.model.problems import Code
+from tests.agent.http_server import Server, begin_chunks, chunk, serving
+from tests.captured import CapturingLog
 
 THINGS = Resource("", "v1", "things")
 DEEP = b'{"a":' * 20_000 + b"1" + b"}" * 20_000

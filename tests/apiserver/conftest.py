@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server import ApiServer
-from world import World, installed
+
+from tests.apiserver.server import ApiServer
+from tests.apiserver.world import World, installed
 
 
 @pytest.fixture(scope="module")

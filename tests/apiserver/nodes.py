@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from kubelet import Kubelet
-from server import ApiServer
-
 from kpm.kube.kinds import PART_OF
 from kpm.request.machines import MachineSpec, build_machine
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_planner.model.cpuset import parse_cpulist
+from tests.apiserver.kubelet import Kubelet
+from tests.apiserver.server import ApiServer
 from tests.managed import managed_files, power_files, text_of
 from tests.trees import write_tree
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from envtest import prepare
+
+from tests.apiserver.envtest import prepare
 
 ADMIN_TOKEN = "admin-token"
 _AUDIT = {

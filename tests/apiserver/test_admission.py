@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 import yaml
-from nodes import NAMESPACE
-from server import ApiServer
 
 from kpm.request.objects import read_cluster
 from kpm_planner.model.problems import has_errors
 from kpm_planner.validate import validate_intent
+from tests.apiserver.nodes import NAMESPACE
+from tests.apiserver.server import ApiServer
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]
 DPDK = {"pstates": {"governor": "userspace"}, "cpuScalingPolicy": {"workloadType": "polling-dpdk"}}
 
 #: What is wrong, kind, spec, a part of the refusal.
-WRONG = {
+WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "minimum above maximum, MHz": (
         "PowerProfile",
         {"pstates": {"min": 2000, "max": 1000}},

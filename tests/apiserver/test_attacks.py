@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 import yaml
-from envtest import controllers
-from nodes import NAMESPACE
-from server import ApiServer, wait_for
 
 from kpm.operator.daemonset import Image, daemon_set
 from kpm_planner.model.agent_settings import AgentSettings, MetricSettings
 from kpm_planner.model.cluster import Meta
 from kpm_planner.model.objects import PowerConfig
+from tests.apiserver.envtest import controllers
+from tests.apiserver.nodes import NAMESPACE
+from tests.apiserver.server import ApiServer, wait_for
 
 pytestmark = pytest.mark.apiserver
 Document = dict[str, Any]
@@ -148,7 +148,7 @@ def test_an_agent_offers_profiles_and_takes_them_back(
     server: ApiServer, agent: str, amount: str
 ) -> None:
     """Beside resources that others offer."""
-    body = {
+    body: dict[str, Any] = {
         "status": {
             part: {"power.openshift.io/fast.at-night": amount}
             for part in ("capacity", "allocatable")

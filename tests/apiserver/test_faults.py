@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import LABEL, NAMESPACE, SimNode, pod, running
-from proxy import Proxy
-from server import ApiServer, wait_for
-from world import World
 
 from kpm.request.machines import MachineSpec
+from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode, pod, running
+from tests.apiserver.proxy import Proxy
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.world import World
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]

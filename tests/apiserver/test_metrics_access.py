@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from server import ApiServer, wait_for
 
 from kpm.kube.api import connect
 from kpm.kube.readers import CANNOT_ASK, MAY_NOT, OK, WHO, Readers
+from tests.apiserver.server import ApiServer, wait_for
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]

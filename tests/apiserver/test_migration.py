@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nodes
 import pytest
 import yaml
-from migration import earlier
-from nodes import LABEL, DaemonSets, OperatorProcess, SimNode, pod
-from server import ApiServer, wait_for
 
 from kpm.request.machines import IdleStateSpec, MachineSpec, UncoreSpec
+from tests.apiserver import nodes
+from tests.apiserver.migration import earlier
+from tests.apiserver.nodes import LABEL, DaemonSets, OperatorProcess, SimNode, pod
+from tests.apiserver.server import ApiServer, wait_for
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]
@@ -188,7 +188,7 @@ class Cluster:
 
         without: kinds that the server does not have any more.
         """
-        found = {}
+        found: dict[Key, Document] = {}
         for kind, plural in self.case.kinds.items():
             if kind in without:
                 continue
@@ -240,7 +240,7 @@ Stored = dict[Key, Document]
 
 def losses(before: Stored, after: Stored, kind: str, *parts: str) -> list[str]:
     """The same, of the named parts of every object of a kind."""
-    found = []
+    found: list[str] = []
     for key, item in before.items():
         if key[0] == kind:
             assert key in after, f"{key} is gone"
@@ -292,7 +292,7 @@ class Walk:
             raise AssertionError(f"{failure}\n{said}") from None
 
 
-@pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
+@pytest.fixture(scope="module", params=CASES.values(), ids=list(CASES))
 def walk(request: Request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     """All steps of the guide, up to an operator and an agent that run."""
     case: Case = request.param
@@ -378,12 +378,12 @@ def test_definitions_go_over_applied_ones(tmp_path: Path) -> None:
 
 def test_the_definitions_are_the_new_ones_and_nothing_else(walk: Walk) -> None:
     """No field, rule or name of the old ones is left in them."""
-    left = []
+    left: list[str] = []
     for file in sorted((REPO / walk.case.definitions).glob("power.*.yaml")):
         wanted = yaml.safe_load(file.read_text())
         shown = walk.cluster.server.get("crd", wanted["metadata"]["name"])
-        schemas = [item["spec"]["versions"][0]["schema"] for item in (shown, wanted)]
-        left += lost(*schemas, file.stem)
+        was, now = (item["spec"]["versions"][0]["schema"] for item in (shown, wanted))
+        left += lost(was, now, file.stem)
         conditions = {item["type"]: item["status"] for item in shown["status"]["conditions"]}
         assert conditions["Established"] == "True"
         assert conditions.get("NonStructuralSchema", "False") == "False"

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 import yaml
-from nodes import LABEL, NAMESPACE, SimNode, run_kpm
-from server import ApiServer, wait_for
-from test_story import condition, example, state
-from world import World
 
 from kpm.request.machines import MODELS, MachineSpec, PowerSpec
+from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode, run_kpm
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.test_story import condition, example, state
+from tests.apiserver.world import World
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]
-EVERY = {"labelSelector": {}}
+EVERY: dict[str, Any] = {"labelSelector": {}}
 INTEL = MachineSpec(
     packages=2, cores=2, power=PowerSpec(max_watts=165, short_watts=198), boost=True
 )
@@ -188,7 +188,7 @@ def powercap(server: ApiServer) -> Any:
     server.kubectl("delete", "-k", str(REPO / "deploy/powercap"), "--wait=false")
 
 
-def annotations(server: ApiServer, node: str) -> dict[str, str]:
+def annotations_of(server: ApiServer, node: str) -> dict[str, str]:
     found = (server.get("node", node) or {"metadata": {}})["metadata"].get("annotations") or {}
     return {key: value for key, value in found.items() if key.startswith("rapl/")}
 
@@ -244,8 +244,11 @@ def test_the_earlier_tools_daemon_set(
         log,
     )
     wait_for("the node's power is divided", lambda: watts(node) == [70, 70])
-    wait_for("the Node says so", lambda: annotations(server, "one").get("rapl/pmax") == "140000000")
-    assert annotations(server, "one").keys() == {
+    wait_for(
+        "the Node says so",
+        lambda: annotations_of(server, "one").get("rapl/pmax") == "140000000",
+    )
+    assert annotations_of(server, "one").keys() == {
         "rapl/pmax",
         "rapl/max_power_uw",
         "rapl/provider",
@@ -254,7 +257,7 @@ def test_the_earlier_tools_daemon_set(
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0, log.read_text()
     assert node.shown() == node.before
-    assert annotations(server, "one") == {}
+    assert annotations_of(server, "one") == {}
 
 
 @pytest.mark.usefixtures("powercap")

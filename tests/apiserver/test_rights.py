@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from nodes import LABEL, NAMESPACE, pod
-from server import ApiServer, wait_for
-from world import World
 
 from kpm.request.machines import MachineSpec
+from tests.apiserver.nodes import LABEL, NAMESPACE, pod
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.world import World
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]

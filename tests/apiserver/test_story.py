@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dpdk_server import DpdkServer
-from kubelet import Kubelet
-from nodes import LABEL, NAMESPACE, SimNode, pod, running, text_of
-from server import ApiServer, wait_for
-from world import World
 
 from kpm.request.machines import MODELS, MachineSpec
+from tests.apiserver.kubelet import Kubelet
+from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode, pod, running
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.world import World
+from tests.managed import text_of
+from tests.scaler.dpdk_server import DpdkServer
 
 pytestmark = pytest.mark.apiserver
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -39,7 +40,9 @@ def example(server: ApiServer, name: str) -> None:
     server.kubectl("apply", "-f", str(EXAMPLES / f"example-{name}.yaml"))
 
 
-def until(what: str, server: ApiServer, check: Callable[[], object], seconds: float = 45.0) -> None:
+def until(
+    what: str, server: ApiServer, check: Callable[..., object], seconds: float = 45.0
+) -> None:
     """Wait for something, and tell what the agents said where it does not come."""
     wait_for(what, check, seconds)
 
@@ -50,9 +53,8 @@ def state(server: ApiServer, node: str) -> dict[str, Any]:
 
 
 def condition(server: ApiServer, node: str, kind: str) -> tuple[str, str]:
-    found = next(
-        (item for item in state(server, node).get("conditions") or () if item["type"] == kind), {}
-    )
+    conditions: list[dict[str, str]] = state(server, node).get("conditions") or []
+    found = next((item for item in conditions if item["type"] == kind), {})
     return found.get("status", ""), found.get("reason", "")
 
 
@@ -320,7 +322,10 @@ def test_a_polling_pod_sets_its_own_speed(server: ApiServer, world: World, tmp_p
     ]
     for speed in speeds:
         speed.write_text("<unsupported>\n")
-    shown = lambda: [int(text) if text.isdigit() else 0 for text in map(text_of, speeds)]  # noqa: E731
+
+    def shown() -> list[int]:
+        return [int(text) if text.isdigit() else 0 for text in map(text_of, speeds)]
+
     server.kubectl("label", "node", "one", f"{LABEL}=true")
     world.start()
     for name in ("powerconfig", "powerprofile-dpdk"):

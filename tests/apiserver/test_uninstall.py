@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from envtest import controllers
-from nodes import LABEL, NAMESPACE, SimNode
-from server import ApiServer, wait_for
-from world import World, install
 
 from kpm.request.machines import MachineSpec
+from tests.apiserver.envtest import controllers
+from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.world import World, install
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from nodes import NAMESPACE, DaemonSets, OperatorProcess, SimNode
-from server import ApiServer, wait_for
-
 from kpm.request.machines import MachineSpec
+from tests.apiserver.nodes import NAMESPACE, DaemonSets, OperatorProcess, SimNode
+from tests.apiserver.server import ApiServer, wait_for
 
 REPO = Path(__file__).parents[2]
 Node = TypeVar("Node", bound=SimNode)

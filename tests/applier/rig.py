@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from attrs import define, evolve, field
 
@@ -35,6 +36,7 @@ from kpm_planner.model.machine import (
     UncoreEntry,
 )
 from kpm_planner.model.target import BASELINE, Target
+from kpm_planner.model.why import Why
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
 from kpm_planner.uncore import UncoreTarget
@@ -181,18 +183,18 @@ def _cpu(number: int, domain_id: int | None, idle: tuple[IdleState, ...], *, onl
     return Cpu(number, True, 0, 0, None, number, (number,), domain_id, idle)
 
 
-def intel(cpus: int = 2, **changes: object) -> Machine:
+def intel(cpus: int = 2, **changes: Any) -> Machine:
     """intel_pstate with EPP, one CPU a domain."""
-    return machine((domain(number) for number in range(cpus)), status="active", **changes)  # type: ignore[arg-type]
+    return machine((domain(number) for number in range(cpus)), status="active", **changes)
 
 
-def amd(cpus: int = 2, **changes: object) -> Machine:
+def amd(cpus: int = 2, **changes: Any) -> Machine:
     """amd-pstate-epp, one CPU a domain."""
     return machine(
         (domain(number, driver="amd-pstate-epp", low=400_000) for number in range(cpus)),
         status="active",
         **changes,
-    )  # type: ignore[arg-type]
+    )
 
 
 def tabled(cpus: int = 1) -> Machine:
@@ -245,7 +247,9 @@ def plan(
     groups = []
     for cpu in found.cpus:
         if not cpu.online:
-            groups.append(CpuGroup((cpu.id,), Pool.OFFLINE, None, None, BASELINE, ("offline",)))
+            groups.append(
+                CpuGroup((cpu.id,), Pool.OFFLINE, None, None, BASELINE, (Why("offline"),))
+            )
         elif cpu.id in targets:
             groups.append(
                 CpuGroup(
@@ -254,7 +258,7 @@ def plan(
                     "p",
                     None,
                     targets[cpu.id],
-                    (f"test asked for CPU {cpu.id}",),
+                    (Why(f"test asked for CPU {cpu.id}"),),
                     cpu.id in kept,
                 )
             )
@@ -266,7 +270,7 @@ def plan(
                     None,
                     None,
                     BASELINE,
-                    ("nobody asked",),
+                    (Why("nobody asked"),),
                     cpu.id in kept,
                 )
             )

@@ -330,7 +330,7 @@ def test_nested_containers_all_count(root: Path, layout: Layout) -> None:
     make(root, layout, "c-kind", 10**9)
     with cgroups(root, layout) as groups:
         groups.look()
-        assert groups.paths == ("c-alone", "c-kind", *inner)
+        assert list(groups.paths) == ["c-alone", "c-kind", *inner]
         assert groups.usage_us() == {
             inner[0]: 1000,
             inner[1]: 2000,
@@ -340,7 +340,7 @@ def test_nested_containers_all_count(root: Path, layout: Layout) -> None:
         for path in ("c-kind/kubelet.slice/pod1", "c-kind/kubelet.slice/pod2"):
             shutil.rmtree(root / layout.base / path)
         assert groups.look()
-        assert groups.paths == ("c-alone", "c-kind")
+        assert list(groups.paths) == ["c-alone", "c-kind"]
 
 
 def test_containers_in_containers_in_containers_all_count(root: Path) -> None:

@@ -10,6 +10,7 @@ from kpm_applier.diff import diff
 from kpm_applier.state.record import GroupState
 from kpm_applier.wants import Want
 from kpm_planner.model.changes import Observed, Reason, Write
+from kpm_planner.model.why import Why
 from tests.applier import rig
 
 ROWS = (table.GOVERNOR, table.EPP, table.MIN_FREQ, table.MAX_FREQ)
@@ -45,7 +46,7 @@ def want(
         requested,
         requested if settled is None else settled,
     )
-    return Want(group(number), values, record, release, ("because of a test",))
+    return Want(group(number), values, record, release, (Why("because of a test"),))
 
 
 def seen(values: Four, number: int = 0) -> Observed:
@@ -81,7 +82,7 @@ def test_a_file_that_was_never_written_and_shows_something_else_is_written() -> 
     """The write says what it replaces, whose it is, and why."""
     (write,) = diff([want(A)], seen(("powersave", "power", "1000000", "4000000")))
     assert write == Write(
-        rig.max_path(), "2000000", "4000000", "cpufreq:0", Reason.PLAN, ("because of a test",)
+        rig.max_path(), "2000000", "4000000", "cpufreq:0", Reason.PLAN, (Why("because of a test"),)
     )
 
 

@@ -355,7 +355,7 @@ def test_without_the_list_a_cpu_whose_own_file_does_not_say_1_is_left_alone(
 ) -> None:
     """It is there, and nothing is asked of it."""
     machine = found(edited(online=None, cpu2__online=text))
-    assert (machine.online, set(machine.by_id)) == ({0, 1, 3}, {0, 1, 2, 3})
+    assert (set(machine.online), set(machine.by_id)) == ({0, 1, 3}, {0, 1, 2, 3})
 
 
 @pytest.mark.parametrize("cpus", [(0,), (1, 2), (0, 1, 2, 3)])
@@ -371,7 +371,7 @@ def test_without_the_list_a_cpu_that_has_no_file_of_its_own_is_online(
 def test_without_the_list_a_cpu_that_is_present_and_has_no_folder_is_offline() -> None:
     """As one that was never started."""
     machine = found(edited(online=None, present="0-5\n"))
-    assert (machine.online, set(machine.by_id)) == ({0, 1, 2, 3}, {0, 1, 2, 3, 4, 5})
+    assert (set(machine.online), set(machine.by_id)) == ({0, 1, 2, 3}, {0, 1, 2, 3, 4, 5})
     assert machine.cpus[:4] == found(tree()).cpus
 
 
@@ -665,11 +665,10 @@ def test_an_idle_state_without_a_name_or_a_switch_is_none(name: str, content: in
 
 def test_states_are_in_the_order_of_their_numbers() -> None:
     """state10 comes after state9."""
-    files: Files = {"online": "0\n"} | {
-        f"cpu0/cpuidle/state{index}/{name}": text
-        for index in range(12)
-        for name, text in (("name", f"S{index}\n"), ("disable", "0\n"))
-    }
+    files: Files = {"online": "0\n"}
+    for index in range(12):
+        files[f"cpu0/cpuidle/state{index}/name"] = f"S{index}\n"
+        files[f"cpu0/cpuidle/state{index}/disable"] = "0\n"
     assert [state.name for state in found(files).cpus[0].idle] == [
         f"S{index}" for index in range(12)
     ]

@@ -121,6 +121,7 @@ class Kept:
     """A state file in memory."""
 
     state: State = State()
+    path: str = "in memory"
 
     def lock(self) -> None:
         pass

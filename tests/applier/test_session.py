@@ -42,7 +42,7 @@ def test_an_idle_pass_reads_each_managed_file_once_and_writes_nothing(tmp_path: 
     plan = plan_of(rig.amd(2))
     with rig.applier(host, str(tmp_path)) as handle:
         handle.apply(plan)
-        state = Path(handle.store.path)  # type: ignore[attr-defined]
+        state = Path(handle.store.path)
         handle.apply(plan)
         before = state.stat().st_mtime_ns
         host.reads.clear()

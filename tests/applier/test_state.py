@@ -20,6 +20,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpm_applier.attributes import CPU_ROOT
 from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
@@ -842,7 +843,7 @@ def test_a_hardware_limit_is_restored_as_the_present_one(tmp_path: Path) -> None
     start = rig.machine([rig.domain(0, driver="cppc_cpufreq", high=2_500_000)], boost=False)
     model = KernelModel(start, boosted={0: 2_956_522}, unboosted={0: 2_500_000})
     rig.apply_once(model, str(tmp_path), rig.everywhere(start, Target(GHZ, 2 * GHZ)))
-    rig.foreign_write(model, f"{rig.CPU_ROOT}/cpufreq/boost", "1")
+    rig.foreign_write(model, f"{CPU_ROOT}/cpufreq/boost", "1")
     rig.restore_once(model, str(tmp_path))
     assert rig.shown(model)[rig.max_path()] == "2956522"
     assert rig.shown(model)[rig.min_path()] == "800000"

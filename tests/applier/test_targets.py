@@ -11,6 +11,7 @@ from kpm_applier.state.record import State
 from kpm_applier.wants import Want, released, wanted
 from kpm_planner.model.machine import IdleState, Machine
 from kpm_planner.model.target import BASELINE, Target
+from kpm_planner.model.why import Why
 from kpm_planner.plan import NodePlan
 from kpm_planner.uncore import UncoreTarget
 from tests.applier import rig
@@ -137,7 +138,9 @@ def test_uncore_and_boost_have_one_value_each() -> None:
     machine = rig.intel(1, uncore=(entry,), boost=True)
     wants = wants_of(
         machine,
-        rig.plan(machine, {}, uncore=[UncoreTarget(entry, GHZ, 2 * GHZ, ("asked",))], boost=False),
+        rig.plan(
+            machine, {}, uncore=[UncoreTarget(entry, GHZ, 2 * GHZ, (Why("asked"),))], boost=False
+        ),
     )
     assert wants["uncore:package_00_die_00"].values == ("1000000", "2000000")
     assert wants["uncore:package_00_die_00"].because == ("asked",)

@@ -15,12 +15,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
+
 import yaml
-from floor import by_turns, children_time, start, usual_work
-from report import report
 
 from kpm.formats.views import machine_view
 from kpm.request.machines import MODELS, MachineSpec, build_machine
@@ -42,11 +44,9 @@ from kpm_planner.model.objects import (
     ReservedCpus,
 )
 from kpm_planner.plan import NodeInput, NodePlan, plan_cluster, plan_node
-
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO)]
-
-from tests.trees import write_tree  # noqa: E402  # beside the scripts, not installed
+from tests.bench.floor import by_turns, children_time, start, usual_work
+from tests.bench.report import REPO, report
+from tests.trees import write_tree
 
 SPEC_256 = MachineSpec(
     packages=2,
@@ -113,8 +113,10 @@ def bench_applier(folder: Path) -> dict[str, float]:
     applier.changed()
     for _ in range(2):
         assert not applier.apply(one).writes
-    descriptors = [entry[0] for entry in applier._watch.entries]
-    sentinels = [entry[0] for entry in applier._sentinels.entries]
+    watched: Any = applier._watch
+    sentinel: Any = applier._sentinels
+    descriptors = [entry[0] for entry in watched.entries]
+    sentinels = [entry[0] for entry in sentinel.entries]
 
     def bare_reads() -> None:
         pread = os.pread
@@ -249,9 +251,7 @@ def bench_plan_cluster() -> dict[str, float]:
             NodeInput(Node(f"n{number}", {"h": "n"}), build_machine(SPEC_128))
             for number in range(count)
         ]
-        times[count] = fastest(
-            lambda items=items: plan_cluster(intent, items), 3 if count == 1000 else 8
-        )
+        times[count] = fastest(partial(plan_cluster, intent, items), 3 if count == 1000 else 8)
     exponent = math.log(times[1000] / times[10]) / math.log(100)
     return {
         **{f"plan_cluster_{count}_ms": seconds * 1e3 for count, seconds in times.items()},
@@ -344,20 +344,23 @@ def scenario_of(nodes: int, steps: int) -> dict[str, object]:
     """A cluster of 128-CPU nodes, a policy edited now and then, pods that come and go, somebody who
     meddles.
     """
-    pods = lambda number: {  # noqa: E731
-        "metadata": {"name": f"pod-{number}", "namespace": "default"},
-        "spec": {
-            "nodeName": f"node-{number * 37 % nodes}",
-            "containers": [
-                {
-                    "name": "c",
-                    "resources": {
-                        "limits": {"cpu": 4, "memory": "1Gi", "power.openshift.io/fast": 4}
-                    },
-                }
-            ],
-        },
-    }
+
+    def pods(number: int) -> dict[str, object]:
+        return {
+            "metadata": {"name": f"pod-{number}", "namespace": "default"},
+            "spec": {
+                "nodeName": f"node-{number * 37 % nodes}",
+                "containers": [
+                    {
+                        "name": "c",
+                        "resources": {
+                            "limits": {"cpu": 4, "memory": "1Gi", "power.openshift.io/fast": 4}
+                        },
+                    }
+                ],
+            },
+        }
+
     timeline: list[dict[str, object]] = []
     for number in range(steps):
         if number % 25 == 0:

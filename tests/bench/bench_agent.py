@@ -18,16 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO), str(REPO / "tests" / "apiserver")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-from kubelet import Kubelet  # noqa: E402
-from nodes import LABEL, NAMESPACE, SimNode, pod  # noqa: E402
-from report import report  # noqa: E402
-from server import ApiServer, wait_for  # noqa: E402
-
-from kpm.agent.podresources import list_cpus  # noqa: E402
-from kpm.request.machines import MODELS, MachineSpec  # noqa: E402
+from kpm.agent.podresources import list_cpus
+from kpm.request.machines import MODELS, MachineSpec
+from tests.apiserver.kubelet import Kubelet
+from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode, pod
+from tests.apiserver.server import ApiServer, wait_for
+from tests.bench.report import REPO, report
 
 MACHINE = MachineSpec(
     packages=2,
@@ -104,7 +102,8 @@ def kernel_bytes_of_descriptor() -> float:
         except OSError:
             continue
         files.append(path)
-    before, opened = _unreclaimable(), []
+    before = _unreclaimable()
+    opened: list[int] = []
     while len(opened) < DESCRIPTORS:
         for path in files:
             opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))

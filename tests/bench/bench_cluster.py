@@ -18,14 +18,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO), str(REPO / "tests" / "cluster"), str(REPO / "tests" / "apiserver")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-import story  # noqa: E402
-from cluster import Cluster, new_folder  # noqa: E402
-from envtest import prepare  # noqa: E402
-from report import keep, report  # noqa: E402
-from steps import wait_for  # noqa: E402
+from tests.apiserver.envtest import prepare
+from tests.bench.report import keep, report
+from tests.cluster import story
+from tests.cluster.cluster import NAMESPACE, Cluster, new_folder
+from tests.cluster.steps import wait_for
 
 PODS = int(os.environ.get("KPM_BENCH_PODS", "50"))
 _FIRST = ["/bin/sh", "-c", "echo; trap 'exit 0' TERM; while :; do sleep 0.2; done"]
@@ -70,7 +69,7 @@ def way(cluster: Cluster, source: str) -> dict[str, float]:
         "powerconfig",
         "power-config",
         "-n",
-        story.NAMESPACE,
+        NAMESPACE,
         "--type=merge",
         "-p",
         json.dumps({"spec": {"agent": {"source": source}}}),
@@ -84,7 +83,7 @@ def way(cluster: Cluster, source: str) -> dict[str, float]:
         "ran_before_tuned_ms": [(write - first) * 1000 for write, first in found],
     }
     keep(f"cluster-{source}", series)
-    figures = {}
+    figures: dict[str, float] = {}
     for name, values in series.items():
         cuts = statistics.quantiles(values, n=100, method="inclusive")
         figures |= {f"{source}_{name}_p50": cuts[49], f"{source}_{name}_p99": cuts[98]}

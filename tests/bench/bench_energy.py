@@ -22,21 +22,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest  # noqa: E402
-from report import report  # noqa: E402
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from kpm.energy.meter import EnergyMeter, EnergySettings  # noqa: E402
-from kpm.energy.names import Identity, Known  # noqa: E402
-from kpm.energy.sampler import Roots, Sampler  # noqa: E402
-from kpm.process.logs import make_log  # noqa: E402
-from kpm_applier.discovery.discover import discover  # noqa: E402
-from kpm_applier.measure.cgroups import layout_of  # noqa: E402
-from kpm_applier.measure.counters import CounterFiles  # noqa: E402
-from kpm_applier.sysfs.tree import SysfsHost  # noqa: E402
-from kpm_planner.energy.shares import Consumer  # noqa: E402
+from kpm.energy.meter import EnergyMeter, EnergySettings
+from kpm.energy.names import Identity, Known
+from kpm.energy.sampler import Roots, Sampler
+from kpm.process.logs import make_log
+from kpm_applier.discovery.discover import discover
+from kpm_applier.measure.cgroups import layout_of
+from kpm_applier.measure.counters import CounterFiles
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.energy.shares import Consumer
+from tests.bench.report import report
 
 PODS, EACH, CPUS, PROCESSES, SERIES = 110, 2, 64, 2_000, 10_000
 SAMPLES = int(os.environ.get("KPM_BENCH_SAMPLES", "300"))

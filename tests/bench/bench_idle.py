@@ -19,12 +19,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO / "tests" / "kernel")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-from lab import LabMachine  # noqa: E402
-from lab_python import report_of  # noqa: E402
-from report import keep  # noqa: E402
+from tests.bench.report import keep
+from tests.kernel.lab import LabMachine
+from tests.kernel.lab_python import report_of
 
 SECONDS = float(os.environ.get("KPM_BENCH_SECONDS", "30"))
 BUSY, IDLE = ("1", "2"), ("3",)

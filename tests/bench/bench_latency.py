@@ -33,19 +33,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO), str(REPO / "tests" / "apiserver")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-import yaml  # noqa: E402
-from kubelet import Kubelet  # noqa: E402
+import yaml
 
-from kpm.agent.podresources import list_cpus  # noqa: E402
-from kpm.request.machines import MODELS, MachineSpec, build_machine  # noqa: E402
-from kpm_applier.kernel_model.model import KernelModel  # noqa: E402
-from tests.agent.http_server import Server, begin_chunks, chunk, serving  # noqa: E402
-from tests.bench.report import report  # noqa: E402
-from tests.managed import managed_files  # noqa: E402
-from tests.trees import write_tree  # noqa: E402
+from kpm.agent.podresources import list_cpus
+from kpm.request.machines import MODELS, MachineSpec, build_machine
+from kpm_applier.kernel_model.model import KernelModel
+from tests.agent.http_server import Server, begin_chunks, chunk, serving
+from tests.apiserver.kubelet import Kubelet
+from tests.bench.report import REPO, report
+from tests.managed import managed_files
+from tests.trees import write_tree
 
 #: Pods in each setting, and of one turn.
 PODS, TURN = int(os.environ.get("KPM_BENCH_PODS", "200")), 2

@@ -23,25 +23,24 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO), str(REPO / "tests" / "apiserver")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-from nodes import LABEL, NAMESPACE, OperatorProcess  # noqa: E402
-from report import keep  # noqa: E402
-from server import ADMIN_TOKEN, ApiServer, wait_for  # noqa: E402
-from world import install  # noqa: E402
-
-from kpm.formats.views import features  # noqa: E402
-from kpm.formats.wire import document_of, read_object  # noqa: E402
-from kpm.kube.kinds import GENERATED, state_name, workload_name  # noqa: E402
-from kpm.request.machines import MODELS, MachineSpec, build_machine  # noqa: E402
-from kpm_planner.model.allocation import Allocation  # noqa: E402
-from kpm_planner.model.cluster import Node  # noqa: E402
-from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload  # noqa: E402
-from kpm_planner.plan import NodeInput, plan_node  # noqa: E402
-from kpm_planner.report.node import Pass, node_state  # noqa: E402
-from kpm_planner.report.power_node import power_node  # noqa: E402
-from kpm_planner.selection import accept  # noqa: E402
+from kpm.formats.views import features
+from kpm.formats.wire import document_of, read_object
+from kpm.kube.kinds import GENERATED, state_name, workload_name
+from kpm.request.machines import MODELS, MachineSpec, build_machine
+from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.changes import Pass
+from kpm_planner.model.cluster import Node
+from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload
+from kpm_planner.plan import NodeInput, plan_node
+from kpm_planner.report.node import node_state
+from kpm_planner.report.power_node import power_node
+from kpm_planner.selection import accept
+from tests.apiserver.nodes import LABEL, NAMESPACE, OperatorProcess
+from tests.apiserver.server import ADMIN_TOKEN, ApiServer, wait_for
+from tests.apiserver.world import install
+from tests.bench.report import keep
 
 NODES, PROFILES = int(os.environ.get("KPM_BENCH_NODES", "1000")), 20
 GROUP, SPACE = "power.openshift.io", f"/apis/power.openshift.io/v1/namespaces/{NAMESPACE}"

@@ -16,24 +16,23 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO), str(REPO / "tests" / "scaler")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-from dpdk_server import NAME, DpdkServer  # noqa: E402
-from report import report  # noqa: E402
-
-from kpm.process.logs import Log  # noqa: E402
-from kpm.scaler.loop import Scaler, monotonic_us  # noqa: E402
-from kpm.scaler.peers import Peers  # noqa: E402
-from kpm.scaler.run import serve  # noqa: E402
-from kpm.scaler.words import line_of  # noqa: E402
-from kpm_applier.speed import SpeedWriter  # noqa: E402
-from kpm_applier.sysfs.tree import SysfsHost  # noqa: E402
-from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling  # noqa: E402
+from kpm.process.logs import Log
+from kpm.scaler.loop import Scaler, monotonic_us
+from kpm.scaler.peers import Peers
+from kpm.scaler.run import serve
+from kpm.scaler.words import line_of
+from kpm_applier.speed import SpeedWriter
+from kpm_applier.sysfs.tree import SysfsHost
+from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
+from tests.bench.report import report
+from tests.scaler.dpdk_server import NAME, DpdkServer
 
 PODS, CPUS, PERIOD_US, SECONDS, STEPS = (
     4,
@@ -74,7 +73,7 @@ def serve_pods(root: Path, share: Synchronized[int]) -> None:
         server = DpdkServer(
             root, uid(pod), {lcore: [pod * CPUS + lcore] for lcore in range(CPUS)}
         ).start()
-        server.counters = lambda lcore, pod=pod: counters(pod, lcore)
+        server.counters = partial(counters, pod)
     threading.Event().wait()
 
 

@@ -16,14 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO), str(REPO / "tests" / "apiserver")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-from bench_agent import MACHINE, cpu_seconds, memory  # noqa: E402
-from nodes import LABEL, NAMESPACE, UNPRIVILEGED, SimNode  # noqa: E402
-from report import report  # noqa: E402
-from server import ApiServer, wait_for  # noqa: E402
-from world import install  # noqa: E402
+from tests.apiserver.nodes import LABEL, NAMESPACE, UNPRIVILEGED, SimNode
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.world import install
+from tests.bench.bench_agent import MACHINE, cpu_seconds, memory
+from tests.bench.report import REPO, report
 
 ROUNDS = int(os.environ.get("KPM_BENCH_ROUNDS", "9"))
 LIMITS = {
@@ -48,7 +47,7 @@ def floor() -> tuple[float, float]:
     )
 
 
-def start(node: SimNode, account: Path) -> tuple[float, float]:
+def start(node: SimNode, account: Path) -> tuple[tuple[float, float], dict[str, float]]:
     """CPU and wall seconds of an agent until the last CPU of its plan has its limit; then it is
     killed.
     """
@@ -98,12 +97,11 @@ def start(node: SimNode, account: Path) -> tuple[float, float]:
         assert time.perf_counter() - began < 30, (node.folder / "agent.log").read_text()[-2000:]
         time.sleep(0.001)
     found = cpu_seconds(child.pid), time.perf_counter() - began
-    start.memory = memory(child.pid)  # type: ignore[attr-defined]
     time.sleep(1.0)
-    start.memory = memory(child.pid)  # type: ignore[attr-defined]
+    used = memory(child.pid)
     child.kill()
     child.wait()
-    return found
+    return found, used
 
 
 def measure(folder: Path) -> dict[str, float]:
@@ -142,7 +140,8 @@ def measure(folder: Path) -> dict[str, float]:
         floors, starts = [], []
         for _ in range(ROUNDS):
             floors.append(floor())
-            starts.append(start(node, account))
+            took, used = start(node, account)
+            starts.append(took)
         (floor_cpu, floor_wall), (cpu, wall) = (
             tuple(map(statistics.median, zip(*pairs, strict=True))) for pairs in (floors, starts)
         )
@@ -154,8 +153,8 @@ def measure(folder: Path) -> dict[str, float]:
             "floor_wall_s": floor_wall,
             "agent_wall_s": wall,
             "wall_ratio": wall / floor_wall,
-            "agent_resident_mib": start.memory["Rss"],
-            "agent_proportional_mib": start.memory["Pss"],  # type: ignore[attr-defined]
+            "agent_resident_mib": used["Rss"],
+            "agent_proportional_mib": used["Pss"],
             "helper_proportional_mib": memory(node.helper.pid)["Pss"],
         }
     finally:

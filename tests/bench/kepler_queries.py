@@ -18,13 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[2]
-PLACES = ("", "tests/apiserver", "tests/helper", "tests/monitoring")
-sys.path[:0] = [str(REPO / place) for place in PLACES]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-import yaml  # noqa: E402
-from energy_rig import NODE, Rig, rigged  # noqa: E402
-from kepler.boards import (  # noqa: E402
+import yaml
+
+from tests.monitoring.energy_rig import NODE, Rig, rigged
+from tests.monitoring.kepler.boards import (
     BOARDS,
     REASONS,
     SETTINGS,
@@ -36,7 +35,7 @@ from kepler.boards import (  # noqa: E402
     queries,
     unanswered,
 )
-from prometheus_server import JOB, PrometheusServer, until  # noqa: E402
+from tests.monitoring.prometheus_server import JOB, REPO, PrometheusServer, until
 
 RESULT = REPO / "docs/developer/kepler-queries.md"
 #: What a user would choose or leave; constants of Kepler's boards where they have no effect.

@@ -19,12 +19,11 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPO)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-from tests.kernel.sequences_life import life_of, seed_of, told  # noqa: E402
-from tests.kernel.sequences_model import MACHINES, lead, shortened  # noqa: E402
-from tests.kernel.sequences_record import keep, table, today  # noqa: E402
+from tests.kernel.sequences_life import life_of, seed_of, told
+from tests.kernel.sequences_model import MACHINES, lead, shortened
+from tests.kernel.sequences_record import keep, table, today
 
 LIVES = int(os.environ.get("KPM_LIVES", "10000"))
 SEED = os.environ.get("KPM_LIVES_SEED", "20261128")
@@ -64,9 +63,9 @@ def main() -> int:
     counts: dict[str, Counter[str]] = {name: Counter() for name in NAMES}
     broken: dict[tuple[str, str], list[tuple[int, str]]] = {}
     with ProcessPoolExecutor(PROCESSES) as pool:
-        for name, lives, found, faults in pool.map(lead_some, parts()):
-            counts[name] += Counter({" lives": lives, " with a fault": len(faults)}) + found
-            for number, why in faults:
+        for name, led, met, broke in pool.map(lead_some, parts()):
+            counts[name] += Counter({" lives": led, " with a fault": len(broke)}) + met
+            for number, why in broke:
                 broken.setdefault((name, why[:40]), []).append((number, why))
             done = sum(of_machine[" lives"] for of_machine in counts.values())
             print(f"\r{done} lives, {sum(map(len, broken.values()))} with a fault", end="")

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(
-    os.environ.get("KPM_BENCH_RESULTS", Path(__file__).resolve().parents[2] / "bench-results")
-)
+REPO = Path(__file__).resolve().parents[2]
+RESULTS = Path(os.environ.get("KPM_BENCH_RESULTS", REPO / "bench-results"))
 
 
 def report(name: str, results: Mapping[str, float], limits: Mapping[str, float]) -> None:

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cgroups
-import images
-import pki
-import tree as node_tree
 import yaml
-from network import ADDRESS, Network
-from node import Node
-from plane import Plane
-from steps import CACHE, REPO, packages, wait_for
+
+from tests.cluster import cgroups, images, pki
+from tests.cluster import tree as node_tree
+from tests.cluster.network import ADDRESS, Network
+from tests.cluster.node import Node
+from tests.cluster.plane import Plane
+from tests.cluster.steps import CACHE, REPO, packages, wait_for
 
 NODE = "node-1"
 NAMESPACE = "power-manager"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
-import story
-from cluster import Cluster, new_folder
-from envtest import prepare
+
+from tests.apiserver.envtest import prepare
+from tests.cluster import story
+from tests.cluster.cluster import Cluster, new_folder
 
 
 @pytest.fixture(scope="session")
@@ -57,11 +58,13 @@ def installed(cluster: Cluster) -> Cluster:
     return cluster
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failure tells what pods, agent and kubelet said."""
-    outcome = yield
-    report = outcome.get_result()
+    report = yield
     made = getattr(item, "funcargs", {}).get("cluster")
     if report.failed and made is not None and report.when == "call":
         report.sections.append(("cluster", made.say()))
+    return report

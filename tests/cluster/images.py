@@ -14,7 +14,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from steps import REPO, niced, only_once, packages
+from tests.cluster.steps import REPO, niced, only_once, packages
 
 BUSYBOX = "localhost/busybox:1"
 PRODUCT = "localhost/kubernetes-power-manager"
@@ -94,7 +94,9 @@ def unpack(archive: Path, folder: Path) -> Path:
     """The root folder of an image, layer over layer."""
     folder.mkdir()
     with tarfile.open(archive) as content:
-        (manifest,) = json.loads(content.extractfile("manifest.json").read())
+        listed = content.extractfile("manifest.json")
+        assert listed is not None
+        (manifest,) = json.loads(listed.read())
         for name in manifest["Layers"]:
             with tarfile.open(fileobj=content.extractfile(name)) as layer:
                 _lay(layer, folder)

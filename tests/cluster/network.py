@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steps import run
+from tests.cluster.steps import run
 
 #: Of the namespace alone; one end of a cable carries it whose other end is here too.
 ADDRESS = "10.77.0.1"

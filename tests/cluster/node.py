@@ -16,11 +16,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cgroups
-import root as node_root
-from network import ADDRESS, Network
-from processes import TOGETHER, Processes
-from steps import run, wait_for
+from tests.cluster import cgroups
+from tests.cluster import root as node_root
+from tests.cluster.network import ADDRESS, Network
+from tests.cluster.processes import TOGETHER, Processes
+from tests.cluster.steps import run, wait_for
 
 #: pivot_root and not chroot: runc makes containers relative to the root of its mount namespace. The
 #: cgroup hierarchies are mounted anew inside their namespace, so they begin at the node's own

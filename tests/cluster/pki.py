@@ -10,7 +10,7 @@ import base64
 import json
 from pathlib import Path
 
-from steps import run
+from tests.cluster.steps import run
 
 #: Who is who: certificate, subject. Kubernetes takes groups from O and the name from CN.
 CLIENTS = {

@@ -7,9 +7,9 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from network import ADDRESS, Network
-from processes import Processes
-from steps import niced, wait_for
+from tests.cluster.network import ADDRESS, Network
+from tests.cluster.processes import Processes
+from tests.cluster.steps import niced, wait_for
 
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],

@@ -12,9 +12,10 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
-from network import ADDRESS
-from steps import niced, only_once, packages, run
+from tests.cluster.network import ADDRESS
+from tests.cluster.steps import niced, only_once, packages, run
 
 _SUITE = "trixie"
 _PACKAGES = (
@@ -72,7 +73,7 @@ _BRIDGE = {
 }
 
 
-def kubelet_configuration(policy: str) -> dict:
+def kubelet_configuration(policy: str) -> dict[str, Any]:
     """policy: of the CPU manager.
 
     900 milli-CPUs are kept for the system: the static policy reserves whole CPUs, so CPU 0, while

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import images
 import yaml
-from cluster import LABEL, NAMESPACE, NODE, Cluster
-from steps import REPO, wait_for
-from tree import Tree
+
+from tests.cluster import images
+from tests.cluster.cluster import LABEL, NAMESPACE, NODE, Cluster
+from tests.cluster.steps import REPO, wait_for
+from tests.cluster.tree import Tree
 
 RESOURCE = "power.openshift.io/performance"
 #: Lowest and highest frequency, governor, EPP: as the machine had them, as the shared and the
@@ -37,7 +38,9 @@ Object = dict[str, Any]
 
 def example(name: str) -> Object:
     """An example as it is in the repository."""
-    return yaml.safe_load((REPO / "examples" / f"example-{name}.yaml").read_text())
+    text = (REPO / "examples" / f"example-{name}.yaml").read_text()
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
 
 
 def shared_workload() -> Object:

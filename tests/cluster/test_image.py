@@ -7,9 +7,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import images
 import pytest
-from steps import REPO
+
+from tests.cluster import images
+from tests.cluster.steps import REPO
 
 pytestmark = pytest.mark.cluster
 _MIB = 1 << 20

@@ -13,10 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import story
-from cluster import AGENT, NAMESPACE, NODE, Cluster
-from steps import wait_for
-from story import BASELINE, FAST, OWNED, RESOURCE, SHARED, agent_ready, end, pod, shows, start
+
+from tests.cluster import story
+from tests.cluster.cluster import AGENT, NAMESPACE, NODE, Cluster
+from tests.cluster.steps import wait_for
+from tests.cluster.story import (
+    BASELINE,
+    FAST,
+    OWNED,
+    RESOURCE,
+    SHARED,
+    agent_ready,
+    end,
+    pod,
+    shows,
+    start,
+)
 
 pytestmark = [pytest.mark.cluster_long, pytest.mark.usefixtures("no_pods_left")]
 
@@ -65,11 +77,13 @@ def test_an_agent_that_runs_out_of_memory_comes_back(with_pod: Cluster) -> None:
     )
     group = Path("/sys/fs/cgroup/memory" + line.rpartition(":")[2])
     with with_pod.tree.watched() as written:
-        wait_for(
-            "the agent was killed",
-            lambda: squeezed(group) or scraped(with_pod) or oom_killed(with_pod),
-            240,
-        )
+
+        def killed() -> bool:
+            squeeze(group)
+            scrape(with_pod)
+            return oom_killed(with_pod)
+
+        wait_for("the agent was killed", killed, 240)
         agent_ready(with_pod)
         wait_for("the node is settled", with_pod.settled)
     assert written == []
@@ -168,7 +182,7 @@ def begun_agent(cluster: Cluster) -> str:
             if item["metadata"]["name"] != old and "running" in (
                 cluster.agent_container(item).get("state") or {}
             ):
-                return item["metadata"]["name"]
+                return str(item["metadata"]["name"])
         return ""
 
     return str(wait_for("the next agent begins", new, 90, 0.02))
@@ -218,7 +232,7 @@ def agent_processes() -> set[int]:
     return found
 
 
-def squeezed(group: Path) -> None:
+def squeeze(group: Path) -> None:
     """Take from a memory cgroup what it has not used, its cached files too: what it asks for next
     kills.
     """
@@ -228,7 +242,7 @@ def squeezed(group: Path) -> None:
             (group / "memory.limit_in_bytes").write_text(str(used - (64 << 10)))
 
 
-def scraped(cluster: Cluster) -> None:
+def scrape(cluster: Cluster) -> None:
     """Something for the agent to do."""
     for item in cluster.agents():
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{item['metadata']['name']}:10258/proxy/metrics"

@@ -11,13 +11,13 @@ import json
 import re
 from pathlib import Path
 
-import images
 import pytest
-import story
 import yaml
-from cluster import AGENT, NAMESPACE, NODE, Cluster
-from steps import REPO, wait_for
-from story import (
+
+from tests.cluster import images, story
+from tests.cluster.cluster import AGENT, LABEL, NAMESPACE, NODE, Cluster
+from tests.cluster.steps import REPO, wait_for
+from tests.cluster.story import (
     BASELINE,
     FAST,
     OWNED,
@@ -48,7 +48,7 @@ def test_a_labelled_node_gets_an_agent(cluster: Cluster) -> None:
     """
     before = cluster.tree.content()
     with cluster.tree.watched() as written:
-        cluster.kubectl("label", "node", NODE, f"{story.LABEL}=true")
+        cluster.kubectl("label", "node", NODE, f"{LABEL}=true")
         cluster.kubectl("apply", "-f", f"{REPO}/examples/example-powerconfig.yaml")
         agent_ready(cluster)
         wait_for("the node is reported as settled", cluster.settled)

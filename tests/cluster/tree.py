@@ -20,10 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from steps import run
-
 from kpm.request.machines import IdleStateSpec, MachineSpec, build_machine
 from kpm_applier.kernel_model.model import KernelModel
+from tests.cluster.steps import run
 from tests.trees import write_tree
 
 _HERE = Path("/sys/devices/system/cpu")

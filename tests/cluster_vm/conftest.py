@@ -9,14 +9,14 @@ from __future__ import annotations
 import collections
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-import vm_cluster
-import vm_runs
-from cluster import new_folder
-from envtest import prepare
+
+from tests.apiserver.envtest import prepare
+from tests.cluster.cluster import new_folder
+from tests.cluster_vm import vm_cluster, vm_runs
 
 DRIVERS = ("amd-pstate-epp", "acpi-cpufreq")
 _OUTCOMES: collections.Counter[str] = collections.Counter()
@@ -32,19 +32,22 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[vm_cluster.VmCluster]:
         yield made
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Each test is a line of what is told; a failure tells what pods and node said."""
-    outcome = yield
-    report = outcome.get_result()
+    report = yield
     made = getattr(item, "funcargs", {}).get("cluster")
     if made is None or (report.when != "call" and not report.failed):
-        return
+        return report
     _OUTCOMES[report.outcome] += 1
-    made.tell(f"{report.outcome.upper()} {item.originalname}", f"{report.duration:.1f} s")
+    name = item.originalname if isinstance(item, pytest.Function) else item.name
+    made.tell(f"{report.outcome.upper()} {name}", f"{report.duration:.1f} s")
     if report.failed:
         made.tell("why", str(report.longrepr).strip().splitlines()[-1][:300])
         report.sections.append(("cluster", made.say()))
+    return report
 
 
 def pytest_sessionfinish() -> None:

@@ -13,17 +13,17 @@ import re
 import subprocess
 
 import pytest
-import vm_story
-from cluster import NAMESPACE, NODE
-from lab_firmware import P_STATES_MHZ
-from steps import wait_for
-from story import RESOURCE, edited, end, example, running
-from story import cpus as cpus_of
-from vm_attack import Taken, attack
-from vm_cluster import PATIENCE, VmCluster
-from vm_cpus import Cpus
-from vm_proof import PROFILE, SYS_ADMIN, Confinement, confinement
-from vm_story import (
+
+from tests.cluster.cluster import NAMESPACE, NODE
+from tests.cluster.steps import wait_for
+from tests.cluster.story import RESOURCE, edited, end, example, running
+from tests.cluster.story import cpus as cpus_of
+from tests.cluster_vm import vm_story
+from tests.cluster_vm.vm_attack import Taken, attack
+from tests.cluster_vm.vm_cluster import PATIENCE, VmCluster
+from tests.cluster_vm.vm_cpus import Cpus
+from tests.cluster_vm.vm_proof import PROFILE, SYS_ADMIN, Confinement, confinement
+from tests.cluster_vm.vm_story import (
     DEEP,
     FIRST,
     NAMED,
@@ -36,6 +36,7 @@ from vm_story import (
     shows,
     told,
 )
+from tests.kernel.lab_firmware import P_STATES_MHZ
 
 pytestmark = pytest.mark.cluster_vm
 _ALL = range(4)
@@ -332,7 +333,7 @@ def restarts(cluster: VmCluster) -> int:
         for item in cluster.agents()
         for name in ("agent", "helper")
     ]
-    return max(item.get("restartCount", 0) for item in every)
+    return max(int(item.get("restartCount", 0)) for item in every)
 
 
 def resized(cluster: VmCluster, name: str, memory: str) -> bool:

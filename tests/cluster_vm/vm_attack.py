@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import NAMESPACE
-from vm_cluster import VmCluster
+from tests.cluster.cluster import NAMESPACE
+from tests.cluster_vm.vm_cluster import VmCluster
 
 _PROGRAM = Path(__file__).parent / "inside/attack.py"
 #: Of the process itself, in the proc of its own container.

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pki
-import vm_disk
-from cluster import AGENT, NAMESPACE, NODE, Cluster
-from network import ADDRESS
-from plane import Plane
-from steps import packages, wait_for
-from vm_cpus import Cpus, read
-from vm_link import Link
-from vm_machine import Machine
-from vm_network import VmNetwork
+from tests.cluster import pki
+from tests.cluster.cluster import AGENT, NAMESPACE, NODE, Cluster
+from tests.cluster.network import ADDRESS
+from tests.cluster.plane import Plane
+from tests.cluster.steps import packages, wait_for
+from tests.cluster_vm import vm_disk
+from tests.cluster_vm.vm_cpus import Cpus, read
+from tests.cluster_vm.vm_link import Link
+from tests.cluster_vm.vm_machine import Machine
+from tests.cluster_vm.vm_network import VmNetwork
 
 #: Emulated, everything takes twenty times as long.
 PATIENCE = 600

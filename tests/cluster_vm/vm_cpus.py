@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from vm_link import Link
+from tests.cluster_vm.vm_link import Link
 
 _NAMES = (
     "scaling_min_freq", "scaling_max_freq", "scaling_governor", "energy_performance_preference",

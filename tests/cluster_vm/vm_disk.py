@@ -15,14 +15,15 @@ import shutil
 import subprocess
 import uuid
 from pathlib import Path
+from typing import Any
 
-import images
-import root as native
-from envtest import release
-from lab_debian import kernel
-from lab_machine import Arch
-from steps import niced, only_once, packages, run
-from vm_network import NODE_ADDRESS
+from tests.apiserver.envtest import release
+from tests.cluster import images
+from tests.cluster import root as native
+from tests.cluster.steps import niced, only_once, packages, run
+from tests.cluster_vm.vm_network import NODE_ADDRESS
+from tests.kernel.lab_debian import kernel
+from tests.kernel.lab_machine import Arch
 
 _SUITE = "trixie"
 _PACKAGES = (
@@ -162,7 +163,7 @@ def prepare(bin_folder: Path) -> Path:
     return disk
 
 
-def kubelet_configuration() -> dict:
+def kubelet_configuration() -> dict[str, Any]:
     """As of a real node: systemd's cgroups, and CPU 0 for the system."""
     found = native.kubelet_configuration("static")
     for name in ("failCgroupV1", "kubeReserved"):

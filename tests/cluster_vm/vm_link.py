@@ -9,9 +9,9 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from processes import Processes
-from steps import run, wait_for
-from vm_network import NODE_ADDRESS, VmNetwork
+from tests.cluster.processes import Processes
+from tests.cluster.steps import run, wait_for
+from tests.cluster_vm.vm_network import NODE_ADDRESS, VmNetwork
 
 _BOOT_SECONDS = 600
 

@@ -12,13 +12,13 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import vm_ramdisk
-from lab_debian import kernel
-from lab_firmware import acpi_tables, mailbox_status_addresses, reserved_memory
-from lab_machine import Arch, LabMachine
-from processes import Processes
-from steps import niced
-from vm_network import CABLE, VmNetwork
+from tests.cluster.processes import Processes
+from tests.cluster.steps import niced
+from tests.cluster_vm import vm_ramdisk
+from tests.cluster_vm.vm_network import CABLE, VmNetwork
+from tests.kernel.lab_debian import kernel
+from tests.kernel.lab_firmware import acpi_tables, mailbox_status_addresses, reserved_memory
+from tests.kernel.lab_machine import Arch, LabMachine
 
 CPUS = 4
 _MEMORY_MIB = 2560

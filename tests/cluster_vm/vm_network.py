@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from network import ADDRESS, Network
-from steps import run
+from tests.cluster.network import ADDRESS, Network
+from tests.cluster.steps import run
 
 NODE_ADDRESS = "10.77.0.2"
 CABLE = "node"

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster import Cluster
-from vm_cluster import VmCluster
+from tests.cluster.cluster import Cluster
+from tests.cluster_vm.vm_cluster import VmCluster
 
 #: Bit of CAP_SYS_ADMIN (capability.h).
 SYS_ADMIN = 1 << 21

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab_debian import kernel
-from lab_machine import Arch
-from lab_ramdisk import _archive, _module
-from network import ADDRESS
-from vm_network import NODE_ADDRESS
+from tests.cluster.network import ADDRESS
+from tests.cluster_vm.vm_network import NODE_ADDRESS
+from tests.kernel.lab_debian import kernel
+from tests.kernel.lab_machine import Arch
+from tests.kernel.lab_ramdisk import _archive, _module
 
 #: In the order to load; what the kernel has built in is passed over.
 _MODULES = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 
-from steps import REPO, run
+from tests.cluster.steps import REPO, run
 
 _HEAD = """# Runs on an emulated node
 

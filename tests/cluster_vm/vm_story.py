@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import images
-import story
-from cluster import AGENT, LABEL, NAMESPACE, NODE
-from lab_firmware import X86_C_STATES_US
-from steps import REPO, wait_for
-from story import RESOURCE, edited, example
-from vm_cluster import PATIENCE, VmCluster
-from vm_cpus import Cpus
+from tests.cluster import images, story
+from tests.cluster.cluster import AGENT, LABEL, NAMESPACE, NODE
+from tests.cluster.steps import REPO, wait_for
+from tests.cluster.story import RESOURCE, edited, example
+from tests.cluster_vm.vm_cluster import PATIENCE, VmCluster
+from tests.cluster_vm.vm_cpus import Cpus
+from tests.kernel.lab_firmware import X86_C_STATES_US
 
 Object = dict[str, Any]
 #: CPU 0 is the kubelet's; 1 and 2 are the first that containers can own, 3 stays shared.

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dpdk_root import prepare
 
 from kpm.agent.scaling import ScalerProcess
 from kpm.process.logs import Log
 from kpm.scaler import sockets
 from kpm.scaler.telemetry import Status, Telemetry
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling, usage
+from tests.dpdk.dpdk_root import prepare
 
 pytestmark = pytest.mark.dpdk
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
@@ -139,7 +139,10 @@ def test_the_scaler_follows_it_and_its_restart(dpdk: Dpdk, pods: Path, tmp_path:
         place.mkdir(parents=True)
         speeds.append(place / "scaling_setspeed")
         speeds[-1].write_text("0\n")
-    shown = lambda: {int(path.read_text() or 0) for path in speeds}  # noqa: E731
+
+    def shown() -> set[int]:
+        return {int(path.read_text() or 0) for path in speeds}
+
     scaling = Scaling(LOW, HIGH, 20_000, 20_000, fallback=50)
     wanted = tuple(
         ScaledDomain(cpu, (PodCpus(UID, (cpu,)),), "dpdk", scaling) for cpu in LCORES.values()

@@ -244,11 +244,12 @@ def mixes(count: int, seed: int = 1) -> Iterator[Errors]:
                 for name in box.used
             }
             ran = [name for name, uj in box.truth.items() if uj > 1_000_000]
-            off = [
+            own, ratio, between = (
                 tuple(abs(way[name] - box.truth[name]) / box.truth[name] for name in ran)
                 for way in (ours, by_ratio(report), by_time_of_our_busy(report))
-            ]
-            yield Errors(*off, tuple(ours[name] for name, us in report.usage_us.items() if not us))
+            )
+            idle = tuple(ours[name] for name, us in report.usage_us.items() if not us)
+            yield Errors(own, ratio, between, idle)
         count -= 25
 
 
@@ -270,8 +271,8 @@ class Summary:
 def summarise(found: list[Errors]) -> Summary:
     """The figures of the table."""
     ways = [
-        sorted(error for item in found for error in errors(item))
-        for errors in (lambda item: item.ours, lambda item: item.ratio, lambda item: item.between)
+        sorted(error for errors in of_way for error in errors)
+        for of_way in zip(*((item.ours, item.ratio, item.between) for item in found), strict=True)
     ]
     at = int(len(ways[0]) * 0.95)
     idle = [uj for item in found for uj in item.idle_uj]

@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-import accuracy
-from accuracy import Summary, mixes, summarise
+from tests.energy import accuracy
+from tests.energy.accuracy import Summary, mixes, summarise
 
 DOCS = Path(__file__).parents[2] / "docs/user/energy.md"
 

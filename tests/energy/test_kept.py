@@ -14,13 +14,13 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
-from test_ledger import APP, DRAM, PACKAGE, PSYS, SIDE, Book, again, numbers, part
 
 from kpm.energy.exposition import Exposed, expose, render
 from kpm.energy.kept import Kept, dump, load
 from kpm_planner.energy.attribution import Sample
 from kpm_planner.energy.standing import Standing, learn
 from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
+from tests.energy.test_ledger import APP, DRAM, PACKAGE, PSYS, SIDE, Book, again, numbers, part
 
 BOOT = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
 SAMPLE = Sample(

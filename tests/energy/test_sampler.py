@@ -522,6 +522,11 @@ def test_batteries_are_a_meter_while_they_are_emptied(box: Box) -> None:
 # --- estimates ---
 
 
+def told(sample: Sample) -> dict[str, int]:
+    """The readings of meters that have one."""
+    return {name: uj for name, uj in sample.readings.items() if uj is not None}
+
+
 def test_without_meters_packages_are_estimated(bare: Box) -> None:
     """Field report 37: labelled so, from 0, and never less than before."""
     assert bare.take().readings == {"estimated/package-0": 0, "estimated/package-1": 0}
@@ -531,9 +536,9 @@ def test_without_meters_packages_are_estimated(bare: Box) -> None:
     )
     last = {"estimated/package-0": 0, "estimated/package-1": 0}
     for _ in range(5):
-        readings = bare.take().readings
+        readings = told(bare.take())
         assert all(readings[name] >= uj for name, uj in last.items())
-        last = dict(readings)
+        last = readings
     assert list(bare.sampler.faults) == ["cgroups"]
 
 
@@ -548,8 +553,8 @@ def test_estimated_energy_is_standing_and_what_ran(bare: Box) -> None:
     bare.stat({**dict.fromkeys(range(8), 100), 0: 103, 2: 104}, dict.fromkeys(range(8), 1000))
     third = bare.take()
     elapsed = third.at_us - first.at_us
-    assert abs(third.readings["estimated/package-0"] - (20 * elapsed + 5 * 7 * TICK_US)) <= 2
-    assert abs(third.readings["estimated/package-1"] - 20 * elapsed) <= 2
+    assert abs(told(third)["estimated/package-0"] - (20 * elapsed + 5 * 7 * TICK_US)) <= 2
+    assert abs(told(third)["estimated/package-1"] - 20 * elapsed) <= 2
 
 
 def test_without_coefficients_nothing_is_estimated(bare: Box) -> None:

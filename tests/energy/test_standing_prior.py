@@ -27,14 +27,14 @@ from typing import Any
 
 import pytest
 from attrs import evolve, frozen
-from story_node import BUSY, FULL, KINDS, PODS, QUIET, SAME, Kind, Load, Node, uid_of
-from test_energy_meter import told, value
 
 from kpm.energy.meter import EnergyMeter, EnergySettings
 from kpm.energy.sampler import Roots, Sampler
 from kpm.process.logs import Log
 from kpm_applier.discovery.discover import discover
 from kpm_applier.sysfs.tree import SysfsHost
+from tests.energy.story_node import BUSY, FULL, KINDS, PODS, QUIET, SAME, Kind, Load, Node, uid_of
+from tests.energy.test_energy_meter import told, value
 from tests.kpm.cli_rig import REPO, kpm
 
 INTERVAL = 2.0

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import REPO, Running, helper, until
 
 from kpm.request.machines import IdleStateSpec, MachineSpec, build_machine
 from kpm_applier.kernel_model.model import KernelModel
@@ -37,6 +36,7 @@ from kpm_planner.model.objects import (
     PStates,
 )
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from tests.helper.running import REPO, Running, helper, until
 from tests.trees import write_tree
 
 CPU = "devices/system/cpu"

@@ -6,14 +6,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
-from played_runtime import PlayedRuntime, box, container, pod
-from running import helper, until
 
 from kpm.agent.runtime import Runtime
 from kpm.helper.containers import PATIENCE
@@ -21,6 +20,8 @@ from kpm.helper.nri import Event, NriError, Plugin
 from kpm.process.logs import Log
 from kpm.process.threads import Threads
 from kpm_planner.model.allocation import RuntimeCpus
+from tests.helper.played_runtime import PlayedRuntime, box, container, pod
+from tests.helper.running import helper, until
 
 UID, OTHER = "0a1b2c3d-0000-4000-8000-000000000001", "0a1b2c3d-0000-4000-8000-000000000002"
 
@@ -90,9 +91,7 @@ def test_one_that_asks_for_a_profile_begins_when_the_agent_has_written(rig: Rig)
     taken = []
     for number in range(5):
         rig.woken.clear()
-        seconds = in_background(
-            lambda number=number: rig.runtime.create(UID, "app", "1", f"c{number}")
-        )
+        seconds = in_background(partial(rig.runtime.create, UID, "app", "1", f"c{number}"))
         (creation,) = until(lambda: rig.agent.picture().created)
         assert (creation.uid, creation.container) == (UID, "app")
         assert rig.woken

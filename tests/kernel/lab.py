@@ -26,10 +26,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab_debian import arm_root, kernel, prepare
-from lab_firmware import acpi_tables, mailbox_status_addresses, reserved_memory
-from lab_machine import DRIVERS, Arch, LabError, LabMachine
-from lab_ramdisk import write_ramdisk
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
+
+from tests.kernel.lab_debian import arm_root, kernel, prepare
+from tests.kernel.lab_firmware import acpi_tables, mailbox_status_addresses, reserved_memory
+from tests.kernel.lab_machine import DRIVERS, Arch, LabError, LabMachine
+from tests.kernel.lab_ramdisk import write_ramdisk
 
 __all__ = ["DRIVERS", "LabError", "LabMachine", "LabResult", "prepare", "run"]
 
@@ -318,9 +320,12 @@ def _parser() -> argparse.ArgumentParser:
         "--memory", type=int, default=plain.memory_mib, dest="memory_mib", metavar="MIB"
     )
     parser.add_argument("--kernel-arguments", default=plain.kernel_arguments, metavar="WORDS")
-    on_demand = {"action": "store_false", "dest": "governors_loaded"}
-    help_text = "have the kernel load governors when their names are written, as on Debian"
-    parser.add_argument("--governors-on-demand", **on_demand, help=help_text)
+    parser.add_argument(
+        "--governors-on-demand",
+        action="store_false",
+        dest="governors_loaded",
+        help="have the kernel load governors when their names are written, as on Debian",
+    )
     parser.add_argument(
         "--network",
         action="store_true",

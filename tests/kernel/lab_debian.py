@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab_machine import Arch, LabError
+from tests.kernel.lab_machine import Arch, LabError
 
 TOOLS = ("qemu-system-x86", "qemu-system-arm", "qemu-efi-aarch64", "acpica-tools", "busybox-static")
 ARM_ROOT_PACKAGES = ("python3", "busybox-static")

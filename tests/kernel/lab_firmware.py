@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from lab_machine import Arch, Firmware, LabError, LabMachine
+from tests.kernel.lab_machine import Arch, Firmware, LabError, LabMachine
 
 MAILBOX_BASE = 0x3E000000  # reserved memory of the x86 machine (see `reserved_memory`)
 REGISTER_BASE = 0x80000000  # where the arm64 machine's NVDIMM begins: memory that no driver claims

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lab_machine import HOST, LabMachine
-from lab_python import TAIL, run_python
-from nodes import Process, SimNode
 
 from kpm_planner.model.cpuset import parse_cpulist
+from tests.apiserver.nodes import Process, SimNode
+from tests.kernel.lab_machine import HOST, LabMachine
+from tests.kernel.lab_python import TAIL, run_python
 
 _BOOT, _ORDER, _LIFE = 120.0, 60.0, 900.0
 

@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lab import LabMachine, LabResult, run
-from lab_debian import cache
-from lab_machine import Arch
+from tests.kernel.lab import LabMachine, LabResult, run
+from tests.kernel.lab_debian import cache
+from tests.kernel.lab_machine import Arch
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).resolve().parent / "inside"
@@ -57,18 +57,17 @@ def arm_packages() -> Path:
     return folder
 
 
-def python_path(machine: LabMachine, path: Sequence[Path] = ()) -> str:
-    """Return the PYTHONPATH inside: the checkout first, then `path`, then the site-packages that
-    this Python uses.
+def python_path(machine: LabMachine) -> str:
+    """Return the PYTHONPATH inside: the checkout first, then the site-packages that this Python
+    uses.
 
     They hold pure Python but for a few packages, which another architecture runs as well; where
     this checkout is installed beside them, the checkout wins.
     """
-    compiled = [arm_packages()] if machine.traits.arch is Arch.ARM64 else []
-    return os.pathsep.join(
-        machine.path(folder)
-        for folder in (*compiled, CHECKOUT, *path, sysconfig.get_path("purelib"))
-    )
+    folders = [CHECKOUT, Path(sysconfig.get_path("purelib"))]
+    if machine.traits.arch is Arch.ARM64:
+        folders.insert(0, arm_packages())
+    return os.pathsep.join(map(machine.path, folders))
 
 
 def run_python(
@@ -77,27 +76,24 @@ def run_python(
     arguments: Sequence[str],
     *,
     timeout: float,
-    path: Sequence[Path] = (),
 ) -> LabResult:
-    """Run a script of the folder `inside` in a machine. path: more folders that it imports from."""
+    """Run a script of the folder `inside` in a machine."""
     command = [machine.python, machine.path(INSIDE / script), *arguments]
     return run(
         machine,
         command,
         timeout=timeout,
-        env={"PYTHONPATH": python_path(machine, path), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": python_path(machine), "PYTHONDONTWRITEBYTECODE": "1"},
     )
 
 
 def report_of(
-    machine: LabMachine, script: str, *arguments: object, timeout: float, path: Sequence[Path] = ()
+    machine: LabMachine, script: str, *arguments: object, timeout: float
 ) -> dict[str, Any]:
     """Return the report that a script prints as its last line; AssertionError with the end of what
     it said where it prints none.
     """
-    result = run_python(
-        machine, script, [str(argument) for argument in arguments], timeout=timeout, path=path
-    )
+    result = run_python(machine, script, [str(argument) for argument in arguments], timeout=timeout)
     lines = result.stdout.strip().splitlines()
     if result.returncode or not lines:
         raise AssertionError(

@@ -12,8 +12,8 @@ from __future__ import annotations
 import lzma
 from pathlib import Path
 
-from lab_debian import Kernel
-from lab_machine import Arch, LabError
+from tests.kernel.lab_debian import Kernel
+from tests.kernel.lab_machine import Arch, LabError
 
 # In the order to load; what the kernel has built in, or another architecture does not have, is
 # passed over.

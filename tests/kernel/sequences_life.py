@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define, evolve, field, frozen
 
@@ -219,8 +219,9 @@ def plan_for(ask: Ask, found: Machine) -> NodePlan:
     online = sorted(found.online)
     held = () if ask.held is None else (online[ask.held % len(online)],)
     boost = None if found.boost is None else ask.boost
-    rest = {"uncore": uncore, "caps": caps, "fabrics": fabrics}
-    return rig.plan(found, targets, boost=boost, held=held, **rest)
+    return rig.plan(
+        found, targets, boost=boost, held=held, uncore=uncore, caps=caps, fabrics=fabrics
+    )
 
 
 def _ends(low: int | None, high: int | None, part: Part, step: int = 1) -> tuple[int, int]:
@@ -913,6 +914,6 @@ def _smaller(ask: Ask | None) -> list[Ask]:
     return found
 
 
-_LESS: tuple[dict[str, object], ...] = (
+_LESS: tuple[dict[str, Any], ...] = (
     {"low": -1, "high": -1}, {"governor": 0}, {"epp": 0}, {"idle": 0}, {"latency": None},
 )  # fmt: skip

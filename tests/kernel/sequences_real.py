@@ -16,13 +16,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-import real_sysfs as real
 from attrs import define, field
-from real_sysfs import CPUS
 
 from kpm_applier.discovery.discover import discover
 from kpm_applier.sysfs.host import Host
 from kpm_applier.sysfs.tree import SysfsHost
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside.real_sysfs import CPUS
 from tests.kernel.sequences_life import LIMITS, life_of, live, seed_of, told
 
 #: Seconds in which the kernel has to show what it should, or to stand still.

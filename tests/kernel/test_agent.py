@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import LabMachine, prepare
-from lab_node import LabNode
-from nodes import LABEL, NAMESPACE, pod, running
-from server import ApiServer, wait_for
-from world import World, installed
+
+from tests.apiserver.nodes import LABEL, NAMESPACE, pod, running
+from tests.apiserver.server import ApiServer, wait_for
+from tests.apiserver.world import World, installed
+from tests.kernel.lab import LabMachine, prepare
+from tests.kernel.lab_node import LabNode
 
 pytestmark = pytest.mark.kernel
 REPO = Path(__file__).parents[2]
@@ -62,7 +63,8 @@ def until(what: str, check: Any) -> None:
 
 def condition(server: ApiServer, node: str, kind: str) -> tuple[str, str]:
     status = (server.get("pns", f"{node}-power-state", "-n", NAMESPACE) or {}).get("status") or {}
-    found = next((item for item in status.get("conditions") or () if item["type"] == kind), {})
+    conditions: list[dict[str, str]] = status.get("conditions") or []
+    found = next((item for item in conditions if item["type"] == kind), {})
     return found.get("status", ""), found.get("reason", "")
 
 

@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from lab import LabMachine, prepare
-from lab_python import report_of
+
+from tests.kernel.lab import LabMachine, prepare
+from tests.kernel.lab_python import report_of
 
 pytestmark = pytest.mark.kernel
 

@@ -12,8 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from lab import LabMachine, prepare
-from lab_python import report_of
+
+from tests.kernel.lab import LabMachine, prepare
+from tests.kernel.lab_python import report_of
 
 pytestmark = pytest.mark.kernel
 Report = dict[str, Any]
@@ -44,9 +45,10 @@ def reports() -> dict[str, Future[Report]]:
     """What every machine reports, and what one CPU after the other did under each limit."""
     prepare()
     words = [word for case in ALLOWED for word in ("--case", case)]
-    measure = ("residency.py", "--seconds", SECONDS, "--kicks", KICKS, *words)
+    measure = ("--seconds", SECONDS, "--kicks", KICKS, *words)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = {RESIDENCY: pool.submit(report_of, LabMachine(), *measure, timeout=200.0)}
+        residency = pool.submit(report_of, LabMachine(), "residency.py", *measure, timeout=200.0)
+        found = {RESIDENCY: residency}
         for name, machine in MACHINES.items():
             found[name] = pool.submit(report_of, machine, "idle_facts.py", timeout=120.0)
         return found

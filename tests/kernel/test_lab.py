@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lab import DRIVERS, LabError, LabMachine, LabResult, prepare, run
+
+from tests.kernel.lab import DRIVERS, LabError, LabMachine, LabResult, prepare, run
 
 pytestmark = pytest.mark.kernel
 

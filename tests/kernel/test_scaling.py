@@ -5,8 +5,9 @@ hotplug costs only the CPU that goes.
 from __future__ import annotations
 
 import pytest
-from lab import LabMachine, prepare
-from lab_python import CHECKOUT, report_of
+
+from tests.kernel.lab import LabMachine, prepare
+from tests.kernel.lab_python import report_of
 
 pytestmark = pytest.mark.kernel
 MACHINE = LabMachine(driver="acpi-cpufreq")
@@ -17,7 +18,7 @@ def test_speeds_reach_a_real_governor() -> None:
     at the end.
     """
     prepare()
-    report = report_of(MACHINE, "scaling.py", timeout=300.0, path=(CHECKOUT / "tests/scaler",))
+    report = report_of(MACHINE, "scaling.py", timeout=300.0)
     low, high = report["low"], report["high"]
     steps = ("comes down", "goes up", "the other goes on", "it comes back", "and follows")
     assert [step for step in steps if not report[step]] == [], report

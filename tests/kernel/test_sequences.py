@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from lab import DRIVERS, LabMachine, prepare
-from lab_python import INSIDE, report_of
 
+from tests.kernel.lab import DRIVERS, LabMachine, prepare
+from tests.kernel.lab_python import report_of
 from tests.kernel.sequences_record import keep, table, today
 
 pytestmark = pytest.mark.kernel
@@ -134,7 +134,7 @@ def _lead(name: str) -> dict[str, Any]:
     longest = BOOT_SECONDS + LONGEST_LIFE + (COUNT * LONGEST_LIFE if COUNT else 2 * seconds)
     where = "../sequences_real.py"
     arguments = (name, LIVES_SEED, seconds, COUNT, MOST)
-    return report_of(LIVES[name], where, *arguments, timeout=longest, path=[INSIDE])
+    return report_of(LIVES[name], where, *arguments, timeout=longest)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,9 @@ def examples(of_a_hundred: int) -> settings:
     """Fewer or more examples than the profile has, for tests that cost more or less than others;
     at least twenty.
     """
-    return settings(max_examples=max(20, settings.default.max_examples * of_a_hundred // 100))
+    usual = settings.default
+    assert usual is not None
+    return settings(max_examples=max(20, usual.max_examples * of_a_hundred // 100))
 
 
 @frozen

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_rig import DUMPS
-from tree_samples import INTEL, build_tree
+
+from tests.kpm.cli_rig import DUMPS
+from tests.kpm.tree_samples import INTEL, build_tree
 
 
 def _wanted(name: str) -> bool:
@@ -33,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture(
     scope="session",
-    params=DUMPS or [None],
+    params=[*DUMPS] if DUMPS else [None],
     ids=lambda path: path.name.split(".tar")[0] if path else "no dumps",
 )
 def dump(request: pytest.FixtureRequest) -> Iterator[Path]:

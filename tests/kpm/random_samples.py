@@ -6,11 +6,11 @@ from typing import Any
 
 from attrs import evolve
 from hypothesis import strategies as st
-from object_samples import GROUP, INTEL_GROUP, node, pod
 
 from kpm.request.machines import CoreSpec, IdleStateSpec, MachineSpec, UncoreSpec, build_machine
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
+from tests.kpm.object_samples import GROUP, INTEL_GROUP, node, pod
 
 DRIVERS = (
     "intel_pstate",
@@ -99,7 +99,7 @@ def _objects(
     return st.builds(make, names, specs, st.sampled_from([GROUP, GROUP, INTEL_GROUP]), times)
 
 
-_SELECTORS = st.sampled_from(
+_SELECTORS: st.SearchStrategy[dict[str, Any] | None] = st.sampled_from(
     [
         None,
         {"labelSelector": {"matchLabels": {"kubernetes.io/hostname": "n"}}},
@@ -123,7 +123,7 @@ _PSTATES = st.builds(
     st.sampled_from([None, "performance", "powersave", "schedutil"]),
     st.sampled_from([None, "performance", "balance_power", "power"]),
 )
-_CSTATES = st.one_of(
+_CSTATES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.integers(0, 200).map(lambda latency: {"maxLatencyUs": latency}),
     st.dictionaries(st.sampled_from(["C1", "C1E", "C6", "C99"]), st.booleans(), max_size=3).map(

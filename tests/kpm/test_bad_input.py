@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_rig import (
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kpm.formats import documents
+from kpm.formats.documents import parse_documents
+from kpm.formats.views import machine_view
+from kpm.process.errors import InputError
+from kpm.request.machines import MODELS, build_machine, read_machine
+from kpm.request.objects import cluster_of
+from tests.kpm.cli_rig import (
     CONTROLS,
     Ran,
     assert_names,
@@ -23,9 +32,7 @@ from cli_rig import (
     run_process,
     tree_hash,
 )
-from hypothesis import example, given
-from hypothesis import strategies as st
-from object_samples import (
+from tests.kpm.object_samples import (
     GROUP,
     NUMBER_OR_TEXT,
     OBJECTS,
@@ -44,13 +51,6 @@ from object_samples import (
     set_at,
     workload,
 )
-
-from kpm.formats import documents
-from kpm.formats.documents import parse_documents
-from kpm.formats.views import machine_view
-from kpm.process.errors import InputError
-from kpm.request.machines import MODELS, build_machine, read_machine
-from kpm.request.objects import cluster_of
 from tests.parts import in_parts
 
 XEON = json.dumps({"model": "xeon"})
@@ -1487,7 +1487,8 @@ def texts_of(name: str) -> list[tuple[tuple[str | int, ...], bool]]:
 
 def with_text(name: str, path: tuple[str | int, ...], is_key: bool, text: str) -> dict[str, Any]:
     if not is_key:
-        return set_at(OBJECTS[name], path, text)
+        changed: dict[str, Any] = set_at(OBJECTS[name], path, text)
+        return changed
     document = sample(name)
     target = get_at(document, path[:-1])
     target[f"{path[-1]}{text}"] = target.pop(path[-1])
@@ -1629,14 +1630,15 @@ def test_names_of_files_never_reach_the_terminal_raw(
             ["plan", "-f", policy, "--sysfs", tree, "--pod-resources", file],
         ):
             assert_civil(kpm(*words))
-    for words in (
+    calls: tuple[list[object], ...] = (
         ["validate", "-f", f"{file}-none"],
         ["discover", "--sysfs", file],
         ["plan", "-f", policy, "--sysfs", f"{file}-none"],
         ["replay", file],
         ["snapshot", file / "x", "-f", policy],
-    ):
-        ran = kpm(*words) if words[0] != "snapshot" else kpm(*words, "--sysfs", tree)
+    )
+    for call in calls:
+        ran = kpm(*call) if call[0] != "snapshot" else kpm(*call, "--sysfs", tree)
         assert_civil(ran)
         assert ran.code == 2
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_rig import kpm
 from hypothesis import given
 from hypothesis import strategies as st
-from object_samples import as_yaml, pod, profile
 
 from kpm.formats.cdi import claimed_cpus
 from kpm_planner.model.allocation import ContainerCpus
+from tests.kpm.cli_rig import kpm
+from tests.kpm.object_samples import as_yaml, pod, profile
 
 NAME = "dra.k8s.io/cpu=claim-u2"
 

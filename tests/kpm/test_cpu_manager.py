@@ -7,7 +7,6 @@ from fractions import Fraction
 from math import ceil
 
 from attrs import evolve
-from cli_rig import examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from kpm.request.machines import CoreSpec, MachineSpec, build_machine
 from kpm_planner.model.allocation import Allocation, ContainerCpus
 from kpm_planner.model.cluster import Container, Meta, Pod
 from kpm_planner.model.machine import Machine
+from tests.kpm.cli_rig import examples
 from tests.strategies.machines import machines as found_machines
 
 
@@ -48,7 +48,7 @@ ANY = st.one_of(
 
 def pod(
     name: str,
-    *counts: object,
+    *counts: int | Fraction | None,
     namespace: str | None = None,
     phase: str = "Running",
     guaranteed: bool = True,
@@ -394,14 +394,14 @@ def test_examples_of_the_kubelet() -> None:
         (2, 0, (2, 8)),
         (3, 1, (3, 9)),
     ]
-    assert take(two_sockets, two_sockets.online, 6) == {0, 1, 2, 6, 7, 8}
-    assert take(two_sockets, two_sockets.online, 1) == {0}
-    assert take(two_sockets, two_sockets.online, 2) == {0, 6}
-    assert take(two_sockets, two_sockets.online - {0}, 1) == {6}
-    assert take(two_sockets, two_sockets.online - {0}, 6) == {3, 4, 5, 9, 10, 11}
-    assert take(two_sockets, two_sockets.online - {0}, 2) == {1, 7}
-    assert take(two_sockets, frozenset({6, 3}), 2) == {6, 3}
-    assert take(two_sockets, frozenset({0, 7, 3, 10}), 2) == {0, 7}
+    assert take(two_sockets, two_sockets.online, 6) == frozenset({0, 1, 2, 6, 7, 8})
+    assert take(two_sockets, two_sockets.online, 1) == frozenset({0})
+    assert take(two_sockets, two_sockets.online, 2) == frozenset({0, 6})
+    assert take(two_sockets, two_sockets.online - {0}, 1) == frozenset({6})
+    assert take(two_sockets, two_sockets.online - {0}, 6) == frozenset({3, 4, 5, 9, 10, 11})
+    assert take(two_sockets, two_sockets.online - {0}, 2) == frozenset({1, 7})
+    assert take(two_sockets, frozenset({6, 3}), 2) == frozenset({6, 3})
+    assert take(two_sockets, frozenset({0, 7, 3, 10}), 2) == frozenset({0, 7})
     assert take(two_sockets, frozenset(), 1) is None
     four_threads = build_machine(MachineSpec(cores=2, threads=4))
-    assert take(four_threads, four_threads.online, 2) == {0, 2}
+    assert take(four_threads, four_threads.online, 2) == frozenset({0, 2})

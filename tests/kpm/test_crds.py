@@ -10,11 +10,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import yaml
 from attrs import fields, has
-from cli_rig import REPO, examples, kpm
 from hypothesis import given
 from jsonschema import Draft202012Validator
-from object_samples import OBJECTS, get_at, paths_of, set_at
-from random_samples import own_objects
 
 from kpm.formats.crds import KINDS, Kind, crd
 from kpm.formats.documents import read_documents
@@ -27,8 +24,12 @@ from kpm.formats.wire import (
     structure_object,
 )
 from kpm.formats.wire import KINDS as OURS
-from kpm_planner.report.node import Pass, node_state
+from kpm_planner.model.changes import Pass
+from kpm_planner.report.node import node_state
 from kpm_planner.report.power_node import power_node
+from tests.kpm.cli_rig import REPO, examples, kpm
+from tests.kpm.object_samples import OBJECTS, get_at, paths_of, set_at
+from tests.kpm.random_samples import own_objects
 from tests.strategies.scenarios import Scenario, scenarios
 
 FOLDERS = dict(zip(GROUPS[:2], ("crds", "crds/intel"), strict=True))

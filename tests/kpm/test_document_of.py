@@ -10,18 +10,16 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from attrs import NOTHING, fields, has
-from cli_rig import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from object_samples import OBJECTS, OURS, dotted, sample, set_at
-from random_samples import own_objects
 
 from kpm.formats.crds import KINDS, crd
 from kpm.formats.wire import WireError, converter, document_of, structure_object
+from kpm_planner.model.changes import Pass
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Severity
 from kpm_planner.plan import NodePlan
-from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.node import node_state
 from kpm_planner.report.power_node import power_node
 from kpm_planner.report.rollup import (
     ErrorsStatus,
@@ -35,8 +33,11 @@ from kpm_planner.report.types import (
     PowerNodeStateStatus,
     PowerNodeStatus,
     ProblemState,
-    Values,
 )
+from tests.kpm.cli_rig import examples
+from tests.kpm.object_samples import OBJECTS, OURS, dotted, sample, set_at
+from tests.kpm.random_samples import own_objects
+from tests.planner.build import values
 from tests.strategies.scenarios import Scenario, scenarios
 
 STATUSES = tuple(dict.fromkeys(kind.status for kind in KINDS))
@@ -163,7 +164,7 @@ def test_names_and_values_are_the_api_s() -> None:
     }
     assert not isinstance(document["problems"][0]["severity"], StrEnum)
     assert document_of(
-        Values(min_khz=1, max_khz=2, governor="powersave", epp="power", idle_on=("C1",))
+        values(min_khz=1, max_khz=2, governor="powersave", epp="power", idle_on=("C1",))
     ) == {
         "minKHz": 1,
         "maxKHz": 2,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 import pytest
-from cli_rig import REPO, kpm
 
 from kpm.cli import cli
 from kpm.formats import documents
 from kpm.request.machines import MODELS
+from tests.kpm.cli_rig import REPO, kpm
 
 EXAMPLES = sorted((REPO / "examples").glob("*/objects.yaml"))
 #: Examples that show messages; what is wrong in them is wrong on purpose.

@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_rig import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from object_samples import (
+
+from kpm.formats.documents import Document, parse_documents, parse_mapping, read_documents
+from kpm.process.errors import InputError, one_line
+from kpm.request.objects import Cluster, cluster_of, read_cluster, read_pod_resources
+from kpm_planner.model.allocation import ContainerCpus
+from tests.kpm.cli_rig import examples
+from tests.kpm.object_samples import (
     GROUP,
     INTEL_GROUP,
     OBJECTS,
@@ -20,12 +25,7 @@ from object_samples import (
     sample,
     workload,
 )
-from random_samples import clusters
-
-from kpm.formats.documents import Document, parse_documents, parse_mapping, read_documents
-from kpm.process.errors import InputError, one_line
-from kpm.request.objects import Cluster, cluster_of, read_cluster, read_pod_resources
-from kpm_planner.model.allocation import ContainerCpus
+from tests.kpm.random_samples import clusters
 
 
 def cluster(*documents: Any) -> Cluster:

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cli_rig import Ran, assert_names, kpm
-from object_samples import as_yaml, node, profile, workload
 
 from kpm.request.machines import MODELS, build_machine
 from kpm.request.options import TreeOptions
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.state.store import StateStore
+from tests.kpm.cli_rig import Ran, assert_names, kpm
+from tests.kpm.object_samples import as_yaml, node, profile, workload
 
 POLICY = "devices/system/cpu/cpufreq/policy"
 #: A verb on the model, with objects on standard input where it takes some.

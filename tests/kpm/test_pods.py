@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from attrs import field, frozen
-from cli_rig import kpm
-from object_samples import GROUP, POLICY, as_yaml, profile
-from tree_samples import INTEL, build_tree
+
+from tests.kpm.cli_rig import kpm
+from tests.kpm.object_samples import GROUP, POLICY, as_yaml, profile
+from tests.kpm.tree_samples import INTEL, build_tree
 
 FAST = "power.openshift.io/fast"
 SHARED, OWNED, REFUSED, UNASKED = (

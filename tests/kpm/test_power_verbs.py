@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_rig import Ran, assert_names, kpm
-from object_samples import as_json, as_yaml, node
 
 from kpm.request.machines import MODELS, MachineSpec, PowerSpec, UncoreSpec, build_machine
 from kpm_applier.kernel_model.model import KernelModel
+from tests.kpm.cli_rig import Ran, assert_names, kpm
+from tests.kpm.object_samples import as_json, as_yaml, node
 from tests.trees import write_tree
 
 EVERY: dict[str, Any] = {"labelSelector": {}}

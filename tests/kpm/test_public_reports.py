@@ -10,9 +10,19 @@ from typing import Any
 
 import pytest
 from attrs import evolve, frozen
-from cli_rig import Ran, kpm, tree_hash
-from object_samples import as_json, as_yaml, pod, profile
-from tree_samples import CPU, INTEL, NO_POWER, SHARED_DOMAINS, TREES, Tree, build_tree, put
+
+from tests.kpm.cli_rig import Ran, kpm, tree_hash
+from tests.kpm.object_samples import as_json, as_yaml, pod, profile
+from tests.kpm.tree_samples import (
+    CPU,
+    INTEL,
+    NO_POWER,
+    SHARED_DOMAINS,
+    TREES,
+    Tree,
+    build_tree,
+    put,
+)
 
 PLAIN = evolve(
     INTEL,
@@ -65,7 +75,10 @@ class Case:
 
     def planned(self, objects: Sequence[dict[str, Any]], *words: object) -> dict[str, Any]:
         """The one node of the plan as JSON."""
-        (found,) = json.loads(self.run("plan", objects, "-o", "json", *words).out)["nodes"]
+        nodes: list[dict[str, Any]] = json.loads(
+            self.run("plan", objects, "-o", "json", *words).out
+        )["nodes"]
+        (found,) = nodes
         return found
 
     def problems(self, objects: Sequence[dict[str, Any]], *words: object) -> list[tuple[str, str]]:

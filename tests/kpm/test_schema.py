@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_rig import SCHEMAS, examples, kpm
 from hypothesis import given
 from jsonschema import Draft202012Validator
-from object_samples import (
+
+from kpm.formats.documents import Document
+from kpm.formats.views import machine_view, plan_view
+from kpm.request.machines import MODELS, build_machine
+from kpm.request.nodes import AllocationOptions, TimeOptions, targets_of
+from kpm.request.objects import cluster_of
+from kpm_planner.plan import ClusterPlan, plan_cluster
+from tests.kpm.cli_rig import SCHEMAS, examples, kpm
+from tests.kpm.object_samples import (
     POLICY,
     as_json,
     as_yaml,
@@ -22,15 +29,8 @@ from object_samples import (
     profile,
     workload,
 )
-from random_samples import clusters, machines
-from tree_samples import CPU, TREES, build_tree, put
-
-from kpm.formats.documents import Document
-from kpm.formats.views import machine_view, plan_view
-from kpm.request.machines import MODELS, build_machine
-from kpm.request.nodes import AllocationOptions, TimeOptions, targets_of
-from kpm.request.objects import cluster_of
-from kpm_planner.plan import ClusterPlan, plan_cluster
+from tests.kpm.random_samples import clusters, machines
+from tests.kpm.tree_samples import CPU, TREES, build_tree, put
 from tests.strategies.scenarios import Scenario, scenarios
 
 #: The contract, word for word (issue 2): which keys every object of the output has.

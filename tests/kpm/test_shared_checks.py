@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_rig import DUMPS, SHARED
+
+from tests.kpm.cli_rig import DUMPS, SHARED
 
 CHECKS = SHARED / "checks"
 KPM = Path(sys.executable).with_name("kpm")

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 from attrs import evolve
-from cli_rig import (
+
+from tests.kpm.cli_rig import (
     NOBODY,
     REPO,
     Ran,
@@ -25,8 +26,17 @@ from cli_rig import (
     run_process,
     tree_hash,
 )
-from object_samples import INTEL_GROUP, POLICY, as_json, as_yaml, node, pod, profile, workload
-from tree_samples import CPU, INTEL, SHARED_DOMAINS, TREES, build_tree, put
+from tests.kpm.object_samples import (
+    INTEL_GROUP,
+    POLICY,
+    as_json,
+    as_yaml,
+    node,
+    pod,
+    profile,
+    workload,
+)
+from tests.kpm.tree_samples import CPU, INTEL, SHARED_DOMAINS, TREES, build_tree, put
 
 VERBS = (
     "discover",
@@ -83,7 +93,8 @@ def planned(*words: object, stdin: bytes | str | None = None, code: int = 0) -> 
     """The JSON of a plan."""
     ran = kpm("plan", *words, "-o", "json", stdin=stdin)
     assert ran.code == code, ran
-    return json.loads(ran.out)
+    found: dict[str, Any] = json.loads(ran.out)
+    return found
 
 
 def cpus_of(plan: dict[str, Any], name: str | None = None) -> dict[int, dict[str, Any]]:
@@ -625,7 +636,7 @@ def test_a_pipe_may_be_a_file(policy: Path, tree: Path, wanted_plan: str) -> Non
 def test_unknown_kinds_are_ignored_with_a_warning(
     policy: Path, tree: Path, wanted_plan: str
 ) -> None:
-    odd = [
+    odd: list[dict[str, Any]] = [
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}},
         {"apiVersion": "power.openshift.io/v1", "kind": "PowerFuture", "spec": 7},
         {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}},
@@ -1506,11 +1517,11 @@ def test_a_recorded_plan_is_the_same_on_a_tree_that_has_changed(
             {"apiVersion": "v1", "kind": "ConfigMap"},
         )
     )
-    how = {
+    ways: dict[str, list[object]] = {
         "assigned": ["--assign-cpus"],
         "reported": ["--pod-resources", tmp_path / "answer.json"],
         "none": [],
-    }[source]
+    }
     words = [
         "-f",
         policy,
@@ -1520,7 +1531,7 @@ def test_a_recorded_plan_is_the_same_on_a_tree_that_has_changed(
         tree,
         "--state-dir",
         state,
-        *how,
+        *ways[source],
     ]
     wanted = planned(*words)
     before, folder = tree_hash(tree), tmp_path / "case" / "one"

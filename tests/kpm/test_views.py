@@ -7,11 +7,8 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from cli_rig import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from random_samples import machines as described_machines
-from tree_samples import TREES, build_tree
 
 from kpm.formats.views import (
     VERSION,
@@ -39,6 +36,9 @@ from kpm_planner.model.machine import (
 )
 from kpm_planner.model.problems import Code, warning
 from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
+from tests.kpm.cli_rig import examples
+from tests.kpm.random_samples import machines as described_machines
+from tests.kpm.tree_samples import TREES, build_tree
 from tests.strategies.machines import machines as found_machines
 from tests.strategies.pods import allocations
 from tests.strategies.scenarios import Scenario, scenarios
@@ -244,7 +244,7 @@ def test_features_say_what_there_is(machine: Machine) -> None:
     ],
 )
 def test_a_driver_without_a_range_is_not_said_to_be_none(
-    lacking: dict[str, None],
+    lacking: dict[str, Any],
 ) -> None:
     """What is missing is the range; an untried driver is named where its range is known."""
     plain = build_machine(MODELS["xeon"])

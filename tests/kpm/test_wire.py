@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 from attrs import fields, has
-from cli_rig import examples
 from hypothesis import given
 from hypothesis import strategies as st
-from object_samples import GROUP, INTEL_GROUP, OBJECTS, OURS, pod, profile, sample, set_at, workload
-from random_samples import own_objects
 
 from kpm.formats.pods import structure_node, structure_pod
 from kpm.formats.wire import (
@@ -29,6 +26,19 @@ from kpm_planner.model.objects import CStates, PStates, ReservedCpus
 from kpm_planner.model.objects import PowerProfile as Profile
 from kpm_planner.model.problems import Code
 from kpm_planner.profile_rules import validate_profile
+from tests.kpm.cli_rig import examples
+from tests.kpm.object_samples import (
+    GROUP,
+    INTEL_GROUP,
+    OBJECTS,
+    OURS,
+    pod,
+    profile,
+    sample,
+    set_at,
+    workload,
+)
+from tests.kpm.random_samples import own_objects
 
 
 def spec_of(obj: Any) -> dict[str, Any]:

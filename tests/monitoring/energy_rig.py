@@ -23,17 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nodes import LABEL, NAMESPACE, Process, SimNode
-from prometheus_server import free_port, until
-from world import REPO, installed
-
 from kpm.request.machines import MODELS, MachineSpec, PowerSpec
 from kpm_applier.measure.cgroups import layout_of
 from kpm_applier.measure.counters import CounterFiles
 from kpm_applier.measure.cputime import parse_stat
 from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
+from tests.apiserver.nodes import LABEL, NAMESPACE, Process, SimNode
+from tests.apiserver.world import REPO, installed
 from tests.applier.power import MMIO, RAPL, UW, put_zone
 from tests.kpm.tree_samples import CPU, put
+from tests.monitoring.prometheus_server import free_port, until
 
 NODE = "worker-one"
 CGROUP = "/sys/fs/cgroup"

@@ -96,7 +96,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(what: str, check: Callable[[], Any], seconds: float = 30.0, pause: float = 0.2) -> Any:
+def until(what: str, check: Callable[..., Any], seconds: float = 30.0, pause: float = 0.2) -> Any:
     """The first true result of a check. AssertionError where it does not come in time."""
     ends = time.monotonic() + seconds
     while True:

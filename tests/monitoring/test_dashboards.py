@@ -19,7 +19,6 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_server import REPO, RULES
 
 from kpm.agent.metrics import AgentMetrics
 from kpm.energy.meter import EnergyMeter, EnergySettings
@@ -31,6 +30,7 @@ from kpm.request.machines import MODELS, MachineSpec, PowerSpec, build_machine
 from kpm_applier.kernel_model.model import KernelModel
 from tests.applier.power import RAPL, put_zone
 from tests.kpm.tree_samples import CPU, put
+from tests.monitoring.prometheus_server import REPO, RULES
 from tests.trees import write_tree
 
 FILES = sorted((REPO / "deploy/monitoring/dashboards").glob("*.json"))

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from energy_rig import rigged
-from kepler.boards import (
+
+from tests.monitoring.energy_rig import rigged
+from tests.monitoring.kepler.boards import (
     ALL,
     BOTH,
     NEWEST,

@@ -30,11 +30,19 @@ from typing import Any
 
 import pytest
 import yaml
-from energy_rig import CAP_WATTS, NODE, TWIN_WATTS, PodOnNode, Rig, rigged
-from nodes import NAMESPACE
-from prometheus_server import REPO, RULES, Neighbour, PrometheusServer, promtool, quick, until
 
 from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
+from tests.apiserver.nodes import NAMESPACE
+from tests.monitoring.energy_rig import CAP_WATTS, NODE, TWIN_WATTS, PodOnNode, Rig, rigged
+from tests.monitoring.prometheus_server import (
+    REPO,
+    RULES,
+    Neighbour,
+    PrometheusServer,
+    promtool,
+    quick,
+    until,
+)
 
 pytestmark = pytest.mark.monitoring
 DASHBOARDS = REPO / "deploy/monitoring/dashboards"

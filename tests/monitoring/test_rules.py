@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_server import REPO, RULES, promtool
+
+from tests.monitoring.prometheus_server import REPO, RULES, promtool
 
 TESTS = Path(__file__).with_name("rules_test.yaml")
 FOLDER = REPO / "deploy/monitoring"

@@ -37,11 +37,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
+
 import yaml
 from attrs import asdict, evolve, frozen
 from coverage import CoverageData
-from mutations import Mutation, mutations
-from trials import BUDGET, REPO, Fault, Verdict, compiles, copied, load_libraries, try_out
+
+from tests.mutants.mutations import Mutation, mutations
+from tests.mutants.trials import (
+    BUDGET,
+    REPO,
+    Fault,
+    Verdict,
+    compiles,
+    copied,
+    load_libraries,
+    try_out,
+)
 
 SEED, COUNT, LIMIT = "kpm-1", 300, 0.92
 HERE = Path(__file__).resolve().parent
@@ -194,11 +206,11 @@ def measure(folder: Path) -> Reach:
             "COVERAGE_FILE": str(data),
             "HYPOTHESIS_PROFILE": "few",
             "KPM_DURATIONS": str(times),
-            "PYTHONPATH": os.pathsep.join((str(REPO), str(HERE))),
+            "PYTHONPATH": str(REPO),
         }
-        words = "-m pytest -n 2 -p durations -p no:cacheprovider --cov --cov-context=test"
-        command = [sys.executable, *words.split(), "--cov-report=", *FOLDERS]
-        subprocess.run(command, cwd=REPO, env=env, check=True)
+        words = "-p tests.mutants.durations -p no:cacheprovider --cov --cov-context=test"
+        command = [sys.executable, "-m", "pytest", "-n", "2", *words.split(), "--cov-report="]
+        subprocess.run([*command, *FOLDERS], cwd=REPO, env=env, check=True)
     coverage = CoverageData(str(data))
     coverage.read()
     known: dict[str, dict[int, frozenset[str]]] = {}

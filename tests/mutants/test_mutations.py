@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mutations import mutations
+
+from tests.mutants.mutations import mutations
 
 REPO = Path(__file__).resolve().parents[2]
 PACKAGES = ("kpm_applier", "kpm_planner")

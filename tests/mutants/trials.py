@@ -204,6 +204,8 @@ def _child(root: Path, tests: Sequence[str], seconds: float, told: Path) -> None
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     sys.path.insert(0, str(root))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+        del sys.modules[name]  # the copy has its own
     sys.dont_write_bytecode = False
     os.environ |= {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": ""}
     start = time.process_time()

@@ -45,6 +45,7 @@ from kpm_planner.model.objects import (
 from kpm_planner.model.quantities import UW, Quantity
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from kpm_planner.report.types import Values
 from tests.planner.reading import group_of
 
 HOST = {"kubernetes.io/hostname": "node-1"}
@@ -342,6 +343,11 @@ def allocation(
 ) -> Allocation:
     """The pods of a node and the kubelet's answer."""
     return Allocation(tuple(pods), tuple(reported), **fields)
+
+
+def values(**shown: Any) -> Values:
+    """Settings as a status has them."""
+    return Values(**shown)
 
 
 def intent(*objects: Any) -> Intent:

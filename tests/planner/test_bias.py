@@ -2,6 +2,8 @@
 what is said where nobody can.
 """
 
+from typing import Any
+
 import pytest
 from attrs import evolve
 
@@ -89,4 +91,6 @@ def test_it_is_told_with_its_reason_and_in_the_state() -> None:
     assert "epb 0" in describe_values(group.target)
     assert "epb 0: spec.pstates.epb performance" in group.because
     (values,) = node_state(found, on, Pass(), (), {}).values
-    assert (values.requested.epb, values.effective.epb) == (0, 6)
+    asked: Any = values.requested
+    shown: Any = values.effective
+    assert (asked.epb, shown.epb) == (0, 6)

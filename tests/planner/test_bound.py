@@ -5,6 +5,7 @@ is bound to. Nothing else about a cpuset does.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -44,9 +45,7 @@ PLAIN = pod(asking(2), uid="u1")
 UNTUNED = pod(container(cpu=2, claims=True), uid="u1")
 
 
-def bound(
-    *entries: tuple[str, str], pods: Iterable[Pod] = (CLAIM,), **fields: object
-) -> Allocation:
+def bound(*entries: tuple[str, str], pods: Iterable[Pod] = (CLAIM,), **fields: Any) -> Allocation:
     """What cgroups say: (pod uid, CPUs) of containers named app. The kubelet hands out no CPUs."""
     cpusets = tuple(
         RuntimeCpus(uid, "app", tuple(sorted(parse_cpulist(cpus)))) for uid, cpus in entries
@@ -54,7 +53,7 @@ def bound(
     return allocation(pods, allocatable=frozenset({1, 2, 3}), cpusets=cpusets, **fields)
 
 
-def claim(cpus: str) -> dict[str, object]:
+def claim(cpus: str) -> dict[str, Any]:
     """What CDI says of the claim."""
     return {"claimed": (ContainerCpus("ns1", "web", "app", parse_cpulist(cpus)),)}
 

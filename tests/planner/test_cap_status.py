@@ -9,10 +9,10 @@ from attrs import evolve
 
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
-from kpm_planner.model.changes import Outcome, Status
+from kpm_planner.model.changes import Outcome, Pass, Status
 from kpm_planner.model.machine import Fabric, Machine, PowerLimit, PowerZone
 from kpm_planner.plan import NodePlan
-from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.node import node_state
 from kpm_planner.report.types import Condition, FabricState, PowerCapState
 
 ZONE = PowerZone(

@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve
 
 from kpm_planner.model.machine import CpufreqSettings
+from kpm_planner.model.objects import PowerProfile
 from kpm_planner.model.problems import Code, Severity
 from kpm_planner.plan import NodePlan
 from tests.planner.build import (
@@ -24,8 +25,8 @@ from tests.planner.reading import with_code
 
 
 def pair(
-    first: object,
-    second: object,
+    first: PowerProfile | None,
+    second: PowerProfile | None,
     driver: str = "acpi-cpufreq",
     settings: CpufreqSettings | None = None,
 ) -> NodePlan:
@@ -41,7 +42,7 @@ def pair(
         evolve(item, meta=evolve(item.meta, name=name))
         for item, name in ((first, "first"), (second, "second"))
         if item is not None
-    ]  # type: ignore[misc, attr-defined]
+    ]
     return plan(
         *both,
         node_config(reserved=entries),

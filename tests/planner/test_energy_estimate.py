@@ -4,6 +4,8 @@ itself.
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from attrs import evolve
 from hypothesis import given
@@ -169,7 +171,7 @@ def test_each_package_is_estimated_by_itself(
 
 @given(energy_cpus(), SHARES, SPEEDS, st.randoms(use_true_random=False))
 def test_order_changes_nothing(
-    cpus: tuple[EnergyCpu, ...], shares: list[float], khz: list[int], random
+    cpus: tuple[EnergyCpu, ...], shares: list[float], khz: list[int], random: Random
 ) -> None:
     """Nor does how long the interval was, with the same load; to the µW."""
     busy, speed = times(cpus, shares), speeds(cpus, khz)

@@ -57,12 +57,8 @@ def test_pods_of_one_name_in_two_namespaces_are_two() -> None:
     one, two = pod(namespace="ns1", uid="1"), pod(namespace="ns2", uid="2")
     reported = [owns("0-1"), owns("2-3", namespace="ns2")]
     found = plan(FAST, with_=allocation([one, two], reported))
-    assert [on_cpu(found, cpu).container.namespace for cpu in range(4)] == [
-        "ns1",
-        "ns1",
-        "ns2",
-        "ns2",
-    ]  # type: ignore[union-attr]
+    owners = [on_cpu(found, cpu).container for cpu in range(4)]
+    assert [owner and owner.namespace for owner in owners] == ["ns1", "ns1", "ns2", "ns2"]
     assert pools(plan(FAST, with_=allocation([two], reported[1:])))[0] == "unmanaged"
     assert profiles_of(plan(FAST, with_=allocation([two], reported[1:])))[3] == "performance"
 

@@ -6,6 +6,7 @@ from kpm_planner.fabric import FabricTarget
 from kpm_planner.model.machine import Fabric
 from kpm_planner.model.problems import Code, warning
 from kpm_planner.model.target import Target
+from kpm_planner.model.why import Why
 from kpm_planner.report.explain import (
     describe_cap,
     describe_fabric,
@@ -196,7 +197,7 @@ CAPPED = evolve(
         uncore(sys_min=1_000_000, sys_max=2_000_000),
         on=evolve(machine(uncore=(die(),)), power_zones=(rapl(),)),
     ),
-    fabrics=(FabricTarget(Fabric(0), "2 1", ("asked for",)), FabricTarget(Fabric(1), "3")),
+    fabrics=(FabricTarget(Fabric(0), "2 1", (Why("asked for"),)), FabricTarget(Fabric(1), "3")),
     boost=False,
 )
 

@@ -4,6 +4,7 @@ that meet it, and nothing else changes.
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -41,7 +42,7 @@ PLAIN = machine()
 STEP_KHZ = 100_000
 
 
-def everywhere(on: Machine, **asked: object) -> NodePlan:
+def everywhere(on: Machine, **asked: Any) -> NodePlan:
     """The plan of a machine all of whose CPUs are under one profile."""
     return plan(profile("shared", shared=True, **asked), workload(), on=on)
 

@@ -3,17 +3,22 @@ answers (R7).
 """
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from attrs import evolve
 from hypothesis import given
 
 from kpm.formats.wire import document_of
-from kpm_planner.model.allocation import Allocation
+from kpm_planner.model.allocation import Allocation, ContainerCpus
+from kpm_planner.model.changes import Pass
+from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Code, error
 from kpm_planner.ownership import resolve_ownership
 from kpm_planner.ownership_memory import remembered
-from kpm_planner.report.node import Pass, node_state
+from kpm_planner.plan import NodePlan
+from kpm_planner.report.node import node_state
 from kpm_planner.report.power_node import power_node
 from kpm_planner.report.rollup import errors_by_object
 from tests.planner.build import (
@@ -42,7 +47,7 @@ from tests.planner.test_ownership_memory import (
 LARGEST = 16 << 10
 
 
-def big():
+def big() -> tuple[Machine, NodePlan]:
     """256 CPUs, 110 pods of two CPUs, 50 profiles of which 25 are wrong, 50 more problems of 200
     characters.
     """
@@ -83,7 +88,7 @@ def big():
     )
 
 
-def test_power_node_state_of_a_big_node_stays_below_16_kib():
+def test_power_node_state_of_a_big_node_stays_below_16_kib() -> None:
     """S12: at most 16 KiB."""
     on, found = big()
     document = document_of(node_state(found, on, Pass(), [("uncore", False, "x" * 200)] * 6, {}))
@@ -92,7 +97,7 @@ def test_power_node_state_of_a_big_node_stays_below_16_kib():
     }
 
 
-def test_power_node_of_a_big_node_stays_below_16_kib():
+def test_power_node_of_a_big_node_stays_below_16_kib() -> None:
     """S12: at most 16 KiB."""
     on, found = big()
     document = document_of(power_node(found, on, (), {}))
@@ -101,14 +106,14 @@ def test_power_node_of_a_big_node_stays_below_16_kib():
     }
 
 
-def test_a_long_message_is_one_line_also_where_nodes_report_it_cut():
+def test_a_long_message_is_one_line_also_where_nodes_report_it_cut() -> None:
     """The operator's own problem is uncut, the node's is cut to 240 characters: said twice."""
     problem = error(Code.OBJECT_UNREADABLE, "PowerProfile/fast", "spec.x", "m" * 300)
     state = node_state(evolve(plan(), problems=(problem,)), machine(), Pass(), (), {})
     assert len(errors_by_object([problem], {"node-1": state})["PowerProfile/fast"]) == 1
 
 
-def test_an_empty_answer_with_no_allocatable_cpus_forgets_nothing():
+def test_an_empty_answer_with_no_allocatable_cpus_forgets_nothing() -> None:
     """A kubelet that has just started answers so until its CPU manager has started."""
     pods = (pod(),)
     before = remembered(allocation(pods, [owns("1-2")], allocatable=frozenset({1, 2, 3})))
@@ -127,7 +132,9 @@ def test_an_empty_answer_with_no_allocatable_cpus_forgets_nothing():
         (None, "no CPU that could be allocated is written"),
     ],
 )
-def test_while_the_kubelet_does_not_answer_it_is_said_what_holds(before, words):
+def test_while_the_kubelet_does_not_answer_it_is_said_what_holds(
+    before: tuple[ContainerCpus, ...] | None, words: str
+) -> None:
     """What was known last of the pod; where nothing ever was, nobody's CPU is touched."""
     silent = allocation([pod()], answered=False, last_known=before)
     (problem,) = with_code(plan(profile(), with_=silent).problems, Code.ALLOCATION_UNKNOWN)
@@ -137,7 +144,7 @@ def test_while_the_kubelet_does_not_answer_it_is_said_what_holds(before, words):
 @given(stories())
 def test_a_running_container_that_was_never_reported_leaves_cpus_unwritten_also_on_an_error(
     story: Story,
-):
+) -> None:
     """R7: with no last known allocation no CPU that could be allocated
     is written until it answers.
     """
@@ -159,7 +166,7 @@ def test_a_running_container_that_was_never_reported_leaves_cpus_unwritten_also_
         )
 
 
-def test_a_pod_does_not_inherit_the_cpus_of_an_earlier_one_of_its_name():
+def test_a_pod_does_not_inherit_the_cpus_of_an_earlier_one_of_its_name() -> None:
     """web-0 is deleted and made anew; the kubelet has not reported the new one yet (or does not
     answer).
     """
@@ -171,7 +178,7 @@ def test_a_pod_does_not_inherit_the_cpus_of_an_earlier_one_of_its_name():
         assert held_cpus(plan(*OBJECTS, on=NODE, with_=now)) >= {1, 2}
 
 
-def test_an_unknown_field_beside_spec_is_passed_over_by_the_lenient_reader():
+def test_an_unknown_field_beside_spec_is_passed_over_by_the_lenient_reader() -> None:
     """structure_object(strict=False): "else it is passed over, as between versions"."""
     from kpm.formats.wire import structure_object
 
@@ -184,11 +191,11 @@ def test_an_unknown_field_beside_spec_is_passed_over_by_the_lenient_reader():
     assert structure_object(document, strict=False).meta.name == "a"
 
 
-def test_every_list_of_a_schema_is_bounded_or_atomic():
+def test_every_list_of_a_schema_is_bounded_or_atomic() -> None:
     """status.conditions of PowerNodeState is a map list without maxItems."""
     from kpm.formats.crds import KINDS, crd
 
-    def lists(node, path):
+    def lists(node: dict[str, Any], path: str) -> Iterator[str]:
         if (
             node.get("type") == "array"
             and "maxItems" not in node

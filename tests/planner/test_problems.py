@@ -160,10 +160,13 @@ CASES: dict[Code, Case] = {
         CAP,
         "spec.source.external.url",
         "the server 'meter' is not among the operator's --external-host",
-        lambda: (
-            host_problem(
-                power_cap(source=CapSource(external=ExternalCap(url="http://meter/w"))), ()
-            ),
+        lambda: filter(
+            None,
+            [
+                host_problem(
+                    power_cap(source=CapSource(external=ExternalCap(url="http://meter/w"))), ()
+                )
+            ],
         ),
     ),
     Code.CAP_STALE: Case(

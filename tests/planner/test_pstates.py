@@ -1,5 +1,7 @@
 """E1 to E6, E9, P-states: what a profile's frequencies, governor and EPP mean on a machine."""
 
+from typing import Any
+
 import pytest
 from attrs import evolve
 
@@ -613,7 +615,7 @@ def test_a_domain_of_which_the_range_is_not_known_is_left_alone() -> None:
 )
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_managed_driver_without_a_range_is_not_said_to_be_another_one(
-    driver: str, unknown: dict[str, None]
+    driver: str, unknown: dict[str, Any]
 ) -> None:
     """What is missing is the range."""
     plain = machine(driver=driver)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpm_planner.model.changes import Pass
 from kpm_planner.model.problems import Code, Problem, Severity, error, warning
-from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.node import node_state
 from kpm_planner.report.rollup import (
     MOST_ERRORS,
     MOST_NODES,

@@ -2,6 +2,8 @@
 with that profile's limits.
 """
 
+from typing import Any
+
 from attrs import evolve
 
 from kpm_planner.model.objects import PowerProfile
@@ -16,12 +18,10 @@ POLICY = CpuScalingPolicy("polling-dpdk", target_usage=70)
 ACPI = machine("0-3", driver="acpi-cpufreq")
 
 
-def scaled(**pstates: object) -> PowerProfile:
+def scaled(**pstates: Any) -> PowerProfile:
     """The profile that pods ask for, with a policy."""
-    return evolve(
-        profile(**{"min": 1000, "max": 2000, "governor": "userspace", **pstates}),
-        cpu_scaling_policy=POLICY,
-    )
+    fields: dict[str, Any] = {"min": 1000, "max": 2000, "governor": "userspace", **pstates}
+    return evolve(profile(**fields), cpu_scaling_policy=POLICY)
 
 
 def domains(found: NodePlan) -> list[tuple[int, tuple[int, ...], int, int, bool]]:
@@ -76,7 +76,7 @@ def test_a_domain_is_scaled_as_a_whole_or_not_at_all() -> None:
             "0-3",
             driver="acpi-cpufreq",
             shared=[(0, 1), (2, 3)],
-            **({"governors": governors} if governors else {}),
+            governors=governors,
         )
         found = plan(scaled(), with_=allocation([pod(asking(3))], [owns("1-3")]), on=shared)
         assert [item[:2] for item in domains(found)] == [(2, (2, 3))]

@@ -9,12 +9,12 @@ import pytest
 from attrs import evolve
 
 from kpm.formats.wire import document_of
-from kpm_planner.model.changes import Outcome, Reason, Status, Write
+from kpm_planner.model.changes import Outcome, Pass, Reason, Status, Write
 from kpm_planner.model.machine import CpufreqSettings, Machine
 from kpm_planner.model.problems import Code, Severity, error, warning
 from kpm_planner.plan import NodePlan
 from kpm_planner.report.conditions import stamped
-from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.node import node_state
 from kpm_planner.report.power_node import power_node
 from kpm_planner.report.room import LONGEST_MESSAGE
 from kpm_planner.report.types import (
@@ -25,7 +25,6 @@ from kpm_planner.report.types import (
     PowerNodeStateStatus,
     PowerNodeStatus,
     UncoreState,
-    Values,
 )
 from tests.planner.build import (
     allocation,
@@ -41,6 +40,7 @@ from tests.planner.build import (
     profile,
     reserved,
     uncore,
+    values,
     workload,
 )
 
@@ -297,7 +297,7 @@ def test_a_whole_state() -> None:
         for item in found.exclusive_pools
     ]
     assert owned == [("plain", (3,), "shared", ""), ("web", (1, 2), "performance", "w")]
-    shows = Values(
+    shows = values(
         min_khz=800_000,
         max_khz=3_700_000,
         governor="powersave",
@@ -305,9 +305,9 @@ def test_a_whole_state() -> None:
         idle_on=("C1",),
     )
     assert found.values == (
-        CpuValues("0", Values(), shows),
-        CpuValues("1-2", Values(min_khz=2_000_000, max_khz=3_000_000, governor="powersave"), shows),
-        CpuValues("3-4", Values(min_khz=800_000, max_khz=1_500_000, governor="powersave"), shows),
+        CpuValues("0", values(), shows),
+        CpuValues("1-2", values(min_khz=2_000_000, max_khz=3_000_000, governor="powersave"), shows),
+        CpuValues("3-4", values(min_khz=800_000, max_khz=1_500_000, governor="powersave"), shows),
     )
     assert found.uncore is not None
     assert found.uncore.entries == (

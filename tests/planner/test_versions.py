@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm_planner.model.cap_objects import CapSource, StaticCap
+from kpm_planner.model.changes import Pass
 from kpm_planner.model.cluster import INTEL_GROUP, LabelSelector, Node, NodeSelector, Requirement
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import Intent, PStates, ReservedCpus, Unreadable
 from kpm_planner.model.problems import Code
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.report.explain import explain_cpu, explain_profile, explain_uncore
-from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.node import node_state
 from kpm_planner.report.types import EarlierVersion
 from kpm_planner.versions import Version, Versioned, Versions, since_text
 from tests.planner.build import (

@@ -35,7 +35,8 @@ from kpm_planner.caps.legacy_tool import (
 )
 from kpm_planner.model.machine import PowerLimit, PowerZone
 from kpm_planner.model.quantities import UW
-from tests.powercap.test_powercap import MACHINE, NOON, Log, capper, files, run
+from tests.captured import CapturingLog
+from tests.powercap.test_powercap import MACHINE, NOON, capper, files, run
 from tests.powercap.test_trades import day
 from tests.trees import write_tree
 
@@ -432,7 +433,7 @@ def ask(url: str, params: str = "", on: date = date(2026, 6, 1)) -> None:
     """Look at the epex provider at ten o'clock of a day."""
     settings = made({"DATA_PROVIDER": "epex", "PROVIDER_URL": url, "PROVIDER_PARAMS": params})
     instant = datetime(on.year, on.month, on.day, 10, tzinfo=UTC)
-    sources_of(settings, Log()).at(instant, 330 * UW)  # type: ignore[arg-type]
+    sources_of(settings, CapturingLog()).at(instant, 330 * UW)
 
 
 def query(address: str) -> dict[str, str]:

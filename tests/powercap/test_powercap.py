@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from attrs import evolve
@@ -40,6 +40,7 @@ from kpm_planner.caps.legacy_tool import (
 )
 from kpm_planner.model.machine import PowerLimit, PowerZone
 from kpm_planner.model.quantities import UW
+from tests.captured import CapturingLog
 from tests.powercap.test_trades import day
 from tests.trees import write_tree
 
@@ -47,16 +48,6 @@ MACHINE = build_machine(
     MachineSpec(packages=2, cores=2, power=PowerSpec(max_watts=165, short_watts=198))
 )
 NOON = datetime(2026, 6, 1, 10, tzinfo=UTC)  # in Paris
-
-
-class Log:
-    """A log that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str, dict[str, Any]]] = []
-
-    def __getattr__(self, level: str) -> Any:
-        return lambda event, **fields: self.lines.append((level, event, fields))
 
 
 def environment(**values: str) -> Any:
@@ -74,23 +65,24 @@ def capper(
     said: list[Annotations] = []
     applier = Applier(model, StateStore(str(folder / "state"), "/model", live=False))
     applier.open()
-    settings, log = environment(**values), Log()
-    sources = sources_of(settings, log) if read is None else Sources(settings, log, read)  # type: ignore[arg-type]
-    yield (
-        Capper(settings, applier, sources, lambda changes: said.append(changes) or True, log),
-        said,
-    )  # type: ignore[arg-type]
+    settings, log = environment(**values), CapturingLog()
+    sources = sources_of(settings, log) if read is None else Sources(settings, log, read)
+
+    def say(changes: Annotations) -> bool:
+        said.append(changes)
+        return True
+
+    yield Capper(settings, applier, sources, say, log), said
     applier.close()
 
 
 def shown(model: KernelModel) -> dict[str, tuple[int, int]]:
     """Long- and short-term limit of each zone, W."""
-    return {
-        zone.name: tuple(
-            model.power.limits[f"{zone.id}/{limit.file}"] // UW for limit in zone.limits
-        )
-        for zone in MACHINE.power_zones
-    }  # type: ignore[misc]
+    found = {}
+    for zone in MACHINE.power_zones:
+        long, short = (model.power.limits[f"{zone.id}/{limit.file}"] // UW for limit in zone.limits)
+        found[zone.name] = (long, short)
+    return found
 
 
 # --- settings ---
@@ -349,9 +341,8 @@ def test_a_locked_limit_is_not_told_as_done(tmp_path: Path) -> None:
     with capper(model, tmp_path, DATA_PROVIDER="static", MAX_SOURCE="200000000") as (made, said):
         assert not made.once(NOON).settled
         assert said[-1]["rapl/pmax"] == "330000000"
-        assert [level for level, event, _ in made.log.lines if event == "limit"].count(
-            "warning"
-        ) >= 2  # type: ignore[attr-defined]
+        lines = cast(CapturingLog, made.log).calls
+        assert [level for level, event, _ in lines if event == "limit"].count("warning") >= 2
 
 
 def test_annotations_that_failed_are_tried_again(tmp_path: Path) -> None:
@@ -360,8 +351,14 @@ def test_annotations_that_failed_are_tried_again(tmp_path: Path) -> None:
         made,
         _,
     ):
-        answers, asked = [False, False, True], []
-        made.annotate = lambda changes: asked.append(changes) or answers[len(asked) - 1]
+        answers: list[bool] = [False, False, True]
+        asked: list[Annotations] = []
+
+        def annotate(changes: Annotations) -> bool:
+            asked.append(changes)
+            return answers[len(asked) - 1]
+
+        made.annotate = annotate
         for _ in range(5):
             made.once(NOON)
         assert len(asked) == 3
@@ -392,11 +389,11 @@ def test_annotations_are_a_patch_of_just_these_keys() -> None:
             calls.append((resource.plural, name, body))
             raise ApiError(403, "Forbidden", "no")
 
-    log = Log()
+    log = CapturingLog()
     assert not annotator(Refusing(), "n", log)({"rapl/pmax": "1"})  # type: ignore[arg-type]
-    assert annotator(None, "n", log)({"rapl/pmax": "1"})  # type: ignore[arg-type]
+    assert annotator(None, "n", log)({"rapl/pmax": "1"})
     assert calls == [("nodes", "n", {"metadata": {"annotations": {"rapl/pmax": "1"}}})]
-    assert [event for _, event, _ in log.lines] == ["annotations failed"]
+    assert [event for _, event, _ in log.calls] == ["annotations failed"]
 
 
 # --- the process ---

@@ -7,11 +7,11 @@ import socket
 
 import pytest
 from prometheus_client import CollectorRegistry
-from running import until
 
 from kpm.process.logs import Log
 from kpm.process.serving import health_answers, metric_answers, serve_all
 from kpm.process.threads import Threads
+from tests.helper.running import until
 
 HEADERS = b"".join(b"X%d: %s\r\n" % (number, b"y" * 60_000) for number in range(120))
 ODD: dict[str, bytes] = {

@@ -27,7 +27,6 @@ import pytest
 import urllib3
 from attrs import define, field, frozen
 from kubernetes.client import Configuration
-from running import until
 
 from kpm.agent.build import Settings, build_agent
 from kpm.agent.cluster import Cluster
@@ -46,6 +45,7 @@ from kpm_planner.model.allocation import ContainerCpus
 from kpm_planner.report.types import PowerNodeStatus
 from tests.agent.http_server import serving
 from tests.bench.bench_latency import GROUP, NAMESPACE, PlayedApi, play, pod
+from tests.helper.running import until
 from tests.trees import write_tree
 
 THINGS = Resource("", "v1", "things")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import until
 
 from kpm.kube.access import Access, _Token
 from kpm.kube.api import Api, ApiError, Resource
@@ -18,6 +17,7 @@ from kpm.operator.observed import held_object
 from kpm.process.logs import Log
 from kpm.process.threads import Threads
 from tests.agent.http_server import Server, begin_chunks, serving
+from tests.helper.running import until
 
 THINGS = Resource("", "v1", "things")
 LIST = {"metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "a"}}]}

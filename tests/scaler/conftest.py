@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dpdk_server import DpdkServer
-from rig import UID, Rig
+
+from tests.scaler.dpdk_server import DpdkServer
+from tests.scaler.rig import UID, Rig
 
 
 @pytest.fixture

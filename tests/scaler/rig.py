@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kpm.scaler.peers import Peers
 from kpm_applier.speed import SpeedWriter
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
+from tests.scaler.waiting import wait_until
 
 UID, OTHER = "0a1b2c3d-0000-4000-8000-000000000001", "0a1b2c3d-0000-4000-8000-000000000002"
 LOW, HIGH = 1_000_000, 3_000_000
@@ -61,6 +62,15 @@ class Rig:
             self.time_us += period
             self.scaler.tick()
             time.sleep(0.002)
+
+    def tick_until(self, check: Callable[[], object]) -> None:
+        """Periods pass until it is so."""
+
+        def ticked() -> object:
+            self.tick()
+            return check()
+
+        wait_until(ticked)
 
     def file(self, cpu: int, name: str = "scaling_setspeed") -> Path:
         """A file of a CPU's domain."""

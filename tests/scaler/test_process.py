@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dpdk_server import DpdkServer
 from hypothesis import given
 from hypothesis import strategies as st
-from rig import HIGH, LOW, UID, Rig, domain
-from waiting import wait_until
 
 from kpm.agent.scaling import ScalerProcess
 from kpm.process.logs import Log
 from kpm.scaler.words import News, domains_of, line_of, speed_lines, speeds_of
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
+from tests.scaler.dpdk_server import DpdkServer
+from tests.scaler.rig import HIGH, LOW, UID, Rig, domain
+from tests.scaler.waiting import wait_until
 
 
 @pytest.fixture
@@ -84,10 +84,11 @@ def test_one_that_is_killed_is_started_again_later_and_later(
     wanted = (domain(4),)
     for pause in (1.0, 2.0, 4.0):
         process.scale(wanted)
-        assert process._child is not None
+        child = process._child
+        assert child is not None
         wait_until(lambda: rig.speed(4) == LOW)
-        process._child.send_signal(signal.SIGKILL)
-        process._child.wait()
+        child.send_signal(signal.SIGKILL)
+        child.wait()
         process.scale(wanted)
         assert process._child is None
         assert process.retry_at() == now[0] + pause
@@ -101,10 +102,15 @@ def test_it_says_what_becomes_of_telemetry(
     dpdk.answer = lambda _question: b'{"/eal/lcore/usage": null}'
     process.scale((domain(4),))
     found: list[News] = []
-    wait_until(lambda: found.extend(process.news()) or found)
+
+    def told(count: int) -> bool:
+        found.extend(process.news())
+        return len(found) >= count
+
+    wait_until(lambda: told(1))
     usual = dpdk.usual
     dpdk.answer = usual
-    wait_until(lambda: found.extend(process.news()) or len(found) > 1)
+    wait_until(lambda: told(2))
     assert [(item.uid, item.prefix, item.state) for item in found] == [
         (UID, "rte", "too-old"),
         (UID, "rte", "connected"),

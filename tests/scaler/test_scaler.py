@@ -9,17 +9,17 @@ import os
 import shutil
 import socket
 import time
+from typing import Any
 
 import pytest
-from dpdk_server import NAME, DpdkServer, bind
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rig import HIGH, LOW, OTHER, PERIOD, UID, Rig, domain
-from waiting import wait_until
 
 from kpm.scaler import sockets
 from kpm.scaler.peers import Peer, Peers
 from kpm.scaler.telemetry import _LONGEST, Telemetry, TelemetryError
+from tests.scaler.dpdk_server import NAME, DpdkServer, bind
+from tests.scaler.rig import HIGH, LOW, OTHER, PERIOD, UID, Rig, domain
 
 
 def busy(server: DpdkServer, rig: Rig, *shares: int) -> None:
@@ -133,7 +133,7 @@ def test_a_process_that_starts_again_has_counters_at_zero(rig: Rig, dpdk: DpdkSe
     dpdk.counters = lambda _lcore: ((rig.time_us - zero) * 1000, 0)
     dpdk.start()
     settled(rig, 4, LOW)
-    wait_until(lambda: rig.tick() or dpdk.connections == 2)
+    rig.tick_until(lambda: dpdk.connections == 2)
     rig.tick(5)
     assert rig.speed(4) == LOW
 
@@ -157,11 +157,8 @@ def test_a_program_without_counters_is_told_apart(
     dpdk.answer = lambda _question: answer
     rig.scaler.configure([domain(4)])
     rig.tick(4)
-    wait_until(
-        lambda: (
-            rig.tick()
-            or [line["state"] for event, line in rig.said if event == "telemetry"] == [said]
-        )
+    rig.tick_until(
+        lambda: [line["state"] for event, line in rig.said if event == "telemetry"] == [said]
     )
     assert rig.speed(4) == LOW
 
@@ -376,15 +373,10 @@ def test_lcores_that_crowd_on_one_cpu_are_looked_at_up_to_a_number(
     """A process may say that a thousand of them run there."""
     dpdk.cpusets = {lcore: [4] for lcore in range(100)}
     rig.scaler.configure([domain(4)])
-    wait_until(
-        lambda: (
-            rig.tick()
-            or any(
-                peer.telemetry
-                and len(peer.telemetry.cycles) == 100
-                and peer.telemetry.unplaced is None
-                for peer in rig.scaler.peers.of(UID)
-            )
+    rig.tick_until(
+        lambda: any(
+            peer.telemetry and len(peer.telemetry.cycles) == 100 and peer.telemetry.unplaced is None
+            for peer in rig.scaler.peers.of(UID)
         )
     )
     rig.tick(2)
@@ -415,11 +407,12 @@ def test_a_uid_that_is_none_reaches_no_path(
     """Whatever the API says."""
     opened: list[str] = []
     real = os.open
-    monkeypatch.setattr(
-        os,
-        "open",
-        lambda path, *rest, **more: opened.append(str(path)) or real(path, *rest, **more),
-    )
+
+    def noted(path: Any, *rest: Any, **more: Any) -> int:
+        opened.append(str(path))
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", noted)
     rig.scaler.configure([domain(4, uid)])
     opened.clear()
     rig.tick(3, 1_000_000)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -25,7 +26,7 @@ PROFILE = {
     "metadata": {"name": "slow"},
     "spec": {"shared": True, "pstates": {"max": 1500}},
 }
-WORKLOAD = {
+WORKLOAD: dict[str, Any] = {
     "apiVersion": "power.openshift.io/v1",
     "kind": "PowerWorkload",
     "metadata": {"name": "w"},

@@ -5,7 +5,7 @@ For the same reason the modules beside this one write plain functions that take 
 strategies of those that others use.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any, TypeVar
@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 _Value = TypeVar("_Value")
+#: Of a strategy that is being composed, or of data that a test draws as it goes.
+Draw = Callable[[st.SearchStrategy[int]], int]
 #: Hypothesis draws from a range of this size evenly; in wider ones it prefers small numbers, and
 #: late choices would never vary.
 _EVEN = 256
@@ -23,14 +25,14 @@ def _below(size: int) -> st.SearchStrategy[int]:
     return st.integers(0, size - 1)
 
 
-def _index(draw: st.DrawFn, size: int) -> int:
+def _index(draw: Draw, size: int) -> int:
     """A number below `size`, all of them about as likely."""
     if size <= _EVEN:
         return draw(_below(size))
     return (_index(draw, -(-size // _EVEN)) * _EVEN + draw(_below(_EVEN))) % size
 
 
-def pick(draw: st.DrawFn, *pools: Sequence[Any]) -> tuple[Any, ...]:
+def pick(draw: Draw, *pools: Sequence[Any]) -> tuple[Any, ...]:
     """A choice from every pool; shrinks to the first of each."""
     found: list[Any] = []
     waiting: list[Sequence[Any]] = []
@@ -51,7 +53,7 @@ def often(common: _Value, *rare: _Value, times: int = 3) -> tuple[_Value, ...]:
     return (*[common] * times, *rare)
 
 
-def mask(draw: st.DrawFn, count: int, *, rare: bool = False) -> list[int]:
+def mask(draw: Draw, count: int, *, rare: bool = False) -> list[int]:
     """A bit for each of `count` choices, such as one for every CPU; rare: mostly none is set."""
     if rare and draw(_below(3)) < 2:
         return [0] * count

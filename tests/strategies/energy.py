@@ -382,7 +382,7 @@ def histories(
             else None
         )
         idle = {cpu: at - busy for cpu, busy in cpu_us.items()}
-        reading = count if shown == "read" else shown
+        reading: Any = count if shown == "read" else shown
         steps.append(
             Step(
                 Sample(

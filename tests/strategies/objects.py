@@ -423,14 +423,15 @@ def _fabrics(machine: Machine, *, awkward: bool) -> tuple[AmdFabric | None, ...]
     return (*[None] * max(len(right) // 2, 3), *right, *(odd if awkward else ()))
 
 
-def _uncore_ends(
-    low: int, high: int, *, awkward: bool
-) -> tuple[tuple[int | None, int | None], ...]:
+def _uncore_ends(low: int, high: int, *, awkward: bool) -> tuple[tuple[Frequency, Frequency], ...]:
     inside = sorted({low, min(low + 150_000, high), (low + high) // 2, high})
-    pairs: list[tuple[int | None, int | None]] = [
-        (first, last) for first in inside for last in inside if first <= last
+    pairs: list[tuple[Frequency, Frequency]] = [
+        *((first, last) for first in inside for last in inside if first <= last),
+        ("min", "max"),
     ]
-    odd: Sequence[tuple[int | None, int | None]] = (
+    odd: Sequence[tuple[Frequency, Frequency]] = (
+        ("max", "min"),
+        ("base", "max"),
         (None, high),
         (low, None),
         (high, low - 1),

@@ -133,6 +133,7 @@ class _CrashingStore:
     crash_at: int
     before: bool
     saves: int = 0
+    path: str = "in front of another"
 
     def lock(self) -> None:
         self.inner.lock()

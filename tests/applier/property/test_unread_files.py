@@ -152,9 +152,10 @@ def residue(
 def _limited(machine: Machine, limits: tuple[int, int] | None) -> KernelModel:
     """The machine as somebody had set it."""
     model = KernelModel(machine)
-    for domain in machine.domains if limits is not None else ():
-        rig.foreign_write(model, rig.max_path(domain.id), str(limits[1]))
-        rig.foreign_write(model, rig.min_path(domain.id), str(limits[0]))
+    if limits is not None:
+        for domain in machine.domains:
+            rig.foreign_write(model, rig.max_path(domain.id), str(limits[1]))
+            rig.foreign_write(model, rig.min_path(domain.id), str(limits[0]))
     model.log.clear()
     return model
 

@@ -20,6 +20,7 @@ from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Status
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.target import BASELINE
+from kpm_planner.model.why import Why
 from kpm_planner.plan import NodePlan
 from tests.applier import rig
 from tests.applier.property.asks import cases, limits, plans
@@ -65,7 +66,7 @@ def for_machine(plan: NodePlan, machine: Machine) -> NodePlan:
         groups.append(
             group
             if online
-            else evolve(group, pool=Pool.OFFLINE, target=BASELINE, because=("offline",))
+            else evolve(group, pool=Pool.OFFLINE, target=BASELINE, because=(Why("offline"),))
         )
     return evolve(plan, groups=tuple(groups))
 

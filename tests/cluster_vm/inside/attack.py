@@ -11,12 +11,14 @@ import json
 import os
 import stat
 import sys
+from collections import Counter
+from collections.abc import Iterator
 
 _REMOUNT, _BIND = 32, 4096
 _MARK = "kpm-proof"
 
 
-def walk(top):
+def walk(top: str) -> Iterator[tuple[str, bool]]:
     """Paths of all folders and regular files, other mounts included; no link is followed."""
     todo = [top]
     while todo:
@@ -37,47 +39,53 @@ def walk(top):
                 yield entry.path, False
 
 
-def opens(path):
+def named(number: int | None) -> str:
+    return errno.errorcode.get(number or 0, str(number))
+
+
+def opens(path: str) -> str:
     """The errno's name, nothing where it opens."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError as failure:
-        return errno.errorcode.get(failure.errno, str(failure.errno))
+        return named(failure.errno)
     return ""
 
 
-def makes(folder):
+def makes(folder: str) -> str:
     try:
         os.mkdir(f"{folder}/{_MARK}")
         os.rmdir(f"{folder}/{_MARK}")
     except OSError as failure:
-        return errno.errorcode.get(failure.errno, str(failure.errno))
+        return named(failure.errno)
     return ""
 
 
-def remounts(folder):
+def remounts(folder: str) -> str:
     """Whether a mount can be made writable."""
     libc = ctypes.CDLL(None, use_errno=True)
     done = libc.mount(None, folder.encode(), None, _REMOUNT | _BIND, None)
-    return "" if done == 0 else errno.errorcode.get(ctypes.get_errno(), "?")
+    return "" if done == 0 else named(ctypes.get_errno())
 
 
-def main():
-    report = {"files": 0, "folders": 0, "opened": [], "made": [], "refused": {}}
+def main() -> None:
+    counted = {"files": 0, "folders": 0}
+    changed: dict[str, list[str]] = {"opened": [], "made": []}
+    refused: Counter[str] = Counter()
     for top in sys.argv[1:]:
         for path, is_folder in walk(top):
             said = makes(path) if is_folder else opens(path)
-            report["folders" if is_folder else "files"] += 1
+            counted["folders" if is_folder else "files"] += 1
             if not said:
-                report["made" if is_folder else "opened"].append(path)
+                changed["made" if is_folder else "opened"].append(path)
             else:
-                report["refused"][said] = report["refused"].get(said, 0) + 1
+                refused[said] += 1
     mounts = ("/sys", "/proc/sys", "/host/sys/devices/system/cpu")
-    report["remount"] = {folder: remounts(folder) for folder in mounts}
-    with open("/proc/self/status") as status:
-        said = dict(line.split(":", 1) for line in status)
-    report["status"] = {name: said[name].strip() for name in ("CapEff", "NoNewPrivs", "Seccomp")}
-    print(json.dumps(report))
+    with open("/proc/self/status") as file:
+        shown = dict(line.split(":", 1) for line in file)
+    status = {name: shown[name].strip() for name in ("CapEff", "NoNewPrivs", "Seccomp")}
+    more = {"remount": {folder: remounts(folder) for folder in mounts}, "status": status}
+    print(json.dumps({**counted, **changed, "refused": refused, **more}))
 
 
 main()

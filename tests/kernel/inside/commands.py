@@ -19,8 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import real_sysfs as real
-from real_sysfs import CPUS
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside.real_sysfs import CPUS
 
 STATE = Path("/tmp/kpm-state")
 ELSEWHERE = Path("/tmp/elsewhere")

@@ -22,15 +22,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-import real_sysfs as real
-import spellings
 from attrs import evolve
-from real_sysfs import CPUS, attempt
 
 from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel, start_values
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.model.machine import FrequencyDomain, Machine
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside import spellings
+from tests.kernel.inside.real_sysfs import CPUS, attempt
 
 #: Hardware maximum with boost by the one without, measured on the lab's cppc machine.
 BOOSTED = {2_500_000: 2_956_522, 1_500_000: 1_923_077}
@@ -446,7 +446,7 @@ def keep(run: Run) -> None:
 
 def kept_differ(run: Run) -> dict[str, tuple[object, object]]:
     """Kept files that are alive on one side only, or end in different errnos."""
-    found = {}
+    found: dict[str, tuple[object, object]] = {}
     for item in run.kept:
         sides = [attempt(os.pread, item.descriptor, 64, 0), attempt(item.watch.same)]  # type: ignore[attr-defined]
         alive = [side if isinstance(side, str) else "alive" for side in sides]
@@ -528,8 +528,8 @@ def start_again(run: Run, mode: str | None) -> None:
     if mode is not None:
         for word in ("passive" if mode == "active" else "active", mode):
             attempt(real.write, f"{CPUS}/amd_pstate/status", word.encode())
-    for word in (b"1", b"0"):
-        attempt(real.write, f"{CPUS}/cpufreq/boost", word)
+    for boost in (b"1", b"0"):
+        attempt(real.write, f"{CPUS}/cpufreq/boost", boost)
     for domain in run.facts.domains.values():
         start = domain.settings.governor or ""
         for name, text in (

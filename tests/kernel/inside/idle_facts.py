@@ -16,9 +16,10 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from functools import partial
 
-import real_sysfs as real
-from real_sysfs import CPUS
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside.real_sysfs import CPUS
 
 LIMIT = f"{CPUS}/cpu1/power/pm_qos_resume_latency_us"
 POLICY = f"{CPUS}/cpu1/cpufreq"
@@ -82,10 +83,13 @@ def permissions() -> dict[str, dict[str, str]]:
     ]
     real.attempt(real.write, f"{POLICY}/scaling_governor", b"userspace")  # or setspeed shows a word
     there = [path for path in paths if real.exists(path)]
-    write = lambda path: outcome(path, real.text(path))  # noqa: E731
+
+    def write(path: str) -> str:
+        return outcome(path, real.text(path))
+
     return {
         path.removeprefix(f"{CPUS}/"): {
-            name: holding(held, lambda path=path: write(path)) for name, held in HELD.items()
+            name: holding(held, partial(write, path)) for name, held in HELD.items()
         }
         for path in there
     }  # fmt: skip
@@ -106,7 +110,10 @@ def hotplug() -> dict[str, object]:
     online = f"{CPUS}/cpu1/online"
     real.write(LIMIT, b"42")
     descriptor = os.open(f"/sys/{LIMIT}", os.O_RDWR)
-    kept = lambda: real.attempt(lambda: os.pread(descriptor, 64, 0).decode().strip())  # noqa: E731
+
+    def kept() -> object:
+        return real.attempt(lambda: os.pread(descriptor, 64, 0).decode().strip())
+
     real.write(online, b"0")
     found: dict[str, object] = {"away": [real.text(LIMIT), kept()]}
     found["written away"] = [outcome(LIMIT, "43"), real.text(LIMIT)]

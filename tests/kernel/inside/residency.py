@@ -24,8 +24,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import cycle
 
-import real_sysfs as real
-from real_sysfs import CPUS
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside.real_sysfs import CPUS
 
 ALL, BUSY, IDLE = (0, 1, 2, 3), (1, 2), 3
 SLEEPS_US = (30, 2_000, 150, 600, 30, 300, 10_000, 80, 1_000, 30_000)
@@ -75,7 +75,10 @@ def states() -> list[State]:
 
 def cases(found: list[State]) -> list[Case]:
     """No limit; each limit in each way; limits at a state's own latency; ways that meet."""
-    over = lambda us: tuple(state.number for state in found if state.latency > us)  # noqa: E731
+
+    def over(us: int) -> tuple[int, ...]:
+        return tuple(state.number for state in found if state.latency > us)
+
     made = [Case("no limit")]
     for us in LIMITS_US:
         made.append(Case(f"disable > {us}", disabled=over(us)))

@@ -15,13 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import real_sysfs as real
-from dpdk_server import DpdkServer
-from real_sysfs import CPUS
-
 from kpm.agent.scaling import ScalerProcess
 from kpm.process.logs import Log
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside.real_sysfs import CPUS
+from tests.scaler.dpdk_server import DpdkServer
 
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
 PODS = Path("/tmp/pods")
@@ -60,7 +59,10 @@ def main() -> None:
         [sys.executable, "-m", "kpm", "scaler", "--telemetry-dir", str(PODS)], Log()
     )
     report: dict[str, object] = {"low": low, "high": high}
-    speeds = lambda: [int(text) if text.isdigit() else 0 for text in show()["setspeed"]]  # noqa: E731
+
+    def speeds() -> list[int]:
+        return [int(text) if text.isdigit() else 0 for text in show()["setspeed"]]
+
     server.load(0)
     process.scale(wanted)
     report["comes down"] = until(lambda: max(speeds()) == low)

@@ -23,10 +23,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 
-import real_sysfs as real
-from intents import NODE, Wish, wish
-from real_sysfs import CPUS
-
 from kpm_applier.session import Applier, Report
 from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs.tree import SysfsHost
@@ -34,6 +30,9 @@ from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Status
 from kpm_planner.model.machine import Machine
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside.intents import NODE, Wish, wish
+from tests.kernel.inside.real_sysfs import CPUS
 
 STATE_FOLDER = "/tmp/kpm-state"
 CPUFREQ_FILES = (
@@ -436,9 +435,9 @@ def _plug(run: Run) -> bool:
 
 def _switch(run: Run) -> bool:
     """The driver's mode changes; also there and back again with nobody looking."""
-    words = {"active": ("passive",), "passive": ("active",)}[str(run.now.mode)]
+    words = [{"active": "passive", "passive": "active"}[str(run.now.mode)]]
     if run.rng.random() < 0.3:
-        words = (*words, str(run.now.mode))
+        words.append(str(run.now.mode))
     for word in words:
         real.write(f"{CPUS}/amd_pstate/status", word.encode())
     run.now = Around(run.now.offline, run.now.boost, words[-1])

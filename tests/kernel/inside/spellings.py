@@ -228,7 +228,8 @@ def online_switch(rng: Random, *, on: bool) -> bytes:
     if rng.random() < 0.8:
         return b"1\n" if on else b"0\n"
     words = ("1", "on", "y", "true", "Yes") if on else ("0", "off", "n", "no")
-    return rng.choice((*words, "2", "x", "-1", "", "\n", " 1")).encode()
+    word: str = rng.choice((*words, "2", "x", "-1", "", "\n", " 1"))
+    return word.encode()
 
 
 def mode(rng: Random) -> bytes:

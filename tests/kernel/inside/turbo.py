@@ -13,9 +13,9 @@ import json
 import time
 from pathlib import Path
 
-import commands
-import real_sysfs as real
-from real_sysfs import CPUS
+from tests.kernel.inside import commands
+from tests.kernel.inside import real_sysfs as real
+from tests.kernel.inside.real_sysfs import CPUS
 
 POLICY = Path("/tmp/policy.yaml")
 SWITCH = f"{CPUS}/cpufreq/boost"

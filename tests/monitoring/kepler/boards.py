@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from energy_rig import CGROUP, Rig
-from prometheus_server import REPO, PrometheusServer, until
 
 from kpm.formats.wire import structure_object
 from kpm.operator.daemonset import _energy_arguments
 from kpm_planner.model.agent_settings import MetricSettings
+from tests.monitoring.energy_rig import CGROUP, Rig
+from tests.monitoring.prometheus_server import REPO, PrometheusServer, until
 
 BOARDS = Path(__file__).with_name("boards.yaml")
 EXAMPLE = REPO / "examples/example-powerconfig-measuring.yaml"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import permutations
+from random import Random
 
 from attrs import evolve, frozen
 from hypothesis import assume, given
@@ -406,12 +407,12 @@ def test_limits_are_set_by_name_and_short_never_falls_below_long(world: World) -
 
 
 @given(worlds(), st.randoms(use_true_random=False))
-def test_the_order_of_limits_in_a_zone_changes_nothing(world: World, rng: object) -> None:
+def test_the_order_of_limits_in_a_zone_changes_nothing(world: World, rng: Random) -> None:
     """The number of a constraint says nothing (field report 36)."""
     turned = tuple(
         evolve(zone, limits=tuple(rng.sample(zone.limits, len(zone.limits))))
         for zone in world.zones
-    )  # type: ignore[attr-defined]
+    )
     assert limits_of(evolve(world, zones=turned).plan()) == limits_of(world.plan())
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import Random
+from typing import TypeVar
 
 import pytest
 from attrs import evolve, field, frozen
@@ -33,6 +34,9 @@ from kpm_planner.energy.shares import (
 from kpm_planner.energy.standing import Line
 from kpm_planner.model.problems import Code
 from tests.strategies.energy import RANGES, SECOND, History, Interval, histories, intervals, without
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 PLAUSIBLE = intervals(plausible=True)
 #: CPUs that only these tests add, and nobody else claims.
@@ -256,11 +260,11 @@ def test_cpu_time_of_a_consumer_that_comes_goes_or_begins_anew(
     run since before.
     """
     allocation = EnergyAllocation((), (EnergyCpu(0), EnergyCpu(1)), {"a": Consumer()})
-    samples = (
+    first, second = (
         Sample(at, usage_us={} if value is None else {"a": value})
         for at, value in ((0, before), (SECOND, after))
     )
-    assert attribute(*samples, allocation, EnergyPolicy()).usage_us == {"a": used}
+    assert attribute(first, second, allocation, EnergyPolicy()).usage_us == {"a": used}
 
 
 # --- names, order and cuts ---
@@ -274,7 +278,7 @@ def test_renaming_consumers_renames_the_result_and_nothing_else(
     names = list(interval.allocation.consumers)
     new = dict(zip(names, random.sample([*names, "new", "a/b/c"], len(names)), strict=True))
 
-    def renamed(known: dict[str, object]) -> dict[str, object]:
+    def renamed(known: Mapping[str, Value]) -> dict[str, Value]:
         return {new[name]: value for name, value in known.items()}
 
     other = Interval(
@@ -296,7 +300,7 @@ def test_order_of_consumers_cpus_and_meters_changes_nothing(
 ) -> None:
     """Nor the order in which anything was read."""
 
-    def mixed(known: dict[object, object]) -> dict[object, object]:
+    def mixed(known: Mapping[Key, Value]) -> dict[Key, Value]:
         return dict(random.sample(list(known.items()), len(known)))
 
     def sample(known: Sample) -> Sample:

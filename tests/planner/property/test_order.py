@@ -96,10 +96,10 @@ def _relisted(obj: Any, rng: random.Random) -> Any:
     if isinstance(obj, Uncore):
         return evolve(obj, die_selector=shuffled(obj.die_selector, rng))
     if isinstance(obj, PowerCap):
-        entries = tuple(
+        schedule = tuple(
             evolve(entry, days=shuffled(entry.days, rng)) for entry in obj.source.schedule
         )
-        return evolve(obj, source=evolve(obj.source, schedule=shuffled(entries, rng)))
+        return evolve(obj, source=evolve(obj.source, schedule=shuffled(schedule, rng)))
     if isinstance(obj, PowerProfile) and obj.cstates.names is not None:
         return evolve(
             obj,

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from kpm.formats.wire import document_of
 from kpm_planner.model.assignment import Pool
-from kpm_planner.model.changes import Outcome, Reason, Status, Write
+from kpm_planner.model.changes import Outcome, Pass, Reason, Status, Write
 from kpm_planner.model.cpuset import parse_cpulist
 from kpm_planner.model.machine import CpufreqSettings, Machine
 from kpm_planner.model.problems import Severity
 from kpm_planner.plan import NodePlan
 from kpm_planner.report.conditions import stamped
-from kpm_planner.report.node import Pass, node_state
+from kpm_planner.report.node import node_state
 from kpm_planner.report.power_node import power_node
 from kpm_planner.report.room import LONGEST_MESSAGE
 from kpm_planner.report.types import (
@@ -29,10 +29,10 @@ from kpm_planner.report.types import (
     PowerNodeStatus,
     Values,
 )
-from tests.planner.build import moment
+from tests.planner.build import moment, values
 from tests.planner.reading import domain_of, group_of
 from tests.strategies.choices import mask, pick
-from tests.strategies.scenarios import scenarios
+from tests.strategies.scenarios import Scenario, scenarios
 
 #: What the API server keeps for one node, in bytes of JSON (S12).
 LARGEST = 16 << 10
@@ -200,7 +200,7 @@ def test_values_say_of_every_online_cpu_what_is_asked_and_what_is_there(view: Vi
                 tuple(sorted(name for name in idle if idle[name] is wanted))
                 for wanted in (True, False)
             )
-            assert entry_of[cpu].requested == Values(
+            assert entry_of[cpu].requested == values(
                 min_khz=target.min_khz,
                 max_khz=target.max_khz,
                 governor=target.governor,
@@ -226,7 +226,7 @@ def shows(machine: Machine, cpu: int) -> Values:
         for wanted in (True, False)
     )
     bias = machine.by_id[cpu].epb
-    return Values(
+    return values(
         min_khz=settings.min_khz,
         max_khz=settings.max_khz,
         governor=settings.governor,
@@ -338,7 +338,7 @@ def test_conditions_are_true_of_plan_and_pass(view: View, last: Pass) -> None:
 
 
 @given(scenarios(), passes)
-def test_equal_input_gives_an_equal_status(scenario: object, last: Pass) -> None:
+def test_equal_input_gives_an_equal_status(scenario: Scenario, last: Pass) -> None:
     """So nothing is sent while nothing changes: also when everything was read and planned anew,
     features in another order.
     """
@@ -349,7 +349,7 @@ def test_equal_input_gives_an_equal_status(scenario: object, last: Pass) -> None
                 node_state(item.plan(), item.machine, went, features, {}),
                 power_node(item.plan(), item.machine, ("b", "a"), {}),
             )
-        )  # type: ignore[attr-defined]
+        )
         for item, went, features in ((scenario, last, FEATURES), (*again, FEATURES[::-1]))
     )
     assert json.dumps(first) == json.dumps(second)

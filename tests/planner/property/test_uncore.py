@@ -2,10 +2,18 @@
 
 from hypothesis import assume, given
 
+from kpm_planner.model.machine import UncoreEntry
 from kpm_planner.model.problems import Code, Severity
 from tests.planner.property import reference
 from tests.planner.reading import codes
 from tests.strategies.scenarios import Scenario, scenarios
+
+
+def in_force(end: int | str, entry: UncoreEntry) -> int | None:
+    """An end in kHz: full hundreds of MHz, or the hardware's own."""
+    if isinstance(end, int):
+        return end // 100_000 * 100_000
+    return {"min": entry.hardware_min_khz, "max": entry.hardware_max_khz}[end]
 
 
 @given(scenarios())
@@ -72,7 +80,7 @@ def test_the_most_specific_rule_of_one_matching_object_decides(scenario: Scenari
             rules += [(winner.sys_min, winner.sys_max)]
             limits = next(
                 (
-                    (low // 100_000 * 100_000, high // 100_000 * 100_000)
+                    (in_force(low, entry), in_force(high, entry))
                     for low, high in rules
                     if low is not None and high is not None
                 ),

@@ -1,0 +1,1 @@
+"""The agent and the operator, with an API server and a kubelet that are played."""

@@ -1,0 +1,1 @@
+"""Operator and agents against a real API server."""

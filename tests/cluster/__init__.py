@@ -1,0 +1,1 @@
+"""The product on a real kubelet, container runtime and control plane."""

@@ -1,0 +1,1 @@
+"""What runs in a container on that machine; it imports nothing of this project."""

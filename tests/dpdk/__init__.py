@@ -1,0 +1,1 @@
+"""The telemetry client and the scaler against a real DPDK process."""

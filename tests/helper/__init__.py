@@ -1,0 +1,1 @@
+"""The agent's helper, as the process that it is."""

@@ -1,0 +1,1 @@
+"""Real kernel drivers in an emulated machine, and random lives of nodes."""

@@ -1,0 +1,1 @@
+"""Programs that run in an emulated machine, on its own /sys."""

@@ -1,0 +1,1 @@
+"""The command line, and the forms that objects are read and written in."""

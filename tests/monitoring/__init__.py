@@ -1,0 +1,1 @@
+"""Dashboards and rules, and a real Prometheus that reads the agent."""

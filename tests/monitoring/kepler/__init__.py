@@ -1,0 +1,1 @@
+"""What Kepler's dashboards ask for."""

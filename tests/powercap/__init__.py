@@ -1,0 +1,1 @@
+"""Limits of power, and the daemon that other vendors' tools talk to."""

@@ -1,0 +1,1 @@
+"""Attacks and faults that were found by looking for them."""

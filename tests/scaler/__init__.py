@@ -1,0 +1,1 @@
+"""The scaler, with DPDK's telemetry played."""
