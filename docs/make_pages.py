@@ -16,8 +16,8 @@ from kpm.formats.crds import KINDS, crd
 from kpm.operator.mounts import Mount, mounts
 from kpm.simulate.page import page_of
 from kpm.simulate.polling import bursts, follow, noise, ramp, square
-from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
+from kpm.simulate.simulation import run
 from kpm.simulate.terminal import print_head, print_step
 from kpm_planner.model.agent_settings import AgentSettings, MetricSettings
 from kpm_planner.model.problems import REGISTRY

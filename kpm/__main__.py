@@ -16,7 +16,7 @@ def main() -> None:
     (listen if verb in ENDLESS else unblock)()
     # it loads no library, the command line's among them
     if verb == "helper" and (plain := _pairs(sys.argv[2:])) is not None:
-        from kpm.helper.run import run
+        from kpm.helper.server import run
 
         run(**plain)
 

@@ -6,7 +6,7 @@ Everything that `plan_node` and `plan_cluster` take and return is importable fro
 from kpm_planner.caps.schedule import CapState, Reading, Signals
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
-from kpm_planner.model.agent_settings import AgentSettings, IdleStates, Source
+from kpm_planner.model.agent_settings import AgentSettings, CpuSource, IdleStates
 from kpm_planner.model.allocation import Allocation, ContainerCpus, ContainerRef
 from kpm_planner.model.assignment import Pool
 from kpm_planner.model.cap_objects import (
@@ -82,6 +82,7 @@ __all__ = [
     "Cpu",
     "CpuGroup",
     "CpuScalingPolicy",
+    "CpuSource",
     "CpufreqSettings",
     "DieSelector",
     "ExternalCap",
@@ -117,7 +118,6 @@ __all__ = [
     "Severity",
     "Signals",
     "SolarCap",
-    "Source",
     "StaticCap",
     "Target",
     "Uncore",

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from kpm_planner.entitlement import requested_profiles
-from kpm_planner.model.agent_settings import AgentSettings, Source
+from kpm_planner.model.agent_settings import AgentSettings, CpuSource
 from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import PowerConfig
@@ -29,7 +29,7 @@ def plan_capacity(
     and never tuned.
     """
     given = _hands_out(allocation, config)
-    held = _held(allocation)
+    owned = _owned(allocation)
     problems: list[Problem] = []
     resources = {}
     for resolved in profiles:
@@ -37,7 +37,7 @@ def plan_capacity(
         if profile.shared or not resolved.valid:
             continue
         name = f"{profile.group}/{profile.meta.name}"
-        amount = max(_amount(resolved, len(machine.online), problems) if given else 0, held[name])
+        amount = max(_amount(resolved, len(machine.online), problems) if given else 0, owned[name])
         if amount:
             resources[name] = amount
     return dict(sorted(resources.items())), tuple(problems)
@@ -51,11 +51,13 @@ def _hands_out(allocation: Allocation, config: PowerConfig | None) -> bool:
     says so; policies by their pods.
     """
     agent = config.agent if config is not None else AgentSettings()
-    source = Source.of(agent.source)
+    source = CpuSource.of(agent.source)
     others = bool(
-        agent.claim_socket or (config is not None and config.custom_devices) or source is Source.NRI
+        agent.claim_socket
+        or (config is not None and config.custom_devices)
+        or source is CpuSource.NRI
     )
-    policy = source is not Source.PODRESOURCES and any(policy_of(pod) for pod in allocation.pods)
+    policy = source is not CpuSource.PODRESOURCES and any(policy_of(pod) for pod in allocation.pods)
     return (
         others
         or policy
@@ -96,11 +98,11 @@ def _amount(resolved: ResolvedProfile, cpus: int, problems: list[Problem]) -> in
     return amount
 
 
-def _held(allocation: Allocation) -> Counter[str]:
-    held: Counter[str] = Counter()
+def _owned(allocation: Allocation) -> Counter[str]:
+    owned: Counter[str] = Counter()
     for pod in allocation.pods:
         if pod.live and pod.phase:
             for container in pod.containers:
                 for group, name, amount in requested_profiles(container):
-                    held[f"{group}/{name}"] += int(amount)
-    return held
+                    owned[f"{group}/{name}"] += int(amount)
+    return owned

@@ -32,7 +32,7 @@ from kpm_planner.selection import Accepted, accept, config_of, in_force
 from kpm_planner.siblings import sibling_problems
 from kpm_planner.turbo import plan_turbo
 from kpm_planner.uncore import UncoreTarget, baseline_uncore, plan_uncore
-from kpm_planner.versions import Held, Version, Versions, hold
+from kpm_planner.versions import Current, Version, Versions, current_versions
 
 
 @frozen
@@ -100,16 +100,18 @@ def plan_node(
     if problems:
         return _unmanaged(node, machine, problems)
     how = IdleStates.of(config.agent.idle_states if config else None)
-    held = hold(accepted, node, machine, how=how, versions=item.versions, instant=instant)
-    return _planned(item, config or PowerConfig(Meta("")), held, instant)
+    current = current_versions(
+        accepted, node, machine, how=how, versions=item.versions, instant=instant
+    )
+    return _planned(item, config or PowerConfig(Meta("")), current, instant)
 
 
 def _planned(
-    item: NodeInput, config: PowerConfig, held: Held, instant: datetime | None
+    item: NodeInput, config: PowerConfig, current: Current, instant: datetime | None
 ) -> NodePlan:
     """The decisions, one after the other: none of them selects objects, and none is asked twice."""
     node, machine, allocation = item.node, item.machine, item.allocation
-    profiles, holds = held.resolved, in_force(held.accepted, node)
+    profiles, holds = current.resolved, in_force(current.accepted, node)
     ownership = resolve_ownership(allocation, config.custom_devices)
     pools = assign_pools(
         holds.definitions, profiles, allocation, ownership, machine, settings=config.agent
@@ -133,7 +135,7 @@ def _planned(
             domain_problems,
             sibling_problems(parts, machine),
             capacity_problems,
-            *(item.problems for item in (held, holds, ownership, pools, uncore, turbo, caps)),
+            *(item.problems for item in (current, holds, ownership, pools, uncore, turbo, caps)),
         ),
         boost=turbo.wanted,
         valid_until=caps.until,
@@ -143,8 +145,8 @@ def _planned(
         caps=caps.targets,
         cap_state=caps.state,
         by_demand=caps.demand,
-        versions=held.versions,
-        earlier=held.earlier,
+        versions=current.versions,
+        earlier=current.earlier,
     )
 
 

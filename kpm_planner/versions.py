@@ -6,7 +6,7 @@ without any stays in force, judged anew on today's machine. Conflicts with other
 claims and missing references neither make a version nor end one. Deletion, another uid, and a
 selector that leaves the node end it.
 
-Versions are state that the caller keeps: what `hold` returns is its argument next time.
+Versions are state that the caller keeps: what `current_versions` returns is its argument next time.
 """
 
 from collections.abc import Iterable, Mapping
@@ -53,7 +53,7 @@ class Versions:
 
 
 @frozen
-class Held:
+class Current:
     """The objects that are in force on a node. versions: for next time; resolved: the profiles of
     the node, by name.
 
@@ -79,22 +79,22 @@ class _Judged:
     told: str = ""
 
 
-def hold(
+def current_versions(
     accepted: Accepted,
     node: Node,
     machine: Machine,
     how: IdleStates,
     versions: Versions,
     instant: datetime | None,
-) -> Held:
+) -> Current:
     """The objects with those that have errors on this node replaced by their last valid versions.
 
     how: idle states may be set so. instant: since when a version counts that is new.
     """
-    return _Holder(node, machine, how, versions, instant).hold(accepted)
+    return _Judge(node, machine, how, versions, instant).current(accepted)
 
 
-class _Holder:
+class _Judge:
     """The judgement of all objects of one node."""
 
     def __init__(
@@ -115,7 +115,7 @@ class _Holder:
         self.known = {_key(item.obj): item for item in versions.items}
         self.profiles: dict[int, ResolvedProfile] = {}  # by identity: the values keep them alive
 
-    def hold(self, accepted: Accepted) -> Held:
+    def current(self, accepted: Accepted) -> Current:
         """See the module."""
         intent = _with_unreadable(accepted.intent, self.known)
         unread = frozenset(map(astuple, intent.unreadable))
@@ -134,7 +134,7 @@ class _Holder:
         in_force = evolve(intent, **_by_kind(judged))
         by_name = {item.meta.name: item for item in in_force.profiles}
         told = {item.obj.meta.name: item.told for item in profiles}
-        return Held(
+        return Current(
             accepted=evolve(accepted, profiles=by_name, intent=in_force),
             resolved={
                 name: _with_reason(self.resolve(item), told[name])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from kpm.agent.agent import Agent, still_wanted
 from kpm.agent.caps import CapFollower
 from kpm.agent.cluster import Cluster
 from kpm.agent.external import External
@@ -16,7 +17,6 @@ from kpm.agent.kubelet import Kubelet, Sockets
 from kpm.agent.machine import Tuner
 from kpm.agent.report import Reporter
 from kpm.agent.reports import Reports
-from kpm.agent.run import Agent, still_wanted
 from kpm.agent.scaling import ScalerProcess
 from kpm.kube.api import Api, ApiError
 from kpm.kube.events import Recorder
@@ -28,7 +28,7 @@ from kpm_applier.diff import Repair
 
 if TYPE_CHECKING:
     from kpm.agent.elsewhere import Elsewhere
-    from kpm.energy.meter import EnergyMeter, EnergySettings
+    from kpm.energy.collector import EnergyMeter, EnergySettings
 
 _PROGRAM = (sys.executable, "-m", "kpm")
 
@@ -146,8 +146,8 @@ def _scaler(settings: Settings) -> list[str]:
 def _energy(settings: Settings, energy: "EnergySettings", log: Log) -> "EnergyMeter":
     """The meter; what it needs is loaded only where something is to be measured."""
     from kpm.energy.coefficients import coefficients_for
+    from kpm.energy.collector import EnergyMeter
     from kpm.energy.exposition import build_labels
-    from kpm.energy.meter import EnergyMeter
     from kpm.energy.sampler import Roots, Sampler
 
     sampler = Sampler(

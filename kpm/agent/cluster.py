@@ -8,7 +8,7 @@ from attrs import evolve, field, frozen
 from kpm.formats.pods import structure_node, structure_pod
 from kpm.formats.wire import WireError, parse_time, read_object
 from kpm.kube.api import Api, ApiError, Object
-from kpm.kube.informer import ApiSource, Informer, key_of
+from kpm.kube.informer import ApiListWatch, Informer, key_of
 from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
 from kpm.process.threads import Threads
 from kpm_planner.caps.schedule import Reading
@@ -176,14 +176,14 @@ class Cluster:
         self._started = False
         self.nodes = Informer(
             "nodes",
-            ApiSource(api, NODES, {"fieldSelector": f"metadata.name={node}"}),
+            ApiListWatch(api, NODES, {"fieldSelector": f"metadata.name={node}"}),
             changed,
             lambda obj: node_view(obj, group),
             trouble,
         )
         self.pods = Informer(
             "pods",
-            ApiSource(api, PODS, {"fieldSelector": f"spec.nodeName={node}"}),
+            ApiListWatch(api, PODS, {"fieldSelector": f"spec.nodeName={node}"}),
             changed,
             lambda obj: pod_view(obj, namespace),
             trouble,
@@ -192,7 +192,7 @@ class Cluster:
         self.objects = {
             plural: Informer(
                 plural,
-                ApiSource(api, power(group, plural, namespace), mine),
+                ApiListWatch(api, power(group, plural, namespace), mine),
                 changed,
                 _reader(kind, group, idle_states),
                 trouble,

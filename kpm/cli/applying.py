@@ -29,7 +29,7 @@ from kpm.request.nodes import (
     targets_with,
     time_options,
 )
-from kpm.request.objects import Cluster
+from kpm.request.objects import GivenObjects
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.tree import open_applier
 from kpm_applier.attributes import ATTRIBUTES
@@ -55,7 +55,7 @@ class _Request:
     right.
     """
 
-    cluster: Cluster
+    cluster: GivenObjects
     node: str
     allocation: AllocationOptions
     reported: Mapping[str, Allocation]

@@ -16,8 +16,8 @@ from kpm.request.options import TreeOptions
 from kpm_planner.model.quantities import duration_s
 
 if TYPE_CHECKING:
+    from kpm.energy.collector import EnergyMeter
     from kpm.energy.live import History, Shown
-    from kpm.energy.meter import EnergyMeter
     from kpm_planner.energy.savings import Rate, Saving
 
 _MOST_ROWS = 40
@@ -101,7 +101,7 @@ def _meter(
 ) -> "EnergyMeter":
     from kpm.cli.machine import read_tree
     from kpm.energy.coefficients import coefficients_for
-    from kpm.energy.meter import EnergyMeter, EnergySettings
+    from kpm.energy.collector import EnergyMeter, EnergySettings
     from kpm.energy.names import known_containers
     from kpm.energy.sampler import Roots, Sampler
     from kpm.formats.documents import read_documents

@@ -13,7 +13,7 @@ from kpm_planner.model.agent_settings import METRIC_LEVELS, METRIC_NAMES
 from kpm_planner.model.quantities import duration_s
 
 if TYPE_CHECKING:
-    from kpm.energy.meter import EnergySettings
+    from kpm.energy.collector import EnergySettings
 
 _STATE = "energy.json"
 _SHORTEST, _LONGEST = 1, 60
@@ -37,7 +37,7 @@ class EnergyOptions:
         """The settings of the meter; None where nothing is to be measured."""
         if not self.on:
             return None
-        from kpm.energy.meter import EnergySettings
+        from kpm.energy.collector import EnergySettings
 
         levels = self.levels or METRIC_LEVELS[:3]
         names = self.names or METRIC_NAMES[:2]

@@ -16,7 +16,7 @@ from kpm.cli.options import (
 from kpm.formats.views import plan_view, problem_view
 from kpm.process.errors import InputError
 from kpm.request.inputs import Recipe, make_recipe
-from kpm.request.objects import Cluster, read_cluster
+from kpm.request.objects import GivenObjects, read_cluster
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm_planner.model.problems import Problem, has_errors
 from kpm_planner.plan import ClusterPlan, NodePlan
@@ -39,7 +39,7 @@ machine_option = click.option(
 )
 
 
-def need_files(filenames: tuple[str, ...]) -> Cluster:
+def need_files(filenames: tuple[str, ...]) -> GivenObjects:
     """The objects of -f; what was ignored is said on standard error. Errors: InputError."""
     if not filenames:
         raise InputError("-f: is missing; give a file, a folder or - with objects")

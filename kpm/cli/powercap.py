@@ -34,7 +34,7 @@ def powercap(
     from datetime import UTC, datetime
 
     from kpm.kube.api import connect
-    from kpm.powercap.run import Capper, annotator
+    from kpm.powercap.capper import Capper, annotator
     from kpm.powercap.settings import read_environment
     from kpm.powercap.sources import sources_of
     from kpm.process.ending import on_signals

@@ -234,7 +234,7 @@ def helper(sysfs: str, socket: str, nri: str | None, hsmp: str | None) -> None:
     \b
     kpm helper --sysfs /sys --socket /run/kpm/helper.sock
     """
-    from kpm.helper.run import run
+    from kpm.helper.server import run
 
     run(sysfs, socket, nri, hsmp)
 
@@ -259,8 +259,8 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
     from kpm.request.tree import open_tree
     from kpm.scaler.loop import Scaler, monotonic_us
     from kpm.scaler.peers import Peers
-    from kpm.scaler.run import say
-    from kpm.scaler.run import serve as scale
+    from kpm.scaler.server import say
+    from kpm.scaler.server import serve as scale
     from kpm.scaler.words import IN_FORCE, news_line
     from kpm_applier.speed import SpeedWriter
 
@@ -352,7 +352,7 @@ def operator(
 
     from kpm.kube.api import connect
     from kpm.operator.daemonset import Image
-    from kpm.operator.run import Place, build_operator
+    from kpm.operator.operator import Place, build_operator
     from kpm.process.ending import on_signals
     from kpm.process.logs import make_log
     from kpm.process.loops import say_raised

@@ -7,8 +7,8 @@ import click
 
 from kpm.cli.options import say
 from kpm.process.errors import InputError
-from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
+from kpm.simulate.simulation import run
 from kpm.simulate.world import StepView
 
 EMBEDDED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "simulate", "quickstart.yaml")

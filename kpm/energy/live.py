@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from kpm.energy.collector import EnergyMeter
 from kpm.energy.ledger import Account
-from kpm.energy.meter import EnergyMeter
 from kpm_planner.energy.meters import telling
 
 _BARS = "▁▂▃▄▅▆▇█"

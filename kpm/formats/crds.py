@@ -65,7 +65,7 @@ class Rule:
 
 
 @frozen
-class Kind:
+class ResourceKind:
     """One kind: its classes, names and columns (name, type, JSON path, description)."""
 
     name: str
@@ -102,7 +102,7 @@ _ERRORS = ("Errors", "string", ".status.errors", "What is wrong.")
 _AGE = ("Age", "date", ".metadata.creationTimestamp", "Age.")
 
 KINDS = (
-    Kind(
+    ResourceKind(
         "PowerConfig",
         "powerconfigs",
         ("pcfg",),
@@ -114,7 +114,7 @@ KINDS = (
         ),
         columns=(("Nodes", "string", ".status.nodes", "Nodes that have an agent."), _ERRORS, _AGE),
     ),
-    Kind(
+    ResourceKind(
         "PowerProfile",
         "powerprofiles",
         ("pp",),
@@ -135,7 +135,7 @@ KINDS = (
         ),
         rules=(_SAME_NAME, _SHORT_NAME),
     ),
-    Kind(
+    ResourceKind(
         "PowerWorkload",
         "powerworkloads",
         ("pw",),
@@ -155,7 +155,7 @@ KINDS = (
         ),
         rules=(_SAME_NAME, _NEEDS_PROFILE),
     ),
-    Kind(
+    ResourceKind(
         "PowerNodeConfig",
         "powernodeconfigs",
         ("pnc",),
@@ -173,7 +173,7 @@ KINDS = (
             _AGE,
         ),
     ),
-    Kind(
+    ResourceKind(
         "Uncore",
         "uncores",
         (),
@@ -190,7 +190,7 @@ KINDS = (
             _AGE,
         ),
     ),
-    Kind(
+    ResourceKind(
         "PowerCap",
         "powercaps",
         ("pcap",),
@@ -207,7 +207,7 @@ KINDS = (
             _AGE,
         ),
     ),
-    Kind(
+    ResourceKind(
         "PowerNode",
         "powernodes",
         ("pn",),
@@ -221,7 +221,7 @@ KINDS = (
             _AGE,
         ),
     ),
-    Kind(
+    ResourceKind(
         "PowerNodeState",
         "powernodestates",
         ("pns",),
@@ -467,7 +467,7 @@ _RULES: Mapping[type, tuple[Rule, ...]] = {
 _KEPT: Schema = {"x-kubernetes-preserve-unknown-fields": True}
 
 
-def crd(kind: Kind, group: str = OPENSHIFT_GROUP) -> Schema:
+def crd(kind: ResourceKind, group: str = OPENSHIFT_GROUP) -> Schema:
     """The CustomResourceDefinition of a kind in an API group."""
     spec = _object(kind.spec) if kind.spec else _object(NodeObjectSpec)
     spec["description"] = (

@@ -36,7 +36,7 @@ _SILENCE, _MORE_PATIENCE = 90.0, 8.0
 LONGEST_TURN = 1.25 * _WATCH_SECONDS + _SILENCE
 
 
-class Source(Protocol):
+class ListWatch(Protocol):
     """Where objects come from."""
 
     def list(self, token: str | None) -> Object:
@@ -53,7 +53,7 @@ class Source(Protocol):
 
 
 @define
-class ApiSource:
+class ApiListWatch:
     """Objects of the API server. selectors: labelSelector, fieldSelector.
 
     Where etcd does not report its progress a kind on which nothing happens brings no bookmark
@@ -155,7 +155,7 @@ class Informer:
     """
 
     name: str
-    source: Source
+    source: ListWatch
     changed: Callable[[], None]
     transform: Transform = lambda obj: obj
     trouble: Callable[[str, ApiError], None] = lambda _name, _failure: None

@@ -13,7 +13,7 @@ from typing import Any
 from attrs import field, frozen
 
 from kpm.kube.kinds import GENERATED
-from kpm.operator.observed import Held, Observed, node_of
+from kpm.operator.observed import Held, SeenCluster, node_of
 from kpm_planner.report.rollup import MOST_LEFT, NodeLeft
 from kpm_planner.report.types import PowerNodeStateStatus
 
@@ -75,7 +75,7 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def waits(seen: Observed, selected: Iterable[str]) -> dict[str, Wait]:
+def waits(seen: SeenCluster, selected: Iterable[str]) -> dict[str, Wait]:
     """The nodes that are to be left, are still there, and whose agent has not said that it has
     left.
     """

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from kpm.formats.crds import CLAIM_SOCKET
 from kpm.request.options import HELPER_SOCKET
-from kpm_planner.model.agent_settings import AgentSettings, MetricsAccess, Source
+from kpm_planner.model.agent_settings import AgentSettings, CpuSource, MetricsAccess
 
 STATE = "/var/lib/kpm"
 #: Where pods put their telemetry sockets: examples/example-dpdk-testapp.yaml.
@@ -187,7 +187,7 @@ def sees_cgroups(settings: AgentSettings) -> bool:
     Not by default: in version 1 each controller is a mount of its own, which an older runtime
     leaves writable.
     """
-    return settings.metrics is not None or Source.of(settings.source) is Source.NRI
+    return settings.metrics is not None or CpuSource.of(settings.source) is CpuSource.NRI
 
 
 def _elsewhere(settings: AgentSettings) -> list[Mount]:
@@ -211,7 +211,7 @@ def _elsewhere(settings: AgentSettings) -> list[Mount]:
 
 def asks_runtime(settings: AgentSettings) -> bool:
     """Whether the runtime is asked too."""
-    return Source.of(settings.source) is not Source.PODRESOURCES
+    return CpuSource.of(settings.source) is not CpuSource.PODRESOURCES
 
 
 def _seen(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Mount]:

@@ -47,7 +47,7 @@ class NodeSeen:
 
 
 @frozen
-class Observed:
+class SeenCluster:
     """All of it at one moment. nodes: by name. agents: nodes on which an agent runs, None where
     that is not known.
 

@@ -25,7 +25,7 @@ from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
 from kpm.operator.departures import departure
 from kpm.operator.endings import REMEDY, Lost, last_word, one_more_round, ours, waiting_lines, waits
 from kpm.operator.external import host_problem
-from kpm.operator.observed import Held, Observed, node_of
+from kpm.operator.observed import Held, SeenCluster, node_of
 from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.cpuset import parse_cpulist
 from kpm_planner.model.objects import Intent
@@ -98,7 +98,7 @@ class Tell:
 Action = Apply | Mend | Delete | Finalize | Tell
 
 
-def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action, ...]:
+def reconcile(seen: SeenCluster, image: Image, lost: Lost = Lost()) -> tuple[Action, ...]:
     """All that is to be done now, in order."""
     configs = sorted(seen.configs, key=_age)
     config = _holder(seen)
@@ -159,12 +159,12 @@ def reconcile(seen: Observed, image: Image, lost: Lost = Lost()) -> tuple[Action
     return (*actions, *statuses)
 
 
-def managed(seen: Observed) -> frozenset[str]:
+def managed(seen: SeenCluster) -> frozenset[str]:
     """Nodes that are to be managed."""
     return frozenset(_selected(_holder(seen), seen))
 
 
-def _holder(seen: Observed) -> Held[Any] | None:
+def _holder(seen: SeenCluster) -> Held[Any] | None:
     """The PowerConfig that is in force: the oldest that nobody has deleted."""
     return min((item for item in seen.configs if not item.deleting), key=_age, default=None)
 
@@ -184,7 +184,7 @@ def _age(item: Held[Any]) -> tuple[bool, str, str]:
     return (not item.created, item.created, item.name)
 
 
-def _selected(config: Held[Any] | None, seen: Observed) -> tuple[str, ...]:
+def _selected(config: Held[Any] | None, seen: SeenCluster) -> tuple[str, ...]:
     """Names of the nodes that are managed; where the PowerConfig cannot be read, those that are
     managed already (R7).
     """
@@ -216,7 +216,7 @@ def _duplicates(holder: Held[Any], configs: Iterable[Held[Any]]) -> Iterator[Act
             yield Delete("powerconfigs", item.name, item.uid)
 
 
-def _node_objects(seen: Observed, nodes: Iterable[str]) -> Iterator[Action]:
+def _node_objects(seen: SeenCluster, nodes: Iterable[str]) -> Iterator[Action]:
     """The two objects of each node. One of its name that this system did not make is a leftover of
     an earlier one: it holds nothing but a state that is no more, and is replaced.
     """
@@ -246,12 +246,12 @@ def _misfit(item: Held[Any]) -> bool:
     return not ours(item) or isinstance(item.status.get("uncore"), list)
 
 
-def _object(seen: Observed, kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+def _object(seen: SeenCluster, kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     meta = {"name": name, "namespace": seen.namespace, "labels": {GENERATED: "true"}}
     return {"apiVersion": f"{seen.group}/v1", "kind": kind, "metadata": meta, "spec": dict(spec)}
 
 
-def _states(seen: Observed) -> dict[str, PowerNodeStateStatus]:
+def _states(seen: SeenCluster) -> dict[str, PowerNodeStateStatus]:
     return {
         node_of(item): item.value
         for item in seen.states
@@ -260,7 +260,7 @@ def _states(seen: Observed) -> dict[str, PowerNodeStateStatus]:
 
 
 def _wanted_workloads(
-    seen: Observed, nodes: Iterable[str], states: Mapping[str, PowerNodeStateStatus]
+    seen: SeenCluster, nodes: Iterable[str], states: Mapping[str, PowerNodeStateStatus]
 ) -> dict[str, tuple[str, str]]:
     """Name → profile and node of every workload that is to exist: of each profile that an agent
     found valid on its node.
@@ -282,7 +282,7 @@ def _wanted_workloads(
     return found
 
 
-def _workloads(seen: Observed, wanted: Mapping[str, tuple[str, str]]) -> Iterator[Action]:
+def _workloads(seen: SeenCluster, wanted: Mapping[str, tuple[str, str]]) -> Iterator[Action]:
     there = {item.name: item for item in seen.workloads if item.labels.get(GENERATED) == "true"}
     taken = {item.name for item in seen.workloads} - there.keys()
     for name, (profile, _) in sorted(wanted.items()):
@@ -297,7 +297,7 @@ def _workloads(seen: Observed, wanted: Mapping[str, tuple[str, str]]) -> Iterato
             yield Delete("powerworkloads", name, item.uid)
 
 
-def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> Iterator[Action]:
+def _endings(seen: SeenCluster, nodes: Iterable[str], lost: Lost) -> Iterator[Action]:
     """What is to be deleted of nodes that are left, and what must be said of them."""
     selected = set(nodes)
     done = set()
@@ -329,7 +329,7 @@ def _endings(seen: Observed, nodes: Iterable[str], lost: Lost) -> Iterator[Actio
 
 
 def _statuses(
-    seen: Observed,
+    seen: SeenCluster,
     config: Held[Any] | None,
     nodes: tuple[str, ...],
     states: Mapping[str, PowerNodeStateStatus],
@@ -410,7 +410,7 @@ def _statuses(
     yield from _workload_statuses(seen, nodes, states, workloads, errors)
 
 
-def _published(seen: Observed, item: Held[Any]) -> PublishedWatts | None:
+def _published(seen: SeenCluster, item: Held[Any]) -> PublishedWatts | None:
     """What a cap's server said; what stands there already where it has not been asked yet, as by an
     operator that has just begun.
     """
@@ -433,7 +433,7 @@ def _published(seen: Observed, item: Held[Any]) -> PublishedWatts | None:
 
 
 def _workload_statuses(
-    seen: Observed,
+    seen: SeenCluster,
     nodes: tuple[str, ...],
     states: Mapping[str, PowerNodeStateStatus],
     wanted: Mapping[str, tuple[str, str]],
@@ -480,7 +480,7 @@ def _cpus(text: str) -> frozenset[int]:
 
 
 def _status(
-    seen: Observed,
+    seen: SeenCluster,
     kind: str,
     plural: str,
     item: Held[Any],

@@ -21,7 +21,7 @@ _PREFIXES = ("csv", "epex", "mock", "static")
 
 
 @frozen
-class Source:
+class Supply:
     """What there is to spend, µW. trade: where it comes from a market."""
 
     uw: int
@@ -42,15 +42,15 @@ class Sources:
     _began: bool = False
     _why: str = ""
 
-    def at(self, instant: datetime, maximum_uw: int) -> Source:
+    def at(self, instant: datetime, maximum_uw: int) -> Supply:
         """What there is to spend at an instant."""
         settings, provider = self.environment.settings, self.environment.provider
         local = local_time(instant, self.environment.zone)
         minute = local.hour * 60 + local.minute + local.second / 60
         if provider is Provider.SOLAR:
-            return Source(solar_uw(settings, minute))
+            return Supply(solar_uw(settings, minute))
         if provider is Provider.STATIC:
-            return Source(settings.max_source_uw)
+            return Supply(settings.max_source_uw)
         trades = mock_trades() if provider is Provider.MOCK else self._day(local.date())
         if not trades and not self._began:
             raise InputError(
@@ -60,8 +60,8 @@ class Sources:
         self._began = True
         trade = trade_at(trades, minute)
         if trade is None:
-            return Source(settings.min_uw)
-        return Source(market_uw(trades, trade, maximum_uw, settings.mode), trade)
+            return Supply(settings.min_uw)
+        return Supply(market_uw(trades, trade, maximum_uw, settings.mode), trade)
 
     def _day(self, day: date) -> tuple[Trade, ...]:
         for wanted in (day, day - timedelta(days=1)):

@@ -19,7 +19,7 @@ from kpm.request.nodes import (
     targets_of,
     time_options,
 )
-from kpm.request.objects import Cluster
+from kpm.request.objects import GivenObjects
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.tree import files_of, open_applier
 from kpm_applier.state.record import StateError
@@ -32,7 +32,7 @@ from kpm_planner.versions import Versions
 class Recipe:
     """What a plan is made of."""
 
-    cluster: Cluster
+    cluster: GivenObjects
     targets: Targets
 
     def plan(self) -> ClusterPlan:
@@ -46,7 +46,7 @@ class Recipe:
 
 
 def make_recipe(
-    cluster: Cluster, asked: PlanOptions, tree: TreeOptions, machines: Sequence[str]
+    cluster: GivenObjects, asked: PlanOptions, tree: TreeOptions, machines: Sequence[str]
 ) -> Recipe:
     """Inputs out of options. machines: files in place of the tree. Errors: InputError."""
     before = Before(versions=Versions(note=OFFLINE))
@@ -62,7 +62,9 @@ def make_recipe(
     )
 
 
-def _machines(cluster: Cluster, node: str | None, machines: Sequence[str]) -> Mapping[str, Machine]:
+def _machines(
+    cluster: GivenObjects, node: str | None, machines: Sequence[str]
+) -> Mapping[str, Machine]:
     """Machines by node name, from files."""
     if len(machines) == 1 and not _names_node(machines[0]):
         return {node_named(cluster, node).name: read_machine(machines[0])}

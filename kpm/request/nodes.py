@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from kpm.formats.cdi import claimed_cpus
 from kpm.process.errors import InputError
 from kpm.request.cpu_manager import assign_cpus
-from kpm.request.objects import Cluster, read_pod_resources
+from kpm.request.objects import GivenObjects, read_pod_resources
 from kpm.request.readings import instant_of, readings_of, signals_of
 from kpm_planner.caps.schedule import CapState, Reading
 from kpm_planner.model.allocation import Allocation
@@ -72,7 +72,7 @@ class Before:
     accepted: frozenset[tuple[str, str]] = frozenset()
 
 
-def node_named(cluster: Cluster, name: str | None) -> Node:
+def node_named(cluster: GivenObjects, name: str | None) -> Node:
     """The node of one machine: by name, else the only Node given, else this machine's name.
 
     A node that no object describes has its host name label, as the kubelet would set it. Errors:
@@ -89,7 +89,7 @@ def node_named(cluster: Cluster, name: str | None) -> Node:
 
 
 def targets_of(
-    cluster: Cluster,
+    cluster: GivenObjects,
     machines: Mapping[str, Machine],
     options: AllocationOptions,
     when: TimeOptions,
@@ -107,7 +107,7 @@ def targets_of(
 
 
 def targets_with(
-    cluster: Cluster,
+    cluster: GivenObjects,
     machines: Mapping[str, Machine],
     options: AllocationOptions,
     reported: Mapping[str, Allocation],
@@ -185,7 +185,7 @@ def split_node(text: str, names: Mapping[str, object], option: str) -> tuple[str
     )
 
 
-def reserved_cpus(cluster: Cluster, node: Node) -> frozenset[int]:
+def reserved_cpus(cluster: GivenObjects, node: Node) -> frozenset[int]:
     """CPUs that the objects reserve on a node, for the model of the CPU manager."""
     accepted = accept(cluster.intent).intent
     definitions: list[PowerWorkload | PowerNodeConfig] = [

@@ -29,7 +29,7 @@ _STATUS_KINDS = frozenset({"PowerNode", "PowerNodeState"})
 
 
 @frozen
-class Cluster:
+class GivenObjects:
     """The objects of a cluster. warnings: one line each, of what was ignored. documents: what they
     came from.
     """
@@ -41,7 +41,7 @@ class Cluster:
     documents: tuple[Mapping[str, Any], ...] = ()
 
 
-def read_cluster(paths: Sequence[str]) -> Cluster:
+def read_cluster(paths: Sequence[str]) -> GivenObjects:
     """The objects of files, folders and standard input. Errors: InputError, one line."""
     cluster = cluster_of(read_documents(paths))
     if not cluster.documents:
@@ -52,7 +52,7 @@ def read_cluster(paths: Sequence[str]) -> Cluster:
     return cluster
 
 
-def cluster_of(documents: Iterable[Document]) -> Cluster:
+def cluster_of(documents: Iterable[Document]) -> GivenObjects:
     """The objects of documents.
 
     Errors: InputError that names source, object, field, value and what is allowed.
@@ -95,7 +95,7 @@ def cluster_of(documents: Iterable[Document]) -> Cluster:
         )
     )
     nodes = {node.name: node for node in found[Node]}
-    return Cluster(intent, nodes, tuple(found[Pod]), tuple(warnings), tuple(kept))
+    return GivenObjects(intent, nodes, tuple(found[Pod]), tuple(warnings), tuple(kept))
 
 
 def _name_of(content: Mapping[str, Any], mark: str = " ") -> str:

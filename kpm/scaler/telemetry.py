@@ -26,7 +26,7 @@ _MOST_ON_CPU, _MOST_CPUS = 16, 1024
 _MOST_CYCLES = 1 << 63
 
 
-class Status(StrEnum):
+class PeerStatus(StrEnum):
     """What is known of a peer."""
 
     CONNECTED = "connected"
@@ -50,7 +50,7 @@ class Telemetry:
     """
 
     link: socket.socket
-    status: Status = Status.CONNECTED
+    status: PeerStatus = PeerStatus.CONNECTED
     cycles: dict[int, Cycles] = field(factory=dict)
     lcores: dict[int, tuple[int, ...]] = field(factory=dict)
     answered_us: int | None = None
@@ -122,7 +122,7 @@ class Telemetry:
 
     def _take_usage(self, answer: Any, now_us: int) -> None:
         if answer is None:
-            self.status, self.cycles, self.answered_us = Status.TOO_OLD, {}, now_us
+            self.status, self.cycles, self.answered_us = PeerStatus.TOO_OLD, {}, now_us
             return
         if not isinstance(answer, Mapping):
             raise ValueError("usage is no object")  # noqa: TRY004
@@ -131,7 +131,7 @@ class Telemetry:
         )
         if not len(ids) == len(totals) == len(busy):
             raise ValueError("lists of unequal length")
-        self.status = Status.CONNECTED if ids else Status.NO_CALLBACK
+        self.status = PeerStatus.CONNECTED if ids else PeerStatus.NO_CALLBACK
         self.cycles = {
             lcore: Cycles(total, worked)
             for lcore, total, worked in zip(ids, totals, busy, strict=True)

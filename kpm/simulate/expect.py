@@ -5,7 +5,7 @@ from typing import Any
 
 from kpm.process.errors import InputError, one_line, show
 from kpm.simulate.energy import EnergyView
-from kpm.simulate.world import NodeView, StepView
+from kpm.simulate.world import NodeStep, StepView
 from kpm_planner.model.cpuset import format_cpulist, parse_cpulist
 from kpm_planner.model.quantities import UW
 from kpm_planner.model.target import SETTINGS
@@ -13,7 +13,7 @@ from kpm_planner.parts import CpuGroup
 
 #: What is expected of a file that nothing is asked of.
 BASELINE = "baseline"
-_Checks = Mapping[str, Callable[[NodeView, Any, str], Iterator[str]]]
+_Checks = Mapping[str, Callable[[NodeStep, Any, str], Iterator[str]]]
 
 
 def differences(view: StepView, expect: Mapping[str, Any], place: str) -> tuple[str, ...]:
@@ -39,7 +39,7 @@ def differences(view: StepView, expect: Mapping[str, Any], place: str) -> tuple[
     return tuple(found)
 
 
-def _node_differences(node: NodeView, expect: Any, place: str) -> Iterator[str]:
+def _node_differences(node: NodeStep, expect: Any, place: str) -> Iterator[str]:
     if not isinstance(expect, Mapping):
         raise InputError(f"{place}: expected a mapping, got {show(expect)}")
     for key, value in expect.items():
@@ -52,7 +52,7 @@ def _node_differences(node: NodeView, expect: Any, place: str) -> Iterator[str]:
             yield f"{node.name}: {key}{line}"
 
 
-def _check_cpus(node: NodeView, expect: Any, place: str) -> Iterator[str]:
+def _check_cpus(node: NodeStep, expect: Any, place: str) -> Iterator[str]:
     if not isinstance(expect, Mapping):
         raise InputError(f"{place}: expected a mapping of CPU lists to values, got {show(expect)}")
     groups = {cpu: group for group in node.plan.groups for cpu in group.cpus}
@@ -84,7 +84,7 @@ def _fields(wanted: Any, place: str) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _cpu_value(node: NodeView, group: CpuGroup | None, cpu: int, name: str, place: str) -> Any:
+def _cpu_value(node: NodeStep, group: CpuGroup | None, cpu: int, name: str, place: str) -> Any:
     if group is None:
         return None
     target, owner = group.target, group.container
@@ -105,25 +105,25 @@ def _cpu_value(node: NodeView, group: CpuGroup | None, cpu: int, name: str, plac
     return values[name]
 
 
-def _check_resources(node: NodeView, expect: Any, _: str) -> Iterator[str]:
+def _check_resources(node: NodeStep, expect: Any, _: str) -> Iterator[str]:
     if dict(node.plan.extended_resources) != expect:
         yield f": expected {expect}, is {dict(node.plan.extended_resources)}"
 
 
-def _check_problems(node: NodeView, expect: Any, _: str) -> Iterator[str]:
+def _check_problems(node: NodeStep, expect: Any, _: str) -> Iterator[str]:
     codes = sorted({str(problem.code) for problem in node.plan.problems})
     if codes != sorted(expect):
         yield f": expected {sorted(expect)}, is {codes}"
 
 
 def _named(
-    of: Callable[[NodeView], Mapping[str, Any]], what: str
-) -> Callable[[NodeView, Any, str], Iterator[str]]:
+    of: Callable[[NodeStep], Mapping[str, Any]], what: str
+) -> Callable[[NodeStep, Any, str], Iterator[str]]:
     """Compares values by name; those that are not expected may be anything, and what is not asked
     for is the word baseline.
     """
 
-    def check(node: NodeView, expect: Any, place: str) -> Iterator[str]:
+    def check(node: NodeStep, expect: Any, place: str) -> Iterator[str]:
         if not isinstance(expect, Mapping):
             raise InputError(
                 f"{place}: expected a mapping of {what}, or to {BASELINE}, got {show(expect)}"
@@ -141,36 +141,36 @@ def _named(
     return check
 
 
-def _uncore(node: NodeView) -> dict[str, Any]:
+def _uncore(node: NodeStep) -> dict[str, Any]:
     return {
         target.entry.name: None if target.min_khz is None else [target.min_khz, target.max_khz]
         for target in node.plan.uncore
     }
 
 
-def _caps(node: NodeView) -> dict[str, Any]:
+def _caps(node: NodeStep) -> dict[str, Any]:
     return {
         target.zone.name: next((uw / UW for uw in target.limits if uw is not None), None)
         for target in node.plan.caps
     }
 
 
-def _fabrics(node: NodeView) -> dict[str, Any]:
+def _fabrics(node: NodeStep) -> dict[str, Any]:
     return {str(target.fabric.package): target.pstates for target in node.plan.fabrics}
 
 
-def _equals(of: Callable[[NodeView], Any]) -> Callable[[NodeView, Any, str], Iterator[str]]:
-    def check(node: NodeView, expect: Any, _: str) -> Iterator[str]:
+def _equals(of: Callable[[NodeStep], Any]) -> Callable[[NodeStep, Any, str], Iterator[str]]:
+    def check(node: NodeStep, expect: Any, _: str) -> Iterator[str]:
         if of(node) != expect:
             yield f": expected {show(expect)}, is {show(of(node))}"
 
     return check
 
 
-def _between(of: Callable[[EnergyView], float]) -> Callable[[NodeView, Any, str], Iterator[str]]:
+def _between(of: Callable[[EnergyView], float]) -> Callable[[NodeStep, Any, str], Iterator[str]]:
     """Compares watts with the least and the most that they may be."""
 
-    def check(node: NodeView, expect: Any, place: str) -> Iterator[str]:
+    def check(node: NodeStep, expect: Any, place: str) -> Iterator[str]:
         if (
             not isinstance(expect, list)
             or len(expect) != 2

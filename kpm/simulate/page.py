@@ -10,7 +10,7 @@ from kpm.simulate.describe import describe_report
 from kpm.simulate.energy import energy_line
 from kpm.simulate.scenario import Scenario
 from kpm.simulate.terminal import machine_range
-from kpm.simulate.world import NodeView, StepView
+from kpm.simulate.world import NodeStep, StepView
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Cpu, Machine
 from kpm_planner.model.target import ranges_of, words_of
@@ -120,7 +120,7 @@ def _list(lines: Iterable[str], kind: str) -> str:
     return f'<ul class="{kind}">{items}</ul>' if items else ""
 
 
-def _node(node: NodeView) -> str:
+def _node(node: NodeStep) -> str:
     groups = {cpu: group for group in node.plan.groups for cpu in group.cpus}
     model = (
         f" <span class=small>{escape(node.machine.cpu_model)}</span>"
@@ -169,7 +169,7 @@ def _label(package: int | None, die: int | None) -> str:
     return f"package {package}" + (f", die {die}" if die is not None else "")
 
 
-def _svg(node: NodeView, groups: dict[int, CpuGroup], cores: list[tuple[int, ...]]) -> str:
+def _svg(node: NodeStep, groups: dict[int, CpuGroup], cores: list[tuple[int, ...]]) -> str:
     tall = max(len(core) for core in cores)
     row_height = tall * _CELL + _GAP * 2
     rows = -(-len(cores) // _PER_ROW)
@@ -189,7 +189,7 @@ def _svg(node: NodeView, groups: dict[int, CpuGroup], cores: list[tuple[int, ...
     )
 
 
-def _cell(node: NodeView, group: CpuGroup | None, cpu: int, x: int, y: int) -> str:
+def _cell(node: NodeStep, group: CpuGroup | None, cpu: int, x: int, y: int) -> str:
     pool = str(group.pool) if group else "offline"
     text = _TEXTS.get(pool, "#fff")
     shown = node.shown.get(cpu)
@@ -206,7 +206,7 @@ def _cell(node: NodeView, group: CpuGroup | None, cpu: int, x: int, y: int) -> s
     )
 
 
-def _bar(node: NodeView, shown: Mapping[str, Any] | None, x: int, y: int, colour: str) -> str:
+def _bar(node: NodeStep, shown: Mapping[str, Any] | None, x: int, y: int, colour: str) -> str:
     low, high = machine_range(node.machine)
     if shown is None or high <= low:
         return ""
@@ -221,7 +221,7 @@ def _bar(node: NodeView, shown: Mapping[str, Any] | None, x: int, y: int, colour
     )
 
 
-def _dots(node: NodeView, group: CpuGroup | None, cpu: int, x: int, y: int, colour: str) -> str:
+def _dots(node: NodeStep, group: CpuGroup | None, cpu: int, x: int, y: int, colour: str) -> str:
     states = node.machine.by_id[cpu].idle
     off = {name for name, on in group.target.idle if not on} if group else set()
     dots = []

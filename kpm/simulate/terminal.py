@@ -11,7 +11,7 @@ from kpm.cli.tables import POOL_STYLES
 from kpm.simulate.describe import describe_report
 from kpm.simulate.energy import energy_line
 from kpm.simulate.scenario import Scenario
-from kpm.simulate.world import NodeView, StepView
+from kpm.simulate.world import NodeStep, StepView
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.parts import CpuGroup
@@ -72,7 +72,7 @@ def print_step(out: Console, view: StepView) -> None:
         out.print(Text(f"  ✗ {line}", style="bold red"))
 
 
-def _print_node(out: Console, node: NodeView) -> None:
+def _print_node(out: Console, node: NodeStep) -> None:
     state = "" if node.alive else "  (agent dead)"
     out.print(
         Text.assemble("  ", (node.name, "bold cyan"), f"  {node.machine.cpu_model or ''}{state}")
@@ -121,7 +121,7 @@ def _print_some(out: Console, lines: list[str], indent: str) -> None:
         out.print(Text(f"{indent}… {len(lines) - _MOST_LINES} more", style="dim"))
 
 
-def _map_lines(node: NodeView, per_line: int) -> Iterable[Text]:
+def _map_lines(node: NodeStep, per_line: int) -> Iterable[Text]:
     """The CPUs of each package as cells: number on the colour of its pool, bars of its limits, a
     mark of its idle states.
     """
@@ -140,7 +140,7 @@ def _map_lines(node: NodeView, per_line: int) -> Iterable[Text]:
             yield line
 
 
-def _mark(node: NodeView, group: CpuGroup | None, cpu: int, low: int, high: int) -> str:
+def _mark(node: NodeStep, group: CpuGroup | None, cpu: int, low: int, high: int) -> str:
     shown = node.shown.get(cpu)
     if shown is None or group is None or high <= low:
         return "    "

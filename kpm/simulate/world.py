@@ -12,7 +12,7 @@ from kpm.formats.documents import Document
 from kpm.process.errors import InputError, one_line
 from kpm.request.cpu_manager import assign_cpus
 from kpm.request.nodes import reserved_cpus
-from kpm.request.objects import Cluster, cluster_of
+from kpm.request.objects import GivenObjects, cluster_of
 from kpm.request.readings import signals_of, watts_of
 from kpm.simulate.energy import EnergyView, SimMeter, works
 from kpm.simulate.scenario import Scenario, SimulatedNode, Step, cpus_of
@@ -38,7 +38,7 @@ _LATENCY = 0.002
 
 
 @frozen
-class NodeView:
+class NodeStep:
     """A node after a step. changed: whether anything was written or planned anew; report: None
     while the agent is dead.
 
@@ -63,7 +63,7 @@ class StepView:
     name: str
     at: int
     events: tuple[str, ...]
-    nodes: tuple[NodeView, ...]
+    nodes: tuple[NodeStep, ...]
     problems: tuple[Problem, ...]
     differences: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
@@ -189,7 +189,7 @@ class World:
     scenario: Scenario
     nodes: dict[str, SimNode] = field(factory=dict)
     documents: dict[tuple[str, str, str], Document] = field(factory=dict)
-    cluster: Cluster = Cluster()
+    cluster: GivenObjects = GivenObjects()
     accepted: Accepted = field(init=False)
     clock: int = 0
     pending: dict[tuple[str, str], Pod] = field(factory=dict)
@@ -515,7 +515,7 @@ class World:
             )
         return self.nodes[name]
 
-    def _pass(self, name: str, node: SimNode, resync: bool, looked_at: bool) -> NodeView:
+    def _pass(self, name: str, node: SimNode, resync: bool, looked_at: bool) -> NodeStep:
         """What an agent does when something has happened; nothing where nothing has."""
         report = Report() if node.agent is not None else None
         changed = False
@@ -532,7 +532,7 @@ class World:
         node.touched = node.touched and node.agent is None
         plan = node.plan or NodePlan(name)
         shown = shown_settings(node.model) if changed or looked_at else {}
-        return NodeView(
+        return NodeStep(
             name,
             plan,
             node.model.machine,

@@ -121,27 +121,27 @@ def with_baseline(
     """The machine as it would be without us: owned groups hold their baseline, all others what
     their files show.
     """
-    held = {group.key: _held(group, state.groups.get(group.key), shown) for group in groups}
+    texts = {group.key: _texts(group, state.groups.get(group.key), shown) for group in groups}
     domains = tuple(
-        _domain(item, held[key]) if (key := f"cpufreq:{item.id}") in held else item
+        _domain(item, texts[key]) if (key := f"cpufreq:{item.id}") in texts else item
         for item in machine.domains
     )
     uncore = tuple(
-        _uncore(item, held[key]) if (key := f"uncore:{item.name}") in held else item
+        _uncore(item, texts[key]) if (key := f"uncore:{item.name}") in texts else item
         for item in machine.uncore
     )
     idle: dict[tuple[object, ...], tuple[IdleState, ...]] = {}
     cpus = tuple(
-        _cpu(item, held[key], idle) if (key := f"idle:{item.id}") in held else item
+        _cpu(item, texts[key], idle) if (key := f"idle:{item.id}") in texts else item
         for item in machine.cpus
     )
-    cpus = tuple(_with_alone(item, held) for item in cpus)
+    cpus = tuple(_with_alone(item, texts) for item in cpus)
     zones = tuple(
-        _zone(item, held[key]) if (key := f"cap:{item.name}") in held else item
+        _zone(item, texts[key]) if (key := f"cap:{item.name}") in texts else item
         for item in machine.power_zones
     )
     fabrics = tuple(
-        _fabric(item, held[key]) if (key := f"fabric:{item.package}") in held else item
+        _fabric(item, texts[key]) if (key := f"fabric:{item.package}") in texts else item
         for item in machine.fabrics
     )
     without_us = evolve(
@@ -169,7 +169,7 @@ def _boost_before(state: State) -> bool | None:
     return any(known) if known else None
 
 
-def _held(
+def _texts(
     group: Group, owned: GroupState | None, shown: Mapping[str, str]
 ) -> dict[str, str | None]:
     if owned is None:
@@ -177,57 +177,59 @@ def _held(
     return {item.label: baseline_text(group, owned, item.label) for item in group.files}
 
 
-def _domain(domain: FrequencyDomain, held: Mapping[str, str | None]) -> FrequencyDomain:
-    settings = _settings(domain.settings, held)
+def _domain(domain: FrequencyDomain, texts: Mapping[str, str | None]) -> FrequencyDomain:
+    settings = _settings(domain.settings, texts)
     return domain if settings == domain.settings else evolve(domain, settings=settings)
 
 
 def _cpu(
-    cpu: Cpu, held: Mapping[str, str | None], seen: dict[tuple[object, ...], tuple[IdleState, ...]]
+    cpu: Cpu, texts: Mapping[str, str | None], seen: dict[tuple[object, ...], tuple[IdleState, ...]]
 ) -> Cpu:
-    key = (cpu.idle, *held.values())
+    key = (cpu.idle, *texts.values())
     if key not in seen:
         seen[key] = tuple(
-            evolve(state, enabled=held.get(f"state{state.index}", "0") in ("0", None))
+            evolve(state, enabled=texts.get(f"state{state.index}", "0") in ("0", None))
             for state in cpu.idle
         )
     return cpu if seen[key] == cpu.idle else evolve(cpu, idle=seen[key])
 
 
-def _with_alone(cpu: Cpu, held: Mapping[str, Mapping[str, str | None]]) -> Cpu:
+def _with_alone(cpu: Cpu, texts: Mapping[str, Mapping[str, str | None]]) -> Cpu:
     """A CPU with the baseline of what it has alone."""
     changed: dict[str, Any] = {}
     for item in ALONE:
-        text = held.get(f"{item.prefix}:{cpu.id}", {}).get(item.file)
+        text = texts.get(f"{item.prefix}:{cpu.id}", {}).get(item.file)
         name = SHOWN[item.asks]
         if text and text != getattr(cpu, name):
             changed[name] = text
     return evolve(cpu, **changed) if changed else cpu
 
 
-def _uncore(entry: UncoreEntry, held: Mapping[str, str | None]) -> UncoreEntry:
+def _uncore(entry: UncoreEntry, texts: Mapping[str, str | None]) -> UncoreEntry:
     return evolve(
-        entry, min_khz=_number(held.get("min_freq_khz")), max_khz=_number(held.get("max_freq_khz"))
+        entry,
+        min_khz=_number(texts.get("min_freq_khz")),
+        max_khz=_number(texts.get("max_freq_khz")),
     )
 
 
-def _zone(zone: PowerZone, held: Mapping[str, str | None]) -> PowerZone:
+def _zone(zone: PowerZone, texts: Mapping[str, str | None]) -> PowerZone:
     limits = tuple(
-        evolve(limit, limit_uw=zone_uw(zone, held.get(limit.name))) for limit in zone.limits
+        evolve(limit, limit_uw=zone_uw(zone, texts.get(limit.name))) for limit in zone.limits
     )
     return evolve(
-        zone, limits=limits, enabled=None if zone.enabled is None else held.get("enabled") == "1"
+        zone, limits=limits, enabled=None if zone.enabled is None else texts.get("enabled") == "1"
     )
 
 
-def _fabric(fabric: Fabric, held: Mapping[str, str | None]) -> Fabric:
-    return evolve(fabric, pstates=held.get("df_pstate") or fabric.pstates)
+def _fabric(fabric: Fabric, texts: Mapping[str, str | None]) -> Fabric:
+    return evolve(fabric, pstates=texts.get("df_pstate") or fabric.pstates)
 
 
-def _settings(found: CpufreqSettings, held: Mapping[str, str | None]) -> CpufreqSettings:
+def _settings(found: CpufreqSettings, texts: Mapping[str, str | None]) -> CpufreqSettings:
     values: dict[str, Any] = {}
     for item in OF_DOMAINS:
-        text, name = held.get(item.file), SHOWN[item.asks]
+        text, name = texts.get(item.file), SHOWN[item.asks]
         values[name] = _number(text) if item.limit else text
     if not values["epp"]:  # a driver forgets it and shows it again
         values["epp"] = found.epp

@@ -154,10 +154,10 @@ def rate_at(rates: Sequence[Rate], second: float) -> float:
     """The rate in force; before the first one, the first. Errors: ValueError for none."""
     if not rates:
         raise ValueError("no rates")
-    held = [rate for rate in rates if rate.since <= second]
+    begun = [rate for rate in rates if rate.since <= second]
     return (
-        max(held, key=lambda rate: rate.since).per_kwh
-        if held
+        max(begun, key=lambda rate: rate.since).per_kwh
+        if begun
         else min(rates, key=lambda rate: rate.since).per_kwh
     )
 

@@ -31,7 +31,7 @@ class IdleStates(StrEnum):
         return order[max(order.index(self), order.index(most))]
 
 
-class Source(StrEnum):
+class CpuSource(StrEnum):
     """Where agents learn which container has which CPUs.
 
     PODRESOURCES: from the kubelet alone, asked while a container is awaited. NRI: from the
@@ -44,7 +44,7 @@ class Source(StrEnum):
     NRI = "nri"
 
     @classmethod
-    def of(cls, text: str | None) -> "Source":
+    def of(cls, text: str | None) -> "CpuSource":
         """A setting as it is written; a word of another version is taken for the one that is always
         there.
         """
@@ -218,7 +218,7 @@ class AgentSettings:
             "Where the agents learn which container has which CPUs: podresources, the kubelet"
             " alone; nri, the container runtime too, which the helper is connected to then; auto"
             " (default), nri where the runtime has it.",
-            enum=[item.value for item in Source],
+            enum=[item.value for item in CpuSource],
         ),
     )
     crio_annotations: str | None = field(

@@ -11,7 +11,7 @@ from attrs import define, field
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name
 from kpm.operator.daemonset import Image
 from kpm.operator.endings import Lost
-from kpm.operator.observed import Observed, held_object, held_plain, held_state, node_seen
+from kpm.operator.observed import SeenCluster, held_object, held_plain, held_state, node_seen
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, reconcile
 
 GROUP, NAMESPACE = "power.openshift.io", "power-manager"
@@ -41,7 +41,7 @@ class World:
     dead: frozenset[str] = frozenset()
     actions: list[Action] = field(factory=list)
     made: int = 0
-    more: Callable[[Observed], Observed] = lambda seen: seen
+    more: Callable[[SeenCluster], SeenCluster] = lambda seen: seen
 
     # --- what users, nodes and agents do ---
 
@@ -119,7 +119,7 @@ class World:
         found: Document = self.objects[plural, name].get("status", {})
         return found
 
-    def observed(self) -> Observed:
+    def observed(self) -> SeenCluster:
         """What its informers hold."""
         documents = copy.deepcopy(self.objects)
         view = {
@@ -132,7 +132,7 @@ class World:
             plural: tuple(held_object(item, kind, GROUP) for item in view.get(plural, ()))
             for plural, kind in USER_KINDS.items()
         }
-        return Observed(
+        return SeenCluster(
             NAMESPACE,
             GROUP,
             own["powerconfigs"],

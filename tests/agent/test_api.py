@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm.kube.api import JSON_PATCH, SILENT, TOO_LARGE, Api, ApiError, Object, Resource
-from kpm.kube.informer import ApiSource
+from kpm.kube.informer import ApiListWatch
 from tests.agent.http_server import Server, begin_chunks, chunk, serving
 
 THINGS = Resource("power.openshift.io", "v1", "powerprofiles", "power-manager")
@@ -453,7 +453,7 @@ def test_large_objects_are_listed_by_few_and_small_ones_by_many(
     server: Server, api: Api, size: int, following: str
 ) -> None:
     """The first page is small, as nobody knows yet; the next ones are to have a few megabytes."""
-    source = ApiSource(api, THINGS)
+    source = ApiListWatch(api, THINGS)
     item = {"metadata": {"name": "a", "annotations": {"a": "x" * size}}}
     server.say(200, {"metadata": {"continue": "more"}, "items": [item] * 10})
     source.list(None)
@@ -467,7 +467,7 @@ def test_a_page_that_is_too_large_is_asked_for_with_fewer(
     """Down to one object at a time."""
     monkeypatch.setattr("kpm.kube.api._LARGEST_ANSWER", 1 << 16)
     server.say(200, b" " * (1 << 17))
-    source = ApiSource(api, THINGS)
+    source = ApiListWatch(api, THINGS)
     for _ in range(4):
         with pytest.raises(ApiError):
             source.list(None)

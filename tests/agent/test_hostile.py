@@ -12,9 +12,9 @@ from urllib.parse import unquote
 import pytest
 from kubernetes.client import Configuration
 
+from kpm.agent.agent import Agent
 from kpm.agent.podresources import KubeletError, list_cpus
 from kpm.agent.reports import Reports
-from kpm.agent.run import Agent
 from kpm.kube.access import from_configuration
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.kube.informer import Informer
@@ -65,7 +65,7 @@ def test_watches_that_end_at_once_with_nothing_are_not_opened_without_end() -> N
 
 class SlowList:
     """A list that is on its way when `stop` is called; `close` ends only a watch that is open, as
-    ApiSource does.
+    ApiListWatch does.
     """
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ from kubernetes.client import Configuration
 from kpm.agent.cluster import pod_view
 from kpm.kube.access import from_configuration
 from kpm.kube.api import Api
-from kpm.kube.informer import ApiSource, Informer
+from kpm.kube.informer import ApiListWatch, Informer
 from kpm.kube.kinds import PODS
 
 def memory(name):
@@ -29,7 +29,7 @@ def memory(name):
 
 configuration = Configuration(host=f"http://127.0.0.1:{sys.argv[1]}")
 configuration.proxy = None
-source = ApiSource(Api(from_configuration(configuration)), PODS)
+source = ApiListWatch(Api(from_configuration(configuration)), PODS)
 informer = Informer("pods", source, lambda: None, pod_view)
 before = memory("VmRSS")
 informer._list()

@@ -12,10 +12,10 @@ import pytest
 from attrs import define, evolve, field
 from prometheus_client import generate_latest
 
+from kpm.agent.agent import Agent, still_wanted
 from kpm.agent.cluster import ClusterView, NodeView
 from kpm.agent.hotplug import cpus_of
 from kpm.agent.reports import Reports
-from kpm.agent.run import Agent, still_wanted
 from kpm.kube.api import ApiError
 from kpm.process.memory import Memory
 from kpm.process.threads import Threads
@@ -304,7 +304,7 @@ def test_a_machine_that_cannot_be_had_for_long_is_reported(monkeypatch: pytest.M
     rig = Rig(opens=False)
     rig.agent.tick()
     assert rig.said == []
-    monkeypatch.setattr("kpm.agent.run.REFUSAL_LASTS", 0.0)
+    monkeypatch.setattr("kpm.agent.agent.REFUSAL_LASTS", 0.0)
     rig.agent.tick()
     assert rig.said == ["state", "event"]
     rig.opens = True
@@ -315,7 +315,7 @@ def test_a_machine_that_cannot_be_had_for_long_is_reported(monkeypatch: pytest.M
 def test_a_pass_that_fails_unexpectedly_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is logged with where it happened, and the loop goes on."""
     rig = Rig()
-    monkeypatch.setattr("kpm.agent.run._CLOSED_RETRY", 0.0)
+    monkeypatch.setattr("kpm.agent.agent._CLOSED_RETRY", 0.0)
     rig.view = None  # type: ignore[assignment]
     rig.agent._tick_safely()
     rig.view = VIEW

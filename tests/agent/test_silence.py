@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kpm.kube.api import SILENT, ApiError, Object
-from kpm.kube.informer import ApiSource, Informer
+from kpm.kube.informer import ApiListWatch, Informer
 from kpm.kube.kinds import NODES
 from tests.agent.scripted_source import Script, bookmark, event, obj, page
 
@@ -35,7 +35,7 @@ class Watches:
 def allowed(*watches: list[Any]) -> list[float]:
     """The silence that each of these watches was allowed, and one after them."""
     api = Watches(*watches, [])
-    source = ApiSource(api, NODES)  # type: ignore[arg-type]
+    source = ApiListWatch(api, NODES)  # type: ignore[arg-type]
     for watch in (*watches, []):
         if _SILENT in watch:
             with pytest.raises(ApiError):

@@ -17,10 +17,10 @@ import pytest
 from kpm.agent import hotplug
 from kpm.agent.external import External
 from kpm.agent.runtime import Runtime
-from kpm.energy.meter import EnergyMeter, EnergySettings
+from kpm.energy.collector import EnergyMeter, EnergySettings
 from kpm.energy.sampler import Roots, Sampler
 from kpm.kube.api import ApiError, Resource
-from kpm.kube.informer import ApiSource, Informer
+from kpm.kube.informer import ApiListWatch, Informer
 from kpm.kube.lease import Lease
 from kpm.process.serving import serve
 from kpm.process.threads import Threads
@@ -115,7 +115,7 @@ def test_the_threads_that_go_round_say_so(name: str, tmp_path: Path) -> None:
     elif name == "informer-pods":
         informer = Informer(
             "pods",
-            ApiSource(MemoryApi(failure=ApiError(0, "Down", "")), Resource("", "v1", "pods")),
+            ApiListWatch(MemoryApi(failure=ApiError(0, "Down", "")), Resource("", "v1", "pods")),
             lambda: None,
         )
         informer.start(threads)
@@ -242,7 +242,7 @@ def test_every_thread_goes_on_after_whatever_it_raises(
         case "informer":
             with serving() as server:
                 informer = Informer(
-                    "things", ApiSource(server.api(), Resource("", "v1", "things")), lambda: None
+                    "things", ApiListWatch(server.api(), Resource("", "v1", "things")), lambda: None
                 )
             monkeypatch.setattr(
                 Informer, "follow_once", failing_once(lambda _: time.sleep(0.01), kind, calls)

@@ -17,7 +17,7 @@ from kpm.formats.unread import Unread
 from kpm.formats.wire import WireError
 from kpm.kube.api import Resource
 from kpm.kube.decode import decode, decode_event, decode_list, page_of
-from kpm.kube.informer import ApiSource, Informer
+from kpm.kube.informer import ApiListWatch, Informer
 from kpm.process.threads import Threads
 from kpm_planner.model.problems import Code
 from tests.agent.http_server import Server, begin_chunks, chunk, serving
@@ -208,7 +208,7 @@ def follow(
     server: Server, write: Callable[[Any], None], transform: Callable[[Any], Any] = lambda obj: obj
 ) -> tuple[Informer, threading.Thread]:
     server.write = write
-    informer = Informer("things", ApiSource(server.api(), THINGS), lambda: None, transform)
+    informer = Informer("things", ApiListWatch(server.api(), THINGS), lambda: None, transform)
     return informer, informer.start(Threads(CapturingLog()))
 
 
@@ -285,7 +285,7 @@ def test_no_event_ends_an_informer(name: str) -> None:
 def test_a_wait_that_no_clock_can_hold_is_bounded() -> None:
     with serving() as server:
         server.say(429, {"reason": "TooManyRequests"}, Retry_After="9" * 40)
-        informer = Informer("things", ApiSource(server.api(), THINGS), lambda: None)
+        informer = Informer("things", ApiListWatch(server.api(), THINGS), lambda: None)
         thread = informer.start(Threads(CapturingLog()))
         time.sleep(0.3)
         assert thread.is_alive()

@@ -26,8 +26,8 @@ import yaml
 
 from kpm.formats.views import machine_view
 from kpm.request.machines import MODELS, MachineSpec, build_machine
-from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
+from kpm.simulate.simulation import run
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.state.store import StateStore

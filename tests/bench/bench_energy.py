@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the packag
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from kpm.energy.meter import EnergyMeter, EnergySettings
+from kpm.energy.collector import EnergyMeter, EnergySettings
 from kpm.energy.names import Identity, Known
 from kpm.energy.sampler import Roots, Sampler
 from kpm.process.logs import make_log

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the packag
 from kpm.process.logs import Log
 from kpm.scaler.loop import Scaler, monotonic_us
 from kpm.scaler.peers import Peers
-from kpm.scaler.run import serve
+from kpm.scaler.server import serve
 from kpm.scaler.words import line_of
 from kpm_applier.speed import SpeedWriter
 from kpm_applier.sysfs.tree import SysfsHost

@@ -126,7 +126,7 @@ def test_nothing_is_compiled_at_start(root: Path) -> None:
     """All modules that are loaded have their bytecode beside them."""
     program = """
 import sys
-import kpm.cli.shells, kpm.agent.build, kpm.agent.cluster, kpm.operator.run, kpm.kube.api
+import kpm.cli.shells, kpm.agent.build, kpm.agent.cluster, kpm.operator.operator, kpm.kube.api
 for module in list(sys.modules.values()):
     path, made = getattr(module, "__file__", None), getattr(module, "__cached__", None)
     if path and path.endswith(".py") and made:

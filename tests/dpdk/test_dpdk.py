@@ -16,7 +16,7 @@ import pytest
 from kpm.agent.scaling import ScalerProcess
 from kpm.process.logs import Log
 from kpm.scaler import sockets
-from kpm.scaler.telemetry import Status, Telemetry
+from kpm.scaler.telemetry import PeerStatus, Telemetry
 from kpm_planner.scaling import PodCpus, ScaledDomain, Scaling, usage
 from tests.dpdk.dpdk_root import prepare
 
@@ -113,7 +113,7 @@ def test_a_real_process_is_understood(dpdk: Dpdk, pods: Path) -> None:
         telemetry = Telemetry(link)
         wait_until(lambda: telemetry.receive(0), 5)
         answer(telemetry)
-        assert telemetry.status is Status.CONNECTED
+        assert telemetry.status is PeerStatus.CONNECTED
         assert set(LCORES) <= set(telemetry.cycles)
         while telemetry.unplaced is not None:
             answer(telemetry)

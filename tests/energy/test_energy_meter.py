@@ -23,11 +23,11 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample as Line
 
+from kpm.energy.collector import KEEP_S, EnergyMeter, EnergySettings
 from kpm.energy.exposition import build_labels
 from kpm.energy.kept import Kept, dump
 from kpm.energy.ledger import Ledger, MeterAccount
 from kpm.energy.live import look
-from kpm.energy.meter import KEEP_S, EnergyMeter, EnergySettings
 from kpm.energy.names import Identity, Known, known_containers
 from kpm.energy.sampler import Roots, Sampler
 from kpm.formats.pods import structure_pod
@@ -1247,7 +1247,7 @@ def test_without_readers_what_has_ended_is_kept_for_ten_minutes(
     rig.end(SIDE)
     rig.step(meter)
     assert SIDE.id in meter.ledger.containers
-    monkeypatch.setattr("kpm.energy.meter.KEEP_S", 0.0)
+    monkeypatch.setattr("kpm.energy.collector.KEEP_S", 0.0)
     rig.step(meter)
     assert SIDE.id not in meter.ledger.containers
     assert SIDE.pod_uid not in meter.ledger.pods

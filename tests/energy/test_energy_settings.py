@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from kpm.cli import cli
 from kpm.cli.energy_options import EnergyOptions, energy_options
 from kpm.cli.shells import agent
-from kpm.energy.meter import EnergySettings
+from kpm.energy.collector import EnergySettings
 from kpm.operator.daemonset import HASH, Image, daemon_set
 from kpm.process.errors import InputError
 from kpm_planner.energy.attribution import IDLE_POLICIES

@@ -28,7 +28,7 @@ from typing import Any
 import pytest
 from attrs import evolve, frozen
 
-from kpm.energy.meter import EnergyMeter, EnergySettings
+from kpm.energy.collector import EnergyMeter, EnergySettings
 from kpm.energy.sampler import Roots, Sampler
 from kpm.process.logs import Log
 from kpm_applier.discovery.discover import discover

@@ -298,7 +298,7 @@ def test_files_beside_the_managed_folders_cannot_be_opened_for_writing(
 import sys
 sys.path.insert(0, {str(REPO)!r})
 from kpm.helper.confine import write_only
-from kpm.helper.run import folders
+from kpm.helper.server import folders
 assert write_only(folders({str(tree)!r}))
 for path in ({str(chip)!r}, {str(beside)!r}, {str(tmp_path / "new")!r}):
     try:

@@ -13,7 +13,7 @@ from attrs import fields, has
 from hypothesis import given
 from jsonschema import Draft202012Validator
 
-from kpm.formats.crds import KINDS, Kind, crd
+from kpm.formats.crds import KINDS, ResourceKind, crd
 from kpm.formats.documents import read_documents
 from kpm.formats.wire import (
     EARLIER_FIELDS,
@@ -40,7 +40,7 @@ STANDARD = {"apiVersion", "kind", "metadata"}
 INT_OR_STRING = [{"type": "integer"}, {"type": "string"}]
 
 
-def schema_of(kind: Kind) -> dict[str, Any]:
+def schema_of(kind: ResourceKind) -> dict[str, Any]:
     """The schema of a whole object."""
     found = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     assert isinstance(found, dict)
@@ -73,7 +73,7 @@ def plain(schema: Any) -> Any:
     )
 
 
-def validator(kind: Kind) -> Draft202012Validator:
+def validator(kind: ResourceKind) -> Draft202012Validator:
     """What the API server would check of types, names and bounds."""
     return Draft202012Validator(plain(schema_of(kind)))
 
@@ -125,7 +125,7 @@ def test_every_kind_that_is_read_has_a_definition() -> None:
 
 
 @EVERY
-def test_every_property_is_described(kind: Kind) -> None:
+def test_every_property_is_described(kind: ResourceKind) -> None:
     """So that kubectl explain answers."""
     for path, node in nodes(schema_of(kind)):
         if not path.endswith(("[]", "{}")) and path.lstrip(".") not in STANDARD:
@@ -133,7 +133,7 @@ def test_every_property_is_described(kind: Kind) -> None:
 
 
 @EVERY
-def test_a_schema_is_structural(kind: Kind) -> None:
+def test_a_schema_is_structural(kind: ResourceKind) -> None:
     """Every node has a type, or is an integer or a text in the one form that is allowed; a map has
     no properties beside.
     """
@@ -154,7 +154,7 @@ def test_a_schema_is_structural(kind: Kind) -> None:
 
 
 @EVERY
-def test_lists_are_bounded_or_written_as_a_whole(kind: Kind) -> None:
+def test_lists_are_bounded_or_written_as_a_whole(kind: ResourceKind) -> None:
     """Of those that are merged, the key is a field that every item has; what users write is bounded
     anyhow, since rules look at it.
     """
@@ -170,7 +170,7 @@ def test_lists_are_bounded_or_written_as_a_whole(kind: Kind) -> None:
 
 
 @EVERY
-def test_rules_name_fields_that_exist(kind: Kind) -> None:
+def test_rules_name_fields_that_exist(kind: ResourceKind) -> None:
     """In their text and in the path that they blame."""
     for path, node in nodes(schema_of(kind)):
         for rule in node.get("x-kubernetes-validations", ()):
@@ -184,7 +184,7 @@ def test_rules_name_fields_that_exist(kind: Kind) -> None:
 
 
 @EVERY
-def test_columns_show_fields_that_exist(kind: Kind) -> None:
+def test_columns_show_fields_that_exist(kind: ResourceKind) -> None:
     """Names are unique."""
     version = crd(kind)["spec"]["versions"][0]
     known = {path for path, _ in nodes(schema_of(kind))}
@@ -218,7 +218,7 @@ def assert_same(cls: type, schema: dict[str, Any]) -> None:
 
 
 @EVERY
-def test_a_schema_has_the_fields_of_its_classes_and_no_others(kind: Kind) -> None:
+def test_a_schema_has_the_fields_of_its_classes_and_no_others(kind: ResourceKind) -> None:
     """Spec and status, by their names in the API."""
     schema = schema_of(kind)["properties"]
     assert_same(kind.status, schema["status"])
@@ -234,7 +234,7 @@ def test_a_schema_has_the_fields_of_its_classes_and_no_others(kind: Kind) -> Non
 
 
 @EVERY
-def test_what_an_earlier_operator_stored_is_kept(kind: Kind) -> None:
+def test_what_an_earlier_operator_stored_is_kept(kind: ResourceKind) -> None:
     """Of what the system writes everything, of what users write the fields that it wrote there; the
     rest is as strict as ever.
     """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kpm.formats.documents import Document, parse_documents, parse_mapping, read_documents
 from kpm.process.errors import InputError, one_line
-from kpm.request.objects import Cluster, cluster_of, read_cluster, read_pod_resources
+from kpm.request.objects import GivenObjects, cluster_of, read_cluster, read_pod_resources
 from kpm_planner.model.allocation import ContainerCpus
 from tests.kpm.cli_rig import examples
 from tests.kpm.object_samples import (
@@ -28,7 +28,7 @@ from tests.kpm.object_samples import (
 from tests.kpm.random_samples import clusters
 
 
-def cluster(*documents: Any) -> Cluster:
+def cluster(*documents: Any) -> GivenObjects:
     return cluster_of(
         [Document(item, f"f.yaml: document {number}") for number, item in enumerate(documents, 1)]
     )

@@ -21,7 +21,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import CollectorRegistry, generate_latest
 
 from kpm.agent.metrics import AgentMetrics
-from kpm.energy.meter import EnergyMeter, EnergySettings
+from kpm.energy.collector import EnergyMeter, EnergySettings
 from kpm.energy.names import known_containers
 from kpm.energy.sampler import Roots, Sampler
 from kpm.formats.pods import structure_pod

@@ -8,7 +8,7 @@ from attrs import evolve
 from kpm_planner.bound import lacking
 from kpm_planner.caps.zones import holding_cap
 from kpm_planner.crio import GOVERNOR, STATES, conflict, wishes_of
-from kpm_planner.model.agent_settings import MetricsAccess, Source
+from kpm_planner.model.agent_settings import CpuSource, MetricsAccess
 from kpm_planner.model.cap_objects import CapSource, StaticCap
 from kpm_planner.model.cluster import LabelSelector, NodeSelector
 from kpm_planner.model.problems import Code
@@ -87,19 +87,19 @@ def test_a_word_for_access_that_is_not_known_lets_nobody_in_unseen(
 @pytest.mark.parametrize(
     ("text", "source"),
     [
-        (None, Source.AUTO),
-        ("auto", Source.AUTO),
-        ("podresources", Source.PODRESOURCES),
-        ("nri", Source.NRI),
-        ("a-word-of-tomorrow", Source.PODRESOURCES),
-        ("", Source.PODRESOURCES),
+        (None, CpuSource.AUTO),
+        ("auto", CpuSource.AUTO),
+        ("podresources", CpuSource.PODRESOURCES),
+        ("nri", CpuSource.NRI),
+        ("a-word-of-tomorrow", CpuSource.PODRESOURCES),
+        ("", CpuSource.PODRESOURCES),
     ],
 )
 def test_a_source_that_is_not_known_is_the_one_that_is_always_there(
-    text: str | None, source: Source
+    text: str | None, source: CpuSource
 ) -> None:
     """The kubelet; and its words are those that users write."""
-    assert Source.of(text) is source
+    assert CpuSource.of(text) is source
     assert text in (None, "", "a-word-of-tomorrow", str(source))
 
 

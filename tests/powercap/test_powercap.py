@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm.kube.api import ApiError
-from kpm.powercap.run import Annotations, Capper, annotator
+from kpm.powercap.capper import Annotations, Capper, annotator
 from kpm.powercap.settings import Provider, read_environment
 from kpm.powercap.sources import Sources, sources_of
 from kpm.process.errors import InputError

@@ -6,8 +6,8 @@ import pytest
 from attrs import define, field
 
 from kpm.operator.endings import Wait
+from kpm.operator.operator import Operator
 from kpm.operator.reconcile import Tell, reconcile
-from kpm.operator.run import Operator
 from tests.agent.clusters import IMAGE, World, running
 
 STEP, LONGEST = 10.0, 3600.0
@@ -45,7 +45,7 @@ class Leaving:
 @pytest.fixture
 def leaving(monkeypatch: pytest.MonkeyPatch) -> Leaving:
     found = Leaving()
-    monkeypatch.setattr("kpm.operator.run.time", found)
+    monkeypatch.setattr("kpm.operator.operator.time", found)
     return found
 
 

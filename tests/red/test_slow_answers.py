@@ -28,15 +28,15 @@ import urllib3
 from attrs import define, field, frozen
 from kubernetes.client import Configuration
 
+from kpm.agent.agent import Agent
 from kpm.agent.build import Settings, build_agent
 from kpm.agent.cluster import Cluster
 from kpm.agent.report import Reporter
 from kpm.agent.reports import Reports
-from kpm.agent.run import Agent
 from kpm.kube.access import Access, from_configuration
 from kpm.kube.api import SILENT, Api, ApiError, Resource
 from kpm.kube.events import Recorder
-from kpm.kube.informer import ApiSource, Informer
+from kpm.kube.informer import ApiListWatch, Informer
 from kpm.process.logs import Log
 from kpm.process.threads import Threads
 from kpm.request.machines import MachineSpec, build_machine
@@ -380,7 +380,7 @@ def test_threads_go_on(name: str) -> None:
         slow.seconds = LONG
         slow.only = lambda path: ("watch=true" in path, "/watched" in path) != (False, True)
         api, kinds = slow.api(), ("listed", "watched")
-        sources = [ApiSource(api, Resource("", "v1", kind), silence=STATED) for kind in kinds]
+        sources = [ApiListWatch(api, Resource("", "v1", kind), silence=STATED) for kind in kinds]
         informers = [Informer(*pair, lambda: None) for pair in zip(kinds, sources, strict=True)]
         running = [informer.start(threads) for informer in informers]
         recorder = Recorder(api, "agent", "n", NAMESPACE, log, time.monotonic)

@@ -12,7 +12,7 @@ import pytest
 from kpm.kube.access import Access, _Token
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.kube.decode import decode_event
-from kpm.kube.informer import ApiSource, Informer
+from kpm.kube.informer import ApiListWatch, Informer
 from kpm.operator.observed import held_object
 from kpm.process.logs import Log
 from kpm.process.threads import Threads
@@ -74,7 +74,7 @@ def follow(server: Server, first: Callable[[Any], None], api: Api, *, watching: 
             link.wfile.write(OK + head + server.body)
 
     server.write = write
-    informer = Informer("things", ApiSource(api, THINGS), lambda: None)
+    informer = Informer("things", ApiListWatch(api, THINGS), lambda: None)
     thread = informer.start(Threads(Log(stream=lines)))
     until(lambda: met.is_set() and informer.get("a") is not None)
     if watching:

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from kpm.cli import cli
 from kpm.process.errors import InputError
-from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
+from kpm.simulate.simulation import run
 from kpm.simulate.world import StepView
 
 REPO = Path(__file__).resolve().parents[2]

@@ -16,8 +16,8 @@ from kpm.cli import cli
 from kpm.process.errors import InputError
 from kpm.simulate.energy import EnergyView
 from kpm.simulate.page import page_of
-from kpm.simulate.run import run
 from kpm.simulate.scenario import read_scenario
+from kpm.simulate.simulation import run
 
 REPO = Path(__file__).parents[2]
 EXAMPLE = REPO / "examples/energy/scenario.yaml"

@@ -14,7 +14,7 @@ from kpm_planner.model.objects import Intent
 from kpm_planner.model.quantities import UW
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from tests.strategies.choices import often, pick
-from tests.strategies.machines import MOST_CPUS, TESTED, Driver, draw_machine
+from tests.strategies.machines import MOST_CPUS, TESTED, UNTRIED, Driver, draw_machine
 from tests.strategies.objects import NODE, TIME_ZONES, draw_intent
 from tests.strategies.pods import draw_allocation
 
@@ -66,7 +66,7 @@ def scenarios(
     draw: st.DrawFn,
     *,
     awkward: bool | None = None,
-    drivers: Sequence[Driver | None] = (*TESTED, *TESTED, None),
+    drivers: Sequence[Driver | None] = (*TESTED, *TESTED, *UNTRIED, None),
     most_cpus: int = MOST_CPUS,
 ) -> Scenario:
     """A scenario. awkward: None for either kind, False for one in which nothing is wrong by

@@ -11,7 +11,7 @@ from attrs import define, field
 from kpm.kube.api import Api, ApiError
 from kpm.kube.kinds import NODES
 from kpm.powercap.settings import Environment, Provider
-from kpm.powercap.sources import Source, Sources
+from kpm.powercap.sources import Sources, Supply
 from kpm.process.errors import InputError
 from kpm.process.logs import Log
 from kpm_applier.session import Applier, Report
@@ -107,7 +107,7 @@ class Capper:
         self.annotate({f"{_PREFIX}/{key}": None for key in _KEYS} | {_MARK: None})
         return report
 
-    def _tell(self, instant: datetime, source: Source, maximum: int | None) -> None:
+    def _tell(self, instant: datetime, source: Supply, maximum: int | None) -> None:
         """What is in force by the files themselves, where it is another than was said; a write that
         failed is not told as done.
         """

@@ -11,7 +11,7 @@ from attrs import Factory, define, evolve, field, frozen
 
 from kpm.kube.api import JSON_PATCH, Api, ApiError, Resource
 from kpm.kube.events import About, Recorder
-from kpm.kube.informer import ApiSource, Informer
+from kpm.kube.informer import ApiListWatch, Informer
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, NODES, namespace_ends, power
 from kpm.kube.lease import LONGEST_TURN, Lease
 from kpm.operator.daemonset import Image
@@ -19,7 +19,7 @@ from kpm.operator.endings import LONGEST, Lost, Wait, remembered, waits
 from kpm.operator.external import External
 from kpm.operator.observed import (
     Held,
-    Observed,
+    SeenCluster,
     agent_runs_on,
     held_object,
     held_plain,
@@ -55,7 +55,7 @@ class Place:
     namespace: str
 
 
-class World:
+class Informers:
     """The informers of the operator. ending: the namespace is being deleted, and every PowerConfig
     in it is as good as deleted.
     """
@@ -68,7 +68,7 @@ class World:
             plural: str, resource: Resource, transform: Any, selectors: dict[str, str] | None = None
         ) -> Informer:
             return Informer(
-                plural, ApiSource(api, resource, selectors or {}), wake.set, transform, trouble
+                plural, ApiListWatch(api, resource, selectors or {}), wake.set, transform, trouble
             )
 
         def ours(plural: str, kind: str) -> Informer:
@@ -127,12 +127,12 @@ class World:
         """Kinds that have not been listed yet."""
         return tuple(item.name for item in self.informers if not item.synced)
 
-    def observed(self) -> Observed:
+    def observed(self) -> SeenCluster:
         """All that is known now."""
         configs: tuple[Held[Any], ...] = self.configs.values()
         if self.ending:
             configs = tuple(evolve(item, deleting=True) for item in configs)
-        return Observed(
+        return SeenCluster(
             self.place.namespace,
             self.place.group,
             configs,
@@ -161,7 +161,7 @@ class Operator:
     api: Api
     place: Place
     image: Image
-    world: World
+    world: Informers
     lease: Lease
     events: Recorder
     log: Log
@@ -371,7 +371,7 @@ class Operator:
             else power(self.place.group, plural, self.place.namespace)
         )
 
-    def _lost_nodes(self, seen: Observed) -> Lost:
+    def _lost_nodes(self, seen: SeenCluster) -> Lost:
         """Nodes that were waited for in vain, by this process's own clock or by that of the
         operator before it; forgotten once gone or managed again.
         """
@@ -431,7 +431,7 @@ def build_operator(
         api,
         place,
         image,
-        world=World(api, place, wake, log),
+        world=Informers(api, place, wake, log),
         lease=lease,
         events=events,
         log=log,

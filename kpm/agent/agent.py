@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from kpm.agent.metrics import AgentMetrics
     from kpm.agent.runtime import Creation, Runtime
-    from kpm.energy.meter import EnergyMeter
+    from kpm.energy.collector import EnergyMeter
 
 #: Seconds between questions to the kubelet while a container's CPUs are awaited: at first, and at
 #: most.
@@ -420,12 +420,12 @@ class Agent:
         news = self.scaler.news()
         if not news:
             return
-        from kpm.scaler.telemetry import Status
+        from kpm.scaler.telemetry import PeerStatus
 
         pods = {pod.meta.uid: pod.meta for pod in view.pods}
         for item in news:
             meta = pods.get(item.uid)
-            if meta is not None and item.state != Status.CONNECTED:
+            if meta is not None and item.state != PeerStatus.CONNECTED:
                 # what follows is the pod's own words, and would make every Event a new one
                 kind = item.state.partition(":")[0]
                 message = f"DPDK telemetry: {kind}; its CPUs have the fall-back frequency"
