@@ -56,6 +56,7 @@ from kpm_planner.model.objects import (
 from kpm_planner.model.problems import Code, Problem, Severity
 from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.model.target import Target
+from kpm_planner.model.why import Why
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import ClusterPlan, NodeInput, NodePlan, plan_cluster, plan_node
 from kpm_planner.report.explain import explain_cpu
@@ -126,6 +127,7 @@ __all__ = [
     "Unreadable",
     "Version",
     "Versions",
+    "Why",
     "explain_cpu",
     "plan_cluster",
     "plan_node",
