@@ -301,10 +301,11 @@ def selects(selector: NodeSelector | None, labels: Mapping[str, str]) -> bool | 
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     """Whether a label selector matches; an empty one matches everything, an invalid one nothing."""
     by_labels = all(labels.get(key) == value for key, value in selector.match_labels.items())
-    return by_labels and all(_meets(item, labels) for item in selector.match_expressions)
+    return by_labels and all(meets(item, labels) for item in selector.match_expressions)
 
 
-def _meets(item: Requirement, labels: Mapping[str, str]) -> bool:
+def meets(item: Requirement, labels: Mapping[str, str]) -> bool:
+    """Whether labels meet one requirement of a selector; none meet one that is not valid."""
     match item.operator:
         case "In":
             return labels.get(item.key) in item.values

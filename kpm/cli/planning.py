@@ -1,6 +1,7 @@
 """The verbs that only plan: validate, plan, explain."""
 
 import sys
+from collections.abc import Container, Mapping
 
 import click
 
@@ -19,6 +20,7 @@ from kpm.request.inputs import Recipe, make_recipe
 from kpm.request.objects import GivenObjects, read_cluster
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm_planner.model.problems import Problem, has_errors
+from kpm_planner.model.why import Why
 from kpm_planner.plan import ClusterPlan, NodePlan
 from kpm_planner.report.explain import (
     describe_node,
@@ -96,14 +98,16 @@ def plan(
     """
     recipe = make_recipe(need_files(filenames), asked, tree, machines)
     result = recipe.plan()
-    print_plan(result, output)
+    print_plan(result, output, recipe.left_out())
     finish(recipe, result)
 
 
-def print_plan(result: ClusterPlan, output: str) -> None:
-    """Print a plan in one of the formats."""
+def print_plan(
+    result: ClusterPlan, output: str, left_out: Mapping[str, tuple[Why, ...]] | None = None
+) -> None:
+    """Print a plan in one of the formats. left_out: node → why objects are not about it."""
     if output != "table":
-        print_structured(plan_view(result), output)
+        print_structured(plan_view(result, left_out), output)
         return
     from kpm.cli.tables import cell, console
     from kpm.cli.tables import plan_table as table_of
@@ -126,7 +130,18 @@ def print_plan(result: ClusterPlan, output: str) -> None:
                     )
                 )
             )
+    print_left_out(left_out or {})
     _print_problems(all_problems(result))
+
+
+def print_left_out(
+    left_out: Mapping[str, tuple[Why, ...]], kinds: Container[str] | None = None
+) -> None:
+    """A line for each object that is not about a node. kinds: of these alone."""
+    for node, reasons in left_out.items():
+        for why in reasons:
+            if kinds is None or why.object.partition("/")[0] in kinds:
+                say(f"{why.object} is not in force on {node}: {why}")
 
 
 def describe_values_of(low: int | None, high: int | None) -> str:
@@ -185,7 +200,18 @@ def explain(
             raise InputError(f"{what}: expected {_known(item, what)}, got {name!r}")
         for line in lines:
             say(line)
+    print_left_out(recipe.left_out(), _SAYS[what])
     print_lines(f"warning: {text}" for text in recipe.warnings)
+
+
+#: What is asked about → the kinds of objects that could say something of it.
+_SAYS = {
+    "cpu": {"PowerWorkload", "PowerNodeConfig"},
+    "pod": {"PowerProfile", "PowerWorkload", "PowerNodeConfig"},
+    "profile": {"PowerProfile"},
+    "cap": {"PowerCap"},
+    "uncore": {"Uncore"},
+}
 
 
 def _known(item: NodePlan, what: str) -> str:

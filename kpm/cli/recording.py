@@ -113,7 +113,7 @@ def replay(folder: str, output: str) -> None:
     """
     recipe = _read_folder(folder)
     result = recipe.plan()
-    print_plan(result, output)
+    print_plan(result, output, recipe.left_out())
     recorded = _read(folder, "plan.json")
     if json.loads(json.dumps(plan_view(result))) != recorded:
         say(f"kpm: the plan differs from {os.path.join(folder, 'plan.json')}", err=True)

@@ -29,6 +29,7 @@ from kpm_planner.model.machine import (
 )
 from kpm_planner.model.problems import Problem
 from kpm_planner.model.target import SETTINGS
+from kpm_planner.model.why import Why
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import ClusterPlan, NodePlan
 
@@ -479,13 +480,26 @@ def problem_view(problem: Problem) -> dict[str, str]:
     }
 
 
-def plan_view(plan: ClusterPlan) -> dict[str, Any]:
-    """A plan as `plan -o json` gives it: one entry a CPU."""
+def plan_view(
+    plan: ClusterPlan, left_out: Mapping[str, tuple[Why, ...]] | None = None
+) -> dict[str, Any]:
+    """A plan as `plan -o json` gives it: one entry a CPU. left_out: node → why objects are not
+    about it, where that is to be told.
+    """
     return {
         "version": VERSION,
-        "nodes": [_node_view(node) for node in plan.nodes],
+        "nodes": [
+            _node_view(node)
+            if left_out is None
+            else {**_node_view(node), "notInForce": _left_out_view(left_out.get(node.node, ()))}
+            for node in plan.nodes
+        ],
         "problems": [problem_view(problem) for problem in plan.problems],
     }
+
+
+def _left_out_view(reasons: tuple[Why, ...]) -> list[dict[str, Any]]:
+    return [{"object": why.object, "field": why.field, "reason": str(why)} for why in reasons]
 
 
 def _node_view(plan: NodePlan) -> dict[str, Any]:

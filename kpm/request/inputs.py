@@ -23,8 +23,11 @@ from kpm.request.objects import GivenObjects
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.tree import files_of, open_applier
 from kpm_applier.state.record import StateError
+from kpm_planner.left_out import left_out
 from kpm_planner.model.machine import Machine
+from kpm_planner.model.why import Why
 from kpm_planner.plan import ClusterPlan, plan_cluster
+from kpm_planner.selection import accept
 from kpm_planner.versions import Versions
 
 
@@ -38,6 +41,11 @@ class Recipe:
     def plan(self) -> ClusterPlan:
         """The plan."""
         return plan_cluster(self.cluster.intent, self.targets.inputs, self.targets.instant)
+
+    def left_out(self) -> Mapping[str, tuple[Why, ...]]:
+        """Node → why objects are not about it."""
+        accepted = accept(self.cluster.intent)
+        return {item.node.name: left_out(accepted, item.node) for item in self.targets.inputs}
 
     @property
     def warnings(self) -> tuple[str, ...]:
