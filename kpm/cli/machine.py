@@ -1,5 +1,7 @@
 """The verb that shows a machine."""
 
+from collections.abc import Iterator
+
 import click
 
 from kpm.cli.options import hsmp_option, output_option, print_structured, sysfs_option
@@ -11,7 +13,7 @@ from kpm.request.tree import files_of, make_host
 from kpm_applier.discovery.discover import HostError
 from kpm_applier.discovery.discover import discover as discover_machine
 from kpm_planner.model.cpuset import format_cpulist
-from kpm_planner.model.machine import Machine, PowerLimit
+from kpm_planner.model.machine import FrequencyDomain, Machine, PowerLimit
 from kpm_planner.report.explain import watts
 
 
@@ -67,83 +69,83 @@ def _print_table(machine: Machine) -> None:
     from kpm.cli.tables import cell, console, plain_table
 
     out = console()
-    online = machine.online
-    packages = {cpu.package for cpu in machine.cpus if cpu.online}
-    out.print(
-        cell(
-            f"{machine.cpu_model or 'unknown CPU'}"
-            f" ({machine.architecture or 'architecture unknown'})"
-        )
-    )
-    out.print(
-        cell(
-            f"{len(online)} of {len(machine.cpus)} CPUs online ({format_cpulist(online)}),"
-            f" {machine.cores} cores, {len(packages)} packages"
-        )
-    )
-    rows: dict[tuple[str, ...], set[int]] = {}
-    for kind, cpus in machine.kinds:
-        domain = kind.frequency
-        states = " ".join(f"{state.name}:{state.latency_us}" for state in kind.idle) or "-"
-        key = (
-            ("-",) * 5
-            if domain is None
-            else (
-                str(domain.driver),
-                _range(domain.hardware_min_khz, domain.hardware_max_khz),
-                " ".join(domain.governors) or "-",
-                (
-                    f"{_range(domain.settings.min_khz, domain.settings.max_khz)}"
-                    f" {domain.settings.governor or '-'}"
-                ),
-                domain.settings.epp or "-",
-            )
-        )
-        rows.setdefault((*key, states), set()).update(cpus)
+    for line in _first_lines(machine):
+        out.print(cell(line))
     table = plain_table(
         "CPUs", "driver", "hardware kHz", "governors", "now", "EPP", "idle states (µs)"
     )
-    for row, members in rows.items():
+    for row, members in _kinds_of_cpus(machine).items():
         table.add_row(format_cpulist(members), *map(cell, row))
     out.print(table)
-    sizes = sorted({len(domain.cpus) for domain in machine.domains})
-    out.print(
-        cell(
-            f"{len(machine.domains)} frequency domains of {', '.join(map(str, sizes)) or 'no'} CPUs"
-        )
+    for line in (*_parts_of(machine), *_limits_of(machine), *_features_of(machine)):
+        out.print(cell(line))
+
+
+def _first_lines(machine: Machine) -> Iterator[str]:
+    """What machine it is."""
+    architecture = machine.architecture or "architecture unknown"
+    packages = {cpu.package for cpu in machine.cpus if cpu.online}
+    yield f"{machine.cpu_model or 'unknown CPU'} ({architecture})"
+    yield (
+        f"{len(machine.online)} of {len(machine.cpus)} CPUs online"
+        f" ({format_cpulist(machine.online)}), {machine.cores} cores, {len(packages)} packages"
     )
+
+
+def _kinds_of_cpus(machine: Machine) -> dict[tuple[str, ...], set[int]]:
+    """The cells of a row → the CPUs that have it."""
+    rows: dict[tuple[str, ...], set[int]] = {}
+    for kind, cpus in machine.kinds:
+        states = " ".join(f"{state.name}:{state.latency_us}" for state in kind.idle) or "-"
+        rows.setdefault((*_domain_cells(kind.frequency), states), set()).update(cpus)
+    return rows
+
+
+def _domain_cells(domain: FrequencyDomain | None) -> tuple[str, ...]:
+    if domain is None:
+        return ("-",) * 5
+    now = domain.settings
+    return (
+        str(domain.driver),
+        _range(domain.hardware_min_khz, domain.hardware_max_khz),
+        " ".join(domain.governors) or "-",
+        f"{_range(now.min_khz, now.max_khz)} {now.governor or '-'}",
+        now.epp or "-",
+    )
+
+
+def _parts_of(machine: Machine) -> Iterator[str]:
+    """Domains, uncore entries, power zones and fabrics."""
+    sizes = sorted({len(domain.cpus) for domain in machine.domains})
+    yield f"{len(machine.domains)} frequency domains of {', '.join(map(str, sizes)) or 'no'} CPUs"
     for entry in machine.uncore:
-        out.print(
-            cell(
-                f"uncore {entry.name}: {_range(entry.min_khz, entry.max_khz)} kHz of"
-                f" {_range(entry.hardware_min_khz, entry.hardware_max_khz)}"
-            )
-        )
+        now = _range(entry.min_khz, entry.max_khz)
+        can = _range(entry.hardware_min_khz, entry.hardware_max_khz)
+        yield f"uncore {entry.name}: {now} kHz of {can}"
     for zone in machine.power_zones:
         limits = ", ".join(
             f"{limit.name} {watts(limit.limit_uw)}{_of_most(limit)}{_window(limit)}"
             for limit in zone.limits
         )
         off = " (switched off)" if zone.enabled is False else ""
-        out.print(cell(f"power {zone.name}: {limits}{off}, {zone.control}"))
+        yield f"power {zone.name}: {limits}{off}, {zone.control}"
     for fabric in machine.fabrics:
-        out.print(
-            cell(
-                f"data fabric of package {fabric.package}: P-states {fabric.pstates}, HSMP protocol"
-                f" {fabric.protocol or 'unknown'}"
-            )
+        yield (
+            f"data fabric of package {fabric.package}: P-states {fabric.pstates}, HSMP protocol"
+            f" {fabric.protocol or 'unknown'}"
         )
+
+
+def _limits_of(machine: Machine) -> Iterator[str]:
+    """What limits the machine as a whole."""
     if machine.min_percent is not None or machine.max_percent is not None:
         ends = _range(machine.min_percent, machine.max_percent)
-        out.print(
-            cell(
-                f"intel_pstate as a whole: {ends} per cent of the highest frequency (min_perf_pct,"
-                " max_perf_pct)"
-            )
+        yield (
+            f"intel_pstate as a whole: {ends} per cent of the highest frequency (min_perf_pct,"
+            " max_perf_pct)"
         )
+
+
+def _features_of(machine: Machine) -> Iterator[str]:
     for feature in features(machine):
-        out.print(
-            cell(
-                f"{feature['name']}: {'yes' if feature['supported'] else 'no'}, {feature['reason']}"
-            )
-        )
+        yield f"{feature['name']}: {'yes' if feature['supported'] else 'no'}, {feature['reason']}"

@@ -136,11 +136,11 @@ def _kpm_node(what: Exposed) -> list[Family]:
             ],
         )
 
-    pools = _by_mode(
-        "kpm_pool_joules_total",
-        "Energy of containers by pool and profile.",
-        ((_pool_labels(item), item) for item in what.ledger.pools.values()),
-    )
+    measured = [
+        (at, meter)
+        for (at, item), (meter, _) in zip(texts, known, strict=True)
+        if item.power_uw is not None
+    ]
     return [
         total(
             "energy",
@@ -150,6 +150,19 @@ def _kpm_node(what: Exposed) -> list[Family]:
         total("busy", "Energy of what ran.", lambda item: item.busy_uj),
         total("system", "Energy of what ran outside of containers.", lambda item: item.system_uj),
         total("unattributed", "Idle energy that is nobody's.", lambda item: item.unattributed_uj),
+        *_of_meters(texts),
+        *_standing(what, measured),
+        _by_mode(
+            "kpm_pool_joules_total",
+            "Energy of containers by pool and profile.",
+            ((_pool_labels(item), item) for item in what.ledger.pools.values()),
+        ),
+    ]
+
+
+def _of_meters(texts: list[tuple[str, MeterAccount]]) -> list[Family]:
+    """How each meter does: its power, whether it is read, what was wrong. texts: with labels."""
+    return [
         Family(
             "kpm_node_power_watts",
             "gauge",
@@ -176,15 +189,6 @@ def _kpm_node(what: Exposed) -> list[Family]:
                 for code, times in item.faults.items()
             ],
         ),
-        *_standing(
-            what,
-            [
-                (at, meter)
-                for (at, item), (meter, _) in zip(texts, known, strict=True)
-                if item.power_uw is not None
-            ],
-        ),
-        pools,
     ]
 
 
@@ -371,18 +375,8 @@ def _kepler_node(what: Exposed) -> list[Family]:
         )
         for meter, account in known
     ]
-    parts: list[tuple[str, str, Callable[[MeterAccount], int], Callable[[MeterAccount], int]]] = [
-        ("cpu", "Energy", lambda item: item.uj, lambda item: item.power_uw or 0),
-        ("cpu_active", "Energy of what ran", lambda item: item.busy_uj, lambda item: item.busy_uw),
-        (
-            "cpu_idle",
-            "Idle energy",
-            lambda item: item.uj - item.busy_uj,
-            lambda item: (item.power_uw or 0) - item.busy_uw,
-        ),
-    ]
     families = []
-    for name, text, energy, power in parts:
+    for name, text, energy, power in _KEPLER_PARTS:
         total, watts = f"kepler_node_{name}_joules_total", f"kepler_node_{name}_watts"
         families.append(
             Family(
@@ -398,6 +392,26 @@ def _kepler_node(what: Exposed) -> list[Family]:
             if item.power_uw is not None
         ]
         families.append(Family(watts, "gauge", f"{text} over the last interval, as power.", lines))
+    return [*families, *_kepler_facts(what)]
+
+
+_Uj = Callable[[MeterAccount], int]
+#: Kepler's name, what it is, µJ, µW.
+_KEPLER_PARTS: tuple[tuple[str, str, _Uj, _Uj], ...] = (
+    ("cpu", "Energy", lambda item: item.uj, lambda item: item.power_uw or 0),
+    ("cpu_active", "Energy of what ran", lambda item: item.busy_uj, lambda item: item.busy_uw),
+    (
+        "cpu_idle",
+        "Idle energy",
+        lambda item: item.uj - item.busy_uj,
+        lambda item: (item.power_uw or 0) - item.busy_uw,
+    ),
+)
+
+
+def _kepler_facts(what: Exposed) -> list[Family]:
+    """How busy the node is, its CPUs, and who says all this."""
+    node, families = what.node, []
     if what.usage_ratio is not None:
         line = f'kepler_node_cpu_usage_ratio{{node_name="{escaped(node)}"}} {what.usage_ratio!r}\n'
         families.append(

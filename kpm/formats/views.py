@@ -10,6 +10,7 @@ from attrs import evolve
 from kpm.process.errors import InputError, show
 from kpm.request.readings import instant_of
 from kpm_planner.caps.schedule import Reading, Signals
+from kpm_planner.caps.zones import CapTarget
 from kpm_planner.model.allocation import Allocation, ContainerCpus
 from kpm_planner.model.cluster import Pod
 from kpm_planner.model.cpuset import LARGEST_CPU
@@ -32,6 +33,7 @@ from kpm_planner.model.target import SETTINGS
 from kpm_planner.model.why import Why
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import ClusterPlan, NodePlan
+from kpm_planner.uncore import UncoreTarget
 
 VERSION = 1
 
@@ -116,19 +118,7 @@ def machine_view(machine: Machine) -> dict[str, Any]:
         "version": VERSION,
         "architecture": machine.architecture,
         "cpuModel": machine.cpu_model,
-        "cpus": [
-            {
-                "cpu": cpu.id,
-                "online": cpu.online,
-                "package": cpu.package,
-                "die": cpu.die,
-                "cluster": cpu.cluster,
-                "core": cpu.core,
-                "siblings": list(cpu.siblings),
-                "frequencyDomain": cpu.domain,
-            }
-            for cpu in machine.cpus
-        ],
+        "cpus": [_cpu_view(cpu) for cpu in machine.cpus],
         "frequencyDomains": [_domain_view(domain) for domain in machine.domains],
         "idle": {
             "driver": machine.idle_driver,
@@ -142,20 +132,7 @@ def machine_view(machine: Machine) -> dict[str, Any]:
                 if cpu.idle or any(getattr(cpu, name) is not None for name in CPU_SETTINGS)
             ],
         },
-        "uncore": [
-            {
-                "name": entry.name,
-                "package": entry.package,
-                "die": entry.die,
-                "domain": entry.domain,
-                "cluster": entry.cluster,
-                "hardwareMinKHz": entry.hardware_min_khz,
-                "hardwareMaxKHz": entry.hardware_max_khz,
-                "minKHz": entry.min_khz,
-                "maxKHz": entry.max_khz,
-            }
-            for entry in machine.uncore
-        ],
+        "uncore": [_uncore_view(entry) for entry in machine.uncore],
         "boost": machine.boost,
         "powerZones": [_zone_view(zone) for zone in machine.power_zones],
         "fabrics": [
@@ -173,6 +150,33 @@ def machine_view(machine: Machine) -> dict[str, Any]:
             if percent is not None
         },
         "features": features(machine),
+    }
+
+
+def _cpu_view(cpu: Cpu) -> dict[str, Any]:
+    return {
+        "cpu": cpu.id,
+        "online": cpu.online,
+        "package": cpu.package,
+        "die": cpu.die,
+        "cluster": cpu.cluster,
+        "core": cpu.core,
+        "siblings": list(cpu.siblings),
+        "frequencyDomain": cpu.domain,
+    }
+
+
+def _uncore_view(entry: UncoreEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "package": entry.package,
+        "die": entry.die,
+        "domain": entry.domain,
+        "cluster": entry.cluster,
+        "hardwareMinKHz": entry.hardware_min_khz,
+        "hardwareMaxKHz": entry.hardware_max_khz,
+        "minKHz": entry.min_khz,
+        "maxKHz": entry.max_khz,
     }
 
 
@@ -498,6 +502,28 @@ def plan_view(
     }
 
 
+def _uncore_target_view(target: UncoreTarget) -> dict[str, Any]:
+    return {
+        "name": target.entry.name,
+        "package": target.entry.package,
+        "die": target.entry.die,
+        "minKHz": target.min_khz,
+        "maxKHz": target.max_khz,
+        "because": list(target.because),
+    }
+
+
+def _cap_view(target: CapTarget) -> dict[str, Any]:
+    limits = zip(target.zone.limits, target.limits, strict=True)
+    return {
+        "zone": target.zone.name,
+        "package": target.zone.package,
+        "die": target.zone.die,
+        "limitsUW": {limit.name: uw for limit, uw in limits},
+        "because": list(target.because),
+    }
+
+
 def _left_out_view(reasons: tuple[Why, ...]) -> list[dict[str, Any]]:
     return [{"object": why.object, "field": why.field, "reason": str(why)} for why in reasons]
 
@@ -509,31 +535,9 @@ def _node_view(plan: NodePlan) -> dict[str, Any]:
             (view for group in plan.groups for view in _group_views(group)),
             key=lambda view: int(view["cpu"]),
         ),
-        "uncore": [
-            {
-                "name": target.entry.name,
-                "package": target.entry.package,
-                "die": target.entry.die,
-                "minKHz": target.min_khz,
-                "maxKHz": target.max_khz,
-                "because": list(target.because),
-            }
-            for target in plan.uncore
-        ],
+        "uncore": [_uncore_target_view(target) for target in plan.uncore],
         "turbo": plan.boost,
-        "powerCaps": [
-            {
-                "zone": target.zone.name,
-                "package": target.zone.package,
-                "die": target.zone.die,
-                "limitsUW": {
-                    limit.name: uw
-                    for limit, uw in zip(target.zone.limits, target.limits, strict=True)
-                },
-                "because": list(target.because),
-            }
-            for target in plan.caps
-        ],
+        "powerCaps": [_cap_view(target) for target in plan.caps],
         "fabrics": [
             {
                 "package": target.fabric.package,

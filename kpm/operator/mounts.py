@@ -65,114 +65,70 @@ class Mount:
 def mounts(settings: AgentSettings) -> tuple[Mount, ...]:
     """All mounts of both containers under these settings."""
     caps = [_CAPS[word] for word in sorted(set(settings.power_caps) & _CAPS.keys())]
-    found = [
-        Mount(
-            HELPER,
-            "run",
-            "",
-            target=RUN,
-            read_only=False,
-            why="the socket on which it listens to the agent",
-        ),
+    return (
+        *_of_helper(settings, caps),
+        *_OF_AGENT,
+        *([_METRICS_TLS] if guarded(settings) else []),
+        *_seen(settings, caps),
+        *_elsewhere(settings),
+        *_of_claims(settings),
+    )
+
+
+def _of_helper(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Mount]:
+    """What the helper writes, and whom it hears."""
+    runtime = "the container runtime's plugin socket, which is as good as root on the host"
+    files = [("cpu", CPU, "frequencies, idle states, uncore, turbo")]
+    files += [(name, source, "limits of power") for name, source in caps]
+    run = "the socket on which it listens to the agent"
+    return [
+        Mount(HELPER, "run", "", target=RUN, read_only=False, why=run),
         *(
-            [
-                Mount(
-                    HELPER,
-                    "nri",
-                    NRI,
-                    target=NRI,
-                    read_only=True,
-                    why=(
-                        "the container runtime's plugin socket, which is as good as root on the"
-                        " host"
-                    ),
-                )
-            ]
+            [Mount(HELPER, "nri", NRI, target=NRI, read_only=True, why=runtime)]
             if asks_runtime(settings)
             else []
         ),
-        Mount(
-            HELPER,
-            "cpu",
-            CPU,
-            target=f"/host{CPU}",
-            read_only=False,
-            why="frequencies, idle states, uncore, turbo",
-        ),
         *(
-            Mount(
-                HELPER,
-                name,
-                source,
-                target=f"/host{source}",
-                read_only=False,
-                why="limits of power",
-            )
-            for name, source in caps
+            Mount(HELPER, name, source, target=f"/host{source}", read_only=False, why=why)
+            for name, source, why in files
         ),
-        Mount(AGENT, "run", "", target=RUN, read_only=True, why="the helper's socket"),
-        Mount(
-            AGENT,
-            "token",
-            "token",
-            target=ACCOUNT,
-            read_only=True,
-            why="who it is to the API server; the helper has none",
-        ),
-        Mount(
-            AGENT,
-            "state",
-            STATE,
-            target=STATE,
-            read_only=False,
-            why="what was there before the first write",
-        ),
-        Mount(
-            AGENT,
-            "telemetry",
-            TELEMETRY,
-            target=TELEMETRY,
-            read_only=True,
-            why="sockets of DPDK pods",
-        ),
-        Mount(
-            AGENT,
+    ]
+
+
+#: What the agent has under all settings: name, source, target, whether read only, why.
+_OF_AGENT = tuple(
+    Mount(AGENT, name, source, target=target, read_only=read_only, why=why)
+    for name, source, target, read_only, why in (
+        ("run", "", RUN, True, "the helper's socket"),
+        ("token", "token", ACCOUNT, True, "who it is to the API server; the helper has none"),
+        ("state", STATE, STATE, False, "what was there before the first write"),
+        ("telemetry", TELEMETRY, TELEMETRY, True, "sockets of DPDK pods"),
+        (
             "pod-resources",
             KUBELET,
-            target=KUBELET,
-            read_only=True,
-            why="the kubelet's socket: which container has which CPUs",
+            KUBELET,
+            True,
+            "the kubelet's socket: which container has which CPUs",
         ),
-        *(
-            [
-                Mount(
-                    AGENT,
-                    "metrics-tls",
-                    "secret",
-                    target=METRICS_FILES,
-                    read_only=True,
-                    why="certificate and key of its metrics",
-                )
-            ]
-            if guarded(settings)
-            else []
-        ),
-        *_seen(settings, caps),
-        *_elsewhere(settings),
-    ]
+    )
+)
+_METRICS_TLS = Mount(
+    AGENT,
+    "metrics-tls",
+    "secret",
+    target=METRICS_FILES,
+    read_only=True,
+    why="certificate and key of its metrics",
+)
+
+
+def _of_claims(settings: AgentSettings) -> list[Mount]:
+    """The folder of a driver's socket, where it is not the kubelet's."""
     folder = claim_socket(settings).rpartition("/")[0]
-    if folder and folder != KUBELET:
-        found.append(
-            Mount(
-                AGENT,
-                "claim-resources",
-                folder,
-                target=folder,
-                read_only=True,
-                why="the socket of a driver that hands out CPUs through claims",
-            )
-        )
-    return tuple(found)
+    if not folder or folder == KUBELET:
+        return []
+    why = "the socket of a driver that hands out CPUs through claims"
+    return [Mount(AGENT, "claim-resources", folder, target=folder, read_only=True, why=why)]
 
 
 def guarded(settings: AgentSettings) -> bool:
@@ -216,68 +172,26 @@ def asks_runtime(settings: AgentSettings) -> bool:
 
 def _seen(settings: AgentSettings, caps: Iterable[tuple[str, str]]) -> list[Mount]:
     """What the agent reads of the machine."""
-    cpu = Mount(
-        AGENT,
-        "cpu",
-        CPU,
-        target=f"/host{CPU}",
-        read_only=True,
-        why="the CPUs and what their files hold",
-    )
+    cpu = _read("cpu", CPU, "the CPUs and what their files hold")
     if settings.metrics is None:
-        return [
-            cpu,
-            *(
-                Mount(
-                    AGENT,
-                    name,
-                    source,
-                    target=f"/host{source}",
-                    read_only=True,
-                    why="limits of power as they are",
-                )
-                for name, source in caps
-            ),
-        ]
+        return [cpu, *(_read(name, source, "limits of power as they are") for name, source in caps)]
     found = [
-        Mount(
-            AGENT,
-            "devices",
-            "/sys/devices",
-            target="/host/sys/devices",
-            read_only=True,
-            why="limits of power, meters",
-        ),
+        _read("devices", "/sys/devices", "limits of power, meters"),
         cpu,
-        Mount(
-            AGENT,
-            "class",
-            "/sys/class",
-            target="/host/sys/class",
-            read_only=True,
-            why="meters by their class: hwmon, powercap, batteries",
-        ),
+        _read("class", "/sys/class", "meters by their class: hwmon, powercap, batteries"),
     ]
     if "process" in settings.metrics.levels:
+        covers = "covers the kernel's settings, and binfmt_misc below them"
         found += [
-            Mount(
-                AGENT,
-                "proc",
-                "/proc",
-                target="/host/proc",
-                read_only=True,
-                why="CPU time of processes, for metrics of level process",
-            ),
-            Mount(
-                AGENT,
-                "nothing",
-                "",
-                target="/host/proc/sys",
-                read_only=True,
-                why="covers the kernel's settings, and binfmt_misc below them",
-            ),
+            _read("proc", "/proc", "CPU time of processes, for metrics of level process"),
+            Mount(AGENT, "nothing", "", target="/host/proc/sys", read_only=True, why=covers),
         ]
     return found
+
+
+def _read(name: str, source: str, why: str) -> Mount:
+    """A folder of the host that the agent reads below /host."""
+    return Mount(AGENT, name, source, target=f"/host{source}", read_only=True, why=why)
 
 
 def volumes(found: Iterable[Mount]) -> list[dict[str, Any]]:
