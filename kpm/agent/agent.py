@@ -38,6 +38,9 @@ from kpm_planner.model.problems import Problem
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
 
+if TYPE_CHECKING:  # loaded when there is something to report
+    from kpm_planner.report.types import Condition, PowerNodeStateStatus, PowerNodeStatus
+
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
@@ -177,27 +180,39 @@ class Agent:
         if self.pod_uid and self.pod_uid in view.ending:
             self.stop()
             return
+        if not self._has_machine(view):
+            return
+        if view.node is None:
+            self._planned = _Planned()
+            # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
+            return
+        self._bring(view, view.node)
+        if not self.passed_once:
+            self.passed_once = True
+            self.settled_in()
+
+    def _has_machine(self, view: ClusterView) -> bool:
+        """Whether the machine can be tuned now; it is looked at anew where that is due."""
         self.tuner.names_states = (
             IdleStates.of(view.config.agent.idle_states if view.config else None)
             is IdleStates.BY_NAME
         )
         if not self.tuner.ready():
             self._say_refused()
-            return
+            return False
         self.tuner.prove()
         self._refused_since = None
         if self._plugged or self.last_tick - self._looked >= self.resync:
             self._looked = self.last_tick
             self.tuner.look_anew(self._came_or_went())
-            if not self.tuner.ready():
-                return
-        if view.node is None:
-            self._planned = _Planned()
-            # deleted or not yet there: nothing is known of what is wanted, so nothing is changed
-            return
+            return self.tuner.ready()
+        return True
+
+    def _bring(self, view: ClusterView, node: NodeView) -> None:
+        """Plan for the node, apply it, and tell everybody."""
         started = time.monotonic()
         told = self.runtime.picture() if self.runtime is not None else None
-        inputs = self._inputs(view, view.node, told.containers if told is not None else ())
+        inputs = self._inputs(view, node, told.containers if told is not None else ())
         plan = self._plan(view, inputs, self.tuner.machine())
         # first: what the plan takes back nobody else may write
         self.scaler.leave(() if self.tuner.measure_only else plan.scaling)
@@ -212,9 +227,6 @@ class Agent:
         self._tell_meter(view, inputs, plan)
         self._measure(plan, time.monotonic() - started)
         self._report(view, plan, went)
-        if not self.passed_once:
-            self.passed_once = True
-            self.settled_in()
 
     def leave(self) -> None:
         """The process ends: where the agent is not wanted any more everything is put back, else it
@@ -320,35 +332,14 @@ class Agent:
         # the Node was deleted and made again, and its objects with it
         anew = self._uid not in (None, view.node.uid)
         self._reported, self._uid = basis, view.node.uid
-        from kpm.formats.views import features
-        from kpm_planner.report.node import node_state
-        from kpm_planner.report.power_node import power_node
         from kpm_planner.report.refusals import refusal_problems
 
-        shown = self.tuner.shown()
-        workloads = {
-            item.profile.meta.name: workload_name(item.profile.meta.name, self.node)
-            for item in plan.profiles
-            if item.valid and not item.profile.shared
-        }
-        supported = [
-            (str(item["name"]), bool(item["supported"]), str(item["reason"]))
-            for item in features(shown)
-        ]
-        refusals = refusal_problems(plan, shown, went.outcomes)
-        plan = (
-            evolve(plan, problems=tuple(sorted({*plan.problems, *refusals}))) if refusals else plan
-        )
-        state = node_state(plan, shown, went, supported, workloads)
-        state = evolve(
-            state,
-            conditions=tuple(sorted((*state.conditions, *measured), key=lambda item: item.type)),
-        )
+        refusals = refusal_problems(plan, self.tuner.shown(), went.outcomes)
+        if refusals:
+            plan = evolve(plan, problems=tuple(sorted({*plan.problems, *refusals})))
+        state, lines = self._statuses(view, plan, went, measured)
         if self._metrics is not None:
             self._metrics.note_conditions(state.conditions)
-        lines = power_node(
-            plan, shown, view.config.custom_devices if view.config else (), workloads
-        )
         pods = {
             f"Pod/{pod.meta.namespace}/{pod.meta.name}": _about_pod(pod.meta) for pod in view.pods
         }
@@ -370,6 +361,30 @@ class Agent:
 
         self.reports.say(say)
         self._tell_events(went, refusals)
+
+    def _statuses(
+        self, view: ClusterView, plan: NodePlan, went: Pass, measured: "tuple[Condition, ...]"
+    ) -> "tuple[PowerNodeStateStatus, PowerNodeStatus]":
+        """The node's state for programs, and its lines for people."""
+        from kpm.formats.views import features
+        from kpm_planner.report.node import node_state
+        from kpm_planner.report.power_node import power_node
+
+        shown = self.tuner.shown()
+        workloads = {
+            item.profile.meta.name: workload_name(item.profile.meta.name, self.node)
+            for item in plan.profiles
+            if item.valid and not item.profile.shared
+        }
+        supported = [
+            (str(item["name"]), bool(item["supported"]), str(item["reason"]))
+            for item in features(shown)
+        ]
+        state = node_state(plan, shown, went, supported, workloads)
+        conditions = sorted((*state.conditions, *measured), key=lambda item: item.type)
+        devices = view.config.custom_devices if view.config else ()
+        lines = power_node(plan, shown, devices, workloads)
+        return evolve(state, conditions=tuple(conditions)), lines
 
     def _retry_due(self) -> bool:
         """Whether a report that failed is to be said again now; before that, saying it would only

@@ -28,7 +28,8 @@ from kpm.operator.external import host_problem
 from kpm.operator.observed import Held, SeenCluster, node_of
 from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.cpuset import parse_cpulist
-from kpm_planner.model.objects import Intent
+from kpm_planner.model.objects import Intent, PowerConfig
+from kpm_planner.model.problems import Problem
 from kpm_planner.report.rollup import (
     MOST_ERRORS,
     ErrorsStatus,
@@ -103,22 +104,14 @@ def reconcile(seen: SeenCluster, image: Image, lost: Lost = Lost()) -> tuple[Act
     configs = sorted(seen.configs, key=_age)
     config = _holder(seen)
     nodes = _selected(config, seen)
-    waiting = waits(seen, nodes)
-    states = _states(seen)
+    waiting, states = waits(seen, nodes), _states(seen)
     workloads = _wanted_workloads(seen, nodes, states)
     actions: list[Action] = []
     if config is not None and config.value is not None:
         if FINALIZER not in config.finalizers:
             actions.append(Finalize(config.name, (*config.finalizers, FINALIZER)))
         actions += _duplicates(config, configs)
-        wanted = daemon_set(config.value, seen.namespace, image, states_named=_states_named(states))
-        if (
-            seen.daemon_set is None
-            or seen.daemon_set.annotations.get(HASH) != wanted["metadata"]["annotations"][HASH]
-        ):
-            actions.append(Apply("daemonsets", AGENT_NAME, wanted))
-        elif place := departure(wanted["spec"], seen.daemon_set.spec):
-            actions.append(Mend(AGENT_NAME, seen.daemon_set.uid, wanted["spec"], place))
+        actions += _agents(config.value, seen, image, states_named=_states_named(states))
     elif (
         config is None
         and seen.daemon_set is not None
@@ -129,18 +122,9 @@ def reconcile(seen: SeenCluster, image: Image, lost: Lost = Lost()) -> tuple[Act
     actions += _node_objects(seen, nodes)
     actions += _workloads(seen, workloads)
     actions += _endings(seen, nodes, lost)
-    done = config is not None or not waiting.keys() - lost.nodes.keys()
-    for item in configs:
-        if item.deleting and FINALIZER in item.finalizers and done:
-            actions.append(
-                Finalize(item.name, tuple(name for name in item.finalizers if name != FINALIZER))
-            )
-    going = {(action.plural, action.name) for action in actions if isinstance(action, Delete)}
-    going |= {
-        ("powerconfigs", action.name)
-        for action in actions
-        if isinstance(action, Finalize) and FINALIZER not in action.finalizers
-    }
+    if config is not None or not waiting.keys() - lost.nodes.keys():
+        actions += _let_go(configs)
+    going = _going(actions)
     left = waiting_lines(waiting, lost)
     statuses = (
         action
@@ -157,6 +141,36 @@ def reconcile(seen: SeenCluster, image: Image, lost: Lost = Lost()) -> tuple[Act
         if (action.plural, action.name) not in going
     )
     return (*actions, *statuses)
+
+
+def _let_go(configs: Iterable[Held[Any]]) -> Iterator[Finalize]:
+    """End the PowerConfigs that are being deleted."""
+    for item in configs:
+        if item.deleting and FINALIZER in item.finalizers:
+            rest = tuple(name for name in item.finalizers if name != FINALIZER)
+            yield Finalize(item.name, rest)
+
+
+def _going(actions: Iterable[Action]) -> set[tuple[str, str]]:
+    """Plural and name of the objects that end with these actions."""
+    deleted = {(action.plural, action.name) for action in actions if isinstance(action, Delete)}
+    return deleted | {
+        ("powerconfigs", action.name)
+        for action in actions
+        if isinstance(action, Finalize) and FINALIZER not in action.finalizers
+    }
+
+
+def _agents(
+    config: PowerConfig, seen: SeenCluster, image: Image, *, states_named: bool
+) -> Iterator[Action]:
+    """What makes the DaemonSet the one that a PowerConfig asks for."""
+    wanted = daemon_set(config, seen.namespace, image, states_named=states_named)
+    now = seen.daemon_set
+    if now is None or now.annotations.get(HASH) != wanted["metadata"]["annotations"][HASH]:
+        yield Apply("daemonsets", AGENT_NAME, wanted)
+    elif place := departure(wanted["spec"], now.spec):
+        yield Mend(AGENT_NAME, now.uid, wanted["spec"], place)
 
 
 def managed(seen: SeenCluster) -> frozenset[str]:
@@ -328,6 +342,27 @@ def _endings(seen: SeenCluster, nodes: Iterable[str], lost: Lost) -> Iterator[Ac
     )
 
 
+def _faults(seen: SeenCluster, image: Image) -> Iterator[Problem]:
+    """What is wrong with objects that no node is needed to see."""
+    users = [item for item in seen.workloads if item.labels.get(GENERATED) != "true"]
+    groups = (seen.profiles, users, seen.node_configs, seen.uncores, seen.configs, seen.caps)
+    yield from validate_intent(
+        Intent(*(tuple(item.value for item in group if item.value is not None) for group in groups))
+    )
+    for group in groups:
+        yield from (item.fault for item in group if item.fault is not None)
+    for config in seen.configs:
+        if config.value is not None:
+            yield from image_problems(config.value, image)
+    asked = (host_problem(item.value, seen.hosts) for item in seen.caps if item.value is not None)
+    selecting = (
+        nowhere(item.value, seen.nodes.keys())
+        for item in (*seen.node_configs, *seen.uncores, *seen.caps)
+        if item.value is not None
+    )
+    yield from (problem for problem in (*asked, *selecting) if problem is not None)
+
+
 def _statuses(
     seen: SeenCluster,
     config: Held[Any] | None,
@@ -341,48 +376,8 @@ def _statuses(
     """The statuses that differ from what the objects hold. left: what is to be said of nodes that
     are left.
     """
-    user_workloads = [item for item in seen.workloads if item.labels.get(GENERATED) != "true"]
-    held = (
-        *seen.configs,
-        *seen.profiles,
-        *user_workloads,
-        *seen.node_configs,
-        *seen.uncores,
-        *seen.caps,
-    )
-    groups = (
-        seen.profiles,
-        user_workloads,
-        seen.node_configs,
-        seen.uncores,
-        seen.configs,
-        seen.caps,
-    )
-    intent = Intent(
-        *(tuple(item.value for item in group if item.value is not None) for group in groups)
-    )
-    faults = [item.fault for item in held if item.fault is not None]
-    faults += [
-        problem
-        for item in seen.configs
-        if item.value is not None
-        for problem in image_problems(item.value, image)
-    ]
-    faults += [
-        problem
-        for item in seen.caps
-        if item.value is not None and (problem := host_problem(item.value, seen.hosts)) is not None
-    ]
-    selecting = (*seen.node_configs, *seen.uncores, *seen.caps)
-    faults += [
-        problem
-        for item in selecting
-        if item.value is not None
-        and (problem := nowhere(item.value, seen.nodes.keys())) is not None
-    ]
     errors = errors_by_object(
-        (*validate_intent(intent), *faults),
-        {node: states[node] for node in nodes if node in states},
+        _faults(seen, image), {node: states[node] for node in nodes if node in states}
     )
     for kind, plural, items in (
         ("PowerProfile", "powerprofiles", seen.profiles),

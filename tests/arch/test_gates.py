@@ -289,7 +289,6 @@ TABLES = {"model/problems"}
 LONG = {
     "agent/build": {"build_agent"},
     "agent/metrics": {"on"},
-    "agent/agent": {"tick", "_report"},
     "cli/energy": {"report_verb"},
     "cli/options": {"planning_options"},
     "cli/shells": {"agent"},
@@ -299,7 +298,6 @@ LONG = {
     "formats/crds": {"crd"},
     "formats/pods": {"structure_pod"},
     "formats/views": {"features"},
-    "operator/reconcile": {"reconcile", "_statuses"},
     "operator/operator": {"__init__", "carry_out"},
     "powercap/capper": {"once"},
     "request/cpu_manager": {"assign_cpus"},
