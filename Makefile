@@ -11,6 +11,8 @@ ELSEWHERE := kernel or apiserver or dpdk or monitoring or cluster or cluster_lon
 IN_MEMORY := $(if $(wildcard /dev/shm/.),TMPDIR=/dev/shm)
 # Tests and what they start are compiled once, not by each process.
 unexport PYTHONDONTWRITEBYTECODE
+# A test that hangs ends its process with a traceback, and is named.
+BOUNDED := -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
@@ -38,10 +40,10 @@ demo: $(VENV)/.installed ## watch a simulated server being tuned
 	$(BIN)/kpm simulate
 
 test: $(VENV)/.installed ## the default tests: properties, files, command line
-	$(IN_MEMORY) $(BIN)/python -m pytest -n 2
+	$(IN_MEMORY) $(BIN)/python -m pytest -n 2 $(BOUNDED)
 
 soak: $(VENV)/.installed ## what takes long and rarely tells anything, then the properties with other examples, until KPM_SOAK_SECONDS are over
-	$(IN_MEMORY) HYPOTHESIS_PROFILE=soak KPM_SOAK_SECONDS=$(KPM_SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m pytest -n 2 $(if $(SOAK_SEED),--hypothesis-seed=$(SOAK_SEED)) -m '(soak or hypothesis) and not ($(ELSEWHERE))'
+	$(IN_MEMORY) HYPOTHESIS_PROFILE=soak KPM_SOAK_SECONDS=$(KPM_SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(BIN)/python -m pytest -n 2 $(BOUNDED) $(if $(SOAK_SEED),--hypothesis-seed=$(SOAK_SEED)) -m '(soak or hypothesis) and not ($(ELSEWHERE))'
 
 # Those that run the two packages in their own process; the others add nothing to it.
 COVERED := tests/planner tests/applier tests/helper tests/powercap tests/simulate
