@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from attrs import define, field
 
+from kpm_applier.attributes import HSMP_ROOT
 from kpm_applier.sysfs.boundary import (
     ANSWER,
     CALL,
@@ -27,6 +28,7 @@ from kpm_applier.sysfs.boundary import (
     fits,
     path_of,
 )
+from kpm_applier.sysfs.host import write_one_by_one
 from kpm_applier.sysfs.tree import SysfsHost
 
 #: Seconds for which a helper that has just been started again is waited for, and for which an
@@ -232,6 +234,13 @@ class RemoteMailbox:
         """The link is the helper's, and is closed with it."""
 
 
+def _plain_mailbox(path: str) -> bool:
+    """Whether a file is one of a mailbox that a copy of a tree has as plain files: no helper takes
+    those, and nothing but the copy is changed by them.
+    """
+    return path.startswith(f"{HSMP_ROOT}/")
+
+
 class RemoteHost(SysfsHost):
     """A tree that is read here and written by a helper."""
 
@@ -243,16 +252,21 @@ class RemoteHost(SysfsHost):
 
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file through the helper."""
+        if _plain_mailbox(path):
+            super().write(path, data)
+            return
         for failure in self.helper.write_all([(path, data)]).values():
             raise failure
 
     def write_all(self, writes: Sequence[tuple[str, bytes]]) -> dict[str, OSError]:
         """Hand data to many files through the helper, in order; the failures by path."""
+        if any(_plain_mailbox(path) for path, _ in writes):
+            return write_one_by_one(self, writes)
         return self.helper.write_all(writes)
 
-    def refuses_writing(self, path: str) -> int:  # noqa: ARG002 - it may write all of the tree
+    def refuses_writing(self, path: str) -> int:
         """Whether the helper can be asked: the errno of it, 0 where it can."""
-        return self.helper.reach()
+        return super().refuses_writing(path) if _plain_mailbox(path) else self.helper.reach()
 
     def forget(self) -> None:
         """Close what is kept open."""

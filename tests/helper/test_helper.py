@@ -397,3 +397,16 @@ def test_it_loads_no_library(running: Running) -> None:
         ]
     )
     assert int(pss[0].split()[1]) <= 12 * 1024
+
+
+def test_a_mailbox_that_a_copy_has_as_plain_files_is_written_here(
+    tree: Path, running: Running, remote: RemoteHost
+) -> None:
+    """No helper takes them: they are no part of /sys. With other files, in order."""
+    folder = tree / "hsmp/socket0"
+    folder.mkdir(parents=True)
+    (folder / "df_pstate").write_text("auto\n")
+    assert remote.refuses_writing("hsmp/socket0/df_pstate") == 0
+    assert remote.write_all([("hsmp/socket0/df_pstate", b"2 1\n"), (MAX, b"1234567\n")]) == {}
+    assert (folder / "df_pstate").read_text() == "2 1\n"
+    assert remote.read(MAX) == b"1234567\n"
