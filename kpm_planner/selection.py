@@ -201,11 +201,11 @@ class InForce:
     why others are not about the node, or do not hold.
     """
 
-    definitions: tuple[Definition, ...] = ()
-    turbo: tuple[PowerNodeConfig, ...] = ()
-    uncore: Uncore | None = None
-    cap: PowerCap | None = None
-    problems: tuple[Problem, ...] = ()
+    definitions: tuple[Definition, ...]
+    turbo: tuple[PowerNodeConfig, ...]
+    uncore: Uncore | None
+    cap: PowerCap | None
+    problems: tuple[Problem, ...]
 
 
 def in_force(accepted: Accepted, node: Node) -> InForce:

@@ -57,6 +57,27 @@ def test_each_cpu_gets_its_own_and_has_its_own_again(
     assert [model.read(path(cpu)) for cpu in range(3)] == shown
 
 
+def test_no_pass_in_which_nothing_changes_reads_a_bias(tmp_path: Path) -> None:
+    """Reading it interrupts its CPU (A1); the other files are compared each time."""
+    read: list[str] = []
+
+    class Noting(KernelModel):
+        def read(self, path: str) -> bytes:
+            read.append(path)
+            return super().read(path)
+
+    model = Noting(biased(rig.intel(2), "6"))
+    targets = dict.fromkeys(range(2), Target(max_khz=2_000_000, epb=0))
+    with rig.applier(model, str(tmp_path)) as handle:
+        wanted = rig.plan(handle.machine, targets)
+        assert handle.apply(wanted).settled
+        handle.apply(wanted)
+        read.clear()
+        assert not handle.apply(wanted).writes
+    assert not [path for path in read if path.endswith("energy_perf_bias")]
+    assert [path for path in read if path.endswith("scaling_max_freq")]
+
+
 @pytest.mark.parametrize(
     ("features", "managed"),
     [

@@ -51,6 +51,15 @@ def test_the_rows_are_the_files_of_the_attribute_table() -> None:
     assert names == managed | {"constraint_0_power_limit_uw", "power1_cap"}
 
 
+@pytest.mark.parametrize(
+    "zone", ["devices/virtual/powercap/intel-rapl/intel-rapl:1", "class/powercap/intel-rapl:1"]
+)
+@pytest.mark.parametrize("name", ["constraint_0_power_limit_uw", "enabled"])
+def test_a_zone_is_written_where_it_is_or_by_its_link(zone: str, name: str) -> None:
+    """As discovery finds it; some trees have the links alone."""
+    assert place_of(f"{zone}/{name}") is not None
+
+
 def test_a_path_has_one_place_and_a_place_one_path() -> None:
     for row, (template, _) in enumerate(ROWS):
         used = template.count("{")

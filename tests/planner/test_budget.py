@@ -876,3 +876,19 @@ def test_a_time_that_is_none_says_what_one_is(time: str | None, words: str) -> N
     cap = power_cap(source=CapSource(schedule=(CapEntry(time, watts=100),)))
     (problem,) = (item for item in validate_cap(cap) if item.field.endswith(".time"))
     assert problem.message == words
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        CapSource(static=StaticCap()),
+        CapSource(solar=SolarCap()),
+        CapSource(market=MarketCap(volumes=(1,))),
+    ],
+)
+def test_watts_that_are_left_out_are_said_to_be(source: CapSource) -> None:
+    """Not 0, which somebody might have written."""
+    (problem,) = (
+        item for item in validate_cap(power_cap(source=source)) if item.field.endswith("atts")
+    )
+    assert problem.message == "expected watts from 1, got nothing"

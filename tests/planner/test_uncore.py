@@ -64,7 +64,14 @@ def test_words_that_are_none_or_the_wrong_way_round_are_errors(
 ) -> None:
     found = asked(sys_min=low, sys_max=high)
     assert [problem.code for problem in found.problems] == [code]
+    if code is Code.UNCORE_ORDER:
+        assert found.problems[0].message == "max is above spec.sysMax min"
     assert limits(found) == [(None, None)] * 4
+
+
+def test_the_wrong_way_round_is_said_with_the_units() -> None:
+    (problem,) = asked(sys_min=2_000_000, sys_max=1_000_000).problems
+    assert problem.message == "2000000 kHz is above spec.sysMax 1000000 kHz"
 
 
 def test_an_end_of_the_hardware_that_no_file_says_is_an_error() -> None:
