@@ -2,13 +2,14 @@
 node has.
 
 Those that are about it and lose to another, or are wrong, are problems of the plan. Here are the
-others, of which a plan would say nothing at all.
+others, of which a plan would say nothing at all; what the system makes for other nodes goes without
+saying.
 """
 
 from collections.abc import Iterable, Mapping
 
 from kpm_planner.model.cap_objects import PowerCap
-from kpm_planner.model.cluster import LabelSelector, Node, NodeSelector, Requirement
+from kpm_planner.model.cluster import GENERATED, LabelSelector, Node, NodeSelector, Requirement
 from kpm_planner.model.objects import PowerNodeConfig, PowerProfile, Uncore
 from kpm_planner.model.why import Why
 from kpm_planner.selection import (
@@ -44,6 +45,7 @@ def left_out(accepted: Accepted, node: Node) -> tuple[Why, ...]:
         (item, "spec.powerNodeSelector", _unmet_map(item.power_node_selector or {}, node.labels))
         for item in intent.workloads
         if not selects_map(item.power_node_selector, node.labels)
+        and item.meta.labels.get(GENERATED) != "true"
     ]
     return tuple(
         Why(text or _FOR_NONE, object=reference(item), field=field)

@@ -9,12 +9,12 @@ from kpm.formats.pods import structure_node, structure_pod
 from kpm.formats.wire import WireError, parse_time, read_object
 from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.informer import ApiListWatch, Informer, key_of
-from kpm.kube.kinds import AGENT_NAME, GENERATED, NODES, PART_OF, PODS, power
+from kpm.kube.kinds import AGENT_NAME, NODES, PART_OF, PODS, power
 from kpm.process.threads import Threads
 from kpm_planner.caps.schedule import Reading
 from kpm_planner.model.agent_settings import IdleStates
 from kpm_planner.model.cap_objects import PowerCap
-from kpm_planner.model.cluster import Node, Pod
+from kpm_planner.model.cluster import GENERATED, Node, Pod
 from kpm_planner.model.objects import (
     Intent,
     PowerConfig,

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Container, Mapping
+from itertools import islice
 
 import click
 
@@ -137,11 +138,19 @@ def print_plan(
 def print_left_out(
     left_out: Mapping[str, tuple[Why, ...]], kinds: Container[str] | None = None
 ) -> None:
-    """A line for each object that is not about a node. kinds: of these alone."""
+    """A line for each object that is not about a node, those of several nodes together. kinds: of
+    these alone.
+    """
+    nodes: dict[tuple[str, str], list[str]] = {}
     for node, reasons in left_out.items():
         for why in reasons:
             if kinds is None or why.object.partition("/")[0] in kinds:
-                say(f"{why.object} is not in force on {node}: {why}")
+                nodes.setdefault((why.object, str(why)), []).append(node)
+    for (obj, text), names in islice(nodes.items(), _MOST_LEFT_OUT):
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        say(f"{obj} is not in force on {', '.join(names[:_MOST_NAMES])}{more}: {text}")
+    if len(nodes) > _MOST_LEFT_OUT:
+        say(f"{len(nodes) - _MOST_LEFT_OUT} more objects are not in force; -o json has them all")
 
 
 def describe_values_of(low: int | None, high: int | None) -> str:
@@ -204,6 +213,8 @@ def explain(
     print_lines(f"warning: {text}" for text in recipe.warnings)
 
 
+#: Lines of what is not in force, and names of nodes in one.
+_MOST_LEFT_OUT, _MOST_NAMES = 20, 3
 #: What is asked about → the kinds of objects that could say something of it.
 _SAYS = {
     "cpu": {"PowerWorkload", "PowerNodeConfig"},

@@ -10,8 +10,6 @@ PODS, NODES, NAMESPACES = (
     Resource("", "v1", "namespaces"),
 )
 LEASES, DAEMON_SETS = "leases", "daemonsets"
-#: Label of objects that the system makes; agents leave them out of what they watch.
-GENERATED = "power.kpm.dev/generated"
 AGENT_NAME = "power-node-agent"
 #: Label and value of the pods of this system.
 PART_OF = ("app.kubernetes.io/part-of", "kubernetes-power-manager")

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
-from kpm.kube.kinds import AGENT_NAME, GENERATED, PART_OF
+from kpm.kube.kinds import AGENT_NAME, PART_OF
 from kpm.operator.mounts import (
     AGENT,
     CDI,
@@ -38,6 +38,7 @@ from kpm_planner.model.agent_settings import (
     MetricSettings,
     Toleration,
 )
+from kpm_planner.model.cluster import GENERATED
 from kpm_planner.model.objects import PowerConfig
 from kpm_planner.model.problems import Code, Problem, error
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from attrs import field, frozen
 
-from kpm.kube.kinds import GENERATED
 from kpm.operator.observed import Held, SeenCluster, node_of
+from kpm_planner.model.cluster import GENERATED
 from kpm_planner.report.rollup import MOST_LEFT, NodeLeft
 from kpm_planner.report.types import PowerNodeStateStatus
 

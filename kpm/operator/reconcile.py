@@ -13,20 +13,14 @@ from typing import Any
 from attrs import frozen
 
 from kpm.formats.wire import document_of
-from kpm.kube.kinds import (
-    AGENT_NAME,
-    FINALIZER,
-    GENERATED,
-    distinct_workload_name,
-    state_name,
-    workload_name,
-)
+from kpm.kube.kinds import AGENT_NAME, FINALIZER, distinct_workload_name, state_name, workload_name
 from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
 from kpm.operator.departures import departure
 from kpm.operator.endings import REMEDY, Lost, last_word, one_more_round, ours, waiting_lines, waits
 from kpm.operator.external import host_problem
 from kpm.operator.observed import Held, SeenCluster, node_of
 from kpm_planner.model.cap_objects import PowerCap
+from kpm_planner.model.cluster import GENERATED
 from kpm_planner.model.cpuset import parse_cpulist
 from kpm_planner.model.objects import Intent, PowerConfig
 from kpm_planner.model.problems import Problem

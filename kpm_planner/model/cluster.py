@@ -8,6 +8,10 @@ from attrs import field, frozen
 from kpm_planner.model.quantities import Quantity
 from kpm_planner.model.schema import described as _text
 
+#: Label of objects that the system makes itself, such as a PowerWorkload for each node; agents
+#: leave them out of what they watch.
+GENERATED = "power.kpm.dev/generated"
+
 
 @frozen
 class Meta:

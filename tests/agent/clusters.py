@@ -8,11 +8,12 @@ from typing import Any
 
 from attrs import define, field
 
-from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name
+from kpm.kube.kinds import AGENT_NAME, FINALIZER, state_name
 from kpm.operator.daemonset import Image
 from kpm.operator.endings import Lost
 from kpm.operator.observed import SeenCluster, held_object, held_plain, held_state, node_seen
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Mend, Tell, reconcile
+from kpm_planner.model.cluster import GENERATED
 
 GROUP, NAMESPACE = "power.openshift.io", "power-manager"
 USER_KINDS = {

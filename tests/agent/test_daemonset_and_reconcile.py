@@ -10,12 +10,12 @@ import pytest
 import yaml
 from attrs import evolve, fields
 
-from kpm.kube.kinds import AGENT_NAME, FINALIZER, GENERATED, state_name, workload_name
+from kpm.kube.kinds import AGENT_NAME, FINALIZER, state_name, workload_name
 from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
 from kpm.operator.mounts import mounts
 from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Tell
 from kpm_planner.model.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
-from kpm_planner.model.cluster import Meta
+from kpm_planner.model.cluster import GENERATED, Meta
 from kpm_planner.model.objects import PowerConfig
 from tests.agent.clusters import IMAGE, NAMESPACE, Released, World, kept_by_operator, running
 

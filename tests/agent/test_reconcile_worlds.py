@@ -6,8 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpm.kube.kinds import FINALIZER, GENERATED, state_name, workload_name
+from kpm.kube.kinds import FINALIZER, state_name, workload_name
 from kpm.operator.reconcile import Apply, Delete
+from kpm_planner.model.cluster import GENERATED
 from tests.agent.clusters import GROUP, Released, World, of_users, running
 
 NODES, PROFILES = ["a", "b", "c"], ["fast", "quick", "b"]

@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the packag
 
 from kpm.formats.views import features
 from kpm.formats.wire import document_of, read_object
-from kpm.kube.kinds import GENERATED, state_name, workload_name
+from kpm.kube.kinds import state_name, workload_name
 from kpm.request.machines import MODELS, MachineSpec, build_machine
 from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.changes import Pass
-from kpm_planner.model.cluster import Node
+from kpm_planner.model.cluster import GENERATED, Node
 from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload
 from kpm_planner.plan import NodeInput, plan_node
 from kpm_planner.report.node import node_state

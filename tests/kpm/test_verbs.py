@@ -1643,3 +1643,38 @@ def test_reading_needs_no_root(policy: Path, tree: Path, tmp_path: Path) -> None
         assert ran.code == code, (words, ran)
         assert not ran.complaints or words[0] in ("diff", "apply"), ran.err
     assert unchanged(before, tree)
+
+
+def test_objects_that_are_not_about_a_node_are_told_by_few_lines(tmp_path: Path) -> None:
+    """One for each object and reason, with some of the nodes; JSON has them all."""
+    xeon = tmp_path / "xeon.json"
+    xeon.write_text('{"model": "xeon"}')
+    caps = [
+        {
+            "apiVersion": "power.openshift.io/v1",
+            "kind": "PowerCap",
+            "metadata": {"name": f"cap-{number}", "namespace": "power-manager"},
+            "spec": {
+                "nodeSelector": {"labelSelector": {"matchLabels": {"zone": str(number)}}},
+                "source": {"static": {"watts": 100}},
+            },
+        }
+        for number in range(23)
+    ]
+    file = tmp_path / "caps.yaml"
+    file.write_text(as_yaml(*caps))
+    machines = [word for name in "abcde" for word in ("--machine", f"{name}={xeon}")]
+    told = kpm("plan", "-f", file, *machines)
+    lines = [line for line in told.out.splitlines() if "not in force" in line]
+    assert lines[0] == (
+        "PowerCap/cap-0 is not in force on a, b, c and 2 more: wants zone=0; the node has no label"
+        " zone"
+    )
+    assert lines[20:] == ["3 more objects are not in force; -o json has them all"]
+    whole = json.loads(kpm("plan", "-f", file, *machines, "-o", "json").out)
+    assert [len(node["notInForce"]) for node in whole["nodes"]] == [23] * 5
+    assert whole["nodes"][0]["notInForce"][0] == {
+        "object": "PowerCap/cap-0",
+        "field": "spec.nodeSelector",
+        "reason": "wants zone=0; the node has no label zone",
+    }

@@ -1,12 +1,13 @@
 """An object that is not about a node says why: what it wants, and what the node has."""
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm_planner.left_out import left_out
 from kpm_planner.model.cap_objects import PowerCap
-from kpm_planner.model.cluster import LabelSelector, Node, NodeSelector, Requirement
+from kpm_planner.model.cluster import GENERATED, LabelSelector, Node, NodeSelector, Requirement
 from kpm_planner.model.objects import PowerNodeConfig, PowerProfile, Uncore
 from kpm_planner.selection import accept, covers, reference, selector_problems
 from tests.planner.build import intent, power_cap, profile, uncore, workload
@@ -79,3 +80,10 @@ def test_exactly_the_objects_that_are_not_about_a_node_have_a_reason(
     ]
     assert [item for item in told if not item.startswith("PowerWorkload/")] == expected
     assert all(why and "\n" not in why for why in left_out(accepted, node))
+
+
+def test_what_the_system_makes_for_another_node_goes_without_saying() -> None:
+    """One PowerWorkload for each node and profile."""
+    other = workload(power_node_selector={"zone": "b"})
+    made = evolve(other, meta=evolve(other.meta, labels={GENERATED: "true"}))
+    assert left_out(accept(intent(made)), NODE) == ()
