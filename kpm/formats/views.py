@@ -43,46 +43,21 @@ def features(machine: Machine) -> list[dict[str, Any]]:
     managed = [domain for domain in machine.domains if domain.managed]
     no_frequency = why_no_frequency(machine)
     epp = any(domain.settings.epp is not None for domain in machine.domains)
-    found = [
-        ("frequency", bool(managed), _driver_words(machine) if managed else no_frequency),
-        (
-            "epp",
-            epp,
-            (
-                "energy_performance_preference exists"
-                if epp
-                else "the driver has no energy_performance_preference"
-            ),
-        ),
-        (
-            "idle",
-            bool(machine.idle_names),
-            (
-                f"driver {machine.idle_driver or 'unknown'}"
-                if machine.idle_names
-                else "no cpuidle states"
-            ),
-        ),
-        (
-            "uncore",
-            bool(machine.uncore),
-            f"{len(machine.uncore)} entries" if machine.uncore else "no intel_uncore_frequency",
-        ),
-        ("cap", bool(machine.power_zones), _cap_reason(machine)),
-        (
-            "fabric",
-            bool(machine.fabrics),
-            "HSMP answers" if machine.fabrics else machine.fabric_fault or "no HSMP device",
-        ),
-        (
-            "boost",
-            machine.boost is not None,
-            "a node-wide switch exists" if machine.boost is not None else "no node-wide switch",
-        ),
-    ]
+    file, idle = "energy_performance_preference", f"driver {machine.idle_driver or 'unknown'}"
+    no_fabric = machine.fabric_fault or "no HSMP device"
+    entries, switch = f"{len(machine.uncore)} entries", machine.boost is not None
+    found = (
+        ("frequency", managed, _driver_words(machine), no_frequency),
+        ("epp", epp, f"{file} exists", f"the driver has no {file}"),
+        ("idle", machine.idle_names, idle, "no cpuidle states"),
+        ("uncore", machine.uncore, entries, "no intel_uncore_frequency"),
+        ("cap", machine.power_zones, _cap_reason(machine), _cap_reason(machine)),
+        ("fabric", machine.fabrics, "HSMP answers", no_fabric),
+        ("boost", switch, "a node-wide switch exists", "no node-wide switch"),
+    )
     return [
-        {"name": name, "supported": supported, "reason": reason}
-        for name, supported, reason in found
+        {"name": name, "supported": bool(has), "reason": yes if has else no}
+        for name, has, yes, no in found
     ]
 
 

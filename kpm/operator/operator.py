@@ -55,6 +55,10 @@ class Place:
     namespace: str
 
 
+#: What is made for each node.
+_MADE = ("powernodes", "powernodestates")
+
+
 class Informers:
     """The informers of the operator. ending: the namespace is being deleted, and every PowerConfig
     in it is as good as deleted.
@@ -78,21 +82,14 @@ class Informers:
                 lambda document: held_object(document, kind, place.group),
             )
 
-        self.configs, self.profiles = (
-            ours("powerconfigs", "PowerConfig"),
-            ours("powerprofiles", "PowerProfile"),
-        )
-        self.workloads, self.node_configs = (
-            ours("powerworkloads", "PowerWorkload"),
-            ours("powernodeconfigs", "PowerNodeConfig"),
-        )
+        self.configs = ours("powerconfigs", "PowerConfig")
+        self.profiles = ours("powerprofiles", "PowerProfile")
+        self.workloads = ours("powerworkloads", "PowerWorkload")
+        self.node_configs = ours("powernodeconfigs", "PowerNodeConfig")
         self.uncores, self.caps = ours("uncores", "Uncore"), ours("powercaps", "PowerCap")
-        self.power_nodes = informer(
-            "powernodes", power(place.group, "powernodes", place.namespace), held_plain
-        )
-        self.states = informer(
-            "powernodestates", power(place.group, "powernodestates", place.namespace), held_state
-        )
+        made = {name: power(place.group, name, place.namespace) for name in _MADE}
+        self.power_nodes = informer("powernodes", made["powernodes"], held_plain)
+        self.states = informer("powernodestates", made["powernodestates"], held_state)
         self.nodes = informer("nodes", NODES, node_seen)
         self.pods = informer(
             "pods",
@@ -294,17 +291,7 @@ class Operator:
                 case Finalize():
                     self._finalize(action)
                 case Tell():
-                    self.events.say(
-                        About(
-                            f"{self.place.group}/v1",
-                            action.kind,
-                            action.name,
-                            self.place.namespace,
-                            action.uid,
-                        ),
-                        action.reason,
-                        action.message,
-                    )
+                    self._tell(action)
                 case _:
                     assert_never(action)
         except ApiError as failure:
@@ -322,6 +309,11 @@ class Operator:
                 part=getattr(action, "subresource", None),
             )
         return True
+
+    def _tell(self, action: Tell) -> None:
+        version, place = f"{self.place.group}/v1", self.place.namespace
+        about = About(version, action.kind, action.name, place, action.uid)
+        self.events.say(about, action.reason, action.message)
 
     def _leads(self) -> bool:
         """Whether this one may act at this moment; asked before every action."""

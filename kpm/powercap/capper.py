@@ -79,6 +79,12 @@ class Capper:
         )
         made = capped(self.environment.settings, zones, source.uw)
         report = self.applier.bring(lambda _: NodePlan(self.environment.node, caps=made.targets))[1]
+        self._log(report)
+        self._tell(instant, source, maximum)
+        return report
+
+    def _log(self, report: Report) -> None:
+        """Say what did not become as it was asked, and what was written."""
         for item in report.outcomes:
             level = self.log.info if item.status is Status.LIMITED else self.log.warning
             level(
@@ -97,8 +103,6 @@ class Capper:
                 value=write.value,
                 why=list(write.because),
             )
-        self._tell(instant, source, maximum)
-        return report
 
     def leave(self) -> Report:
         """Put the limits back that were there, and take the annotations off."""

@@ -15,7 +15,7 @@ from kpm.request.nodes import reserved_cpus
 from kpm.request.objects import GivenObjects, cluster_of
 from kpm.request.readings import signals_of, watts_of
 from kpm.simulate.energy import EnergyView, SimMeter, works
-from kpm.simulate.scenario import Scenario, SimulatedNode, Step, cpus_of
+from kpm.simulate.scenario import ForeignLimit, Scenario, SimulatedNode, Step, cpus_of
 from kpm_applier.discovery.discover import Discovery
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier, Report
@@ -421,24 +421,21 @@ class World:
             events.append(
                 self._foreign(write.node, write.path, str(write.value), f"{place}: write")
             )
-        for limit in step.limit:
-            node = self._node(limit.node, f"{place}: limit")
-            if limit.domain not in node.model.policies:
-                raise InputError(
-                    f"{place}: limit.domain: expected a frequency domain of {limit.node}, got"
-                    f" {limit.domain}"
-                )
-            node.model.limit(limit.domain, None if limit.max_mhz is None else limit.max_mhz * 1000)
-            node.touched = True
-            what = (
-                "is no longer limited"
-                if limit.max_mhz is None
-                else f"is limited to {limit.max_mhz} MHz"
+        return events + [self._limit(limit, place) for limit in step.limit]
+
+    def _limit(self, limit: ForeignLimit, place: str) -> str:
+        """Somebody else limits a frequency domain, or ends that; what is said of it."""
+        node = self._node(limit.node, f"{place}: limit")
+        if limit.domain not in node.model.policies:
+            raise InputError(
+                f"{place}: limit.domain: expected a frequency domain of {limit.node}, got"
+                f" {limit.domain}"
             )
-            events.append(
-                f"frequency domain {limit.domain} of {limit.node} {what} by somebody else"
-            )
-        return events
+        node.model.limit(limit.domain, None if limit.max_mhz is None else limit.max_mhz * 1000)
+        node.touched = True
+        ended = limit.max_mhz is None
+        what = "is no longer limited" if ended else f"is limited to {limit.max_mhz} MHz"
+        return f"frequency domain {limit.domain} of {limit.node} {what} by somebody else"
 
     def _foreign(self, name: str, path: str, value: str, place: str) -> str:
         node = self._node(name, place)

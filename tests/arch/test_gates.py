@@ -297,11 +297,7 @@ LONG = {
     "energy/names": {"known_containers"},
     "formats/crds": {"crd"},
     "formats/pods": {"structure_pod"},
-    "formats/views": {"features"},
-    "operator/operator": {"__init__", "carry_out"},
-    "powercap/capper": {"once"},
     "request/cpu_manager": {"assign_cpus"},
-    "simulate/world": {"_change_machines"},
 }
 
 
