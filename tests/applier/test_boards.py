@@ -17,6 +17,7 @@ from attrs import field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kpm_applier.measure import boards
 from kpm_applier.measure.meters import MeterReader, discover_meters, read_meters
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.energy.meters import WHOLE, ZONES, Meter
@@ -711,3 +712,17 @@ def test_whatever_the_files_hold_nothing_is_raised(files: dict[str, bytes]) -> N
         host.forget()
     assert len(values) == len(meters)
     assert all(value is None or value >= 0 for value in values.values())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("pmbus", "dps650ab", "cffps1", "ibm_cffps2", "ipsps1", "pfe1100", "crps185", "psu1"),
+        *("intel_crps", "bpa_rs600", "bpd_rs600", "ym2151e", "yh5151e", "fsg032", "corsairpsu"),
+        *("acbel_fsg032", "psu"),
+    ],
+)
+def test_drivers_of_supplies_by_their_names(name: str) -> None:
+    """As the kernel's hwmon names them; a name that only begins like one is none."""
+    assert boards._SUPPLIES.fullmatch(name)
+    assert not boards._SUPPLIES.fullmatch(f"x{name}")

@@ -93,3 +93,8 @@ def test_a_profile_that_is_asked_for_goes_before() -> None:
     (problem,) = found.problems
     assert problem.code == Code.POD_ANNOTATIONS
     assert problem.message.endswith("drop them, or ask for no profile")
+
+
+def test_the_annotations_are_cri_os_own() -> None:
+    """Word for word (CRI-O, high-performance hooks)."""
+    assert (GOVERNOR, STATES) == ("cpu-freq-governor.crio.io", "cpu-c-states.crio.io")

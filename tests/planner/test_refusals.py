@@ -83,3 +83,8 @@ def test_every_errno_that_deployment_can_cause_has_a_remedy(number: int) -> None
 
 def test_a_number_that_no_errno_has_is_said_all_the_same() -> None:
     assert refused(failed("idle:0", "x", 9999)).endswith("shows 0: 9999")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_fabric_that_may_not_be_told_anything_names_the_overlay(number: int) -> None:
+    assert remedy("fabric", number).endswith("use the hsmp overlay of deploy/")
