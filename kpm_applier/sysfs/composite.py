@@ -44,9 +44,13 @@ class Composite:
 
     def read_all(self, paths: Sequence[str]) -> Sequence[bytes | OSError]:
         """The contents of many files, or why they cannot be read."""
-        if any(map(_of_mailbox, paths)):
-            return read_one_by_one(self, paths)
-        return self.files.read_all(paths)
+        told = [path for path in paths if _of_mailbox(path)]
+        if not told:
+            return self.files.read_all(paths)
+        answers = dict(zip(told, read_one_by_one(self, told), strict=True))
+        rest = [path for path in paths if path not in answers]
+        answers |= zip(rest, self.files.read_all(rest), strict=True)
+        return [answers[path] for path in paths]
 
     def differing(
         self, paths: Sequence[str], expected: Sequence[bytes]
@@ -54,9 +58,11 @@ class Composite:
         """Of many files, the contents of those that do not hold what is expected, or why they
         cannot be read.
         """
-        if any(map(_of_mailbox, paths)):
-            return differing_one_by_one(self, paths, expected)
-        return self.files.differing(paths, expected)
+        wanted = dict(zip(paths, expected, strict=True))
+        told = [path for path in paths if _of_mailbox(path)]
+        rest = [path for path in paths if not _of_mailbox(path)]
+        found = self.files.differing(rest, [wanted[path] for path in rest])
+        return found | differing_one_by_one(self, told, [wanted[path] for path in told])
 
     def write(self, path: str, data: bytes) -> None:
         """Hand data to a file in one write."""
