@@ -326,7 +326,11 @@ class Applier:
 
         Errors: StateError.
         """
-        self._look()
+        # it may be the last time: what was not there when the machine was read may be there now
+        if self._again is not None or self.changed():
+            self.discover()
+        else:
+            self._look()
         self._in_force = self._watch = None
         boost = [want for want in self._releases() if want.group.kind is Kind.BOOST]
         before = Report()

@@ -944,3 +944,18 @@ def test_a_restore_reports_what_it_released(tmp_path: Path) -> None:
     assert report.outcomes == ()
     assert report.settled
     assert set(report.released) == {"cpufreq:0", "idle:0"}
+
+
+def test_a_restore_finds_what_came_back_since_the_machine_was_read(tmp_path: Path) -> None:
+    """It may be the last thing that a process does, and nobody told it of the CPU."""
+    model = KernelModel(rig.intel(4))
+    before = rig.shown(model)
+    with rig.applier(model, str(tmp_path)) as handle:
+        handle.apply(rig.everywhere(model.machine, Target(2 * GHZ, 3 * GHZ, "powersave")))
+        model.plug(3, online=False)
+        handle.discover()
+        model.plug(3, online=True)
+        report = handle.restore()
+        assert report.settled
+        assert not handle.state.groups
+    assert rig.shown(model) == before
