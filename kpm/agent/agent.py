@@ -38,15 +38,15 @@ from kpm_planner.model.problems import Problem
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
 from kpm_planner.selection import Accepted, accept, selects_map
 
-if TYPE_CHECKING:  # loaded when there is something to report
-    from kpm_planner.report.types import Condition, PowerNodeStateStatus, PowerNodeStatus
-
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from kpm.agent.metrics import AgentMetrics
     from kpm.agent.runtime import Creation, Runtime
     from kpm.energy.collector import EnergyMeter
+
+    # loaded when there is something to report
+    from kpm_planner.report.types import Condition, PowerNodeStateStatus, PowerNodeStatus
 
 #: Seconds between questions to the kubelet while a container's CPUs are awaited: at first, and at
 #: most.

@@ -9,7 +9,7 @@ from kpm.formats.views import features, machine_view
 from kpm.process.errors import InputError, one_line
 from kpm.request.hostinfo import with_cpu_model
 from kpm.request.options import TreeOptions
-from kpm.request.tree import files_of, make_host
+from kpm.request.tree import make_host
 from kpm_applier.discovery.discover import HostError
 from kpm_applier.discovery.discover import discover as discover_machine
 from kpm_planner.model.cpuset import format_cpulist
@@ -40,8 +40,7 @@ def read_tree(tree: TreeOptions) -> Machine:
     """The machine of a tree as it is now. Errors: InputError."""
     try:
         host = make_host(tree)
-        found, files = discover_machine(host).machine, files_of(host)
-        return found if files is None else with_cpu_model(found, files)
+        return with_cpu_model(discover_machine(host).machine, host)
     except HostError as failure:
         raise InputError(f"--sysfs {tree.sysfs}: {one_line(failure)}") from None
     except OSError as failure:

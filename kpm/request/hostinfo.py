@@ -4,18 +4,22 @@ import os
 
 from attrs import evolve
 
-from kpm_applier.sysfs.tree import SysfsHost
+from kpm.request.tree import files_of
+from kpm_applier.sysfs.host import Host
 from kpm_planner.model.machine import Machine
 
 
-def with_cpu_model(machine: Machine, host: SysfsHost) -> Machine:
+def with_cpu_model(machine: Machine, host: Host) -> Machine:
     """The machine with its CPU model, from the procfs beside the tree (a dump often has one) or the
-    running one.
+    running one; as it is where the host has no files.
     """
+    files = files_of(host)
+    if files is None:
+        return machine
     path = (
         "/proc/cpuinfo"
-        if host.live
-        else os.path.join(os.path.dirname(host.root), "proc", "cpuinfo")
+        if files.live
+        else os.path.join(os.path.dirname(files.root), "proc", "cpuinfo")
     )
     try:
         with open(path, encoding="ascii", errors="replace") as file:

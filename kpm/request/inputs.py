@@ -21,7 +21,7 @@ from kpm.request.nodes import (
 )
 from kpm.request.objects import GivenObjects
 from kpm.request.options import PlanOptions, TreeOptions
-from kpm.request.tree import files_of, open_applier
+from kpm.request.tree import open_applier
 from kpm_applier.state.record import StateError
 from kpm_planner.left_out import left_out
 from kpm_planner.model.machine import Machine
@@ -100,8 +100,8 @@ def _tree_machine(tree: TreeOptions) -> tuple[Machine, Before]:
     """The machine of a tree with its baseline, and what is remembered of it."""
     try:
         with open_applier(tree, writing=False) as applier:
-            files, memory = files_of(applier.host), memory_beside(applier.store.path)
-            machine = applier.machine if files is None else with_cpu_model(applier.machine, files)
+            memory = memory_beside(applier.store.path)
+            machine = with_cpu_model(applier.machine, applier.host)
             return machine, Before(versions=known_offline(memory), accepted=memory.now.accepted)
     except StateError as failure:
         raise InputError(str(failure)) from None

@@ -168,9 +168,11 @@ def _base(reader: Reader, folder: str, cpu: int, available: tuple[int, ...]) -> 
     (kernel, acpi-cpufreq: P0 of Intel's tables).
     """
     named = reader.number(f"{folder}/base_frequency")
+    if named:
+        return named
     mhz = reader.number(f"{CPU_ROOT}/cpu{cpu}/acpi_cppc/nominal_freq")
-    if named or mhz:
-        return named or (mhz or 0) * 1000
+    if mhz:
+        return mhz * 1000
     turbo = len(available) > 1 and available[-1] - available[-2] == 1000
     return available[-2 if turbo else -1] if available else None
 

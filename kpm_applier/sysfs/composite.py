@@ -58,8 +58,10 @@ class Composite:
         """Of many files, the contents of those that do not hold what is expected, or why they
         cannot be read.
         """
-        wanted = dict(zip(paths, expected, strict=True))
         told = [path for path in paths if _of_mailbox(path)]
+        if not told:
+            return self.files.differing(paths, expected)
+        wanted = dict(zip(paths, expected, strict=True))
         rest = [path for path in paths if not _of_mailbox(path)]
         found = self.files.differing(rest, [wanted[path] for path in rest])
         return found | differing_one_by_one(self, told, [wanted[path] for path in told])

@@ -64,10 +64,8 @@ def _bound_faults(cap: PowerCap) -> _Faults:
 def _source_faults(source: CapSource) -> _Faults:
     given = [name for name in _KINDS if getattr(source, name)]
     if len(given) != 1:
-        yield (
-            "",
-            (f"expected exactly one of {', '.join(_KINDS)}, got {' and '.join(given) or 'none'}"),
-        )
+        found = " and ".join(given) or "none"
+        yield "", f"expected exactly one of {', '.join(_KINDS)}, got {found}"
     if source.static is not None and not _right(source.static.watts):
         yield ".static.watts", _watts_text(source.static.watts)
     yield from _schedule_faults(source.schedule)
@@ -99,12 +97,8 @@ def _schedule_faults(entries: tuple[CapEntry, ...]) -> _Faults:
         if unknown:
             yield f"{place}.days", f"expected {', '.join(DAYS)}, got {unknown[0]!r}"
         if (entry.watts is None) == (entry.percent is None):
-            yield (
-                place,
-                "expected watts or percent, got {}".format(
-                    "neither" if entry.watts is None else "both"
-                ),
-            )
+            found = "neither" if entry.watts is None else "both"
+            yield place, f"expected watts or percent, got {found}"
         elif entry.watts is not None and entry.watts < 1:
             yield f"{place}.watts", _watts_text(entry.watts)
         elif entry.percent is not None and not 1 <= entry.percent <= 100:
@@ -115,13 +109,8 @@ def _schedule_faults(entries: tuple[CapEntry, ...]) -> _Faults:
             else {(entry.time, day) for day in entry.weekdays}
         )
         if starts & seen:
-            yield (
-                f"{place}.time",
-                (
-                    f"{entry.time} begins twice on {DAYS[min(day for _, day in starts & seen)]};"
-                    " once is allowed"
-                ),
-            )
+            day = DAYS[min(day for _, day in starts & seen)]
+            yield f"{place}.time", f"{entry.time} begins twice on {day}; once is allowed"
         seen |= starts
 
 

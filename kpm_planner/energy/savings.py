@@ -11,6 +11,8 @@ from math import exp, lgamma, log, sqrt
 from attrs import frozen
 
 _J_PER_KWH = 3_600_000
+#: A continued fraction is cut off here, however little it converges.
+_MOST_TERMS = 299
 
 
 @frozen
@@ -129,7 +131,7 @@ def _fraction(a: float, b: float, x: float) -> float:
     c, d = 1.0, 1 / ((1 - (a + b) * x / (a + 1)) or tiny)
     found = d
     m, change = 0, 0.0
-    while abs(change - 1) >= 1e-12:
+    while m < _MOST_TERMS and abs(change - 1) >= 1e-12:
         m += 1
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))

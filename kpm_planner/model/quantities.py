@@ -17,6 +17,7 @@ UW = 1_000_000
 FIRST_KHZ = 100_000
 #: Frequencies by name: the hardware's lowest, the highest without turbo, the hardware's highest.
 FREQUENCY_WORDS = ("min", "base", "max")
+_WORD_PERCENTS = {"min": 0, "max": 100}
 
 _SUFFIXES = {
     "n": Fraction(1, 10**9),
@@ -201,7 +202,7 @@ def frequency_khz(
         return value * 1000 if value < FIRST_KHZ else value
     if value == "base":
         return base_khz
-    percent = {"min": 0, "max": 100}.get(value, parse_percent(value))
+    percent = _WORD_PERCENTS[value] if value in _WORD_PERCENTS else parse_percent(value)
     if percent is None or hardware is None:
         return None
     low, high = hardware
