@@ -80,7 +80,7 @@ def discover(host: Host) -> Discovery:
     Errors: HostError where not even the list of CPUs can be read.
     """
     reader = Reader(host, {}, {})
-    marks = _raw(host, _MARKS)
+    marks = _raw(reader, _MARKS)
     present, online = _cpu_lists(reader)
     groups: list[Group] = []
     boost = discover_boost(reader, groups)
@@ -152,6 +152,9 @@ def _cpu_lists(reader: Reader) -> tuple[frozenset[int], frozenset[int]]:
         }
         online = frozenset(cpu for cpu in present if _seems_online(reader, cpu)) or None
     if online is None:
+        failed = dict(reader.troubles).get(f"{CPU_ROOT}/online", errno.ENOENT)
+        if failed != errno.ENOENT:
+            raise HostError(f"{CPU_ROOT}/online cannot be read: {os.strerror(failed)}")
         shown = reader.text(f"{CPU_ROOT}/online")
         what = f"is no CPU list: {shown[:60]!r}" if shown else "is missing or empty"
         raise HostError(f"{CPU_ROOT}/online {what}; a /sys tree lists the CPUs there, as in 0-3,8")
@@ -242,15 +245,14 @@ def _sentinels(
     folders = [f"{CPU_ROOT}/cpu{domain.cpus[0]}/cpufreq" for domain in domains]
     found = dict(marks)
     tops = [f"{folder}/cpuinfo_max_freq" for folder in folders]
-    now = _raw(reader.host, tops)
+    now = _raw(reader, tops)
     for path, domain in zip(tops, domains, strict=True):
         if path in now:
             known = domain.hardware_max_khz
             same = (number_of(_plain(now[path])) or None) == known
             found[path] = now[path] if same else f"{known or ''}\n".encode()
-    for path, raw in _raw(
-        reader.host, [f"{folder}/scaling_driver" for folder in folders[:1]]
-    ).items():
+    drivers = [f"{folder}/scaling_driver" for folder in folders[:1]]
+    for path, raw in _raw(reader, drivers).items():
         driver = domains[0].driver
         found[path] = raw if (_plain(raw) or None) == driver else f"{driver or ''}\n".encode()
     return found
@@ -260,10 +262,18 @@ def _plain(raw: bytes) -> str:
     return raw.decode("ascii", "replace").strip()
 
 
-def _raw(host: Host, paths: Sequence[str]) -> dict[str, bytes]:
-    """Contents of those of these files that can be read."""
-    contents = zip(paths, host.read_all(paths), strict=True)
-    return {path: content for path, content in contents if not isinstance(content, OSError)}
+def _raw(reader: Reader, paths: Sequence[str]) -> dict[str, bytes]:
+    """Contents of those of these files that can be read.
+
+    Of one that cannot nobody would notice a change, so it is a trouble like that of any other file.
+    """
+    found: dict[str, bytes] = {}
+    for path, content in zip(paths, reader.host.read_all(paths), strict=True):
+        if isinstance(content, OSError):
+            reader.troubles.append((path, content.errno or errno.EIO))
+        else:
+            found[path] = content
+    return found
 
 
 def _troubled(reader: Reader, offline: frozenset[int]) -> bool:

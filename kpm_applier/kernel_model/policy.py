@@ -5,11 +5,9 @@ import errno
 from attrs import define
 
 from kpm_applier.kernel_model.texts import fail, parse_speed
-from kpm_planner.model.machine import FrequencyDomain
+from kpm_planner.model.machine import EPP_FOLLOWS, FrequencyDomain
 
 EPP_WORDS = ("default", "performance", "balance_performance", "balance_power", "power")
-#: Drivers whose governor performance leaves room for no other EPP (K9).
-_EPP_FOLLOWS = frozenset({"intel_pstate", "amd-pstate-epp"})
 
 
 @define
@@ -75,7 +73,7 @@ class Policy:
             raise fail(errno.EINVAL, path)
         if word == self.governor:
             return
-        if self.epp is not None and self.spec.driver in _EPP_FOLLOWS:
+        if self.epp is not None and self.spec.driver in EPP_FOLLOWS:
             if word == "performance":
                 self.saved_epp, self.epp = self.epp, "performance"
             elif self.spec.driver == "intel_pstate" and self.saved_epp is not None:
@@ -96,7 +94,7 @@ class Policy:
         meant = self.default_epp if word == "default" else word
         if (
             self.governor == "performance"
-            and self.spec.driver in _EPP_FOLLOWS
+            and self.spec.driver in EPP_FOLLOWS
             and meant != "performance"
         ):
             raise fail(errno.EBUSY, path)

@@ -9,6 +9,8 @@ from kpm_applier.attributes import (
     ALONE,
     BOOST,
     DF_PSTATE,
+    EPP,
+    GOVERNOR,
     HSMP_ROOT,
     NO_TURBO,
     OF_DOMAINS,
@@ -19,6 +21,7 @@ from kpm_applier.discovery.power import zone_uw
 from kpm_applier.state.record import GroupState, State
 from kpm_planner.caps.schedule import CapState
 from kpm_planner.model.machine import (
+    EPP_FOLLOWS,
     Cpu,
     CpufreqSettings,
     Fabric,
@@ -97,8 +100,14 @@ def completed(
 ) -> GroupState:
     """A record with the baseline of files that could not be known before and have not been written
     since.
+
+    The EPP of a domain that had governor performance was performance, whatever its driver shows
+    under ours.
     """
     fresh = new_group_state(group, shown, turbo_hides=turbo_hides).baseline
+    if group.driver in EPP_FOLLOWS and record.of(GOVERNOR.file)[0] == "performance":
+        rows = zip(group.files, fresh, strict=True)
+        fresh = tuple("performance" if item.attribute is EPP else text for item, text in rows)
     baseline = tuple(
         new if known is None and asked is None else known
         for known, asked, new in zip(record.baseline, record.requested, fresh, strict=True)

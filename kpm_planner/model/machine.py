@@ -24,6 +24,8 @@ TESTED_DRIVERS = frozenset(
 )
 #: Those whose governor powersave scales with load; elsewhere it pins the lowest frequency.
 SCALING_POWERSAVE = frozenset({"intel_pstate", "amd-pstate-epp"})
+#: Those whose governor performance takes the EPP along and refuses others (kernel-facts K9, K10).
+EPP_FOLLOWS = frozenset({"intel_pstate", "amd-pstate-epp"})
 #: The kernel's own governors. Those that are not listed may be modules, which load when they are
 #: named (kernel-facts).
 KERNEL_GOVERNORS = frozenset(

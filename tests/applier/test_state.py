@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm_applier.attributes import CPU_ROOT
-from kpm_applier.discovery.discover import discover
+from kpm_applier.discovery.discover import HostError, discover
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.state import store as state_module
 from kpm_applier.state.baseline import HARDWARE_LIMIT, baseline_text, new_group_state, with_baseline
 from kpm_applier.state.record import GroupState, State, StateError
 from kpm_applier.state.store import VERSION, StateStore, decode, encode
+from kpm_planner.model.machine import Machine
 from kpm_planner.model.target import Target
 from kpm_planner.uncore import UncoreTarget
 from tests.applier import rig
@@ -957,5 +959,57 @@ def test_a_restore_finds_what_came_back_since_the_machine_was_read(tmp_path: Pat
         model.plug(3, online=True)
         report = handle.restore()
         assert report.settled
+        assert not handle.state.groups
+    assert rig.shown(model) == before
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENODEV, errno.EBUSY])
+@pytest.mark.parametrize(
+    "found", [rig.intel(3), rig.amd(3), rig.arm()], ids=["intel", "amd", "arm"]
+)
+def test_whatever_read_fails_a_cpu_that_comes_later_is_noticed(
+    tmp_path: Path, found: Machine, number: int
+) -> None:
+    """Each read of a look at the machine fails once, those of the files too by which a change is
+    noticed: the next look that is due finds what has come, or the first one says that it failed.
+    """
+    model = KernelModel(found)
+    model.plug(1, online=False)
+    eyes = rig.Probe(model)
+    discover(eyes)
+    for turn in range(sum(eyes.reads.values())):
+        model.plug(1, online=False)
+        probe = rig.Probe(model, deny=_the_one(turn, number))
+        with suppress(HostError), rig.applier(probe, str(tmp_path)) as handle:
+            model.plug(1, online=True)
+            model.wait(1000.0)
+            if handle.changed():
+                handle.discover()
+            assert handle.machine.online == found.online, f"read {turn} failed"
+
+
+def _the_one(turn: int, number: int) -> Callable[[str, str], int | None]:
+    """Lets the read with this number fail, from 0."""
+    reads = iter(range(1_000_000))
+    return lambda verb, _path: number if verb == "read" and next(reads) == turn else None
+
+
+def test_the_epp_of_a_domain_that_had_governor_performance_is_not_given_another(
+    tmp_path: Path,
+) -> None:
+    """What its driver shows under our governor, after it forgot ours, was never there before."""
+    model = KernelModel(rig.amd(2))
+    for number in (0, 1):
+        rig.foreign_write(model, rig.governor_path(number), "performance")
+    before = rig.shown(model)
+    probe = rig.Probe(model, deny=lambda verb, path: errno.EIO if path == rig.epp_path(1) else None)
+    with rig.applier(probe, str(tmp_path)) as handle:
+        handle.apply(rig.everywhere(model.machine, Target(governor="powersave")))
+        probe.deny = lambda _verb, _path: None
+        for online in (False, True):
+            model.plug(1, online=online)
+        model.wait(1000.0)
+        report = handle.restore()
+        assert report.settled, report.outcomes
         assert not handle.state.groups
     assert rig.shown(model) == before

@@ -37,7 +37,7 @@ from kpm_applier.state.store import StateStore
 from kpm_applier.sysfs.host import Host
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
-from kpm_planner.model.machine import FrequencyDomain, Machine, PowerZone
+from kpm_planner.model.machine import EPP_FOLLOWS, FrequencyDomain, Machine, PowerZone
 from kpm_planner.model.target import BASELINE, Target
 from kpm_planner.plan import NodePlan
 from kpm_planner.uncore import UncoreTarget
@@ -496,13 +496,20 @@ class Living:
                 if limit and self.owns_turbo and text in self._hardware(path):
                     continue  # what it is without our turbo, it will show then
                 self.veiled |= {path} if limit and self.owns_turbo else set()
-                self.expected[path] = frozenset({text})
+                self.expected[path] = frozenset({self._without_us(path, text)})
                 self.unseen.discard(path)
             elif self._known_baseline(key, path):
                 self.forgotten |= {path: text} if self.busy else {}
             elif not (self.owns_turbo and limit):
                 known = self.expected[path] if self.busy else frozenset[str]()
                 self.expected[path] = known | {text}
+
+    def _without_us(self, path: str, text: str) -> str:
+        """What a file shows, or the EPP that its governor had before us leaves no choice of."""
+        governor = f"{path.rpartition('/')[0]}/scaling_governor"
+        follows = path.endswith("preference") and self.world.driver in EPP_FOLLOWS
+        forced = follows and self.expected.get(governor) == {"performance"}
+        return "performance" if forced else text
 
     def _hardware(self, path: str) -> set[str | None]:
         """The ends of a domain's range, as it is now."""
