@@ -1,5 +1,7 @@
 """agent and operator: the processes that run in a cluster."""
 
+from collections.abc import Callable
+
 import click
 
 from kpm.cli.energy_options import EnergyOptions, energy_options
@@ -29,21 +31,22 @@ idle_option = click.option(
 _SECONDS = {"s": 1.0, "m": 60.0}
 
 
-def _seconds(_context: object, parameter: click.Parameter, text: str) -> float:
-    """A duration such as 60s."""
-    number, unit = text[:-1], text[-1:]
-    if (
-        unit not in _SECONDS
-        or not (number.isascii() and number.isdigit())
-        or int(number) * _SECONDS[unit] < 1
-    ):
-        raise InputError(
-            f"{parameter.opts[0]}: expected a duration such as 60s or 2m, got {text!r}"
-        )
-    return int(number) * _SECONDS[unit]
+def duration(least: float) -> Callable[[object, click.Parameter, str], float]:
+    """Reads an option such as 60s, of so many seconds at least."""
+
+    def seconds(_context: object, parameter: click.Parameter, text: str) -> float:
+        number, unit = text[:-1], text[-1:]
+        whole = unit in _SECONDS and number.isascii() and number.isdigit()
+        if not whole or int(number) * _SECONDS[unit] < least:
+            raise InputError(
+                f"{parameter.opts[0]}: expected a duration such as 60s or 2m, got {text!r}"
+            )
+        return int(number) * _SECONDS[unit]
+
+    return seconds
 
 
-_group_option = click.option(
+group_option = click.option(
     "--group",
     type=click.Choice(GROUPS),
     default=GROUPS[0],
@@ -51,7 +54,7 @@ _group_option = click.option(
     envvar="KPM_GROUP",
     help="API group of the kinds.",
 )
-_namespace_option = click.option(
+namespace_option = click.option(
     "--namespace",
     envvar="KPM_NAMESPACE",
     help="Namespace of the objects; by default the group's own.",
@@ -60,8 +63,8 @@ _namespace_option = click.option(
 
 @click.command()
 @click.option("--node", envvar="NODE_NAME", required=True, help="Name of the node (NODE_NAME).")
-@_group_option
-@_namespace_option
+@group_option
+@namespace_option
 @kubeconfig_option
 @sysfs_option
 @helper_option
@@ -95,7 +98,7 @@ _namespace_option = click.option(
 @telemetry_option
 @click.option(
     "--resync",
-    callback=_seconds,
+    callback=duration(1.0),
     default="60s",
     show_default=True,
     help="How often to look without being told to.",
@@ -315,8 +318,8 @@ def scaler(sysfs: str, helper: str | None, telemetry_dir: str, log_level: str) -
     envvar="AGENT_HSMP",
     help="Let the agents' helpers use /dev/hsmp of AMD machines; those are privileged then.",
 )
-@_group_option
-@_namespace_option
+@group_option
+@namespace_option
 @kubeconfig_option
 @click.option(
     "--port",

@@ -1,0 +1,1 @@
+"""What is shipped, as it is rendered."""
