@@ -17,7 +17,7 @@ SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yam
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test soak coverage mutants density lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages crds monitoring test-monitoring clean
-.PHONY: install uninstall deploy undeploy lock audit images images-ocp update push build-push-multiarch
+.PHONY: install uninstall deploy undeploy helm-install helm-uninstall charts lock audit images images-ocp update push build-push-multiarch
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -78,8 +78,9 @@ test-kernel: $(VENV)/.installed envtest ## real kernel drivers in an emulator, a
 envtest: ## kube-apiserver, etcd and kubectl for test-apiserver; builds them, caches in ~/.cache
 	$(PYTHON) tests/apiserver/envtest.py --prepare
 
-test-apiserver: $(VENV)/.installed envtest ## operator and agents against a real API server
+test-apiserver: $(VENV)/.installed envtest ## operator and agents against a real API server; stories and attacks by the chart in another namespace too
 	$(BIN)/python -m pytest -m apiserver tests/apiserver --durations=20
+	KPM_TEST_INSTALL=chart KPM_TEST_NAMESPACE=cpu-power $(BIN)/python -m pytest -m apiserver tests/apiserver/test_story.py tests/apiserver/test_attacks.py
 
 test-cluster: $(VENV)/.installed ## the image on a real kubelet, container runtime and control plane; builds them, caches in ~/.cache
 	$(PYTHON) tests/apiserver/envtest.py --cluster
@@ -141,6 +142,9 @@ crds: $(VENV)/.installed ## write crds/ out of the code
 	$(BIN)/kpm crds --dir crds
 	$(BIN)/kpm crds --group power.intel.com --dir crds/intel
 
+charts: $(VENV)/.made ## write the parts of the charts that have a source elsewhere, and their READMEs
+	$(BIN)/python deploy/charts/make.py
+
 # --- images and a cluster ---
 VERSION ?= latest
 IMAGE_REGISTRY ?= localhost
@@ -174,6 +178,26 @@ deploy: ## namespace, accounts, RBAC, admission policy and operator into the clu
 
 undeploy: ## all of that out of the cluster; delete the PowerConfig first and wait until it is gone
 	$(MANIFESTS) | $(KUBECTL) delete --ignore-not-found -f -
+
+# A chart: a folder, an archive, an address (oci://...), or the version of one that make release left in dist/.
+HELM ?= $(if $(wildcard $(BIN)/helm),$(BIN)/helm,helm)
+HELM_CHART ?= deploy/charts/kubernetes-power-manager
+HELM_ARCHIVE = dist/kubernetes-power-manager$(1)-$(patsubst v%,%,$(HELM_CHART)).tgz
+HELM_FOUND = $(if $(filter v0% v1% v2% v3% v4% v5% v6% v7% v8% v9%,$(HELM_CHART)),$(HELM_ARCHIVE),$(HELM_CHART))
+HELM_CRDS ?= $(if $(filter deploy/charts/%,$(HELM_CHART)),deploy/charts/kubernetes-power-manager-crds,$(call HELM_ARCHIVE,-crds))
+HELM_RELEASE ?= kpm
+HELM_NAMESPACE ?= power-manager
+# More for helm, such as --set sharedProfile.create=true.
+HELM_FLAGS ?=
+HELM_VALUES = --set group=$(GROUP) $(if $(filter true,$(OCP)),--set openshift=true) --set image.repository=$(IMAGE_REGISTRY)/kubernetes-power-manager,image.tag=$(VERSION)
+
+helm-install: ## definitions and system by Helm, or their upgrade; HELM_CHART, OCP, GROUP, VERSION, IMAGE_REGISTRY, HELM_NAMESPACE, HELM_FLAGS
+	$(HELM) upgrade --install $(HELM_RELEASE)-crds $(HELM_CRDS) -n $(HELM_NAMESPACE) --create-namespace --take-ownership --set group=$(GROUP)
+	$(HELM) upgrade --install $(HELM_RELEASE) $(HELM_FOUND) -n $(HELM_NAMESPACE) --take-ownership $(HELM_VALUES) $(HELM_FLAGS)
+
+helm-uninstall: ## the system, once every node is as it was; the definitions and what users made stay
+	$(HELM) uninstall $(HELM_RELEASE) -n $(HELM_NAMESPACE) --wait --timeout 10m
+	$(HELM) uninstall $(HELM_RELEASE)-crds -n $(HELM_NAMESPACE)
 
 audit: ## known vulnerabilities of what images are made of; asks PyPI
 	$(PYTHON) -m venv $(HOME)/.cache/kpm-audit

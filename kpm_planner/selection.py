@@ -70,8 +70,9 @@ def accept(intent: Intent) -> Accepted:
         *intent.configs,
         *intent.caps,
     )
+    places = system_namespaces(intent)
     for obj in objects:
-        if _in_system_namespace(obj, problems):
+        if _in_system_namespace(obj, places, problems):
             kept[type(obj)].append(obj)
     all_profiles = [obj for obj in kept[PowerProfile] if isinstance(obj, PowerProfile)]
     profiles = _unique_profiles(all_profiles, problems)
@@ -88,6 +89,7 @@ def accept(intent: Intent) -> Accepted:
         configs=tuple(obj for obj in kept[PowerConfig] if isinstance(obj, PowerConfig)),
         caps=tuple(obj for obj in kept[PowerCap] if isinstance(obj, PowerCap)),
         unreadable=intent.unreadable,
+        namespace=intent.namespace,
     )
     problems += _config_problems(accepted.configs)
     problems += _made_by_others(accepted.configs, profiles)
@@ -95,8 +97,24 @@ def accept(intent: Intent) -> Accepted:
     return Accepted(accepted, profiles, tuple(sorted(set(problems))), unused)
 
 
-def _in_system_namespace(obj: PowerObject, problems: list[Problem]) -> bool:
-    system = SYSTEM_NAMESPACE.get(obj.group, "")
+def system_namespaces(intent: Intent) -> Mapping[str, str]:
+    """API group → the namespace in which its objects count.
+
+    Where the system is installed is said by whoever knows; a PowerConfig stands there too.
+    """
+    if intent.namespace is not None:
+        return dict.fromkeys(SYSTEM_NAMESPACE, intent.namespace)
+    found = dict(SYSTEM_NAMESPACE)
+    for group, usual in SYSTEM_NAMESPACE.items():
+        places = {item.meta.namespace or usual for item in intent.configs if item.group == group}
+        found[group] = places.pop() if len(places) == 1 else usual
+    return found
+
+
+def _in_system_namespace(
+    obj: PowerObject, places: Mapping[str, str], problems: list[Problem]
+) -> bool:
+    system = places.get(obj.group, "")
     if obj.meta.namespace in (None, "", system):
         return True
     message = f"is in namespace {obj.meta.namespace}; only objects in {system} count"

@@ -306,7 +306,7 @@ def _with_unreadable(intent: Intent, known: Mapping[_Key, Version]) -> Intent:
     )
 
 
-def _by_kind(judged: Iterable[_Judged]) -> dict[str, tuple[Any, ...]]:
+def _by_kind(judged: Iterable[_Judged]) -> dict[str, Any]:
     """The objects in force, as fields of an Intent."""
     kinds = {
         "profiles": PowerProfile,

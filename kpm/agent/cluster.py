@@ -173,6 +173,7 @@ class Cluster:
     ) -> None:
         """threads: of the process. idle_states: the most that a PowerConfig may ask for."""
         self.api, self.node_name, self.group, self.threads = api, node, group, threads
+        self.namespace = namespace
         self._started = False
         self.nodes = Informer(
             "nodes",
@@ -259,7 +260,7 @@ class Cluster:
                 if isinstance(item, Skipped) and item.identity is not None
             )
         )
-        intent = Intent(*sorted_out)
+        intent = Intent(*sorted_out, namespace=self.namespace)
         return ClusterView(
             intent,
             tuple(item.problem for item in (*found, *seen) if isinstance(item, Skipped)),

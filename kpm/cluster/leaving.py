@@ -7,9 +7,9 @@ them as they are.
 
 from collections.abc import Callable
 
+from kpm.cluster.listing import every
 from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.kinds import power
-from kpm.kube.listing import every
 
 _LOOK = 1.0
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from kpm.cluster.listing import every
 from kpm.kube.api import Api, ApiError, Object, Resource
 from kpm.kube.kinds import LEASES, power
-from kpm.kube.listing import every
 
 #: Of `kpm status -o json`.
 VERSION = 1

@@ -51,7 +51,8 @@ class SeenCluster:
     """All of it at one moment. nodes: by name. agents: nodes on which an agent runs, None where
     that is not known.
 
-    published: answers of servers, by PowerCap; hosts: the servers that may be asked.
+    published: answers of servers, by PowerCap; hosts: the servers that may be asked. unguarded:
+    admission policies that are missing.
     """
 
     namespace: str
@@ -69,6 +70,7 @@ class SeenCluster:
     agents: frozenset[str] | None = None
     published: Mapping[str, PublishedWatts] = field(factory=dict, hash=False)
     hosts: tuple[str, ...] = ()
+    unguarded: tuple[str, ...] = ()
 
 
 def node_of(item: Held[Any]) -> str:

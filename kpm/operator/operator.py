@@ -14,6 +14,7 @@ from kpm.kube.events import About, Recorder
 from kpm.kube.informer import ApiListWatch, Informer
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, NODES, namespace_ends, power
 from kpm.kube.lease import LONGEST_TURN, Lease
+from kpm.operator.admission import Admission
 from kpm.operator.daemonset import Image
 from kpm.operator.endings import LONGEST, Lost, Wait, remembered, waits
 from kpm.operator.external import External
@@ -165,6 +166,7 @@ class Operator:
     wake: threading.Event
     threads: Threads
     external: External
+    admission: Admission
     last_tick: float = 0.0
     _stop: bool = False
     _failures: int = 0
@@ -253,7 +255,13 @@ class Operator:
             return _RESYNC
         seen = self.world.observed()
         self.external.follow(item.value for item in seen.caps if item.value is not None)
-        seen = evolve(seen, published=self.external.published(), hosts=self.external.hosts)
+        unguarded = self.admission.missing() if seen.configs else ()
+        seen = evolve(
+            seen,
+            published=self.external.published(),
+            hosts=self.external.hosts,
+            unguarded=unguarded,
+        )
         failed = 0
         lost = (
             Lost(dict.fromkeys(seen.nodes, "did not answer in time"))
@@ -270,7 +278,7 @@ class Operator:
             return float(min(_RETRY_FIRST * 2 ** min(self._failures, 10), _RETRY_LONGEST))
         if any(isinstance(action, Mend) for action in actions):
             return _MEND_AGAIN
-        return _LOOK_AT_WAITS if self._waits else _RESYNC
+        return _LOOK_AT_WAITS if self._waits or unguarded else _RESYNC
 
     def carry_out(self, action: Action) -> bool:
         """Do one thing; False where it has to be tried again."""
@@ -430,4 +438,5 @@ def build_operator(
         wake=wake,
         threads=threads,
         external=External(hosts, log, wake.set, threads, fetch_outside),
+        admission=Admission(api, time.monotonic),
     )

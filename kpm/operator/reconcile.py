@@ -14,6 +14,7 @@ from attrs import frozen
 
 from kpm.formats.wire import document_of
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, distinct_workload_name, state_name, workload_name
+from kpm.operator.admission import admission_problem
 from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
 from kpm.operator.departures import departure
 from kpm.operator.endings import REMEDY, Lost, last_word, one_more_round, ours, waiting_lines, waits
@@ -161,6 +162,8 @@ def _agents(
     """What makes the DaemonSet the one that a PowerConfig asks for."""
     wanted = daemon_set(config, seen.namespace, image, states_named=states_named)
     now = seen.daemon_set
+    if now is None and seen.unguarded:
+        return
     if now is None or now.annotations.get(HASH) != wanted["metadata"]["annotations"][HASH]:
         yield Apply("daemonsets", AGENT_NAME, wanted)
     elif place := departure(wanted["spec"], now.spec):
@@ -340,14 +343,15 @@ def _faults(seen: SeenCluster, image: Image) -> Iterator[Problem]:
     """What is wrong with objects that no node is needed to see."""
     users = [item for item in seen.workloads if item.labels.get(GENERATED) != "true"]
     groups = (seen.profiles, users, seen.node_configs, seen.uncores, seen.configs, seen.caps)
-    yield from validate_intent(
-        Intent(*(tuple(item.value for item in group if item.value is not None) for group in groups))
-    )
+    values = (tuple(item.value for item in group if item.value is not None) for group in groups)
+    yield from validate_intent(Intent(*values, namespace=seen.namespace))
     for group in groups:
         yield from (item.fault for item in group if item.fault is not None)
     for config in seen.configs:
         if config.value is not None:
             yield from image_problems(config.value, image)
+        if seen.unguarded:
+            yield admission_problem(config.name, seen.unguarded)
     asked = (host_problem(item.value, seen.hosts) for item in seen.caps if item.value is not None)
     selecting = (
         nowhere(item.value, seen.nodes.keys())

@@ -364,7 +364,11 @@ class Unreadable:
 
 @frozen
 class Intent:
-    """All objects of a cluster that decide about power, in any order."""
+    """All objects of a cluster that decide about power, in any order.
+
+    namespace: the one in which they count, where it is known; else that of the PowerConfig, else
+    the usual one of their group.
+    """
 
     profiles: tuple[PowerProfile, ...] = ()
     workloads: tuple[PowerWorkload, ...] = ()
@@ -373,3 +377,4 @@ class Intent:
     configs: tuple[PowerConfig, ...] = ()
     caps: tuple[PowerCap, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+    namespace: str | None = field(default=None, kw_only=True)

@@ -19,6 +19,7 @@ class Severity(StrEnum):
 class Code(StrEnum):
     """The stable codes; a code is never renamed and never used for something else."""
 
+    ADMISSION_MISSING = "admission-missing"
     AGENT_IMAGE = "agent-image"
     ALLOCATION_DIFFERS = "allocation-differs"
     ALLOCATION_UNKNOWN = "allocation-unknown"
@@ -163,6 +164,16 @@ def has_errors(problems: tuple[Problem, ...]) -> bool:
 
 #: What each code means and what to do; the source of docs/user/problems.md.
 REGISTRY: dict[Code, tuple[str, str]] = {
+    Code.ADMISSION_MISSING: (
+        (
+            "The admission policies that keep agents and operator to what is theirs are not"
+            " installed, or do not refuse; no agents are made."
+        ),
+        (
+            "kubectl apply -f admission-policies.yaml of the release (an OLM bundle cannot carry"
+            " them), or make deploy, or the Helm chart."
+        ),
+    ),
     Code.AGENT_IMAGE: (
         (
             "The PowerConfig names an image of the agents that the operator's settings do not"

@@ -28,7 +28,8 @@ from tests.managed import managed_files, power_files, text_of
 from tests.trees import write_tree
 
 REPO = Path(__file__).parents[2]
-NAMESPACE = "power-manager"
+#: Where the system is installed; another one proves that nothing names the usual one.
+NAMESPACE = os.environ.get("KPM_TEST_NAMESPACE", "power-manager")
 LABEL = "feature.node.kubernetes.io/power-node"
 _CPU = "devices/system/cpu"
 #: As a container of the agents' pod runs.
@@ -240,7 +241,7 @@ def run_kpm(words: list[str], log: Path) -> Process:
             [*UNPRIVILEGED, sys.executable, "-m", "kpm", *words],
             stdout=output,
             stderr=output,
-            env={**os.environ, "PYTHONPATH": str(REPO)},
+            env={**os.environ, "PYTHONPATH": str(REPO), "KPM_NAMESPACE": NAMESPACE},
             cwd=REPO,
         )
 

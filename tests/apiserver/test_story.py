@@ -37,7 +37,9 @@ FAST = {
 
 
 def example(server: ApiServer, name: str) -> None:
-    server.kubectl("apply", "-f", str(EXAMPLES / f"example-{name}.yaml"))
+    text = (EXAMPLES / f"example-{name}.yaml").read_text()
+    given = text.replace("namespace: power-manager", f"namespace: {NAMESPACE}")
+    server.kubectl("apply", "-f", "-", given=given)
 
 
 def until(

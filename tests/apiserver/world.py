@@ -5,6 +5,8 @@ operator, DaemonSet controller.
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +14,7 @@ from typing import TypeVar
 from kpm.request.machines import MachineSpec
 from tests.apiserver.nodes import NAMESPACE, DaemonSets, OperatorProcess, SimNode
 from tests.apiserver.server import ApiServer, wait_for
+from tests.charts.helm import CHARTS, CRDS, MAIN, helm, options
 
 REPO = Path(__file__).parents[2]
 Node = TypeVar("Node", bound=SimNode)
@@ -29,14 +32,44 @@ def installed(folder: Path) -> Iterator[ApiServer]:
         found.close()
 
 
+#: How the system comes into the cluster; the same tests hold for each.
+INSTALL = os.environ.get("KPM_TEST_INSTALL", "kustomize")
+#: What the chart is told so that its agents are those of the manifests.
+IMAGES = {
+    "image.repository": "power-operator",
+    "image.tag": "latest",
+    "agents.image": "power-node-agent:latest",
+}
+
+
 def install(server: ApiServer) -> None:
-    """`make install deploy`."""
-    server.kubectl("apply", "--server-side", "-k", str(REPO / "crds"))
-    server.kubectl("apply", "-k", str(REPO / "deploy/overlays/default"))
+    """`make install deploy`, or `make helm-install`, without a PowerConfig."""
+    if INSTALL == "chart":
+        values = options({**IMAGES, "powerConfig.create": False})
+        helm_install(server, CRDS)
+        helm_install(server, MAIN, *values)
+    else:
+        assert INSTALL == "kustomize"
+        server.kubectl("apply", "--server-side", "-k", str(REPO / "crds"))
+        server.kubectl("apply", "-k", str(REPO / "deploy/overlays/default"))
     wait_for(
         "the kinds are served",
         lambda: server.kubectl("get", "pns", "-n", NAMESPACE, check=False).returncode == 0,
     )
+
+
+def helm_install(server: ApiServer, chart: str, *words: str) -> None:
+    """Install or upgrade a release of the name of its chart."""
+    where = ("-n", NAMESPACE, "--create-namespace", "--take-ownership")
+    on_server(server, "upgrade", "--install", chart, str(CHARTS / chart), *where, *words)
+
+
+def on_server(
+    server: ApiServer, *words: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Helm against a server."""
+    config = str(server.folder / "admin.kubeconfig")
+    return helm(*words, check=check, KUBECONFIG=config, HELM_CACHE_HOME=str(server.folder / "helm"))
 
 
 class World:

@@ -508,7 +508,7 @@ class Living:
         """What a file shows, or the EPP that its governor had before us leaves no choice of."""
         governor = f"{path.rpartition('/')[0]}/scaling_governor"
         follows = path.endswith("preference") and self.world.driver in EPP_FOLLOWS
-        forced = follows and self.expected.get(governor) == {"performance"}
+        forced = follows and self.expected.get(governor) == frozenset({"performance"})
         return "performance" if forced else text
 
     def _hardware(self, path: str) -> set[str | None]:

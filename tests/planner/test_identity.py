@@ -67,12 +67,31 @@ def test_an_object_elsewhere_is_ignored_with_a_warning_that_says_where_it_belong
 ) -> None:
     """Of every kind; it has no effect (field reports 43 and 47)."""
     moved = make(meta_namespace="default")
-    problems = accept(intent(moved)).problems
+    given = evolve(intent(moved), namespace="power-manager")
+    problems = accept(given).problems
     assert [(problem.code, problem.severity, problem.object) for problem in problems] == [
         (Code.NAMESPACE_IGNORED, Severity.WARNING, reference(moved))
     ]
     assert "power-manager" in problems[0].message
-    assert accept(intent(moved)).intent == Intent()
+    assert accept(given).intent == Intent(namespace="power-manager")
+
+
+def test_the_system_may_be_installed_in_any_namespace() -> None:
+    """An agent knows its own; offline the PowerConfig stands in it too, unless there are several
+    that differ.
+    """
+    elsewhere = profile(meta_namespace="cpu-power")
+    assert accept(evolve(intent(elsewhere), namespace="cpu-power")).profiles.keys() == {
+        "performance"
+    }
+    there = config(meta_namespace="cpu-power")
+    assert accept(intent(elsewhere, there)).problems == ()
+    other = config("second", meta_namespace="power-manager")
+    assert {item.code for item in accept(intent(elsewhere, there, other)).problems} >= {
+        Code.NAMESPACE_IGNORED
+    }
+    usual = profile()
+    assert accept(evolve(intent(usual), namespace="cpu-power")).problems == ()
 
 
 def test_metadata_name_is_the_identity() -> None:

@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve, frozen
 
 from kpm.agent.cluster import object_view
+from kpm.operator.admission import admission_problem
 from kpm.operator.daemonset import Image, image_problems
 from kpm.operator.external import host_problem
 from kpm_planner.model.agent_settings import AgentSettings
@@ -93,6 +94,13 @@ PROFILE, CAP, NODE_CONFIG, WORKLOAD, UNCORE, POD, HERE = (
 RESOURCES = "spec.containers[app].resources"
 
 CASES: dict[Code, Case] = {
+    Code.ADMISSION_MISSING: Case(
+        Severity.ERROR,
+        "PowerConfig/c",
+        "",
+        "found no power-manager-operator",
+        lambda: (admission_problem("c", ("power-manager-operator",)),),
+    ),
     Code.AGENT_IMAGE: Case(
         Severity.ERROR,
         "PowerConfig/c",

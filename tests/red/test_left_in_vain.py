@@ -19,7 +19,7 @@ class Leaving:
 
     world: World = field(factory=lambda: running("a", "b"))
     now: float = 0.0
-    operator: Any = field(factory=lambda: Operator(*[None] * 10))  # type: ignore[arg-type]
+    operator: Any = field(factory=lambda: Operator(*[None] * 11))  # type: ignore[arg-type]
 
     def monotonic(self) -> float:
         """Seconds, as the operator asks."""
@@ -116,7 +116,7 @@ def test_an_operator_that_comes_next_knows_who_was_left_in_vain(leaving: Leaving
         leaving.now += STEP
     left = world.status("powerconfigs", "config")
     assert [entry["node"] for entry in left["notRestored"]] == ["b"]
-    leaving.operator = Operator(*[None] * 10)  # type: ignore[arg-type]
+    leaving.operator = Operator(*[None] * 11)  # type: ignore[arg-type]
     leaving.look()
     assert world.status("powerconfigs", "config") == left
     world.objects["nodes", "b"]["metadata"]["labels"]["power"] = "yes"
@@ -131,7 +131,7 @@ def test_an_odd_memory_of_it_is_none(leaving: Leaving, odd: object) -> None:
     """Whoever may write the status writes it."""
     leaving.look()
     leaving.world.objects["powerconfigs", "config"]["status"]["notRestored"] = odd
-    leaving.operator = Operator(*[None] * 10)  # type: ignore[arg-type]
+    leaving.operator = Operator(*[None] * 11)  # type: ignore[arg-type]
     leaving.look()
     assert leaving.world.status("powerconfigs", "config")["nodes"] == ["a", "b"]
     assert "notRestored" not in leaving.world.status("powerconfigs", "config")

@@ -1,5 +1,7 @@
 """R6: what is wrong costs only itself."""
 
+from typing import Any
+
 from attrs import evolve
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -151,5 +153,6 @@ def test_objects_outside_the_systems_namespace_have_no_effect(
         evolve(obj, meta=evolve(obj.meta, name=f"{obj.meta.name}-copy", namespace="default"))
         for obj in objects
     )
-    with_more: Intent = evolve(scenario.intent, **{kind: (*objects, *moved)})
+    more: dict[str, Any] = {kind: (*objects, *moved)}
+    with_more: Intent = evolve(scenario.intent, **more)
     assert evolve(scenario, intent=with_more).plan() == scenario.plan()
