@@ -17,7 +17,7 @@ SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yam
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test soak coverage mutants density lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages crds monitoring test-monitoring clean
-.PHONY: install uninstall deploy undeploy helm-install helm-uninstall charts lock audit images images-ocp update push build-push-multiarch
+.PHONY: install uninstall deploy undeploy helm-install helm-uninstall charts bundle lock audit images images-ocp update push build-push-multiarch
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -78,9 +78,10 @@ test-kernel: $(VENV)/.installed envtest ## real kernel drivers in an emulator, a
 envtest: ## kube-apiserver, etcd and kubectl for test-apiserver; builds them, caches in ~/.cache
 	$(PYTHON) tests/apiserver/envtest.py --prepare
 
-test-apiserver: $(VENV)/.installed envtest ## operator and agents against a real API server; stories and attacks by the chart in another namespace too
+test-apiserver: $(VENV)/.installed envtest ## operator and agents against a real API server; stories and attacks by chart and bundle in other namespaces too
 	$(BIN)/python -m pytest -m apiserver tests/apiserver --durations=20
 	KPM_TEST_INSTALL=chart KPM_TEST_NAMESPACE=cpu-power $(BIN)/python -m pytest -m apiserver tests/apiserver/test_story.py tests/apiserver/test_attacks.py
+	KPM_TEST_INSTALL=bundle KPM_TEST_NAMESPACE=olm-power $(BIN)/python -m pytest -m apiserver tests/apiserver/test_story.py
 
 test-cluster: $(VENV)/.installed ## the image on a real kubelet, container runtime and control plane; builds them, caches in ~/.cache
 	$(PYTHON) tests/apiserver/envtest.py --cluster
@@ -198,6 +199,10 @@ helm-install: ## definitions and system by Helm, or their upgrade; HELM_CHART, O
 helm-uninstall: ## the system, once every node is as it was; the definitions and what users made stay
 	$(HELM) uninstall $(HELM_RELEASE) -n $(HELM_NAMESPACE) --wait --timeout 10m
 	$(HELM) uninstall $(HELM_RELEASE)-crds -n $(HELM_NAMESPACE)
+
+bundle: $(VENV)/.made ## the OLM bundle, its catalog, and what a bundle cannot carry, into dist/olm; IMG, IMG_AGENT (by digest for a release)
+	@rm -rf dist/olm
+	$(BIN)/python deploy/bundle/make.py dist/olm $(IMG) $(IMG_AGENT)
 
 audit: ## known vulnerabilities of what images are made of; asks PyPI
 	$(PYTHON) -m venv $(HOME)/.cache/kpm-audit

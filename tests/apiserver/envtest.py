@@ -98,13 +98,33 @@ def _build(files: list[Path]) -> None:
             _compile(missing)
 
 
-def _compile(files: list[Path]) -> None:
+def go_tool(module: str, package: str, version: str) -> Path:
+    """A command of a Go module at a version, built where it is not yet."""
+    name = package.rpartition("/")[2]
+    folder = Path.home() / ".cache" / "kpm-tools" / f"{name}-{version}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / name).exists():
+            _go()
+            surroundings = {**os.environ, "GOBIN": str(folder), "CGO_ENABLED": "0"}
+            command = ["go", "install", f"{module}/{package}@{version}"]
+            subprocess.run(command, check=True, env=surroundings)
+    return folder / name
+
+
+def _go() -> None:
+    """The compiler, from the distribution where there is none."""
     if not shutil.which("go"):
         subprocess.run(
             "apt-get update && apt-get install -y --no-install-recommends golang-go",
             shell=True,
             check=True,
         )
+
+
+def _compile(files: list[Path]) -> None:
+    _go()
     version = release()
     major, minor, _ = version.split(".")
     stamp = "k8s.io/component-base/version"

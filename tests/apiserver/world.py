@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import yaml
+
 from kpm.request.machines import MachineSpec
+from tests.apiserver import olm
 from tests.apiserver.nodes import NAMESPACE, DaemonSets, OperatorProcess, SimNode
 from tests.apiserver.server import ApiServer, wait_for
 from tests.charts.helm import CHARTS, CRDS, MAIN, helm, options
@@ -43,11 +46,18 @@ IMAGES = {
 
 
 def install(server: ApiServer) -> None:
-    """`make install deploy`, or `make helm-install`, without a PowerConfig."""
+    """`make install deploy`, `make helm-install`, or the OLM bundle; without a PowerConfig."""
     if INSTALL == "chart":
         values = options({**IMAGES, "powerConfig.create": False})
         helm_install(server, CRDS)
         helm_install(server, MAIN, *values)
+    elif INSTALL == "bundle":
+        names = ("power-operator:latest", "power-node-agent:latest")
+        folder = olm.bundle(server.folder / "olm", *names)
+        server.kubectl("create", "namespace", NAMESPACE)
+        found = [*olm.expanded(folder, NAMESPACE), *olm.policies(folder, NAMESPACE)]
+        text = yaml.safe_dump_all(found)
+        server.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", given=text)
     else:
         assert INSTALL == "kustomize"
         server.kubectl("apply", "--server-side", "-k", str(REPO / "crds"))
