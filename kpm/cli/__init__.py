@@ -29,6 +29,10 @@ _VERBS = {
         "energy",
         "Joules of pods now, of a measured run, of a profile; what a change saved.",
     ),
+    "migrate": (
+        "migration",
+        "From other operators, powercap, TuneD, balloons: our objects, and what changes.",
+    ),
     "agent": ("shells", "Run the node agent."),
     "operator": ("shells", "Run the operator."),
     "status": ("cluster", "Say how a cluster is: operator, PowerConfig, nodes. Exit 0 all well."),

@@ -7,6 +7,7 @@ Helm's hooks are run as a kubelet would: Kubernetes' own controllers make the po
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from kpm.request.machines import MachineSpec
-from tests.apiserver.envtest import controllers
+from tests.apiserver.envtest import controllers, go_tool
 from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode
 from tests.apiserver.server import ApiServer, wait_for
 from tests.apiserver.world import IMAGES, World, helm_install, on_server
@@ -277,3 +279,47 @@ def test_a_namespace_that_refuses_agents_is_refused(bare: ApiServer) -> None:
     done = on_server(bare, "install", "kpm", str(CHARTS / MAIN), "-n", "strict", check=False)
     assert "kubectl label --overwrite namespace strict" in done.stderr
     bare.kubectl("delete", "namespace", "strict")
+
+
+# --- by a tool that cluster owners use ---
+
+_SCHEMAS = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema"
+_FOREIGN = "PodMonitor,ServiceMonitor,PrometheusRule,SecurityContextConstraints"
+_OURS = "PowerConfig,PowerProfile,PowerWorkload"
+
+
+def standalone(version: str, kinds: set[str], folder: Path) -> Path:
+    """The schemas of some kinds, each whole in one file, as kubeconform reads them."""
+    source = _SCHEMAS / f"v{version}-local-strict"
+    shared = json.loads((source / "_definitions.json").read_text())["$defs"]
+    folder.mkdir(parents=True)
+    for path in source.iterdir():
+        if path.name.partition("-")[0] in kinds:
+            schema = {**json.loads(path.read_text()), "$defs": shared}
+            text = json.dumps(schema).replace("/api/_definitions.json#/", "#/")
+            (folder / path.name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("version", ["1.30.0", "1.37.0"])
+def test_kubeconform_finds_nothing(server: ApiServer, version: str, tmp_path: Path) -> None:
+    """Every manifest of chart and overlays, strictly, by the oldest and the newest Kubernetes."""
+    values = {"monitoring.enabled": True, "openshift": True, "metrics.tokens": True}
+    items = rendered(values)
+    for overlay in ("default", "openshift", "hsmp", "privileged", "intel"):
+        text = server.kubectl("kustomize", str(REPO / f"deploy/overlays/{overlay}")).stdout
+        items += yaml.safe_load_all(text)
+    folder = standalone(version, {item["kind"].lower() for item in items}, tmp_path / "schemas")
+    location = f"{folder}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json"
+    conform = str(go_tool("github.com/yannh/kubeconform", "cmd/kubeconform", "v0.8.0"))
+    skipped = f"{_FOREIGN},{_OURS}"
+    options = ["-strict", "-summary", "-schema-location", location, "-skip", skipped]
+    done = subprocess.run(
+        [conform, *options],
+        input=yaml.safe_dump_all(items),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Invalid: 0, Errors: 0" in done.stdout
