@@ -17,7 +17,7 @@ SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yam
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test soak coverage mutants density lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages crds monitoring test-monitoring clean
-.PHONY: install uninstall deploy undeploy helm-install helm-uninstall charts bundle lock audit images images-ocp update push build-push-multiarch
+.PHONY: install uninstall deploy undeploy helm-install helm-uninstall charts bundle release airgap lock audit images images-ocp update push build-push-multiarch
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -166,6 +166,10 @@ OVERLAY ?= $(if $(filter true,$(OCP)),openshift,$(if $(filter power.intel.com,$(
 # The base image; a release names it by digest: BASE_IMAGE=docker.io/library/python@sha256:...
 BASE_IMAGE ?= $(if $(filter true,$(OCP)),registry.access.redhat.com/ubi9/python-312-minimal:latest)
 BASE := $(if $(BASE_IMAGE),--build-arg BASE=$(BASE_IMAGE))
+# What an image says of itself; a release names its commit.
+KPM_VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' kpm/__init__.py)
+REVISION ?= unknown
+SAID := --build-arg KPM_VERSION=$(KPM_VERSION) --build-arg REVISION=$(REVISION)
 MANIFESTS = $(KUBECTL) kustomize deploy/overlays/$(OVERLAY) | sed -e 's|power-operator:latest|$(IMG)|' -e 's|power-node-agent:latest|$(IMG_AGENT)|'
 
 install: ## the custom resource definitions into the cluster of kubectl
@@ -200,6 +204,16 @@ helm-uninstall: ## the system, once every node is as it was; the definitions and
 	$(HELM) uninstall $(HELM_RELEASE) -n $(HELM_NAMESPACE) --wait --timeout 10m
 	$(HELM) uninstall $(HELM_RELEASE)-crds -n $(HELM_NAMESPACE)
 
+# A key of cosign's signs the checksums of a release.
+KEY ?=
+RELEASE := $(BIN)/python deploy/release/release.py $(VERSION) --registry $(IMAGE_REGISTRY) $(if $(KEY),--key $(KEY))
+
+release: $(VENV)/.installed ## all that a release consists of, into dist/; publishes nothing; VERSION, IMAGE_REGISTRY, KEY
+	$(RELEASE)
+
+airgap: $(VENV)/.installed ## the same, and one archive of all that a site without network needs
+	$(RELEASE) --airgap
+
 bundle: $(VENV)/.made ## the OLM bundle, its catalog, and what a bundle cannot carry, into dist/olm; IMG, IMG_AGENT (by digest for a release)
 	@rm -rf dist/olm
 	$(BIN)/python deploy/bundle/make.py dist/olm $(IMG) $(IMG_AGENT)
@@ -213,7 +227,7 @@ lock: $(VENV)/.made ## write requirements*.lock: the versions and hashes that im
 	$(BIN)/python deploy/image/lock.py
 
 images: ## build the image (and tag it IMG_AGENT too) with IMGTOOL, where that has no engine with buildah; BUILD_FLAGS
-	$(ENGINE) build --platform $(PLATFORM) $(BASE) $(BUILD_FLAGS) -f Containerfile -t $(IMG) .
+	$(ENGINE) build --platform $(PLATFORM) $(BASE) $(SAID) $(BUILD_FLAGS) -f Containerfile -t $(IMG) .
 	$(ENGINE) tag $(IMG) $(IMG_AGENT)
 
 images-ocp: ## build the image on UBI
@@ -227,11 +241,11 @@ push: ## push the images
 
 ifeq ($(notdir $(IMGTOOL)),docker)
 build-push-multiarch: ## one image for PLATFORMS, pushed
-	docker buildx build --platform $(PLATFORMS) $(BASE) $(BUILD_FLAGS) -f Containerfile -t $(IMG) -t $(IMG_AGENT) --push .
+	docker buildx build --platform $(PLATFORMS) $(BASE) $(SAID) $(BUILD_FLAGS) -f Containerfile -t $(IMG) -t $(IMG_AGENT) --push .
 else
 build-push-multiarch: ## one image for PLATFORMS, pushed
 	-$(ENGINE) manifest rm $(IMG)
-	$(ENGINE) build --platform $(PLATFORMS) $(BASE) $(BUILD_FLAGS) -f Containerfile --manifest $(IMG) .
+	$(ENGINE) build --platform $(PLATFORMS) $(BASE) $(SAID) $(BUILD_FLAGS) -f Containerfile --manifest $(IMG) .
 	$(ENGINE) manifest push --all $(IMG)
 	$(if $(filter-out $(IMG),$(IMG_AGENT)),$(ENGINE) manifest push --all $(IMG) docker://$(IMG_AGENT))
 endif

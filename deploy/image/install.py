@@ -19,7 +19,10 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
+#: Bytecode that says nothing of times, so that two builds are equal; nobody changes the sources.
+UNCHECKED = PycInvalidationMode.UNCHECKED_HASH
 #: Of the client only configuration and raw calls are used (kpm.kube.api): neither the asynchronous
 #: client and what it alone needs, nor the classes of every kind, which the client loads by name
 #: when they are asked for.
@@ -66,7 +69,7 @@ def kpm(target: Path) -> None:
     for script in target.glob("bin/*"):
         if script.name != "kpm" and not script.name.startswith("python"):
             script.unlink()
-    compileall.compile_dir(packages, quiet=1, workers=1)
+    compileall.compile_dir(packages, quiet=1, workers=1, invalidation_mode=UNCHECKED)
 
 
 def _pip(target: Path, *words: str) -> None:

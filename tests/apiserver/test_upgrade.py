@@ -7,6 +7,7 @@ upgrade/2b60205.tar.xz is the release before: its program, definitions, manifest
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -52,13 +53,13 @@ def run_before(folder: Path, words: list[str], log: Path) -> Process:
 class Node(SimNode):
     """A node whose agent is of the release before, while that is asked for."""
 
-    before: Path | None = None
+    release: Path | None = None
 
     def launch(self, words: list[str], config: Path) -> Process:
-        if self.before is None:
+        if self.release is None:
             return super().launch(words, config)
         words = [*words, "--kubeconfig", str(config), *self._places()]
-        return run_before(self.before, words, self.folder / "agent.log")
+        return run_before(self.release, words, self.folder / "agent.log")
 
     def files(self) -> dict[str, tuple[str, int]]:
         """Every managed file: what it holds, and when it was written."""
@@ -88,7 +89,7 @@ class Upgrade:
             node.helper.kill()
             node.helper.wait()
             node.helper = None
-        node.before = release
+        node.release = release
         node.start_agent()
 
     def ready(self, name: str, since: str = "") -> bool:
@@ -149,7 +150,7 @@ def upgrade(tmp_path: Path) -> Iterator[Upgrade]:
         made = Upgrade(server, release, nodes, operator, started[0])
         for name, node in nodes.items():
             node.create()
-            node.before = release
+            node.release = release
             server.kubectl("label", "node", name, f"{LABEL}=true")
             web = pod(f"web-{name}", name, 2, "performance")
             node.kubelet.cpus["default", f"web-{name}", "app"] = {4, 5}
@@ -180,7 +181,7 @@ def test_an_upgrade_writes_nothing_and_loses_nothing(upgrade: Upgrade) -> None:
     files = {name: node.files() for name, node in upgrade.nodes.items()}
     stored = upgrade.stored()
     upgrade.apply(REPO)
-    upgrade.old_operator.terminate()
+    upgrade.old_operator.send_signal(signal.SIGTERM)
     upgrade.old_operator.wait(30)
     upgrade.operator.start()
     before = upgrade.version("one")

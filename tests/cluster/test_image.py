@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import json
+import re
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +71,72 @@ def test_it_is_small(root: Path) -> None:
     """At most 150 MiB unpacked: a node without a registry near it has an agent soon."""
     size = sum(path.lstat().st_blocks * 512 for path in root.rglob("*"))
     assert size <= 150 * _MIB
+
+
+def test_it_is_small_to_carry() -> None:
+    """At most 90 MB as registries hold it."""
+    assert archive_size(images.product()) <= 90_000_000
+
+
+def archive_size(archive: Path) -> int:
+    """Compressed, as each layer is in a registry."""
+    size = 0
+    with tarfile.open(archive) as content:
+        for item in content:
+            data = content.extractfile(item) if item.isfile() else None
+            size += len(gzip.compress(data.read(), 6)) if data else 0
+    return size
+
+
+def test_two_builds_are_equal_and_what_they_are_made_of_is_known(tmp_path: Path) -> None:
+    """The same digest, and a bill of materials in both notations that names every locked package
+    and the distribution's; the checksums are signed and verified without any service.
+    """
+    release = load_release()
+    release.DIST, release.CACHE = tmp_path, tmp_path / "cache"
+    release.CACHE.mkdir()
+    digests = set()
+    for turn in ("1", "2"):
+        options = {"SOURCE_DATE_EPOCH": "1700000000"}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SOURCE_DATE_EPOCH", options["SOURCE_DATE_EPOCH"])
+            flags = release._authority() if turn == "1" else [*release._authority(), "--no-cache"]
+            patch.setattr(release, "_authority", lambda flags=flags: flags)
+            digests.add(release.image(images.architecture(), "0"))
+    assert len(digests) == 1
+    release.materials(images.architecture(), "0")
+    for path in sorted((tmp_path / "sbom").iterdir()):
+        text = path.read_text()
+        for name in re.findall(r"^([a-z0-9-]+)==", (REPO / "requirements.lock").read_text(), re.M):
+            unused = {"aiohttp", "aiosignal", "aiohappyeyeballs", "frozenlist", "multidict"}
+            assert name in unused | {"propcache", "yarl"} or f'"{name}"' in text.lower(), name
+        assert "pkg:deb/" in text
+    release.sums()
+    sign_and_verify(release, tmp_path)
+
+
+def sign_and_verify(release: Any, folder: Path) -> None:
+    """With a key of one's own; a changed file is noticed."""
+    cosign = release.go_tool(*release.COSIGN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COSIGN_PASSWORD", "x")
+        subprocess.run([cosign, "generate-key-pair"], check=True, cwd=folder, capture_output=True)
+        release.sign(str(folder / "cosign.key"))
+    sums = folder / "SHA256SUMS"
+    verify = [cosign, "verify-blob", "--key", "cosign.pub", "--insecure-ignore-tlog=true"]
+    verify += ["--bundle", "SHA256SUMS.sigstore.json", "SHA256SUMS"]
+    assert subprocess.run(verify, cwd=folder, check=False).returncode == 0
+    sums.write_text(sums.read_text() + "more\n")
+    assert subprocess.run(verify, cwd=folder, check=False).returncode != 0
+
+
+def load_release() -> Any:
+    spec = importlib.util.spec_from_file_location("rel", REPO / "deploy/release/release.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_it_has_nothing_to_install_with_and_no_shell(root: Path) -> None:
