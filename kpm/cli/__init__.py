@@ -10,7 +10,6 @@ import click
 from kpm import __version__
 from kpm.process.errors import InputError, one_line
 
-_BROKEN_PIPE = 141
 _VERBS = {
     "discover": (
         "machine",
@@ -19,7 +18,7 @@ _VERBS = {
     "validate": ("planning", "Check objects against their schema and rules; needs no machine."),
     "plan": ("planning", "Show what every CPU would be asked to do, and why."),
     "explain": ("planning", "Say why a CPU, a profile or a pod has what it has."),
-    "diff": ("applying", "Show the writes that apply would make. Exit 0 none, 1 some."),
+    "diff": ("applying", "Show what apply would change. Exit 0 nothing, 1 something."),
     "apply": ("applying", "Write the plan to the machine, verify it, report."),
     "restore": ("applying", "Put everything back to what was there before."),
     "snapshot": ("recording", "Record all inputs of a plan in a folder."),
@@ -76,7 +75,7 @@ class _Lazy(click.Group):
             ctx.exit(2)
         except BrokenPipeError:  # the reader has gone, as with head: end as a shell expects
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(_BROKEN_PIPE)
+            ctx.exit(0)
         except OSError as failure:
             click.echo(
                 f"kpm: {one_line(failure.filename or 'standard output')}: {failure.strerror}",

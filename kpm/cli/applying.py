@@ -1,9 +1,10 @@
 """The verbs that touch a machine: diff, apply, restore."""
 
 import errno
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
@@ -19,6 +20,8 @@ from kpm.cli.options import (
     tree_options,
 )
 from kpm.cli.planning import all_problems, need_files
+from kpm.formats.views import problem_view
+from kpm.process.errors import one_line
 from kpm.process.memory import Memory, memory_beside
 from kpm.request.nodes import (
     AllocationOptions,
@@ -31,7 +34,7 @@ from kpm.request.nodes import (
 )
 from kpm.request.objects import GivenObjects
 from kpm.request.options import PlanOptions, TreeOptions
-from kpm.request.tree import open_applier
+from kpm.request.tree import open_applier, told
 from kpm_applier.attributes import ATTRIBUTES
 from kpm_applier.session import Applier, Report
 from kpm_applier.state.baseline import cap_in_force
@@ -39,13 +42,15 @@ from kpm_applier.state.record import StateError
 from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.changes import Outcome, Status, Write
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.problems import has_errors
+from kpm_planner.model.problems import Problem, Severity, has_errors
 from kpm_planner.ownership_memory import remembered
 from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
 from kpm_planner.report.refusals import remedy
 
 #: The name of a file → the setting of a target that it holds.
 _SETTING_OF = {row.file: row.asks for row in ATTRIBUTES}
+#: Exit statuses (docs/user/cli.md).
+SAME, DONE, DIFFERS, FAILED, UNJUDGED = 0, 0, 1, 1, 2
 _BAD = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
 
 
@@ -111,57 +116,85 @@ def _request(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions) 
     )
 
 
+files_each_option = click.option(
+    "--files", "each", is_flag=True, help="Show every single file, not CPUs that change alike."
+)
+
+
 @click.command()
 @files_option
 @planning_options
 @tree_options
+@files_each_option
 @output_option("table", "json", "yaml")
-def diff(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, output: str) -> None:
-    """Show the writes that apply would make, in order, with reasons. Exit 0 for none, 1 for some.
+def diff(
+    filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, each: bool, output: str
+) -> None:
+    """Show what apply would change, CPUs that change alike in one line, with who asks for it.
+    Exit 0 nothing, 1 something, 2 it could not be judged: an object has errors, or the state is
+    unreadable.
 
     \b
     kpm diff -f policy.yaml
+    kpm diff -f policy.yaml --files     every file, in the order of writing
     """
-    request = _request(filenames, asked, tree)
-    sys.exit(1 if _preview(request, output)[0] else 0)
+    sys.exit(_preview(_request(filenames, asked, tree), output, each=each))
 
 
-def _preview(request: _Request, output: str) -> tuple[Sequence[Write], bool]:
-    """Show the writes; returns them, and whether an object has errors."""
+def _preview(request: _Request, output: str, *, each: bool) -> int:
+    """Show what would be written; the exit status that says it."""
     try:
         with request.open(writing=False) as applier:
             result = request.plan(applier, memory_beside(applier.store.path))
             writes = applier.preview(result.nodes[0])
+            machine = applier.machine
     except StateError as failure:
         _refuse(failure)
-    if output == "table":
+    problems = all_problems(result)
+    if output != "table":
+        views = [_write_view(write) for write in writes]
+        view = {"version": 1, "writes": views, "problems": [problem_view(it) for it in problems]}
+        print_structured(view, output)
+    else:
+        _print_changes(writes, machine, problems, each=each)
+    print_lines(problems)
+    return UNJUDGED if has_errors(problems) else DIFFERS if writes else SAME
+
+
+def _print_changes(
+    writes: Sequence[Write], machine: Machine, problems: Sequence[Problem], *, each: bool
+) -> None:
+    """The single files, or lines of what changes alike, and how many."""
+    from kpm.cli.changes import closing, rows
+    from kpm.cli.tables import cell, console, is_plain
+
+    if each:
         for write in writes:
             say(_write_line(write))
-    else:
-        print_structured({"version": 1, "writes": [_write_view(write) for write in writes]}, output)
-    problems = all_problems(result)
-    print_lines(problems)
-    return writes, has_errors(problems)
+        return
+    out = console()
+    for row in rows(writes, machine):
+        out.print(cell(row.text(plain=is_plain()), row.sign.style), soft_wrap=True)
+    say(closing(writes, sum(item.severity is Severity.ERROR for item in problems)))
 
 
 def _refuse(failure: StateError) -> Any:
-    say(f"kpm: {failure}", err=True)
-    sys.exit(1)
+    say(f"kpm: {told(failure)}", err=True)
+    sys.exit(UNJUDGED)
 
 
 def _write_line(write: Write) -> str:
     return (
         f"{write.path}: {write.old if write.old is not None else '?'} -> {write.value} "
-        f" ({_why(write)})"
+        f" ({'; '.join(_reasons(write))})"
     )
 
 
-def _why(write: Write) -> str:
+def _reasons(write: Write) -> list[str]:
     """The reasons of one file out of those of its whole group."""
     setting = _SETTING_OF.get(write.path.rpartition("/")[2], "")
     own = [line for line in write.because if line.setting in ("", setting)]
-    foreign = ["changed by somebody else"] if write.reason == "drift" else []
-    return "; ".join([*foreign, *own])
+    return [*(["changed by somebody else"] if write.reason == "drift" else []), *own]
 
 
 def _write_view(write: Write) -> dict[str, Any]:
@@ -180,16 +213,21 @@ def _write_view(write: Write) -> dict[str, Any]:
 @planning_options
 @tree_options
 @click.option(
-    "--dry-run", is_flag=True, help="Only show the writes, as diff does; nothing is written."
+    "--dry-run", is_flag=True, help="Only show what would change, as diff does; write nothing."
 )
+@click.option("--yes", is_flag=True, help="Do not ask before writing, on a terminal.")
+@files_each_option
 @output_option("table", "json", "yaml")
 def apply(
-    filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, dry_run: bool, output: str
-) -> None:
-    """Write the plan to the machine, read back until it has settled, and report.
+    filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, dry_run: bool, yes: bool,
+    each: bool, output: str,
+) -> None:  # fmt: skip
+    """Write the plan to the machine, read back until it has settled, and report. On a terminal what
+    would change is shown and asked for first.
 
-    Exit 0 settled (what the kernel rounds or somebody else limits is reported, not an error); 1 a
-    write failed, a value does not settle, or an object has errors.
+    Exit 0 done (what the kernel rounds or somebody else limits is reported, not an error); 1 a
+    write failed, a value does not settle, or an object has errors; 2 it could not be judged. With
+    --dry-run as diff.
 
     \b
     kpm apply -f policy.yaml --dry-run
@@ -197,36 +235,55 @@ def apply(
     """
     request = _request(filenames, asked, tree)
     if dry_run:
-        sys.exit(1 if _preview(request, output)[1] else 0)
+        sys.exit(_preview(request, output, each=each))
+    asks = not yes and output == "table" and sys.stdin.isatty() and sys.stdout.isatty()
+    if asks and "-" not in filenames:
+        status = _preview(request, output, each=each)
+        if status != SAME and not click.confirm("Write this?"):
+            say("nothing was written")
+            sys.exit(FAILED)
     try:
-        with request.open(writing=True) as applier:
+        with request.open(writing=True) as applier, _busy():
             result, report = request.carry_out(applier)
     except StateError as failure:
         _refuse(failure)
     _print_report(report, output)
     problems = all_problems(result)
     print_lines(problems)
-    sys.exit(0 if report.settled and not has_errors(problems) else 1)
+    sys.exit(DONE if report.settled and not has_errors(problems) else FAILED)
+
+
+def _busy() -> AbstractContextManager[Any]:
+    """On a terminal, a sign that something is being done."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status("writing")
 
 
 @click.command()
 @tree_options
 @output_option("table", "json", "yaml")
 def restore(tree: TreeOptions, output: str) -> None:
-    """Put every owned group back to its baseline: what was there before the first write. Exit 1
-    where something could not be.
+    """Put every owned group back to its baseline: what was there before the first write.
+    Exit 0 done, 1 something could not be put back, 2 there is no record or it cannot be read.
 
     \b
     kpm restore
     """
     try:
         with open_applier(tree) as applier:
+            if not os.path.exists(applier.store.path):
+                where = one_line(os.path.dirname(applier.store.path))
+                say(f"kpm: no record for this tree in {where}", err=True)
+                sys.exit(UNJUDGED)
             report = applier.restore()
             memory_beside(applier.store.path).forget()
     except StateError as failure:
         _refuse(failure)
     _print_report(report, output)
-    sys.exit(0 if report.settled else 1)
+    sys.exit(DONE if report.settled else FAILED)
 
 
 def _print_report(report: Report, output: str) -> None:

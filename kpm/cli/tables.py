@@ -1,5 +1,7 @@
 """Tables and colours of the terminal."""
 
+import sys
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +28,11 @@ def console(*, record: bool = False, width: int | None = None) -> Console:
     if not out.is_terminal and width is None:
         out = Console(record=record, width=200, markup=False, highlight=False)
     return out
+
+
+def is_plain() -> bool:
+    """Whether the terminal knows ASCII only."""
+    return not (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
 
 
 def cell(text: object, style: str = "") -> Text:

@@ -21,7 +21,7 @@ from kpm.request.nodes import (
 )
 from kpm.request.objects import GivenObjects
 from kpm.request.options import PlanOptions, TreeOptions
-from kpm.request.tree import open_applier
+from kpm.request.tree import open_applier, told
 from kpm_applier.state.record import StateError
 from kpm_planner.left_out import left_out
 from kpm_planner.model.machine import Machine
@@ -104,4 +104,4 @@ def _tree_machine(tree: TreeOptions) -> tuple[Machine, Before]:
             machine = with_cpu_model(applier.machine, applier.host)
             return machine, Before(versions=known_offline(memory), accepted=memory.now.accepted)
     except StateError as failure:
-        raise InputError(str(failure)) from None
+        raise InputError(told(failure)) from None

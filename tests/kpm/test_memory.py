@@ -157,7 +157,7 @@ def test_the_command_line_keeps_the_last_valid_version_too(tree: Path, tmp_path:
         ran = kpm(verb, *place, stdin=bad)
         assert "stays in force (valid here since " in ran.out + ran.err
         assert limit.read_text().strip() == "1500000"
-    assert kpm("diff", *place, stdin=bad).code == 0
+    assert kpm("diff", *place, stdin=bad).code == 2
     assert kpm("apply", *place, stdin=bad).code == 1
     assert kpm("snapshot", tmp_path / "case", *place, stdin=bad).code == 0
     replayed = kpm("replay", tmp_path / "case")

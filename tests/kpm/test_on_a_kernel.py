@@ -186,7 +186,7 @@ def test_governor_and_epp_in_their_order(on_kernel: Callable[[KernelModel], Run]
         ran = run("apply", objects=objects)
         assert ran.code == 0, ran
         assert kernel.read(f"{POLICY}5/energy_performance_preference") == shown
-        assert run("diff", objects=objects).out == ""
+        assert run("diff", objects=objects).code == 0
     assert run("restore").code == 0
     assert kernel.read(f"{POLICY}5/scaling_governor") == b"powersave\n"
     assert kernel.read(f"{POLICY}5/energy_performance_preference") == b"balance_performance\n"
@@ -218,7 +218,7 @@ def test_a_cpu_that_comes_back_is_brought_to_the_plan(
     objects = limits(1000, 3000)
     assert run("apply", objects=objects).code == 0
     kernel.plug(3, online=True)
-    shown = run("diff", objects=objects)
+    shown = run("diff", "--files", objects=objects)
     assert shown.code == 1
     assert {line.split("/")[4] for line in shown.out.splitlines()} == {"policy3"}
     assert run("apply", objects=objects).code == 0
@@ -258,5 +258,5 @@ def test_every_model_there_and_back(name: str, on_kernel: Callable[[KernelModel]
         written = len(kernel.log)
         assert run("apply", objects=objects).code == 0
         assert len(kernel.log) == written
-    assert run("restore").code == 0
+    assert run("restore").code == (0 if kernel.log else 2)  # 2: there was nothing to record
     assert {path: kernel.read(path) for path in paths} == before

@@ -195,7 +195,7 @@ def test_a_cap_on_files_and_back(tmp_path: Path) -> None:
     assert run("apply", NIGHT).out.splitlines()[-1] == "0 files written, settled"
     diff = run("diff", DAY)
     assert diff.code == 1
-    assert_names(diff.out, ["82500000 -> 87500000", "schedule entry 08:00", "up by at most 10 W"])
+    assert_names(diff.out, ["82.5 → 87.5 W", "schedule entry 08:00", "up by at most 10 W"])
     assert run("apply", DAY).code == 0
     assert shown() == {87_500_000}
     assert kpm("restore", *place).code == 0

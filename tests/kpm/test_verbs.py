@@ -228,7 +228,7 @@ def test_a_reader_that_leaves_early_is_no_fault(policy: Path, tmp_path: Path) ->
     process.stdout.close()
     error = process.stderr.read()
     process.stderr.close()
-    assert process.wait() == 141
+    assert process.wait() == 0
     assert error == b""
 
 
@@ -880,7 +880,7 @@ LINE = re.compile(
 
 def test_diff_shows_each_write_with_its_reason(policy: Path, tree: Path, state: Path) -> None:
     before = tree_hash(tree)
-    ran = kpm("diff", "-f", policy, "--sysfs", tree, "--state-dir", state)
+    ran = kpm("diff", "--files", "-f", policy, "--sysfs", tree, "--state-dir", state)
     assert ran.code == 1
     lines = [LINE.match(line) for line in ran.out.splitlines()]
     assert all(lines), ran.out
@@ -964,7 +964,7 @@ def test_the_order_of_writes_never_crosses(
 
 def test_diff_is_what_apply_writes(policy: Path, tree: Path, state: Path) -> None:
     words = ["-f", policy, "--sysfs", tree, "--state-dir", state]
-    shown = kpm("diff", *words)
+    shown = kpm("diff", "--files", *words)
     structured = {form: kpm("diff", *words, "-o", form) for form in ("json", "yaml")}
     content = json.loads(structured["json"].out)
     assert content == yaml.safe_load(structured["yaml"].out)
@@ -974,8 +974,8 @@ def test_diff_is_what_apply_writes(policy: Path, tree: Path, state: Path) -> Non
         item.keys() >= {"path", "old", "value", "reason", "because"} and item["because"]
         for item in content["writes"]
     )
-    dry = kpm("apply", *words, "--dry-run")
-    assert (dry.code, dry.out) == (0, shown.out)
+    dry = kpm("apply", *words, "--dry-run", "--files")
+    assert (dry.code, dry.out) == (1, shown.out)
     ran = kpm("apply", *words, "-o", "json")
     assert ran.code == 0
     assert json.loads(ran.out)["settled"] is True
@@ -983,14 +983,14 @@ def test_diff_is_what_apply_writes(policy: Path, tree: Path, state: Path) -> Non
         (item["path"], item["value"]) for item in content["writes"]
     ]
     again = kpm("diff", *words)
-    assert (again.code, again.out) == (0, "")
+    assert (again.code, again.out) == (0, "0 writes, 0 restored, 0 errors\n")
     assert json.loads(kpm("diff", *words, "-o", "json").out)["writes"] == []
 
 
 def test_a_dry_run_writes_nothing(policy: Path, tree: Path, state: Path) -> None:
     before = tree_hash(tree)
-    ran = kpm("apply", "-f", policy, "--sysfs", tree, "--state-dir", state, "--dry-run")
-    assert ran.code == 0
+    ran = kpm("apply", "-f", policy, "--sysfs", tree, "--state-dir", state, "--dry-run", "--files")
+    assert ran.code == 1
     assert LINE.match(ran.out.splitlines()[0])
     assert unchanged(before, tree)
     assert not state.exists()
@@ -1049,7 +1049,8 @@ def test_restore_leaves_every_tree_as_it_was(name: str, tmp_path: Path, state: P
     assert kpm("apply", "-f", "-", *words, stdin=objects).code == 0
     assert unchanged(before, root) is (name == "vm")
     assert kpm("diff", "-f", "-", *words, stdin=objects).code == 0
-    assert kpm("restore", *words).code == 0
+    # nothing was written to a machine that can do nothing, so nothing is recorded
+    assert kpm("restore", *words).code == (2 if name == "vm" else 0)
     assert unchanged(before, root)
 
 
@@ -1114,7 +1115,7 @@ def test_what_somebody_else_wrote_is_repaired(policy: Path, tree: Path, state: P
     words = ["-f", policy, "--sysfs", tree, "--state-dir", state]
     kpm("apply", *words)
     put(tree, f"{CPU}/cpufreq/policy2/scaling_max_freq", 2222000)
-    shown = kpm("diff", *words)
+    shown = kpm("diff", *words, "--files")
     assert shown.code == 1
     (line,) = shown.out.splitlines()
     assert_names(
@@ -1136,7 +1137,8 @@ def test_shared_domains_are_written_once(tmp_path: Path, state: Path) -> None:
     objects = as_yaml(
         profile("p", shared=True, pstates={"max": 1500}), workload("w", "p"), node("n")
     )
-    ran = kpm("diff", "-f", "-", "--sysfs", root, "--state-dir", state, stdin=objects)
+    words = ["--files", "--sysfs", root, "--state-dir", state]
+    ran = kpm("diff", "-f", "-", *words, stdin=objects)
     assert [line.partition(":")[0] for line in ran.out.splitlines()] == [
         f"{CPU}/cpufreq/policy{number}/scaling_max_freq" for number in (0, 2)
     ]
@@ -1314,10 +1316,9 @@ def test_the_state_folder_by_option_and_by_environment(policy: Path, tmp_path: P
     )
     assert len(list(by_option.glob("*.json"))) == 1
     assert len(list(by_environment.glob("*.json"))) == 2
-    assert (
-        "0 files written"
-        in kpm("restore", "--sysfs", third, env={"KPM_STATE_DIR": str(by_environment)}).out
-    ), "that folder does not know this root"
+    unknown = kpm("restore", "--sysfs", third, env={"KPM_STATE_DIR": str(by_environment)})
+    assert unknown.code == 2
+    assert unknown.err == f"kpm: no record for this tree in {by_environment}\n"
     assert (
         "14 files written"
         in kpm("restore", "--sysfs", trees[0], env={"KPM_STATE_DIR": str(by_environment)}).out
@@ -1401,7 +1402,7 @@ def test_one_writer_at_a_time(policy: Path, tree: Path, state: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         for words in (["apply", "-f", policy], ["restore"]):
             ran = kpm(*words, "--sysfs", tree, "--state-dir", state)
-            assert ran.code == 1
+            assert ran.code == 2
             (line,) = ran.complaints
             assert_names(line, [tree, f"process {os.getpid()}", "one writer"])
         assert kpm("diff", "-f", policy, "--sysfs", tree, "--state-dir", state).code == 1
@@ -1630,7 +1631,7 @@ def test_reading_needs_no_root(policy: Path, tree: Path, tmp_path: Path) -> None
         (["validate", "-f", policy], 0),
         (["plan", "-f", policy, "--sysfs", tree, "-o", "json"], 0),
         (["diff", "-f", policy, "--sysfs", tree], 1),
-        (["apply", "-f", policy, "--sysfs", tree, "--dry-run"], 0),
+        (["apply", "-f", policy, "--sysfs", tree, "--dry-run"], 1),
         (["explain", "-f", policy, "--sysfs", tree, "cpu", "1"], 0),
         (["snapshot", own / "case", "-f", policy, "--sysfs", tree], 0),
         (["replay", own / "case", "-o", "json"], 0),
