@@ -1,14 +1,28 @@
 """All faults of all objects that can be seen without a machine."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 
 from kpm_planner.caps.rules import validate_cap
-from kpm_planner.model.objects import Intent, PowerNodeConfig, PowerWorkload, ReservedCpus
+from kpm_planner.model.cap_objects import PowerCap
+from kpm_planner.model.cluster import LABEL_KEY, LABEL_VALUE
+from kpm_planner.model.objects import (
+    Intent,
+    PowerConfig,
+    PowerNodeConfig,
+    PowerProfile,
+    PowerWorkload,
+    ReservedCpus,
+    Uncore,
+)
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.pools import definition_faults
 from kpm_planner.profile_rules import validate_profile
 from kpm_planner.selection import accept, reference
 from kpm_planner.uncore import validate_uncore
+
+_QUOTES = frozenset("“”„‟«»‘’‚‛")
+_KEY, _VALUE = re.compile(LABEL_KEY), re.compile(LABEL_VALUE)
 
 
 def validate_intent(intent: Intent) -> tuple[Problem, ...]:
@@ -26,7 +40,49 @@ def validate_intent(intent: Intent) -> tuple[Problem, ...]:
     )
     for item in definitions:
         problems += _definition_faults(item, intent)
+    problems += _label_faults(intent)
     return tuple(sorted(set(problems)))
+
+
+def _label_faults(intent: Intent) -> list[Problem]:
+    """Labels that no node can ever have, such as those with typographic quotes."""
+    selecting: tuple[PowerProfile | PowerNodeConfig | Uncore | PowerCap, ...] = (
+        *intent.profiles,
+        *intent.node_configs,
+        *intent.uncores,
+        *intent.caps,
+    )
+    plain: tuple[PowerWorkload | PowerConfig, ...] = (*intent.workloads, *intent.configs)
+    problems: list[Problem] = []
+    for item in selecting:
+        selector = item.node_selector and item.node_selector.label_selector
+        if selector:
+            field = "spec.nodeSelector.labelSelector"
+            problems += _odd_labels(selector.match_labels, reference(item), f"{field}.matchLabels")
+            for index, entry in enumerate(selector.match_expressions):
+                place = f"{field}.matchExpressions[{index}]"
+                for value in entry.values or ("",):
+                    problems += _odd_labels({entry.key: value}, reference(item), place)
+    for obj in plain:
+        labels = obj.power_node_selector or {}
+        problems += _odd_labels(labels, reference(obj), "spec.powerNodeSelector")
+    return problems
+
+
+def _odd_labels(labels: Mapping[str, str], obj: str, field: str) -> list[Problem]:
+    """A problem for each key and value that is none of a label."""
+    odd = [key for key in labels if not _KEY.fullmatch(key)]
+    odd += [value for value in labels.values() if len(value) > 63 or not _VALUE.fullmatch(value)]
+    return [
+        error(
+            Code.SELECTOR_INVALID,
+            obj,
+            field,
+            f"expected letters, digits, - _ . as in labels, got {text!r}"
+            + ("; its quotes are typographic, YAML's are \" and '" if _QUOTES & set(text) else ""),
+        )
+        for text in odd
+    ]
 
 
 def _definition_faults(item: PowerWorkload | PowerNodeConfig, intent: Intent) -> list[Problem]:

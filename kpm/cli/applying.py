@@ -27,6 +27,7 @@ from kpm.request.nodes import (
     AllocationOptions,
     Before,
     TimeOptions,
+    labelled,
     node_named,
     read_reported,
     targets_with,
@@ -106,6 +107,7 @@ def _request(filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions) 
         AllocationOptions(asked.pod_resources, asked.assign_cpus, asked.cdi),
     )
     name = node_named(cluster, asked.node).name
+    cluster = labelled(cluster, (name,), asked.labels)
     return _Request(
         cluster,
         name,

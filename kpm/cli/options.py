@@ -114,18 +114,19 @@ def output_option(*formats: str) -> Callable[[_Function], _Function]:
 
 
 def planning_options(function: _Function) -> _Function:
-    """--node, --pod-resources, --assign-cpus, --cdi, --at,
+    """--node, --label, --pod-resources, --assign-cpus, --cdi, --at,
     --cap-reading, as one argument `asked`.
     """
 
     @wraps(function)
     def gathered(
-        node: str | None, pod_resources: tuple[str, ...], cdi: str, assign_cpus: bool,
-        at: str | None, cap_reading: tuple[str, ...], **rest: Any,
+        node: str | None, labels: tuple[str, ...], pod_resources: tuple[str, ...], cdi: str,
+        assign_cpus: bool, at: str | None, cap_reading: tuple[str, ...], **rest: Any,
     ) -> Any:  # fmt: skip
         asked = PlanOptions(
-            node, pod_resources, assign_cpus, at=at, cap_reading=cap_reading, cdi=cdi
-        )
+            node, pod_resources, assign_cpus, at=at, cap_reading=cap_reading, cdi=cdi,
+            labels=labels,
+        )  # fmt: skip
         return function(asked=asked, **rest)
 
     options = (
@@ -133,6 +134,13 @@ def planning_options(function: _Function) -> _Function:
             "--node",
             metavar="NAME",
             help="The node to plan for; by default the only Node given, else this machine's name.",
+        ),
+        click.option(
+            "--label",
+            "labels",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="A label that the node has beside those of its object; may be given repeatedly.",
         ),
         click.option(
             "--pod-resources",

@@ -20,6 +20,7 @@ from kpm.process.errors import InputError
 from kpm.request.inputs import Recipe, make_recipe
 from kpm.request.objects import GivenObjects, read_cluster
 from kpm.request.options import PlanOptions, TreeOptions
+from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Problem, has_errors
 from kpm_planner.model.why import Why
 from kpm_planner.plan import ClusterPlan, NodePlan
@@ -31,7 +32,6 @@ from kpm_planner.report.explain import (
     explain_profile,
     explain_uncore,
 )
-from kpm_planner.validate import validate_intent
 
 machine_option = click.option(
     "--machine",
@@ -55,26 +55,36 @@ def need_files(filenames: tuple[str, ...]) -> GivenObjects:
 @files_option
 @output_option("table", "json", "yaml")
 def validate(filenames: tuple[str, ...], output: str) -> None:
-    """Check every object against its schema and rules; no machine is needed. Exit 1 where one has
-    errors.
+    """Check every object, pod and template of pods against its schema and rules; no machine is
+    needed. All faults of all files are told in one run. Exit 0 none, 1 errors, 2 a file cannot be
+    read.
 
     \b
     kpm validate -f policy.yaml -f more/
+    kpm validate -f deployment.yaml -f profiles.yaml     can its pods have what they ask for?
     """
-    cluster = need_files(filenames)
-    problems = validate_intent(cluster.intent)
+    from kpm.request.checking import check_files
+
+    if not filenames:
+        raise InputError("-f: is missing; give a file, a folder or - with objects")
+    found = check_files(filenames)
+    print_lines(f"warning: {text}" for text in found.warnings)
     if output == "table":
-        _print_problems(problems)
-        say(
-            f"{len(cluster.documents)} objects,"
-            f" {sum(item.severity == 'error' for item in problems)} errors, {len(problems)}"
-            " problems"
-        )
+        for fault in found.faults:
+            say(fault, err=bool(fault.refusal))
+        say(f"{found.objects} objects, {found.errors} errors, {len(found.faults)} problems")
     else:
-        print_structured(
-            {"version": 1, "problems": [problem_view(item) for item in problems]}, output
-        )
-    sys.exit(1 if has_errors(problems) else 0)
+        views = [
+            {
+                "file": item.file,
+                "document": item.document,
+                "line": item.line,
+                **problem_view(item.problem),
+            }
+            for item in found.faults
+        ]
+        print_structured({"version": 1, "problems": views}, output)
+    sys.exit(2 if found.unreadable else 1 if found.errors else 0)
 
 
 @click.command()
@@ -183,6 +193,7 @@ def _print_problems(problems: tuple[Problem, ...]) -> None:
 @planning_options
 @tree_options
 @machine_option
+@output_option("table", "json", "yaml")
 @click.argument("what", type=click.Choice(["cpu", "profile", "pod", "cap", "uncore"]))
 @click.argument("name")
 def explain(
@@ -190,6 +201,7 @@ def explain(
     asked: PlanOptions,
     tree: TreeOptions,
     machines: tuple[str, ...],
+    output: str,
     what: str,
     name: str,
 ) -> None:
@@ -202,15 +214,51 @@ def explain(
     kpm explain -f policy.yaml --at 2026-01-31T08:00:00Z cap package-0
     """
     recipe = make_recipe(need_files(filenames), asked, tree, machines)
+    _must_know(recipe, what, name)
     result = recipe.plan()
-    for item in result.nodes:
-        lines = _explain(item, what, name)
-        if not lines:
+    told: dict[str, tuple[str, ...]] = {}
+    for item, given in zip(result.nodes, recipe.targets.inputs, strict=True):
+        told[item.node] = _explain(item, given.machine, what, name)
+        if not told[item.node]:
             raise InputError(f"{what}: expected {_known(item, what)}, got {name!r}")
-        for line in lines:
-            say(line)
-    print_left_out(recipe.left_out(), _SAYS[what])
+    left_out = recipe.left_out()
+    if output == "table":
+        for lines in told.values():
+            for line in lines:
+                say(line)
+        print_left_out(left_out, _SAYS[what])
+    else:
+        nodes = [
+            {
+                "node": node,
+                "lines": list(lines),
+                "notInForce": [
+                    {"object": why.object, "field": why.field, "reason": str(why)}
+                    for why in left_out.get(node, ())
+                    if why.object.partition("/")[0] in _SAYS[what]
+                ],
+            }
+            for node, lines in told.items()
+        ]
+        print_structured({"version": 1, "what": what, "name": name, "nodes": nodes}, output)
     print_lines(f"warning: {text}" for text in recipe.warnings)
+
+
+def _must_know(recipe: Recipe, what: str, name: str) -> None:
+    """Errors: InputError for a profile or pod that is nowhere, with names near it."""
+    if what == "profile":
+        known = {item.meta.name for item in recipe.cluster.intent.profiles}
+    elif what == "pod":
+        name = name if "/" in name else f"default/{name}"
+        known = {f"{item.meta.namespace or 'default'}/{item.meta.name}" for item in recipe.pods}
+    else:
+        return
+    if name not in known:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, known, 3) or sorted(known)[:_MOST_NAMES]
+        there = f"such as {', '.join(near)}" if near else "and there is none"
+        raise InputError(f"{what}: expected one of the objects given, {there}, got {name!r}")
 
 
 #: Lines of what is not in force, and names of nodes in one.
@@ -241,13 +289,12 @@ def _known(item: NodePlan, what: str) -> str:
     return f"one of node {item.node}, {', '.join(names) or 'which has none'}"
 
 
-def _explain(item: NodePlan, what: str, name: str) -> tuple[str, ...]:
+def _explain(item: NodePlan, machine: Machine, what: str, name: str) -> tuple[str, ...]:
     if what == "cpu":
-        return (
-            explain_cpu(item, int(name))
-            if name.isascii() and name.isdigit() and len(name) < 6
-            else ()
-        )
+        if not (name.isascii() and name.isdigit() and len(name) < 6):
+            return ()
+        cpu = machine.by_id.get(int(name))
+        return explain_cpu(item, int(name), frozenset(cpu.siblings if cpu is not None else ()))
     if what == "profile":
         return explain_profile(item, name)
     if what == "cap":
@@ -255,4 +302,5 @@ def _explain(item: NodePlan, what: str, name: str) -> tuple[str, ...]:
     if what == "uncore":
         return explain_uncore(item, name)
     namespace, mark, pod = name.rpartition("/")
-    return explain_pod(item, namespace if mark else "default", pod)
+    cores = tuple({frozenset(cpu.siblings) for cpu in machine.cpus if len(cpu.siblings) > 1})
+    return explain_pod(item, namespace if mark else "default", pod, cores)

@@ -23,7 +23,7 @@ from kpm_planner.model.cap_objects import (
     SolarCap,
     StaticCap,
 )
-from kpm_planner.model.cluster import OPENSHIFT_GROUP, Requirement
+from kpm_planner.model.cluster import LABEL_KEY, LABEL_VALUE, OPENSHIFT_GROUP, Requirement
 from kpm_planner.model.objects import (
     EPB_WORDS,
     LARGEST_EPB,
@@ -88,6 +88,17 @@ class NodeObjectSpec:
 _SAME_NAME = Rule(
     "!has(self.spec) || !has(self.spec.name) || self.spec.name == self.metadata.name",
     "spec.name must be metadata.name, or be left out",
+)
+#: What the API server itself takes for a selector of ours, and no node can ever have.
+_LABELS = (
+    Rule(
+        f"self.all(key, size(key) <= 317 && key.matches('{LABEL_KEY}'))",
+        "keys must be keys of labels: letters, digits, - _ . and an optional prefix with a slash",
+    ),
+    Rule(
+        f"self.all(key, size(self[key]) <= 63 && self[key].matches('{LABEL_VALUE}'))",
+        "values must be values of labels: at most 63 letters, digits, - _ .",
+    ),
 )
 _SHORT_NAME = Rule(
     "size(self.metadata.name) <= 63",
@@ -568,6 +579,8 @@ def _field(item: "Attribute[Any]", hint: Any) -> Schema:
         **_type(hint),
         **{key: value for key, value in item.metadata.items() if key in _BOUNDS},
     }
+    if item.metadata.get("labels"):
+        schema["x-kubernetes-validations"] = [_rule(rule) for rule in _LABELS]
     if "items" in item.metadata:
         schema["items"] = {**schema["items"], **item.metadata["items"]}
     if "list_map_keys" in item.metadata:

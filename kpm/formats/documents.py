@@ -73,16 +73,20 @@ def read_documents(paths: Sequence[str]) -> list[Document]:
     """
     found: list[Document] = []
     for path in paths:
-        for file in _files(path):
+        for file in files_of(path):
             found += parse_documents(read_file(file), "standard input" if file == "-" else file)
     if not found:
-        raise InputError(
-            f"{', '.join(paths)}: holds no object; one with apiVersion and kind is needed"
-        )
+        raise InputError(nothing_in(paths))
     return found
 
 
-def _files(path: str) -> list[str]:
+def nothing_in(paths: Sequence[str]) -> str:
+    """That there is no object in files, for people."""
+    return f"{', '.join(paths)}: holds no object; one with apiVersion and kind is needed"
+
+
+def files_of(path: str) -> list[str]:
+    """The files of a path: itself, or those of a folder, sorted. Errors: InputError."""
     if path == "-" or not os.path.isdir(path):
         return [path]
     try:

@@ -7,7 +7,7 @@ camelCase names, no unknown field, no wrong scalar. Faults name the field as the
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from attrs import evolve, fields, has
 from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, IterableValidationError
@@ -56,7 +56,15 @@ _Type = TypeVar("_Type")
 
 
 class WireError(Exception):
-    """A field that cannot be taken. The text: path, value, what is allowed."""
+    """A field that cannot be taken. The text: path, value, what is allowed.
+
+    faults: (path, what is wrong) of every field, where more than the first are known.
+    """
+
+    def __init__(self, text: str, faults: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(text)
+        path, mark, what = text.partition(": ")
+        self.faults = faults or ((path if mark else "", what if mark else text),)
 
 
 class _Wrong(Exception):
@@ -277,7 +285,8 @@ def _structure(value: Any, kind: type[_Type], root: str, *, strict: bool = True)
     try:
         return converter(strict=strict).structure(value, kind)
     except (ClassValidationError, IterableValidationError, _Wrong) as failure:
-        raise WireError(": ".join(next(_faults(failure, root)))) from None
+        faults = tuple(_faults(failure, root))
+        raise WireError(": ".join(faults[0]), faults) from None
 
 
 def _faults(failure: BaseException, path: str) -> Iterator[tuple[str, str]]:
@@ -296,15 +305,22 @@ def _faults(failure: BaseException, path: str) -> Iterator[tuple[str, str]]:
         for inner in plain:
             yield from _faults(inner, path)
     elif isinstance(failure, ForbiddenExtraKeysError):
-        known = ", ".join(_names(failure.cl))
-        yield (
-            f"{path}.{min(failure.extra_fields, key=str)}",
-            f"is no field here; allowed are {known}",
-        )
+        known = _names(failure.cl)
+        for name in sorted(failure.extra_fields, key=str):
+            what = f"is no field here; allowed are {', '.join(known)}{_near(name, known)}"
+            yield f"{path}.{name}", what
     elif isinstance(failure, KeyError):
         yield f"{path}", "is missing"
     else:
         yield f"{path}{getattr(failure, 'below', '')}", str(failure)
+
+
+def _near(name: object, known: list[str]) -> str:
+    """Which name may be meant."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), known, 1)
+    return f"; is {near[0]} meant?" if near else ""
 
 
 def _names(kind: type | None) -> list[str]:
@@ -313,6 +329,26 @@ def _names(kind: type | None) -> list[str]:
         if kind is not None
         else []
     )
+
+
+@cache
+def names_of(kind: type, path: str = "spec") -> Mapping[str, frozenset[str]]:
+    """The fields of a kind, and below each that has fields of its own: path → names."""
+    hints = get_type_hints(kind)
+    found = {path: frozenset(_names(kind))}
+    for item in fields(kind):
+        for inner in _classes(hints[item.name]):
+            if item.name not in _INJECTED:
+                found |= names_of(inner, f"{path}.{api_name(item.name)}")
+    return found
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    """The attrs classes in a type, such as that of a tuple's items."""
+    if isinstance(hint, type) and has(hint):
+        yield hint
+    for inner in get_args(hint):
+        yield from _classes(inner)
 
 
 @cache

@@ -15,6 +15,7 @@ from kpm.request.nodes import (
     AllocationOptions,
     Before,
     Targets,
+    labelled,
     node_named,
     targets_of,
     time_options,
@@ -24,6 +25,7 @@ from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.tree import open_applier, told
 from kpm_applier.state.record import StateError
 from kpm_planner.left_out import left_out
+from kpm_planner.model.cluster import Pod
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.why import Why
 from kpm_planner.plan import ClusterPlan, plan_cluster
@@ -48,6 +50,12 @@ class Recipe:
         return {item.node.name: left_out(accepted, item.node) for item in self.targets.inputs}
 
     @property
+    def pods(self) -> tuple[Pod, ...]:
+        """All pods that are known: given as objects, or by what a kubelet reported."""
+        reported = (pod for item in self.targets.inputs for pod in item.allocation.pods)
+        return (*self.cluster.pods, *reported)
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What was left out on the way."""
         return self.targets.warnings
@@ -63,6 +71,7 @@ def make_recipe(
     else:
         machine, before = _tree_machine(tree)
         found = {node_named(cluster, asked.node).name: machine}
+    cluster = labelled(cluster, found, asked.labels)
     allocation = AllocationOptions(asked.pod_resources, asked.assign_cpus, asked.cdi)
     return Recipe(
         cluster,

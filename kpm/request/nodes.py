@@ -3,19 +3,20 @@ planner's inputs.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from attrs import evolve, field, frozen
 
 from kpm.formats.cdi import claimed_cpus
-from kpm.process.errors import InputError
+from kpm.process.errors import InputError, one_line
 from kpm.request.cpu_manager import assign_cpus
 from kpm.request.objects import GivenObjects, read_pod_resources
 from kpm.request.readings import instant_of, readings_of, signals_of
 from kpm_planner.caps.schedule import CapState, Reading
 from kpm_planner.model.allocation import Allocation
-from kpm_planner.model.cluster import Node, Pod
+from kpm_planner.model.cluster import LABEL_KEY, LABEL_VALUE, Node, Pod
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import PowerNodeConfig, PowerWorkload
 from kpm_planner.plan import NodeInput
@@ -23,6 +24,7 @@ from kpm_planner.selection import accept, selects, selects_map
 from kpm_planner.versions import Versions
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
+_KEY, _VALUE = re.compile(LABEL_KEY), re.compile(LABEL_VALUE)
 
 
 @frozen
@@ -86,6 +88,26 @@ def node_named(cluster: GivenObjects, name: str | None) -> Node:
     if name is None:
         name = next(iter(cluster.nodes), None) or os.uname().nodename
     return cluster.nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
+
+
+def labelled(cluster: GivenObjects, names: Iterable[str], texts: Sequence[str]) -> GivenObjects:
+    """The objects, with more labels on some nodes.
+
+    texts: KEY=VALUE as on a command line. Errors: InputError.
+    """
+    if not texts:
+        return cluster
+    labels: dict[str, str] = {}
+    for text in texts:
+        key, mark, value = text.partition("=")
+        if not mark or not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
+            raise InputError(f"--label: expected KEY=VALUE of a label, got {one_line(text, 80)!r}")
+        labels[key] = value
+    nodes = dict(cluster.nodes)
+    for name in names:
+        node = nodes.get(name) or Node(name, {HOSTNAME_LABEL: name})
+        nodes[name] = Node(name, {**node.labels, **labels})
+    return evolve(cluster, nodes=nodes)
 
 
 def targets_of(

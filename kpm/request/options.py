@@ -31,3 +31,4 @@ class PlanOptions:
     at: str | None = None
     cap_reading: tuple[str, ...] = ()
     cdi: str = ""
+    labels: tuple[str, ...] = ()

@@ -27,11 +27,16 @@ class Meta:
     generation: int = 0
 
 
+#: Keys and values of labels, as Kubernetes takes them (apimachinery, validation).
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+
+
 @frozen
 class Requirement:
     """One expression of a label selector; operator: In, NotIn, Exists, DoesNotExist."""
 
-    key: str = field(metadata=_text("The label."))
+    key: str = field(metadata=_text("The label.", pattern=LABEL_KEY, maxLength=317))
     operator: str = field(
         metadata=_text(
             "How the label is compared with the values.",
@@ -51,7 +56,7 @@ class LabelSelector:
     match_labels: Mapping[str, str] = field(
         factory=dict,
         hash=False,
-        metadata=_text("Labels that must have these values.", maxProperties=64),
+        metadata=_text("Labels that must have these values.", maxProperties=64, labels=True),
     )
     match_expressions: tuple[Requirement, ...] = field(
         default=(), metadata=_text("Expressions that must all hold.", maxItems=64)

@@ -195,7 +195,7 @@ class PowerWorkload:
     power_node_selector: Mapping[str, str] | None = field(
         default=None,
         hash=False,
-        metadata=_text("Labels of the nodes that are meant.", maxProperties=64),
+        metadata=_text("Labels of the nodes that are meant.", maxProperties=64, labels=True),
     )
     power_profile: str | None = field(
         default=None, metadata=_text("Name of the PowerProfile.", maxLength=253)
@@ -322,7 +322,9 @@ class PowerConfig:
         default=None,
         hash=False,
         metadata=_text(
-            "Labels of the nodes that get an agent; left out or empty: all nodes.", maxProperties=64
+            "Labels of the nodes that get an agent; left out or empty: all nodes.",
+            maxProperties=64,
+            labels=True,
         ),
     )
     custom_devices: tuple[str, ...] = field(

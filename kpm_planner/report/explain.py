@@ -2,12 +2,12 @@
 plan, nothing computed twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
 from kpm_planner.model.cpuset import format_cpulist
-from kpm_planner.model.problems import Code
+from kpm_planner.model.problems import Code, Problem
 from kpm_planner.model.quantities import format_watts
 from kpm_planner.model.target import Scope, Target, asked_of, ranges_of, words_of
 from kpm_planner.parts import CpuGroup
@@ -17,9 +17,13 @@ from kpm_planner.plan import NodePlan
 _LIMITS = (Code.FREQUENCY_LIMITED, Code.IDLE_LIMITED)
 
 
-def explain_cpu(plan: NodePlan, cpu: int) -> tuple[str, ...]:
+def explain_cpu(
+    plan: NodePlan, cpu: int, siblings: frozenset[int] = frozenset()
+) -> tuple[str, ...]:
     """Lines that say why a CPU has its pool and its target; empty
     where the plan has no such CPU.
+
+    siblings: the threads of its core, itself included: what is said of them is said of it.
     """
     group = next((group for group in plan.groups if cpu in group.cpus), None)
     if group is None:
@@ -27,7 +31,9 @@ def explain_cpu(plan: NodePlan, cpu: int) -> tuple[str, ...]:
     related = [
         problem
         for problem in plan.problems
-        if _concerns(problem.object, group) or (problem.code in _LIMITS and group.profile)
+        if _concerns(problem.object, group)
+        or (problem.code in _LIMITS and group.profile)
+        or _of_core(problem, siblings)
     ]
     return (
         f"CPU {cpu} on node {plan.node}: {describe_target(group)}",
@@ -58,8 +64,14 @@ def explain_profile(plan: NodePlan, name: str) -> tuple[str, ...]:
     )
 
 
-def explain_pod(plan: NodePlan, namespace: str, name: str) -> tuple[str, ...]:
-    """Lines that say which CPUs a pod owns on the node, and why they run as they do."""
+def explain_pod(
+    plan: NodePlan, namespace: str, name: str, cores: Sequence[frozenset[int]] = ()
+) -> tuple[str, ...]:
+    """Lines that say which CPUs a pod owns on the node, and why they run as they do.
+
+    cores: the threads of each core of the machine.
+    """
+    owned: set[int] = set()
     lines: list[str] = []
     for group in plan.groups:
         if group.container is not None and (group.container.namespace, group.container.pod) == (
@@ -73,9 +85,14 @@ def explain_pod(plan: NodePlan, namespace: str, name: str) -> tuple[str, ...]:
                 ),
                 *_indent(group.because),
             ]
+            owned.update(group.cpus)
     head = "owns CPUs" if lines else "owns no CPUs"
+    mine = [core for core in cores if not owned.isdisjoint(core)]
     lines += [
-        str(problem) for problem in plan.problems if problem.object == f"Pod/{namespace}/{name}"
+        str(problem)
+        for problem in plan.problems
+        if problem.object == f"Pod/{namespace}/{name}"
+        or any(_of_core(problem, core) for core in mine)
     ]
     return (f"pod {namespace}/{name} on node {plan.node}: {head}", *_indent(lines))
 
@@ -188,6 +205,13 @@ def describe_values(target: Target) -> str:
 def _concerns(obj: str, group: CpuGroup) -> bool:
     pod = group.container and f"Pod/{group.container.namespace}/{group.container.pod}"
     return obj in (f"PowerProfile/{group.profile}", pod)
+
+
+def _of_core(problem: Problem, core: frozenset[int]) -> bool:
+    """Whether a problem is about the threads of a core; it names the first of them."""
+    return (
+        problem.code is Code.SIBLING_CONFLICT and bool(core) and problem.field == f"cpu{min(core)}"
+    )
 
 
 def _indent(lines: Iterable[str]) -> list[str]:

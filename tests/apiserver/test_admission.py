@@ -100,6 +100,25 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {"nodeSelector": {"labelSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}},
         "need values",
     ),
+    "a label with typographic quotes": (
+        "PowerNodeConfig",
+        {"nodeSelector": {"labelSelector": {"matchLabels": {"“zone”": "a"}}}},
+        "keys must be keys of labels",
+    ),
+    "a value with typographic quotes": (
+        "PowerWorkload",
+        {"powerNodeSelector": {"zone": "“a”"}},
+        "values must be values of labels",
+    ),
+    "an expression about no label": (
+        "PowerProfile",
+        {
+            "nodeSelector": {
+                "labelSelector": {"matchExpressions": [{"key": "“a”", "operator": "Exists"}]}
+            }
+        },
+        "should match",
+    ),
     "scaling without its governor": (
         "PowerProfile",
         {"cpuScalingPolicy": {"workloadType": "polling-dpdk"}},

@@ -77,15 +77,18 @@ def refused_everywhere(
     Returns the line.
     """
     before = tree_hash(tree)
-    lines = {
-        verb: only_complaint(kpm(*words, stdin=stdin))
-        for verb, words in reading_verbs(file, tree, where).items()
-    }
+    verbs = reading_verbs(file, tree, where)
+    every = kpm(*verbs.pop("validate"), stdin=stdin)
+    lines = {verb: only_complaint(kpm(*words, stdin=stdin)) for verb, words in verbs.items()}
     assert len(set(lines.values())) == 1, lines
+    assert every.code == 2
+    # it tells every fault, and adds lines and hints
+    assert any(line.startswith(lines["plan"]) for line in every.complaints), every.err
+    assert not CONTROLS.search(every.out + every.err.replace("\n", ""))
     assert tree_hash(tree) == before
     assert not (where / "state").exists()
     assert not (where / "snapshot").exists()
-    return lines["validate"]
+    return lines["plan"]
 
 
 def a_profile(**spec: Any) -> str:

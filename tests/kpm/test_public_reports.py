@@ -713,7 +713,11 @@ def test_what_is_not_known_is_never_called_none(
     shown = json.loads(kpm("discover", "--sysfs", odd.tree, "-o", "json").out)
     asked = [
         ("cpu", "0"),
-        ("profile", "shared"),
+        *(
+            ("profile", item["metadata"]["name"])
+            for item in objects
+            if item["kind"] == "PowerProfile"
+        ),
         *(("uncore", entry["name"]) for entry in shown["uncore"]),
         *(("cap", zone["name"]) for zone in shown["powerZones"]),
     ]

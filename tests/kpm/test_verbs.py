@@ -370,7 +370,7 @@ def test_validate_ends_with_0_1_or_2(tmp_path: Path) -> None:
     )
     for documents, code, words in (
         ([good], 0, []),
-        ([good, warned], 0, ["warning: PowerProfile/q", "spec.name"]),
+        ([good, warned], 1, ["error: PowerProfile/q", "spec.name"]),
         ([warned, wrong], 1, ["error: PowerProfile/r", "spec.pstates", "10%"]),
     ):
         ran = kpm("validate", "-f", "-", stdin=as_yaml(*documents))
@@ -1483,7 +1483,13 @@ def test_explain_a_pod(policy: Path, tree: Path) -> None:
         explained(policy, tree, "pod", "default/odd", objects=[odd]),
         ["default/odd", "nothing-of-that-name"],
     )
-    assert_names(explained(policy, tree, "pod", "x/none"), ["x/none", "owns no CPUs"])
+    words = ["-f", policy, "--sysfs", tree]
+    for what, name, near in (("pod", "x/none", "default/"), ("profile", "fats", "fast")):
+        unknown = kpm("explain", *words, what, name)
+        if what == "profile":
+            assert_names(only_complaint(unknown), [near, name])
+        else:
+            assert_names(only_complaint(unknown), [name])
 
 
 def test_explain_on_several_nodes(policy: Path, tmp_path: Path) -> None:
