@@ -25,7 +25,7 @@ help: ## list the targets
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || (apt-get update && apt-get install -y --no-install-recommends python3-venv)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[dev,cluster]'
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made $(SOURCES)
@@ -36,8 +36,19 @@ $(VENV)/.installed: $(VENV)/.made $(SOURCES)
 
 venv: $(VENV)/.installed ## make the virtual environment with kpm in it
 
-demo: $(VENV)/.installed ## watch a simulated server being tuned
-	$(BIN)/kpm simulate
+# Without test tools and without the Kubernetes client: some seconds and 40 MB.
+DEMO := .venv-demo
+$(DEMO)/.installed: pyproject.toml $(SOURCES)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || (apt-get update && apt-get install -y --no-install-recommends python3-venv)
+	@echo 'making $(DEMO): one environment with kpm and what it needs'
+	@$(PYTHON) -m venv $(DEMO)
+	@rm -rf build
+	$(DEMO)/bin/pip install --quiet --disable-pip-version-check --no-compile .
+	@rm -rf build *.egg-info
+	@touch $@
+
+demo: $(DEMO)/.installed ## watch a simulated server being tuned
+	$(DEMO)/bin/kpm simulate
 
 test: $(VENV)/.installed ## the default tests: properties, files, command line
 	$(IN_MEMORY) $(BIN)/python -m pytest -n 2 $(BOUNDED)
@@ -251,4 +262,4 @@ build-push-multiarch: ## one image for PLATFORMS, pushed
 endif
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results
+	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results

@@ -82,5 +82,7 @@ def write(path: Path, needs: list[str]) -> None:
 
 if __name__ == "__main__":
     project = tomllib.loads((REPO / "pyproject.toml").read_text())
-    write(REPO / "requirements.lock", project["project"]["dependencies"])
+    needs = project["project"]["dependencies"]
+    cluster = project["project"]["optional-dependencies"]["cluster"]
+    write(REPO / "requirements.lock", [*needs, *cluster])
     write(REPO / "requirements-build.lock", project["build-system"]["requires"])

@@ -11,6 +11,7 @@ from kpm import __version__
 from kpm.process.errors import InputError, one_line
 
 _VERBS = {
+    "init": ("starting", "Write a first policy that fits this machine, with comments."),
     "discover": (
         "machine",
         "Show the machine: CPUs, frequency domains, idle states, uncore, and what is supported.",
@@ -106,6 +107,7 @@ def cli() -> None:
     \b
     kpm simulate                                watch a simulated cluster being tuned
     kpm discover                                see what this machine can do
-    kpm plan -f policy.yaml --node $(hostname)  see what would be done, and why
+    kpm init -o policy.yaml                     write a first policy that fits it
+    kpm plan -f policy.yaml                     see what would be done, and why
     kpm apply -f policy.yaml                    do it; kpm restore undoes it
     """

@@ -86,8 +86,14 @@ def in_cluster(environment: Mapping[str, str], account: str = _ACCOUNT) -> Acces
 
 def from_kubeconfig(path: str | None) -> Access:
     """The API server that a kubeconfig file names. Errors: InputError."""
-    from kubernetes.client import Configuration
-    from kubernetes.config import ConfigException, load_kube_config
+    try:
+        from kubernetes.client import Configuration
+        from kubernetes.config import ConfigException, load_kube_config
+    except ImportError:
+        raise InputError(
+            "kubeconfig: needs the Kubernetes client, which is not installed: pip install"
+            " 'kubernetes-power-manager[cluster]'"
+        ) from None
 
     configuration = Configuration()
     try:

@@ -245,6 +245,9 @@ def test_a_release_stays_where_a_node_does_not_answer(
     cluster.start()
     bare.kubectl("label", "node", "one", f"{LABEL}=true")
     wait_for("the shared pool is tuned", lambda: tuned(node) != baseline(node))
+    state = ("powernodestate", "one-power-state", "-n", NAMESPACE)
+    wait_for("it is reported", lambda: "shared" in (bare.get(*state).get("status") or {}).get(
+        "sizes", {}))  # fmt: skip
     assert cluster.daemon_sets is not None
     cluster.daemon_sets.pause()
     node.end_agent(9)

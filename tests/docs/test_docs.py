@@ -177,7 +177,8 @@ def test_every_dependency_is_accounted_for() -> None:
     """docs/developer/dependencies.md names what pyproject.toml asks for."""
     page = (REPO / "docs/developer/dependencies.md").read_text(encoding="utf-8").lower()
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *extras["cluster"], *extras["dev"]]:
         name = re.split(r"[><=]", requirement)[0].lower()
         assert name.removeprefix("types-") in page, name
 
