@@ -27,7 +27,7 @@ def simulate(scenario: str | None, html: str | None, svg: str | None, quiet: boo
 
     \b
     kpm simulate
-    kpm simulate examples/mixed-use.yaml --html mixed-use.html
+    kpm simulate examples/mixed-use/scenario.yaml --html mixed-use.html
     """
     from kpm.cli.tables import console
     from kpm.simulate.terminal import print_head, print_step

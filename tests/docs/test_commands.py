@@ -1,0 +1,112 @@
+"""Every command that the pages show runs, and ends as they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kpm.request.machines import MODELS, build_machine
+from kpm_applier.kernel_model.model import KernelModel
+from tests.docs.commands import REPO, all_commands, pages
+from tests.trees import write_tree
+
+KINDS = {"console", "console root", "console cluster"}
+HERE = {"console", "console root"}
+#: So many commands there are: one that is taken out of the tests by its mark is noticed.
+LEAST = {"console": 14, "console root": 7, "console cluster": 5}
+#: Verbs that look at a machine, and those that keep a state.
+_LOOKING = "init discover plan explain diff apply restore snapshot"
+_KEEPING = "plan explain diff apply restore snapshot"
+_KPM = """#!/bin/sh
+verb=$1
+case " $* " in *" --sysfs "*|*" --machine "*) ;; *)
+    case " {looking} " in *" $verb "*) set -- "$@" --sysfs {tree} ;; esac ;;
+esac
+case " $* " in *" --machine "*) ;; *)
+    case " {keeping} " in *" $verb "*) set -- "$@" --state-dir {state} ;; esac ;;
+esac
+exec {python} -m kpm "$@"
+"""
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder like the repository's in which a person types, beside a machine of his own."""
+    write_tree(KernelModel(build_machine(MODELS["xeon"])), tmp_path / "machine")
+    folder = tmp_path / "desk"
+    (folder / "bin").mkdir(parents=True)
+    for name in ("examples", "crds", "deploy"):
+        (folder / name).symlink_to(REPO / name)
+    text = _KPM.format(
+        looking=_LOOKING,
+        keeping=_KEEPING,
+        tree=tmp_path / "machine/sys",
+        state=tmp_path / "state",
+        python=sys.executable,
+    )
+    for name, content in (("kpm", text), ("sudo", '#!/bin/sh\nexec "$@"\n')):
+        (folder / "bin" / name).write_text(content)
+        (folder / "bin" / name).chmod(0o755)
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/bin/kpm").symlink_to(folder / "bin/kpm")
+    return folder
+
+
+@pytest.mark.parametrize("page", all_commands())
+def test_the_commands_of_a_page_end_as_it_says(page: str, desk: Path) -> None:
+    """In order, in one folder; nothing is written but to a machine that is the test's."""
+    path = f"{desk}/bin:{os.environ['PATH']}"
+    surroundings = {**os.environ, "PATH": path, "PYTHONPATH": str(REPO), "HOME": str(desk)}
+    for item in all_commands()[page]:
+        if item.where in HERE:
+            done = subprocess.run(
+                ["bash", "-c", item.line],
+                cwd=desk,
+                env=surroundings,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == item.exit, f"{item.line}\n{done.stdout}{done.stderr}"
+            assert "Traceback" not in done.stderr
+
+
+def test_every_block_is_of_a_known_kind_and_all_are_counted() -> None:
+    counts = dict.fromkeys(KINDS, 0)
+    for items in all_commands().values():
+        for item in items:
+            counts[item.where] += 1
+    assert {kind: counts[kind] >= least for kind, least in LEAST.items()} == dict.fromkeys(
+        LEAST, True
+    ), counts
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda path: str(path.relative_to(REPO)))
+def test_what_is_not_run_says_why(page: Path) -> None:
+    """A block of text has a comment above it; other blocks are data or code with tests of their
+    own.
+    """
+    text = page.read_text(encoding="utf-8")
+    opened = re.findall(r"(.*)\n```([a-z ]+)\n", text)
+    for before, kind in opened:
+        assert kind.split()[0] in ("console", "text", "yaml", "python"), (page, kind)
+        if kind == "text":
+            assert before.startswith("<!-- not run"), (page, before)
+
+
+def test_paths_of_the_help_exist() -> None:
+    """Files that a verb's own help names."""
+    from click.testing import CliRunner
+
+    from kpm.cli import _VERBS, cli
+
+    for verb in _VERBS:
+        said = CliRunner().invoke(cli, [verb, "--help"]).output
+        for name in re.findall(r"\b(examples/[\w./-]+|docs/[\w./-]+)", said):
+            assert (REPO / name).exists(), (verb, name)
