@@ -22,11 +22,18 @@ POOL_STYLES = {
 }
 
 
+class _Terminal(Console):
+    """A reader that goes away ends a verb as it ends all of them, and is no failure."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console(*, record: bool = False, width: int | None = None) -> Console:
     """The terminal; wide where output is not one, so that nothing is folded in a pipe."""
-    out = Console(record=record, width=width, markup=False, highlight=False)
+    out = _Terminal(record=record, width=width, markup=False, highlight=False)
     if not out.is_terminal and width is None:
-        out = Console(record=record, width=200, markup=False, highlight=False)
+        out = _Terminal(record=record, width=200, markup=False, highlight=False)
     return out
 
 
@@ -53,39 +60,44 @@ def _has(group: CpuGroup, item: Setting) -> bool:
 
 
 def plan_table(plan: NodePlan) -> Table:
-    """The groups of a node's plan, one row each."""
-    columns = [
-        item
-        for item in SETTINGS
-        if item.column and (item.always or any(_has(group, item) for group in plan.groups))
-    ]
-    table = plain_table(
-        "CPUs",
-        "pool",
-        "profile",
-        "container",
-        *(unit for *_, unit in RANGES),
-        *(item.column for item in columns),
-        "C-states",
-    )
-    for group in plan.groups:
-        owner, target = group.container, group.target
-        states = " ".join(f"{name}:{'on' if on else 'off'}" for name, on in target.idle) or (
-            "" if target.latency_us is None else f"<= {target.latency_us} µs"
-        )
-        pool = Text(
-            f" {group.pool}{' (held)' if group.held else ''} ", style=POOL_STYLES[group.pool]
-        )
-        who = f"{owner.namespace}/{owner.pod}:{owner.name}" if owner else "-"
-        texts = (
-            group.profile or "-",
-            who,
-            *(
-                range_text(getattr(target, low), getattr(target, high)) or "baseline"
-                for low, high, _ in RANGES
-            ),
-            *(str(getattr(target, item.name)) if _has(group, item) else "-" for item in columns),
-            states or "-",
-        )
-        table.add_row(format_cpulist(group.cpus), pool, *map(cell, texts))
+    """The groups of a node's plan, one row each; a column in which nothing stands is left out."""
+    rows = [_plan_row(group) for group in plan.groups]
+    names = [name for row in rows[:1] for name in row]
+    shown = [name for name in names if name in _ALWAYS or any(row[name] != "-" for row in rows)]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in shown:
+        table.add_column(name, overflow="fold", no_wrap=name in _NUMBERS)
+    for group, row in zip(plan.groups, rows, strict=True):
+        pool = Text(f" {row['pool']} ", style=POOL_STYLES[group.pool])
+        table.add_row(*(pool if name == "pool" else cell(row[name]) for name in shown))
     return table
+
+
+#: Columns that a plan always has, and those whose numbers are never folded.
+_ALWAYS, _NUMBERS = ("CPUs", "pool", "GHz"), ("GHz",)
+
+
+def _plan_row(group: CpuGroup) -> dict[str, str]:
+    """Column → text; "-" for nothing."""
+    owner, target = group.container, group.target
+    states = " ".join(f"{name}:{'on' if on else 'off'}" for name, on in target.idle) or (
+        "" if target.latency_us is None else f"<= {target.latency_us} µs"
+    )
+    row = {
+        "CPUs": format_cpulist(group.cpus),
+        "pool": f"{group.pool}{' (held)' if group.held else ''}",
+        "profile": group.profile or "-",
+        "container": f"{owner.namespace}/{owner.pod}:{owner.name}" if owner else "-",
+    }
+    for low, high, _ in RANGES:
+        ends = (_ghz(getattr(target, low)), _ghz(getattr(target, high)))
+        row["GHz"] = range_text(*ends) or "baseline"
+    for item in SETTINGS:
+        if item.column:
+            row[item.column] = str(getattr(target, item.name)) if _has(group, item) else "-"
+    return {**row, "C-states": states or "-"}
+
+
+def _ghz(khz: int | None) -> str | None:
+    """KHz as people say it, to 10 MHz."""
+    return None if khz is None else f"{khz / 1_000_000:.2f}".rstrip("0").rstrip(".")

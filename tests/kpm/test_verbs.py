@@ -461,7 +461,7 @@ def test_plan_prints_the_same_in_every_format(policy: Path, tree: Path) -> None:
             "1-3",
             "shared",
             "slow",
-            "1000000..1500000",
+            " 1..1.5 ",
             "power",
             "C6:off",
             "package_00_die_00",
