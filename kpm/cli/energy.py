@@ -4,6 +4,8 @@ used.
 
 import json
 import os
+import re
+import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from kpm_planner.energy.savings import Rate, Saving
 
 _MOST_ROWS = 40
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_YEAR = 365.25 * 86_400
+_SHORTEST, _LONGEST = 0.2, 3600.0
 _KINDS = ("node", "pool", "pod", "container")
 
 
@@ -29,6 +34,18 @@ def _duration(_context: object, parameter: click.Parameter, text: str) -> int:
     if not seconds:
         raise InputError(
             f"{parameter.opts[0]}: expected a duration such as 10s, 30m or 24h, got {text!r}"
+        )
+    return seconds
+
+
+def _interval(_context: object, parameter: click.Parameter, text: str) -> float:
+    """Seconds between two looks; loads are told in ticks of a hundredth, so not below 0.2."""
+    found = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|m|h)", text, re.ASCII)
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise InputError(
+            f"{parameter.opts[0]}: expected a duration of 0.2s to 1h such as 500ms, 2s or 1m, got"
+            f" {text!r}"
         )
     return seconds
 
@@ -54,10 +71,10 @@ def _rest(context: object, parameter: click.Parameter, text: str) -> int:
 )
 @click.option(
     "--interval",
-    callback=_duration,
+    callback=_interval,
     default="2s",
     show_default=True,
-    help="Time between two looks.",
+    help="Time between two looks, from 0.2s.",
 )
 @click.option(
     "--count",
@@ -73,7 +90,7 @@ def energy(
     proc: str,
     cgroup: str,
     pods: str | None,
-    interval: int,
+    interval: float,
     count: int | None,
     estimate: bool,
     as_json: bool,
@@ -88,8 +105,19 @@ def energy(
     """
     if context.invoked_subcommand is not None:
         return
+    from kpm.energy.live import look
+    from kpm_planner.model.problems import Code
+
     meter = _meter(TreeOptions(sysfs), proc, cgroup, pods, estimate=estimate)
     meter.sample()
+    absent = [text for code, text in look(meter).problems if code == Code.ENERGY_NO_METER]
+    if absent and not estimate and not as_json:
+        say(
+            "nothing measures energy here, as in most virtual machines; --estimate reckons it from"
+            f" load and frequency, 40 to 100 % off: {'; '.join(absent)}",
+            err=True,
+        )
+        context.exit(1)
     if as_json:
         _print_documents(meter, interval, count)
     else:
@@ -120,7 +148,7 @@ def _meter(
     return meter
 
 
-def _print_documents(meter: "EnergyMeter", interval: int, count: int | None) -> None:
+def _print_documents(meter: "EnergyMeter", interval: float, count: int | None) -> None:
     from kpm.energy.live import document, look
 
     for _ in _rounds(count):
@@ -136,21 +164,31 @@ def _rounds(count: int | None) -> Iterable[int]:
         number += 1
 
 
-def _show(meter: "EnergyMeter", interval: int, count: int | None) -> None:
+def _show(meter: "EnergyMeter", interval: float, count: int | None) -> None:
     from rich.live import Live
 
     from kpm.cli.tables import console
     from kpm.energy.live import History, look
 
-    out, history = console(), History()
-    with Live(console=out, auto_refresh=False, screen=out.is_terminal and count is None) as live:
+    out, history, shown = console(), History(), None
+    if not out.is_terminal:  # a reader of a pipe gets each look as it is made
+        for _ in _rounds(count):
+            time.sleep(interval)
+            meter.sample()
+            out.print(_table(look(meter), history))
+            out.file.flush()
+        return
+    with Live(console=out, auto_refresh=False, screen=count is None) as live:
         try:
             for _ in _rounds(count):
                 time.sleep(interval)
                 meter.sample()
-                live.update(_table(look(meter), history), refresh=True)
+                shown = _table(look(meter), history)
+                live.update(shown, refresh=True)
         except KeyboardInterrupt:
-            return
+            pass
+    if count is None and shown is not None:  # the screen of its own is gone; what it showed stays
+        out.print(shown)
 
 
 def _table(shown: "Shown", history: "History") -> Any:
@@ -216,7 +254,11 @@ def record_verb(
     from kpm.energy.record import record, recording_document
     from kpm_planner.energy.savings import mean_of
 
-    found = record(sysfs, command, repeats, settle)
+    def progress(number: int) -> None:
+        if sys.stderr.isatty():
+            say(f"run {number} of {repeats}", err=True)
+
+    found = record(sysfs, command, repeats, settle, progress)
     if path is not None:
         with open(path, "w", encoding="utf-8") as file:
             json.dump(recording_document(found), file, indent=1)
@@ -249,6 +291,9 @@ _price = click.option(
     metavar="NUMBER|CSV",
     help="Money per kWh: a number, or a CSV file of times and numbers.",
 )
+_currency = click.option(
+    "--currency", default="EUR", show_default=True, metavar="CODE", help="What --price is in."
+)
 _carbon = click.option(
     "--carbon",
     metavar="NUMBER|CSV",
@@ -268,6 +313,7 @@ def _rates(price: str | None, carbon: str | None) -> "dict[str, tuple[Rate, ...]
 @click.argument("before", metavar="A")
 @click.argument("after", metavar="B")
 @_price
+@_currency
 @_carbon
 @click.option(
     "--confidence",
@@ -278,8 +324,9 @@ def _rates(price: str | None, carbon: str | None) -> "dict[str, tuple[Rate, ...]
 )
 @output_option("table", "json", "yaml")
 def compare_verb(
-    before: str, after: str, price: str | None, carbon: str | None, confidence: int, output: str
-) -> None:
+    before: str, after: str, price: str | None, currency: str, carbon: str | None,
+    confidence: int, output: str,
+) -> None:  # fmt: skip
     """Say what B saved against A, two recordings of `kpm energy record`, with a confidence
     interval (Welch).
 
@@ -311,12 +358,24 @@ def compare_verb(
             {
                 "version": 1,
                 "confidence": confidence,
+                "currency": currency,
                 **{name: _saving_document(item) for name, item in found.items()},
             },
             output,
         )
         return
     _print_savings(found)
+    _print_year(found, one_line(currency, 12))
+
+
+def _print_year(found: "dict[str, Saving]", currency: str) -> None:
+    """What a saving is in a year in which the command runs all the time."""
+    money, seconds = found.get("money"), found["seconds"].after.mean
+    if money is None or not seconds:
+        return
+    year = money.saved / seconds * _YEAR
+    note = "" if money.certain else ", which is not certain"
+    say(f"{year:.2f} {currency} a year, run without a pause{note}")
 
 
 def _saving_document(item: "Saving") -> dict[str, Any]:

@@ -7,7 +7,7 @@ Units: J, s. A file of records carries a version and grows only by addition.
 import json
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,8 +91,15 @@ class Watcher:
         return found
 
 
-def record(sysfs: str, command: Sequence[str], repeats: int, settle: float) -> Recording:
-    """Run a command so many times. settle: seconds of rest before each run.
+def record(
+    sysfs: str,
+    command: Sequence[str],
+    repeats: int,
+    settle: float,
+    begins: Callable[[int], None] = lambda _: None,
+) -> Recording:
+    """Run a command so many times. settle: seconds of rest before each run. begins: is given the
+    number of each run, from 1.
 
     Errors: InputError where nothing can be measured or run.
     """
@@ -122,7 +129,8 @@ def record(sysfs: str, command: Sequence[str], repeats: int, settle: float) -> R
             f"--sysfs {sysfs}: {found.meters[0].id} cannot be read: energy counters are root's own"
         )
     runs = []
-    for _ in range(repeats):
+    for number in range(1, repeats + 1):
+        begins(number)
         time.sleep(settle)
         runs.append(_run(host, found, command))
     return Recording(tuple(command), tuple(runs))

@@ -6,6 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -363,3 +367,41 @@ def test_no_energy_at_all_says_what_to_look_at() -> None:
         result = run("report", "--prometheus", f"http://127.0.0.1:{server.port}", "--profile", "x")
     assert result.exit_code == 1
     assert "spec.agent.metrics" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["0.1s", "199ms", "0s", "2h", "x", "-1s", "1e3s", "nan"])
+def test_an_interval_is_from_a_fifth_of_a_second_to_an_hour(text: str) -> None:
+    result = run("--interval", text, "--count", "1")
+    assert result.exit_code == 2
+    assert "0.2s to 1h" in result.stderr
+
+
+def test_a_machine_without_a_meter_is_told_in_one_line(tmp_path: Path) -> None:
+    """With the option that reckons, and how far off that is; at once, not after an interval."""
+    began = time.monotonic()
+    result = run("--sysfs", bare(tmp_path / "sys"), "--interval", "1m")
+    assert time.monotonic() - began < 30
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "--estimate" in result.stderr
+    assert "% off" in result.stderr
+
+
+def test_each_look_reaches_a_pipe_when_it_is_made(tmp_path: Path) -> None:
+    """Two looks are two tables, the first before the second is made."""
+    words = [sys.executable, "-m", "kpm", "energy", "--estimate", "--interval", "300ms"]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert process.stdout is not None
+    for _ in range(2):
+        while b"estimated" not in process.stdout.readline():
+            assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+
+def test_a_saving_of_a_year_is_in_a_currency(tmp_path: Path) -> None:
+    before, after = recording(tmp_path / "a", 100, 102, 98), recording(tmp_path / "b", 80, 81, 79)
+    said = run("compare", before, after, "--price", "0.36", "--currency", "CHF").stdout
+    assert re.search(r"\d+\.\d\d CHF a year", said)
