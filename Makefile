@@ -16,7 +16,7 @@ BOUNDED := -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak coverage mutants density lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages crds monitoring test-monitoring clean
+.PHONY: help venv demo test soak coverage mutants density lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages docs crds monitoring test-monitoring clean
 .PHONY: install uninstall deploy undeploy helm-install helm-uninstall charts bundle release airgap lock audit images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -132,6 +132,12 @@ bench-scaling: $(VENV)/.installed ## what the scaler's loop costs and how late i
 
 pages: $(VENV)/.installed ## the pictures and generated pages in docs/, out of the program itself
 	$(BIN)/python docs/make_pages.py
+
+# The generator has an environment of its own, at one version.
+SITE := $(HOME)/.cache/kpm-docs-0.0.73
+docs: ## the pages as a site, into dist/docs/site; a link that leads nowhere fails it
+	@[ -x $(SITE)/bin/zensical ] || ($(PYTHON) -m venv $(SITE) && $(SITE)/bin/pip install --quiet --disable-pip-version-check zensical==0.0.73)
+	PATH=$(SITE)/bin:$$PATH $(PYTHON) docs/make_site.py dist/docs
 
 monitoring: $(VENV)/.installed ## write the dashboards and rules in deploy/monitoring/ out of their sources
 	$(BIN)/python deploy/monitoring/make.py
