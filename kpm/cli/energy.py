@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kpm.cli.options import output_option, print_lines, print_structured, say, sysfs_option
+from kpm.cli.options import (
+    log_level_option,
+    output_option,
+    print_lines,
+    print_structured,
+    say,
+    sysfs_option,
+)
+from kpm.cli.serving_options import ServingOptions, serving_options
 from kpm.process.errors import InputError, one_line
 from kpm.request.options import TreeOptions
 from kpm_planner.model.quantities import duration_s
@@ -48,6 +56,15 @@ def _interval(_context: object, parameter: click.Parameter, text: str) -> float:
             f" {text!r}"
         )
     return seconds
+
+
+def _address(_context: object, parameter: click.Parameter, text: str) -> str:
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise InputError(f"{parameter.opts[0]}: expected an IP address, got {text!r}") from None
 
 
 def _rest(context: object, parameter: click.Parameter, text: str) -> int:
@@ -222,6 +239,89 @@ def _table(shown: "Shown", history: "History") -> Any:
         *more,
         *(cell(f"! {code}: {text}", "yellow") for code, text in shown.problems),
     )
+
+
+@energy.command("serve")
+@sysfs_option
+@click.option("--proc", default="/proc", show_default=True, metavar="ROOT", help="Where procfs is.")
+@click.option(
+    "--cgroup",
+    default="/sys/fs/cgroup",
+    show_default=True,
+    metavar="ROOT",
+    help="Where the cgroup file system is.",
+)
+@click.option(
+    "--address",
+    metavar="IP",
+    default="",
+    callback=_address,
+    help="One address to listen at; default all.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=10258, show_default=True)
+@click.option(
+    "--interval",
+    callback=_interval,
+    default="10s",
+    show_default=True,
+    help="Time between two looks, from 0.2s.",
+)
+@click.option("--estimate", is_flag=True, help="Estimate where nothing measures energy.")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    type=click.Choice(["kpm", "kepler", "kepler-0.7"]),
+    help="Names of the series; may be given more than once. Default kpm and kepler.",
+)
+@click.option(
+    "--state-file", "state", default="", metavar="FILE", help="Totals that outlive a restart."
+)
+@serving_options
+@log_level_option
+def serve_verb(
+    sysfs: str, proc: str, cgroup: str, address: str, port: int, interval: float, estimate: bool,
+    names: tuple[str, ...], state: str, serving: ServingOptions, log_level: str,
+) -> None:  # fmt: skip
+    """Tell the energy of this machine to a Prometheus at /metrics, without Kubernetes. Ends at
+    SIGTERM.
+
+    \b
+    kpm energy serve --address 127.0.0.1 --state-file /var/lib/kpm/energy
+    """
+    import threading
+
+    from kpm.cli.machine import read_tree
+    from kpm.energy.coefficients import coefficients_for
+    from kpm.energy.collector import EnergyMeter, EnergySettings
+    from kpm.energy.exposition import build_labels
+    from kpm.energy.names import known_containers
+    from kpm.energy.sampler import Roots, Sampler
+    from kpm.process.ending import listen, on_signals
+    from kpm.process.logs import make_log
+    from kpm.process.serving import health_answers, metric_answers, process_registry
+    from kpm.process.threads import Threads
+
+    log = make_log("energy", log_level)
+    settings = EnergySettings(
+        names=names or ("kpm", "kepler"),
+        interval=interval, state=state, proc=proc,
+    )  # fmt: skip
+    sampler = Sampler(Roots(sysfs, proc, cgroup), coefficients_for(proc) if estimate else None)
+    meter = EnergyMeter(os.uname().nodename, settings, sampler, log, build_labels())
+    meter.follow(read_tree(TreeOptions(sysfs)), *known_containers((), (), ()))
+    ends, threads = threading.Event(), Threads(log)
+    listen()
+    on_signals(lambda *_: ends.set())
+    meter.start(threads)
+    registry = process_registry()
+    health = health_answers(lambda: not threads.trouble(), lambda: meter.last.elapsed_us > 0)
+    used = serving.serve(
+        port, threads, health, metric_answers(lambda: registry, meter.metrics), address=address
+    )
+    log.info("energy is told", port=used, address=address or "all")
+    ends.wait()
+    meter.stop()
 
 
 @energy.command("record", context_settings={"ignore_unknown_options": True})

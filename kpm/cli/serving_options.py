@@ -35,8 +35,10 @@ class ServingOptions:
         health: "Answers",
         metrics: "Answers",
         api: "Api | None" = None,
+        address: str = "",
     ) -> int:
-        """Answer on the ports; that of the metrics. api: whom to ask about tokens.
+        """Answer on the ports; that of the metrics. api: whom to ask about tokens. address: one of
+        the machine's.
 
         Errors: InputError.
         """
@@ -45,8 +47,9 @@ class ServingOptions:
         guarded = self._guarded(api)
         try:
             return serve_all(
-                port, self.health_port, threads, health=health, metrics=metrics, guarded=guarded
-            )[0]
+                port, self.health_port, threads, health=health, metrics=metrics, guarded=guarded,
+                at=address,
+            )[0]  # fmt: skip
         except OSError as failure:
             raise InputError(
                 f"--port {port}, --health-port {self.health_port}: {failure.strerror}"

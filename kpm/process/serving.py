@@ -245,13 +245,15 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def listen(port: int) -> socket.socket:
+def listen(port: int, at: str = "") -> socket.socket:
     """A socket for both versions of IP, or for the older one where the kernel has only that.
 
-    Errors: OSError.
+    at: one address of the machine instead. Errors: OSError.
     """
     # whoever scrapes comes from elsewhere
-    for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):  # noqa: S104
+    every = ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0"))  # noqa: S104
+    one = ((socket.AF_INET6 if ":" in at else socket.AF_INET, at),)
+    for family, address in one if at else every:
         try:
             made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         except OSError:
@@ -266,7 +268,7 @@ def listen(port: int) -> socket.socket:
             made.listen(_BACKLOG)
         except OSError as failure:
             made.close()
-            if family is socket.AF_INET or failure.errno == errno.EADDRINUSE:
+            if at or family is socket.AF_INET or failure.errno == errno.EADDRINUSE:
                 raise
         else:
             return made
@@ -329,13 +331,20 @@ def serve(
     *,
     most: int = _SOME,
     guarded: Guarded | None = None,
+    at: str = "",
 ) -> int:
-    """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0.
+    """Answer on a port from a thread of its own; returns the port, chosen by the kernel for 0. at:
+    one address of the machine.
 
     Errors: OSError.
     """
     server = Server(
-        listen(port), answers, threads.log, most, guarded=guarded, turn=lambda: threads.turn(name)
+        listen(port, at),
+        answers,
+        threads.log,
+        most,
+        guarded=guarded,
+        turn=lambda: threads.turn(name),
     )
     threads.start(name, server.run, longest=_LONGEST_TURN)
     return server.port
@@ -357,6 +366,7 @@ def serve_all(
     health: Answers,
     metrics: Answers,
     guarded: Guarded | None = None,
+    at: str = "",
 ) -> tuple[int, int]:
     """Metrics on one port and health on another, and on that of the metrics too where it is asked
     for without TLS; the ports. Errors: OSError.
@@ -367,7 +377,8 @@ def serve_all(
         threads,
         metrics if guarded is not None else both(health, metrics),
         guarded=guarded,
+        at=at,
     )
-    return used, (
-        used if health_port is None else serve("health", health_port, threads, health, most=_FEW)
-    )
+    if health_port is None:
+        return used, used
+    return used, serve("health", health_port, threads, health, most=_FEW, at=at)
