@@ -21,11 +21,12 @@ def main() -> None:
         run(**plain)
 
     from kpm.cli import cli
+    from kpm.process.letters import NAME
 
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and hasattr(stream, "reconfigure"):
             # a terminal that knows few letters is no reason to fail
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=NAME)
     cli(prog_name="kpm")
 
 

@@ -1,11 +1,13 @@
-"""The files of a kernel model as a real tree in a folder."""
+"""Real trees in a folder: the files of a kernel model, and dumps of machines."""
 
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 from unittest import mock
 
+from kpm_applier.attributes import CPU_ROOT
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_applier.session import Applier
 from kpm_applier.state.store import StateStore
@@ -33,3 +35,28 @@ def write_tree(model: KernelModel, folder: Path) -> SysfsHost:
         with open(file, "wb") as out:
             out.write(original(model, path))
     return SysfsHost(str(folder / "sys"))
+
+
+def unpack_dump(archive: Path, folder: Path) -> Path:
+    """The CPU folder of an archive, links as they are, less the caches; nothing outside of the
+    folder. Returns its sys.
+    """
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            target, parts = folder / member.name, Path(member.name).parts
+            if (
+                ".." in parts
+                or Path(member.name).is_absolute()
+                or f"/{CPU_ROOT}/" not in member.name
+                or {"cache", "power"} & set(parts)
+            ):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if member.isdir():
+                target.mkdir(exist_ok=True)
+            elif member.isfile():
+                content = tar.extractfile(member)
+                target.write_bytes(b"" if content is None else content.read())
+            elif member.issym():
+                target.symlink_to(member.linkname)
+    return next(folder.glob("*/sys"))

@@ -168,7 +168,7 @@ def _print_changes(
 ) -> None:
     """The single files, or lines of what changes alike, and how many."""
     from kpm.cli.changes import closing, rows
-    from kpm.cli.tables import cell, console, is_plain
+    from kpm.cli.tables import cell, console
 
     if each:
         for write in writes:
@@ -176,7 +176,7 @@ def _print_changes(
         return
     out = console()
     for row in rows(writes, machine):
-        out.print(cell(row.text(plain=is_plain()), row.sign.style), soft_wrap=True)
+        out.print(cell(row, row.sign.style), soft_wrap=True)
     say(closing(writes, sum(item.severity is Severity.ERROR for item in problems)))
 
 

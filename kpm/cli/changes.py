@@ -39,11 +39,10 @@ class Sign:
     """What a line says before its words. style: the colour that repeats it."""
 
     mark: str
-    plain: str
     style: str
 
 
-FASTER, SLOWER, OTHER = Sign("▲", "+", "green"), Sign("▼", "-", "yellow"), Sign("●", "~", "cyan")
+FASTER, SLOWER, OTHER = Sign("▲", "green"), Sign("▼", "yellow"), Sign("●", "cyan")
 
 
 @frozen
@@ -57,11 +56,9 @@ class Row:
     writes: int
     order: tuple[int, int, str]
 
-    def text(self, *, plain: bool = False) -> str:
-        """The line. plain: for terminals that know ASCII only."""
-        mark, arrow = (self.sign.plain, "->") if plain else (self.sign.mark, "→")
-        said = "  ".join(change.replace("→", arrow) for change in self.changes)
-        return f"{mark} {self.place}  {said}  ({', '.join(self.sources)})"
+    def __str__(self) -> str:
+        said = "  ".join(self.changes)
+        return f"{self.sign.mark} {self.place}  {said}  ({', '.join(self.sources)})"
 
 
 @frozen

@@ -20,11 +20,14 @@ from kpm.process.errors import InputError
 from kpm.request.inputs import Recipe, make_recipe
 from kpm.request.objects import GivenObjects, read_cluster
 from kpm.request.options import PlanOptions, TreeOptions
+from kpm.request.tree import make_host
+from kpm_applier.discovery.clamps import Clamp, clamps_of
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Problem, has_errors
 from kpm_planner.model.why import Why
 from kpm_planner.plan import ClusterPlan, NodePlan
 from kpm_planner.report.explain import (
+    cpus_of_pod,
     describe_node,
     explain_cap,
     explain_cpu,
@@ -221,10 +224,11 @@ def explain(
         told[item.node] = _explain(item, given.machine, what, name)
         if not told[item.node]:
             raise InputError(f"{what}: expected {_known(item, what)}, got {name!r}")
+    held_back = {} if machines else _held_back(recipe, result, tree, what, name)
     left_out = recipe.left_out()
     if output == "table":
-        for lines in told.values():
-            for line in lines:
+        for node, lines in told.items():
+            for line in (*lines, *(f"  not ours: {item}" for item in held_back.get(node, ()))):
                 say(line)
         print_left_out(left_out, _SAYS[what])
     else:
@@ -237,6 +241,9 @@ def explain(
                     for why in left_out.get(node, ())
                     if why.object.partition("/")[0] in _SAYS[what]
                 ],
+                "limits": [
+                    {"file": clamp.file, "reason": clamp.text} for clamp in held_back.get(node, ())
+                ],
             }
             for node, lines in told.items()
         ]
@@ -244,12 +251,38 @@ def explain(
     print_lines(f"warning: {text}" for text in recipe.warnings)
 
 
+def _held_back(
+    recipe: Recipe, result: ClusterPlan, tree: TreeOptions, what: str, name: str
+) -> Mapping[str, tuple[Clamp, ...]]:
+    """Node → what holds a CPU, or the CPUs of a pod, back that is none of ours; of the tree alone,
+    since a recorded machine says nothing of heat.
+    """
+    if what not in ("cpu", "pod"):
+        return {}
+    host = make_host(tree)
+    return {
+        item.node: clamps_of(
+            host,
+            given.machine,
+            [int(name)] if what == "cpu" else cpus_of_pod(item, *_namespaced(name)),
+            {cap.zone.name for cap in item.caps if any(limit is not None for limit in cap.limits)},
+        )
+        for item, given in zip(result.nodes, recipe.targets.inputs, strict=True)
+    }
+
+
+def _namespaced(name: str) -> tuple[str, str]:
+    """Namespace and name of a pod; that of no namespace is in "default"."""
+    namespace, mark, pod = name.rpartition("/")
+    return (namespace, pod) if mark else ("default", pod)
+
+
 def _must_know(recipe: Recipe, what: str, name: str) -> None:
     """Errors: InputError for a profile or pod that is nowhere, with names near it."""
     if what == "profile":
         known = {item.meta.name for item in recipe.cluster.intent.profiles}
     elif what == "pod":
-        name = name if "/" in name else f"default/{name}"
+        name = "/".join(_namespaced(name))
         known = {f"{item.meta.namespace or 'default'}/{item.meta.name}" for item in recipe.pods}
     else:
         return
@@ -301,6 +334,5 @@ def _explain(item: NodePlan, machine: Machine, what: str, name: str) -> tuple[st
         return explain_cap(item, name)
     if what == "uncore":
         return explain_uncore(item, name)
-    namespace, mark, pod = name.rpartition("/")
     cores = tuple({frozenset(cpu.siblings) for cpu in machine.cpus if len(cpu.siblings) > 1})
-    return explain_pod(item, namespace if mark else "default", pod, cores)
+    return explain_pod(item, *_namespaced(name), cores)

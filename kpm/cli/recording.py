@@ -18,6 +18,7 @@ from kpm.cli.options import (
     tree_options,
 )
 from kpm.cli.planning import finish, machine_option, need_files, print_plan
+from kpm.formats.differences import differences
 from kpm.formats.documents import parse_mapping, read_documents, read_file
 from kpm.formats.views import (
     VERSION,
@@ -115,10 +116,18 @@ def replay(folder: str, output: str) -> None:
     result = recipe.plan()
     print_plan(result, output, recipe.left_out())
     recorded = _read(folder, "plan.json")
-    if json.loads(json.dumps(plan_view(result))) != recorded:
-        say(f"kpm: the plan differs from {os.path.join(folder, 'plan.json')}", err=True)
+    different = tuple(differences(recorded, json.loads(json.dumps(plan_view(result)))))
+    if different:
+        path = os.path.join(folder, "plan.json")
+        say(f"kpm: {path}: the plan differs in {len(different)} places", err=True)
+        print_lines(f"  {line}" for line in different[:_MOST_DIFFERENCES])
+        if len(different) > _MOST_DIFFERENCES:
+            print_lines([f"  and {len(different) - _MOST_DIFFERENCES} more"])
         sys.exit(1)
     finish(recipe, result)
+
+
+_MOST_DIFFERENCES = 20
 
 
 def _read(folder: str, name: str) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from kpm.cli.options import say
+from kpm.cli.options import print_lines, say
 from kpm.process.errors import InputError
 from kpm.simulate.scenario import read_scenario
 from kpm.simulate.simulation import run
@@ -33,7 +33,7 @@ def simulate(scenario: str | None, html: str | None, svg: str | None, quiet: boo
     from kpm.simulate.terminal import print_head, print_step
 
     found = read_scenario(scenario or EMBEDDED)
-    out = console(record=svg is not None, width=118 if svg is not None else None)
+    out = console(record=svg is not None, width=132 if svg is not None else None)
     if not quiet:
         print_head(out, found)
     views: list[StepView] = []
@@ -52,8 +52,10 @@ def simulate(scenario: str | None, html: str | None, svg: str | None, quiet: boo
         out.save_svg(
             svg, title=f"kpm simulate {os.path.basename(scenario) if scenario else ''}".strip()
         )
-    for line in failed:
-        say(f"kpm: {line}", err=True)
+    if quiet:
+        print_lines(f"kpm: {line}" for line in failed)
+    elif failed:
+        say(f"kpm: {len(failed)} expectations do not hold; each stands with its step", err=True)
     sys.exit(1 if failed else 0)
 
 

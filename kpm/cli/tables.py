@@ -1,7 +1,5 @@
 """Tables and colours of the terminal."""
 
-import sys
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -35,11 +33,6 @@ def console(*, record: bool = False, width: int | None = None) -> Console:
     if not out.is_terminal and width is None:
         out = _Terminal(record=record, width=200, markup=False, highlight=False)
     return out
-
-
-def is_plain() -> bool:
-    """Whether the terminal knows ASCII only."""
-    return not (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
 
 
 def cell(text: object, style: str = "") -> Text:

@@ -19,7 +19,8 @@ from kpm_planner.report.explain import describe_node, describe_target
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_NODES, _MOST_GROUPS, _MOST_LINES = 6, 16, 10
-_CELL = 7
+_CELL, _LABEL = 7, 11
+_GHZ = 1_000_000
 
 
 def print_head(out: Console, scenario: Scenario) -> None:
@@ -33,8 +34,8 @@ def print_head(out: Console, scenario: Scenario) -> None:
         legend.append(f" {pool} ", style=style)
         legend.append(" ")
     legend.append(
-        "  bars: min and max frequency of the machine's range;  ● all idle states as they were, ◐"
-        " some set, ○ all off"
+        "  bars: min and max of each CPU, in the range beside its node;  ● all idle states as they"
+        " were, ◐ some set, ○ all off"
     )
     out.print(legend)
 
@@ -74,10 +75,11 @@ def print_step(out: Console, view: StepView) -> None:
 
 def _print_node(out: Console, node: NodeStep) -> None:
     state = "" if node.alive else "  (agent dead)"
-    out.print(
-        Text.assemble("  ", (node.name, "bold cyan"), f"  {node.machine.cpu_model or ''}{state}")
-    )
-    for line in _map_lines(node, max(out.width - 6, 40) // _CELL):
+    low, high = machine_range(node.machine)
+    ends = f"  {_BARS[0]} {low / _GHZ:g} to {_BARS[-1]} {high / _GHZ:g} GHz" if high > low else ""
+    model = f"  {node.machine.cpu_model}" if node.machine.cpu_model else ""
+    out.print(Text.assemble("  ", (node.name, "bold cyan"), f"{model}{ends}{state}"))
+    for line in _map_lines(node, _cells_of(out.width)):
         out.print(Text("    ") + line)
     for group in node.plan.groups[:_MOST_GROUPS]:
         owner = f"{group.container.namespace}/{group.container.pod}: " if group.container else ""
@@ -121,18 +123,25 @@ def _print_some(out: Console, lines: list[str], indent: str) -> None:
         out.print(Text(f"{indent}… {len(lines) - _MOST_LINES} more", style="dim"))
 
 
+def _cells_of(width: int) -> int:
+    """How many CPUs a row shows: a multiple of eight, where that many fit."""
+    fit = max(width - 6 - _LABEL, 40) // _CELL
+    return fit // 8 * 8 or fit
+
+
 def _map_lines(node: NodeStep, per_line: int) -> Iterable[Text]:
     """The CPUs of each package as cells: number on the colour of its pool, bars of its limits, a
-    mark of its idle states.
+    mark of its idle states. Rows begin with their package, where there are several.
     """
     groups = {cpu: group for group in node.plan.groups for cpu in group.cpus}
     low, high = machine_range(node.machine)
     packages: dict[int | None, list[int]] = {}
     for cpu in node.machine.cpus:
         packages.setdefault(cpu.package, []).append(cpu.id)
-    for cpus in packages.values():
+    for package, cpus in packages.items():
         for start in range(0, len(cpus), per_line):
-            line = Text()
+            name = f"package {package}" if start == 0 and package is not None else ""
+            line = Text.assemble((name.ljust(_LABEL) if len(packages) > 1 else "", "dim"))
             for number in cpus[start : start + per_line]:
                 group = groups.get(number)
                 line.append(f"{number:>3}", style=POOL_STYLES[group.pool] if group else "dim")

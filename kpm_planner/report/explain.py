@@ -64,6 +64,17 @@ def explain_profile(plan: NodePlan, name: str) -> tuple[str, ...]:
     )
 
 
+def cpus_of_pod(plan: NodePlan, namespace: str, name: str) -> tuple[int, ...]:
+    """The CPUs that the containers of a pod own on the node."""
+    return tuple(
+        cpu
+        for group in plan.groups
+        if group.container is not None
+        and (group.container.namespace, group.container.pod) == (namespace, name)
+        for cpu in group.cpus
+    )
+
+
 def explain_pod(
     plan: NodePlan, namespace: str, name: str, cores: Sequence[frozenset[int]] = ()
 ) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ field reports 4, 5, 53).
 import errno
 import os
 import stat
-import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,12 +13,14 @@ import pytest
 from attrs import define, evolve, field
 
 from kpm_applier.attributes import CPU_ROOT, UNCORE_ROOT, Kind
+from kpm_applier.discovery.clamps import clamps_of
 from kpm_applier.discovery.discover import HostError, discover
 from kpm_applier.sysfs.host import Watch, differing_one_by_one, read_one_by_one
 from kpm_applier.sysfs.tree import SysfsHost
 from kpm_planner.model.machine import Machine, UncoreEntry
 from tests.applier import rig
 from tests.kpm.tree_samples import INTEL, build_tree
+from tests.trees import unpack_dump
 
 Files = dict[str, str | int]
 DUMPS = Path(__file__).parents[3] / "shared/machines"
@@ -1169,31 +1170,6 @@ def test_sentinels() -> None:
 # --- real machines ---
 
 
-def _extract(archive: Path, folder: Path) -> Path:
-    """The CPU folder of an archive, links as they are, less the caches; nothing outside of the
-    folder.
-    """
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            target, parts = folder / member.name, Path(member.name).parts
-            if (
-                ".." in parts
-                or Path(member.name).is_absolute()
-                or f"/{CPU_ROOT}/" not in member.name
-                or {"cache", "power"} & set(parts)
-            ):
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if member.isdir():
-                target.mkdir(exist_ok=True)
-            elif member.isfile():
-                content = tar.extractfile(member)
-                target.write_bytes(b"" if content is None else content.read())
-            elif member.issym():
-                target.symlink_to(member.linkname)
-    return next(folder.glob("*/sys"))
-
-
 @pytest.fixture(scope="session")
 def dump() -> Iterator[Callable[[str], Path]]:
     known: dict[str, Path] = {}
@@ -1205,7 +1181,7 @@ def dump() -> Iterator[Callable[[str], Path]]:
                     f"{DUMPS / name} is not here: dumps of real machines lie beside the repository"
                 )
             if name not in known:
-                known[name] = _extract(
+                known[name] = unpack_dump(
                     DUMPS / name, Path(folders.enter_context(rig.state_folder()))
                 )
             return known[name]
@@ -1263,6 +1239,16 @@ def test_an_intel_pstate_laptop(dump: Dump) -> None:
         "active",
         "x86_64",
     )
+
+
+def test_what_has_throttled_a_real_laptop(dump: Dump) -> None:
+    """CPU 0 of the dump: its core 49 times, its package 156 times."""
+    host = SysfsHost(str(dump("x86_64-64cpu-linux6.2.tar.gz")))
+    core, package = clamps_of(host, discover(host).machine, [0])
+    assert core.text == (
+        "the core was throttled for heat 49 times since the machine started, 215 ms in all"
+    )
+    assert "the package was throttled for heat 156 times" in package.text
 
 
 def test_a_hybrid_machine(dump: Dump) -> None:

@@ -13,11 +13,13 @@ import pytest
 from kpm.request.machines import MODELS, build_machine
 from kpm_applier.kernel_model.model import KernelModel
 from tests.docs.commands import REPO, all_commands, pages
-from tests.trees import write_tree
+from tests.kpm.cli_rig import DUMPS, tree_hash
+from tests.trees import unpack_dump, write_tree
 
 KINDS = {"console", "console root", "console cluster"}
 HERE = {"console", "console root"}
 #: So many commands there are: one that is taken out of the tests by its mark is noticed.
+FIRST_PAGES = ("README.md", "docs/user/first-ten-minutes.md")
 LEAST = {"console": 14, "console root": 7, "console cluster": 5}
 #: Verbs that look at a machine, and those that keep a state.
 _LOOKING = "init discover plan explain diff apply restore snapshot"
@@ -38,15 +40,20 @@ exec {python} -m kpm "$@"
 def desk(tmp_path: Path) -> Path:
     """A folder like the repository's in which a person types, beside a machine of his own."""
     write_tree(KernelModel(build_machine(MODELS["xeon"])), tmp_path / "machine")
-    folder = tmp_path / "desk"
+    return desk_beside(tmp_path / "machine/sys", tmp_path)
+
+
+def desk_beside(tree: Path, place: Path) -> Path:
+    """The folder, below a place, for the machine of a tree."""
+    folder = place / "desk"
     (folder / "bin").mkdir(parents=True)
     for name in ("examples", "crds", "deploy"):
         (folder / name).symlink_to(REPO / name)
     text = _KPM.format(
         looking=_LOOKING,
         keeping=_KEEPING,
-        tree=tmp_path / "machine/sys",
-        state=tmp_path / "state",
+        tree=tree,
+        state=place / "state",
         python=sys.executable,
     )
     for name, content in (("kpm", text), ("sudo", '#!/bin/sh\nexec "$@"\n')):
@@ -60,6 +67,26 @@ def desk(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("page", all_commands())
 def test_the_commands_of_a_page_end_as_it_says(page: str, desk: Path) -> None:
     """In order, in one folder; nothing is written but to a machine that is the test's."""
+    run_page(page, desk)
+
+
+@pytest.mark.parametrize("page", FIRST_PAGES)
+@pytest.mark.parametrize("archive", DUMPS or [None], ids=lambda path: path.name if path else "none")
+def test_the_first_pages_on_a_real_machine(archive: Path | None, page: str, tmp_path: Path) -> None:
+    """They go as they say on what real machines show: Intel, AMD, cores of two kinds."""
+    if archive is None:
+        pytest.skip("no dumps of machines beside the repository (../shared/machines)")
+    tree = unpack_dump(archive, tmp_path)
+    for path in tree.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    before = tree_hash(tree)
+    run_page(page, desk_beside(tree, tmp_path))
+    assert tree_hash(tree) == before, "it ends with everything as it was"
+
+
+def run_page(page: str, desk: Path) -> None:
+    """Run its commands, in order."""
     path = f"{desk}/bin:{os.environ['PATH']}"
     surroundings = {**os.environ, "PATH": path, "PYTHONPATH": str(REPO), "HOME": str(desk)}
     for item in all_commands()[page]:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+import kpm as kpm_package
 from kpm.cli.changes import FASTER, OTHER, SLOWER, closing, rows
+from kpm.process.letters import NAME, NEAREST
 from kpm.request.machines import MODELS, build_machine
 from kpm_applier.kernel_model.model import KernelModel
 from kpm_planner.model.changes import Reason, Write
@@ -20,6 +22,7 @@ from tests.trees import write_tree
 
 LARGE = evolve(MODELS["xeon"], packages=2, cores=24, threads=2)
 MACHINE = build_machine(LARGE)
+FOLDERS = ("kpm", "kpm_applier", "kpm_planner")
 _CPUFREQ = "devices/system/cpu/cpufreq"
 ASKED = (Why("PowerProfile/p asks for it", object="PowerProfile/p"),)
 
@@ -29,8 +32,9 @@ def change(cpu: int, file: str, old: str | None, new: str) -> Write:
     return Write(path, new, old, f"cpufreq:{cpu}", Reason.PLAN, ASKED)
 
 
-def lines(*writes: Write, plain: bool = True) -> list[str]:
-    return [row.text(plain=plain) for row in rows(writes, MACHINE)]
+def lines(*writes: Write) -> list[str]:
+    """As a terminal of ASCII shows them."""
+    return [str(row).encode("ascii", NAME).decode() for row in rows(writes, MACHINE)]
 
 
 def test_cpus_that_change_alike_are_one_line_in_natural_order() -> None:
@@ -58,7 +62,7 @@ def test_a_line_says_by_a_sign_what_its_colour_repeats(
     (row,) = rows([change(3, file, old, new)], MACHINE)
     assert row.sign is sign
     assert len({FASTER.mark, SLOWER.mark, OTHER.mark}) == 3
-    assert len({FASTER.plain, SLOWER.plain, OTHER.plain}) == 3
+    assert len({NEAREST[sign.mark] for sign in (FASTER, SLOWER, OTHER)}) == 3
 
 
 def test_numbers_that_differ_are_shown_to_differ() -> None:
@@ -69,9 +73,16 @@ def test_numbers_that_differ_are_shown_to_differ() -> None:
     assert "3.700001" in line
 
 
-def test_terminals_that_know_ascii_get_ascii() -> None:
-    for line in lines(change(0, "scaling_max_freq", "3700000", "1"), plain=True):
-        assert line.isascii()
+def test_every_letter_that_is_printed_has_its_nearest_in_ascii() -> None:
+    """Of all texts in the sources; quotes that people paste are only compared, and names of others
+    are escaped.
+    """
+    root = Path(kpm_package.__file__).parents[1]
+    sources = [path for folder in FOLDERS for path in (root / folder).rglob("*.py")]
+    letters = {letter for path in sources for letter in path.read_text() if ord(letter) > 127}
+    assert letters - set("“”„‟«»‘’‚‛") == NEAREST.keys()
+    assert all(text.isascii() and text.isprintable() for text in NEAREST.values())
+    assert "µ and ü".encode("ascii", NAME) == rb"u and \xfc"
 
 
 def test_what_cpus_share_has_lines_of_its_own() -> None:

@@ -110,6 +110,7 @@ def test_a_terminal_that_knows_ascii_alone_gets_it(verb: str, places: dict[str, 
     done = run(verb, given(verb, places), LC_ALL="C", LANG="C", PYTHONIOENCODING="ascii")
     assert done.returncode == run(verb, given(verb, places)).returncode
     assert done.stdout.isascii()
+    assert "\\u" not in done.stdout, "each letter has its nearest, none is escaped"
     assert "Traceback" not in done.stderr
 
 

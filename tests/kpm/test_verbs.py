@@ -1461,6 +1461,26 @@ def test_explain_a_cpu(policy: Path, tree: Path) -> None:
         assert reason in owned, "what explain says is what the plan's JSON says"
 
 
+def test_explain_names_what_holds_a_cpu_back_that_no_object_asks_for(
+    policy: Path, tree: Path
+) -> None:
+    put(tree, "firmware/acpi/platform_profile", "low-power")
+    put(tree, f"{CPU}/cpu2/thermal_throttle/core_throttle_count", 3)
+    line = "  not ours: the firmware's platform profile is low-power"
+    for what, name in (("cpu", "2"), ("pod", "web")):
+        lines = explained(policy, tree, what, name).splitlines()
+        assert f"{line} (firmware/acpi/platform_profile)" in lines
+        assert any("throttled for heat 3 times" in text for text in lines)
+    assert "not ours" not in explained(policy, tree, "profile", "fast")
+    ran = kpm("explain", "-f", policy, "--sysfs", tree, "-o", "json", "cpu", "1")
+    assert json.loads(ran.out)["nodes"][0]["limits"] == [
+        {
+            "file": "firmware/acpi/platform_profile",
+            "reason": "the firmware's platform profile is low-power",
+        }
+    ]
+
+
 def test_explain_a_profile(policy: Path, tree: Path) -> None:
     assert_names(
         explained(policy, tree, "profile", "fast"),
@@ -1608,6 +1628,11 @@ def test_replay_says_where_a_plan_differs(policy: Path, tree: Path, tmp_path: Pa
     ran = kpm("replay", tmp_path / "case", "-o", "json")
     assert ran.code == 1
     assert_names(ran.err, ["differs", tmp_path / "case" / "plan.json"])
+    *places, last = ran.err.splitlines()[1:]
+    assert all(": was " in line and ", is " in line for line in places), ran.err
+    assert ": was 1500000, is 1600000" in ran.err
+    assert len(places) <= 20, "a plan of many CPUs is no wall of lines"
+    assert ", is " in last or last.strip().startswith("and ")
     assert cpus_of(json.loads(ran.out))[1]["maxKHz"] == 1600000
 
 
