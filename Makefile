@@ -131,7 +131,7 @@ bench-scaling: $(VENV)/.installed ## what the scaler's loop costs and how late i
 	$(BIN)/python tests/bench/bench_scaling.py
 
 pages: $(VENV)/.installed ## the pictures and generated pages in docs/, out of the program itself
-	$(BIN)/python docs/make_pages.py
+	PYTHONPATH=. $(BIN)/python docs/make_pages.py
 
 # The generator has an environment of its own, at one version.
 SITE := $(HOME)/.cache/kpm-docs-0.0.73

@@ -5,27 +5,43 @@ python docs/make_pages.py [FOLDER]      default: this folder
 """
 
 import io
+import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+
+from rich.text import Text
 
 from kpm.cli.simulation import EMBEDDED
 from kpm.cli.tables import console
 from kpm.formats.crds import KINDS, crd
 from kpm.operator.mounts import Mount, mounts
+from kpm.request.machines import MODELS, build_machine
 from kpm.simulate.page import page_of
 from kpm.simulate.polling import bursts, follow, noise, ramp, square
 from kpm.simulate.scenario import read_scenario
 from kpm.simulate.simulation import run
 from kpm.simulate.terminal import print_head, print_step
+from kpm_applier.kernel_model.model import KernelModel
 from kpm_planner.model.agent_settings import AgentSettings, MetricSettings
 from kpm_planner.model.problems import REGISTRY
 from kpm_planner.model.scaling_policy import CpuScalingPolicy
 from kpm_planner.scaling import scaling_of
+from tests.trees import write_tree
 
 #: Steps of the quickstart that the README's picture shows.
 _SHOWN = (1, 3, 4)
+REPO = Path(__file__).parents[1]
+#: Commands on the machine of the picture of the first ten minutes.
+_FIRST_LOOK = (
+    "init -o policy.yaml",
+    "plan -f policy.yaml",
+    "diff -f policy.yaml",
+    "explain -f policy.yaml cpu 1",
+)
 
 
 def quickstart_picture() -> str:
@@ -38,6 +54,30 @@ def quickstart_picture() -> str:
         if view.number in _SHOWN:
             print_step(out, view)
     return out.export_svg(title="kpm simulate", unique_id="kpm")
+
+
+def first_look_picture() -> str:
+    """What a terminal shows of the first verbs on a server, run as processes."""
+    lines = Text()
+    with tempfile.TemporaryDirectory() as folder:
+        tree = write_tree(KernelModel(build_machine(MODELS["xeon"])), Path(folder)).root
+        for line in _FIRST_LOOK:
+            verb, *words = line.split()
+            own = [] if verb == "init" else ["--state-dir", f"{folder}/state", "--node", "server"]
+            done = subprocess.run(
+                [sys.executable, "-m", "kpm", verb, "--sysfs", tree, *own, *words],
+                cwd=folder,
+                env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": "100", "PYTHONPATH": str(REPO)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            lines.append(f"$ kpm {line}\n", "bold")
+            lines.append_text(Text.from_ansi(f"{done.stdout}{done.stderr}\n"))
+    out = console(record=True, width=100)
+    out.file = io.StringIO()
+    out.print(lines)
+    return out.export_svg(title="kpm", unique_id="first-look")
 
 
 def quickstart_page() -> str:
@@ -292,6 +332,7 @@ PAGES = {
     "user/scaling.svg": scaling_picture,
     "user/quickstart.svg": quickstart_picture,
     "user/quickstart.html": quickstart_page,
+    "user/first-look.svg": first_look_picture,
     "user/data-flow.svg": data_flow_picture,
     "user/problems.md": problems_page,
     "user/resources.md": resources_page,

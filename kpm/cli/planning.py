@@ -15,7 +15,7 @@ from kpm.cli.options import (
     say,
     tree_options,
 )
-from kpm.formats.views import plan_view, problem_view
+from kpm.formats.views import left_out_view, plan_view, problem_view
 from kpm.process.errors import InputError
 from kpm.request.inputs import Recipe, make_recipe
 from kpm.request.objects import GivenObjects, read_cluster
@@ -59,7 +59,8 @@ def need_files(filenames: tuple[str, ...]) -> GivenObjects:
 @output_option("table", "json", "yaml")
 def validate(filenames: tuple[str, ...], output: str) -> None:
     """Check every object, pod and template of pods against its schema and rules; no machine is
-    needed. All faults of all files are told in one run. Exit 0 none, 1 errors, 2 a file cannot be
+    needed. All faults of all files are told in one run, and which objects are not about a Node
+    among them. Exit 0 none, 1 errors, 2 a file cannot be
     read.
 
     \b
@@ -75,6 +76,7 @@ def validate(filenames: tuple[str, ...], output: str) -> None:
     if output == "table":
         for fault in found.faults:
             say(fault, err=bool(fault.refusal))
+        print_left_out(found.left_out)
         say(f"{found.objects} objects, {found.errors} errors, {len(found.faults)} problems")
     else:
         views = [
@@ -86,7 +88,12 @@ def validate(filenames: tuple[str, ...], output: str) -> None:
             }
             for item in found.faults
         ]
-        print_structured({"version": 1, "problems": views}, output)
+        reasons = [
+            {"node": node, **item}
+            for node, whys in found.left_out.items()
+            for item in left_out_view(whys)
+        ]
+        print_structured({"version": 1, "problems": views, "notInForce": reasons}, output)
     sys.exit(2 if found.unreadable else 1 if found.errors else 0)
 
 
@@ -236,11 +243,11 @@ def explain(
             {
                 "node": node,
                 "lines": list(lines),
-                "notInForce": [
-                    {"object": why.object, "field": why.field, "reason": str(why)}
+                "notInForce": left_out_view(
+                    why
                     for why in left_out.get(node, ())
                     if why.object.partition("/")[0] in _SAYS[what]
-                ],
+                ),
                 "limits": [
                     {"file": clamp.file, "reason": clamp.text} for clamp in held_back.get(node, ())
                 ],

@@ -470,7 +470,7 @@ def plan_view(
         "nodes": [
             _node_view(node)
             if left_out is None
-            else {**_node_view(node), "notInForce": _left_out_view(left_out.get(node.node, ()))}
+            else {**_node_view(node), "notInForce": left_out_view(left_out.get(node.node, ()))}
             for node in plan.nodes
         ],
         "problems": [problem_view(problem) for problem in plan.problems],
@@ -499,7 +499,8 @@ def _cap_view(target: CapTarget) -> dict[str, Any]:
     }
 
 
-def _left_out_view(reasons: tuple[Why, ...]) -> list[dict[str, Any]]:
+def left_out_view(reasons: Iterable[Why]) -> list[dict[str, Any]]:
+    """Why objects are not about a node."""
     return [{"object": why.object, "field": why.field, "reason": str(why)} for why in reasons]
 
 

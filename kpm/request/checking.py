@@ -11,16 +11,20 @@ from contextlib import suppress
 from typing import Any
 
 import yaml
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 
 from kpm.formats.documents import Document, files_of, nothing_in, parse_documents, read_file
 from kpm.formats.pods import structure_pod
 from kpm.formats.wire import KINDS, WireError, names_of, structure_object
 from kpm.process.errors import InputError, one_line
 from kpm.request.objects import cluster_of
+from kpm_planner.left_out import left_out
+from kpm_planner.model.cluster import Node
 from kpm_planner.model.objects import Intent
 from kpm_planner.model.problems import Code, Problem, Severity, error, warning
+from kpm_planner.model.why import Why
 from kpm_planner.pod_requests import pod_faults
+from kpm_planner.selection import accept
 from kpm_planner.validate import validate_intent
 
 #: Kinds that make pods → where the pod's template is.
@@ -58,11 +62,12 @@ class Fault:
 
 @frozen
 class Checked:
-    """All that was found."""
+    """All that was found. left_out: of the nodes that are given, why objects are not about them."""
 
     faults: tuple[Fault, ...]
     objects: int
     warnings: tuple[str, ...] = ()
+    left_out: Mapping[str, tuple[Why, ...]] = Factory(dict)
 
     @property
     def errors(self) -> int:
@@ -121,7 +126,8 @@ def check_files(paths: Sequence[str]) -> Checked:
     if not documents and not faults:
         problem = error(Code.OBJECT_UNREADABLE, "", "", nothing_in(paths))
         unique = [Fault(paths[0], 0, 0, problem, problem.message)]
-    return Checked(tuple(unique), len(documents), tuple(dict.fromkeys(warnings)))
+    reasons = _left_out(intent, readable)
+    return Checked(tuple(unique), len(documents), tuple(dict.fromkeys(warnings)), reasons)
 
 
 _ORDER = ("PowerProfile", "PowerWorkload", "PowerNodeConfig", "Uncore", "PowerConfig", "PowerCap")
@@ -215,6 +221,18 @@ def _of_intent(
         else:
             first = documents[0]
             yield Fault(first.file, first.number, 0, problem)
+
+
+def _left_out(intent: Intent, documents: Sequence[Document]) -> Mapping[str, tuple[Why, ...]]:
+    """Node → why objects are not about it, of the nodes among the documents."""
+    nodes: dict[str, Node] = {}
+    for item in documents:
+        if item.content.get("kind") == "Node":
+            nodes |= cluster_of([item]).nodes
+    if not nodes:
+        return {}
+    accepted = accept(intent)
+    return {name: left_out(accepted, node) for name, node in nodes.items()}
 
 
 def _of_pods(

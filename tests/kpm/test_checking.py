@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kpm.cli_rig import Ran, kpm
-from tests.kpm.object_samples import as_yaml, profile
+from tests.kpm.object_samples import as_yaml, node, profile
 
 HEAD = "apiVersion: power.openshift.io/v1\nkind: {}\nmetadata: {{name: it}}\n"
 
@@ -30,6 +30,26 @@ def checked(tmp_path: Path, *texts: str) -> tuple[Ran, list[dict[str, Any]]]:
     return kpm("validate", *words), json.loads(kpm("validate", *words, "-o", "json").out)[
         "problems"
     ]
+
+
+def test_objects_that_are_for_none_of_the_nodes_given_are_named(tmp_path: Path) -> None:
+    """Without a Node nothing is "here", and nothing is said."""
+    here = profile("here", nodeSelector={"labelSelector": {"matchLabels": {"zone": "a"}}})
+    away = profile("away", nodeSelector={"labelSelector": {"matchLabels": {"zone": "b"}}})
+    path = tmp_path / "a.yaml"
+    path.write_text(as_yaml(here, away))
+    alone = kpm("validate", "-f", path)
+    assert (alone.code, "not in force" in alone.out) == (0, False)
+    nodes = as_yaml(node("n", zone="a"), node("m", zone="a"), node("n", zone="a"))
+    ran = kpm("validate", "-f", path, "-f", "-", stdin=as_yaml(node("n", zone="a")))
+    assert ran.code == 0
+    (line,) = [line for line in ran.out.splitlines() if "not in force" in line]
+    assert line.startswith("PowerProfile/away is not in force on n: ")
+    assert "zone" in line
+    words = ("validate", "-f", path, "-f", "-", "-o", "json")
+    found = json.loads(kpm(*words, stdin=as_yaml(node("n", zone="a"))).out)["notInForce"]
+    assert [(item["node"], item["object"]) for item in found] == [("n", "PowerProfile/away")]
+    assert kpm("validate", "-f", path, "-f", "-", stdin=nodes).code == 2, "a node given twice"
 
 
 def test_one_fault_hides_no_other(tmp_path: Path) -> None:
