@@ -199,6 +199,39 @@ def test_a_profile_of_tuned_is_a_shared_profile_and_a_switch() -> None:
     assert spec_of(migrated(item), "PowerProfile", "mine") == spec_of(out, "PowerProfile", "mine")
 
 
+def rows_of(section: str) -> list[tuple[str, str]]:
+    """Setting and what becomes of it, as the page on migrating has them."""
+    page = (REPO / "docs/user/migrating.md").read_text(encoding="utf-8")
+    part = page.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ", 1) for line in part.splitlines() if line[:3] == "| `"]
+    assert len(rows) >= 7, "the table is there"
+    return [(setting.strip("`"), becomes) for setting, becomes in rows]
+
+
+@pytest.mark.parametrize(("setting", "becomes"), rows_of("Coming from TuneD"))
+def test_the_page_says_what_becomes_of_a_setting_of_tuned(setting: str, becomes: str) -> None:
+    assert_becomes(migrated(mine=f"[cpu]\n{setting}\n"), becomes)
+
+
+@pytest.mark.parametrize(("setting", "becomes"), rows_of("Coming from NRI's balloons"))
+def test_the_page_says_what_becomes_of_a_class_of_balloons(setting: str, becomes: str) -> None:
+    spec = {"control": {"cpu": {"classes": {"mine": yaml.safe_load(setting)}}}}
+    assert_becomes(migrated(document("BalloonsPolicy", spec, "config.nri/v1alpha1")), becomes)
+
+
+def assert_becomes(out: Migration, becomes: str) -> None:
+    """The field that the page names is set in what comes out; "nothing" has a word instead."""
+    specs = [item["spec"] for item in out.objects]
+    if becomes.startswith("nothing"):
+        assert fates(out, Fate.GONE)
+        assert not any(spec.get("pstates") or spec.get("cstates") for spec in specs)
+        return
+    first, _, second = becomes.split("`")[1].partition(".")
+    found = [spec[first] for spec in specs if first in spec]
+    assert found, out
+    assert not second or second in found[0], out
+
+
 def test_a_class_of_balloons_is_a_profile() -> None:
     """kHz in both; the numbers of EPP are words here."""
     turbo = {
