@@ -40,7 +40,7 @@ def main() -> None:
     packages()
     charts()
     platforms = ("amd64",) if asked.amd64_only else ("amd64", "arm64")
-    digests = {arch: image(arch, asked.version) for arch in platforms}
+    digests = {arch: image(arch, asked.version, asked.registry) for arch in platforms}
     write("digests.txt", "".join(f"{digest}  linux/{arch}\n" for arch, digest in digests.items()))
     reference = f"{asked.registry}/{NAME}@{digests['amd64']}"
     manifests(reference)
@@ -195,8 +195,10 @@ def archive_of(arch: str, version: str) -> Path:
     return DIST / "images" / f"{NAME}-{version}-linux-{arch}.oci.tar"
 
 
-def image(arch: str, version: str) -> str:
-    """Build an image and keep it as an archive; its digest."""
+def image(arch: str, version: str, registry: str) -> str:
+    """Build an image and keep it as an archive, in which it has the name that charts ask for; its
+    digest.
+    """
     tag = f"localhost/{NAME}:{version}-{arch}"
     revision = run("git", "rev-parse", "HEAD").strip()
     flags = ["--timestamp", epoch(), *_authority()]
@@ -204,8 +206,8 @@ def image(arch: str, version: str) -> str:
     run("make", "images", *options, f"BUILD_FLAGS={' '.join(flags)}")
     archive = archive_of(arch, version)
     archive.parent.mkdir(exist_ok=True)
-    digest = archive.with_suffix(".digest")
-    _engine("push", "--quiet", "--digestfile", str(digest), tag, f"oci-archive:{archive}")
+    digest, name = archive.with_suffix(".digest"), f"{registry}/{NAME}:{version}"
+    _engine("push", "--quiet", "--digestfile", str(digest), tag, f"oci-archive:{archive}:{name}")
     found = digest.read_text().strip()
     digest.unlink()
     return found

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 import subprocess
@@ -12,23 +11,19 @@ import sys
 import tarfile
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import pytest
 import yaml
 
 from kpm import __version__
 from tests.charts.helm import REPO
+from tests.charts.releasing import load_release
 
 
 @pytest.fixture(scope="module")
 def release() -> ModuleType:
-    path = REPO / "deploy/release/release.py"
-    spec = importlib.util.spec_from_file_location("make_release", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return cast(ModuleType, load_release())
 
 
 def test_the_changes_have_a_section_of_this_version(release: ModuleType) -> None:

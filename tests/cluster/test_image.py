@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import re
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.charts.releasing import load_release
 from tests.cluster import images
 from tests.cluster.steps import REPO
 
@@ -92,9 +92,7 @@ def test_two_builds_are_equal_and_what_they_are_made_of_is_known(tmp_path: Path)
     """The same digest, and a bill of materials in both notations that names every locked package
     and the distribution's; the checksums are signed and verified without any service.
     """
-    release = load_release()
-    release.DIST, release.CACHE = tmp_path, tmp_path / "cache"
-    release.CACHE.mkdir()
+    release = load_release(tmp_path)
     digests = set()
     for turn in ("1", "2"):
         options = {"SOURCE_DATE_EPOCH": "1700000000"}
@@ -102,7 +100,7 @@ def test_two_builds_are_equal_and_what_they_are_made_of_is_known(tmp_path: Path)
             patch.setenv("SOURCE_DATE_EPOCH", options["SOURCE_DATE_EPOCH"])
             flags = release._authority() if turn == "1" else [*release._authority(), "--no-cache"]
             patch.setattr(release, "_authority", lambda flags=flags: flags)
-            digests.add(release.image(images.architecture(), "0"))
+            digests.add(release.image(images.architecture(), "0", "localhost"))
     assert len(digests) == 1
     release.materials(images.architecture(), "0")
     for path in sorted((tmp_path / "sbom").iterdir()):
@@ -128,15 +126,6 @@ def sign_and_verify(release: Any, folder: Path) -> None:
     assert subprocess.run(verify, cwd=folder, check=False).returncode == 0
     sums.write_text(sums.read_text() + "more\n")
     assert subprocess.run(verify, cwd=folder, check=False).returncode != 0
-
-
-def load_release() -> Any:
-    spec = importlib.util.spec_from_file_location("rel", REPO / "deploy/release/release.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_it_has_nothing_to_install_with_and_no_shell(root: Path) -> None:
