@@ -69,7 +69,8 @@ def kpm(target: Path) -> None:
     for script in target.glob("bin/*"):
         if script.name != "kpm" and not script.name.startswith("python"):
             script.unlink()
-    compileall.compile_dir(packages, quiet=1, workers=1, invalidation_mode=UNCHECKED)
+    # the installer has run some of it, and left bytecode that tells of times
+    compileall.compile_dir(packages, force=True, quiet=1, workers=1, invalidation_mode=UNCHECKED)
 
 
 def _pip(target: Path, *words: str) -> None:

@@ -45,7 +45,7 @@ def main() -> None:
                 shutil.rmtree(path, ignore_errors=True)
     shutil.rmtree("/usr/share/python-wheels", ignore_errors=True)
     mode = PycInvalidationMode.UNCHECKED_HASH  # nothing of times: two builds are equal
-    compileall.compile_dir(library, quiet=2, workers=1, invalidation_mode=mode)
+    compileall.compile_dir(library, force=True, quiet=2, workers=1, invalidation_mode=mode)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,6 +67,21 @@ def install(server: ApiServer) -> None:
         "the kinds are served",
         lambda: server.kubectl("get", "pns", "-n", NAMESPACE, check=False).returncode == 0,
     )
+    _wait_for_policies(server)
+
+
+def _wait_for_policies(server: ApiServer) -> None:
+    """The API server reads new policies some seconds after it has taken them; until then nothing is
+    refused.
+    """
+    server.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "probe"}})
+    token = server.token("power-manager-node-agent", NAMESPACE)
+    path, body = "/api/v1/nodes/probe/status?dryRun=All", '{"metadata": {"labels": {"a": "b"}}}'
+    wait_for(
+        "the admission policies are in force",
+        lambda: server.patch(token, path, body)[0] == HTTPStatus.UNPROCESSABLE_ENTITY,
+    )
+    server.kubectl("delete", "node", "probe")
 
 
 def helm_install(server: ApiServer, chart: str, *words: str) -> None:
