@@ -8,6 +8,7 @@ from kpm_planner.model.problems import Code, warning
 from kpm_planner.model.target import Target
 from kpm_planner.model.why import Why
 from kpm_planner.report.explain import (
+    cpus_of_pod,
     describe_cap,
     describe_fabric,
     describe_node,
@@ -167,6 +168,19 @@ def test_a_pod_is_explained_container_by_container() -> None:
         " powersave"
     )
     assert explain_pod(FOUND, "ns1", "ghost") == ("pod ns1/ghost on node node-1: owns no CPUs",)
+
+
+def test_the_cpus_of_a_pod_are_those_of_its_containers_and_no_others() -> None:
+    """Of its namespace and name, whatever else owns CPUs on the node."""
+    owned = {
+        cpu
+        for group in FOUND.groups
+        if group.container is not None and group.container.pod == "web"
+        for cpu in group.cpus
+    }
+    assert owned
+    assert set(cpus_of_pod(FOUND, "ns1", "web")) == owned
+    assert cpus_of_pod(FOUND, "other", "web") == ()
 
 
 def test_a_pod_that_owns_nothing_but_has_a_problem_is_not_said_to_own_cpus() -> None:
