@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 
 from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.cluster import GENERATED, LabelSelector, Node, NodeSelector, Requirement
-from kpm_planner.model.objects import PowerNodeConfig, PowerProfile, Uncore
+from kpm_planner.model.objects import Intent, PowerNodeConfig, PowerProfile, Uncore
 from kpm_planner.model.why import Why
 from kpm_planner.selection import (
     Accepted,
+    accept,
     covers,
     meets,
     reference,
@@ -23,6 +24,12 @@ from kpm_planner.selection import (
 
 _Selecting = PowerProfile | PowerNodeConfig | Uncore | PowerCap
 _FOR_NONE = "has no selector, and so is for no node"
+
+
+def left_out_of_nodes(intent: Intent, nodes: Iterable[Node]) -> dict[str, tuple[Why, ...]]:
+    """Node → a reason for each object that is not about it."""
+    accepted = accept(intent)
+    return {node.name: left_out(accepted, node) for node in nodes}
 
 
 def left_out(accepted: Accepted, node: Node) -> tuple[Why, ...]:

@@ -1,11 +1,10 @@
 """All faults of all objects that can be seen without a machine."""
 
-import re
 from collections.abc import Collection, Mapping
 
 from kpm_planner.caps.rules import validate_cap
 from kpm_planner.model.cap_objects import PowerCap
-from kpm_planner.model.cluster import LABEL_KEY, LABEL_VALUE
+from kpm_planner.model.cluster import is_label_key, is_label_value
 from kpm_planner.model.objects import (
     Intent,
     PowerConfig,
@@ -22,7 +21,6 @@ from kpm_planner.selection import accept, reference
 from kpm_planner.uncore import validate_uncore
 
 _QUOTES = frozenset("“”„‟«»‘’‚‛")
-_KEY, _VALUE = re.compile(LABEL_KEY), re.compile(LABEL_VALUE)
 
 
 def validate_intent(intent: Intent) -> tuple[Problem, ...]:
@@ -71,8 +69,8 @@ def _label_faults(intent: Intent) -> list[Problem]:
 
 def _odd_labels(labels: Mapping[str, str], obj: str, field: str) -> list[Problem]:
     """A problem for each key and value that is none of a label."""
-    odd = [key for key in labels if not _KEY.fullmatch(key)]
-    odd += [value for value in labels.values() if len(value) > 63 or not _VALUE.fullmatch(value)]
+    odd = [key for key in labels if not is_label_key(key)]
+    odd += [value for value in labels.values() if not is_label_value(value)]
     return [
         error(
             Code.SELECTOR_INVALID,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Collection
 from pathlib import Path
 from unittest import mock
 
@@ -37,9 +38,9 @@ def write_tree(model: KernelModel, folder: Path) -> SysfsHost:
     return SysfsHost(str(folder / "sys"))
 
 
-def unpack_dump(archive: Path, folder: Path) -> Path:
-    """The CPU folder of an archive, links as they are, less the caches; nothing outside of the
-    folder. Returns its sys.
+def unpack_dump(archive: Path, folder: Path, but: Collection[str] = ("cache", "power")) -> Path:
+    """The CPU folder of an archive and its cpuinfo, links as they are, less what is in folders of
+    these names; nothing outside of the folder. Returns its sys.
     """
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -47,8 +48,8 @@ def unpack_dump(archive: Path, folder: Path) -> Path:
             if (
                 ".." in parts
                 or Path(member.name).is_absolute()
-                or f"/{CPU_ROOT}/" not in member.name
-                or {"cache", "power"} & set(parts)
+                or not (f"/{CPU_ROOT}/" in member.name or member.name.endswith("proc/cpuinfo"))
+                or set(but) & set(parts)
             ):
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from attrs import define
 
+from kpm.cli.changes import closing, reasons_of, rows
 from kpm.cli.options import (
     files_option,
     output_option,
@@ -36,7 +37,6 @@ from kpm.request.nodes import (
 from kpm.request.objects import GivenObjects
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.tree import open_applier, told
-from kpm_applier.attributes import ATTRIBUTES
 from kpm_applier.session import Applier, Report
 from kpm_applier.state.baseline import cap_in_force
 from kpm_applier.state.record import StateError
@@ -48,8 +48,6 @@ from kpm_planner.ownership_memory import remembered
 from kpm_planner.plan import ClusterPlan, NodePlan, plan_cluster
 from kpm_planner.report.refusals import remedy
 
-#: The name of a file → the setting of a target that it holds.
-_SETTING_OF = {row.file: row.asks for row in ATTRIBUTES}
 #: Exit statuses (docs/user/cli.md).
 SAME, DONE, DIFFERS, FAILED, UNJUDGED = 0, 0, 1, 1, 2
 _BAD = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
@@ -167,7 +165,6 @@ def _print_changes(
     writes: Sequence[Write], machine: Machine, problems: Sequence[Problem], *, each: bool
 ) -> None:
     """The single files, or lines of what changes alike, and how many."""
-    from kpm.cli.changes import closing, rows
     from kpm.cli.tables import cell, console
 
     if each:
@@ -188,15 +185,8 @@ def _refuse(failure: StateError) -> Any:
 def _write_line(write: Write) -> str:
     return (
         f"{write.path}: {write.old if write.old is not None else '?'} -> {write.value} "
-        f" ({'; '.join(_reasons(write))})"
+        f" ({'; '.join(reasons_of(write))})"
     )
-
-
-def _reasons(write: Write) -> list[str]:
-    """The reasons of one file out of those of its whole group."""
-    setting = _SETTING_OF.get(write.path.rpartition("/")[2], "")
-    own = [line for line in write.because if line.setting in ("", setting)]
-    return [*(["changed by somebody else"] if write.reason == "drift" else []), *own]
 
 
 def _write_view(write: Write) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from kpm_applier.state.record import kind_and_number
 from kpm_planner.model.changes import Reason, Write
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
+from kpm_planner.model.why import Why
 
 #: The name of a file → the setting of a target that it holds.
 _SETTING_OF = {row.file: row.asks for row in ATTRIBUTES}
+_FOREIGN = Why("changed by somebody else")
 _FREQUENCIES = {
     "scaling_min_freq": "min",
     "scaling_max_freq": "max",
@@ -194,14 +196,17 @@ def _number(name: str, write: Write, unit: int, word: str, *, up_is_faster: bool
     return _Change(name, f"{name} {shown[0]} → {shown[1]} {word}", faster)
 
 
-def sources_of(write: Write, *, whole: bool = False) -> tuple[str, ...]:
-    """Who asks for a file: objects, or reasons in words where there is none or all is wanted."""
+def reasons_of(write: Write) -> list[Why]:
+    """The reasons of one file out of those of its whole group."""
     setting = _SETTING_OF.get(write.path.rpartition("/")[2], "")
     own = [line for line in write.because if line.setting in ("", setting)]
-    foreign = ["changed by somebody else"] if write.reason is Reason.DRIFT else []
-    return tuple(
-        dict.fromkeys([*foreign, *((not whole and line.object) or str(line) for line in own)])
-    )
+    return [*([_FOREIGN] if write.reason is Reason.DRIFT else []), *own]
+
+
+def sources_of(write: Write, *, whole: bool = False) -> tuple[str, ...]:
+    """Who asks for a file: objects, or reasons in words where there is none or all is wanted."""
+    reasons = reasons_of(write)
+    return tuple(dict.fromkeys((not whole and line.object) or str(line) for line in reasons))
 
 
 def closing(writes: Sequence[Write], errors: int) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -71,28 +71,38 @@ def _rest(context: object, parameter: click.Parameter, text: str) -> int:
     return 0 if text == "0s" else _duration(context, parameter, text)
 
 
-@click.group(invoke_without_command=True, short_help="Joules of pods, runs and profiles.")
-@sysfs_option
-@click.option("--proc", default="/proc", show_default=True, metavar="ROOT", help="Where procfs is.")
-@click.option(
+_proc_option = click.option(
+    "--proc", default="/proc", show_default=True, metavar="ROOT", help="Where procfs is."
+)
+_cgroup_option = click.option(
     "--cgroup",
     default="/sys/fs/cgroup",
     show_default=True,
     metavar="ROOT",
     help="Where the cgroup file system is.",
 )
+
+
+def _interval_option(default: str) -> Callable[[Any], Any]:
+    return click.option(
+        "--interval",
+        callback=_interval,
+        default=default,
+        show_default=True,
+        help="Time between two looks, from 0.2s.",
+    )
+
+
+@click.group(invoke_without_command=True, short_help="Joules of pods, runs and profiles.")
+@sysfs_option
+@_proc_option
+@_cgroup_option
 @click.option(
     "--pods",
     metavar="FILE",
     help="Pods of this node, as `kubectl get pods -A -o json` prints them, for their names.",
 )
-@click.option(
-    "--interval",
-    callback=_interval,
-    default="2s",
-    show_default=True,
-    help="Time between two looks, from 0.2s.",
-)
+@_interval_option("2s")
 @click.option(
     "--count",
     type=click.IntRange(1),
@@ -243,14 +253,8 @@ def _table(shown: "Shown", history: "History") -> Any:
 
 @energy.command("serve")
 @sysfs_option
-@click.option("--proc", default="/proc", show_default=True, metavar="ROOT", help="Where procfs is.")
-@click.option(
-    "--cgroup",
-    default="/sys/fs/cgroup",
-    show_default=True,
-    metavar="ROOT",
-    help="Where the cgroup file system is.",
-)
+@_proc_option
+@_cgroup_option
 @click.option(
     "--address",
     metavar="IP",
@@ -259,13 +263,7 @@ def _table(shown: "Shown", history: "History") -> Any:
     help="One address to listen at; default all.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=10258, show_default=True)
-@click.option(
-    "--interval",
-    callback=_interval,
-    default="10s",
-    show_default=True,
-    help="Time between two looks, from 0.2s.",
-)
+@_interval_option("10s")
 @click.option("--estimate", is_flag=True, help="Estimate where nothing measures energy.")
 @click.option(
     "--name",

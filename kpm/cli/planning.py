@@ -1,7 +1,7 @@
 """The verbs that only plan: validate, plan, explain."""
 
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from itertools import islice
 
 import click
@@ -155,17 +155,12 @@ def print_plan(
     _print_problems(all_problems(result))
 
 
-def print_left_out(
-    left_out: Mapping[str, tuple[Why, ...]], kinds: Container[str] | None = None
-) -> None:
-    """A line for each object that is not about a node, those of several nodes together. kinds: of
-    these alone.
-    """
+def print_left_out(left_out: Mapping[str, tuple[Why, ...]]) -> None:
+    """A line for each object that is not about a node, those of several nodes together."""
     nodes: dict[tuple[str, str], list[str]] = {}
     for node, reasons in left_out.items():
         for why in reasons:
-            if kinds is None or why.object.partition("/")[0] in kinds:
-                nodes.setdefault((why.object, str(why)), []).append(node)
+            nodes.setdefault((why.object, str(why)), []).append(node)
     for (obj, text), names in islice(nodes.items(), _MOST_LEFT_OUT):
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
         say(f"{obj} is not in force on {', '.join(names[:_MOST_NAMES])}{more}: {text}")
@@ -232,22 +227,21 @@ def explain(
         if not told[item.node]:
             raise InputError(f"{what}: expected {_known(item, what)}, got {name!r}")
     held_back = {} if machines else _held_back(recipe, result, tree, what, name)
-    left_out = recipe.left_out()
+    left_out = {
+        node: tuple(why for why in reasons if why.object.partition("/")[0] in _SAYS[what])
+        for node, reasons in recipe.left_out().items()
+    }
     if output == "table":
         for node, lines in told.items():
             for line in (*lines, *(f"  not ours: {item}" for item in held_back.get(node, ()))):
                 say(line)
-        print_left_out(left_out, _SAYS[what])
+        print_left_out(left_out)
     else:
         nodes = [
             {
                 "node": node,
                 "lines": list(lines),
-                "notInForce": left_out_view(
-                    why
-                    for why in left_out.get(node, ())
-                    if why.object.partition("/")[0] in _SAYS[what]
-                ),
+                "notInForce": left_out_view(left_out.get(node, ())),
                 "limits": [
                     {"file": clamp.file, "reason": clamp.text} for clamp in held_back.get(node, ())
                 ],

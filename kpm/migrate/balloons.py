@@ -7,6 +7,7 @@ from kpm.migrate.findings import (
     Fate,
     Migration,
     epp_word,
+    group_of,
     label_of,
     listed,
     made,
@@ -22,8 +23,7 @@ _UNCORE = ("uncoreMinFreq", "uncoreMaxFreq")
 
 def is_policy(item: Content) -> bool:
     """Whether an object is such a policy."""
-    group = str(item.get("apiVersion")).partition("/")[0]
-    return group == GROUP and item.get("kind") == "BalloonsPolicy"
+    return group_of(item) == GROUP and item.get("kind") == "BalloonsPolicy"
 
 
 def translate(item: Content, out: Migration) -> None:

@@ -60,6 +60,11 @@ def identity(item: Content) -> tuple[str, str, str]:
     return str(item.get("apiVersion")), str(item.get("kind")), name_of(item)
 
 
+def group_of(item: Content) -> str:
+    """The API group of an object, that of the core's with its version."""
+    return str(item.get("apiVersion")).partition("/")[0]
+
+
 def name_of(item: Content) -> str:
     """metadata.name as text."""
     return str(mapping(item.get("metadata")).get("name") or "")

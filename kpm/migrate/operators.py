@@ -14,6 +14,7 @@ from kpm.migrate.findings import (
     Fate,
     Made,
     Migration,
+    group_of,
     label_of,
     listed,
     made,
@@ -78,7 +79,7 @@ class _Place:
 
 def is_earlier(item: Content) -> bool:
     """Whether an object is of one of these operators."""
-    return str(item.get("apiVersion")).partition("/")[0] in GROUPS
+    return group_of(item) in GROUPS
 
 
 def translate(items: list[Content], out: Migration) -> None:
@@ -86,7 +87,7 @@ def translate(items: list[Content], out: Migration) -> None:
     order = ("PowerProfile", "CPUScalingProfile", "PowerConfig", "PowerNodeConfig", "PowerWorkload")
     rank = {kind: number for number, kind in enumerate(order)}
     for item in sorted(items, key=lambda item: rank.get(str(item.get("kind")), len(order))):
-        group = str(item["apiVersion"]).partition("/")[0]
+        group = group_of(item)
         target = OPENSHIFT_GROUP if group == AMD_GROUP else group
         place = _Place(target, SYSTEM_NAMESPACE[target], group)
         kind = str(item.get("kind"))
@@ -96,7 +97,7 @@ def translate(items: list[Content], out: Migration) -> None:
             out.say(label_of(item), "", Fate.SAME, "made anew by operator and agents; not copied")
         else:
             out.say(label_of(item), "", Fate.GONE, "no object of this kind is here")
-    if any(str(item["apiVersion"]).startswith(f"{AMD_GROUP}/") for item in items):
+    if any(group_of(item) == AMD_GROUP for item in items):
         out.say(
             f"pods that ask for {AMD_GROUP}/PROFILE",
             "resources",

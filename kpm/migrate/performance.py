@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from kpm.migrate.findings import Content, Fate, Migration, label_of, made, mapping, name_of, names
+from kpm.migrate.findings import (
+    Content,
+    Fate,
+    Migration,
+    group_of,
+    label_of,
+    made,
+    mapping,
+    name_of,
+    names,
+)
 from kpm_planner.model.cluster import OPENSHIFT_GROUP, SYSTEM_NAMESPACE
 from kpm_planner.model.cpuset import parse_cpulist
 
@@ -13,8 +23,7 @@ _NAMESPACE = SYSTEM_NAMESPACE[OPENSHIFT_GROUP]
 
 def is_profile(item: Content) -> bool:
     """Whether an object is a PerformanceProfile."""
-    group = str(item.get("apiVersion")).partition("/")[0]
-    return group == GROUP and item.get("kind") == "PerformanceProfile"
+    return group_of(item) == GROUP and item.get("kind") == "PerformanceProfile"
 
 
 def translate(item: Content, out: Migration) -> None:

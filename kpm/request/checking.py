@@ -18,13 +18,12 @@ from kpm.formats.pods import structure_pod
 from kpm.formats.wire import KINDS, WireError, names_of, structure_object
 from kpm.process.errors import InputError, one_line
 from kpm.request.objects import cluster_of
-from kpm_planner.left_out import left_out
+from kpm_planner.left_out import left_out_of_nodes
 from kpm_planner.model.cluster import Node
 from kpm_planner.model.objects import Intent
 from kpm_planner.model.problems import Code, Problem, Severity, error, warning
 from kpm_planner.model.why import Why
 from kpm_planner.pod_requests import pod_faults
-from kpm_planner.selection import accept
 from kpm_planner.validate import validate_intent
 
 #: Kinds that make pods → where the pod's template is.
@@ -110,7 +109,7 @@ def check_files(paths: Sequence[str]) -> Checked:
             except InputError as failure:
                 problem = error(Code.OBJECT_UNREADABLE, "", "", str(failure))
                 faults.append(Fault(name, 0, 0, problem, str(failure)))
-    values: dict[type, list[Any]] = {kind: [] for kind in KINDS.values()}
+    values: dict[type, list[Any]] = {kind: [] for kind in (*KINDS.values(), Node)}
     warnings: list[str] = []
     readable = []
     for item in documents:
@@ -126,7 +125,7 @@ def check_files(paths: Sequence[str]) -> Checked:
     if not documents and not faults:
         problem = error(Code.OBJECT_UNREADABLE, "", "", nothing_in(paths))
         unique = [Fault(paths[0], 0, 0, problem, problem.message)]
-    reasons = _left_out(intent, readable)
+    reasons = left_out_of_nodes(intent, values[Node])
     return Checked(tuple(unique), len(documents), tuple(dict.fromkeys(warnings)), reasons)
 
 
@@ -162,6 +161,7 @@ def _of_document(
     else:
         if kind not in _TEMPLATES:
             warnings += found.warnings
+        values[Node] += found.nodes.values()
         for objects in (found.intent.profiles, found.intent.workloads, found.intent.node_configs,
                         found.intent.uncores, found.intent.configs, found.intent.caps):  # fmt: skip
             for obj in objects:
@@ -221,18 +221,6 @@ def _of_intent(
         else:
             first = documents[0]
             yield Fault(first.file, first.number, 0, problem)
-
-
-def _left_out(intent: Intent, documents: Sequence[Document]) -> Mapping[str, tuple[Why, ...]]:
-    """Node → why objects are not about it, of the nodes among the documents."""
-    nodes: dict[str, Node] = {}
-    for item in documents:
-        if item.content.get("kind") == "Node":
-            nodes |= cluster_of([item]).nodes
-    if not nodes:
-        return {}
-    accepted = accept(intent)
-    return {name: left_out(accepted, node) for name, node in nodes.items()}
 
 
 def _of_pods(

@@ -11,6 +11,7 @@ from kpm.process.errors import InputError
 from kpm_planner.model.cluster import OPENSHIFT_GROUP, SYSTEM_NAMESPACE
 from kpm_planner.model.cpuset import parse_cpulist
 from kpm_planner.model.machine import SCALING_POWERSAVE, FrequencyDomain, Machine
+from kpm_planner.model.quantities import format_ghz
 
 #: Where kubelets are configured, first found first.
 KUBELET_FILES = ("/var/lib/kubelet/config.yaml", "/etc/kubernetes/kubelet.conf")
@@ -50,7 +51,7 @@ def reserved(machine: Machine, files: tuple[str, ...] = KUBELET_FILES) -> Reserv
 def first_policy(machine: Machine, kept: Reserved, origin: str) -> str:
     """The policy as YAML with comments. origin: where the machine was seen, for the first line."""
     lines = [*_head(machine, origin), *_config(), *_shared(machine), *_fast(machine)]
-    return "\n".join([*lines, *_pools(machine, kept), *_more(machine)]) + "\n"
+    return "\n".join([*lines, *_pools(kept), *_more(machine)]) + "\n"
 
 
 def _domain(machine: Machine) -> FrequencyDomain | None:
@@ -72,7 +73,7 @@ def _head(machine: Machine, origin: str) -> Iterator[str]:
         for item in machine.domains
         if item.managed
     }
-    ranges = [f"{low / _GHZ:g} to {high / _GHZ:g} GHz" for low, high in sorted(ends)]
+    ranges = [f"{format_ghz(low)} to {format_ghz(high)} GHz" for low, high in sorted(ends)]
     yield f"# Driver {domain.driver}; ranges: {', '.join(ranges)}."
     yield f"# Governors: {', '.join(domain.governors) or 'none is listed'}."
     if domain.epps:
@@ -142,8 +143,7 @@ def _pstates(machine: Machine, limit: tuple[str, str], governor: str, epp: str) 
         yield f"    epp: {epp}"
 
 
-def _pools(machine: Machine, kept: Reserved) -> Iterator[str]:
-    del machine
+def _pools(kept: Reserved) -> Iterator[str]:
     yield from _object("PowerNodeConfig", "nodes")
     yield "spec:"
     yield "  # An empty selector is all nodes; matchLabels names some."

@@ -24,12 +24,11 @@ from kpm.request.objects import GivenObjects
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.tree import open_applier, told
 from kpm_applier.state.record import StateError
-from kpm_planner.left_out import left_out
+from kpm_planner.left_out import left_out_of_nodes
 from kpm_planner.model.cluster import Pod
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.why import Why
 from kpm_planner.plan import ClusterPlan, plan_cluster
-from kpm_planner.selection import accept
 from kpm_planner.versions import Versions
 
 
@@ -46,8 +45,8 @@ class Recipe:
 
     def left_out(self) -> Mapping[str, tuple[Why, ...]]:
         """Node → why objects are not about it."""
-        accepted = accept(self.cluster.intent)
-        return {item.node.name: left_out(accepted, item.node) for item in self.targets.inputs}
+        nodes = (item.node for item in self.targets.inputs)
+        return left_out_of_nodes(self.cluster.intent, nodes)
 
     @property
     def pods(self) -> tuple[Pod, ...]:

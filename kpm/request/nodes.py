@@ -3,7 +3,6 @@ planner's inputs.
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -16,7 +15,7 @@ from kpm.request.objects import GivenObjects, read_pod_resources
 from kpm.request.readings import instant_of, readings_of, signals_of
 from kpm_planner.caps.schedule import CapState, Reading
 from kpm_planner.model.allocation import Allocation
-from kpm_planner.model.cluster import LABEL_KEY, LABEL_VALUE, Node, Pod
+from kpm_planner.model.cluster import Node, Pod, is_label_key, is_label_value
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import PowerNodeConfig, PowerWorkload
 from kpm_planner.plan import NodeInput
@@ -24,7 +23,6 @@ from kpm_planner.selection import accept, selects, selects_map
 from kpm_planner.versions import Versions
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
-_KEY, _VALUE = re.compile(LABEL_KEY), re.compile(LABEL_VALUE)
 
 
 @frozen
@@ -100,7 +98,7 @@ def labelled(cluster: GivenObjects, names: Iterable[str], texts: Sequence[str]) 
     labels: dict[str, str] = {}
     for text in texts:
         key, mark, value = text.partition("=")
-        if not mark or not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
+        if not (mark and is_label_key(key) and is_label_value(value)):
             raise InputError(f"--label: expected KEY=VALUE of a label, got {one_line(text, 80)!r}")
         labels[key] = value
     nodes = dict(cluster.nodes)

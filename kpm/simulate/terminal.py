@@ -14,13 +14,13 @@ from kpm.simulate.scenario import Scenario
 from kpm.simulate.world import NodeStep, StepView
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
+from kpm_planner.model.quantities import format_ghz
 from kpm_planner.parts import CpuGroup
 from kpm_planner.report.explain import describe_node, describe_target
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_NODES, _MOST_GROUPS, _MOST_LINES = 6, 16, 10
 _CELL, _LABEL = 7, 11
-_GHZ = 1_000_000
 
 
 def print_head(out: Console, scenario: Scenario) -> None:
@@ -73,12 +73,20 @@ def print_step(out: Console, view: StepView) -> None:
         out.print(Text(f"  ✗ {line}", style="bold red"))
 
 
-def _print_node(out: Console, node: NodeStep) -> None:
-    state = "" if node.alive else "  (agent dead)"
+def _head_of(node: NodeStep) -> Text:
+    """Name, model and range of a node."""
     low, high = machine_range(node.machine)
-    ends = f"  {_BARS[0]} {low / _GHZ:g} to {_BARS[-1]} {high / _GHZ:g} GHz" if high > low else ""
-    model = f"  {node.machine.cpu_model}" if node.machine.cpu_model else ""
-    out.print(Text.assemble("  ", (node.name, "bold cyan"), f"{model}{ends}{state}"))
+    ends = (_BARS[0], format_ghz(low), _BARS[-1], format_ghz(high))
+    told = [
+        node.machine.cpu_model or "",
+        "{} {} to {} {} GHz".format(*ends) if high > low else "",
+        "" if node.alive else "(agent dead)",
+    ]
+    return Text.assemble("  ", (node.name, "bold cyan"), *(f"  {text}" for text in told if text))
+
+
+def _print_node(out: Console, node: NodeStep) -> None:
+    out.print(_head_of(node))
     for line in _map_lines(node, _cells_of(out.width)):
         out.print(Text("    ") + line)
     for group in node.plan.groups[:_MOST_GROUPS]:

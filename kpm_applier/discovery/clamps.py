@@ -15,7 +15,7 @@ from kpm_applier.attributes import CPU_ROOT
 from kpm_applier.sysfs.host import Host
 from kpm_applier.sysfs.reader import Reader
 from kpm_planner.model.machine import FrequencyDomain, Machine, PowerZone
-from kpm_planner.model.quantities import format_watts
+from kpm_planner.model.quantities import format_ghz, format_watts
 
 PROFILE = "firmware/acpi/platform_profile"
 #: As they are, and by links to there, which some dumps have alone.
@@ -71,7 +71,7 @@ def _firmware(reader: Reader, domain: FrequencyDomain) -> Iterator[Clamp]:
     path = f"{CPU_ROOT}/cpufreq/policy{domain.id}/bios_limit"
     limit = reader.number(path)
     if limit is not None and 0 < limit < (domain.hardware_max_khz or 0):
-        yield Clamp(path, f"the firmware allows {limit / 1_000_000:g} GHz at most")
+        yield Clamp(path, f"the firmware allows {format_ghz(limit)} GHz at most")
 
 
 def _power(zone: PowerZone) -> Iterator[Clamp]:

@@ -1,5 +1,6 @@
 """A cluster's nodes and pods as values, and how objects of the API name and select each other."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -30,6 +31,17 @@ class Meta:
 #: Keys and values of labels, as Kubernetes takes them (apimachinery, validation).
 LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+_LONGEST_VALUE = 63
+
+
+def is_label_key(text: str) -> bool:
+    """Whether a label may have this key."""
+    return re.fullmatch(LABEL_KEY, text) is not None
+
+
+def is_label_value(text: str) -> bool:
+    """Whether a label may have this value."""
+    return len(text) <= _LONGEST_VALUE and re.fullmatch(LABEL_VALUE, text) is not None
 
 
 @frozen

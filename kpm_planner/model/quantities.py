@@ -96,6 +96,15 @@ def format_khz(khz: int) -> str:
     return f"{whole}.{rest:03d}".rstrip("0").rstrip(".") + " MHz" if rest else f"{whole} MHz"
 
 
+def format_ghz(khz: int) -> str:
+    """A frequency in GHz, a number alone.
+
+    >>> format_ghz(2_300_000)
+    '2.3'
+    """
+    return f"{khz / 1_000_000:g}"
+
+
 def format_watts(uw: int) -> str:
     """Format a power for people, in watts without needless digits.
 

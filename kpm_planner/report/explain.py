@@ -2,10 +2,11 @@
 plan, nothing computed twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
+from kpm_planner.model.allocation import ContainerRef
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.problems import Code, Problem
 from kpm_planner.model.quantities import format_watts
@@ -66,13 +67,15 @@ def explain_profile(plan: NodePlan, name: str) -> tuple[str, ...]:
 
 def cpus_of_pod(plan: NodePlan, namespace: str, name: str) -> tuple[int, ...]:
     """The CPUs that the containers of a pod own on the node."""
-    return tuple(
-        cpu
-        for group in plan.groups
-        if group.container is not None
-        and (group.container.namespace, group.container.pod) == (namespace, name)
-        for cpu in group.cpus
-    )
+    return tuple(cpu for group, _ in _owned(plan, namespace, name) for cpu in group.cpus)
+
+
+def _owned(plan: NodePlan, namespace: str, name: str) -> Iterator[tuple[CpuGroup, ContainerRef]]:
+    """The groups of a pod, each with the container that owns it."""
+    for group in plan.groups:
+        owner = group.container
+        if owner is not None and (owner.namespace, owner.pod) == (namespace, name):
+            yield group, owner
 
 
 def explain_pod(
@@ -82,23 +85,13 @@ def explain_pod(
 
     cores: the threads of each core of the machine.
     """
-    owned: set[int] = set()
     lines: list[str] = []
-    for group in plan.groups:
-        if group.container is not None and (group.container.namespace, group.container.pod) == (
-            namespace,
-            name,
-        ):
-            lines += [
-                (
-                    f"container {group.container.name}, CPUs {format_cpulist(group.cpus)}:"
-                    f" {describe_target(group)}"
-                ),
-                *_indent(group.because),
-            ]
-            owned.update(group.cpus)
+    for group, owner in _owned(plan, namespace, name):
+        who = f"container {owner.name}, CPUs {format_cpulist(group.cpus)}"
+        lines += [f"{who}: {describe_target(group)}", *_indent(group.because)]
     head = "owns CPUs" if lines else "owns no CPUs"
-    mine = [core for core in cores if not owned.isdisjoint(core)]
+    owned = cpus_of_pod(plan, namespace, name)
+    mine = [core for core in cores if not core.isdisjoint(owned)]
     lines += [
         str(problem)
         for problem in plan.problems

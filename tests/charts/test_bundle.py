@@ -5,10 +5,10 @@ images are those that were asked for; and its examples are valid.
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import pytest
 import yaml
@@ -17,7 +17,8 @@ from kpm import __version__
 from kpm.request.objects import read_cluster
 from kpm_planner.model.problems import has_errors
 from kpm_planner.validate import validate_intent
-from tests.charts.helm import REPO, Object
+from tests.charts.helm import Object
+from tests.programs import load_program
 
 IMAGE = f"quay.io/me/kubernetes-power-manager@sha256:{'1' * 64}"
 AGENT = f"quay.io/me/agent@sha256:{'2' * 64}"
@@ -25,13 +26,7 @@ AGENT = f"quay.io/me/agent@sha256:{'2' * 64}"
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    path = REPO / "deploy/bundle/make.py"
-    spec = importlib.util.spec_from_file_location("make_bundle", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return cast(ModuleType, load_program("deploy/bundle/make.py"))
 
 
 @pytest.fixture(scope="module")

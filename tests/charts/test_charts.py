@@ -4,7 +4,6 @@ named; and what has a source elsewhere is what the source says.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from functools import cache
@@ -21,6 +20,7 @@ from kpm.request.objects import read_cluster
 from kpm_planner.model.problems import has_errors
 from kpm_planner.validate import validate_intent
 from tests.charts.helm import CHARTS, CRDS, MAIN, REPO, Object, helm, is_hook, refused, rendered
+from tests.programs import load_program
 
 GROUPS = ("power.openshift.io", "power.intel.com")
 #: Each value that switches something.
@@ -63,12 +63,7 @@ def made(name: str, group: str, namespace: str = "cpu-power") -> list[Object]:
 
 def files() -> dict[str, str]:
     """What `make charts` would write."""
-    spec = importlib.util.spec_from_file_location("make_charts", CHARTS / "make.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: dict[str, str] = module.files()
+    found: dict[str, str] = load_program("deploy/charts/make.py").files()
     return found
 
 

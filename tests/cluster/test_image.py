@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import re
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 from tests.charts.releasing import load_release
 from tests.cluster import images
 from tests.cluster.steps import REPO
+from tests.programs import load_program
 
 pytestmark = pytest.mark.cluster
 _MIB = 1 << 20
@@ -49,18 +49,8 @@ _KUBECONFIG = {
 }  # fmt: skip
 
 
-def _unused() -> tuple[str, ...]:
-    """What the image leaves out, as the program says that makes it."""
-    path = REPO / "deploy/image/install.py"
-    spec = importlib.util.spec_from_file_location("install_image", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return tuple(module.UNUSED)
-
-
-UNUSED = _unused()
+#: What the image leaves out, as the program says that makes it.
+UNUSED = load_program("deploy/image/install.py").UNUSED
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 that exist.
 """
 
-import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -13,6 +12,7 @@ from click.testing import CliRunner
 
 from kpm.cli import _VERBS, cli
 from kpm_planner.model.problems import Code
+from tests.programs import load_program
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "docs").rglob("*.md"))]
@@ -20,12 +20,7 @@ PAGES = [*sorted(REPO.glob("*.md")), *sorted((REPO / "docs").rglob("*.md"))]
 
 def make_pages() -> dict[str, object]:
     """The makers of the generated pages."""
-    spec = importlib.util.spec_from_file_location("make_pages", REPO / "docs/make_pages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return dict(module.PAGES)
+    return dict(load_program("docs/make_pages.py").PAGES)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """What the tests of the command line share."""
 
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,21 +8,10 @@ import pytest
 
 from tests.kpm.cli_rig import DUMPS
 from tests.kpm.tree_samples import INTEL, build_tree
+from tests.trees import unpack_dump
 
-
-def _wanted(name: str) -> bool:
-    """Whether discovery may look at a member; the rest of a dump takes seconds to unpack."""
-    if "devices/system/cpu" not in name:
-        return name.endswith("proc/cpuinfo")
-    return not {
-        "cache",
-        "hotplug",
-        "microcode",
-        "power",
-        "thermal_throttle",
-        "node0",
-        "node1",
-    }.intersection(name.split("/"))
+#: What discovery never looks at and takes seconds to unpack.
+_NEEDLESS = ("cache", "hotplug", "microcode", "power", "thermal_throttle", "node0", "node1")
 
 
 @pytest.fixture
@@ -41,18 +29,6 @@ def dump(request: pytest.FixtureRequest) -> Iterator[Path]:
     """The `sys` folder of a real machine's dump, cut down to its CPUs and made readable."""
     if request.param is None:
         pytest.skip("no dumps of machines beside the repository (../shared/machines)")
-    with (
-        tempfile.TemporaryDirectory(
-            dir="/dev/shm" if Path("/dev/shm").is_dir() else None
-        ) as folder,
-        tarfile.open(request.param) as archive,
-    ):
-        for member in archive:
-            if _wanted(member.name):
-                archive.extract(member, folder, filter="fully_trusted")
-        for path in Path(folder).rglob("*"):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() else 0o644)
-        yield next(
-            path for path in Path(folder).rglob("sys") if (path / "devices/system/cpu").is_dir()
-        )
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield unpack_dump(request.param, Path(folder), but=_NEEDLESS)

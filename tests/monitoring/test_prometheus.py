@@ -9,7 +9,6 @@ docs/dashboards/*.svg too, which takes some minutes more.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import math
 import os
@@ -25,7 +24,6 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise, product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -43,6 +41,7 @@ from tests.monitoring.prometheus_server import (
     quick,
     until,
 )
+from tests.programs import load_program
 
 pytestmark = pytest.mark.monitoring
 DASHBOARDS = REPO / "deploy/monitoring/dashboards"
@@ -72,17 +71,9 @@ TOLD = {
 }
 
 
-def drawing() -> ModuleType:
+def drawing() -> Any:
     """docs/make_dashboard_pictures.py."""
-    spec = importlib.util.spec_from_file_location(
-        "make_dashboard_pictures", REPO / "docs/make_dashboard_pictures.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_program("docs/make_dashboard_pictures.py")
 
 
 PICTURES = drawing()
