@@ -57,12 +57,12 @@ def _hands_out(allocation: Allocation, config: PowerConfig | None) -> bool:
         or (config is not None and config.custom_devices)
         or source is CpuSource.NRI
     )
-    policy = source is not CpuSource.PODRESOURCES and any(policy_of(pod) for pod in allocation.pods)
+    policies = () if source is CpuSource.PODRESOURCES else allocation.pods
     return (
         others
-        or policy
         or not hands_out_none(allocation)
         or any(item.cpus for item in allocation.said_last)
+        or any(policy_of(pod) for pod in policies)
     )
 
 

@@ -39,19 +39,15 @@ def idle_faults(
             "spec.cstates.names" if cstates.names else "spec.cstates.maxLatencyUs",
             hindrance,
         )
-    for name in sorted(set(cstates.names or {}) - set(machine.idle_names)):
+    for name in sorted(set(cstates.names or ()).difference(machine.idle_names)):
         message = (
             f"expected an idle state of this node, {', '.join(machine.idle_names)}; got {name!r}"
         )
         yield error(Code.IDLE_NAME_UNKNOWN, obj, f"spec.cstates.names.{name}", message)
     field = "spec.cstates.names" if cstates.names else "spec.cstates.maxLatencyUs"
     for kind, _ in machine.kinds:
-        wanted = dict(idle_target(profile, kind.idle))
-        if (
-            wanted
-            and len(wanted) == len({state.name for state in kind.idle})
-            and not any(wanted.values())
-        ):
+        wanted = idle_target(profile, kind.idle)
+        if wanted and not any(on for _, on in wanted) and _all_named(wanted, kind.idle):
             yield warning(
                 Code.IDLE_ALL_OFF,
                 obj,
@@ -60,6 +56,11 @@ def idle_faults(
                 " same",
             )
             return
+
+
+def _all_named(wanted: tuple[tuple[str, bool], ...], states: tuple[IdleState, ...]) -> bool:
+    """Whether every state is among those that something is wanted of."""
+    return {name for name, _ in wanted} == {state.name for state in states}
 
 
 def _idle_hindrance(profile: PowerProfile, machine: Machine, how: IdleStates) -> str:

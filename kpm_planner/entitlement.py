@@ -13,7 +13,7 @@ def requested_profiles(container: Container) -> tuple[tuple[str, str, Quantity],
         group, _, name = resource.partition("/")
         if group in SYSTEM_NAMESPACE and name and amount:
             found.append((group, name, amount))
-    return tuple(sorted(found))
+    return tuple(sorted(found)) if len(found) > 1 else tuple(found)
 
 
 def entitled(pod: Pod, container: Container, custom_devices: Sequence[str]) -> bool:

@@ -55,22 +55,17 @@ def exclusive_assignment(
     be used.
     """
     ref = owner.ref
-    who = f"exclusive: pod {ref.namespace}/{ref.pod} container {ref.name} owns it"
-
-    def has(profile: ResolvedProfile | None, name: str | None, why: str) -> Assignment:
-        """The owner's CPUs under a profile, at baseline without one."""
-        reason = Why(f"{who}{why}", object=f"Pod/{ref.namespace}/{ref.pod}")
-        return Assignment(owner.cpus, Pool.EXCLUSIVE, profile, name, ref, because=(reason,))
-
     if owner.refused:
-        return has(None, None, ", at baseline because its request cannot be honoured")
-    wished = wishes.profile(owner, problems)
+        return _has(owner, None, None, ", at baseline because its request cannot be honoured")
+    wished = wishes.profile(owner, problems) if wishes.of else None
     if wished is not None:
-        return has(wished, None, " and has CRI-O's annotations")
+        return _has(owner, wished, None, " and has CRI-O's annotations")
     if owner.profile is None:
         profile, name = (shared.profile, shared.profile_name) if shared else (None, None)
         unused = "its CRI-O annotations are not used" if wishes.of.get(ref.uid) else ""
-        return has(profile, name, f" and {unused or 'asks for no profile'}, so the shared target")
+        return _has(
+            owner, profile, name, f" and {unused or 'asks for no profile'}, so the shared target"
+        )
     group, name = owner.profile
     found = profiles.get(name)
     fault = _pod_profile_fault(found, group)
@@ -78,8 +73,17 @@ def exclusive_assignment(
         field = f"spec.containers[{ref.name}].resources"
         message = f"{group}/{name}: {fault}; CPUs {format_cpulist(owner.cpus)} stay at baseline"
         problems.append(error(Code.POD_PROFILE, f"Pod/{ref.namespace}/{ref.pod}", field, message))
-        return has(None, None, f", at baseline because profile {name} cannot be used")
-    return has(found, name, f" and asks for {group}/{name}")
+        return _has(owner, None, None, f", at baseline because profile {name} cannot be used")
+    return _has(owner, found, name, f" and asks for {group}/{name}")
+
+
+def _has(owner: Owner, profile: ResolvedProfile | None, name: str | None, why: str) -> Assignment:
+    """The owner's CPUs under a profile, at baseline without one."""
+    ref = owner.ref
+    pod = f"{ref.namespace}/{ref.pod}"
+    text = f"exclusive: pod {pod} container {ref.name} owns it{why}"
+    reason = Why(text, object=f"Pod/{pod}")
+    return Assignment(owner.cpus, Pool.EXCLUSIVE, profile, name, ref, because=(reason,))
 
 
 def _pod_profile_fault(found: ResolvedProfile | None, group: str) -> str:

@@ -16,7 +16,7 @@ from kpm_planner.model.quantities import (
     frequency_khz,
 )
 from kpm_planner.profile_rules import MAX_FIELD, MIN_FIELD
-from kpm_planner.ranges import clamped, ends_khz, hardware_range, range_text
+from kpm_planner.ranges import clamped, ends_khz, range_text
 from kpm_planner.selection import reference
 
 
@@ -25,9 +25,7 @@ def machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) -> 
     obj = reference(profile)
     asks_frequency = profile.pstates.asks_frequency
     managed = machine.managed_kinds
-    if asks_frequency and any(
-        kind.frequency is None or not kind.frequency.managed for kind, _ in machine.kinds
-    ):
+    if asks_frequency and len(managed) < len(machine.kinds):
         yield warning(
             Code.FREQUENCY_UNSUPPORTED,
             obj,
@@ -39,7 +37,7 @@ def machine_faults(profile: PowerProfile, machine: Machine, how: IdleStates) -> 
     unknown = tuple(_unknown_bases(profile.pstates, managed, obj))
     yield from unknown
     if not unknown:
-        yield from _range_faults(profile.pstates, managed, obj, known=machine.limits_known)
+        yield from _range_faults(profile.pstates, machine, obj)
     yield from _governor_faults(profile, managed, obj)
     yield from bias_hindrances(profile, machine)
     yield from idle_faults(profile, machine, how, obj)
@@ -82,18 +80,16 @@ def _unknown_bases(
             )
 
 
-def _range_faults(
-    pstates: PStates, domains: tuple[FrequencyDomain, ...], obj: str, *, known: bool
-) -> Iterable[Problem]:
-    """known: whether the highest frequency with turbo on is."""
+def _range_faults(pstates: PStates, machine: Machine, obj: str) -> Iterable[Problem]:
+    """Ends that no core has, and a minimum above the maximum."""
+    domains = machine.managed_kinds
     if not domains:
         return
-    lowest = min(hardware_range(domain)[0] for domain in domains)
-    highest = max(domain.limit_max_khz or hardware_range(domain)[1] for domain in domains)
+    lowest, highest = machine.span_khz
     outside = False
     for field, value in ((MIN_FIELD, pstates.min), (MAX_FIELD, pstates.max)):
         khz = frequency_khz(value, None) if value is not None else None
-        if khz is not None and khz > highest and not known:
+        if khz is not None and khz > highest and not machine.limits_known:
             message = (
                 f"{value!r} ({khz} kHz) is above {highest} kHz, the highest that any file names;"
                 " turbo was off, and none says how far it goes; clamped"
@@ -119,6 +115,8 @@ def _upside_down(pstates: PStates, domain: FrequencyDomain) -> bool:
     """Whether the minimum lies above the maximum on these cores, and not only because it is clamped
     to them.
     """
+    if pstates.min is None or pstates.max is None:
+        return False  # the end that is left out is the hardware's
     low, high = ends_khz(pstates, domain)
     return low > high and clamped(low, domain) > clamped(high, domain)
 

@@ -203,9 +203,7 @@ def _not_guaranteed(obj: str, container: Container) -> Problem:
         "asks for a profile but can own no CPUs: needs QoS Guaranteed, whole cpu, requests equal to"
         " limits"
     )
-    return error(
-        Code.POD_NOT_GUARANTEED, obj, f"spec.containers[{container.name}].resources", message
-    )
+    return error(Code.POD_NOT_GUARANTEED, obj, _resources_of(container.name), message)
 
 
 def _pod_name(entry: ContainerCpus) -> str:
@@ -230,12 +228,11 @@ def _owner(
     custom_devices: Sequence[str],
     problems: list[Problem],
 ) -> Owner | None:
-    container = next((item for item in pod.containers if item.name == entry.container), None)
+    container = _named(pod, entry.container)
     if container is None or container.finished or not pod.live:
         return None
     asked = requested_profiles(container)
     ref = ContainerRef(entry.namespace, entry.pod, pod.meta.uid, container.name, container.id)
-    place = f"spec.containers[{container.name}].resources"
     if not entitled(pod, container, custom_devices):
         if asked:
             problems.append(_not_guaranteed(_pod_name(entry), container))
@@ -248,7 +245,7 @@ def _owner(
             error(
                 Code.POD_TWO_PROFILES,
                 _pod_name(entry),
-                place,
+                _resources_of(container.name),
                 f"asks for {names}; exactly one is allowed",
             )
         )
@@ -278,7 +275,6 @@ def count_right(
     """
     native = native_cpus(pod, container)
     owed = len(entry.cpus) if container.claims or native is None else native
-    place = f"spec.containers[{container.name}].resources"
     if amount == owed and (native is None or container.claims or len(entry.cpus) == native):
         return True
     if accepted or amount == owed:
@@ -286,17 +282,34 @@ def count_right(
             f"owns {len(entry.cpus)} CPUs now and asks for {amount} of the profile; it stays in"
             " force"
         )
-        problems.append(warning(Code.POD_COUNT_CHANGED, _pod_name(entry), place, message))
+        problems.append(
+            warning(
+                Code.POD_COUNT_CHANGED, _pod_name(entry), _resources_of(container.name), message
+            )
+        )
         return True
     problems.append(
         error(
             Code.POD_COUNT,
             _pod_name(entry),
-            place,
+            _resources_of(container.name),
             f"asks for {amount} of the profile and for {owed} CPUs; they must be equal",
         )
     )
     return False
+
+
+def _named(pod: Pod, name: str) -> Container | None:
+    """The container of a pod that has this name."""
+    for container in pod.containers:
+        if container.name == name:
+            return container
+    return None
+
+
+def _resources_of(container: str) -> str:
+    """The field in which a container asks."""
+    return f"spec.containers[{container}].resources"
 
 
 _Claim = tuple[datetime | None, Owner]
@@ -319,8 +332,8 @@ def _disjoint(claims: list[_Claim], problems: list[Problem]) -> tuple[Owner, ...
     owners = []
     for claim in sorted(claims, key=_precedence):
         started, owner = claim
-        lost = owner.cpus & taken.keys()
-        if lost:
+        if not taken.keys().isdisjoint(owner.cpus):
+            lost = owner.cpus & taken.keys()
             problems.append(_overlap(owner, lost, started, taken[min(lost)]))
             owner = evolve(owner, cpus=owner.cpus - lost)
         if owner.cpus:
@@ -367,7 +380,7 @@ def _without_cpus(
         yield error(
             Code.POD_WITHOUT_CPUS,
             f"Pod/{namespace}/{name}",
-            f"spec.containers[{container}].resources",
+            _resources_of(container),
             message,
         )
 
@@ -390,7 +403,7 @@ def _in_vain(
             yield error(
                 Code.CPU_MANAGER_INACTIVE,
                 f"Pod/{namespace}/{name}",
-                f"spec.containers[{container}].resources",
+                _resources_of(container),
                 message,
             )
 

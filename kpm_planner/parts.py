@@ -1,5 +1,7 @@
 """CPUs with one pool, one profile and one target: cut by kind of core, and grouped for a plan."""
 
+from itertools import chain
+
 from attrs import frozen
 
 from kpm_planner.model.allocation import ContainerRef
@@ -46,14 +48,15 @@ def cut(pools: Pools, machine: Machine) -> list[Part]:
             parts.append(Part(item, _BASELINE, item.cpus))
             continue
         for (_, cpus), resolved in zip(machine.kinds, item.profile.by_kind, strict=True):
-            if cpus & item.cpus:
-                parts.append(Part(item, resolved, cpus & item.cpus))
+            common = cpus & item.cpus
+            if common:
+                parts.append(Part(item, resolved, common))
     return parts
 
 
 def grouped(parts: list[Part]) -> tuple[CpuGroup, ...]:
     """The parts as groups, those that differ in nothing but their CPUs as one."""
-    found: dict[tuple[object, ...], tuple[Part, set[int]]] = {}
+    found: dict[tuple[object, ...], list[Part]] = {}
     for part in parts:
         item = part.assignment
         key = (
@@ -65,18 +68,20 @@ def grouped(parts: list[Part]) -> tuple[CpuGroup, ...]:
             item.maker,
             part.resolved,
         )
-        found.setdefault(key, (part, set()))[1].update(part.cpus)
-    groups = [
-        CpuGroup(
-            cpus=tuple(sorted(cpus)),
-            pool=part.assignment.pool,
-            profile=part.assignment.profile_name,
-            container=part.assignment.container,
-            target=part.resolved.target,
-            because=(*part.assignment.because, *part.resolved.because),
-            held=part.assignment.held,
-            maker=part.assignment.maker,
-        )
-        for part, cpus in found.values()
-    ]
-    return tuple(sorted(groups, key=lambda group: group.cpus))
+        found.setdefault(key, []).append(part)
+    return tuple(sorted(map(_group, found.values()), key=lambda group: group.cpus))
+
+
+def _group(alike: list[Part]) -> CpuGroup:
+    """Parts that differ in nothing but their CPUs."""
+    item, resolved = alike[0].assignment, alike[0].resolved
+    return CpuGroup(
+        cpus=tuple(sorted(chain.from_iterable(part.cpus for part in alike))),
+        pool=item.pool,
+        profile=item.profile_name,
+        container=item.container,
+        target=resolved.target,
+        because=item.because + resolved.because,
+        held=item.held,
+        maker=item.maker,
+    )

@@ -139,7 +139,7 @@ def _planned(
         ),
         boost=turbo.wanted,
         valid_until=caps.until,
-        profiles=tuple(evolve(profiles[name], by_kind=()) for name in sorted(profiles)),
+        profiles=tuple(_reported(profiles[name]) for name in sorted(profiles)),
         scaling=scaled_domains(scaled_cpus(parts, machine)),
         fabrics=uncore.fabrics,
         caps=caps.targets,
@@ -148,6 +148,11 @@ def _planned(
         versions=current.versions,
         earlier=current.earlier,
     )
+
+
+def _reported(resolved: ResolvedProfile) -> ResolvedProfile:
+    """A profile as the plan tells of it; its targets are those of the groups."""
+    return ResolvedProfile(resolved.profile, (), resolved.problems)
 
 
 def _unmanaged(node: Node, machine: Machine, problems: tuple[Problem, ...]) -> NodePlan:

@@ -3,7 +3,7 @@
 What may stand in a profile says `profile_rules`, what a machine cannot do of it `feasible`.
 """
 
-from attrs import evolve
+from typing import Any
 
 from kpm_planner.bias import FIELD as BIAS_FIELD
 from kpm_planner.bias import resolve_bias
@@ -19,7 +19,7 @@ from kpm_planner.model.machine import (
 from kpm_planner.model.objects import PowerProfile, PStates
 from kpm_planner.model.problems import Code, Problem, has_errors, warning
 from kpm_planner.model.quantities import FIRST_KHZ, FREQUENCY_WORDS, format_khz
-from kpm_planner.model.target import Resolved, ResolvedProfile, Target, of_one_cpu
+from kpm_planner.model.target import Resolved, ResolvedProfile, Target
 from kpm_planner.model.why import Why
 from kpm_planner.profile_rules import MAX_FIELD, MIN_FIELD, validate_profile
 from kpm_planner.ranges import clamped, ends_khz, hardware_range, range_text
@@ -44,11 +44,10 @@ def resolve_profile(
 def _resolve_kind(
     profile: PowerProfile, kind: CoreKind, how: IdleStates, problems: list[Problem]
 ) -> Resolved:
-    alone, lines = _resolve_alone(profile, kind, how)
-    target = alone
+    values, lines = _resolve_alone(profile, kind, how)
     if kind.frequency is not None and kind.frequency.managed:
-        shared, shared_lines = _resolve_frequency(profile, kind.frequency, problems)
-        target, lines = evolve(shared, **of_one_cpu(alone)), [*shared_lines, *lines]
+        of_domain, domain_lines = _resolve_frequency(profile, kind.frequency, problems)
+        values, lines = values | of_domain, domain_lines + lines
         if profile.cpu_scaling_policy is not None:
             field = "spec.cpuScalingPolicy"
             text = f"speed between minimum and maximum follows telemetry: {field}"
@@ -59,7 +58,7 @@ def _resolve_kind(
         for setting, field, text in lines
         if text
     ]
-    return Resolved(target, (Why(f"profile {profile.meta.name}", object=obj), *because))
+    return Resolved(Target(**values), (Why(f"profile {profile.meta.name}", object=obj), *because))
 
 
 #: A reason: the setting whose value it explains, the field that asks, the text; "" is none.
@@ -68,7 +67,7 @@ _Line = tuple[str, str, str]
 
 def _resolve_alone(
     profile: PowerProfile, kind: CoreKind, how: IdleStates
-) -> tuple[Target, list[_Line]]:
+) -> tuple[dict[str, Any], list[_Line]]:
     """What each CPU has alone: idle states, their latency, the bias."""
     asked = profile.cstates
     by_latency = "spec.cstates.maxLatencyUs"
@@ -83,12 +82,13 @@ def _resolve_alone(
         lines.append(("latency_us", by_latency, text))
     bias, bias_reason = resolve_bias(profile, kind)
     lines.append(("epb", BIAS_FIELD, bias_reason))
-    return Target(idle=idle, latency_us=latency, epb=bias), lines
+    return {"idle": idle, "latency_us": latency, "epb": bias}, lines
 
 
 def _resolve_frequency(
     profile: PowerProfile, domain: FrequencyDomain, problems: list[Problem]
-) -> tuple[Target, list[_Line]]:
+) -> tuple[dict[str, Any], list[_Line]]:
+    """What the CPUs of a domain have together."""
     pstates, obj = profile.pstates, reference(profile)
     low, high = ends_khz(profile.pstates, domain)
     min_khz, max_khz = clamped(low, domain), clamped(high, domain)
@@ -107,7 +107,8 @@ def _resolve_frequency(
         ("governor", "spec.pstates.governor", governor_reason),
         ("epp", "spec.pstates.epp", epp_reason),
     ]
-    return Target(min_khz, max_khz, governor, epp), lines
+    values = {"min_khz": min_khz, "max_khz": max_khz, "governor": governor, "epp": epp}
+    return values, lines
 
 
 def _frequency_reason(

@@ -335,6 +335,18 @@ class Machine:
         return tuple(sorted({str(item.driver) for item in self.managed_kinds} - TESTED_DRIVERS))
 
     @cached_property
+    def span_khz(self) -> tuple[int, int]:
+        """(lowest, highest) frequency that any managed CPU can have, kHz; 0 where there is none."""
+        kinds = self.managed_kinds
+        return (
+            min((domain.hardware_min_khz or 0 for domain in kinds), default=0),
+            max(
+                (domain.limit_max_khz or domain.hardware_max_khz or 0 for domain in kinds),
+                default=0,
+            ),
+        )
+
+    @cached_property
     def managed_kinds(self) -> tuple[FrequencyDomain, ...]:
         """One domain of each kind whose frequency this system manages."""
         return tuple(

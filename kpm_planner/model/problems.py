@@ -159,7 +159,8 @@ def _printable(text: str) -> str:
 
 def has_errors(problems: tuple[Problem, ...]) -> bool:
     """Whether any of the problems is an error."""
-    return any(problem.severity is Severity.ERROR for problem in problems)
+    # asked of every profile and every owner, and most have none
+    return bool(problems) and any(problem.severity is Severity.ERROR for problem in problems)
 
 
 #: What each code means and what to do; the source of docs/user/problems.md.

@@ -74,16 +74,17 @@ def parse_quantity(text: str | int) -> Quantity:
     return int(value) if value.denominator == 1 else value
 
 
+#: Every way to write one, those with leading zeros too.
+_PERCENTS = {f"{value:0{width}}%": value for value in range(101) for width in (1, 2, 3)}
+
+
 def parse_percent(text: str) -> int | None:
     """Parse a whole percentage from "0%" to "100%"; None for any other text.
 
     >>> parse_percent("40%"), parse_percent("101%"), parse_percent("-5%"), parse_percent("40")
     (40, None, None, None)
     """
-    digits = text.removesuffix("%")
-    if digits == text or not digits.isascii() or not digits.isdigit() or len(digits) > 3:
-        return None
-    return int(digits) if int(digits) <= 100 else None
+    return _PERCENTS.get(text)
 
 
 def format_khz(khz: int) -> str:

@@ -235,7 +235,7 @@ def words_of(values: Mapping[str, Any]) -> Iterable[tuple[Setting, str]]:
             yield item, item.words.format(value)
 
 
-@frozen
+@frozen(cache_hash=True)  # of one profile it is compared once for each pod
 class Resolved:
     """A target with the reasons of its values, one line each."""
 

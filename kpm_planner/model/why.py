@@ -28,7 +28,7 @@ class Why(str):
         object: str = "",  # noqa: A002
         field: str = "",
     ) -> Self:
-        self = super().__new__(cls, text)
+        self = str.__new__(cls, text)
         self.setting, self.object, self.field = setting, object, field
         return self
 
