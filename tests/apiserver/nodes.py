@@ -34,6 +34,12 @@ LABEL = "feature.node.kubernetes.io/power-node"
 _CPU = "devices/system/cpu"
 #: As a container of the agents' pod runs.
 UNPRIVILEGED = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+#: Puts a folder where a container finds its service account, in a mount namespace of its own.
+_MOUNTED = (
+    f'mount -t tmpfs none /run && mkdir -p {_ACCOUNT} && cp "$1"/* {_ACCOUNT}/ && shift'
+    ' && exec "$@"'
+)
 
 
 class Process(Protocol):
@@ -145,16 +151,44 @@ class SimNode:
             return run_kpm(
                 [*words, "--kubeconfig", str(config), *self._places()], self.folder / "agent.log"
             )
-        socket = self.folder / "helper.sock"
-        if self.helper is None:
-            self.helper = run_kpm(
-                ["helper", "--sysfs", str(self.folder / "sys"), "--socket", str(socket)],
-                self.folder / "agent.log",
-            )
         return run_kpm(
-            [*words, "--kubeconfig", str(config), *self._places(), "--helper", str(socket)],
+            [*words, "--kubeconfig", str(config), *self._places(), *self._beside()],
             self.folder / "agent.log",
         )
+
+    def start_agent_in_pod(self) -> None:
+        """Run the agent as its pod does: address, authority and token where a container finds them,
+        no kubeconfig.
+        """
+        self.starts += 1
+        self.user = f"agent-{self.name}"
+        self._bind()
+        account = self.folder / "account"
+        account.mkdir(exist_ok=True)
+        (account / "ca.crt").write_bytes(self.server.certificate.read_bytes())
+        (account / "token").write_text(
+            self.server.token("power-manager-node-agent", NAMESPACE, self.pod)
+        )
+        words = ["agent", "--node", self.name, "--port", "0"]
+        self.agent = run_kpm(
+            [*words, *self.options, *self._places(), *self._beside()],
+            self.folder / "agent.log",
+            before=("unshare", "-m", "sh", "-c", _MOUNTED, "sh", str(account)),
+            environment={
+                "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+                "KUBERNETES_SERVICE_PORT": str(self.server.port),
+            },
+        )
+
+    def _beside(self) -> list[str]:
+        """The helper that writes for the agent, running already as a native sidecar does."""
+        socket = str(self.folder / "helper.sock")
+        if self.helper is None:
+            self.helper = run_kpm(
+                ["helper", "--sysfs", str(self.folder / "sys"), "--socket", socket],
+                self.folder / "agent.log",
+            )
+        return ["--helper", socket]
 
     def _places(self) -> list[str]:
         return [
@@ -234,14 +268,23 @@ class SimNode:
         self.kubelet.stop()
 
 
-def run_kpm(words: list[str], log: Path) -> Process:
-    """This checkout's kpm as a process, without any capability."""
+def run_kpm(
+    words: list[str],
+    log: Path,
+    *,
+    before: tuple[str, ...] = (),
+    environment: dict[str, str] | None = None,
+) -> Process:
+    """This checkout's kpm as a process, without any capability. before: what starts it, with more
+    rights than it has.
+    """
+    own = {"PYTHONPATH": str(REPO), "KPM_NAMESPACE": NAMESPACE}
     with log.open("ab") as output:
         return subprocess.Popen(
-            [*UNPRIVILEGED, sys.executable, "-m", "kpm", *words],
+            [*before, *UNPRIVILEGED, sys.executable, "-m", "kpm", *words],
             stdout=output,
             stderr=output,
-            env={**os.environ, "PYTHONPATH": str(REPO), "KPM_NAMESPACE": NAMESPACE},
+            env={**os.environ, **own, **(environment or {})},
             cwd=REPO,
         )
 

@@ -9,6 +9,7 @@ both. Prints a table and writes bench-results/start.json.
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
-from tests.apiserver.nodes import LABEL, NAMESPACE, UNPRIVILEGED, SimNode
+from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode
 from tests.apiserver.server import ApiServer, wait_for
 from tests.apiserver.world import install
 from tests.bench.bench_agent import MACHINE, cpu_seconds, memory
@@ -32,7 +33,6 @@ LIMITS = {
     "helper_proportional_mib": 12.0,
 }
 TUNED, ELSE = "1670000", "3700000"
-ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 CLIENT = "import kubernetes.client, kubernetes.config"
 
 
@@ -47,51 +47,16 @@ def floor() -> tuple[float, float]:
     )
 
 
-def start(node: SimNode, account: Path) -> tuple[tuple[float, float], dict[str, float]]:
+def start(node: SimNode) -> tuple[tuple[float, float], dict[str, float]]:
     """CPU and wall seconds of an agent until the last CPU of its plan has its limit; then it is
     killed.
     """
     watched = node.folder / "sys/devices/system/cpu/cpufreq/policy63/scaling_max_freq"
     for path in watched.parent.parent.glob("policy*/scaling_max_freq"):
         path.write_text(f"{ELSE}\n")
-    places = [
-        "--sysfs",
-        str(node.folder / "sys"),
-        "--helper",
-        str(node.folder / "helper.sock"),
-        "--state-dir",
-        str(node.folder / "state"),
-    ]
-    words = [
-        sys.executable,
-        "-m",
-        "kpm",
-        "agent",
-        "--node",
-        node.name,
-        "--port",
-        "0",
-        *places,
-        "--kubelet-socket",
-        str(node.kubelet.socket),
-    ]
-    inside = (
-        f'mount -t tmpfs none /run && mkdir -p {ACCOUNT} && cp {account}/* {ACCOUNT}/ && exec "$@"'
-    )
-    port = str(node.server.port)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(REPO),
-        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
-        "KUBERNETES_SERVICE_PORT": port,
-    }
-    with (node.folder / "agent.log").open("ab") as log:
-        child = subprocess.Popen(
-            ["unshare", "-m", "sh", "-c", inside, "sh", *UNPRIVILEGED, *words],
-            stdout=log,
-            stderr=log,
-            env=environment,
-        )
+    node.start_agent_in_pod()
+    child = node.agent
+    assert child is not None
     began = time.perf_counter()
     while watched.read_text().strip() != TUNED:
         assert time.perf_counter() - began < 30, (node.folder / "agent.log").read_text()[-2000:]
@@ -99,8 +64,7 @@ def start(node: SimNode, account: Path) -> tuple[tuple[float, float], dict[str, 
     found = cpu_seconds(child.pid), time.perf_counter() - began
     time.sleep(1.0)
     used = memory(child.pid)
-    child.kill()
-    child.wait()
+    node.end_agent(signal.SIGKILL)
     return found, used
 
 
@@ -124,23 +88,17 @@ def measure(folder: Path) -> dict[str, float]:
                     "spec": {"nodeName": "bench"},
                 }
             )
-        node.start_agent()  # binds the account, starts the helper
+        node.start_agent_in_pod()  # starts the helper
         wait_for(
             "the plan is in force",
             lambda: node.cpufreqs("2-63") == {(800000, 1670000, "powersave", "power")},
             40,
         )
-        node.end_agent(9)
-        account = folder / "account"
-        account.mkdir()
-        (account / "ca.crt").write_bytes(server.certificate.read_bytes())
-        (account / "token").write_text(
-            server.token("power-manager-node-agent", NAMESPACE, _pod(node))
-        )
+        node.end_agent(signal.SIGKILL)
         floors, starts = [], []
         for _ in range(ROUNDS):
             floors.append(floor())
-            took, used = start(node, account)
+            took, used = start(node)
             starts.append(took)
         (floor_cpu, floor_wall), (cpu, wall) = (
             tuple(map(statistics.median, zip(*pairs, strict=True))) for pairs in (floors, starts)
@@ -160,14 +118,6 @@ def measure(folder: Path) -> dict[str, float]:
     finally:
         node.close()
         server.close()
-
-
-def _pod(node: SimNode) -> str:
-    """A pod of the node that a token can be bound to, made anew since
-    the agent's own went with it.
-    """
-    node._bind()
-    return node.pod
 
 
 def main() -> None:
