@@ -9,6 +9,10 @@ from kpm_applier.state.record import IN_DOUBT, GroupState
 from kpm_applier.wants import Want
 from kpm_planner.model.changes import Observed, Reason, Write
 
+#: Makes a Write of its fields in order, in a third of the time that its constructor takes: a change
+#: may make thousands.
+_tuple = tuple.__new__
+
 
 class Repair(StrEnum):
     """What is done about values that somebody else wrote."""
@@ -47,7 +51,7 @@ def diff(wants: Sequence[Want], observed: Observed) -> tuple[Write, ...]:
         if pattern:
             key, because = group.key, want.because
             made = [
-                Write(paths[index], value, old, group=key, reason=reason, because=because)
+                _tuple(Write, (paths[index], value, old, key, reason, because))
                 for index, value, old, reason in pattern
             ]
             if group.kind is table.Kind.CAP and turns_on(made[0]):

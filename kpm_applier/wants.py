@@ -106,6 +106,7 @@ class _Asks:
         self.fabrics = {target.fabric.package: target for target in plan.fabrics}
         self.seen: _Seen = {}
         self.seen_idle: _Seen = {}
+        self.seen_alone: _Seen = {}
 
     def of(self, group: Group, *, anything_held: bool) -> _Asked:
         """The text for each file of a group, or nothing at all; and why."""
@@ -115,7 +116,7 @@ class _Asks:
             case Kind.IDLE:
                 return _ask_idle(group, self.cpus, self.machine, self.seen_idle)
             case Kind.CPU:
-                return _ask_alone(group, self.cpus)
+                return _ask_alone(group, self.cpus, self.seen_alone)
             case Kind.UNCORE:
                 return _ask_uncore(self.uncore.get(str(group.id)))
             case Kind.CAP:
@@ -269,13 +270,16 @@ def _ask_idle(
     return seen[key], found.because
 
 
-def _ask_alone(group: Group, cpu_groups: Mapping[int, CpuGroup]) -> _Asked:
-    """What a CPU has alone."""
+def _ask_alone(group: Group, cpu_groups: Mapping[int, CpuGroup], seen: _Seen) -> _Asked:
+    """What a CPU has alone. seen: values by the identities of plan group and attribute."""
     found = cpu_groups.get(int(group.id))
     if found is None or found.held or found.pool is Pool.OFFLINE:
         return None, ()
-    texts = tuple(_spelled(item.attribute, found.target) for item in group.files)
-    return texts, found.because
+    attribute = group.files[0].attribute  # a group of its own each
+    key = (id(found), id(attribute))
+    if key not in seen:
+        seen[key] = (_spelled(attribute, found.target),)
+    return seen[key], found.because
 
 
 def _spelled(attribute: Attribute, target: Target) -> str | None:

@@ -38,6 +38,8 @@ def observe_expected(
     differing = host.differing(paths, [encoded[text] for text in texts])
     shown = dict(zip(paths, texts, strict=True))
     if not differing:
+        if None not in encoded:
+            return Observed({**shown}), True  # type: ignore[dict-item]
         return Observed({path: text for path, text in shown.items() if text is not None}), True
     found = _taken_apart(differing)
     values = {
