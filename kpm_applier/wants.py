@@ -4,9 +4,7 @@ hold (pure).
 
 import errno
 from collections.abc import Mapping, Sequence
-from typing import assert_never
-
-from attrs import evolve, frozen
+from typing import NamedTuple, assert_never
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Attribute, Group, Kind
@@ -36,9 +34,8 @@ _Seen = dict[tuple[int, int], tuple[str | None, ...]]
 _Asked = tuple[tuple[str | None, ...] | None, tuple[Why, ...]]
 
 
-@frozen
-class Want:
-    """What the files of one group should hold.
+class Want(NamedTuple):
+    """What the files of one group should hold; a tuple, since a pass may make hundreds.
 
     values: in step with group.files, None where nothing is asked for or could be given back.
     record: the group's state, new at first touch, in step with group.files too. lost: (path, text)
@@ -88,7 +85,7 @@ def wanted(
             )
             if want is not None:
                 wants.append(
-                    evolve(want, floating=True)
+                    want._replace(floating=True)
                     if group.kind is Kind.CPUFREQ and group.id in floating
                     else want
                 )
