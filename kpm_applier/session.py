@@ -15,6 +15,7 @@ from kpm_applier.diff import Repair, diff
 from kpm_applier.discovery.discover import Discovery, check_tree, discover
 from kpm_applier.discovery.observe import merged, observe, observe_files
 from kpm_applier.discovery.power import power_marks
+from kpm_applier.holdings import Holding, holdings, not_found
 from kpm_applier.outcomes import adrift, after_pass, at_rest, in_doubt, outcomes_of
 from kpm_applier.state.baseline import new_group_state, turbo_hides, with_baseline
 from kpm_applier.state.record import (
@@ -180,6 +181,17 @@ class Applier:
         """The machine with what its files were last seen to show."""
         found = self._found()
         return with_baseline(found.machine, found.groups, State(), found.observed.values)
+
+    @property
+    def holdings(self) -> tuple[Holding, ...]:
+        """What of the machine is ours, as it was seen last."""
+        found = self._found()
+        return holdings(found.groups, self.state, found.observed)
+
+    @property
+    def not_found(self) -> tuple[str, ...]:
+        """Keys of what is ours and not there now."""
+        return not_found(self._found().groups, self.state)
 
     def preview(self, plan: NodePlan) -> tuple[Write, ...]:
         """The writes that applying the plan would start with."""

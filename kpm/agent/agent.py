@@ -33,6 +33,7 @@ from kpm_planner.model.agent_settings import IdleStates
 from kpm_planner.model.allocation import Allocation, RuntimeCpus
 from kpm_planner.model.changes import Pass
 from kpm_planner.model.cluster import Meta, Node
+from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Problem
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
@@ -79,6 +80,23 @@ class _Planned:
     plan: NodePlan = NodePlan("")
 
 
+@define
+class _Published:
+    """The text of the machine that was published last; made again for another machine alone."""
+
+    machine: Machine | None = None
+    packed: str = ""
+
+    def text(self, machine: Machine) -> str:
+        """What is published of a machine; nothing where it is too long."""
+        if machine is not self.machine and machine != self.machine:
+            from kpm.formats.published import packed
+
+            self.packed = packed(machine) or ""
+        self.machine = machine
+        return self.packed
+
+
 @define(eq=False)
 class Agent:
     """One node's agent. resync: seconds. wanted: asks the API server whether the agent is still
@@ -116,6 +134,7 @@ class Agent:
     _registry: "CollectorRegistry | None" = None
     _making: threading.Lock = field(factory=threading.Lock)
     _reported: tuple[object, ...] = ()
+    _published: _Published = field(factory=_Published)
     _metered: tuple[object, ...] = ()
     _uid: str | None = None
     _refused_since: float | None = None
@@ -384,7 +403,18 @@ class Agent:
         conditions = sorted((*state.conditions, *measured), key=lambda item: item.type)
         devices = view.config.custom_devices if view.config else ()
         lines = power_node(plan, shown, devices, workloads)
-        return evolve(state, conditions=tuple(conditions)), lines
+        item = self._planned.item
+        if item is None:
+            return evolve(state, conditions=tuple(conditions)), lines
+        return (
+            evolve(
+                state,
+                conditions=tuple(conditions),
+                machine=self._published.text(item.machine),
+                allocatable_cpus=format_cpulist(item.allocation.allocatable or ()),
+            ),
+            lines,
+        )
 
     def _retry_due(self) -> bool:
         """Whether a report that failed is to be said again now; before that, saying it would only

@@ -35,7 +35,10 @@ _VERBS = {
     ),
     "agent": ("shells", "Run the node agent."),
     "operator": ("shells", "Run the operator."),
-    "status": ("cluster", "Say how a cluster is: operator, PowerConfig, nodes. Exit 0 all well."),
+    "status": (
+        "status",
+        "Say how a cluster, a node or this machine is. Exit 0 all is well.",
+    ),
     "leave": ("cluster", "Delete the PowerConfigs and wait until the nodes are as they were."),
     "helper": ("shells", "Write sysfs for an agent without privilege; its pod runs it."),
     "scaler": ("shells", "Set frequencies by the telemetry of DPDK pods; the agent runs it."),

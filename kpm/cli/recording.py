@@ -112,7 +112,7 @@ def replay(folder: str, output: str) -> None:
     \b
     kpm replay ./case -o json
     """
-    recipe = _read_folder(folder)
+    recipe = read_folder(folder)
     result = recipe.plan()
     print_plan(result, output, recipe.left_out())
     recorded = _read(folder, "plan.json")
@@ -143,7 +143,8 @@ def _node_of(item: Any, place: str) -> Node:
     return Node(meta.name, meta.labels)
 
 
-def _read_folder(folder: str) -> Recipe:
+def read_folder(folder: str) -> Recipe:
+    """What a folder recorded. Errors: InputError."""
     head = _read(folder, "snapshot.json")
     if head.get("version") != VERSION or not isinstance(head.get("nodes"), list):
         raise InputError(

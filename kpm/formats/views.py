@@ -2,6 +2,7 @@
 (docs/schema).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -301,7 +302,7 @@ def _check_machine(cpus: list[Cpu], domains: list[FrequencyDomain], source: str)
         ("frequencyDomains", [domain.id for domain in domains]),
     ):
         wrong = [number for number in numbers if not 0 <= number <= LARGEST_CPU] or [
-            number for number in numbers if numbers.count(number) > 1
+            number for number, times in Counter(numbers).items() if times > 1
         ]
         if wrong:
             raise InputError(

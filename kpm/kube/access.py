@@ -56,14 +56,14 @@ def tls_context(*, verify: bool = True) -> ssl.SSLContext:
     return context
 
 
-def access(kubeconfig: str | None = None) -> Access:
+def access(kubeconfig: str | None = None, context: str | None = None) -> Access:
     """The API server of the pod that this runs in, else of a kubeconfig file.
 
     Errors: InputError.
     """
-    if kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+    if kubeconfig is None and context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
         return in_cluster(os.environ)
-    return from_kubeconfig(kubeconfig)
+    return from_kubeconfig(kubeconfig, context)
 
 
 def in_cluster(environment: Mapping[str, str], account: str = _ACCOUNT) -> Access:
@@ -84,8 +84,11 @@ def in_cluster(environment: Mapping[str, str], account: str = _ACCOUNT) -> Acces
     return Access(f"https://{f'[{host}]' if ':' in host else host}:{port}", pool, token.headers)
 
 
-def from_kubeconfig(path: str | None) -> Access:
-    """The API server that a kubeconfig file names. Errors: InputError."""
+def from_kubeconfig(path: str | None, context: str | None = None) -> Access:
+    """The API server of a context of a kubeconfig file, by default its current one.
+
+    Errors: InputError.
+    """
     try:
         from kubernetes.client import Configuration
         from kubernetes.config import ConfigException, load_kube_config
@@ -97,7 +100,10 @@ def from_kubeconfig(path: str | None) -> Access:
 
     configuration = Configuration()
     try:
-        load_kube_config(config_file=path, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+        load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=path, context=context, client_configuration=configuration,
+            persist_config=False,
+        )  # fmt: skip
     except (ConfigException, OSError, TypeError, KeyError) as failure:
         name = path or os.environ.get("KUBECONFIG", "~/.kube/config")
         raise InputError(f"--kubeconfig {name}: {one_line(failure)}") from None

@@ -427,9 +427,9 @@ def _refusal(status: int, data: bytes, headers: Mapping[str, str]) -> ApiError:
     return ApiError(status, reason or "Refused", message, seconds)
 
 
-def connect(kubeconfig: str | None = None) -> Api:
-    """The API server of the pod that this runs in, else of a kubeconfig file.
+def connect(kubeconfig: str | None = None, context: str | None = None) -> Api:
+    """The API server of the pod that this runs in, else of a context of a kubeconfig file.
 
     Errors: InputError.
     """
-    return Api(access(kubeconfig))
+    return Api(access(kubeconfig, context))

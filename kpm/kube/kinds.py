@@ -18,8 +18,8 @@ _LONGEST_NAME = 63
 _HASH = 8
 
 
-def power(group: str, plural: str, namespace: str) -> Resource:
-    """A kind of the system's own."""
+def power(group: str, plural: str, namespace: str | None) -> Resource:
+    """A kind of the system's own; None for all namespaces."""
     return Resource(group, "v1", plural, namespace)
 
 

@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 from attrs import field, frozen
 
 from kpm.formats.pods import structure_node
-from kpm.formats.wire import converter, read_object
+from kpm.formats.published import reported
+from kpm.formats.wire import read_object
 from kpm.kube.api import Object
 from kpm.operator.mounts import AGENT
 from kpm_planner.model.cluster import Node
@@ -101,15 +102,11 @@ def held_object(document: Object, kind: str, group: str) -> Held[Any]:
 
 
 def held_state(document: Object) -> Held[PowerNodeStateStatus]:
-    """A PowerNodeState; one whose status cannot be read says nothing."""
-    try:
-        value: PowerNodeStateStatus | None = converter(strict=False).structure(
-            document.get("status") or {}, PowerNodeStateStatus
-        )
-    # whatever an agent of another version wrote, it costs only itself
-    except Exception:  # noqa: BLE001
-        value = None
-    return _held(document, value)
+    """A PowerNodeState without the machine in it, which the operator has no use for; one whose
+    status cannot be read says nothing.
+    """
+    status = {**(document.get("status") or {}), "machine": ""}
+    return _held({**document, "status": status}, reported({"status": status}))
 
 
 def held_plain(document: Object) -> Held[Any]:

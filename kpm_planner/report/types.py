@@ -10,6 +10,9 @@ from attrs import field, fields, frozen
 
 from kpm_planner.model.target import TOLD
 
+#: Characters of a published machine; the rest of a status stays below 16 KiB beside it.
+LONGEST_MACHINE = 12 << 10
+
 
 def _text(description: str) -> dict[str, object]:
     return {"description": description}
@@ -346,6 +349,20 @@ class PowerNodeStateStatus:
     )
     power_profiles: tuple[ProfileConfig, ...] = field(
         default=(), metadata=_text("The profiles in the form of the earlier operator.")
+    )
+    allocatable_cpus: str = field(
+        default="",
+        metadata=_text("CPUs that the kubelet can hand out; left out: none or unknown."),
+    )
+    machine: str = field(
+        default="",
+        metadata={
+            "description": (
+                "The machine as `kpm discover -o json` gives it, with what it held before this"
+                " system; as xz and base64."
+            ),
+            "maxLength": LONGEST_MACHINE,
+        },
     )
 
 

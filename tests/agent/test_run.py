@@ -16,6 +16,7 @@ from kpm.agent.agent import Agent, still_wanted
 from kpm.agent.cluster import ClusterView, NodeView
 from kpm.agent.hotplug import cpus_of
 from kpm.agent.reports import Reports
+from kpm.formats.published import packed, unpacked
 from kpm.kube.api import ApiError
 from kpm.process.memory import Memory
 from kpm.process.threads import Threads
@@ -29,7 +30,7 @@ from kpm_planner.model.cluster import Container, Meta, Node, Pod
 from kpm_planner.model.machine import Machine, PowerLimit, PowerZone
 from kpm_planner.model.objects import Intent, PowerProfile, PowerWorkload, PStates
 from kpm_planner.plan import NodePlan
-from kpm_planner.report.types import Condition
+from kpm_planner.report.types import Condition, PowerNodeStateStatus
 from tests.captured import CapturingLog
 
 MACHINE = build_machine(MachineSpec(cores=4))
@@ -52,6 +53,7 @@ class Rig:
     seen: object = "first"
     applied: list[NodePlan] = field(factory=list)
     said: list[str] = field(factory=list)
+    states: list[PowerNodeStateStatus] = field(factory=list)
     left: list[Any] = field(factory=list)
     told: list[tuple[str, str, str]] = field(factory=list)
     scaled: list[Any] = field(factory=list)
@@ -105,8 +107,9 @@ class Rig:
             look_anew = staticmethod(lambda plugged=(): rig.looked.append(plugged))
 
         def saying(name: str) -> Callable[..., bool]:
-            def say(*_args: object, **_words: object) -> bool:
+            def say(*args: Any, **_words: object) -> bool:
                 rig.said.append(name)
+                rig.states += args if name == "state" else ()
                 return True
 
             return say
@@ -170,6 +173,25 @@ def test_cpus_that_were_plugged_are_named_to_the_applier_once() -> None:
     rig.agent.tick()
     rig.agent.tick()
     assert rig.looked == [{3, 4}]
+
+
+def test_the_machine_is_published_with_the_state_and_packed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others plan for it; while it is the same nothing is compressed anew."""
+    packings = []
+
+    def counted(machine: Machine) -> str | None:
+        packings.append(machine)
+        return packed(machine)
+
+    monkeypatch.setattr("kpm.formats.published.packed", counted)
+    rig = Rig()
+    rig.agent.tick()
+    rig.seen = "second"
+    rig.agent.tick()
+    assert [unpacked(item.machine, "n") for item in rig.states] == [MACHINE, MACHINE]
+    assert len(packings) == 1
 
 
 @pytest.mark.parametrize(

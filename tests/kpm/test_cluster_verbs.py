@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kpm.cli.cluster import lines
+from kpm.cli.status_text import cluster_lines as lines
 from kpm.cluster.leaving import leave
 from kpm.cluster.status import ClusterStatus, document, status_of
 from kpm.kube.api import ApiError, Object, Resource
