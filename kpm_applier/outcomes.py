@@ -66,7 +66,14 @@ def after_pass(
     """
     record, values, failures = want.record, applied.observed.values, applied.failures
     paths = want.group.paths
-    requested, settled = _asked(want), tuple([values.get(path) for path in paths])
+    requested = _asked(want)
+    settled = tuple(
+        # what is not asked for now is where it was
+        values.get(path) if text is not None or before is None else at_rest
+        for path, text, before, at_rest in zip(
+            paths, want.values, record.requested, record.settled, strict=True
+        )
+    )
     if failures or left:
         requested = tuple(
             before if path in failures else now

@@ -17,7 +17,7 @@ from kpm_applier.discovery.observe import merged, observe, observe_files
 from kpm_applier.discovery.power import power_marks
 from kpm_applier.holdings import Holding, holdings, not_found
 from kpm_applier.outcomes import adrift, after_pass, at_rest, in_doubt, outcomes_of
-from kpm_applier.state.baseline import new_group_state, turbo_hides, with_baseline
+from kpm_applier.state.baseline import completed, new_group_state, turbo_hides, with_baseline
 from kpm_applier.state.record import (
     GroupState,
     State,
@@ -41,6 +41,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 _GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ENXIO})
 
 
+#: Outcomes of what is not yet as it should be.
+_OPEN = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
+
+
 @frozen
 class Report:
     """What a pass did. outcomes: of every file that did not simply become what was written."""
@@ -62,10 +66,7 @@ class Report:
     @property
     def settled(self) -> bool:
         """Whether everything was written and stood still at the end."""
-        return not any(
-            outcome.status in (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
-            for outcome in self.outcomes
-        )
+        return not any(outcome.status in _OPEN for outcome in self.outcomes)
 
 
 @define
@@ -264,14 +265,20 @@ class Applier:
         if self._in_force is not None and self._in_force.plan == plan:
             return plan, self.apply(plan)
         switches, writes = self._switches(plan)
-        # turbo would move the limits of a domain that has just come, before they are known
-        if writes and self.changed():
+        # turbo would move the limits of a domain that has just come, or could not be read when the
+        # machine was, before they are known
+        if writes and (self._again is not None or self.changed()):
             self.discover()
             plan = planned(self.machine)
             switches, writes = self._switches(plan)
         if not writes:
             return plan, self.apply(plan)
         self._keep_limits()
+        if self.changed():  # while it was looked at
+            self.discover()
+            self._keep_limits()
+            plan = planned(self.machine)
+            switches, writes = self._switches(plan)
         before = self._carry_out(switches, writes, obey=True)
         if not before.writes:
             return plan, self.apply(plan)
@@ -315,7 +322,15 @@ class Applier:
         shown = self._found().observed.values
         hides = turbo_hides(self.state)
         fresh = {group.key: new_group_state(group, shown, turbo_hides=hides) for group in domains}
-        self._save(evolve(self.state, groups={**self.state.groups, **fresh}))
+        owned = {
+            group.key: completed(group, aligned(group, record), shown, turbo_hides=hides)
+            for group in found.groups
+            if group.kind is Kind.CPUFREQ
+            and (record := self.state.groups.get(group.key)) is not None
+            and record.labels == group.labels
+            and None in record.baseline
+        }
+        self._save(evolve(self.state, groups={**self.state.groups, **fresh, **owned}))
 
     def _doubt_limits(self) -> None:
         """Take note that the limits of every domain may be others now: their driver moved them,
@@ -359,13 +374,19 @@ class Applier:
         report = before.followed_by(
             self._carry_out(wants, diff(wants, self._found().observed), obey=False)
         )
-        told = {outcome.group for outcome in report.outcomes}
+        # what failed at first and is back all the same did not fail
+        outcomes = [
+            outcome
+            for outcome in report.outcomes
+            if outcome not in before.outcomes or outcome.group in self.state.groups
+        ]
+        told = {outcome.group for outcome in outcomes if outcome.status in _OPEN}
         left = [
             Outcome(key, key, Status.OFFLINE, "baseline")
             for key in self.state.groups
             if key not in told
         ]
-        return evolve(report, outcomes=(*report.outcomes, *left))
+        return evolve(report, outcomes=(*outcomes, *left))
 
     def _compare(self, plan: NodePlan) -> tuple[Sequence[Want], tuple[Write, ...]]:
         """What the plan wants, and the writes it needs by what was last seen."""
@@ -389,11 +410,14 @@ class Applier:
 
     def _unread(self, wants: Sequence[Want]) -> list[str]:
         """Files to read before anything is decided: those of groups that are new, whose baseline is
-        what they hold now, not what they held some time ago; and what was lost or could not be
-        read, looked at each time until it can be.
+        what they hold now, not what they held some time ago, and of those that the plan in force
+        holds as they are, so that nobody looked at them; and what was lost or could not be read,
+        looked at each time until it can be.
         """
-        owned = self.state.groups
-        new = (path for want in wants if want.group.key not in owned for path in want.group.paths)
+        known = set(self.state.groups)
+        if self._in_force is not None:
+            known &= {group.key for group in self._kept_groups}
+        new = (path for want in wants if want.group.key not in known for path in want.group.paths)
         lost = (path for want in wants for path, _ in want.lost)
         return list(dict.fromkeys((*new, *lost, *self._unseen(wants))))
 

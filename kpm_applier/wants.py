@@ -8,6 +8,7 @@ from typing import NamedTuple, assert_never
 
 from kpm_applier import attributes as table
 from kpm_applier.attributes import Attribute, Group, Kind
+from kpm_applier.discovery.discover import MAY_PASS
 from kpm_applier.discovery.power import zone_text
 from kpm_applier.state.baseline import (
     HARDWARE_LIMIT,
@@ -22,7 +23,7 @@ from kpm_planner.caps.zones import CapTarget
 from kpm_planner.fabric import FabricTarget
 from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Observed
-from kpm_planner.model.machine import Machine, by_state
+from kpm_planner.model.machine import EPP_FOLLOWS, Machine, by_state
 from kpm_planner.model.target import Target
 from kpm_planner.model.why import Why
 from kpm_planner.parts import CpuGroup
@@ -190,7 +191,10 @@ def _want(
         baseline_text(group, record, item.label) if text is None else text
         for item, text in zip(group.files, asked, strict=True)
     )
-    stays = () if claimed or owned is None else _staying(owned, group, values, clipped=clipped)
+    stays: tuple[str, ...] = ()
+    if not claimed and owned is not None:
+        values = _whole_ranges(owned, group, values)
+        stays = _staying(owned, group, values, clipped=clipped)
     return Want(group, values, record, release=not claimed, because=because, lost=lost, stays=stays)
 
 
@@ -205,8 +209,15 @@ def _without_unknown(
     rows = list(zip(group.files, asked, record.baseline, strict=True))
     unknown = [(item.path, text) for item, text, base in rows if text is not None and base is None]
     capped = group.kind is Kind.CAP and bool(unknown)  # an unknown limit must not be put in force
+    bound = _bound_to_unread(group, asked, record, observed)
     known = tuple(
-        None if base is None or (capped and item.attribute is table.CAP_ENABLED) else text
+        (
+            None
+            if base is None
+            or (capped and item.attribute is table.CAP_ENABLED)
+            or item.label in bound
+            else text
+        )
         for item, text, base in rows
     )
     return known, tuple(
@@ -214,19 +225,67 @@ def _without_unknown(
     )
 
 
+def _whole_ranges(
+    owned: GroupState, group: Group, values: tuple[str | None, ...]
+) -> tuple[str | None, ...]:
+    """What is given back, without one end of a range whose other end cannot be given back now: it
+    would be cut to that.
+    """
+    ends = {item.label: text for item, text in zip(group.files, values, strict=True)
+            if item.attribute.limit}  # fmt: skip
+    asked = {label for label in ends if owned.of(label)[1] is not None}
+    if all(ends[label] is not None for label in asked):
+        return values
+    return tuple(
+        None if item.label in asked else text
+        for item, text in zip(group.files, values, strict=True)
+    )
+
+
+def _bound_to_unread(
+    group: Group, asked: tuple[str | None, ...], record: GroupState, observed: Observed
+) -> frozenset[str]:
+    """Labels of files that would move one whose value before us cannot be read just now, and that
+    have not been written yet: the other end of its range; governor performance, which some drivers
+    give their EPP too. What will never be read costs itself alone (R6).
+    """
+    rows = list(zip(group.files, asked, record.baseline, record.requested, strict=True))
+    unread = {
+        item.attribute
+        for item, _, base, _ in rows
+        if base is None and observed.errors.get(item.path) in MAY_PASS
+    }
+    if not unread:
+        return frozenset()
+    ends = any(attribute.limit for attribute in unread)
+    forces = table.EPP in unread and group.driver in EPP_FOLLOWS
+    return frozenset(
+        item.label
+        for item, text, _, requested in rows
+        if requested is None
+        and (
+            (ends and item.attribute.limit)
+            or (forces and item.attribute is table.GOVERNOR and text == "performance")
+        )
+    )
+
+
 def _staying(
     owned: GroupState, group: Group, values: tuple[str | None, ...], *, clipped: bool
 ) -> tuple[str, ...]:
     """Files that were written and cannot be given back now: they were not found, or the limit that
-    they had is not known.
+    they had is not known. Both ends of a range stay together, since turbo moves both.
     """
     texts = dict(zip(group.labels, values, strict=True))
-    rows = zip(owned.labels, owned.baseline, owned.requested, strict=True)
-    return tuple(
-        label
-        for label, base, asked in rows
-        if asked is not None and (texts.get(label) is None or (clipped and base == HARDWARE_LIMIT))
-    )
+    written = {
+        label: base
+        for label, base, asked in zip(owned.labels, owned.baseline, owned.requested, strict=True)
+        if asked is not None
+    }
+    stays = {label for label in written if texts.get(label) is None}
+    if clipped and HARDWARE_LIMIT in written.values():
+        stays |= written.keys() & {item.label for item in group.files if item.attribute.limit}
+    return tuple(label for label in written if label in stays)
 
 
 def _text(number: int | None) -> str | None:

@@ -3,7 +3,7 @@
 import errno
 
 from kpm_applier import attributes as table
-from kpm_applier.attributes import CPU_ROOT, Group, Kind, ManagedFile
+from kpm_applier.attributes import CPU_ROOT, Attribute, Group, Kind, ManagedFile
 from kpm_applier.sysfs.reader import Reader, as_number
 from kpm_planner.model.machine import (
     CpufreqSettings,
@@ -19,15 +19,7 @@ def discover_boost(reader: Reader, groups: list[Group]) -> bool | None:
         path = f"{folder}/{attribute.file}"
         text = reader.managed(path)
         if text in ("0", "1"):
-            groups.append(
-                Group(
-                    "boost",
-                    Kind.BOOST,
-                    "boost",
-                    attribute.file,
-                    (ManagedFile(attribute, path, attribute.file),),
-                )
-            )
+            groups.append(boost_group(attribute, path))
             return (text == "1") is (attribute is table.BOOST)
         if reader.errors.pop(path, errno.ENOENT) != errno.ENOENT:
             return None  # it is there, so policies have none of their own to be set instead
@@ -42,20 +34,20 @@ def discover_boost(reader: Reader, groups: list[Group]) -> bool | None:
     return "1" in shown if shown else None
 
 
+def boost_group(attribute: Attribute, path: str, policy: int | None = None) -> Group:
+    """The switch of the node, or of one policy."""
+    key = "boost" if policy is None else f"boost:{policy}"
+    files = (ManagedFile(attribute, path, attribute.file),)
+    where = "boost" if policy is None else policy
+    return Group(key, Kind.BOOST, where, driver=attribute.file, files=files)
+
+
 def _policy_boost(reader: Reader, number: int, groups: list[Group]) -> str | None:
     """The switch of one policy, a group of its own: one that cannot be read now costs no other."""
     path = f"{CPU_ROOT}/cpufreq/policy{number}/{table.BOOST.file}"
     text = reader.managed(path)
     if text in ("0", "1"):
-        groups.append(
-            Group(
-                f"boost:{number}",
-                Kind.BOOST,
-                number,
-                table.BOOST.file,
-                (ManagedFile(table.BOOST, path, table.BOOST.file),),
-            )
-        )
+        groups.append(boost_group(table.BOOST, path, number))
         return text
     reader.errors.pop(path, None)
     return None
@@ -122,7 +114,8 @@ def _add_domain(
     domain = _read_domain(reader, folder, number, tuple(sorted(related)), boost_off)
     found[number] = domain
     covered |= related
-    groups.append(_domain_group(reader, domain, folder, online))
+    has_epp = reader.errors.get(f"{folder}/{table.EPP.file}") not in (errno.ENOENT, errno.ENODATA)
+    groups.append(domain_group(domain, folder, online, has_epp=has_epp))
 
 
 def _read_domain(
@@ -194,10 +187,10 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     )
 
 
-def _domain_group(
-    reader: Reader, domain: FrequencyDomain, folder: str, online: frozenset[int]
+def domain_group(
+    domain: FrequencyDomain, folder: str, online: frozenset[int], *, has_epp: bool
 ) -> Group:
-    has_epp = reader.errors.get(f"{folder}/{table.EPP.file}") not in (errno.ENOENT, errno.ENODATA)
+    """What is set of a domain."""
     rows = (table.GOVERNOR, *((table.EPP,) if has_epp else ()), table.MIN_FREQ, table.MAX_FREQ)
     files = tuple(ManagedFile(row, f"{folder}/{row.file}", row.file) for row in rows)
     low, high = domain.hardware_min_khz, domain.hardware_max_khz

@@ -28,7 +28,7 @@ from kpm_planner.model.machine import (
 )
 
 #: Errors of reads that say nothing of the file.
-_PASSING = frozenset(
+MAY_PASS = frozenset(
     {
         errno.EIO,
         errno.EBUSY,
@@ -286,6 +286,6 @@ def _troubled(reader: Reader, offline: frozenset[int]) -> bool:
         for path, number in reader.troubles
     )
     return any(
-        number in _PASSING and not gone
+        number in MAY_PASS and not gone
         for (_, number), gone in zip(reader.troubles, busy, strict=True)
     )

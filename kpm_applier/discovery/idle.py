@@ -14,7 +14,7 @@ def discover_idle(
     reader: Reader, cpu: int, online: bool, driver: str, groups: list[Group]
 ) -> tuple[IdleState, ...]:
     """The idle states of a CPU, with the group of their switches."""
-    folder, row = f"{CPU_ROOT}/cpu{cpu}/cpuidle", table.IDLE_DISABLE
+    folder = f"{CPU_ROOT}/cpu{cpu}/cpuidle"
     numbers = sorted(
         int(name[5:])
         for name in reader.names(folder)
@@ -23,13 +23,19 @@ def discover_idle(
     found = (_idle_state(reader, f"{folder}/state{number}", number) for number in numbers)
     states = tuple(state for state in found if state is not None)
     if states:
-        files = tuple(
-            ManagedFile(row, f"{folder}/{state}/{row.file}", state, number)
-            for number, state in ((item.index, f"state{item.index}") for item in states)
-        )
-        cpus = (cpu,) if online else ()
-        groups.append(Group(f"idle:{cpu}", Kind.IDLE, cpu, driver=driver, files=files, cpus=cpus))
+        groups.append(idle_group(cpu, states, driver, online=online))
     return states
+
+
+def idle_group(cpu: int, states: tuple[IdleState, ...], driver: str, *, online: bool) -> Group:
+    """The switches of a CPU's idle states."""
+    folder, row = f"{CPU_ROOT}/cpu{cpu}/cpuidle", table.IDLE_DISABLE
+    files = tuple(
+        ManagedFile(row, f"{folder}/{state}/{row.file}", state, number)
+        for number, state in ((item.index, f"state{item.index}") for item in states)
+    )
+    cpus = (cpu,) if online else ()
+    return Group(f"idle:{cpu}", Kind.IDLE, cpu, driver=driver, files=files, cpus=cpus)
 
 
 def _idle_state(reader: Reader, folder: str, number: int) -> IdleState | None:
@@ -60,16 +66,23 @@ def discover_alone(
     for attribute, fits in _ALONE:
         if attribute is table.ENERGY_BIAS and one_register:
             continue
-        path = f"{CPU_ROOT}/cpu{cpu}/power/{attribute.file}"
+        group = alone_group(cpu, attribute, online=online)
+        path = group.paths[0]
         text = reader.managed(path)
         if text is None or not fits(text):
             reader.errors.pop(path, None)
             continue
         found[SHOWN[attribute.asks]] = text
-        files = (ManagedFile(attribute, path, attribute.file),)
-        key, cpus = f"{attribute.prefix}:{cpu}", (cpu,) if online else ()
-        groups.append(Group(key, Kind.CPU, cpu, driver=attribute.driver, files=files, cpus=cpus))
+        groups.append(group)
     return found
+
+
+def alone_group(cpu: int, attribute: table.Attribute, *, online: bool) -> Group:
+    """One of what a CPU has alone."""
+    path = f"{CPU_ROOT}/cpu{cpu}/power/{attribute.file}"
+    files = (ManagedFile(attribute, path, attribute.file),)
+    key, cpus = f"{attribute.prefix}:{cpu}", (cpu,) if online else ()
+    return Group(key, Kind.CPU, cpu, driver=attribute.driver, files=files, cpus=cpus)
 
 
 def _is_latency(text: str) -> bool:

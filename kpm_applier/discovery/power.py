@@ -67,7 +67,7 @@ def _rapl_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
             mirror_uw=mirrors.get(name),
         )
         found[name] = zone
-        groups.append(_zone_group(zone, switch=enabled is not None))
+        groups.append(zone_group(zone, switch=enabled is not None))
     return list(found.values())
 
 
@@ -150,7 +150,7 @@ def _hwmon_zones(reader: Reader, sensors: list[str], groups: list[Group]) -> lis
         for socket, folder in enumerate(sensors)
         if (zone := _hwmon_zone(reader, folder, socket)) is not None
     ]
-    groups += [_zone_group(zone, switch=False) for zone in zones]
+    groups += [zone_group(zone, switch=False) for zone in zones]
     return zones
 
 
@@ -183,7 +183,7 @@ def _hsmp_zones(reader: Reader, groups: list[Group]) -> list[PowerZone]:
                 _sane(None if top is None else top * _MILLI),
             )
             zones.append(PowerZone(folder, f"socket-{number}", _HSMP, number, limits=(known,)))
-            groups.append(_zone_group(zones[-1], switch=False))
+            groups.append(zone_group(zones[-1], switch=False))
     return zones
 
 
@@ -197,7 +197,8 @@ def power_marks(host: Host) -> tuple[object, ...]:
     return (tuple(_named_zones(reader, RAPL).items()), mirrors, devices, reader.names(HSMP_ROOT))
 
 
-def _zone_group(zone: PowerZone, *, switch: bool) -> Group:
+def zone_group(zone: PowerZone, *, switch: bool) -> Group:
+    """The limits of a zone. switch: it has one that puts them in force."""
     rows = {table.CAP_ONLY.file: table.CAP_ONLY, **_ROWS}
     files = [
         ManagedFile(rows[limit.name], f"{zone.id}/{limit.file}", limit.name)
@@ -228,16 +229,15 @@ def discover_fabrics(reader: Reader, groups: list[Group]) -> tuple[Fabric, ...]:
             fabrics.append(
                 Fabric(number, reader.number(f"{HSMP_ROOT}/socket{number}/protocol"), text)
             )
-            groups.append(
-                Group(
-                    f"fabric:{number}",
-                    Kind.FABRIC,
-                    number,
-                    _HSMP,
-                    (ManagedFile(table.DF_PSTATE, path, table.DF_PSTATE.file),),
-                )
-            )
+            groups.append(fabric_group(number))
     return tuple(fabrics)
+
+
+def fabric_group(package: int) -> Group:
+    """The data fabric of a package."""
+    path = f"{HSMP_ROOT}/socket{package}/{table.DF_PSTATE.file}"
+    files = (ManagedFile(table.DF_PSTATE, path, table.DF_PSTATE.file),)
+    return Group(f"fabric:{package}", Kind.FABRIC, package, _HSMP, files)
 
 
 def fabric_fault(reader: Reader) -> str:

@@ -19,7 +19,7 @@ def discover_uncore(reader: Reader, groups: list[Group]) -> tuple[UncoreEntry, .
         entry = _read_uncore(reader, name)
         if entry is not None:
             entries.append(entry)
-            groups.append(_uncore_group(entry))
+            groups.append(uncore_group(entry))
     return tuple(entries)
 
 
@@ -48,7 +48,8 @@ def _read_uncore(reader: Reader, name: str) -> UncoreEntry | None:
     )
 
 
-def _uncore_group(entry: UncoreEntry) -> Group:
+def uncore_group(entry: UncoreEntry) -> Group:
+    """Both ends of an entry."""
     files = tuple(
         ManagedFile(row, f"{UNCORE_ROOT}/{entry.name}/{row.file}", row.file)
         for row in (table.UNCORE_MIN, table.UNCORE_MAX)

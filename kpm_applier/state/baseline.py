@@ -43,17 +43,22 @@ def new_group_state(
     """The record of a group at first touch: its baseline is what its files show.
 
     turbo_hides: turbo is off because of us, so a limit at the top may be a higher one that cannot
-    be seen: unknown (K24).
+    be seen: unknown (K24). So is one of a domain whose range could not be read.
     """
-    baseline = []
+    baseline: list[str | None] = []
+    of_domain = group.kind is Kind.CPUFREQ
     for item in group.files:
         text = shown.get(item.path)
         limit = {"min": 0, "max": 1}.get(item.attribute.limit)
+        if of_domain and limit is not None and group.hardware is None:
+            baseline.append(None)
+            continue
         at_limit = (
             group.hardware is not None and limit is not None and text == group.hardware[limit]
         )
         hidden = (
             turbo_hides
+            and of_domain
             and group.hardware is not None
             and limit is not None
             and text == group.hardware[1]

@@ -407,9 +407,13 @@ class Living:
     unseen: set[str] = field(factory=set)
     #: Limits that were first seen while turbo was ours: without it the hardware may end below them.
     veiled: set[str] = field(factory=set)
+    #: Limits of domains that came back while turbo was ours, and showed the end of the hardware
+    #: without it: whether somebody had asked for just that nobody can know, and acpi-cpufreq
+    #: forgets it itself when turbo comes back (K24). Path → what it showed.
+    hidden: dict[str, str] = field(factory=dict)
     #: What a driver forgot of files that are ours, in the pass that may be giving them back.
     forgotten: dict[str, str] = field(factory=dict)
-    #: Maxima of domains that have been away: cppc_cpufreq forgets that they were boosted (K18).
+    #: Limits of domains that have been away: cppc_cpufreq forgets that they were boosted (K18).
     unboosted: set[str] = field(factory=set)
     ask: Ask = Ask()
     agent: _Agent | None = None
@@ -486,13 +490,15 @@ class Living:
     def _came_back(self, key: str) -> None:
         """A domain may have a CPU again: what it shows that nobody has put there, is its own."""
         if self.world.driver == "cppc_cpufreq":
-            self.unboosted.add(self.path_of.get((key, LIMITS[1]), ""))
+            self.unboosted |= {self.path_of.get((key, name), "") for name in LIMITS}
         for path in self.paths_of(key) if key else ():
             text = self.world.text(path)
             if text is None:
                 continue
             limit = path.endswith(LIMITS)
             if path in self.unseen:
+                if self._known_baseline(key, path):
+                    continue  # it shows what we asked for
                 if limit and self.owns_turbo and text in self._hardware(path):
                     continue  # what it is without our turbo, it will show then
                 self.veiled |= {path} if limit and self.owns_turbo else set()
@@ -500,7 +506,10 @@ class Living:
                 self.unseen.discard(path)
             elif self._known_baseline(key, path):
                 self.forgotten |= {path: text} if self.busy else {}
-            elif not (self.owns_turbo and limit):
+            elif self.owns_turbo and limit:
+                if text in self._hardware(path):
+                    self.hidden[path] = text
+            else:
                 known = self.expected[path] if self.busy else frozenset[str]()
                 self.expected[path] = known | {text}
 
@@ -515,6 +524,14 @@ class Living:
         """The ends of a domain's range, as it is now."""
         folder = path.rpartition("/")[0]
         return {self.world.text(f"{folder}/cpuinfo_{end}_freq") for end in ("min", "max")}
+
+    def _unknown(self, path: str) -> bool:
+        """Whether a file of ours was not written yet since what it held could not be read: what
+        somebody else writes to it meanwhile is what was there before us.
+        """
+        record = self.disk.state.groups.get(self.group_of[path])
+        known = (None, None) if record is None else record.of(self.label_of[path])[:2]
+        return self.is_ours(path) and known == (None, None)
 
     def _known_baseline(self, key: str, path: str) -> bool:
         """Whether the state file says what a file held; what was not read, a driver forgets."""
@@ -673,7 +690,13 @@ class Living:
         return {path: (text, wanted[path]) for path, text in off if not self._clipped(path, text)}
 
     def _clipped(self, path: str, text: str) -> bool:
-        """Whether a veiled limit shows the hardware's maximum, which is less than it asks for."""
+        """Whether a veiled limit shows the hardware's maximum, which is less than it asks for; or a
+        hidden one the end that it had then, or that turbo has now.
+        """
+        if path in self.hidden and text in {self.hidden[path], *self._hardware(path)}:
+            return True
+        if path.endswith(LIMITS[0]) and text == self.hidden.get(path.replace(*LIMITS)):
+            return True  # it ends at such a maximum
         if path not in self.veiled or text not in self._hardware(path):
             return False
         return all(int(item) > int(text) for item in self.expected[path])
@@ -771,7 +794,8 @@ class Living:
         self.disk.boot += 1
         self.disk.state = State()
         self.world.reboot()
-        self.plugged, self.unboosted, self.veiled = set(), set(), set()
+        self.plugged, self.unboosted = set(), set()
+        self.veiled, self.hidden = set(), {}
         self.expect_what_is_there(self.group_of)
 
     def _hotplug(self, event: Event) -> None:
@@ -796,6 +820,8 @@ class Living:
         self.world.write(path, text)
         if path.endswith(_SWITCHES):
             self.expect_what_is_there(self.group_of)
+        elif self._unknown(path):
+            self.expect_what_is_there([path])
         elif not self.is_ours(path):
             others = [item for item in self.paths_of(key) if not self.is_ours(item)]
             self.expect_what_is_there(others)

@@ -25,6 +25,7 @@ from tests.kernel.sequences_model import MACHINES, lead
 from tests.parts import in_parts
 
 LIVES, PIECES, SEED = 20, 2, 20261128
+NO_TURBO = f"{CPU_ROOT}/intel_pstate/no_turbo"
 C6_OFF = Target(idle=(("C6", False),))
 Deny = Callable[[str, str], int | None]
 
@@ -208,4 +209,87 @@ def test_a_minimum_that_turbo_off_hides_is_given_back() -> None:
         handle.discover()
         handle.bring(turbo_off)
         assert handle.restore().settled
+        assert rig.shown(model) == before
+
+
+def test_an_end_of_a_range_waits_while_the_other_cannot_be_read() -> None:
+    """A7, K1: a lowered maximum takes the minimum along, of which nobody would know what it was."""
+    model = KernelModel(rig.intel(1))
+    rig.foreign_write(model, rig.min_path(), "2250000")
+    before = rig.shown(model)
+    denied = {"left": 3}
+
+    def unreadable(verb: str, path: str) -> int | None:
+        denied["left"] -= (verb, path) == ("read", rig.min_path())
+        return errno.EMFILE if path == rig.min_path() and denied["left"] >= 0 else None
+
+    slow = everywhere(Target(900_000, 1_800_000))
+    with rig.state_folder() as folder:
+        with rig.applier(rig.Probe(model, deny=unreadable), folder) as handle:
+            handle.bring(slow)
+            bring_in_force(handle, slow(handle.machine), model)
+            assert rig.shown(model)[rig.max_path()] == "1800000"
+        assert rig.restore_once(model, folder).settled
+    assert rig.shown(model) == before
+
+
+def test_what_is_released_after_it_was_held_is_looked_at_first() -> None:
+    """A7: nobody looks at what a plan holds, so what others have made of it meanwhile is not known
+    when it is given back.
+    """
+    model = KernelModel(rig.intel(2))
+    before = rig.shown(model)
+    with rig.state_folder() as folder, rig.applier(model, folder) as handle:
+        handle.apply(rig.everywhere(handle.machine, Target(idle=(("C1", True),))))
+        handle.apply(rig.plan(handle.machine, {}, held=[0, 1]))
+        rig.foreign_write(model, rig.idle_path(0, 1), "1")
+        handle.apply(rig.plan(handle.machine, {}))
+        assert rig.shown(model) == before
+        assert rig.owned(folder) == set()
+
+
+def test_turbo_waits_for_a_domain_that_could_not_be_read() -> None:
+    """A2, K24: its limits would be moved before anybody knew them."""
+    model = KernelModel(rig.intel(2, boost=True))
+    rig.foreign_write(model, rig.max_path(1), "2000000")
+    before = rig.shown(model)
+    goes = once("read", rig.cpufreq(1, "related_cpus"), lambda: model.plug(1, online=False))
+    unread = once("read", f"{CPU_ROOT}/online", lambda: errno.EIO)
+    host = rig.Probe(model)
+    with rig.state_folder() as folder, rig.applier(host, folder) as handle:
+        host.deny = lambda verb, path: goes(verb, path) or unread(verb, path)
+        handle.discover()
+        model.plug(1, online=True)
+        assert [item.id for item in handle.machine.domains] == [0]
+        handle.bring(lambda machine: evolve(rig.plan(machine, {}), boost=False))
+        assert handle.restore().settled
+        assert rig.shown(model) == before
+
+
+@pytest.mark.parametrize("name", ["cpuinfo_max_freq", "cpuinfo_min_freq"])
+def test_a_restore_that_cannot_know_a_range_keeps_both_ends_and_says_so(name: str) -> None:
+    """A7: a minimum that is put back below a maximum that is not is cut to it, and forgotten."""
+    model = KernelModel(rig.intel(1))
+    rig.foreign_write(model, rig.min_path(), "2250000")
+    before = rig.shown(model)
+    with rig.state_folder() as folder:
+        rig.apply_once(model, folder, rig.everywhere(rig.intel(1), Target(900_000, 1_800_000)))
+        unread = once("read", rig.cpufreq(0, name), lambda: errno.EBUSY)
+        with rig.applier(rig.Probe(model, deny=unread), folder) as handle:
+            first = handle.restore()
+            assert first.settled is (rig.owned(folder) == set())
+            assert handle.restore().settled
+        assert rig.shown(model) == before
+
+
+def test_a_verification_that_failed_before_all_is_well_again_is_no_failure() -> None:
+    """`settled` of a restore is about what is left, not about what had to be read twice."""
+    model = KernelModel(rig.intel(1, boost=True))
+    before = rig.shown(model)
+    host = rig.Probe(model)
+    with rig.state_folder() as folder, rig.applier(host, folder) as handle:
+        handle.bring(lambda machine: evolve(rig.plan(machine, {}), boost=False))
+        host.deny = once("read", NO_TURBO, lambda: errno.EMFILE, skip=2)
+        assert handle.restore().settled
+        assert rig.owned(folder) == set()
         assert rig.shown(model) == before
