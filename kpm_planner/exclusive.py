@@ -26,11 +26,11 @@ class Wishes:
     def profile(self, owner: Owner, problems: list[Problem]) -> ResolvedProfile | None:
         """The profile that an owner's annotations ask for.
 
-        None where there are none, where the owner is refused, and, with a problem, where they are
-        not accepted, stand beside a profile that it asks for, or have errors.
+        None where there are none, and, with a problem, where they are not accepted, stand beside a
+        profile that it asks for, or have errors.
         """
         wishes = self.of.get(owner.ref.uid)
-        if not wishes or owner.refused:
+        if not wishes:
             return None
         pod = f"Pod/{owner.ref.namespace}/{owner.ref.pod}"
         accepted = self.settings.crio_annotations == ACCEPT
@@ -57,7 +57,7 @@ def exclusive_assignment(
     ref = owner.ref
     if owner.refused:
         return _has(owner, None, None, ", at baseline because its request cannot be honoured")
-    wished = wishes.profile(owner, problems) if wishes.of else None
+    wished = wishes.profile(owner, problems)
     if wished is not None:
         return _has(owner, wished, None, " and has CRI-O's annotations")
     if owner.profile is None:
