@@ -33,7 +33,6 @@ from kpm_planner.model.agent_settings import IdleStates
 from kpm_planner.model.allocation import Allocation, RuntimeCpus
 from kpm_planner.model.changes import Pass
 from kpm_planner.model.cluster import Meta, Node
-from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Problem
 from kpm_planner.plan import NodeInput, NodePlan, plan_node
@@ -81,20 +80,20 @@ class _Planned:
 
 
 @define
-class _Published:
-    """The text of the machine that was published last; made again for another machine alone."""
+class _Text:
+    """What was published last, and its text; made again for another value alone."""
 
-    machine: Machine | None = None
-    packed: str = ""
+    value: Machine | Allocation | None = None
+    text: str = ""
 
-    def text(self, machine: Machine) -> str:
-        """What is published of a machine; nothing where it is too long."""
-        if machine is not self.machine and machine != self.machine:
+    def of(self, value: Machine | Allocation) -> str:
+        """What is published of a value; nothing where it is too long."""
+        if value is not self.value and value != self.value:
             from kpm.formats.published import packed
 
-            self.packed = packed(machine) or ""
-        self.machine = machine
-        return self.packed
+            self.text = packed(value) or ""
+        self.value = value
+        return self.text
 
 
 @define(eq=False)
@@ -134,7 +133,8 @@ class Agent:
     _registry: "CollectorRegistry | None" = None
     _making: threading.Lock = field(factory=threading.Lock)
     _reported: tuple[object, ...] = ()
-    _published: _Published = field(factory=_Published)
+    _machine_text: _Text = field(factory=_Text)
+    _allocation_text: _Text = field(factory=_Text)
     _metered: tuple[object, ...] = ()
     _uid: str | None = None
     _refused_since: float | None = None
@@ -410,8 +410,8 @@ class Agent:
             evolve(
                 state,
                 conditions=tuple(conditions),
-                machine=self._published.text(item.machine),
-                allocatable_cpus=format_cpulist(item.allocation.allocatable or ()),
+                machine=self._machine_text.of(item.machine),
+                allocation=self._allocation_text.of(item.allocation),
             ),
             lines,
         )

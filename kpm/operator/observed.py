@@ -102,10 +102,10 @@ def held_object(document: Object, kind: str, group: str) -> Held[Any]:
 
 
 def held_state(document: Object) -> Held[PowerNodeStateStatus]:
-    """A PowerNodeState without the machine in it, which the operator has no use for; one whose
+    """A PowerNodeState without machine and allocation, which the operator has no use for; one whose
     status cannot be read says nothing.
     """
-    status = {**(document.get("status") or {}), "machine": ""}
+    status = {**(document.get("status") or {}), "machine": "", "allocation": ""}
     return _held({**document, "status": status}, reported({"status": status}))
 
 

@@ -10,8 +10,9 @@ from attrs import field, fields, frozen
 
 from kpm_planner.model.target import TOLD
 
-#: Characters of a published machine; the rest of a status stays below 16 KiB beside it.
-LONGEST_MACHINE = 12 << 10
+#: Characters of a published machine and of what its kubelet says; the rest of a status stays below
+#: 16 KiB beside them.
+LONGEST_MACHINE, LONGEST_ALLOCATION = 12 << 10, 4 << 10
 
 
 def _text(description: str) -> dict[str, object]:
@@ -350,9 +351,12 @@ class PowerNodeStateStatus:
     power_profiles: tuple[ProfileConfig, ...] = field(
         default=(), metadata=_text("The profiles in the form of the earlier operator.")
     )
-    allocatable_cpus: str = field(
+    allocation: str = field(
         default="",
-        metadata=_text("CPUs that the kubelet can hand out; left out: none or unknown."),
+        metadata={
+            "description": "What the kubelet says about CPUs of containers; as xz and base64.",
+            "maxLength": LONGEST_ALLOCATION,
+        },
     )
     machine: str = field(
         default="",

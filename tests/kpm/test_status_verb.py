@@ -17,7 +17,7 @@ from kpm.cli.status_text import age, node_lines, table
 from kpm.cluster.node import NodeStatus, document, node_of
 from kpm.cluster.status import document as cluster_document
 from kpm.cluster.status import namespaces_of, status_of
-from kpm.formats.published import packed, reported, unpacked
+from kpm.formats.published import packed, reported, unpacked_allocation, unpacked_machine
 from kpm.formats.views import machine_view
 from kpm.formats.wire import GROUPS, document_of
 from kpm.kube.api import ApiError, Object
@@ -25,7 +25,9 @@ from kpm.kube.kinds import PODS, power
 from kpm.process.errors import InputError
 from kpm.request.machines import MODELS, MachineSpec, build_machine
 from kpm_applier.kernel_model.model import KernelModel
+from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.changes import Pass
+from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.report.node import node_state
 from kpm_planner.report.types import LONGEST_MACHINE
@@ -63,7 +65,7 @@ def test_any_machine_there_and_back(made: Machine) -> None:
     """What others plan for is what the agent has, value by value."""
     text = packed(made)
     assert text is not None
-    assert machine_view(unpacked(text, "here")) == machine_view(made)
+    assert machine_view(unpacked_machine(text, "here")) == machine_view(made)
 
 
 @pytest.mark.parametrize("cores", [32, 128, 256])
@@ -104,7 +106,7 @@ def _xz(content: bytes, **more: Any) -> str:
 def test_a_hostile_machine_is_one_line(text: str) -> None:
     """A node can be taken over: what it publishes is bounded before anything looks at it."""
     with pytest.raises(InputError) as refused:
-        unpacked(text, "Node/a")
+        unpacked_machine(text, "Node/a")
     assert str(refused.value).startswith("Node/a")
     assert "\n" not in str(refused.value)
 
@@ -113,7 +115,7 @@ def test_a_machine_that_asks_for_memory_to_unpack_is_refused() -> None:
     """The dictionary is a claim of the sender's."""
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 64 << 20}]
     with pytest.raises(InputError):
-        unpacked(_xz(b"{}", filters=filters), "Node/a")
+        unpacked_machine(_xz(b"{}", filters=filters), "Node/a")
 
 
 # --- of one node ---
@@ -324,3 +326,19 @@ def test_a_node_without_anything_is_its_name() -> None:
 
     found = NodeStatus("n\x1b", PowerNodeStateStatus())
     assert node_lines(found, datetime.now(UTC))[0] == "n\\x1b"
+
+
+@given(st.lists(st.sets(st.integers(0, 63), max_size=5), max_size=6), st.booleans())
+@examples(50)
+def test_an_allocation_there_and_back(cpus: list[set[int]], answered: bool) -> None:
+    """While the kubelet does not answer, what it said last."""
+    said = tuple(owns(format_cpulist(some), f"pod-{n}") for n, some in enumerate(cpus) if some)
+    given_ = Allocation(
+        reported=said if answered else (),
+        answered=answered,
+        allocatable=frozenset(range(2, 64)),
+        last_known=None if answered else said,
+    )
+    text = packed(given_)
+    assert text is not None
+    assert unpacked_allocation(text, (), "here") == given_
