@@ -9,7 +9,7 @@ from kpm.formats.pods import structure_node, structure_pod
 from kpm.formats.wire import WireError, parse_time, read_object
 from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.informer import ApiListWatch, Informer, key_of
-from kpm.kube.kinds import AGENT_NAME, NODES, PART_OF, PODS, power
+from kpm.kube.kinds import AGENT_NAME, NODES, PART_OF, PODS, USER_KINDS, power
 from kpm.process.threads import Threads
 from kpm_planner.caps.schedule import Reading
 from kpm_planner.model.agent_settings import IdleStates
@@ -27,14 +27,6 @@ from kpm_planner.model.objects import (
 from kpm_planner.model.problems import Code, Problem, error
 from kpm_planner.rivals import policy_of
 
-USER_KINDS = {
-    "powerprofiles": "PowerProfile",
-    "powerworkloads": "PowerWorkload",
-    "powernodeconfigs": "PowerNodeConfig",
-    "uncores": "Uncore",
-    "powerconfigs": "PowerConfig",
-    "powercaps": "PowerCap",
-}
 _CRIO = ("cpu-freq-governor.crio.io", "cpu-c-states.crio.io")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -48,18 +49,36 @@ _VERBS = {
 }
 
 
+#: Of `kubectl power`, which is about a running cluster.
+_POWER = {
+    "status": ("status", "Say how the cluster, or one node of it, is. Exit 0 all is well."),
+    "plan": ("cluster_plan", "Show what objects would change on the nodes, before kubectl apply."),
+    "explain": ("cluster_explain", "Say why a CPU or a pod of a node has what it has."),
+}
+
+
 class _Lazy(click.Group):
-    """Loads a verb's module when it is needed, so that start-up stays light."""
+    """Loads a verb's module when it is needed, so that start-up stays light.
+
+    verbs: name → (module of this package, what the verb does). program: how errors name it.
+    """
+
+    def __init__(
+        self, *words: Any, verbs: Mapping[str, tuple[str, str]], program: str, **more: Any
+    ) -> None:
+        super().__init__(*words, **more)
+        self.verbs, self.program = verbs, program
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(_VERBS)
+        return list(self.verbs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in _VERBS:
+        if cmd_name not in self.verbs:
             return None
-        command = getattr(import_module(f"kpm.cli.{_VERBS[cmd_name][0]}"), cmd_name)
+        module = import_module(f"kpm.cli.{self.verbs[cmd_name][0]}")
+        command = getattr(module, cmd_name)
         if not isinstance(command, click.Command):
             raise TypeError(cmd_name)
         return command
@@ -68,10 +87,10 @@ class _Lazy(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """A verb that is none is told which one may be meant."""
-        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+        if args and args[0] not in self.verbs and not args[0].startswith("-"):
             from difflib import get_close_matches
 
-            near = get_close_matches(args[0], _VERBS, 1)
+            near = get_close_matches(args[0], self.verbs, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
@@ -80,29 +99,31 @@ class _Lazy(click.Group):
         """List the verbs without loading them."""
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _VERBS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in self.verbs.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; bad input ends it with one line and status 2."""
         try:
             return super().invoke(ctx)
         except InputError as failure:
-            click.echo(f"kpm: {one_line(failure, 2000)}", err=True)
+            click.echo(f"{self.program}: {one_line(failure, 2000)}", err=True)
             ctx.exit(2)
         except BrokenPipeError:  # the reader has gone, as with head: end as a shell expects
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0)
         except OSError as failure:
             click.echo(
-                f"kpm: {one_line(failure.filename or 'standard output')}: {failure.strerror}",
+                f"{self.program}: {one_line(failure.filename or 'standard output')}:"
+                f" {failure.strerror}",
                 err=True,
             )
             ctx.exit(2)
 
 
-@click.command(
-    cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.command(cls=_Lazy, verbs=_VERBS, program="kpm", context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="kpm")
 def cli() -> None:
     """Kubernetes power manager: plan, apply, verify and restore CPU power settings.
@@ -113,4 +134,17 @@ def cli() -> None:
     kpm init -o policy.yaml                     write a first policy that fits it
     kpm plan -f policy.yaml                     see what would be done, and why
     kpm apply -f policy.yaml                    do it; kpm restore undoes it
+    """
+
+
+@click.command(cls=_Lazy, verbs=_POWER, program="kubectl power", context_settings=_CONTEXT)
+@click.version_option(__version__, prog_name="kubectl power")
+def power() -> None:
+    """Power of the nodes of a cluster, by what their agents report. Everything here only reads.
+
+    \b
+    kubectl power status                         how the cluster is
+    kubectl power status node-1                  who holds which CPUs of a node since when
+    kubectl power plan -f policy.yaml            what would change, on which nodes, for which pods
+    kubectl power explain node-1 cpu 5           why a CPU has what it has
     """

@@ -223,9 +223,9 @@ def explain(
     result = recipe.plan()
     told: dict[str, tuple[str, ...]] = {}
     for item, given in zip(result.nodes, recipe.targets.inputs, strict=True):
-        told[item.node] = _explain(item, given.machine, what, name)
+        told[item.node] = explained(item, given.machine, what, name)
         if not told[item.node]:
-            raise InputError(f"{what}: expected {_known(item, what)}, got {name!r}")
+            raise InputError(f"{what}: expected {expected_names(item, what)}, got {name!r}")
     held_back = {} if machines else _held_back(recipe, result, tree, what, name)
     left_out = {
         node: tuple(why for why in reasons if why.object.partition("/")[0] in _SAYS[what])
@@ -307,7 +307,7 @@ _SAYS = {
 }
 
 
-def _known(item: NodePlan, what: str) -> str:
+def expected_names(item: NodePlan, what: str) -> str:
     """What may be asked about."""
     if what == "cpu":
         cpus = [cpu for group in item.groups for cpu in group.cpus]
@@ -323,7 +323,7 @@ def _known(item: NodePlan, what: str) -> str:
     return f"one of node {item.node}, {', '.join(names) or 'which has none'}"
 
 
-def _explain(item: NodePlan, machine: Machine, what: str, name: str) -> tuple[str, ...]:
+def explained(item: NodePlan, machine: Machine, what: str, name: str) -> tuple[str, ...]:
     if what == "cpu":
         if not (name.isascii() and name.isdigit() and len(name) < 6):
             return ()

@@ -9,6 +9,15 @@ PODS, NODES, NAMESPACES = (
     Resource("", "v1", "nodes"),
     Resource("", "v1", "namespaces"),
 )
+#: Kinds that users write, by plural.
+USER_KINDS = {
+    "powerprofiles": "PowerProfile",
+    "powerworkloads": "PowerWorkload",
+    "powernodeconfigs": "PowerNodeConfig",
+    "uncores": "Uncore",
+    "powerconfigs": "PowerConfig",
+    "powercaps": "PowerCap",
+}
 LEASES, DAEMON_SETS = "leases", "daemonsets"
 AGENT_NAME = "power-node-agent"
 #: Label and value of the pods of this system.

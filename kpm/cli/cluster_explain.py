@@ -1,0 +1,67 @@
+"""kubectl power explain: why a CPU or a pod of a node has what it has, by what agents publish."""
+
+import json
+
+import click
+
+from kpm.cli.options import kubeconfig_option, output_option, print_lines, say
+from kpm.cli.planning import expected_names, explained
+from kpm.cli.shells import group_option, namespace_option
+from kpm.cli.status import Where, connected, context_option, place_of
+from kpm.process.errors import InputError
+
+VERSION = 1
+
+
+@click.command()
+@click.argument("node")
+@click.argument("what", type=click.Choice(["cpu", "pod", "profile", "cap", "uncore"]))
+@click.argument("name")
+@output_option("table", "json")
+@group_option
+@namespace_option
+@context_option
+@kubeconfig_option
+def explain(
+    node: str,
+    what: str,
+    name: str,
+    output: str,
+    group: str,
+    namespace: str | None,
+    context: str | None,
+    kubeconfig: str | None,
+) -> None:
+    """Say why a CPU, a pod, a profile, a power cap or an uncore entry of a node has what it has.
+
+    \b
+    kubectl power explain node-1 cpu 5
+    kubectl power explain node-1 pod default/web
+    """
+    from datetime import UTC, datetime
+
+    from kpm.cluster.gathering import gather
+    from kpm.kube.api import ApiError
+    from kpm_planner.plan import plan_node
+
+    where = Where(kubeconfig, context, group, namespace)
+    place = place_of(where)
+    try:
+        seen = gather(connected(where), group, place, node)
+    except ApiError as failure:
+        raise InputError(f"namespace {place}: {failure}") from None
+    if not seen.inputs:
+        why = seen.unknown.get(node, "no PowerNodeState is about it")
+        raise InputError(f"Node/{node}: {why.removeprefix(f'Node/{node}: ')}")
+    (item,) = seen.inputs
+    plan = plan_node(seen.intent, item, datetime.now(UTC))
+    lines = explained(plan, item.machine, what, name)
+    if not lines:
+        raise InputError(f"{what}: expected {expected_names(plan, what)}, got {name!r}")
+    if output == "json":
+        told = {"version": VERSION, "node": node, "what": what, "name": name, "lines": lines}
+        click.echo(json.dumps(told, indent=1))
+    else:
+        for line in lines:
+            say(line)
+    print_lines(f"warning: {text}" for text in seen.notes)
