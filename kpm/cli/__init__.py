@@ -40,6 +40,7 @@ _VERBS = {
         "status",
         "Say how a cluster, a node or this machine is. Exit 0 all is well.",
     ),
+    "doctor": ("doctor", "Find what keeps power management from working here, and what mends it."),
     "leave": ("cluster", "Delete the PowerConfigs and wait until the nodes are as they were."),
     "helper": ("shells", "Write sysfs for an agent without privilege; its pod runs it."),
     "scaler": ("shells", "Set frequencies by the telemetry of DPDK pods; the agent runs it."),
@@ -54,6 +55,7 @@ _POWER = {
     "status": ("status", "Say how the cluster, or one node of it, is. Exit 0 all is well."),
     "plan": ("cluster_plan", "Show what objects would change on the nodes, before kubectl apply."),
     "explain": ("cluster_explain", "Say why a CPU or a pod of a node has what it has."),
+    "doctor": ("cluster_doctor", "Find what is wrong with the cluster, and what mends it."),
 }
 
 

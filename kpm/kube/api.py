@@ -193,6 +193,10 @@ class Api:
 
         return self._call("GET", resource.path(), query, read=read)
 
+    def server_version(self) -> Object:
+        """What the server says of itself: major, minor, gitVersion. Errors: ApiError."""
+        return self._call("GET", "/version")
+
     def create(self, resource: Resource, body: Object, namespace: str | None = None) -> Object:
         """Create an object. Errors: ApiError."""
         return self._call("POST", resource.path(namespace=namespace), {}, body, JSON)

@@ -13,7 +13,7 @@ from kpm.kube.api import Api, ApiError, Resource
 from kpm_planner.model.problems import Code, Problem, error
 
 _GROUP = "admissionregistration.k8s.io"
-_POLICIES = Resource(_GROUP, "v1", "validatingadmissionpolicies")
+POLICIES = Resource(_GROUP, "v1", "validatingadmissionpolicies")
 _BINDINGS = Resource(_GROUP, "v1", "validatingadmissionpolicybindings")
 NAMES = ("power-manager-node-agent", "power-manager-operator", "power-manager-telemetry")
 #: Seconds between two looks, and while something is missing.
@@ -38,16 +38,16 @@ class Admission:
         now = self.monotonic()
         if now >= self._next:
             try:
-                self._missing = tuple(name for name in NAMES if not self._denies(name))
+                self._missing = tuple(name for name in NAMES if not self.denies(name))
                 self._next = now + (_AGAIN if self._missing else _EVERY)
             except ApiError:
                 self._next = now + _AGAIN
         return self._missing
 
-    def _denies(self, name: str) -> bool:
+    def denies(self, name: str) -> bool:
         """Whether a policy is there and bound so that it refuses. Errors: ApiError."""
         try:
-            self.api.get(_POLICIES, name)
+            self.api.get(POLICIES, name)
             spec = self.api.get(_BINDINGS, name).get("spec") or {}
         except ApiError as failure:
             if failure.missing:

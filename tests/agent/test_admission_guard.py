@@ -3,7 +3,7 @@
 import pytest
 
 from kpm.kube.api import ApiError
-from kpm.operator.admission import _BINDINGS, _POLICIES, NAMES, Admission
+from kpm.operator.admission import _BINDINGS, NAMES, POLICIES, Admission
 from kpm.operator.daemonset import Image
 from kpm.operator.observed import SeenCluster, held_object, held_plain
 from kpm.operator.reconcile import Apply, reconcile
@@ -15,7 +15,7 @@ GROUP = "power.openshift.io"
 
 def installed(api: MemoryApi, *names: str, actions: tuple[str, ...] = ("Deny",)) -> None:
     for name in names:
-        api.put(_POLICIES, {"metadata": {"name": name}})
+        api.put(POLICIES, {"metadata": {"name": name}})
         spec = {"policyName": name, "validationActions": list(actions)}
         api.put(_BINDINGS, {"metadata": {"name": name}, "spec": spec})
 
@@ -34,7 +34,7 @@ def test_one_that_does_not_refuse_is_missing(name: str, how: str) -> None:
     installed(api, *(item for item in NAMES if item != name))
     if how != "nothing":
         installed(api, name, actions=("Audit",) if how == "audits" else ("Deny",))
-    for resource in {"no binding": [_BINDINGS], "no policy": [_POLICIES]}.get(how, []):
+    for resource in {"no binding": [_BINDINGS], "no policy": [POLICIES]}.get(how, []):
         del api.objects[resource.plural, None, name]
     assert Admission(api, Clock()).missing() == (name,)
 

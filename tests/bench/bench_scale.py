@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import ssl
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ from attrs import define, evolve, field
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # holds the package tests
 
+from kpm.formats.published import packed
 from kpm.formats.views import features
 from kpm.formats.wire import document_of, read_object
 from kpm.kube.kinds import state_name, workload_name
@@ -40,7 +42,7 @@ from kpm_planner.selection import accept
 from tests.apiserver.nodes import LABEL, NAMESPACE, OperatorProcess
 from tests.apiserver.server import ADMIN_TOKEN, ApiServer, wait_for
 from tests.apiserver.world import install
-from tests.bench.report import keep
+from tests.bench.report import REPO, keep
 
 NODES, PROFILES = int(os.environ.get("KPM_BENCH_NODES", "1000")), 20
 GROUP, SPACE = "power.openshift.io", f"/apis/power.openshift.io/v1/namespaces/{NAMESPACE}"
@@ -52,6 +54,8 @@ MACHINE = MachineSpec(
     idle_driver="intel_idle",
     idle_states=MODELS["xeon"].idle_states,
 )
+#: Whether agents publish their machines, as they do; 0 shows what that costs.
+PUBLISH = os.environ.get("KPM_BENCH_PUBLISH", "1") == "1"
 KINDS = ("powerprofiles", "powerworkloads", "powernodeconfigs", "uncores", "powerconfigs")
 APPLY, MERGE = "application/apply-patch+yaml", "application/merge-patch+json"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -244,9 +248,11 @@ def statuses(shared_max: str) -> tuple[Any, Any]:
         evolve(condition, last_transition_time="2026-01-01T00:00:00Z")
         for condition in state.conditions
     )
-    return document_of(evolve(state, conditions=stamped)), document_of(
-        power_node(plan, machine, (), workloads)
-    )
+    state = evolve(state, conditions=stamped)
+    if PUBLISH:
+        texts = packed(machine) or "", packed(item.allocation) or ""
+        state = evolve(state, machine=texts[0], allocation=texts[1])
+    return document_of(state), document_of(power_node(plan, machine, (), workloads))
 
 
 def usage(pid: int) -> dict[str, float]:
@@ -425,6 +431,43 @@ class Bench:
         await asyncio.sleep(60)
         self.results["idle_requests"] = self.audited(None) - before
 
+    async def verbs(self) -> None:
+        """What a person asks of the whole cluster: its status, and what an edit would change."""
+        policy = self.server.folder / "edit.json"
+        policy.write_text(json.dumps({"kind": "List", "items": manifests("10%")}))
+        verbs = {
+            "status_verb": ["status"],
+            "plan_verb": ["plan", "-f", str(policy), "-o", "json"],
+        }
+        for name, words in verbs.items():
+            if words[0] == "plan" and not PUBLISH:
+                continue
+            seconds, mib = await asyncio.to_thread(self.timed, words)
+            self.results[f"{name}_s"], self.results[f"{name}_mib"] = seconds, mib
+
+    def timed(self, words: list[str]) -> tuple[float, float]:
+        """Seconds and peak MiB of a verb of `kubectl power` as a process."""
+        program = "from kpm.__main__ import kubectl_power; kubectl_power()"
+        place = [
+            "--kubeconfig",
+            str(self.server.folder / "admin.kubeconfig"),
+            "--namespace",
+            NAMESPACE,
+        ]
+        started = time.monotonic()
+        with (self.server.folder / "verb.out").open("wb") as out:
+            child = subprocess.Popen(
+                [sys.executable, "-c", program, *words, *place],
+                stdout=out,
+                env={**os.environ, "PYTHONPATH": str(REPO)},
+            )
+            _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode in (0, 1), child.returncode
+        said = (self.server.folder / "verb.out").read_text()
+        assert str(NODES) in said, said[:300]
+        return time.monotonic() - started, used.ru_maxrss / 1024
+
     def audited(
         self, verbs: tuple[str, ...] | None = ("patch", "create", "update", "delete")
     ) -> int:
@@ -447,6 +490,7 @@ class Bench:
         await self.phase("workloads", self.workloads)
         await self.phase("edit", self.edit)
         await self.phase("idle", self.idle)
+        await self.phase("verbs", self.verbs)
 
 
 def main() -> None:
@@ -477,7 +521,10 @@ def main() -> None:
         finally:
             operator.end(9)
             server.close()
-    keep("scale", {"nodes": NODES, "profiles": PROFILES, "results": bench.results})
+    keep(
+        "scale" if PUBLISH else "scale-without-machines",
+        {"nodes": NODES, "profiles": PROFILES, "results": bench.results},
+    )
 
 
 if __name__ == "__main__":
