@@ -40,6 +40,7 @@ _VERBS = {
         "status",
         "Say how a cluster, a node or this machine is. Exit 0 all is well.",
     ),
+    "top": ("top", "Watch what this machine's CPUs do: frequencies, idle states, watts."),
     "doctor": ("doctor", "Find what keeps power management from working here, and what mends it."),
     "leave": ("cluster", "Delete the PowerConfigs and wait until the nodes are as they were."),
     "helper": ("shells", "Write sysfs for an agent without privilege; its pod runs it."),
@@ -55,6 +56,7 @@ _POWER = {
     "status": ("status", "Say how the cluster, or one node of it, is. Exit 0 all is well."),
     "plan": ("cluster_plan", "Show what objects would change on the nodes, before kubectl apply."),
     "explain": ("cluster_explain", "Say why a CPU or a pod of a node has what it has."),
+    "top": ("cluster_top", "Watch what the CPUs of a node do, and which pods take the watts."),
     "doctor": ("cluster_doctor", "Find what is wrong with the cluster, and what mends it."),
 }
 

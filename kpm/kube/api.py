@@ -197,6 +197,18 @@ class Api:
         """What the server says of itself: major, minor, gitVersion. Errors: ApiError."""
         return self._call("GET", "/version")
 
+    def proxied(self, namespace: str, pod: str, path: str) -> str:
+        """What a pod answers to a get, through the API server. pod: name:port, or
+        https:name:port. Errors: ApiError.
+        """
+        place = "/".join(quote(part, safe="") for part in (namespace, "pods", pod, "proxy"))
+
+        def read(data: bytes) -> Object:
+            return {"text": data.decode("utf-8", "replace")}
+
+        found = self._call("GET", f"/api/v1/namespaces/{place}/{path}", read=read)
+        return str(found["text"])
+
     def create(self, resource: Resource, body: Object, namespace: str | None = None) -> Object:
         """Create an object. Errors: ApiError."""
         return self._call("POST", resource.path(namespace=namespace), {}, body, JSON)

@@ -121,7 +121,8 @@ def test_a_machine_that_asks_for_memory_to_unpack_is_refused() -> None:
 # --- of one node ---
 
 
-def _status() -> Any:
+def status_of_a_node() -> Any:
+    """What an agent reports of a node with a pod."""
     on = machine("0-7")
     found = plan(
         profile("shared", shared=True, max="30%"),
@@ -145,7 +146,7 @@ def _served(status: Any, *pods: Object) -> Server:
 def test_a_node_says_who_holds_which_cpus_since_when() -> None:
     start = (NOW - timedelta(hours=3)).isoformat()
     holder = {"metadata": {"name": "db", "namespace": "ns1"}, "status": {"startTime": start}}
-    found = node_of(_served(_status(), holder), GROUP, PLACE, "n1")
+    found = node_of(_served(status_of_a_node(), holder), GROUP, PLACE, "n1")
     rows = {row.pool: row for row in found.pools}
     assert rows["exclusive"].cpus == "2-3"
     assert rows["exclusive"].profile == "fast"
@@ -168,7 +169,7 @@ class NoPods(Server):
 
 def test_what_may_not_be_asked_is_named_once_and_costs_only_itself() -> None:
     api = NoPods()
-    api.put(STATES, {**state("n1"), "status": document_of(_status())})
+    api.put(STATES, {**state("n1"), "status": document_of(status_of_a_node())})
     found = node_of(api, GROUP, PLACE, "n1")
     assert found.pools
     assert [line for line in node_lines(found, NOW) if line.startswith("note: ")] == [
