@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 KPM_SOAK_SECONDS ?= $(if $(SOAK_SEED),1,300)
 SOAK_SEED ?=
 # Tests that have targets of their own.
-ELSEWHERE := kernel or apiserver or dpdk or monitoring or cluster or cluster_long or cluster_vm
+ELSEWHERE := kernel or apiserver or dpdk or monitoring or cluster or cluster_long or cluster_vm or pages
 # Files of the tests without a target of their own are in memory where they can be: they are tens of thousands.
 IN_MEMORY := $(if $(wildcard /dev/shm/.),TMPDIR=/dev/shm)
 # Tests and what they start are compiled once, not by each process.
@@ -16,7 +16,7 @@ BOUNDED := -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yaml')
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak coverage mutants density lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages docs crds monitoring test-monitoring clean
+.PHONY: help venv demo test soak coverage mutants density lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk test-pages bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages docs crds monitoring test-monitoring clean
 .PHONY: install uninstall deploy undeploy helm-install helm-uninstall charts bundle release airgap lock audit images images-ocp update push build-push-multiarch
 
 help: ## list the targets
@@ -145,6 +145,10 @@ monitoring: $(VENV)/.installed ## write the dashboards and rules in deploy/monit
 test-monitoring: $(VENV)/.installed envtest ## the real agent, a real Prometheus and its tools; installs them from Debian
 	$(PYTHON) tests/monitoring/prometheus_server.py --prepare
 	$(BIN)/python -m pytest -m monitoring tests/monitoring
+
+test-pages: $(VENV)/.installed ## every page in a real browser, at two widths and on paper; installs it, pictures in dist/pages
+	$(BIN)/python -m tests.pages.browser --prepare
+	$(BIN)/python -m pytest -m pages tests/pages
 
 bench-energy: $(VENV)/.installed ## what measuring costs; writes bench-results/
 	$(BIN)/python tests/bench/bench_energy.py

@@ -13,6 +13,7 @@ from attrs import define
 from kpm.cli.changes import closing, reasons_of, rows
 from kpm.cli.options import (
     files_option,
+    html_option,
     output_option,
     planning_options,
     print_lines,
@@ -126,10 +127,12 @@ files_each_option = click.option(
 @planning_options
 @tree_options
 @files_each_option
+@html_option
 @output_option("table", "json", "yaml")
 def diff(
-    filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, each: bool, output: str
-) -> None:
+    filenames: tuple[str, ...], asked: PlanOptions, tree: TreeOptions, each: bool,
+    html: str | None, output: str,
+) -> None:  # fmt: skip
     """Show what apply would change, CPUs that change alike in one line, with who asks for it.
     Exit 0 nothing, 1 something, 2 it could not be judged: an object has errors, or the state is
     unreadable.
@@ -138,19 +141,23 @@ def diff(
     kpm diff -f policy.yaml
     kpm diff -f policy.yaml --files     every file, in the order of writing
     """
-    sys.exit(_preview(_request(filenames, asked, tree), output, each=each))
+    sys.exit(_preview(_request(filenames, asked, tree), output, each=each, html=html))
 
 
-def _preview(request: _Request, output: str, *, each: bool) -> int:
+def _preview(request: _Request, output: str, *, each: bool, html: str | None = None) -> int:
     """Show what would be written; the exit status that says it."""
     try:
         with request.open(writing=False) as applier:
             result = request.plan(applier, memory_beside(applier.store.path))
             writes = applier.preview(result.nodes[0])
-            machine = applier.machine
+            machine, shown = applier.machine, applier.shown
     except StateError as failure:
         _refuse(failure)
     problems = all_problems(result)
+    if html is not None:
+        from kpm.cli.pages import page_of_diff, write_page
+
+        write_page(html, page_of_diff(result.nodes[0], (shown, machine), writes, problems))
     if output != "table":
         views = [_write_view(write) for write in writes]
         view = {"version": 1, "writes": views, "problems": [problem_view(it) for it in problems]}

@@ -12,7 +12,13 @@ import click
 from attrs import frozen
 
 from kpm.cli.changes import FASTER, SLOWER, Row, rows
-from kpm.cli.options import files_option, kubeconfig_option, output_option, print_lines
+from kpm.cli.options import (
+    files_option,
+    html_option,
+    kubeconfig_option,
+    output_option,
+    print_lines,
+)
 from kpm.cli.shells import group_option, namespace_option
 from kpm.cli.status import Where, connected, context_option, place_of
 from kpm.formats.views import problem_view
@@ -37,6 +43,7 @@ class Alike:
     rows: tuple[Row, ...]
     writes: int
     offers: tuple[tuple[str, int, int], ...]
+    sample: "NodeChange"
 
 
 @frozen
@@ -79,6 +86,7 @@ class Summary:
     help="Plan as if this object were deleted; may be given many times.",
 )
 @click.option("--node", metavar="NAME", help="For this node alone.")
+@html_option
 @output_option("table", "json")
 @group_option
 @namespace_option
@@ -88,6 +96,7 @@ def plan(
     filenames: tuple[str, ...],
     without: tuple[str, ...],
     node: str | None,
+    html: str | None,
     output: str,
     group: str,
     namespace: str | None,
@@ -101,6 +110,7 @@ def plan(
     \b
     kubectl power plan -f profile.yaml
     kubectl power plan -f policy/ --node node-1
+    kubectl power plan -f policy/ --html change.html
     kubectl power plan --without PowerProfile/fast
     """
     if not filenames and not without:
@@ -108,6 +118,12 @@ def plan(
     found = summary(
         Where(kubeconfig, context, group, namespace), filenames, without=without, node=node
     )
+    if html is not None:
+        from kpm.cli.pages import page_of_cluster, write_page
+
+        what = [*filenames, *(f"without {item}" for item in without)]
+        source = f"{', '.join(what)} against namespace {namespace or 'of the group'}"
+        write_page(html, page_of_cluster(found, source, closing_line(found)))
     if output == "json":
         click.echo(json.dumps(document(found), indent=1))
     else:
@@ -166,7 +182,13 @@ def summarised(found: "ClusterChange", unknown: Iterable[tuple[str, str]] = ()) 
             shown.setdefault(key, (made, item))
         pods += _pod_rows(item)
     blocks = [
-        Alike(tuple(sorted(nodes)), shown[key][0], len(shown[key][1].writes), shown[key][1].offers)
+        Alike(
+            tuple(sorted(nodes)),
+            shown[key][0],
+            len(shown[key][1].writes),
+            shown[key][1].offers,
+            sample=shown[key][1],
+        )
         for key, nodes in alike.items()
     ]
     reasons: dict[str, list[str]] = {}
@@ -222,7 +244,7 @@ def lines(found: Summary) -> Iterator[str]:
             yield f"  {one_line(problem, 2000)}{where}"
     for why, nodes in found.unknown:
         yield f"not known for {_count(len(nodes), 'node')}: {one_line(why)}: {_names(nodes)}"
-    yield _closing(found)
+    yield closing_line(found)
 
 
 def _pod_lines(found: Summary) -> Iterator[str]:
@@ -236,7 +258,7 @@ def _pod_lines(found: Summary) -> Iterator[str]:
         yield f"  and {len(found.pods) - _MOST_PODS} more"
 
 
-def _closing(found: Summary) -> str:
+def closing_line(found: Summary) -> str:
     """How much of what."""
     changed = sum(len(block.nodes) for block in found.alike)
     writes = sum(len(block.nodes) * block.writes for block in found.alike)

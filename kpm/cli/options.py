@@ -177,6 +177,11 @@ def planning_options(function: _Function) -> _Function:
     return made  # type: ignore[no-any-return]
 
 
+html_option = click.option(
+    "--html", metavar="FILE", help="Write it as one self-contained page, to attach to a request."
+)
+
+
 def print_structured(content: Any, output: str) -> None:
     """Print a value as JSON or YAML."""
     if output == "json":

@@ -8,6 +8,7 @@ import click
 
 from kpm.cli.options import (
     files_option,
+    html_option,
     output_option,
     planning_options,
     print_lines,
@@ -102,12 +103,14 @@ def validate(filenames: tuple[str, ...], output: str) -> None:
 @planning_options
 @tree_options
 @machine_option
+@html_option
 @output_option("table", "json", "yaml")
 def plan(
     filenames: tuple[str, ...],
     asked: PlanOptions,
     tree: TreeOptions,
     machines: tuple[str, ...],
+    html: str | None,
     output: str,
 ) -> None:
     """Show what every CPU would be asked to do, and why. Nothing is written. Exit 1 where an
@@ -119,6 +122,11 @@ def plan(
     """
     recipe = make_recipe(need_files(filenames), asked, tree, machines)
     result = recipe.plan()
+    if html is not None:
+        from kpm.cli.pages import page_of_plan, write_page
+
+        page = page_of_plan(result, recipe.targets.inputs, ", ".join(filenames))
+        write_page(html, page)
     print_plan(result, output, recipe.left_out())
     finish(recipe, result)
 

@@ -6,7 +6,6 @@ import sys
 import click
 
 from kpm.cli.options import print_lines, say
-from kpm.process.errors import InputError
 from kpm.simulate.scenario import read_scenario
 from kpm.simulate.simulation import run
 from kpm.simulate.world import StepView
@@ -18,8 +17,27 @@ EMBEDDED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "simulate", 
 @click.argument("scenario", required=False, metavar="[SCENARIO]")
 @click.option("--html", metavar="FILE", help="Write the simulation as one self-contained page.")
 @click.option("--svg", metavar="FILE", help="Write what the terminal shows as a picture.")
+@click.option(
+    "--price",
+    type=click.FloatRange(0),
+    default=0.30,
+    show_default=True,
+    metavar="EUR",
+    help="Of a kWh, for the page.",
+)
+@click.option(
+    "--carbon",
+    type=click.FloatRange(0),
+    default=380.0,
+    show_default=True,
+    metavar="GRAMS",
+    help="CO2e of a kWh, for the page.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Only say which expectations do not hold.")
-def simulate(scenario: str | None, html: str | None, svg: str | None, quiet: bool) -> None:
+def simulate(
+    scenario: str | None, html: str | None, svg: str | None, price: float, carbon: float,
+    quiet: bool,
+) -> None:  # fmt: skip
     """Run a scenario on simulated machines and show them, CPU by CPU.
 
     Without SCENARIO the built-in quickstart runs. Exit 1 where an expectation of the scenario does
@@ -45,9 +63,10 @@ def simulate(scenario: str | None, html: str | None, svg: str | None, quiet: boo
         if html is not None:
             views.append(view)
     if html is not None:
-        from kpm.simulate.page import page_of
+        from kpm.cli.pages import write_page
+        from kpm.simulate.page import Rates, page_of
 
-        _write(html, page_of(found, views))
+        write_page(html, page_of(found, views, Rates(price, grams=carbon)))
     if svg is not None:
         out.save_svg(
             svg, title=f"kpm simulate {os.path.basename(scenario) if scenario else ''}".strip()
@@ -57,11 +76,3 @@ def simulate(scenario: str | None, html: str | None, svg: str | None, quiet: boo
     elif failed:
         say(f"kpm: {len(failed)} expectations do not hold; each stands with its step", err=True)
     sys.exit(1 if failed else 0)
-
-
-def _write(path: str, text: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as failure:
-        raise InputError(f"--html {path}: cannot write: {failure.strerror}") from None

@@ -22,7 +22,7 @@ from kpm.process.memory import OFFLINE
 from kpm_planner.entitlement import requested_profiles
 from kpm_planner.model.allocation import Allocation
 from kpm_planner.model.cap_objects import PowerCap
-from kpm_planner.model.cluster import GENERATED, Meta, Pod
+from kpm_planner.model.cluster import GENERATED, Meta, Node, Pod
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import (
     Intent,
@@ -65,11 +65,7 @@ def gather(api: Api, group: str, namespace: str, only: str | None = None) -> Gat
     """Ask the API server. only: one node's name. Errors: ApiError."""
     intent, notes = _intent(api, group, namespace)
     published, unknown = _published(api, group, namespace, only)
-    nodes = {
-        node.name: node
-        for node in (structure_node(item) for item in every(api, NODES))
-        if node.name in published or node.name in unknown
-    }
+    nodes = {node.name: node for node in _nodes(api) if node.name in {*published, *unknown}}
     unknown |= dict.fromkeys(published.keys() - nodes.keys(), "there is no such Node")
     pods = _pods(api, {name: published[name].allocation for name in published})
     inputs = tuple(
@@ -82,6 +78,15 @@ def gather(api: Api, group: str, namespace: str, only: str | None = None) -> Gat
         for name in sorted(published.keys() & nodes.keys())
     )
     return Gathered(intent, inputs, unknown, notes)
+
+
+def _nodes(api: Api) -> Iterator[Node]:
+    """The nodes that can be read; of another one it is said that it is not there."""
+    for item in every(api, NODES):
+        try:
+            yield structure_node(item)
+        except WireError:
+            continue
 
 
 def _intent(api: Api, group: str, namespace: str) -> tuple[Intent, tuple[str, ...]]:

@@ -43,6 +43,8 @@ class NodeChange:
 
     node: str
     machine: Machine
+    before: NodePlan
+    after: NodePlan
     writes: tuple[Write, ...] = ()
     pods: tuple[PodChange, ...] = ()
     came: tuple[Problem, ...] = ()
@@ -98,7 +100,9 @@ def _node(
     return NodeChange(
         item.node.name,
         machine,
-        writes,
+        now,
+        then,
+        writes=writes,
         pods=_pods(then, writes, machine) if writes else (),
         came=_only(then.problems, now.problems),
         went=_only(now.problems, then.problems),
@@ -129,7 +133,7 @@ def _pods(plan: NodePlan, writes: Iterable[Write], machine: Machine) -> tuple[Po
     """The containers whose own CPUs change."""
     by_cpu: dict[int, list[Write]] = {}
     for write in writes:
-        for cpu in _cpus_of(write, machine):
+        for cpu in cpus_of(write, machine):
             by_cpu.setdefault(cpu, []).append(write)
     found = []
     for item in containers_of(plan, {}):
@@ -140,7 +144,7 @@ def _pods(plan: NodePlan, writes: Iterable[Write], machine: Machine) -> tuple[Po
     return tuple(found)
 
 
-def _cpus_of(write: Write, machine: Machine) -> Sequence[int]:
+def cpus_of(write: Write, machine: Machine) -> Sequence[int]:
     """The CPUs that a write is about; none for what is no CPU's."""
     kind, _, number = write.group.partition(":")
     if not number.isdigit():

@@ -1,234 +1,286 @@
-"""A simulation as one self-contained page: a timeline with an SVG map of every node's CPUs, for
-screen, phone and paper.
+"""A simulation as one self-contained page.
+
+It begins with the answer: what power management saved under the simulated load, in watts, money and
+CO2e a year, with what that rests on; or that no load was given. Then, step by step with the clock,
+what happened and the map of every node that changed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
 
+from attrs import frozen
+
+from kpm.pages.faces import marked
+from kpm.pages.frame import bullets, chip, details, page, paragraph, problems, table
+from kpm.pages.maps import Face, legend, maps, range_of
 from kpm.simulate.describe import describe_report
 from kpm.simulate.energy import energy_line
 from kpm.simulate.scenario import Scenario
-from kpm.simulate.terminal import machine_range
 from kpm.simulate.world import NodeStep, StepView
 from kpm_planner.model.cpuset import format_cpulist
-from kpm_planner.model.machine import Cpu, Machine
-from kpm_planner.model.target import ranges_of, words_of
+from kpm_planner.model.problems import Problem, Severity
+from kpm_planner.model.quantities import format_ghz
+from kpm_planner.model.target import words_of
 from kpm_planner.parts import CpuGroup
-from kpm_planner.report.explain import describe_target
 
-_COLOURS = {
-    "exclusive": "#2e7d32",
-    "reserved": "#f9a825",
-    "shared": "#1565c0",
-    "unmanaged": "#9e9e9e",
-    "offline": "#e0e0e0",
-}
-_TEXTS = {"reserved": "#000", "offline": "#757575"}
-_PER_ROW, _CELL, _GAP = 8, 42, 4
 _MOST_NODES, _MOST_GROUPS = 12, 40
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 62rem; }
-body { color: #1b1b1b; background: #fff; }
-h1 { font-size: 1.5rem; margin: 0 0 .3rem; }
-h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; border-top: 1px solid #ccc; padding-top: .8rem; }
-h3 { font-size: 1rem; margin: .8rem 0 .2rem; }
-ul { margin: .2rem 0; padding-left: 1.2rem; }
-.events { list-style: "▸ "; }
-.small, .changes { font-size: .85rem; color: #444; overflow-wrap: anywhere; }
-.maps { display: flex; flex-wrap: wrap; gap: .8rem; margin: .4rem 0; }
-.maps figure { margin: 0; flex: 0 1 23rem; min-width: 16rem; }
-.maps svg { width: 100%; height: auto; display: block; }
-figcaption { font-size: .8rem; color: #555; }
-.chip { display: inline-block; padding: 0 .5em; border-radius: .3em; margin: 0 .3em .2em 0; }
-.chip { font-size: .85rem; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-.problem { color: #8a5a00; } .difference { color: #b00020; font-weight: bold; }
-svg * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-@media print { body { max-width: none; font-size: 11pt; padding: 0; } }
-@media print { section { break-inside: avoid; } }
-"""
+_HOURS = 8766.0  # of a mean year
 
 
-def page_of(scenario: Scenario, views: Sequence[StepView]) -> str:
+@frozen
+class Rates:
+    """What a kilowatt-hour costs, and what it weighs. Units: per kWh; grams."""
+
+    price: float = 0.30
+    currency: str = "EUR"
+    grams: float = 380.0
+
+
+def page_of(scenario: Scenario, views: Sequence[StepView], rates: Rates = Rates()) -> str:
     """The whole page."""
-    title = escape(scenario.spec.title or "Simulation")
-    body = [
-        f"<h1>{title}</h1>",
-        f"<p>{escape(scenario.spec.description)}</p>" if scenario.spec.description else "",
-        _legend(),
+    first = next((node.machine for view in views for node in view.nodes), None)
+    return page(
+        scenario.spec.title or "Simulation",
+        [
+            paragraph(scenario.spec.description),
+            _answer(views, rates),
+            _timeline(views),
+            legend(None if first is None else range_of(first)),
+            *(_step(view) for view in views),
+        ],
+    )
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds since the beginning."""
+    whole = int(seconds)
+    return f"{whole // 3600:02}:{whole % 3600 // 60:02}:{whole % 60:02}"
+
+
+# --- the answer ---
+
+
+@frozen
+class _Interval:
+    """The energy of all nodes before a step. Units: s, W."""
+
+    at: int
+    seconds: float
+    watts: float
+    unmanaged: float
+
+
+def _intervals(views: Iterable[StepView]) -> list[_Interval]:
+    found = []
+    for view in views:
+        energies = [node.energy for node in view.nodes if node.energy is not None]
+        if energies:
+            found.append(
+                _Interval(
+                    view.at,
+                    max(item.seconds for item in energies),
+                    watts=sum(item.watts for item in energies),
+                    unmanaged=sum(item.unmanaged for item in energies),
+                )
+            )
+    return found
+
+
+def _answer(views: Sequence[StepView], rates: Rates) -> str:
+    failed = sum(len(view.differences) for view in views)
+    written = sum(
+        len(node.report.writes) for view in views for node in view.nodes if node.report is not None
+    )
+    held = "Every expectation of the scenario holds."
+    if failed:
+        held = f"{failed} expectations do not hold."
+    found = _intervals(views)
+    seconds = sum(item.seconds for item in found)
+    if not seconds:
+        inside = [
+            _strong(f"{written} files written in {len(views)} steps."),
+            paragraph("The scenario has no load, so nothing is said of watts."),
+        ]
+    else:
+        before, after = (
+            sum(getattr(item, name) * item.seconds for item in found) / seconds
+            for name in ("unmanaged", "watts")
+        )
+        inside = [_strong(_saved(before, after, rates)), paragraph(_basis(seconds, rates), "small")]
+        inside.append(_chart(found))
+    return (
+        f'<section class="answer" aria-label="summary">{"".join(inside)}{paragraph(held)}</section>'
+    )
+
+
+def _saved(before: float, after: float, rates: Rates) -> str:
+    watts = before - after
+    kwh = watts * _HOURS / 1000
+    word = "less" if watts >= 0 else "more"
+    share = f", {abs(watts) / before:.0%}" if before > 0 else ""
+    return (
+        f"{abs(watts):.1f} W {word} than without power management ({before:.1f} W to {after:.1f}"
+        f" W{share}): {abs(kwh):.0f} kWh, {abs(kwh) * rates.price:.0f} {rates.currency} and"
+        f" {abs(kwh) * rates.grams / 1000:.0f} kg CO2e a year."
+    )
+
+
+def _basis(seconds: float, rates: Rates) -> str:
+    return (
+        f"Of the packages of all nodes, over {_clock(seconds)} of the simulated load, by the power"
+        f" model of the simulated machines, not of a measured one; a year in which it goes on so,"
+        f" at {rates.price:g} {rates.currency} and {rates.grams:g} g CO2e for a kWh."
+    )
+
+
+def _strong(text: str) -> str:
+    return f"<p><strong>{escape(text)}</strong></p>"
+
+
+def _chart(found: Sequence[_Interval]) -> str:
+    """Bars of watts before each step: without power management, and with it."""
+    shown = list(found)[:12]
+    top = max(max(item.watts, item.unmanaged) for item in shown) or 1.0
+    row, left, wide = 40, 84, 400
+    bars = []
+    for index, item in enumerate(shown):
+        y = index * row
+        bars.append(
+            f'<text x="0" y="{y + 20}" font-size="13">{_clock(item.at)}</text>'
+            + _bar_of(item.unmanaged, "without", (left, y + 2), wide / top, "#6b6b6b")
+            + _bar_of(item.watts, "with", (left, y + 19), wide / top, "#1565c0")
+        )
+    label = "Watts of all packages until each moment, without and with power management"
+    return (
+        f'<div class="chart"><svg viewBox="0 0 {left + wide + 130} {len(shown) * row}" role="img"'
+        f' aria-label="{label}" font-family="system-ui, sans-serif">{"".join(bars)}</svg></div>'
+    )
+
+
+def _bar_of(watts: float, name: str, place: tuple[int, int], scale: float, colour: str) -> str:
+    x, y = place
+    width = max(watts * scale, 1.0)
+    return (
+        f'<rect x="{x}" y="{y}" width="{width:.1f}" height="15" fill="{colour}"/>'
+        f'<text x="{x + width + 6:.1f}" y="{y + 12}" font-size="12">{watts:.0f} W {name}</text>'
+    )
+
+
+# --- the steps ---
+
+
+def _timeline(views: Sequence[StepView]) -> str:
+    rows = [
+        (
+            _clock(view.at),
+            f"{view.number}. {view.name or 'step'}",
+            sum(node.changed for node in view.nodes),
+            sum(len(node.report.writes) for node in view.nodes if node.report is not None),
+            "no" if view.differences else "yes",
+        )
+        for view in views
     ]
-    body += [_step(view) for view in views]
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><meta'
-        ' name="viewport" content="width=device-width,'
-        f' initial-scale=1"><style>{_STYLE}</style></head>\n<body>\n'
-        + "\n".join(part for part in body if part)
-        + "\n</body></html>\n"
-    )
-
-
-def _chip(pool: str, text: str) -> str:
-    style = f"background:{_COLOURS[pool]};color:{_TEXTS.get(pool, '#fff')}"
-    return f'<span class="chip" style="{style}">{escape(text)}</span>'
-
-
-def _legend() -> str:
-    chips = "".join(_chip(pool, pool) for pool in _COLOURS)
-    text = (
-        "The bar in a cell runs from the CPU's minimum to its maximum, in the machine's range. Dots"
-        " are idle states, shallow first: hollow is off."
-    )
-    return (
-        f'<p>{chips}<br><span class="small">{text} Cells that touch are hyperthreads of one'
-        " core.</span></p>"
-    )
+    head = ("clock", "step", "nodes changed", "files written", "as expected")
+    return "<h2>Timeline</h2>" + table(head, rows, "timeline")
 
 
 def _step(view: StepView) -> str:
-    changed = [node for node in view.nodes if node.changed]
+    touched = [node for node in view.nodes if node.changed]
     title = f"{view.number}. {escape(view.name or 'step')}"
-    parts = [f"<section><h2>{title} <span class=small>t = {view.at} s</span></h2>"]
-    parts.append(_list(view.events, "events"))
-    parts += [_node(node) for node in changed[:_MOST_NODES]]
-    if len(changed) > _MOST_NODES:
-        writes = sum(len(node.report.writes) for node in changed if node.report)
+    parts = [f'<section><h2>{title} <span class="small">{_clock(view.at)}</span></h2>']
+    parts.append(bullets(view.events, "events"))
+    parts += [_node(node) for node in touched[:_MOST_NODES]]
+    if len(touched) > _MOST_NODES:
+        writes = sum(len(node.report.writes) for node in touched if node.report)
+        more = len(touched) - _MOST_NODES
         parts.append(
-            f'<p class="small">… and {len(changed) - _MOST_NODES} more nodes; {writes} files'
-            f" written on {len(changed)} nodes</p>"
+            paragraph(
+                f"and {more} more nodes; {writes} files written on {len(touched)} nodes", "small"
+            )
         )
-    if not changed:
-        parts.append('<p class="small">nothing to do</p>')
-    parts.append(
-        _list(
-            (
-                f"{node.name}: {energy_line(node.energy)}"
-                for node in view.nodes[:_MOST_NODES]
-                if node.energy is not None
-            ),
-            "changes",
-        )
+    parts += [] if touched else [paragraph("nothing to do", "small")]
+    energies = (
+        f"{node.name}: {energy_line(node.energy)}"
+        for node in view.nodes[:_MOST_NODES]
+        if node.energy is not None
     )
-    parts.append(_list((str(problem) for problem in view.problems), "problem"))
-    parts.append(_list(view.differences, "difference"))
+    parts.append(bullets(energies))
+    parts.append(_problems(view.problems))
+    parts.append(bullets((f"not as expected: {line}" for line in view.differences), "error"))
     return "\n".join([*(part for part in parts if part), "</section>"])
 
 
-def _list(lines: Iterable[str], kind: str) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f'<ul class="{kind}">{items}</ul>' if items else ""
+def _problems(found: Iterable[Problem]) -> str:
+    listed = list(found)
+    return problems(
+        (item for item in listed if item.severity is Severity.ERROR),
+        (item for item in listed if item.severity is not Severity.ERROR),
+    )
 
 
 def _node(node: NodeStep) -> str:
-    groups = {cpu: group for group in node.plan.groups for cpu in group.cpus}
-    model = (
-        f" <span class=small>{escape(node.machine.cpu_model)}</span>"
-        if node.machine.cpu_model
-        else ""
-    )
-    parts = [
-        f"<h3>{escape(node.name)}{model}{'' if node.alive else ' (agent dead)'}</h3>",
-        '<div class="maps">',
-    ]
-    for label, cores in _dies(node.machine):
-        parts.append(
-            f"<figure>{_svg(node, groups, cores)}<figcaption>{escape(label)}</figcaption></figure>"
-        )
-    parts.append("</div>")
+    named = node.machine.cpu_model
+    model = f' <span class="small">{escape(named)}</span>' if named else ""
+    dead = "" if node.alive else " (agent dead)"
+    faces = _faces(node)
+    parts = [f"<h3>{escape(node.name)}{model}{dead}</h3>", maps(node.machine, faces, node.name)]
     for group in node.plan.groups[:_MOST_GROUPS]:
-        owner = f"{group.container.namespace}/{group.container.pod}: " if group.container else ""
-        chip = _chip(str(group.pool), format_cpulist(group.cpus))
-        said = escape(owner + describe_target(group))
-        parts.append(f'<div class="small">{chip}{said}</div>')
+        label = chip(str(group.pool), format_cpulist(group.cpus))
+        parts.append(f'<div class="small">{label}{escape(_said(group))}</div>')
     if node.report is not None:
-        written = (
-            f"{len(node.report.writes)} files written,"
-            f" {'settled' if node.report.settled else 'NOT settled'}"
-        )
-        parts.append(_list([*describe_report(node.report, node.machine), written], "changes"))
-    parts.append(_list((str(problem) for problem in node.plan.problems), "problem"))
+        settled = "settled" if node.report.settled else "NOT settled"
+        written = f"{len(node.report.writes)} files written, {settled}"
+        parts.append(bullets([*describe_report(node.report, node.machine), written]))
+    parts.append(_problems(node.plan.problems))
+    rows = [(cpu, face.pool, face.words or "-") for cpu, face in sorted(faces.items())]
+    every = table(("CPU", "pool", "shows"), rows, f"CPUs of {node.name}")
+    parts.append(details("Every CPU", every))
     return "\n".join(part for part in parts if part)
 
 
-def _dies(machine: Machine) -> list[tuple[str, list[tuple[int, ...]]]]:
-    """Cores (their CPUs) by package and die."""
-    found: dict[tuple[int | None, int | None], dict[tuple[int, ...], None]] = {}
-    for cpu in machine.cpus:
-        found.setdefault((cpu.package, cpu.die), {})[_core(cpu)] = None
-    return [(_label(package, die), list(cores)) for (package, die), cores in found.items()]
+def _faces(node: NodeStep) -> dict[int, Face]:
+    """The CPUs as their files show them, those that this step wrote to marked."""
+    faces = {}
+    for group in node.plan.groups:
+        off = frozenset(name for name, on in group.target.idle if not on)
+        for cpu in group.cpus:
+            shown = node.shown.get(cpu) or {}
+            low, high = shown.get("min_khz"), shown.get("max_khz")
+            ends = [None if khz is None else format_ghz(khz) for khz in (low, high)]
+            words = [f"{' to '.join(end or '?' for end in ends)} GHz"] if any(ends) else []
+            words += [value for _, value in words_of(shown)]
+            words += [f"off: {' '.join(sorted(off))}"] if off else []
+            pool = str(group.pool)
+            faces[cpu] = Face(pool, low, high, off=off, words=", ".join(words))
+    return marked(faces, _touched(node))
 
 
-def _core(cpu: Cpu) -> tuple[int, ...]:
-    return cpu.siblings or (cpu.id,)
+def _touched(node: NodeStep) -> set[int]:
+    """The CPUs of which a step wrote files."""
+    domains = node.machine.domain_by_id
+    touched: set[int] = set()
+    for write in () if node.report is None else node.report.writes:
+        kind, _, number = write.group.partition(":")
+        if number.isdigit():
+            domain = domains.get(int(number)) if kind == "cpufreq" else None
+            touched.update([int(number)] if domain is None else domain.cpus)
+    return touched
 
 
-def _label(package: int | None, die: int | None) -> str:
-    if package is None:
-        return "place unknown"
-    return f"package {package}" + (f", die {die}" if die is not None else "")
-
-
-def _svg(node: NodeStep, groups: dict[int, CpuGroup], cores: list[tuple[int, ...]]) -> str:
-    tall = max(len(core) for core in cores)
-    row_height = tall * _CELL + _GAP * 2
-    rows = -(-len(cores) // _PER_ROW)
-    width, height = _PER_ROW * (_CELL + _GAP), rows * row_height
-    cells = []
-    for index, core in enumerate(cores):
-        for thread, cpu in enumerate(core):
-            x, y = (
-                index % _PER_ROW * (_CELL + _GAP),
-                index // _PER_ROW * row_height + thread * _CELL,
-            )
-            cells.append(_cell(node, groups.get(cpu), cpu, x, y))
-    label = f"CPUs {format_cpulist(cpu for core in cores for cpu in core)} of {node.name}"
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label, quote=True)}"'
-        f' font-family="system-ui, sans-serif">{"".join(cells)}</svg>'
-    )
-
-
-def _cell(node: NodeStep, group: CpuGroup | None, cpu: int, x: int, y: int) -> str:
-    pool = str(group.pool) if group else "offline"
-    text = _TEXTS.get(pool, "#fff")
-    shown = node.shown.get(cpu)
-    hint = f"CPU {cpu}: {describe_target(group)}" if group else f"CPU {cpu}"
-    if shown:
-        words = [value for _, value in words_of(shown)]
-        hint += f"; shows {' '.join([*ranges_of(shown), *words])}"
-    return (
-        f'<g><title>{escape(hint)}</title><rect x="{x}" y="{y}" width="{_CELL}"'
-        f' height="{_CELL - 1}" rx="3" fill="{_COLOURS[pool]}"/>'
-        f'<text x="{x + 5}" y="{y + 18}" font-size="15" font-weight="600"'
-        f' fill="{text}">{cpu}</text>'
-        f"{_bar(node, shown, x, y, text)}{_dots(node, group, cpu, x=x, y=y, colour=text)}</g>"
-    )
-
-
-def _bar(node: NodeStep, shown: Mapping[str, Any] | None, x: int, y: int, colour: str) -> str:
-    low, high = machine_range(node.machine)
-    if shown is None or high <= low:
-        return ""
-    tall = _CELL - 9
-    ends = shown["max_khz"], shown["min_khz"]
-    top, bottom = (round((high - khz) / (high - low) * tall) for khz in ends)
-    left, start = x + _CELL - 9, y + 4
-    return (
-        f'<rect x="{left}" y="{start}" width="5" height="{tall}" fill="{colour}"'
-        f' opacity=".25"/><rect x="{left}" y="{start + top}" width="5"'
-        f' height="{max(bottom - top, 2)}" fill="{colour}"/>'
-    )
-
-
-def _dots(node: NodeStep, group: CpuGroup | None, cpu: int, x: int, y: int, colour: str) -> str:
-    states = node.machine.by_id[cpu].idle
-    off = {name for name, on in group.target.idle if not on} if group else set()
-    dots = []
-    for index, state in enumerate(states[:5]):
-        fill = "none" if state.name in off else colour
-        dots.append(
-            f'<circle cx="{x + 7 + index * 6}" cy="{y + _CELL - 10}" r="2" fill="{fill}"'
-            f' stroke="{colour}" stroke-width="1"/>'
-        )
-    return "".join(dots)
+def _said(group: CpuGroup) -> str:
+    """One line of owner, pool, profile and values; frequencies in GHz."""
+    owner = f"{group.container.namespace}/{group.container.pod}: " if group.container else ""
+    if group.held:
+        return f"{owner}{group.pool}, left as it is"
+    target = group.target
+    ends = [None if khz is None else format_ghz(khz) for khz in (target.min_khz, target.max_khz)]
+    words = [
+        f"{' to '.join(end or 'baseline' for end in ends)} GHz" if any(ends) else "",
+        target.governor or "",
+        f"EPP {target.epp}" if target.epp else "",
+        *(f"{name} {'on' if on else 'off'}" for name, on in target.idle),
+        "" if target.latency_us is None else f"wakes within {target.latency_us} µs",
+        "" if target.epb is None else f"EPB {target.epb}",
+    ]
+    profile = f", profile {group.profile}" if group.profile else ""
+    return f"{owner}{group.pool}{profile}: {', '.join(filter(None, words)) or 'baseline'}"

@@ -199,6 +199,7 @@ def test_objects_and_pods_that_cannot_be_read_cost_themselves(run: Any) -> None:
     api = cluster()
     api.put(kind_of(GROUP, "powerprofiles", PLACE), profile_of("odd", pstates=[1, 2]))
     api.put(PODS, {**WEB, "metadata": meta("odd", namespace="team"), "spec": 7})
+    api.put(NODES, {"metadata": meta("<odd>")})
     ran = run(api, "plan", objects=[FAST])
     assert ran.exit_code == 0
     assert "warning: error: PowerProfile/odd" in ran.stderr

@@ -1,0 +1,163 @@
+"""Pages of plan, diff and kubectl power plan: their results as kpm.pages tells them."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from kpm.cli.changes import FASTER, SLOWER, Row, rows
+from kpm.pages.changes import ChangePage, NodeBlock, change_page, split
+from kpm.pages.faces import changed, faces_of_machine, faces_of_plan, marked
+from kpm.process.errors import InputError
+from kpm_applier.described import between, describe
+from kpm_planner.model.changes import Write
+from kpm_planner.model.cpuset import format_cpulist
+from kpm_planner.model.machine import Machine
+from kpm_planner.model.problems import Problem, Severity
+from kpm_planner.plan import ClusterPlan, NodeInput, NodePlan
+from kpm_planner.report.node import containers_of
+
+if TYPE_CHECKING:
+    from kpm.cli.cluster_plan import Alike, Summary
+
+
+def write_page(path: str, text: str) -> None:
+    """Write a page. Errors: InputError."""
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as failure:
+        raise InputError(f"--html {path}: cannot write: {failure.strerror}") from None
+
+
+def page_of_plan(result: ClusterPlan, inputs: Iterable[NodeInput], source: str) -> str:
+    """What a plan would do to machines on which nothing is managed yet."""
+    machines = {item.node.name: item.machine for item in inputs}
+    found = []
+    for plan in result.nodes:
+        machine = machines[plan.node]
+        writes = between(describe(machine), NodePlan(plan.node), plan)
+        found.append((plan, machine, machine, writes))
+    everywhere = [*result.problems, *(item for plan in result.nodes for item in plan.problems)]
+    return _page("Power plan", source, found, everywhere)
+
+
+def page_of_diff(
+    plan: NodePlan, machines: tuple[Machine, Machine], writes: Sequence[Write],
+    problems: Iterable[Problem],
+) -> str:  # fmt: skip
+    """What applying would change on this machine. machines: as it shows itself, and with the
+    baseline of what is ours.
+    """
+    shown, machine = machines
+    return _page("Power diff", f"node {plan.node}", [(plan, machine, shown, writes)], problems)
+
+
+_Found = tuple[NodePlan, Machine, Machine, Sequence[Write]]
+
+
+def _page(title: str, source: str, found: Sequence[_Found], problems: Iterable[Problem]) -> str:
+    """found: plan, its machine, the machine as it is shown before, writes."""
+    blocks: list[NodeBlock] = []
+    pods: list[tuple[str, str]] = []
+    for plan, machine, shown, writes in found:
+        made = rows(writes, machine)
+        after = faces_of_plan(plan, machine)
+        blocks.append(
+            NodeBlock(
+                (plan.node,),
+                machine,
+                faces_of_machine(shown),
+                after=marked(after, _cpus(writes, machine)),
+                rows=tuple(map(str, made)),
+                writes=len(writes),
+            )
+        )
+        pods += _pods(plan, machine, writes)
+    count = sum(len(writes) for *_, writes in found)
+    by = split(pods)
+    told = set(problems)
+    return change_page(
+        ChangePage(
+            title,
+            source,
+            f"{count} writes on {len(found)} {'node' if len(found) == 1 else 'nodes'},"
+            f" {len(by['faster'])} pods faster, {len(by['slower'])} slower",
+            blocks=tuple(blocks),
+            faster=by["faster"],
+            slower=by["slower"],
+            others=by["other"],
+            errors=_texts(told, Severity.ERROR),
+            warnings=_texts(told, Severity.WARNING),
+        )
+    )
+
+
+def page_of_cluster(found: "Summary", source: str, closing: str) -> str:
+    """What objects would change on a running cluster."""
+    by = split(
+        (
+            _direction(pod.row),
+            _pod_line(f"{pod.place} on {pod.node}", pod.cpus, pod.row),
+        )
+        for pod in found.pods
+    )
+    came = [problem for problem, _ in found.came]
+    return change_page(
+        ChangePage(
+            "Power plan of a cluster",
+            source,
+            closing,
+            blocks=tuple(map(_block_of, found.alike)),
+            faster=by["faster"],
+            slower=by["slower"],
+            others=by["other"],
+            errors=_texts(came, Severity.ERROR),
+            warnings=_texts(came, Severity.WARNING),
+            gone=tuple(str(problem) for problem, _ in found.went),
+            unknown=tuple(f"{why}: {', '.join(nodes)}" for why, nodes in found.unknown),
+        )
+    )
+
+
+def _block_of(block: "Alike") -> NodeBlock:
+    sample = block.sample
+    before = faces_of_plan(sample.before, sample.machine)
+    after = changed(before, faces_of_plan(sample.after, sample.machine))
+    notes = (f"offers {name}: {first} → {last}" for name, first, last in block.offers)
+    return NodeBlock(
+        block.nodes,
+        sample.machine,
+        before,
+        after=after,
+        rows=tuple(map(str, block.rows)),
+        writes=block.writes,
+        notes=tuple(notes),
+    )
+
+
+def _pods(plan: NodePlan, machine: Machine, writes: Sequence[Write]) -> Iterable[tuple[str, str]]:
+    """Direction and line of each container whose own CPUs change."""
+    for item in containers_of(plan, {}):
+        own = frozenset(item.exclusive_cpus)
+        made = rows([write for write in writes if own & _cpus([write], machine)], machine)
+        for row in made[:1]:
+            place = f"{item.namespace}/{item.pod}/{item.name} on {plan.node}"
+            yield _direction(row), _pod_line(place, item.exclusive_cpus, row)
+
+
+def _pod_line(place: str, cpus: Iterable[int], row: Row) -> str:
+    return f"{place}, CPUs {format_cpulist(cpus)}: {'  '.join(row.changes)}"
+
+
+def _cpus(writes: Iterable[Write], machine: Machine) -> frozenset[int]:
+    """The CPUs that writes are about."""
+    from kpm.cluster.planning import cpus_of
+
+    return frozenset(cpu for write in writes for cpu in cpus_of(write, machine))
+
+
+def _direction(row: Row) -> str:
+    return "faster" if row.sign is FASTER else "slower" if row.sign is SLOWER else "other"
+
+
+def _texts(problems: Iterable[Problem], severity: Severity) -> tuple[str, ...]:
+    return tuple(str(item) for item in sorted(problems) if item.severity is severity)

@@ -1,0 +1,163 @@
+"""A page about a change: what people attach to a request for it.
+
+It begins with the answer: how many CPUs change on which nodes, which pods become faster or slower,
+how many files are written, what is wrong. Then, for each kind of node, the map before and after,
+with every line of what changes, and each CPU on demand. A plan has no load, so no watts are told.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from attrs import frozen
+
+from kpm.pages.frame import bullets, details, page, paragraph, problems, table
+from kpm.pages.maps import Face, legend, maps, range_of
+from kpm_planner.model.machine import Machine
+
+
+@frozen
+class NodeBlock:
+    """Nodes that change alike. rows: lines of what changes; notes: what else differs."""
+
+    nodes: tuple[str, ...]
+    machine: Machine
+    before: Mapping[int, Face]
+    after: Mapping[int, Face]
+    rows: tuple[str, ...]
+    writes: int
+    notes: tuple[str, ...] = ()
+
+
+@frozen
+class ChangePage:
+    """What a page tells. source: what was compared; pods: a line each, faster and slower apart."""
+
+    title: str
+    source: str
+    summary: str
+    blocks: tuple[NodeBlock, ...] = ()
+    faster: tuple[str, ...] = ()
+    slower: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+_MOST_NODES, _MOST_LINES = 24, 200
+
+
+def change_page(told: ChangePage) -> str:
+    """The page."""
+    return page(
+        told.title,
+        [
+            paragraph(told.source, "small"),
+            _answer(told),
+            _problems(told),
+            _pods(told),
+            _section("What is not known", bullets(told.unknown)),
+            *(
+                _block(block, number, first=number == 1)
+                for number, block in enumerate(told.blocks, 1)
+            ),
+        ],
+    )
+
+
+def _answer(told: ChangePage) -> str:
+    errors = f"{_count(len(told.errors), 'error')}, {_count(len(told.warnings), 'warning')}"
+    return (
+        f'<section class="answer" aria-label="summary">{_strong(told.summary)}'
+        f"{paragraph(f'New: {errors}.' if told.errors or told.warnings else 'No new problem.')}"
+        "</section>"
+    )
+
+
+def _strong(text: str) -> str:
+    from html import escape
+
+    return f"<p><strong>{escape(text)}</strong></p>"
+
+
+def _problems(told: ChangePage) -> str:
+    new = problems(told.errors, told.warnings)
+    return _section("New problems", new) + _section("Problems that go", bullets(told.gone))
+
+
+def _pods(told: ChangePage) -> str:
+    parts = (
+        (f"<h3>{title}</h3>{bullets(lines[:_MOST_LINES])}{_more(lines, _MOST_LINES)}")
+        for title, lines in (
+            ("▲ faster", told.faster),
+            ("▼ slower", told.slower),
+            ("● otherwise", told.others),
+        )
+        if lines
+    )
+    return _section("Pods", "".join(parts))
+
+
+def _section(title: str, inside: str) -> str:
+    return f"<section><h2>{title}</h2>{inside}</section>" if inside else ""
+
+
+def _block(block: NodeBlock, number: int, *, first: bool) -> str:
+    """One kind of node."""
+    names = ", ".join(block.nodes[:_MOST_NODES]) + (
+        f" and {len(block.nodes) - _MOST_NODES} more" if len(block.nodes) > _MOST_NODES else ""
+    )
+    count = sum(face.changed for face in block.after.values())
+    each = " each" if len(block.nodes) > 1 else ""
+    words = (
+        f"{_count(count, 'CPU')} of {len(block.after)} change, {_count(block.writes, 'file')}"
+        f" written{each}"
+    )
+    model = block.machine.cpu_model or "a machine whose model is not known"
+    return _section(
+        f"{number}. {_count(len(block.nodes), 'node')} alike",
+        "".join(
+            [
+                paragraph(names),
+                paragraph(f"{model}: {words}.", "small"),
+                bullets([*block.rows[:_MOST_LINES], *block.notes], "events"),
+                _more(block.rows, _MOST_LINES),
+                legend(range_of(block.machine)) if first else "",
+                "<h3>Before</h3>",
+                maps(block.machine, block.before, f"before, {block.nodes[0]}"),
+                "<h3>After</h3>",
+                maps(block.machine, block.after, f"after, {block.nodes[0]}"),
+                details("Every CPU", _cpus(block, f"CPUs of {block.nodes[0]}")),
+            ]
+        ),
+    )
+
+
+def _cpus(block: NodeBlock, label: str) -> str:
+    nothing = Face("offline")
+    rows = [
+        (
+            cpu,
+            face.pool,
+            block.before.get(cpu, nothing).words or "not known",
+            (face.words or "not known") if face.changed else "the same",
+        )
+        for cpu, face in sorted(block.after.items())
+    ]
+    return table(("CPU", "pool", "before", "after"), rows, label)
+
+
+def _more(lines: Sequence[str], most: int) -> str:
+    return paragraph(f"and {len(lines) - most} more", "small") if len(lines) > most else ""
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def split(pods: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Lines of pods by the direction beside them: faster, slower, other."""
+    found: dict[str, list[str]] = {"faster": [], "slower": [], "other": []}
+    for direction, line in pods:
+        found[direction].append(line)
+    return {name: tuple(lines) for name, lines in found.items()}
