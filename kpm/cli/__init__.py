@@ -57,6 +57,7 @@ _POWER = {
     "plan": ("cluster_plan", "Show what objects would change on the nodes, before kubectl apply."),
     "explain": ("cluster_explain", "Say why a CPU or a pod of a node has what it has."),
     "top": ("cluster_top", "Watch what the CPUs of a node do, and which pods take the watts."),
+    "ui": ("ui", "Serve a page about the cluster on 127.0.0.1, with your rights."),
     "doctor": ("cluster_doctor", "Find what is wrong with the cluster, and what mends it."),
 }
 
@@ -151,4 +152,7 @@ def power() -> None:
     kubectl power status node-1                  who holds which CPUs of a node since when
     kubectl power plan -f policy.yaml            what would change, on which nodes, for which pods
     kubectl power explain node-1 cpu 5           why a CPU has what it has
+    kubectl power top node-1                     what its CPUs do just now
+    kubectl power doctor                         what is wrong, and what mends it
+    kubectl power ui                             the same as a page
     """

@@ -92,7 +92,7 @@ def node_lines(found: "NodeStatus", now: datetime) -> list[str]:
     ]
     said += ["", *table(("CPUS", "POOL", "PROFILE", "HOLDER", "SINCE"), pools)]
     shown = "BEFORE" if found.recorded else "IS"
-    said += ["", *table(("CPUS", "ASKED", shown), [_value_row(row) for row in found.status.values])]
+    said += ["", *table(("CPUS", "ASKED", shown), [value_row(row) for row in found.status.values])]
     problems = found.status.problems
     said += ["", "problems"] if problems else []
     for item in problems:
@@ -114,7 +114,8 @@ def _headline(found: "NodeStatus") -> str:
     return f"{one_line(found.name)}  {word} ({one_line(ready.reason)}){since}{more}"
 
 
-def _value_row(row: CpuValues) -> tuple[str, str, str]:
+def value_row(row: CpuValues) -> tuple[str, str, str]:
+    """CPUs, what was asked, what is."""
     asked, shows = words_of_values(row.requested) or "baseline", words_of_values(row.effective)
     return row.cpus, asked, "as asked" if _honoured(row) else shows or "not known"
 

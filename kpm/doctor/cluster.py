@@ -14,7 +14,7 @@ from attrs import frozen
 
 from kpm.agent.cluster import PodView, pod_view
 from kpm.cluster.listing import every
-from kpm.cluster.status import status_of
+from kpm.cluster.status import ClusterStatus, status_of
 from kpm.doctor.findings import Code, Finding, error, warning
 from kpm.kube.api import Api, ApiError, Resource
 from kpm.kube.kinds import NAMESPACES, PODS, power
@@ -94,34 +94,10 @@ def _kinds_and_operator(clinic: Clinic) -> Iterator[Finding]:
     except ApiError as failure:
         if not failure.missing:
             raise
-        yield error(
-            Code.NO_KINDS,
-            clinic.group,
-            "its kinds are not installed",
-            "kpm crds | kubectl apply --server-side -f -",
-        )
+        mend = "kpm crds | kubectl apply --server-side -f -"
+        yield error(Code.NO_KINDS, clinic.group, "its kinds are not installed", mend)
         return
-    if status.operator is None:
-        yield error(
-            Code.NO_OPERATOR,
-            f"namespace {clinic.namespace}",
-            "no operator renews its lease",
-            f"kubectl get pods -n {clinic.namespace}; kubectl apply -k deploy/overlays/default",
-        )
-    if status.config is None:
-        yield error(
-            Code.NO_POWERCONFIG,
-            f"namespace {clinic.namespace}",
-            "there is no PowerConfig, so no node is managed",
-            "kubectl apply -f examples/example-powerconfig.yaml",
-        )
-    for text in status.errors[:_MOST]:
-        yield error(
-            Code.NO_POWERCONFIG,
-            f"PowerConfig/{status.config}",
-            text,
-            f"kubectl describe powerconfig -n {clinic.namespace}",
-        )
+    yield from _standing(status, clinic.namespace)
     silent = [name for group in status.groups for name in group.nodes if group.ready == "Unknown"]
     if silent:
         yield error(
@@ -131,6 +107,24 @@ def _kinds_and_operator(clinic: Clinic) -> Iterator[Finding]:
             f"kubectl get pods -n {clinic.namespace} -o wide -l app.kubernetes.io/name="
             "power-node-agent",
         )
+
+
+def _standing(status: ClusterStatus, namespace: str) -> Iterator[Finding]:
+    """Operator and PowerConfig."""
+    place = f"namespace {namespace}"
+    if status.operator is None:
+        mend = f"kubectl get pods -n {namespace}; kubectl apply -k deploy/overlays/default"
+        yield error(Code.NO_OPERATOR, place, "no operator renews its lease", mend)
+    if status.config is None:
+        yield error(
+            Code.NO_POWERCONFIG,
+            place,
+            "there is no PowerConfig, so no node is managed",
+            "kubectl apply -f examples/example-powerconfig.yaml",
+        )
+    for text in status.errors[:_MOST]:
+        mend = f"kubectl describe powerconfig -n {namespace}"
+        yield error(Code.NO_POWERCONFIG, f"PowerConfig/{status.config}", text, mend)
 
 
 def _policies(clinic: Clinic) -> Iterator[Finding]:

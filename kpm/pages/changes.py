@@ -66,12 +66,22 @@ def change_page(told: ChangePage) -> str:
 
 
 def _answer(told: ChangePage) -> str:
-    errors = f"{_count(len(told.errors), 'error')}, {_count(len(told.warnings), 'warning')}"
+    counts = f"{_count(len(told.errors), 'error')}, {_count(len(told.warnings), 'warning')}"
+    new = f"New: {counts}." if told.errors or told.warnings else "No new problem."
     return (
         f'<section class="answer" aria-label="summary">{_strong(told.summary)}'
-        f"{paragraph(f'New: {errors}.' if told.errors or told.warnings else 'No new problem.')}"
-        "</section>"
+        f"{paragraph(new)}{paragraph(f'What to do: {_advice(told)}')}</section>"
     )
+
+
+def _advice(told: ChangePage) -> str:
+    if told.errors:
+        return "correct the errors below before anything is applied, and compare again."
+    if not told.blocks:
+        return "nothing; the objects change nothing here."
+    if told.slower:
+        return "ask the owners of the pods that become slower; then apply the objects."
+    return "apply the objects; nobody's own CPUs become slower."
 
 
 def _strong(text: str) -> str:
@@ -113,9 +123,11 @@ def _block(block: NodeBlock, number: int, *, first: bool) -> str:
         f"{_count(count, 'CPU')} of {len(block.after)} change, {_count(block.writes, 'file')}"
         f" written{each}"
     )
-    model = block.machine.cpu_model or "a machine whose model is not known"
+    model = block.machine.cpu_model or "A machine whose model is not known"
+    count_nodes = len(block.nodes)
+    title = f"{count_nodes} nodes alike" if count_nodes > 1 else "One node"
     return _section(
-        f"{number}. {_count(len(block.nodes), 'node')} alike",
+        f"{number}. {title}",
         "".join(
             [
                 paragraph(names),

@@ -7,9 +7,12 @@ from kpm_applier.session import Report
 from kpm_planner.model.changes import Outcome, Write
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
+from kpm_planner.model.quantities import format_ghz
 
 _CPU = re.compile(r"(?:policy|cpu)([0-9]+)/")
 _IDLE = re.compile(r"/cpu([0-9]+)/cpuidle/state([0-9]+)/disable")
+#: Files that hold a frequency, kHz.
+_FREQUENCIES = ("scaling_min_freq", "scaling_max_freq", "min_freq_khz", "max_freq_khz")
 _SWITCH = {"0": "on", "1": "off"}
 _SHORT = {
     "scaling_min_freq": "min",
@@ -43,6 +46,8 @@ def _folded(writes: Iterable[Write], machine: Machine) -> list[tuple[tuple[str, 
     found: dict[tuple[str, str, str], list[str]] = {}
     for write in writes:
         name, old, new = file_name(write.path, machine), write.old or "?", write.value
+        if write.path.endswith(_FREQUENCIES) and old.isdigit() and new.isdigit():
+            old, new = format_ghz(int(old)), f"{format_ghz(int(new))} GHz"
         if write.path.endswith("/disable"):
             old, new = _SWITCH.get(old, old), _SWITCH.get(new, new)
         found.setdefault((name, old, new), []).append(write.path)

@@ -29,13 +29,16 @@ for (const place of places) {
     const asked = []
     page.on('request', (request) => asked.push(request.url()))
     const url = place.includes('://') ? place : `file://${place}`
-    await page.goto(url, { waitUntil: 'load' })
+    await page.goto(url, { waitUntil: 'domcontentloaded' })
+    await new Promise((done) => setTimeout(done, place.includes('://') ? 700 : 0))
     await page.evaluate(axe)
     const judged = await page.evaluate(async () => (await window.axe.run()).violations)
     const over = await page.evaluate(
       () => document.documentElement.scrollWidth - window.innerWidth,
     )
-    const name = basename(new URL(url).pathname).replace('.html', '') || 'index'
+    const name = place.includes('://')
+      ? `ui-${new URL(url).pathname.split('/').slice(2).join('-') || 'cluster'}`
+      : basename(place, '.html')
     await page.screenshot({ path: join(out, `${name}-${width}.png`), fullPage: width > 1000 })
     if (width === WIDTHS[1]) {
       await page.pdf({ path: join(out, `${name}.pdf`), format: 'A4' })

@@ -5,6 +5,7 @@ Pictures and prints are left in dist/pages, to be looked at.
 """
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from click.testing import CliRunner
 
 from kpm.cli import power
 from kpm.request.machines import MODELS, build_machine
+from kpm.ui.server import Server
+from kpm.ui.views import Views
 from kpm_applier.kernel_model.model import KernelModel
 from tests.kpm.cli_rig import kpm
 from tests.kpm.test_cluster_plan import cluster, profile_of
+from tests.kpm.test_cluster_verbs import GROUP, PLACE
+from tests.kpm.test_ui import hostile_cluster
 from tests.pages.browser import looked_at
 from tests.trees import write_tree
 
@@ -85,3 +90,28 @@ def test_the_console_is_silent_and_nothing_comes_from_outside(seen: list[dict[st
 def test_every_page_prints(seen: list[dict[str, Any]]) -> None:
     for item in seen:
         assert (OUT / f"{item['name']}.pdf").read_bytes()[:5] == b"%PDF-"
+
+
+@pytest.fixture(scope="module")
+def live() -> list[dict[str, Any]]:
+    """The pages of kubectl power ui, of a cluster full of what a script would say."""
+    made = Server(lambda root: Views(hostile_cluster(), GROUP, PLACE, root))
+    thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        return looked_at([made.url, f"{made.url}node/n1", f"{made.url}plan"], OUT)
+    finally:
+        made.shutdown()
+        thread.join()
+        made.server_close()
+
+
+def test_the_pages_of_the_ui_are_clean_and_hold_no_script_of_others(
+    live: list[dict[str, Any]],
+) -> None:
+    assert len(live) == 6
+    assert [item for item in live if item["violations"] or item["said"] or item["over"] > 0] == []
+    own = {item["outside"][0].partition("/style.css")[0] for item in live if item["outside"]}
+    assert all(url.startswith(tuple(own)) for item in live for url in item["outside"]), (
+        "asks for nothing from elsewhere"
+    )
