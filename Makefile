@@ -25,7 +25,7 @@ help: ## list the targets
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || (apt-get update && apt-get install -y --no-install-recommends python3-venv)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check '.[dev,cluster]'
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[dev,cluster,ui]'
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made $(SOURCES)

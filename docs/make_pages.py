@@ -17,6 +17,7 @@ from rich.text import Text
 
 from kpm.cli.simulation import EMBEDDED
 from kpm.cli.tables import console
+from kpm.doctor.findings import MEANINGS
 from kpm.formats.crds import KINDS, crd
 from kpm.operator.mounts import Mount, mounts
 from kpm.request.machines import MODELS, build_machine
@@ -97,6 +98,18 @@ def problems_page() -> str:
         for code, (meaning, remedy) in sorted(REGISTRY.items())
     )
     return f"{head}| code | meaning | what to do |\n|---|---|---|\n{rows}"
+
+
+def doctor_page() -> str:
+    """The list of what the doctor may find."""
+    head = (
+        "# What the doctor finds\n\n`kpm doctor` looks at a node (`--root` at a copy of one),"
+        " `kubectl power doctor` at a cluster. Each finding has a stable code and the command or"
+        " setting that mends it, which nobody runs by himself. 0 is the exit status where nothing"
+        " was found, 1 else.\n\n"
+    )
+    rows = "".join(f"| `{code}` | {meaning} |\n" for code, meaning in sorted(MEANINGS.items()))
+    return f"{head}| code | meaning |\n|---|---|\n{rows}"
 
 
 def security_page() -> str:
@@ -334,6 +347,7 @@ PAGES = {
     "user/quickstart.html": quickstart_page,
     "user/first-look.svg": first_look_picture,
     "user/data-flow.svg": data_flow_picture,
+    "user/doctor.md": doctor_page,
     "user/problems.md": problems_page,
     "user/resources.md": resources_page,
     "user/security.md": security_page,

@@ -33,12 +33,14 @@ NAV: dict[str, dict[str, str]] = {
         "First ten minutes": "user/first-ten-minutes.md",
         "Concepts": "user/concepts.md",
         "When something is wrong": "user/troubleshooting.md",
+        "What the doctor finds": "user/doctor.md",
     },
     "In a cluster": {
         "Installing": "user/installing.md",
         "Operator and agents": "user/cluster.md",
         "Helm chart": "user/chart.md",
         "Definitions' chart": "user/chart-crds.md",
+        "Looking at a running cluster": "user/live.md",
         "Security": "user/security.md",
     },
     "Tasks": {

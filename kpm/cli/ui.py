@@ -35,7 +35,7 @@ def ui(
     except ImportError:
         raise InputError(
             "ui: needs Jinja2, which is not installed: pip install"
-            " 'kubernetes-power-manager[cluster]'"
+            " 'kubernetes-power-manager[cluster,ui]'"
         ) from None
     from kpm.ui.server import Server
     from kpm.ui.views import Views

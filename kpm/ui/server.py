@@ -17,16 +17,12 @@ from urllib.parse import unquote
 
 from kpm.kube.api import ApiError
 from kpm.process.errors import InputError
-from kpm.ui.views import Views, asset
+from kpm.ui.assets import ASSETS, HEADERS, asset
+from kpm.ui.views import Views
 
 _LARGEST_BODY = 1 << 20
 _SECONDS, _LOOK_EVERY = 30.0, 5.0
 _MOST_CONNECTIONS, _MOST_LISTENERS = 32, 8
-_ASSETS = {"style.css": "text/css", "live.js": "text/javascript", "plan.js": "text/javascript"}
-_POLICY = (
-    "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self';"
-    " img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 _PREFIX = "objects="
 
 
@@ -75,8 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
         place = self._place()
         if place is None:
             return
-        if place in _ASSETS:
-            self._answer(asset(place), _ASSETS[place])
+        if place in ASSETS:
+            self._answer(asset(place), ASSETS[place])
         elif place == "events":
             self._listen()
         else:
@@ -169,10 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _headers(self, kind: str) -> None:
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Security-Policy", _POLICY)
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.send_header("Cache-Control", "no-store")
+        for name, text in HEADERS.items():
+            self.send_header(name, text)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """The address holds the token, and is in no log."""

@@ -2,7 +2,6 @@
 whatever they are given.
 """
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,14 +23,13 @@ from kpm.live.agent import NodeLooks
 from kpm.live.picture import Picture
 from kpm.process.errors import InputError
 from kpm.request.objects import cluster_of
-
-_TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
+from kpm.ui.assets import TEMPLATES
 
 
 @lru_cache(1)
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
     )
 
 
@@ -109,10 +107,3 @@ class Views:
 
     def _page(self, name: str, title: str, **values: Any) -> str:
         return _environment().get_template(name).render(root=self.root, title=title, **values)
-
-
-@lru_cache(8)
-def asset(name: str) -> bytes:
-    """A style or a script of these pages."""
-    with open(os.path.join(_TEMPLATES, name), "rb") as file:
-        return file.read()

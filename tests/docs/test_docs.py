@@ -27,6 +27,7 @@ def make_pages() -> dict[str, object]:
     "name",
     [
         "user/quickstart.svg",
+        "user/doctor.md",
         "user/quickstart.html",
         "user/data-flow.svg",
         "user/scaling.svg",
@@ -173,7 +174,12 @@ def test_every_dependency_is_accounted_for() -> None:
     page = (REPO / "docs/developer/dependencies.md").read_text(encoding="utf-8").lower()
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for requirement in [*project["dependencies"], *extras["cluster"], *extras["dev"]]:
+    for requirement in [
+        *project["dependencies"],
+        *extras["cluster"],
+        *extras["ui"],
+        *extras["dev"],
+    ]:
         name = re.split(r"[><=]", requirement)[0].lower()
         assert name.removeprefix("types-") in page, name
 

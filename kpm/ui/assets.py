@@ -1,0 +1,26 @@
+"""Styles and scripts of the pages, and what browsers are told of all that is served."""
+
+import os
+from functools import lru_cache
+
+TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
+#: Name → kind.
+ASSETS = {"style.css": "text/css", "live.js": "text/javascript", "plan.js": "text/javascript"}
+#: Scripts are these files alone; a page of a plan has its style in itself.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self';"
+        " connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+@lru_cache(8)
+def asset(name: str) -> bytes:
+    """One of them."""
+    with open(os.path.join(TEMPLATES, name), "rb") as file:
+        return file.read()
