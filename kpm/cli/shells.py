@@ -56,6 +56,7 @@ group_option = click.option(
 )
 namespace_option = click.option(
     "--namespace",
+    "-n",
     envvar="KPM_NAMESPACE",
     help="Namespace of the objects; by default the group's own.",
 )

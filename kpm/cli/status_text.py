@@ -41,7 +41,7 @@ def cluster_lines(found: "ClusterStatus") -> list[str]:
     for problem in found.problems[:_MOST_PROBLEMS]:
         said += _problem_lines(problem)
     left = len(found.problems) - _MOST_PROBLEMS
-    return [*said, *([f"  and {left} more"] if left > 0 else [])]
+    return _within([*said, *([f"  and {left} more"] if left > 0 else [])])
 
 
 def _group_lines(group: "NodeGroup") -> Iterator[str]:
@@ -101,7 +101,7 @@ def node_lines(found: "NodeStatus", now: datetime) -> list[str]:
         said.append(f"  {item.severity}: {text} [{one_line(item.code)}]")
     if found.status.omitted:
         said.append(f"  {found.status.omitted} entries are left out for lack of room")
-    return [*said, *(f"note: {one_line(text)}" for text in found.notes)]
+    return _within([*said, *(f"note: {one_line(text)}" for text in found.notes)])
 
 
 def _headline(found: "NodeStatus") -> str:
@@ -177,6 +177,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         for number in range(height):
             lines.append(_line([p[number] if number < len(p) else "" for p in parts], widths))
     return lines
+
+
+def _within(lines: Iterable[str]) -> list[str]:
+    """Lines of at most 80 letters; what is folded goes on a little further in."""
+    found = []
+    for line in lines:
+        inner = " " * (len(line) - len(line.lstrip()) + 4)
+        first, *rest = _folded(line, 80)
+        found.append(first)
+        for part in _folded(" ".join(rest), 80 - len(inner)) if rest else ():
+            found.append(f"{inner}{part}")
+    return found
 
 
 def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
