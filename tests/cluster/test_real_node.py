@@ -8,7 +8,10 @@ follow each other.
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -377,6 +380,61 @@ def test_a_node_is_drained_and_comes_back(with_pod: Cluster) -> None:
     shows(with_pod.tree, FAST)
 
 
+# --- looking at it ---
+
+
+def power(cluster: Cluster, *words: str) -> tuple[int, str]:
+    """What a person sees of `kubectl power WORDS` -o json: status and answer."""
+    program = "from kpm.__main__ import kubectl_power; kubectl_power()"
+    place = ["--kubeconfig", f"{cluster.folder}/pki/admin.conf", "-n", NAMESPACE]
+    command = [*cluster.network.words(), sys.executable, "-c", program, *words, *place]
+    env = {**os.environ, "PYTHONPATH": str(REPO)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=env, timeout=120
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode, done.stdout
+
+
+def test_the_cluster_is_told_by_kubectl_power(with_pod: Cluster) -> None:
+    """Who holds which CPU since when, as the real kubelet handed it out; and nothing is wrong that
+    is not of this machine.
+    """
+    wait_for("all is well", lambda: power(with_pod, "status")[0] == 0)
+    found = json.loads(power(with_pod, "status", NODE, "-o", "json")[1])
+    (own,) = [row for row in found["pools"] if row["pool"] == "exclusive"]
+    assert own["cpus"] == str(OWNED)
+    assert own["holder"].split("/")[1] == "steady"
+    assert own["since"]
+    assert "steady" in power(with_pod, "explain", NODE, "cpu", str(OWNED))[1]
+    findings = json.loads(power(with_pod, "doctor", "-o", "json")[1])["findings"]
+    assert findings == []
+
+
+def test_what_kubectl_power_foretells_is_what_the_agent_writes(
+    with_pod: Cluster, tmp_path: Path
+) -> None:
+    """Objects are compared, applied, and the files that the agent writes are counted."""
+    slower = story.edited(example("shared-profile"), pstates={"max": "5%", "epp": "power"})
+    policy = tmp_path / "slower.yaml"
+    policy.write_text(yaml.safe_dump(slower))
+    with with_pod.tree.watched() as written:
+        status, said = power(with_pod, "plan", "-f", str(policy), "-o", "json")
+        assert written == []
+    assert status == 1
+    (change,) = json.loads(said)["changes"]
+    assert change["nodes"] == [NODE]
+    before = with_pod.tree.content()
+    with_pod.apply(slower)
+
+    def changed() -> int:
+        return sum(before[path] != text for path, text in with_pod.tree.content().items())
+
+    wait_for("it is written", lambda: changed() == change["writes"])
+    with_pod.apply(example("shared-profile"))
+    wait_for("it is as before", lambda: with_pod.tree.content() == before)
+
+
 # --- measuring ---
 
 
@@ -393,6 +451,12 @@ def test_energy_is_told_by_the_name_of_the_pod(with_pod: Cluster) -> None:
         with_pod.apply(measuring)
         name = agent_ready(with_pod, but=first)
         wait_for("the pod has joules", lambda: joules(with_pod, name, "steady") > 0, 40, 0.5)
+        # the real API server reaches the agent's port through the real kubelet's pod
+        words = ("top", NODE, "--once", "--interval", "2s", "-o", "json")
+        live = json.loads(power(with_pod, *words)[1])
+        assert live["notes"] == []
+        assert any(name.endswith("/steady") for name in live["pods"])
+        assert {item["cpu"] for item in live["cpus"] if item["busy"] is not None}
     assert written == []
     # On cgroup v1 each controller is a mount of its own, which containerd 1.7 cannot make read-only
     # with the folder above.
