@@ -17,7 +17,7 @@ SOURCES := $(shell find kpm kpm_planner kpm_applier -name '*.py' -o -name '*.yam
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test soak coverage mutants density lint types arch check test-kernel envtest test-apiserver test-cluster test-cluster-long test-cluster-vm test-dpdk test-pages bench bench-agent bench-cluster bench-scale bench-scaling bench-energy bench-idle bench-latency bench-start pages docs crds monitoring test-monitoring clean
-.PHONY: install uninstall deploy undeploy helm-install helm-uninstall charts bundle release airgap lock audit images images-ocp update push build-push-multiarch
+.PHONY: install uninstall deploy undeploy helm-install helm-uninstall charts bundle krew release airgap lock audit images images-ocp update push build-push-multiarch
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -238,6 +238,9 @@ airgap: $(VENV)/.installed ## the same, and one archive of all that a site witho
 bundle: $(VENV)/.made ## the OLM bundle, its catalog, and what a bundle cannot carry, into dist/olm; IMG, IMG_AGENT (by digest for a release)
 	@rm -rf dist/olm
 	$(BIN)/python deploy/bundle/make.py dist/olm $(IMG) $(IMG_AGENT)
+
+krew: $(VENV)/.installed ## kubectl's plugin as one file, and the manifest for Krew, into dist/krew
+	$(BIN)/python deploy/krew/make.py dist/krew
 
 audit: ## known vulnerabilities of what images are made of; asks PyPI
 	$(PYTHON) -m venv $(HOME)/.cache/kpm-audit

@@ -37,12 +37,13 @@ _KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TC
 @frozen
 class Access:
     """One API server. headers: those of every request; given True after a refusal, when what they
-    hold may be old.
+    hold may be old. socket: the path of one through which it is reached.
     """
 
     url: str
     pool: urllib3.PoolManager
     headers: Callable[[bool], Mapping[str, str]]
+    socket: str = ""
 
 
 def tls_context(*, verify: bool = True) -> ssl.SSLContext:
@@ -93,10 +94,7 @@ def from_kubeconfig(path: str | None, context: str | None = None) -> Access:
         from kubernetes.client import Configuration
         from kubernetes.config import ConfigException, load_kube_config
     except ImportError:
-        raise InputError(
-            "kubeconfig: needs the Kubernetes client, which is not installed: pip install"
-            " 'kubernetes-power-manager[cluster]'"
-        ) from None
+        return _through_kubectl(path, context)
 
     configuration = Configuration()
     try:
@@ -108,6 +106,20 @@ def from_kubeconfig(path: str | None, context: str | None = None) -> Access:
         name = path or os.environ.get("KUBECONFIG", "~/.kube/config")
         raise InputError(f"--kubeconfig {name}: {one_line(failure)}") from None
     return from_configuration(configuration)
+
+
+def _through_kubectl(path: str | None, context: str | None) -> Access:
+    """The same without the kubernetes package. Errors: InputError."""
+    from kpm.kube.through_kubectl import proxied
+
+    found = proxied(path, context)
+    if found is None:
+        raise InputError(
+            "kubeconfig: needs kubectl, or the Kubernetes client, and neither is installed: pip"
+            " install 'kubernetes-power-manager[cluster]'"
+        )
+    pool = urllib3.PoolManager(maxsize=_CONNECTIONS)
+    return Access("http://localhost", pool, lambda _anew: {}, found)
 
 
 def from_configuration(configuration: "Configuration") -> Access:

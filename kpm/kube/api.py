@@ -161,12 +161,29 @@ class _Https(urllib3.HTTPSConnectionPool):
         response_class = _Response
 
 
+def _through(path: str) -> type[_Http]:
+    """Connections by a socket of this machine."""
+
+    class Connection(_Http.ConnectionCls):
+        def _new_conn(self) -> socket.socket:
+            link = socket.socket(socket.AF_UNIX)
+            link.settimeout(_CONNECT_SECONDS)
+            link.connect(path)
+            return link
+
+    class Pool(_Http):
+        ConnectionCls = Connection
+
+    return Pool
+
+
 class Api:
     """A connection to one API server."""
 
     def __init__(self, server: Access) -> None:
         self._server = server
-        server.pool.pool_classes_by_scheme = {"http": _Http, "https": _Https}
+        plain = _through(server.socket) if server.socket else _Http
+        server.pool.pool_classes_by_scheme = {"http": plain, "https": _Https}
 
     def close(self) -> None:
         """Close the connections."""

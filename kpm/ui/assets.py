@@ -1,9 +1,8 @@
 """Styles and scripts of the pages, and what browsers are told of all that is served."""
 
-import os
 from functools import lru_cache
+from importlib.resources import files
 
-TEMPLATES = os.path.join(os.path.dirname(__file__), "templates")
 #: Name → kind.
 ASSETS = {"style.css": "text/css", "live.js": "text/javascript", "plan.js": "text/javascript"}
 #: Scripts are these files alone; a page of a plan has its style in itself.
@@ -22,5 +21,4 @@ HEADERS = {
 @lru_cache(8)
 def asset(name: str) -> bytes:
     """One of them."""
-    with open(os.path.join(TEMPLATES, name), "rb") as file:
-        return file.read()
+    return files("kpm.ui").joinpath("templates", name).read_bytes()

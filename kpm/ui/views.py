@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from attrs import frozen
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kpm.cli.cluster_plan import closing_line, summarised
 from kpm.cli.pages import page_of_cluster
@@ -23,14 +23,11 @@ from kpm.live.agent import NodeLooks
 from kpm.live.picture import Picture
 from kpm.process.errors import InputError
 from kpm.request.objects import cluster_of
-from kpm.ui.assets import TEMPLATES
 
 
 @lru_cache(1)
 def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
-    )
+    return Environment(loader=PackageLoader("kpm.ui"), autoescape=True, undefined=StrictUndefined)
 
 
 @frozen

@@ -4,6 +4,7 @@ are real processes, and that what it foretells is what then happens.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from kpm.request.machines import MODELS
 from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode, pod, running
@@ -266,3 +268,37 @@ def test_the_page_shows_the_cluster_and_changes_nothing(
             child.wait(10)
     after = server.get("powernodestate", "p-xeon-power-state", "-n", NAMESPACE)
     assert after["spec"] == item["spec"]
+
+
+def test_the_one_file_of_krew_reaches_the_server_through_kubectl(
+    server: ApiServer, nodes: dict[str, SimNode], tmp_path: Path
+) -> None:
+    """Without the kubernetes package: kubectl itself says who asks, by a socket that is nobody
+    else's; and nothing of it is left.
+    """
+    command = [sys.executable, str(REPO / "deploy/krew/make.py"), str(tmp_path / "krew")]
+    subprocess.run(command, check=True, cwd=REPO, env={**os.environ, "PYTHONPATH": str(REPO)})
+    manifest = yaml.safe_load((tmp_path / "krew/power.yaml").read_text())
+    archive = (tmp_path / "krew/kubectl-power.tar.gz").read_bytes()
+    assert {item["sha256"] for item in manifest["spec"]["platforms"]} == {
+        hashlib.sha256(archive).hexdigest()
+    }
+    config = server.kubeconfig("krew", ADMIN_TOKEN)
+    (tmp_path / "krew/kubectl_complete-power").symlink_to("kubectl-power")
+    (tmp_path / "tmp").mkdir()
+    environment = {key: text for key, text in os.environ.items() if key != "PYTHONPATH"} | {
+        "PATH": f"{tmp_path / 'krew'}:{server.bin}:/usr/local/bin:/usr/bin:/bin",
+        "KUBECONFIG": str(config),
+        "KPM_NAMESPACE": NAMESPACE,
+        "TMPDIR": str(tmp_path / "tmp"),
+    }
+    if subprocess.run(["python3", "-c", "import sys; sys.exit(sys.version_info < (3, 11))"],
+                      env=environment, check=False).returncode:  # fmt: skip
+        pytest.fail("python3 on the path is older than 3.11")
+    kubectl = str(server.bin / "kubectl")
+    ran = subprocess.run(
+        [kubectl, "power", "status", "p-xeon"],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert "default/web/app" in ran.stdout, ran.stderr
+    assert list((tmp_path / "tmp").glob("kpm-*")) == []
