@@ -39,6 +39,7 @@ UNUSED = (
     "kubernetes/client/api/[!_]*",
     "kubernetes/client/models/[!_]*",
     "kubernetes/**/*_test.py",
+    "kpm/ui",  # for a desk: it needs Jinja2, and no pod serves pages
     "pip*",
     "setuptools*",
     "_distutils_hack",

@@ -415,7 +415,8 @@ def test_what_kubectl_power_foretells_is_what_the_agent_writes(
     with_pod: Cluster, tmp_path: Path
 ) -> None:
     """Objects are compared, applied, and the files that the agent writes are counted."""
-    slower = story.edited(example("shared-profile"), pstates={"max": "5%", "epp": "power"})
+    asked = example("powerprofile")
+    slower = story.edited(asked, pstates={**asked["spec"]["pstates"], "max": "80%"})
     policy = tmp_path / "slower.yaml"
     policy.write_text(yaml.safe_dump(slower))
     with with_pod.tree.watched() as written:
@@ -431,7 +432,7 @@ def test_what_kubectl_power_foretells_is_what_the_agent_writes(
         return sum(before[path] != text for path, text in with_pod.tree.content().items())
 
     wait_for("it is written", lambda: changed() == change["writes"])
-    with_pod.apply(example("shared-profile"))
+    with_pod.apply(asked)
     wait_for("it is as before", lambda: with_pod.tree.content() == before)
 
 
