@@ -41,7 +41,7 @@ _COLOURS = (
     "#d37295",
     "#79706e",
 )
-_INK, _FAINT, _LINE, _PAGE, _TILE = "#24292f", "#6a737d", "#e1e4e8", "#f4f5f7", "#3f8f57"
+_INK, _FAINT, _LINE, _PAGE, _TILE = "#24292f", "#6a737d", "#e1e4e8", "#f4f5f7", "#eef1f4"
 #: Mean width of a character, of its height; with some room in tables, where columns follow each
 #: other closely.
 _LETTER, _WIDE = 0.56, 0.61
@@ -104,9 +104,15 @@ def values_of(
     dashboard: Mapping[str, Any], seconds: float, chosen: Labels | None = None
 ) -> dict[str, str]:
     """What stands for each variable: what is chosen, else all, or the text that a box holds."""
-    found = {"__range": f"{round(seconds)}s", "__interval": "1m", "__rate_interval": "5m"}
+    found = {
+        "__range": f"{round(seconds)}s",
+        "__range_s": str(round(seconds)),
+        "__interval": "1m",
+        "__rate_interval": "5m",
+    }
     for variable in dashboard["templating"]["list"]:
-        found[variable["name"]] = variable.get("allValue") or str(variable.get("query", ""))
+        held = variable.get("current", {}).get("value", variable.get("query", ""))
+        found[variable["name"]] = variable.get("allValue") or str(held)
     return {**found, **(chosen or {})}
 
 
@@ -174,12 +180,13 @@ class Box:
 @frozen
 class Row:
     """One line of a panel. labels: of its series, without its name; points: over time, or the last
-    one alone.
+    one alone; query: the letter of the one that gave it.
     """
 
     name: str
     labels: Labels
     points: Points = field(factory=tuple)
+    query: str = "A"
 
     @property
     def last(self) -> float:
@@ -204,22 +211,68 @@ def _panel(panel: Mapping[str, Any], source: Source, values: Labels) -> list[str
     parts.append(_text(frame.x + 12, frame.y + 20, panel["title"], 13, weight=600))
     rows = [row for target in panel["targets"] for row in _rows(panel, target, source, values)]
     inner = Box(frame.x + 12, frame.y + 30, frame.width - 24, frame.height - 40)
+    defaults = panel["fieldConfig"]["defaults"]
     if not rows:
         return [
             *parts,
             _text(
                 inner.x + inner.width / 2,
                 inner.y + inner.height / 2,
-                "No data",
+                defaults.get("noValue", "No data"),
                 14,
                 _FAINT,
                 "middle",
             ),
         ]
-    return [
-        *parts,
-        *_DRAWN[panel["type"]](rows, panel["fieldConfig"]["defaults"]["unit"], inner, source),
+    if panel["type"] == "table":
+        return [*parts, *_table(*_cells(panel, rows), inner)]
+    return [*parts, *_DRAWN[panel["type"]](rows, defaults["unit"], inner, source)]
+
+
+def _cells(panel: Mapping[str, Any], rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Heads and lines of a table, as its transformations and units make them: rows of one meaning
+    are one line where columns are chosen.
+    """
+    titles = _titles(panel, rows)
+    chosen, several = "organize" in _transformed(panel), len(panel["targets"]) > 1
+    lines: dict[Any, dict[str, str]] = {}
+    for number, row in enumerate(rows):
+        value = f"Value #{row.query}" if several and chosen else "Value"
+        key = tuple(sorted(row.labels.items())) if chosen else number
+        cells = lines.setdefault(key, dict(row.labels))
+        cells[value] = _worded(panel, titles[value], row.last)
+    return list(titles.values()), [
+        [cells.get(name, "") for name in titles] for cells in lines.values()
     ]
+
+
+def _transformed(panel: Mapping[str, Any]) -> dict[str, Any]:
+    return {item["id"]: item["options"] for item in panel.get("transformations", ())}
+
+
+def _titles(panel: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, str]:
+    """What each column shows → its title, in their order."""
+    shown = _transformed(panel).get("organize")
+    if shown is None:
+        names = [*dict.fromkeys(name for row in rows for name in sorted(row.labels)), "Value"]
+        return {name: name for name in names}
+    order = sorted(shown["indexByName"], key=shown["indexByName"].__getitem__)
+    return {name: shown["renameByName"][name] for name in order}
+
+
+def _worded(panel: Mapping[str, Any], title: str, value: float) -> str:
+    """A value of a column in its unit, or the words that stand for it."""
+    config = panel["fieldConfig"]
+    words = {
+        key: result["text"]
+        for mapping in config["defaults"].get("mappings", ())
+        for key, result in mapping["options"].items()
+    }
+    units = {
+        override["matcher"]["options"]: override["properties"][0]["value"]
+        for override in config.get("overrides", ())
+    }
+    return words.get(f"{value:g}") or amount(value, units.get(title, config["defaults"]["unit"]))
 
 
 def _rows(
@@ -236,7 +289,8 @@ def _rows(
         own = {name: text for name, text in labels.items() if name != "__name__"}
         known = [point for point in points if math.isfinite(point[1])]
         if known:
-            yield Row(_legend(target.get("legendFormat") or "", labels), own, known)
+            name = _legend(target.get("legendFormat") or "", labels)
+            yield Row(name, own, known, target["refId"])
 
 
 def _legend(form: str, labels: Labels) -> str:
@@ -312,7 +366,7 @@ def _stat(rows: Sequence[Row], unit: str, box: Box, _source: Source) -> list[str
                     y + height * 0.30,
                     _cut(row.name, width - 16, 13),
                     13,
-                    "#fff",
+                    _INK,
                     "middle",
                 )
             )
@@ -322,7 +376,7 @@ def _stat(rows: Sequence[Row], unit: str, box: Box, _source: Source) -> list[str
                 y + height * (0.72 if len(rows) > 1 else 0.5) + size * 0.3,
                 value,
                 size,
-                "#fff",
+                _INK,
                 "middle",
                 600,
             )
@@ -367,11 +421,7 @@ def _bars(rows: Sequence[Row], unit: str, box: Box, _source: Source) -> list[str
     return parts
 
 
-def _table(rows: Sequence[Row], unit: str, box: Box, _source: Source) -> list[str]:
-    heads = [*dict.fromkeys(name for row in rows for name in sorted(row.labels)), "Value"]
-    lines = [
-        [row.labels.get(name, "") for name in heads[:-1]] + [amount(row.last, unit)] for row in rows
-    ]
+def _table(heads: list[str], lines: list[list[str]], box: Box) -> list[str]:
     room = max(int((box.height - 26) // 20), 1)
     left_over = len(lines) - room
     if left_over > 0:
@@ -415,7 +465,6 @@ _DRAWN: dict[str, Callable[[Sequence[Row], str, Box, Source], list[str]]] = {
     "timeseries": _timeseries,
     "stat": _stat,
     "bargauge": _bars,
-    "table": _table,
 }
 
 

@@ -1,85 +1,96 @@
-"""The Grafana dashboards, built with Grafana's own types; make.py writes them as files."""
+"""The dashboards by what they show: cluster, node and pod; savings are in savings.py, and panels.py
+writes all of them by Grafana's own types.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
-from attrs import frozen
-from grafana_foundation_sdk.builders import bargauge, dashboard, prometheus, stat, table, timeseries
-from grafana_foundation_sdk.builders.common import ReduceDataOptions, VizLegendOptions
-from grafana_foundation_sdk.models.common import (
-    BigValueColorMode,
-    BigValueGraphMode,
-    LegendDisplayMode,
-    LegendPlacement,
-)
-from grafana_foundation_sdk.models.dashboard import (
-    DataSourceRef,
-    DataTransformerConfig,
-    VariableRefresh,
-)
+from panels import Board, Choice, Column, Panel, built
 from rules import OWN
+from savings import savings
 
-_SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
-_WIDTH = 24
+from kpm.energy.prometheus import over_zones
 
-
-@frozen
-class Panel:
-    """A panel: what it shows, as which kind, in which unit, how wide and high, and its queries with
-    their legends.
-    """
-
-    title: str
-    kind: str
-    unit: str
-    queries: tuple[tuple[str, str], ...]
-    span: int = 12
-    height: int = 8
-    description: str = ""
-
-
-_KINDS: dict[str, Callable[[], Any]] = {
-    "timeseries": timeseries.Panel,
-    "stat": stat.Panel,
-    "table": table.Panel,
-    "bargauge": bargauge.Panel,
-}
+#: What a kWh costs, and how much CO2e comes of it.
+PRICE = (
+    Choice("price", value="0.30", label="price of a kWh"),
+    Choice("carbon", value="380", label="grams CO2e a kWh"),
+)
+#: Where a value leads to, with the time that is shown.
+_TO_NODE = ("Open the node", "/d/kpm-node?var-node={node}&${{__url_time_range}}")
+_TO_PODS = ("Open its pods", "/d/kpm-pod?var-namespace={namespace}&${{__url_time_range}}")
+_TO_POD = (
+    "Open the pod",
+    "/d/kpm-pod?var-namespace={namespace}&var-pod={pod}&${{__url_time_range}}",
+)
 
 
 def dashboards() -> dict[str, Any]:
     """Name → dashboard, as Grafana reads it."""
-    return {
-        "cluster": _dashboard("kpm-cluster", "Power: cluster", _cluster(), ()),
-        "node": _dashboard(
-            "kpm-node",
-            "Power: node",
-            _node(),
-            (("node", "label_values(kpm_energy_samples_total, node)"),),
-        ),
-        "pod": _dashboard(
-            "kpm-pod",
-            "Power: pod",
-            _pod(),
-            (
-                ("namespace", "label_values(kpm_pod_joules_total, namespace)"),
-                ("pod", 'label_values(kpm_pod_joules_total{namespace=~"$namespace"}, pod)'),
-            ),
-        ),
-        "savings": _dashboard(
-            "kpm-savings",
-            "Power: savings",
-            _savings(),
-            (("profile", "label_values(kpm_pool_joules_total, profile)"),),
-            price=True,
-        ),
+    node = Choice("node", "label_values(kpm_energy_samples_total, node)")
+    namespace = Choice("namespace", "label_values(kpm_pod_joules_total, namespace)")
+    pod = Choice("pod", 'label_values(kpm_pod_joules_total{namespace=~"$namespace"}, pod)')
+    profile = Choice("profile", "label_values(kpm_pool_joules_total, profile)")
+    boards = {
+        "cluster": Board("kpm-cluster", "Power: cluster", _cluster(), PRICE),
+        "node": Board("kpm-node", "Power: node", _node(), (node,)),
+        "pod": Board("kpm-pod", "Power: pod", _pod(), (namespace, pod, *PRICE)),
+        "savings": savings((profile, *PRICE)),
     }
+    return {name: built(board) for name, board in boards.items()}
 
 
-#: Drifted is the one condition that should be False.
+def _of_series(link: tuple[str, str]) -> tuple[str, str]:
+    """A link of a series, by its labels."""
+    title, address = link
+    labels = {name: f"${{__field.labels.{name}}}" for name in ("node", "namespace", "pod")}
+    return title, address.format(**labels)
+
+
+def _of_row(link: tuple[str, str]) -> tuple[str, str]:
+    """A link of a row of a table, by its fields."""
+    title, address = link
+    fields = {name: f"${{__data.fields.{name}}}" for name in ("node", "namespace", "pod")}
+    return title, address.format(**fields)
+
+
+def _joules(by: str, chosen: str = "") -> str:
+    """Energy of pods over the time shown, by labels; chosen: matchers, each after a comma."""
+    found = over_zones("increase", "kpm_pod_joules_total", f"node, {by}", "$__range", chosen)
+    return f"sum by ({by}) ({found})"
+
+
+def _bill(title: str, by: tuple[str, ...], chosen: str, link: tuple[str, str]) -> Panel:
+    """A table of energy, money and CO2e by labels; what is idle of it has a column of its own."""
+    total, idle = _joules(", ".join(by), chosen), _joules(", ".join(by), f'{chosen},mode="idle"')
+    return Panel(
+        title,
+        "table",
+        "short",
+        (
+            (total, ""),
+            (idle, ""),
+            (f"({total}) / 3.6e6 * $price", ""),
+            (f"({total}) / 3.6e6 * $carbon", ""),
+        ),
+        24,
+        7,
+        "Over the time shown, at the price and the grams of CO2e above, a kWh.",
+        columns=(
+            *(Column(name, name) for name in by),
+            Column("Value #A", "energy", "joule"),
+            Column("Value #B", "of it idle", "joule"),
+            Column("Value #C", "money", "short"),
+            Column("Value #D", "grams CO2e", "short"),
+        ),
+        link=_of_row(link),
+    )
+
+
+#: Drifted is the one condition that should be False; what a machine does not support is no fault.
 _BAD_CONDITIONS = (
-    'max by (node, type, reason) (kpm_agent_condition{type!="Drifted"} == 0 or'
+    'max by (node, type, reason) (kpm_agent_condition{type!~"Drifted|.*Supported"} == 0 or'
     ' kpm_agent_condition{type="Drifted"} == 1)'
 )
 
@@ -116,12 +127,19 @@ def _cluster() -> tuple[Panel, ...]:
         Panel(
             "Nodes that measure", "stat", "short", (("count(kpm:node_power:watts)", "nodes"),), 6, 5
         ),
-        Panel("Power by node", "timeseries", "watt", (("kpm:node_power:watts", "{{node}}"),)),
+        Panel(
+            "Power by node",
+            "timeseries",
+            "watt",
+            (("kpm:node_power:watts", "{{node}}"),),
+            link=_of_series(_TO_NODE),
+        ),
         Panel(
             "Power by namespace",
             "timeseries",
             "watt",
             (("topk(10, kpm:namespace_power:watts)", "{{namespace}}"),),
+            link=_of_series(_TO_PODS),
         ),
         Panel(
             "Power by profile",
@@ -134,7 +152,9 @@ def _cluster() -> tuple[Panel, ...]:
             "bargauge",
             "watt",
             (("topk(10, sum by (namespace, pod) (kpm:pod_power:watts))", "{{namespace}}/{{pod}}"),),
+            link=_of_series(_TO_POD),
         ),
+        _bill("Energy, money and CO2e by namespace", ("namespace",), "", _TO_PODS),
         Panel(
             "What is wrong",
             "table",
@@ -143,9 +163,17 @@ def _cluster() -> tuple[Panel, ...]:
                 ("sum by (node, severity, code) (kpm_agent_problems)", ""),
                 ("sum by (node, code) (kpm_energy_problems)", ""),
             ),
+            description="docs/user/problems.md says what to do about each code.",
+            nothing="Nothing is wrong",
+            link=_of_row(_TO_NODE),
         ),
         Panel(
-            "Conditions that are not as they should be", "table", "short", ((_BAD_CONDITIONS, ""),)
+            "Conditions that are not as they should be",
+            "table",
+            "short",
+            ((_BAD_CONDITIONS, ""),),
+            nothing="All are as they should be",
+            link=_of_row(_TO_NODE),
         ),
     )
 
@@ -232,19 +260,36 @@ def _node() -> tuple[Panel, ...]:
             "Meters",
             "table",
             "short",
-            (
-                (f"max by (node, zone, place, source, path) (kpm_meter_up{{{at}}})", ""),
-                (f"max by (node, source, reason) (kpm_energy_source_present{{{at}}})", ""),
+            ((f"max by (node, zone, place, source, path) (kpm_meter_up{{{at}}})", ""),),
+            columns=(
+                *(Column(name, name) for name in ("node", "zone", "place", "source", "path")),
+                Column("Value", "state", "short"),
             ),
+            words=(("1", "is read"), ("0", "cannot be read")),
+        ),
+        Panel(
+            "Kinds of meters",
+            "table",
+            "short",
+            ((f"max by (node, source, reason) (kpm_energy_source_present{{{at}}})", ""),),
+            24,
+            6,
+            "What this machine has, and what it has not: that is no fault while another kind is"
+            " there.",
+            columns=(
+                *(Column(name, name) for name in ("node", "source")),
+                Column("Value", "state", "short"),
+                Column("reason", "why"),
+            ),
+            words=(("1", "there"), ("0", "not on this machine")),
         ),
     )
 
 
 def _pod() -> tuple[Panel, ...]:
     at, who = 'namespace=~"$namespace",pod=~"$pod"', "{{namespace}}/{{pod}}"
-    energy = (
-        f"sum by (namespace, pod, mode) (increase(kpm_pod_joules_total{{{OWN},{at}}}[$__range]))"
-    )
+    energy = _joules("namespace, pod, mode", f",{at}")
+    power = over_zones("rate", "kpm_pod_joules_total", "namespace, pod, mode", "5m", f",{at}")
     containers = (
         f"sum by (namespace, pod, container) (rate(kpm_container_joules_total{{{OWN},{at}}}[5m]))"
     )
@@ -252,10 +297,11 @@ def _pod() -> tuple[Panel, ...]:
     time = f"sum by (namespace, pod) (rate(kpm_pod_cpu_seconds_total{{{at}}}[5m]))"
     return (
         Panel(
-            "Power",
+            "Power, busy and idle",
             "timeseries",
             "watt",
-            ((f"sum by (namespace, pod) (kpm:pod_power:watts{{{at}}})", who),),
+            ((power, f"{who} {{{{mode}}}}"),),
+            description="Idle is what the pod's own CPUs take while they wait.",
         ),
         Panel(
             "Energy over the time shown", "bargauge", "joule", ((energy, f"{who} {{{{mode}}}}"),)
@@ -274,143 +320,5 @@ def _pod() -> tuple[Panel, ...]:
             "What a second of work costs: it falls with the frequency, and with a neighbour on the"
             " same core.",
         ),
+        _bill("Energy, money and CO2e", ("namespace", "pod"), f",{at}", _TO_POD),
     )
-
-
-def _savings() -> tuple[Panel, ...]:
-    chosen = f'{OWN},profile=~"$profile"'
-    energy = f"sum by (profile) (increase(kpm_pool_joules_total{{{chosen}}}[$__range]))"
-    earlier = (
-        f"sum by (profile) (increase(kpm_pool_joules_total{{{chosen}}}[$__range] offset $earlier))"
-    )
-    spent = f'sum by (profile) (rate(kpm_pool_joules_total{{{chosen},mode="busy"}}[5m]))'
-    busy = 'sum by (profile) (rate(kpm_pod_cpu_seconds_total{profile=~"$profile"}[5m]) > 0)'
-    return (
-        Panel("Energy", "stat", "joule", ((energy, "{{profile}}"),), 8, 6),
-        Panel(
-            "Money",
-            "stat",
-            "short",
-            ((f"{energy} / 3.6e6 * $price", "{{profile}}"),),
-            8,
-            6,
-            "At the price above, a kWh.",
-        ),
-        Panel(
-            "CO2e, grams",
-            "stat",
-            "short",
-            ((f"{energy} / 3.6e6 * $carbon", "{{profile}}"),),
-            8,
-            6,
-            "At the grams above, a kWh.",
-        ),
-        Panel(
-            "Saved against the same time earlier",
-            "stat",
-            "joule",
-            ((f"{earlier} - {energy}", "{{profile}}"),),
-            12,
-            6,
-        ),
-        Panel(
-            "Saved against the same time earlier, share",
-            "stat",
-            "percentunit",
-            ((f"1 - {energy} / {earlier}", "{{profile}}"),),
-            12,
-            6,
-            "Loads differ from time to time: kpm energy compare tells what is certain.",
-        ),
-        Panel(
-            "Power by profile",
-            "timeseries",
-            "watt",
-            ((f"sum by (profile) (rate(kpm_pool_joules_total{{{chosen}}}[5m]))", "{{profile}}"),),
-        ),
-        Panel(
-            "Joules a second of CPU time",
-            "timeseries",
-            "joule",
-            ((f"{spent} / {busy}", "{{profile}}"),),
-        ),
-    )
-
-
-def _dashboard(
-    uid: str,
-    title: str,
-    panels: Iterable[Panel],
-    choices: Iterable[tuple[str, str]],
-    *,
-    price: bool = False,
-) -> Any:
-    made = (
-        dashboard.Dashboard(title)
-        .uid(uid)
-        .tags(["kubernetes-power-manager"])
-        .refresh("30s")
-        .time("now-1h", "now")
-        .editable()
-    )
-    made = made.with_variable(
-        dashboard.DatasourceVariable("datasource").id("datasource").type("prometheus")
-    )
-    for name, query in choices:
-        choice = (
-            dashboard.QueryVariable(name)
-            .id(name)
-            .datasource(_SOURCE)
-            .query(query)
-            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-        )
-        made = made.with_variable(choice.multi(True).include_all(True).all_value(".*"))
-    for name, value in (("price", "0.30"), ("carbon", "380"), ("earlier", "1d")) if price else ():
-        made = made.with_variable(dashboard.TextBoxVariable(name).id(name).default_value(value))
-    for panel in panels:
-        made = made.with_panel(_panel(panel))
-    return made.build()
-
-
-def _panel(panel: Panel) -> Any:
-    instant = panel.kind != "timeseries"
-    made = (
-        _KINDS[panel.kind]()
-        .title(panel.title)
-        .datasource(_SOURCE)
-        .span(panel.span)
-        .height(panel.height)
-        .unit(panel.unit)
-    )
-    if panel.description:
-        made = made.description(panel.description)
-    if panel.kind == "timeseries":
-        legend = (
-            VizLegendOptions()
-            .display_mode(LegendDisplayMode.LIST)
-            .placement(LegendPlacement.BOTTOM)
-            .show_legend(True)
-        )
-        made = made.legend(legend)
-    if panel.kind == "table":
-        made = made.show_header(True)
-        made = (
-            made.with_transformation(DataTransformerConfig(id_val="merge", options={}))
-            if len(panel.queries) > 1
-            else made
-        )
-    if panel.kind in ("stat", "bargauge"):
-        made = made.reduce_options(ReduceDataOptions().calcs(["lastNotNull"]))
-    if panel.kind == "stat":
-        made = made.graph_mode(BigValueGraphMode.NONE).color_mode(BigValueColorMode.BACKGROUND)
-    for number, (query, legend) in enumerate(panel.queries):
-        target = (
-            prometheus.Dataquery()
-            .expr(query)
-            .legend_format(legend)
-            .ref_id(chr(ord("A") + number))
-            .datasource(_SOURCE)
-        )
-        target = target.instant() if instant else target.range()
-        made = made.with_target(target.format("table" if panel.kind == "table" else "time_series"))
-    return made

@@ -37,6 +37,11 @@ def _records() -> list[dict[str, Any]]:
         ),
         "kpm:namespace_power:watts": "sum by (namespace) (kpm:pod_power:watts)",
         "kpm:profile_power:watts": _power("kpm_pool_joules_total", "node, pool, profile"),
+        "kpm:cluster_profile_power:watts": "sum by (profile) (kpm:profile_power:watts)",
+        "kpm:cluster_profile_busy:cpus": ("sum by (profile) (rate(kpm_pod_cpu_seconds_total[5m]))"),
+        "kpm:cluster_profile:nodes": (
+            "count by (profile) (count by (node, profile) (kpm:profile_power:watts))"
+        ),
         "kpm:attribution_gap:ratio": (
             "abs(kpm:node_power:watts - kpm:node_system_power:watts -"
             " kpm:node_unattributed_power:watts - (sum by (node) (kpm:profile_power:watts) or"

@@ -50,7 +50,8 @@ MACHINE = MachineSpec(
 TWIN_WATTS, CAP_WATTS = 300, 240
 RANGE_UJ = 262_143_328_850
 _TICK, _LOOK, _WIDTH, _PERIOD = 0.02, 0.2, 20, 40.0
-#: Counter → watts with nothing running, and how many more with all of its CPUs busy.
+#: Counter → watts with nothing running, and how many more with all of its CPUs busy at their
+#: highest frequency; at a lower one, by its square less.
 _POWERS = {
     "package-0": (35.0, 60.0),
     "package-1": (30.0, 50.0),
@@ -147,7 +148,7 @@ class Meters:
         made = {}
         for package in (0, 1):
             own = range(package * CPUS // 2, (package + 1) * CPUS // 2)
-            share = sum(self._shares[cpu] for cpu in own) / len(own)
+            share = sum(self._shares[cpu] * self._speed(cpu) ** 2 for cpu in own) / len(own)
             top = f"{RAPL}/intel-rapl:{package}"
             for zone, folders in (
                 ("package", (top, f"{MMIO}/intel-rapl-mmio:{package}")),
@@ -184,12 +185,16 @@ class Meters:
                 self._shares[cpu] = min(max(ran / (ran + rested), 0.0), 1.0)
         self._looked = (now, more, less)
 
-    def _khz(self, cpu: int, turn: float) -> int:
+    def _speed(self, cpu: int) -> float:
+        """The limit of a CPU, of the highest that there is."""
         try:
             most = int((self.sysfs / f"{CPU}/cpufreq/policy{cpu}/scaling_max_freq").read_text())
         except ValueError:  # just being written
-            most = MACHINE.max_mhz * 1000
-        return int(most * (0.85 + 0.1 * turn))
+            return 1.0
+        return most / (MACHINE.max_mhz * 1000)
+
+    def _khz(self, cpu: int, turn: float) -> int:
+        return int(self._speed(cpu) * MACHINE.max_mhz * 1000 * (0.85 + 0.1 * turn))
 
     def _write(self, path: str, number: int) -> None:
         descriptor = self._open.get(path)
@@ -456,6 +461,22 @@ class Rig:
         """The agent, until it has made a pass; its metrics are not read."""
         self.node.start_agent()
         until("the agent is ready", lambda: self.answer("/readyz") == "ok\n", 60, 0.05)
+
+    def slow(self, profile: str, highest: str) -> None:
+        """Somebody lowers a profile."""
+        spec: dict[str, Any] = self.server.get("powerprofile", profile, "-n", NAMESPACE)["spec"]
+        spec["pstates"] |= {"min": "0%", "max": highest}
+        self._profile(profile, spec)
+
+    def _profile(self, name: str, spec: dict[str, Any]) -> None:
+        self.server.apply(
+            {
+                "apiVersion": "power.openshift.io/v1",
+                "kind": "PowerProfile",
+                "metadata": {"name": name, "namespace": NAMESPACE},
+                "spec": spec,
+            }
+        )
 
     def restart_agent(self, number: int, away: float = 0.0) -> None:
         """A signal, some time without an agent, another one with the same state."""

@@ -30,7 +30,7 @@ from kpm.request.machines import MODELS, MachineSpec, PowerSpec, build_machine
 from kpm_applier.kernel_model.model import KernelModel
 from tests.applier.power import RAPL, put_zone
 from tests.kpm.tree_samples import CPU, put
-from tests.monitoring.prometheus_server import REPO, RULES
+from tests.monitoring.prometheus_server import REPO, RULES, promtool
 from tests.trees import write_tree
 
 FILES = sorted((REPO / "deploy/monitoring/dashboards").glob("*.json"))
@@ -206,7 +206,7 @@ def test_a_dashboard_says_what_it_shows(path: Path) -> None:
         assert len(set(letters)) == len(letters), panel["title"]
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
     used = {name for query in queries(dashboard) for name in re.findall(r"\$\{?(\w+)", query)}
-    assert used <= variables | {"__range", "__interval", "__rate_interval"}
+    assert used <= variables | {"__range", "__range_s", "__interval", "__rate_interval"}
     assert variables - {"datasource"} <= used, "a variable that nothing uses"
 
 
@@ -249,6 +249,40 @@ def test_rules_name_only_metrics_that_there_are(known: set[str]) -> None:
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:
             assert metrics_of(rule["expr"]) <= known | {"up"}, rule
+
+
+@pytest.mark.monitoring
+def test_what_a_machine_does_not_support_is_no_fault(tmp_path: Path) -> None:
+    """The conditions of a machine without uncore, whose intent is wrong, and of one that drifts."""
+    (cluster,) = [path for path in FILES if path.stem == "cluster"]
+    (query,) = [
+        panel["targets"][0]["expr"]
+        for panel in read(cluster)["panels"]
+        if panel["title"] == "Conditions that are not as they should be"
+    ]
+    series = [
+        {
+            "series": f'kpm_agent_condition{{node="{node}",type="{kind}",reason="R"}}',
+            "values": value,
+        }
+        for node, kind, value in (
+            ("one", "UncoreSupported", "0x9"),
+            ("one", "Ready", "1x9"),
+            ("one", "IntentValid", "0x9"),
+            ("one", "Drifted", "0x9"),
+            ("two", "Drifted", "1x9"),
+        )
+    ]
+    wanted = [
+        {"labels": f'{{node="{node}",type="{kind}",reason="R"}}', "value": value}
+        for node, kind, value in (("one", "IntentValid", 0), ("two", "Drifted", 1))
+    ]
+    asked = [{"expr": query, "eval_time": "3m", "exp_samples": wanted}]
+    path = tmp_path / "conditions_test.yaml"
+    tests = [{"interval": "30s", "input_series": series, "promql_expr_test": asked}]
+    path.write_text(yaml.safe_dump({"tests": tests}))
+    done = promtool("test", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_metrics_of_a_query() -> None:

@@ -45,6 +45,10 @@ from tests.programs import load_program
 
 pytestmark = pytest.mark.monitoring
 DASHBOARDS = REPO / "deploy/monitoring/dashboards"
+#: What is compared on the board of savings where nobody has slowed anything.
+COMPARED = {"reference": "offset 20s", "window": "5s"}
+#: There is one node here: no group of them has a figure.
+NO_FIGURE = "Power of nodes beside other nodes"
 #: Zones that do not contain each other.
 OWN = 'zone=~"package|dram"'
 #: What is dropped of a scrape, by Prometheus' own counters.
@@ -136,13 +140,14 @@ class Reader:
 @dataclass
 class Scene:
     """A rig, a Prometheus beside it that records and alerts, and a second reader at another
-    address. began: time.time().
+    address. began, and when a profile was slowed: time.time().
     """
 
     rig: Rig
     prometheus: PrometheusServer
     other: PrometheusServer | Reader
     began: float = field(default_factory=time.time)
+    slowed: float = 0.0
 
     @property
     def whole(self) -> str:
@@ -390,11 +395,7 @@ def _asked() -> Iterator[tuple[str, str, str, str]]:
     """Dashboard, panel or variable, kind, query."""
     for path in sorted(DASHBOARDS.glob("*.json")):
         dashboard: dict[str, Any] = json.loads(path.read_text())
-        values = PICTURES.values_of(
-            dashboard,
-            30,
-            {"earlier": "20s", "price": "0.30", "carbon": "380"} if path.stem == "savings" else {},
-        )
+        values = PICTURES.values_of(dashboard, 30, COMPARED if path.stem == "savings" else {})
         for panel in dashboard["panels"]:
             for target in panel["targets"]:
                 yield (
@@ -434,8 +435,9 @@ def test_every_query_of_every_dashboard_returns_data(scene: Scene) -> None:
             values = [value for _, value in server.query(query)]
         if not any(map(math.isfinite, values)):
             empty.append((dashboard, name, query))
-    assert count >= 40
-    assert not empty
+    assert count >= 60
+    assert not [item for item in empty if item[1] != NO_FIGURE]
+    assert [item for item in empty if item[1] == NO_FIGURE]
 
 
 def test_alerts_tell_what_is_wrong_until_it_is_not(scene: Scene) -> None:
@@ -507,6 +509,44 @@ def test_two_readers_both_see_a_pod_end_and_then_it_is_gone(scene: Scene) -> Non
     )
 
 
+# --- what was saved ---
+
+
+def test_a_saving_is_told_as_large_as_it_was(scene: Scene) -> None:
+    """A profile is lowered: against the time before, the board tells the difference that the
+    counters have, and an interval without 0; without a reference it tells nothing.
+    """
+    rig, server = scene.rig, scene.prometheus
+    time.sleep(10)  # the pods of the tests before are over
+    scene.slowed = time.time()
+    rig.slow("performance", "45%")
+    time.sleep(52)  # what was before has left the rates, and half a minute is new
+    at = time.time()
+    board = json.loads((DASHBOARDS / "savings.json").read_text())
+    chosen = {**COMPARED, "reference": "offset 54s", "profile": "performance"}
+    queries = {
+        panel["title"]: [target["expr"] for target in panel["targets"]]
+        for panel in board["panels"]
+        if panel["type"] == "stat"
+    }
+
+    def shown(title: str, **more: str) -> list[float]:
+        values = PICTURES.values_of(board, 30, {**chosen, **more})
+        found = [server.query(PICTURES.fill(query, values), at) for query in queries[title]]
+        return [value for rows in found for _, value in rows]
+
+    saved, least, most = shown("Energy saved")
+    joules = f'sum(kpm_pool_joules_total{{{OWN},profile="performance"}})'
+    # The recorded power is a mean of the 20 s before.
+    now = server.value(joules, at - 8) - server.value(joules, at - 38)
+    then = server.value(joules, at - 62) - server.value(joules, at - 92)
+    assert saved == pytest.approx(then - now, rel=0.3)
+    assert 0 < least < saved < most
+    assert shown("Money saved")[0] == pytest.approx(saved / 3.6e6 * 0.30)
+    assert shown("CO2e saved, grams")[0] == pytest.approx(saved / 3.6e6 * 380)
+    assert shown("Energy saved", reference="@ 0") == []
+
+
 # --- pictures ---
 
 
@@ -529,7 +569,15 @@ def test_pictures_of_the_dashboards(scene: Scene, tmp_path: Path) -> None:
     )
     for path in sorted(DASHBOARDS.glob("*.json")):
         dashboard = json.loads(path.read_text())
-        values = {"earlier": "20s"} if path.stem == "savings" else {}
+        values: dict[str, str] = {}
+        if path.stem == "savings":
+            lasts = math.floor(now - scene.slowed - 22)
+            source = PICTURES.Source(source.url, now, lasts, source.change)
+            values = {
+                "reference": f"offset {lasts + 24}s",
+                "window": "5s",
+                "profile": "performance",
+            }
         (folder / f"{path.stem}.svg").write_text(PICTURES.picture(dashboard, source, values))
         text = (folder / f"{path.stem}.svg").read_text()
         assert "No data" not in text, path.stem
