@@ -4,10 +4,9 @@ import json
 
 import click
 
-from kpm.cli.options import kubeconfig_option, output_option, print_lines, say
+from kpm.cli.options import output_option, print_lines, say
 from kpm.cli.planning import expected_names, explained
-from kpm.cli.shells import group_option, namespace_option
-from kpm.cli.status import Where, connected, context_option, place_of
+from kpm.cli.where import Where, connected, where_options
 from kpm.process.errors import InputError
 
 VERSION = 1
@@ -18,19 +17,13 @@ VERSION = 1
 @click.argument("what", type=click.Choice(["cpu", "pod", "profile", "cap", "uncore"]))
 @click.argument("name")
 @output_option("table", "json")
-@group_option
-@namespace_option
-@context_option
-@kubeconfig_option
+@where_options
 def explain(
     node: str,
     what: str,
     name: str,
     output: str,
-    group: str,
-    namespace: str | None,
-    context: str | None,
-    kubeconfig: str | None,
+    where: Where,
 ) -> None:
     """Say why a CPU, a pod, a profile, a power cap or an uncore entry of a node has what it has.
 
@@ -44,10 +37,9 @@ def explain(
     from kpm.kube.api import ApiError
     from kpm_planner.plan import plan_node
 
-    where = Where(kubeconfig, context, group, namespace)
-    place = place_of(where)
+    place = where.namespace
     try:
-        seen = gather(connected(where), group, place, node)
+        seen = gather(connected(where), where.group, place, node)
     except ApiError as failure:
         raise InputError(f"namespace {place}: {failure}") from None
     if not seen.inputs:

@@ -15,12 +15,10 @@ from kpm.cli.changes import FASTER, SLOWER, Row, rows
 from kpm.cli.options import (
     files_option,
     html_option,
-    kubeconfig_option,
     output_option,
     print_lines,
 )
-from kpm.cli.shells import group_option, namespace_option
-from kpm.cli.status import Where, connected, context_option, place_of
+from kpm.cli.where import Where, connected, where_options
 from kpm.formats.views import problem_view
 from kpm.formats.wire import KINDS
 from kpm.process.errors import InputError, one_line
@@ -88,20 +86,14 @@ class Summary:
 @click.option("--node", metavar="NAME", help="For this node alone.")
 @html_option
 @output_option("table", "json")
-@group_option
-@namespace_option
-@context_option
-@kubeconfig_option
+@where_options
 def plan(
     filenames: tuple[str, ...],
     without: tuple[str, ...],
     node: str | None,
     html: str | None,
     output: str,
-    group: str,
-    namespace: str | None,
-    context: str | None,
-    kubeconfig: str | None,
+    where: Where,
 ) -> None:
     """Show what applying objects would change on the nodes of the cluster, before kubectl apply:
     files, CPUs, pods that become faster or slower, problems. Nothing is written anywhere. Exit 0
@@ -115,14 +107,12 @@ def plan(
     """
     if not filenames and not without:
         raise InputError("-f: is missing; give a file, a folder or - with objects, or --without")
-    found = summary(
-        Where(kubeconfig, context, group, namespace), filenames, without=without, node=node
-    )
+    found = summary(where, filenames, without=without, node=node)
     if html is not None:
         from kpm.cli.pages import page_of_cluster, write_page
 
         what = [*filenames, *(f"without {item}" for item in without)]
-        source = f"{', '.join(what)} against namespace {namespace or 'of the group'}"
+        source = f"{', '.join(what)} against namespace {where.namespace}"
         write_page(html, page_of_cluster(found, source, closing_line(found)))
     if output == "json":
         click.echo(json.dumps(document(found), indent=1))
@@ -148,7 +138,7 @@ def summary(
     print_lines(f"warning: {text}" for text in given.warnings)
     if given.nodes or given.pods:
         print_lines(["warning: Nodes and Pods of the files are left out; the cluster's count"])
-    place = place_of(where)
+    place = where.namespace
     try:
         seen = gather(connected(where), where.group, place, node)
     except ApiError as failure:

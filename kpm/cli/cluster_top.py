@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kpm.cli.options import kubeconfig_option, output_option
-from kpm.cli.shells import group_option, namespace_option
-from kpm.cli.status import Where, connected, context_option, place_of
+from kpm.cli.options import output_option
 from kpm.cli.top import interval_option, once_option, show
+from kpm.cli.where import Where, connected, where_options
 from kpm.process.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,19 +18,13 @@ if TYPE_CHECKING:
 @interval_option
 @once_option
 @output_option("table", "json")
-@group_option
-@namespace_option
-@context_option
-@kubeconfig_option
+@where_options
 def top(
     node: str,
     interval: float,
     once: bool,
     output: str,
-    group: str,
-    namespace: str | None,
-    context: str | None,
-    kubeconfig: str | None,
+    where: Where,
 ) -> None:
     """Show what each CPU of a node does, by its agent's metrics through the API server: pool,
     holder, limits and effective frequency, how busy it is, watts by package and pod. It needs the
@@ -45,9 +38,7 @@ def top(
     from kpm.kube.api import ApiError
     from kpm.live.agent import NodeLooks
 
-    where = Where(kubeconfig, context, group, namespace)
-    place = place_of(where)
-    looks = NodeLooks(connected(where), group, place, node)
+    looks = NodeLooks(connected(where), where.group, where.namespace, node)
 
     def look() -> "Picture":
         try:

@@ -4,21 +4,18 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from attrs import frozen
 
 from kpm.cli.options import (
     DEFAULT_STATE_DIR,
-    kubeconfig_option,
     output_option,
 )
-from kpm.cli.shells import duration, group_option, namespace_option
+from kpm.cli.shells import duration
+from kpm.cli.where import Where, connected, where_options
 from kpm.process.errors import InputError
-
-if TYPE_CHECKING:
-    from kpm.kube.api import Api
 
 _WATCH_SECONDS = 5.0
 
@@ -30,20 +27,6 @@ class Told:
     well: bool
     lines: list[str]
     document: dict[str, Any]
-
-
-@frozen
-class Where:
-    """A place in a cluster. everywhere: all namespaces that have a PowerConfig."""
-
-    kubeconfig: str | None
-    context: str | None
-    group: str
-    namespace: str | None
-    everywhere: bool = False
-
-
-context_option = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 
 
 @click.command()
@@ -70,10 +53,7 @@ context_option = click.option("--context", metavar="NAME", help="Context of the 
 )
 @click.option("--snapshot", metavar="DIR", help="Of the nodes of a folder that snapshot recorded.")
 @output_option("table", "json")
-@group_option
-@namespace_option
-@context_option
-@kubeconfig_option
+@where_options
 def status(
     node: str | None,
     within: float,
@@ -83,10 +63,7 @@ def status(
     state_dir: str,
     snapshot: str | None,
     output: str,
-    group: str,
-    namespace: str | None,
-    context: str | None,
-    kubeconfig: str | None,
+    where: Where,
 ) -> None:
     """Say how a cluster is: operator, PowerConfig, and the nodes by what their agents report; with
     NODE, that one: who holds which CPUs, what was asked and what is. Exit 0 all is well, 1
@@ -107,7 +84,7 @@ def status(
     elif snapshot is not None:
         look = _recorded(snapshot, node)
     else:
-        look = _cluster(Where(kubeconfig, context, group, namespace, everywhere), node)
+        look = _cluster(where, node, everywhere=everywhere)
     if watch:
         follow(look)
         return
@@ -150,21 +127,7 @@ def follow(look: Callable[[], Told]) -> None:
         time.sleep(_WATCH_SECONDS)
 
 
-def connected(where: Where) -> "Api":
-    """The API server of a place. Errors: InputError."""
-    from kpm.kube.api import connect
-
-    return connect(where.kubeconfig, where.context)
-
-
-def place_of(where: Where) -> str:
-    """The namespace that is meant."""
-    from kpm_planner.model.cluster import SYSTEM_NAMESPACE
-
-    return where.namespace or SYSTEM_NAMESPACE[where.group]
-
-
-def _cluster(where: Where, node: str | None) -> Callable[[], Told]:
+def _cluster(where: Where, node: str | None, *, everywhere: bool) -> Callable[[], Told]:
     from datetime import UTC, datetime
 
     from kpm.cli.status_text import cluster_lines, node_lines
@@ -173,9 +136,9 @@ def _cluster(where: Where, node: str | None) -> Callable[[], Told]:
     from kpm.formats.wire import GROUPS
     from kpm.kube.api import ApiError
 
-    api, place = connected(where), place_of(where)
+    api, place = connected(where), where.namespace
 
-    def everywhere(now: datetime) -> Told:
+    def all_of_them(now: datetime) -> Told:
         found = [status_of(api, *pair, now) for pair in namespaces_of(api, GROUPS)]
         lines = [
             line
@@ -196,8 +159,8 @@ def _cluster(where: Where, node: str | None) -> Callable[[], Told]:
             if node is not None:
                 one = of_node.node_of(api, where.group, place, node)
                 return Told(one.well, node_lines(one, now), of_node.document(one))
-            if where.everywhere:
-                return everywhere(now)
+            if everywhere:
+                return all_of_them(now)
             found = status_of(api, where.group, place, now)
         except ApiError as failure:
             raise InputError(f"namespace {place}: {failure}") from None

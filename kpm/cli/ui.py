@@ -2,9 +2,7 @@
 
 import click
 
-from kpm.cli.options import kubeconfig_option
-from kpm.cli.shells import group_option, namespace_option
-from kpm.cli.status import Where, connected, context_option, place_of
+from kpm.cli.where import Where, connected, where_options
 from kpm.process.errors import InputError
 
 
@@ -16,13 +14,8 @@ from kpm.process.errors import InputError
     show_default=True,
     help="Port on 127.0.0.1; 0 is one that is free.",
 )
-@group_option
-@namespace_option
-@context_option
-@kubeconfig_option
-def ui(
-    port: int, group: str, namespace: str | None, context: str | None, kubeconfig: str | None
-) -> None:
+@where_options
+def ui(port: int, where: Where) -> None:
     """Serve a page about the cluster on 127.0.0.1 until Ctrl-C: nodes, pools, drift, problems,
     energy, and the plan of objects that are given to it. It reads with your rights and changes
     nothing; its address holds a token, so it is for you alone.
@@ -40,10 +33,9 @@ def ui(
     from kpm.ui.server import Server
     from kpm.ui.views import Views
 
-    where = Where(kubeconfig, context, group, namespace)
-    api, place = connected(where), place_of(where)
+    api = connected(where)
     try:
-        server = Server(lambda root: Views(api, group, place, root), port)
+        server = Server(lambda root: Views(api, where.group, where.namespace, root), port)
     except OSError as failure:
         raise InputError(f"--port {port}: {failure.strerror}") from None
     click.echo(server.url)
