@@ -8,14 +8,16 @@ objects that ask for it; where no object does, the reason itself.
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kpm_applier.attributes import ATTRIBUTES, Kind
 from kpm_applier.state.record import kind_and_number
+from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Reason, Write
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.why import Why
+from kpm_planner.plan import NodePlan
 
 #: The name of a file → the setting of a target that it holds.
 _SETTING_OF = {row.file: row.asks for row in ATTRIBUTES}
@@ -49,7 +51,9 @@ FASTER, SLOWER, OTHER = Sign("▲", "green"), Sign("▼", "yellow"), Sign("●",
 
 @frozen
 class Row:
-    """One line: what changes, how, and who asks for it. writes: how many files."""
+    """One line: what changes, how, and who asks for it. writes: how many files; cpus: of which it
+    is, none where CPUs share it.
+    """
 
     place: str
     changes: tuple[str, ...]
@@ -57,6 +61,7 @@ class Row:
     sources: tuple[str, ...]
     writes: int
     order: tuple[int, int, str]
+    cpus: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         said = "  ".join(self.changes)
@@ -89,6 +94,27 @@ def rows(writes: Iterable[Write], machine: Machine) -> tuple[Row, ...]:
     return tuple(sorted(_together(by_thing, machine), key=lambda row: row.order))
 
 
+def shared_moves(made: Iterable[Row], plan: NodePlan) -> tuple[int, int]:
+    """How many CPUs that pods share become faster, and how many slower."""
+    shared = {cpu for group in plan.groups if group.pool is Pool.SHARED for cpu in group.cpus}
+    counts = {FASTER: 0, SLOWER: 0, OTHER: 0}
+    for row in made:
+        counts[row.sign] += len(shared.intersection(row.cpus))
+    return counts[FASTER], counts[SLOWER]
+
+
+def effects(pods: tuple[int, int], shared: tuple[int, int]) -> str:
+    """Who becomes faster and slower, in words. Each: faster, slower."""
+    word = "pod" if pods[0] == 1 else "pods"
+    said = f"{pods[0]} {word} faster, {pods[1]} slower"
+    parts = [
+        f"{count} shared {'CPU' if count == 1 else 'CPUs'} {how}"
+        for count, how in zip(shared, ("faster", "slower"), strict=True)
+        if count
+    ]
+    return ", ".join([said, *parts])
+
+
 def _together(
     by_thing: dict[tuple[str, int | str], list[Write]], machine: Machine
 ) -> Iterator[Row]:
@@ -109,7 +135,8 @@ def _together(
         word = "CPU " if len(cpus) == 1 else "CPUs "
         files = len(set().union(*(counted[cpu] for cpu in cpus)))
         place, order = f"{word}{format_cpulist(cpus)}", (0, min(cpus), "")
-        yield _row(place, changes, sources, count=files, order=order)
+        row = _row(place, changes, sources, count=files, order=order)
+        yield evolve(row, cpus=tuple(sorted(cpus)))
 
 
 def _row(

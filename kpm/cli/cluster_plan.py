@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import frozen
 
-from kpm.cli.changes import FASTER, SLOWER, Row, rows
+from kpm.cli.changes import FASTER, SLOWER, Row, effects, rows, shared_moves
 from kpm.cli.options import (
     files_option,
     html_option,
@@ -66,6 +66,17 @@ class Summary:
     came: tuple[tuple[Problem, tuple[str, ...]], ...]
     went: tuple[tuple[Problem, tuple[str, ...]], ...]
     unknown: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def shared(self) -> tuple[int, int]:
+        """CPUs that pods share, on all nodes: how many become faster, how many slower."""
+        moves = [
+            (len(block.nodes), shared_moves(block.rows, block.sample.after)) for block in self.alike
+        ]
+        return (
+            sum(nodes * faster for nodes, (faster, _) in moves),
+            sum(nodes * slower for nodes, (_, slower) in moves),
+        )
 
     @property
     def status(self) -> int:
@@ -256,7 +267,7 @@ def closing_line(found: Summary) -> str:
     errors = sum(has_errors((problem,)) for problem, _ in found.came)
     return (
         f"{_count(writes, 'write')} on {changed} of {_count(found.nodes, 'node')},"
-        f" {_count(faster, 'pod')} faster, {slower} slower, {_count(errors, 'new error')}"
+        f" {effects((faster, slower), found.shared)}, {_count(errors, 'new error')}"
     )
 
 
@@ -305,6 +316,7 @@ def document(found: Summary) -> dict[str, Any]:
             }
             for pod in found.pods
         ],
+        "sharedCpus": dict(zip(("faster", "slower"), found.shared, strict=True)),
         "newProblems": [{**problem_view(p), "nodes": list(nodes)} for p, nodes in found.came],
         "goneProblems": [{**problem_view(p), "nodes": list(nodes)} for p, nodes in found.went],
         "unknown": [{"reason": why, "nodes": list(nodes)} for why, nodes in found.unknown],

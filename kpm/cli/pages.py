@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from kpm.cli.changes import FASTER, SLOWER, Row, rows
+from kpm.cli.changes import FASTER, SLOWER, Row, effects, rows, shared_moves
 from kpm.pages.changes import ChangePage, NodeBlock, change_page, split
 from kpm.pages.faces import changed, faces_of_machine, faces_of_plan, marked
 from kpm.process.errors import InputError
@@ -37,7 +37,8 @@ def page_of_plan(result: ClusterPlan, inputs: Iterable[NodeInput], source: str) 
         writes = between(describe(machine), NodePlan(plan.node), plan)
         found.append((plan, machine, machine, writes))
     everywhere = [*result.problems, *(item for plan in result.nodes for item in plan.problems)]
-    return _page("Power plan", source, found, everywhere)
+    before = f"{source}; before: the machine without power management"
+    return _page("Power plan", before, found, everywhere)
 
 
 def page_of_diff(
@@ -48,7 +49,8 @@ def page_of_diff(
     baseline of what is ours.
     """
     shown, machine = machines
-    return _page("Power diff", f"node {plan.node}", [(plan, machine, shown, writes)], problems)
+    source = f"node {plan.node}; before: what its files hold now"
+    return _page("Power diff", source, [(plan, machine, shown, writes)], problems)
 
 
 _Found = tuple[NodePlan, Machine, Machine, Sequence[Write]]
@@ -58,6 +60,7 @@ def _page(title: str, source: str, found: Sequence[_Found], problems: Iterable[P
     """found: plan, its machine, the machine as it is shown before, writes."""
     blocks: list[NodeBlock] = []
     pods: list[tuple[str, str]] = []
+    faster = slower = 0
     for plan, machine, shown, writes in found:
         made = rows(writes, machine)
         after = faces_of_plan(plan, machine)
@@ -72,6 +75,8 @@ def _page(title: str, source: str, found: Sequence[_Found], problems: Iterable[P
             )
         )
         pods += _pods(plan, machine, writes)
+        moves = shared_moves(made, plan)
+        faster, slower = faster + moves[0], slower + moves[1]
     count = sum(len(writes) for *_, writes in found)
     by = split(pods)
     told = set(problems)
@@ -79,14 +84,15 @@ def _page(title: str, source: str, found: Sequence[_Found], problems: Iterable[P
         ChangePage(
             title,
             source,
-            f"{count} writes on {len(found)} {'node' if len(found) == 1 else 'nodes'},"
-            f" {len(by['faster'])} pods faster, {len(by['slower'])} slower",
+            f"{count} writes on {len(found)} {'node' if len(found) == 1 else 'nodes'}, "
+            + effects((len(by["faster"]), len(by["slower"])), (faster, slower)),
             blocks=tuple(blocks),
             faster=by["faster"],
             slower=by["slower"],
             others=by["other"],
             errors=_texts(told, Severity.ERROR),
             warnings=_texts(told, Severity.WARNING),
+            shared_slower=slower,
         )
     )
 
@@ -104,7 +110,7 @@ def page_of_cluster(found: "Summary", source: str, closing: str) -> str:
     return change_page(
         ChangePage(
             "Power plan of a cluster",
-            source,
+            f"{source}; before: what nodes are asked for now",
             closing,
             blocks=tuple(map(_block_of, found.alike)),
             faster=by["faster"],
@@ -114,6 +120,7 @@ def page_of_cluster(found: "Summary", source: str, closing: str) -> str:
             warnings=_texts(came, Severity.WARNING),
             gone=tuple(str(problem) for problem, _ in found.went),
             unknown=tuple(f"{why}: {', '.join(nodes)}" for why, nodes in found.unknown),
+            shared_slower=found.shared[1],
         )
     )
 

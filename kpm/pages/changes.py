@@ -29,7 +29,9 @@ class NodeBlock:
 
 @frozen
 class ChangePage:
-    """What a page tells. source: what was compared; pods: a line each, faster and slower apart."""
+    """What a page tells. source: what was compared; pods: a line each, faster and slower apart;
+    shared_slower: how many CPUs that pods share become slower.
+    """
 
     title: str
     source: str
@@ -42,6 +44,7 @@ class ChangePage:
     warnings: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    shared_slower: int = 0
 
 
 _MOST_NODES, _MOST_LINES = 24, 200
@@ -81,7 +84,9 @@ def _advice(told: ChangePage) -> str:
         return "nothing; the objects change nothing here."
     if told.slower:
         return "ask the owners of the pods that become slower; then apply the objects."
-    return "apply the objects; nobody's own CPUs become slower."
+    if told.shared_slower:
+        return "pods that share CPUs become slower; see that they may, then apply the objects."
+    return "apply the objects; nobody becomes slower."
 
 
 def _strong(text: str) -> str:
@@ -121,9 +126,9 @@ def _block(block: NodeBlock, number: int, *, first: bool) -> str:
     each = " each" if len(block.nodes) > 1 else ""
     words = (
         f"{_count(count, 'CPU')} of {len(block.after)} change, {_count(block.writes, 'file')}"
-        f" written{each}"
+        f" to be written{each}"
     )
-    model = block.machine.cpu_model or "A machine whose model is not known"
+    model = block.machine.cpu_model or "A machine that does not tell its model"
     count_nodes = len(block.nodes)
     title = f"{count_nodes} nodes alike" if count_nodes > 1 else "One node"
     return _section(
@@ -132,7 +137,7 @@ def _block(block: NodeBlock, number: int, *, first: bool) -> str:
             [
                 paragraph(names),
                 paragraph(f"{model}: {words}.", "small"),
-                bullets([*block.rows[:_MOST_LINES], *block.notes], "events"),
+                bullets([*block.rows[:_MOST_LINES], *block.notes], "signs"),
                 _more(block.rows, _MOST_LINES),
                 legend(range_of(block.machine)) if first else "",
                 "<h3>Before</h3>",

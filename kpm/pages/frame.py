@@ -25,7 +25,7 @@ h1 { font-size: 1.5rem; margin: 0 0 .3rem; }
 h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; border-top: 1px solid #ccc; padding-top: .8rem; }
 h3 { font-size: 1rem; margin: .8rem 0 .2rem; }
 ul { margin: .2rem 0; padding-left: 1.2rem; }
-.events { list-style: "▸ "; }
+.events { list-style: "▸ "; } .signs { list-style: none; padding-left: 0; }
 .small { font-size: .85rem; color: #444; }
 .answer { border: 2px solid #1565c0; border-radius: .4rem; padding: .6rem 1rem; margin: 1rem 0; }
 .answer strong { font-size: 1.25rem; }
@@ -40,7 +40,7 @@ figcaption { font-size: .85rem; color: #444; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; }
 th, td { text-align: left; padding: .15rem .7rem .15rem 0; vertical-align: top; }
-th { border-bottom: 1px solid #999; }
+th { border-bottom: 1px solid #999; overflow-wrap: normal; }
 summary { cursor: pointer; font-size: .85rem; padding: .2rem 0; }
 svg * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 @media print { body { max-width: none; font-size: 11pt; padding: 0; } }

@@ -64,6 +64,7 @@ def _clock(seconds: float) -> str:
 class _Interval:
     """The energy of all nodes before a step. Units: s, W."""
 
+    step: int
     at: int
     seconds: float
     watts: float
@@ -77,6 +78,7 @@ def _intervals(views: Iterable[StepView]) -> list[_Interval]:
         if energies:
             found.append(
                 _Interval(
+                    view.number,
                     view.at,
                     max(item.seconds for item in energies),
                     watts=sum(item.watts for item in energies),
@@ -108,28 +110,48 @@ def _answer(views: Sequence[StepView], rates: Rates) -> str:
         )
         inside = [_strong(_saved(before, after, rates)), paragraph(_basis(seconds, rates), "small")]
         inside.append(_chart(found))
-    return (
-        f'<section class="answer" aria-label="summary">{"".join(inside)}{paragraph(held)}</section>'
-    )
+    inside += [paragraph(held), paragraph(_wrong(views))]
+    return f'<section class="answer" aria-label="summary">{"".join(inside)}</section>'
+
+
+def _wrong(views: Sequence[StepView]) -> str:
+    """What is wrong with the objects after the last step, and what to do."""
+    last = views[-1:]
+    found = {*(item for view in last for item in view.problems)}
+    found |= {item for view in last for node in view.nodes for item in node.plan.problems}
+    errors = sum(item.severity is Severity.ERROR for item in found)
+    counts = f"{errors} errors and {len(found) - errors} warnings"
+    if not found:
+        return "No problem is left at the end."
+    advice = "each is named in the last step" + ("; correct the errors first" if errors else "")
+    return f"At the end there are {counts}: {advice}."
 
 
 def _saved(before: float, after: float, rates: Rates) -> str:
-    watts = before - after
+    watts = round(before, 1) - round(after, 1)  # so that the three figures agree
     kwh = watts * _HOURS / 1000
     word = "less" if watts >= 0 else "more"
     share = f", {abs(watts) / before:.0%}" if before > 0 else ""
     return (
         f"{abs(watts):.1f} W {word} than without power management ({before:.1f} W to {after:.1f}"
-        f" W{share}): {abs(kwh):.0f} kWh, {abs(kwh) * rates.price:.0f} {rates.currency} and"
-        f" {abs(kwh) * rates.grams / 1000:.0f} kg CO2e a year."
+        f" W{share}): {_short(abs(kwh))} kWh, {_short(abs(kwh) * rates.price)} {rates.currency} and"
+        f" {_short(abs(kwh) * rates.grams / 1000)} kg CO2e a year."
     )
+
+
+def _short(value: float) -> str:
+    """To two digits at least."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _basis(seconds: float, rates: Rates) -> str:
     return (
         f"Of the packages of all nodes, over {_clock(seconds)} of the simulated load, by the power"
         f" model of the simulated machines, not of a measured one; a year in which it goes on so,"
-        f" at {rates.price:g} {rates.currency} and {rates.grams:g} g CO2e for a kWh."
+        f" at {rates.price:g} {rates.currency} and {rates.grams:g} g CO2e for a kWh. Work that"
+        " takes longer at a lower frequency is not modelled. In the steps, true is what the"
+        " simulated machine spent on a pod's busy CPUs, which a real one does not tell; idle of"
+        " nobody is of CPUs that no pod owns."
     )
 
 
@@ -141,12 +163,12 @@ def _chart(found: Sequence[_Interval]) -> str:
     """Bars of watts before each step: without power management, and with it."""
     shown = list(found)[:12]
     top = max(max(item.watts, item.unmanaged) for item in shown) or 1.0
-    row, left, wide = 40, 84, 400
+    row, left, wide = 40, 96, 400
     bars = []
     for index, item in enumerate(shown):
         y = index * row
         bars.append(
-            f'<text x="0" y="{y + 20}" font-size="13">{_clock(item.at)}</text>'
+            f'<text x="0" y="{y + 20}" font-size="13">{item.step}. {_clock(item.at)}</text>'
             + _bar_of(item.unmanaged, "without", (left, y + 2), wide / top, "#6b6b6b")
             + _bar_of(item.watts, "with", (left, y + 19), wide / top, "#1565c0")
         )
@@ -154,6 +176,7 @@ def _chart(found: Sequence[_Interval]) -> str:
     return (
         f'<div class="chart"><svg viewBox="0 0 {left + wide + 130} {len(shown) * row}" role="img"'
         f' aria-label="{label}" font-family="system-ui, sans-serif">{"".join(bars)}</svg></div>'
+        f"{paragraph('Mean watts of all packages until the moment of each step.', 'small')}"
     )
 
 
@@ -180,7 +203,7 @@ def _timeline(views: Sequence[StepView]) -> str:
         )
         for view in views
     ]
-    head = ("clock", "step", "nodes changed", "files written", "as expected")
+    head = ("clock", "step", "nodes planned anew", "files written", "as expected")
     return "<h2>Timeline</h2>" + table(head, rows, "timeline")
 
 
@@ -200,7 +223,7 @@ def _step(view: StepView) -> str:
         )
     parts += [] if touched else [paragraph("nothing to do", "small")]
     energies = (
-        f"{node.name}: {energy_line(node.energy)}"
+        f"until {_clock(view.at)}, {node.name}: {energy_line(node.energy)}"
         for node in view.nodes[:_MOST_NODES]
         if node.energy is not None
     )

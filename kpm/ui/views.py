@@ -56,10 +56,11 @@ class Views:
             picture = NodeLooks(self.api, self.group, self.namespace, name).look()
         except (ApiError, InputError) as failure:
             picture = Picture(name, notes=(str(failure),))
-        headline = "No agent has reported how it is."
+        headline = "No agent has reported how this node is."
         if ready is not None:
             word = "Ready" if ready.status == "True" else "Not ready"
-            headline = f"{word} ({ready.reason}){f': {ready.message}' if ready.message else ''}"
+            more = f": {ready.message}" if ready.message else ""
+            headline = f"By its agent's last report: {word} ({ready.reason}){more}"
         return self._page(
             "node.html",
             name,

@@ -130,7 +130,7 @@ def test_a_slower_shared_profile_is_one_block_for_nodes_that_are_alike(run: Any)
         "  ▼ CPUs 1-7,9-15  max 1.67 → 1.09 GHz  (PowerWorkload/shared, PowerProfile/slow)",
         "1 node, 12 writes: n1",
         "  ▼ CPUs 1,3-7,9,11-15  max 1.67 → 1.09 GHz  (PowerWorkload/shared, PowerProfile/slow)",
-        "40 writes on 3 of 3 nodes, 0 pods faster, 0 slower, 0 new errors",
+        "40 writes on 3 of 3 nodes, 0 pods faster, 0 slower, 40 shared CPUs slower, 0 new errors",
     ]
 
 
@@ -144,6 +144,7 @@ def test_pods_that_become_slower_are_named(run: Any) -> None:
         found
     )
     assert found["pods"][0]["direction"] == "slower"
+    assert found["sharedCpus"] == {"faster": 0, "slower": 0}
 
 
 def test_what_would_be_deleted_is_planned_without(run: Any) -> None:
@@ -166,7 +167,8 @@ def test_a_mistake_costs_what_it_costs(run: Any) -> None:
 def test_one_node_alone(run: Any) -> None:
     slower = profile_of("slow", shared=True, pstates={"max": "10%"})
     ran = run(cluster(), "plan", "--node", "n2", objects=[slower])
-    assert ran.stdout.endswith("14 writes on 1 of 1 node, 0 pods faster, 0 slower, 0 new errors\n")
+    closing = ran.stdout.splitlines()[-1]
+    assert closing.startswith("14 writes on 1 of 1 node, 0 pods faster, 0 slower, 14 shared CPUs")
     assert run(cluster(), "plan", "--node", "n9", objects=[slower]).exit_code == 2
 
 
