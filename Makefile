@@ -90,6 +90,7 @@ envtest: ## kube-apiserver, etcd and kubectl for test-apiserver; builds them, ca
 	$(PYTHON) tests/apiserver/envtest.py --prepare
 
 test-apiserver: $(VENV)/.installed envtest ## operator and agents against a real API server; stories and attacks by chart and bundle in other namespaces too
+	$(BIN)/python -m tests.pages.browser --prepare
 	$(BIN)/python -m pytest -m apiserver tests/apiserver --durations=20
 	KPM_TEST_INSTALL=chart KPM_TEST_NAMESPACE=cpu-power $(BIN)/python -m pytest -m apiserver tests/apiserver/test_story.py tests/apiserver/test_attacks.py
 	KPM_TEST_INSTALL=bundle KPM_TEST_NAMESPACE=olm-power $(BIN)/python -m pytest -m apiserver tests/apiserver/test_story.py

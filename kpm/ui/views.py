@@ -96,9 +96,17 @@ class Views:
 
     def _seen(self) -> dict[str, Any]:
         try:
-            return {"status": self._status(), "failure": ""}
+            status = self._status()
         except ApiError as failure:
             return {"status": None, "failure": str(failure)}
+        errors = any(item.severity == "error" for item in status.problems)
+        headline = "All is well."
+        if not status.well:
+            headline = "Something is not as asked."
+        elif errors:
+            headline = "Every node is as asked, but for objects that have errors."
+        fine = status.well and not errors
+        return {"status": status, "failure": "", "headline": headline, "fine": fine}
 
     def _status(self) -> ClusterStatus:
         return status_of(self.api, self.group, self.namespace, self.now())

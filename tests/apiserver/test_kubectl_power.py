@@ -22,6 +22,7 @@ from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode, pod, running
 from tests.apiserver.server import ADMIN_TOKEN, ApiServer, wait_for
 from tests.apiserver.test_story import condition, example, state, until
 from tests.apiserver.world import World
+from tests.pages.browser import looked_at
 
 pytestmark = pytest.mark.apiserver
 REPO = Path(__file__).parents[2]
@@ -260,9 +261,17 @@ def test_the_page_shows_the_cluster_and_changes_nothing(
             assert url.startswith("http://127.0.0.1:")
             text = urllib.request.urlopen(url, timeout=20).read().decode()
             assert "p-xeon" in text
+            assert "All is well" not in text, "an object has errors"
             assert hostile not in text
             node = urllib.request.urlopen(f"{url}node/p-xeon", timeout=20).read()
             assert b"default/web/app" in node
+            looks = looked_at([url, f"{url}node/p-xeon", f"{url}plan"], REPO / "dist/pages/real")
+            assert len(looks) == 6
+            for look in looks:
+                assert not look["violations"], look
+                assert not look["said"], look
+                assert look["over"] <= 0, look
+                assert all(place.startswith(url) for place in look["outside"]), look
         finally:
             child.terminate()
             child.wait(10)

@@ -158,17 +158,33 @@ def test_changes_are_sent_as_they_come(served: Server, monkeypatch: pytest.Monke
     link.close()
 
 
-def test_listeners_and_connections_are_bounded(
-    served: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_listeners_are_bounded(served: Server) -> None:
     for _ in range(8):
         assert served.listeners.acquire(blocking=False)
     assert ask(served, "events")[0] == 503
+
+
+def test_connections_are_bounded(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(served, "connections", threading.BoundedSemaphore(1))
     served.connections.acquire()
     with pytest.raises((http.client.HTTPException, OSError)):
         ask(served)
     served.connections.release()
+
+
+def test_all_is_not_well_while_an_object_has_errors() -> None:
+    """Nodes that are as asked do not hide a mistake."""
+    api = hostile_cluster()
+    own = [item for key, item in api.objects.items() if key[0] == STATES.plural]
+    for item in own:
+        item["status"] = {"conditions": state("n1")["status"]["conditions"]}
+    api.put(CONFIGS, config(nodes=["n1", "n2"]))
+    views = Views(api, GROUP, PLACE, "/t/", lambda: NOW)
+    assert "All is well." in views.cluster()
+    odd = {"severity": "error", "code": "odd", "object": "PowerProfile/x", "message": "no"}
+    own[0]["status"]["problems"] = [odd]
+    assert "All is well." not in views.cluster()
+    assert "kubectl power doctor" in views.cluster()
 
 
 def test_a_server_that_does_not_answer_is_told_on_the_page(served: Server) -> None:
