@@ -411,6 +411,22 @@ def test_the_cluster_is_told_by_kubectl_power(with_pod: Cluster) -> None:
     assert findings == []
 
 
+def test_the_doctor_names_what_is_missing_and_what_mends_it(with_pod: Cluster) -> None:
+    """Somebody deletes a binding of the admission policies; `make deploy` is named, and helps."""
+
+    def codes() -> list[str]:
+        found = json.loads(power(with_pod, "doctor", "-o", "json")[1])["findings"]
+        assert all("make deploy" in item["mend"] for item in found)
+        return [item["code"] for item in found]
+
+    with_pod.kubectl("delete", "validatingadmissionpolicybinding", "power-manager-telemetry")
+    wait_for("it is found", lambda: codes() == ["no-admission-policies"])
+    with_pod.make("deploy")
+    wait_for("it is mended", lambda: codes() == [])
+    assert story.running(with_pod, "steady")
+    assert with_pod.tree.limits(OWNED) == FAST
+
+
 def test_what_kubectl_power_foretells_is_what_the_agent_writes(
     with_pod: Cluster, tmp_path: Path
 ) -> None:
