@@ -135,7 +135,7 @@ def energy(
     from kpm.energy.live import look
     from kpm_planner.model.problems import Code
 
-    meter = _meter(TreeOptions(sysfs), proc, cgroup, pods, estimate=estimate)
+    meter = meter_of(TreeOptions(sysfs), proc, cgroup, pods, estimate=estimate)
     meter.sample()
     absent = [text for code, text in look(meter).problems if code == Code.ENERGY_NO_METER]
     if absent and not estimate and not as_json:
@@ -151,9 +151,10 @@ def energy(
         _show(meter, interval, count)
 
 
-def _meter(
+def meter_of(
     tree: TreeOptions, proc: str, cgroup: str, pods: str | None, *, estimate: bool
 ) -> "EnergyMeter":
+    """What measures a machine; pods: a file that names them. Errors: InputError."""
     from kpm.cli.machine import read_tree
     from kpm.energy.coefficients import coefficients_for
     from kpm.energy.collector import EnergyMeter, EnergySettings

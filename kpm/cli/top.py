@@ -31,16 +31,22 @@ once_option = click.option(
 
 @click.command()
 @sysfs_option
+@click.option(
+    "--pods",
+    metavar="FILE",
+    help="Pods of this node, as `kubectl get pods -A -o json` prints them, for their watts.",
+)
 @interval_option
 @once_option
 @output_option("table", "json")
-def top(sysfs: str, interval: float, once: bool, output: str) -> None:
+def top(sysfs: str, pods: str | None, interval: float, once: bool, output: str) -> None:
     """Show what each CPU of this machine does: limits and effective frequency, how busy it is, how
-    its idle time divides over the states, watts by package. q quits, s sorts, / filters.
+    its idle time divides over the states, watts by package and pod. q quits, s sorts, / filters.
 
     \b
     kpm top
     kpm top --once
+    kpm top --pods <(kubectl get pods -A -o json --field-selector spec.nodeName=$(hostname))
     kubectl power top node-1      of a node of a cluster
     """
     from kpm.live.machine import MachineLooks
@@ -49,7 +55,9 @@ def top(sysfs: str, interval: float, once: bool, output: str) -> None:
     from kpm_applier.discovery.discover import HostError
 
     beside = os.path.join(os.path.dirname(sysfs.rstrip("/")), "proc")  # of a copy, its own
-    looks = MachineLooks(make_host(TreeOptions(sysfs)), beside or "/proc")
+    proc = beside or "/proc"
+    tells = pod_watts(sysfs, proc, pods) if pods else tuple
+    looks = MachineLooks(make_host(TreeOptions(sysfs)), proc, tells)
 
     def look() -> "Picture":
         try:
@@ -58,6 +66,26 @@ def top(sysfs: str, interval: float, once: bool, output: str) -> None:
             raise InputError(f"--sysfs {sysfs}: {one_line(failure)}") from None
 
     show(look, interval, once=once, output=output)
+
+
+def pod_watts(sysfs: str, proc: str, pods: str) -> Callable[[], tuple[tuple[str, float], ...]]:
+    """What tells namespace/pod and watts of the pods of a file, most first, since it was asked
+    before; nothing where nothing measures. Errors: InputError.
+    """
+    from kpm.cli.energy import meter_of
+    from kpm.energy.live import look as looked
+    from kpm.request.options import TreeOptions
+
+    meter = meter_of(TreeOptions(sysfs), proc, f"{sysfs}/fs/cgroup", pods, estimate=False)
+
+    def tell() -> tuple[tuple[str, float], ...]:
+        meter.sample()
+        rows = [row for row in looked(meter).rows if row.kind == "pod"]
+        return tuple(
+            sorted(((row.name, row.busy + row.idle) for row in rows), key=lambda row: -row[1])
+        )
+
+    return tell
 
 
 def show(look: "Callable[[], Picture]", interval: float, *, once: bool, output: str) -> None:

@@ -5,6 +5,7 @@ frequency. Nothing is kept, and nothing is written.
 """
 
 import time
+from collections.abc import Callable
 
 from attrs import define, field
 
@@ -36,10 +37,13 @@ class _Counters:
 
 @define(eq=False)
 class MachineLooks:
-    """Looks at one machine, each told against the one before. proc: where /proc is."""
+    """Looks at one machine, each told against the one before. proc: where /proc is; pods: tells
+    namespace/pod and watts since it was asked before.
+    """
 
     host: Host
     proc: str = "/proc"
+    pods: Callable[[], tuple[tuple[str, float], ...]] = tuple
     _found: Discovery | None = None
     _meters: tuple[Meter, ...] = ()
     _before: _Counters | None = None
@@ -61,6 +65,7 @@ class MachineLooks:
             f"{machine.cpu_model or 'this machine'}, {len(machine.online)} CPUs",
             cpus,
             self._power(before, now),
+            pods=self.pods(),
             notes=notes,
         )
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from kpm.cli import power
+from kpm.cli.top import pod_watts
 from kpm.formats.wire import document_of
 from kpm.kube.api import ApiError
 from kpm.kube.kinds import PODS
@@ -303,3 +304,50 @@ def test_whatever_an_agent_says_is_read_or_passed_over(text: str) -> None:
         assert name.startswith("kpm_")
         assert isinstance(labels, dict)
         assert value == value
+
+
+def test_pods_of_a_file_have_their_watts(root: Path) -> None:
+    """Their own and their part of what is idle, by their cgroups' CPU time; no more than there
+    is.
+    """
+    uids = {
+        "web": "0a1b2c3d-0000-4000-8000-000000000001",
+        "job": "0a1b2c3d-0000-4000-8000-000000000002",
+    }
+    listed = []
+    for number, (name, uid) in enumerate(uids.items()):
+        container = f"{number}" * 64
+        listed.append(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": "shop", "uid": uid},
+                "spec": {"nodeName": "x", "containers": [{"name": "app"}]},
+                "status": {
+                    "containerStatuses": [{"name": "app", "containerID": f"cri://{container}"}]
+                },
+            }
+        )
+    pods = root / "pods.json"
+    pods.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": listed}))
+    (root / "sys/fs/cgroup/kubepods").mkdir(parents=True)
+    (root / "sys/fs/cgroup/cgroup.controllers").write_text("cpu\n")
+
+    def used(web: int, job: int) -> None:
+        for number, (uid, usec) in enumerate(zip(uids.values(), (web, job), strict=True)):
+            folder = root / f"sys/fs/cgroup/kubepods/pod{uid}" / (f"{number}" * 64)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "cpu.stat").write_text(f"usage_usec {usec}\n")
+
+    used(0, 0)
+    tell = pod_watts(str(root / "sys"), str(root / "proc"), str(pods))
+    looks = MachineLooks(SysfsHost(str(root / "sys")), str(root / "proc"), tell)
+    looks.look()
+    time.sleep(0.3)
+    used(3_000_000, 1_000_000)
+    move(root, busy=200, idle=100, c6_us=0, uj=9_000_000)
+    seen = looks.look()
+    found = dict(seen.pods)
+    assert list(found) == ["shop/web", "shop/job"]
+    assert found["shop/web"] > found["shop/job"] > 0
+    assert sum(found.values()) < 1.2 * sum(watts for _, watts in seen.power)
