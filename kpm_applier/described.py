@@ -44,8 +44,8 @@ def describe(machine: Machine) -> Described:
         *(pair for domain in machine.domains for pair in _domain(machine, domain)),
         *(pair for cpu in machine.cpus for pair in _alone(machine, cpu)),
         *((uncore_group(item), _ends(item.min_khz, item.max_khz)) for item in machine.uncore),
-        *((fabric_group(item.package), (item.pstates,)) for item in machine.fabrics),
         *(_zone(item) for item in machine.power_zones),
+        *((fabric_group(item.package), (item.pstates,)) for item in machine.fabrics),
     ]
     values = {
         path: text

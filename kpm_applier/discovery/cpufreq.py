@@ -63,10 +63,13 @@ def discover_domains(
     """The frequency domains of online CPUs, with the groups of their files."""
     found: dict[int, FrequencyDomain] = {}
     covered: set[int] = set()
-    policies = (
-        name
-        for name in reader.names(f"{CPU_ROOT}/cpufreq")
-        if name.startswith("policy") and name[6:].isdigit()
+    policies = sorted(
+        (
+            name
+            for name in reader.names(f"{CPU_ROOT}/cpufreq")
+            if name.startswith("policy") and name[6:].isdigit()
+        ),
+        key=lambda name: (len(name), name),  # by number: a folder lists them in any order
     )
     folders = [f"{CPU_ROOT}/cpufreq/{name}" for name in policies]
     for folder in folders:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kpm.request.machines import MODELS, build_machine
+from kpm_applier.attributes import Kind
 from kpm_applier.described import Described, between, describe
 from kpm_applier.discovery.discover import discover
 from kpm_applier.kernel_model.model import KernelModel
@@ -27,6 +28,11 @@ def found(machine: Machine) -> tuple[Described, Any]:
 
 def assert_same(machine: Machine) -> None:
     described, seen = found(machine)
+    of_cpus = [
+        [group.key for group in groups if group.kind in (Kind.CPUFREQ, Kind.IDLE, Kind.CPU)]
+        for groups in (described.groups, seen.groups)
+    ]
+    assert of_cpus[0] == of_cpus[1], "in one order"
     assert {group.key: group for group in described.groups} == {
         group.key: group for group in seen.groups
     }
