@@ -7,11 +7,12 @@ frequency. Nothing is kept, and nothing is written.
 import time
 from collections.abc import Callable
 
-from attrs import define, field
+from attrs import define
 
 from kpm.live.picture import CpuNow, Picture
 from kpm_applier.attributes import CPU_ROOT
 from kpm_applier.discovery.discover import Discovery, discover
+from kpm_applier.discovery.observe import observe
 from kpm_applier.measure.cputime import idle_residency, parse_stat
 from kpm_applier.measure.meters import discover_meters, read_meters
 from kpm_applier.state.baseline import with_baseline
@@ -47,7 +48,6 @@ class MachineLooks:
     _found: Discovery | None = None
     _meters: tuple[Meter, ...] = ()
     _before: _Counters | None = None
-    _note: str = field(default="")
 
     def look(self) -> Picture:
         """The machine now. Errors: HostError, OSError."""
@@ -56,7 +56,8 @@ class MachineLooks:
             meters = discover_meters(self.host)
             self._meters = tuple(item for item in meters.meters if item.zone in ("package", "psys"))
         found = self._found
-        machine = with_baseline(found.machine, found.groups, State(), found.observed.values)
+        shown = observe(self.host, found.groups).values
+        machine = with_baseline(found.machine, found.groups, State(), shown)
         before, now = self._before, self._count(machine)
         self._before = now
         cpus = tuple(self._cpu(machine, cpu, before, now) for cpu in sorted(machine.online))

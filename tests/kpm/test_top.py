@@ -351,3 +351,13 @@ def test_pods_of_a_file_have_their_watts(root: Path) -> None:
     assert list(found) == ["shop/web", "shop/job"]
     assert found["shop/web"] > found["shop/job"] > 0
     assert sum(found.values()) < 1.2 * sum(watts for _, watts in seen.power)
+
+
+def test_limits_are_those_of_now(root: Path) -> None:
+    """Somebody lowers a maximum while it is looked at."""
+    looks = MachineLooks(SysfsHost(str(root / "sys")), str(root / "proc"))
+    before = looks.look().cpus[1]
+    (root / CPU / "cpufreq/policy1/scaling_max_freq").write_text("1500000\n")
+    after = looks.look().cpus[1]
+    assert (after.low_khz, after.high_khz) == (before.low_khz, 1_500_000)
+    assert before.high_khz != 1_500_000
