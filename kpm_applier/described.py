@@ -12,19 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from attrs import frozen
 
 from kpm_applier import attributes as table
-from kpm_applier.attributes import ALONE, CPU_ROOT, OF_DOMAINS, Group, ManagedFile
+from kpm_applier.attributes import ALONE, CPU_ROOT, OF_DOMAINS, Group, Kind, ManagedFile
 from kpm_applier.diff import diff
 from kpm_applier.discovery.cpufreq import SWITCHES, boost_group, domain_group
 from kpm_applier.discovery.idle import alone_group, idle_group
 from kpm_applier.discovery.power import fabric_group, zone_group, zone_text
 from kpm_applier.discovery.uncore import uncore_group
-from kpm_applier.state.record import GroupState, State
+from kpm_applier.state.record import GroupState, State, kind_and_number
 from kpm_applier.wants import wanted
 from kpm_planner.model.changes import Observed, Write
 from kpm_planner.model.machine import Cpu, FrequencyDomain, Machine, PowerZone
 from kpm_planner.model.target import SHOWN
 from kpm_planner.plan import NodePlan
 
+#: Kinds of groups that are one CPU's.
+_OF_ONE_CPU = frozenset({Kind.IDLE, *(row.prefix for row in ALONE)})
 _NO_TURBO_DRIVERS = frozenset({"intel_pstate", "intel_cpufreq"})
 
 
@@ -69,6 +71,17 @@ def between(found: Described, before: NodePlan, after: NodePlan) -> tuple[Write,
         )
     now = Observed(values)
     return diff(wanted(after, machine, groups, now, State(records)), now)
+
+
+def cpus_of(write: Write, machine: Machine) -> Sequence[int]:
+    """The CPUs that a write is about; none for what is no CPU's."""
+    kind, number = kind_and_number(write.group)
+    if number is None:
+        return ()
+    if kind == Kind.CPUFREQ:
+        domain = machine.domain_by_id.get(number)
+        return () if domain is None else domain.cpus
+    return (number,) if kind in _OF_ONE_CPU else ()
 
 
 _Pairs = Iterator[tuple[Group, Sequence[str | None]]]

@@ -39,10 +39,8 @@ from kpm_planner.plan import NodePlan
 #: again: doubled each time.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 300.0
 _GONE = frozenset({errno.ENODEV, errno.ENOENT, errno.ENXIO})
-
-
 #: Outcomes of what is not yet as it should be.
-_OPEN = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
+OPEN = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
 
 
 @frozen
@@ -66,7 +64,7 @@ class Report:
     @property
     def settled(self) -> bool:
         """Whether everything was written and stood still at the end."""
-        return not any(outcome.status in _OPEN for outcome in self.outcomes)
+        return not any(outcome.status in OPEN for outcome in self.outcomes)
 
 
 @define
@@ -380,7 +378,7 @@ class Applier:
             for outcome in report.outcomes
             if outcome not in before.outcomes or outcome.group in self.state.groups
         ]
-        told = {outcome.group for outcome in outcomes if outcome.status in _OPEN}
+        told = {outcome.group for outcome in outcomes if outcome.status in OPEN}
         left = [
             Outcome(key, key, Status.OFFLINE, "baseline")
             for key in self.state.groups

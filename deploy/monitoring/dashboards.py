@@ -43,16 +43,18 @@ def dashboards() -> dict[str, Any]:
 
 def _of_series(link: tuple[str, str]) -> tuple[str, str]:
     """A link of a series, by its labels."""
-    title, address = link
-    labels = {name: f"${{__field.labels.{name}}}" for name in ("node", "namespace", "pod")}
-    return title, address.format(**labels)
+    return _filled(link, "__field.labels")
 
 
 def _of_row(link: tuple[str, str]) -> tuple[str, str]:
     """A link of a row of a table, by its fields."""
+    return _filled(link, "__data.fields")
+
+
+def _filled(link: tuple[str, str], source: str) -> tuple[str, str]:
     title, address = link
-    fields = {name: f"${{__data.fields.{name}}}" for name in ("node", "namespace", "pod")}
-    return title, address.format(**fields)
+    names = {name: f"${{{source}.{name}}}" for name in ("node", "namespace", "pod")}
+    return title, address.format(**names)
 
 
 def _joules(by: str, chosen: str = "") -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from kpm.formats.pods import structure_node, structure_pod
-from kpm.formats.wire import WireError, parse_time, read_object
+from kpm.formats.wire import KINDS, WireError, intent_of, parse_time, read_object
 from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.informer import ApiListWatch, Informer, key_of
 from kpm.kube.kinds import AGENT_NAME, NODES, PART_OF, PODS, USER_KINDS, power
@@ -18,10 +18,6 @@ from kpm_planner.model.cluster import GENERATED, Node, Pod
 from kpm_planner.model.objects import (
     Intent,
     PowerConfig,
-    PowerNodeConfig,
-    PowerProfile,
-    PowerWorkload,
-    Uncore,
     Unreadable,
 )
 from kpm_planner.model.problems import Code, Problem, error
@@ -241,18 +237,15 @@ class Cluster:
             value for informer in self.objects.values() for value in informer.values()
         ]
         found: list[Any] = [value.cap if isinstance(value, CapView) else value for value in held]
-        kinds = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
-        sorted_out: list[tuple[Any, ...]] = [
-            tuple(item for item in found if isinstance(item, kind)) for kind in kinds
-        ]
-        sorted_out.append(
-            tuple(
-                item.identity
-                for item in found
-                if isinstance(item, Skipped) and item.identity is not None
-            )
+        sorted_out = {
+            kind: [item for item in found if isinstance(item, kind)] for kind in KINDS.values()
+        }
+        unreadable = tuple(
+            item.identity
+            for item in found
+            if isinstance(item, Skipped) and item.identity is not None
         )
-        intent = Intent(*sorted_out, namespace=self.namespace)
+        intent = intent_of(sorted_out, unreadable=unreadable, namespace=self.namespace)
         return ClusterView(
             intent,
             tuple(item.problem for item in (*found, *seen) if isinstance(item, Skipped)),

@@ -38,7 +38,7 @@ from kpm.request.nodes import (
 from kpm.request.objects import GivenObjects
 from kpm.request.options import PlanOptions, TreeOptions
 from kpm.request.tree import open_applier, told
-from kpm_applier.session import Applier, Report
+from kpm_applier.session import OPEN, Applier, Report
 from kpm_applier.state.baseline import cap_in_force
 from kpm_applier.state.record import StateError
 from kpm_planner.model.allocation import Allocation
@@ -51,7 +51,6 @@ from kpm_planner.report.refusals import remedy
 
 #: Exit statuses (docs/user/cli.md).
 SAME, DONE, DIFFERS, FAILED, UNJUDGED = 0, 0, 1, 1, 2
-_BAD = (Status.FAILED, Status.UNSETTLED, Status.OFFLINE)
 
 
 @define
@@ -296,7 +295,7 @@ def _print_report(report: Report, output: str) -> None:
         print_structured({**view, "released": list(report.released)}, output)
         return
     for outcome in report.outcomes:
-        say(_outcome_line(outcome), err=outcome.status in _BAD)
+        say(_outcome_line(outcome), err=outcome.status in OPEN)
     released = f", {len(report.released)} groups back at baseline" if report.released else ""
     say(
         f"{len(report.writes)} files written{released},"

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import evolve, frozen
 
+from kpm.process.words import counted
 from kpm_applier.attributes import ATTRIBUTES, Kind
+from kpm_applier.described import cpus_of
 from kpm_applier.state.record import kind_and_number
 from kpm_planner.model.assignment import Pool
 from kpm_planner.model.changes import Reason, Write
@@ -31,7 +33,6 @@ _FREQUENCIES = {
 _WORDS = {"scaling_governor": "governor", "energy_performance_preference": "EPP"}
 _SWITCHES = {"boost": ("off", "on"), "no_turbo": ("on", "off"), "enabled": ("off", "on")}
 _KHZ, _UW = 1_000_000, 1_000_000
-_OF_ONE_CPU = {Kind.IDLE, *(row.prefix for row in ATTRIBUTES if row.kind is Kind.CPU)}
 #: Order of what is no CPU's.
 _OTHERS = (Kind.BOOST, Kind.UNCORE, Kind.FABRIC, Kind.CAP)
 #: EPP from slow to fast; of others nothing is said.
@@ -40,13 +41,17 @@ _EPP_RANK = ("power", "balance_power", "balance_performance", "performance")
 
 @frozen
 class Sign:
-    """What a line says before its words. style: the colour that repeats it."""
+    """What a line says before its words. style: the colour that repeats it; word: for
+    sentences and JSON.
+    """
 
     mark: str
     style: str
+    word: str
 
 
-FASTER, SLOWER, OTHER = Sign("▲", "green"), Sign("▼", "yellow"), Sign("●", "cyan")
+FASTER, SLOWER = Sign("▲", "green", "faster"), Sign("▼", "yellow", "slower")
+OTHER = Sign("●", "cyan", "other")
 
 
 @frozen
@@ -79,16 +84,10 @@ class _Change:
 
 def rows(writes: Iterable[Write], machine: Machine) -> tuple[Row, ...]:
     """The lines, CPUs in natural order, then what CPUs share."""
-    domains = {item.id: item.cpus for item in machine.domains}
     by_thing: dict[tuple[str, int | str], list[Write]] = {}
     for write in writes:
         kind, _, name = write.group.partition(":")
-        cpus: Sequence[int] = ()
-        if name.isdigit() and kind == Kind.CPUFREQ:
-            cpus = domains.get(int(name), ())
-        elif name.isdigit() and kind in _OF_ONE_CPU:
-            cpus = (int(name),)
-        things: list[tuple[str, int | str]] = [("cpu", cpu) for cpu in cpus]
+        things: list[tuple[str, int | str]] = [("cpu", cpu) for cpu in cpus_of(write, machine)]
         for thing in things or [(kind, name)]:
             by_thing.setdefault(thing, []).append(write)
     return tuple(sorted(_together(by_thing, machine), key=lambda row: row.order))
@@ -105,14 +104,12 @@ def shared_moves(made: Iterable[Row], plan: NodePlan) -> tuple[int, int]:
 
 def effects(pods: tuple[int, int], shared: tuple[int, int]) -> str:
     """Who becomes faster and slower, in words. Each: faster, slower."""
-    word = "pod" if pods[0] == 1 else "pods"
-    said = f"{pods[0]} {word} faster, {pods[1]} slower"
     parts = [
-        f"{count} shared {'CPU' if count == 1 else 'CPUs'} {how}"
-        for count, how in zip(shared, ("faster", "slower"), strict=True)
+        f"{counted(count, 'shared CPU')} {sign.word}"
+        for count, sign in zip(shared, (FASTER, SLOWER), strict=True)
         if count
     ]
-    return ", ".join([said, *parts])
+    return ", ".join([f"{counted(pods[0], 'pod')} faster, {pods[1]} slower", *parts])
 
 
 def _together(
@@ -239,10 +236,5 @@ def sources_of(write: Write, *, whole: bool = False) -> tuple[str, ...]:
 def closing(writes: Sequence[Write], errors: int) -> str:
     """The last line: how many of each."""
     restored = sum(write.reason is Reason.RESTORE for write in writes)
-    return (
-        f"{_count(len(writes) - restored, 'write')}, {restored} restored, {_count(errors, 'error')}"
-    )
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+    written = counted(len(writes) - restored, "write")
+    return f"{written}, {restored} restored, {counted(errors, 'error')}"

@@ -22,6 +22,7 @@ from kpm.cli.where import Where, connected, where_options
 from kpm.formats.views import problem_view
 from kpm.formats.wire import KINDS
 from kpm.process.errors import InputError, one_line
+from kpm.process.words import counted, some_of
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.problems import Problem, has_errors
 
@@ -228,8 +229,8 @@ def lines(found: Summary) -> Iterator[str]:
     for block in found.alike:
         count = len(block.nodes)
         each = " each" if count > 1 else ""
-        writes = f"{_count(block.writes, 'write')}{each}"
-        yield f"{_count(count, 'node')}, {writes}: {_names(block.nodes)}"
+        writes = f"{counted(block.writes, 'write')}{each}"
+        yield f"{counted(count, 'node')}, {writes}: {some_of(block.nodes, _MOST_NAMES)}"
         for row in block.rows[:_MOST_ROWS]:
             yield f"  {one_line(row, 2000)}"
         if len(block.rows) > _MOST_ROWS:
@@ -241,10 +242,11 @@ def lines(found: Summary) -> Iterator[str]:
         if problems:
             yield title
         for problem, nodes in problems:
-            where = f" ({_count(len(nodes), 'node')})" if nodes else ""
+            where = f" ({counted(len(nodes), 'node')})" if nodes else ""
             yield f"  {one_line(problem, 2000)}{where}"
     for why, nodes in found.unknown:
-        yield f"not known for {_count(len(nodes), 'node')}: {one_line(why)}: {_names(nodes)}"
+        names = some_of(nodes, _MOST_NAMES)
+        yield f"not known for {counted(len(nodes), 'node')}: {one_line(why)}: {names}"
     yield closing_line(found)
 
 
@@ -266,19 +268,9 @@ def closing_line(found: Summary) -> str:
     faster, slower = (sum(pod.row.sign is sign for pod in found.pods) for sign in (FASTER, SLOWER))
     errors = sum(has_errors((problem,)) for problem, _ in found.came)
     return (
-        f"{_count(writes, 'write')} on {changed} of {_count(found.nodes, 'node')},"
-        f" {effects((faster, slower), found.shared)}, {_count(errors, 'new error')}"
+        f"{counted(writes, 'write')} on {changed} of {counted(found.nodes, 'node')},"
+        f" {effects((faster, slower), found.shared)}, {counted(errors, 'new error')}"
     )
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def _names(nodes: Sequence[str]) -> str:
-    shown = ", ".join(one_line(name) for name in nodes[:_MOST_NAMES])
-    left = len(nodes) - _MOST_NAMES
-    return f"{shown} and {left} more" if left > 0 else shown
 
 
 def document(found: Summary) -> dict[str, Any]:
@@ -294,7 +286,7 @@ def document(found: Summary) -> dict[str, Any]:
                     {
                         "what": row.place,
                         "changes": list(row.changes),
-                        "direction": _direction(row),
+                        "direction": row.sign.word,
                         "sources": list(row.sources),
                     }
                     for row in block.rows
@@ -311,7 +303,7 @@ def document(found: Summary) -> dict[str, Any]:
                 "pod": pod.place,
                 "node": pod.node,
                 "cpus": format_cpulist(pod.cpus),
-                "direction": _direction(pod.row),
+                "direction": pod.row.sign.word,
                 "changes": list(pod.row.changes),
             }
             for pod in found.pods
@@ -321,7 +313,3 @@ def document(found: Summary) -> dict[str, Any]:
         "goneProblems": [{**problem_view(p), "nodes": list(nodes)} for p, nodes in found.went],
         "unknown": [{"reason": why, "nodes": list(nodes)} for why, nodes in found.unknown],
     }
-
-
-def _direction(row: Row) -> str:
-    return "faster" if row.sign is FASTER else "slower" if row.sign is SLOWER else "other"

@@ -20,7 +20,6 @@ from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 
 VERSION = 1
-_KUBELET = "/var/lib/kubelet/pod-resources/kubelet.sock"
 
 
 @frozen
@@ -120,12 +119,12 @@ def _holders() -> tuple[tuple[tuple[str, str], ...], str]:
     """Who holds which CPUs, as this machine's kubelet says; and why that is not known."""
     import os
 
-    from kpm.agent.podresources import KubeletError, list_cpus
+    from kpm.agent.podresources import KUBELET_SOCKET, KubeletError, list_cpus
 
-    if not os.path.exists(_KUBELET):
+    if not os.path.exists(KUBELET_SOCKET):
         return (), ""
     try:
-        found = list_cpus(_KUBELET)
+        found = list_cpus(KUBELET_SOCKET)
     except KubeletError as failure:
         return (), f"who holds CPUs is not known: {failure}"
     return tuple(

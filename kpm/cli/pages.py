@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from kpm.cli.changes import FASTER, SLOWER, Row, effects, rows, shared_moves
+from kpm.cli.changes import Row, effects, rows, shared_moves
 from kpm.pages.changes import ChangePage, NodeBlock, change_page, split
 from kpm.pages.faces import changed, faces_of_machine, faces_of_plan, marked
 from kpm.process.errors import InputError
-from kpm_applier.described import between, describe
+from kpm.process.words import counted
+from kpm_applier.described import between, cpus_of, describe
 from kpm_planner.model.changes import Write
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Problem, Severity
 from kpm_planner.plan import ClusterPlan, NodeInput, NodePlan
-from kpm_planner.report.node import containers_of
 
 if TYPE_CHECKING:
     from kpm.cli.cluster_plan import Alike, Summary
@@ -69,7 +69,7 @@ def _page(title: str, source: str, found: Sequence[_Found], problems: Iterable[P
                 (plan.node,),
                 machine,
                 faces_of_machine(shown),
-                after=marked(after, _cpus(writes, machine)),
+                after=marked(after, (cpu for item in writes for cpu in cpus_of(item, machine))),
                 rows=tuple(map(str, made)),
                 writes=len(writes),
             )
@@ -84,7 +84,7 @@ def _page(title: str, source: str, found: Sequence[_Found], problems: Iterable[P
         ChangePage(
             title,
             source,
-            f"{count} writes on {len(found)} {'node' if len(found) == 1 else 'nodes'}, "
+            f"{count} writes on {counted(len(found), 'node')}, "
             + effects((len(by["faster"]), len(by["slower"])), (faster, slower)),
             blocks=tuple(blocks),
             faster=by["faster"],
@@ -101,7 +101,7 @@ def page_of_cluster(found: "Summary", source: str, closing: str) -> str:
     """What objects would change on a running cluster."""
     by = split(
         (
-            _direction(pod.row),
+            pod.row.sign.word,
             _pod_line(f"{pod.place} on {pod.node}", pod.cpus, pod.row),
         )
         for pod in found.pods
@@ -142,28 +142,16 @@ def _block_of(block: "Alike") -> NodeBlock:
 
 
 def _pods(plan: NodePlan, machine: Machine, writes: Sequence[Write]) -> Iterable[tuple[str, str]]:
-    """Direction and line of each container whose own CPUs change."""
-    for item in containers_of(plan, {}):
-        own = frozenset(item.exclusive_cpus)
-        made = rows([write for write in writes if own & _cpus([write], machine)], machine)
-        for row in made[:1]:
-            place = f"{item.namespace}/{item.pod}/{item.name} on {plan.node}"
-            yield _direction(row), _pod_line(place, item.exclusive_cpus, row)
+    """Direction and line of each container whose own CPUs change, as its first CPU has it."""
+    from kpm.cluster.planning import pod_changes
+
+    for pod in pod_changes(plan, writes, machine):
+        row = rows(pod.writes, machine)[0]
+        yield row.sign.word, _pod_line(f"{pod.place} on {plan.node}", pod.cpus, row)
 
 
 def _pod_line(place: str, cpus: Iterable[int], row: Row) -> str:
     return f"{place}, CPUs {format_cpulist(cpus)}: {'  '.join(row.changes)}"
-
-
-def _cpus(writes: Iterable[Write], machine: Machine) -> frozenset[int]:
-    """The CPUs that writes are about."""
-    from kpm.cluster.planning import cpus_of
-
-    return frozenset(cpu for write in writes for cpu in cpus_of(write, machine))
-
-
-def _direction(row: Row) -> str:
-    return "faster" if row.sign is FASTER else "slower" if row.sign is SLOWER else "other"
 
 
 def _texts(problems: Iterable[Problem], severity: Severity) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from itertools import compress
 from typing import TYPE_CHECKING
 
 from kpm.process.errors import one_line
+from kpm.process.words import counted, some_of
 from kpm_planner.model.quantities import format_ghz
 from kpm_planner.model.target import TOLD
 from kpm_planner.report.types import CpuValues, Values
@@ -31,7 +32,7 @@ def cluster_lines(found: "ClusterStatus") -> list[str]:
     count = sum(len(group.nodes) for group in found.groups)
     config = "none, so nothing is managed"
     if found.config is not None:
-        config = f"{one_line(found.config)}, {count} {'node' if count == 1 else 'nodes'}"
+        config = f"{one_line(found.config)}, {counted(count, 'node')}"
     said = [f"operator     {operator}", f"PowerConfig  {config}"]
     said += [f"  error: {one_line(text)}" for text in found.errors]
     for group in found.groups:
@@ -53,7 +54,7 @@ def _group_lines(group: "NodeGroup") -> Iterator[str]:
     if group.drift:
         yield f"       drift: {one_line(group.drift)}"
     if group.ready != "True" or group.drift:
-        yield f"       {_names(group.nodes)}"
+        yield f"       {some_of(group.nodes, _MOST_NAMES)}"
 
 
 def _size(pool: str, least: int, most: int, whole: int) -> str:
@@ -65,13 +66,7 @@ def _problem_lines(problem: "ProblemGroup") -> Iterator[str]:
     place = f"{problem.object} {problem.field}".strip()
     text = one_line(f"{place}: {problem.message}")
     yield f"  {problem.severity}: {text} [{one_line(problem.code)}]"
-    yield f"       {_names(problem.nodes)}"
-
-
-def _names(nodes: Sequence[str]) -> str:
-    shown = ", ".join(one_line(name) for name in nodes[:_MOST_NAMES])
-    left = len(nodes) - _MOST_NAMES
-    return f"{shown} and {left} more" if left > 0 else shown
+    yield f"       {some_of(problem.nodes, _MOST_NAMES)}"
 
 
 def node_lines(found: "NodeStatus", now: datetime) -> list[str]:

@@ -14,30 +14,20 @@ from attrs import evolve, field, frozen
 from kpm.cluster.listing import every
 from kpm.formats.pods import structure_node, structure_pod
 from kpm.formats.published import unpacked_allocation, unpacked_machine
-from kpm.formats.wire import WireError, read_object
+from kpm.formats.wire import KINDS, WireError, by_kind, intent_of, read_object
 from kpm.kube.api import Api, Object
 from kpm.kube.kinds import NODES, PODS, USER_KINDS, power
 from kpm.process.errors import InputError
 from kpm.process.memory import OFFLINE
 from kpm_planner.entitlement import requested_profiles
 from kpm_planner.model.allocation import Allocation
-from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.cluster import GENERATED, Meta, Node, Pod
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.objects import (
-    Intent,
-    PowerConfig,
-    PowerNodeConfig,
-    PowerProfile,
-    PowerWorkload,
-    Uncore,
-)
+from kpm_planner.model.objects import Intent
 from kpm_planner.plan import NodeInput
 from kpm_planner.rivals import policy_of
 from kpm_planner.versions import Versions
 
-#: In the order of an Intent's fields.
-_KINDS = (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
 _LONGEST_NAME = 253
 
 
@@ -91,7 +81,7 @@ def _nodes(api: Api) -> Iterator[Node]:
 
 def _intent(api: Api, group: str, namespace: str) -> tuple[Intent, tuple[str, ...]]:
     """What users ask for, and what of it cannot be read."""
-    found: dict[type, list[Any]] = {kind: [] for kind in _KINDS}
+    found: dict[type, list[Any]] = {kind: [] for kind in KINDS.values()}
     notes = []
     for plural, kind in USER_KINDS.items():
         for item in every(api, power(group, plural, namespace)):
@@ -102,11 +92,7 @@ def _intent(api: Api, group: str, namespace: str) -> tuple[Intent, tuple[str, ..
                 notes.append(str(fault))
             else:
                 found[type(value)].append(value)
-    fields = zip(
-        ("profiles", "workloads", "node_configs", "uncores", "configs", "caps"), _KINDS, strict=True
-    )
-    parts: dict[str, Any] = {name: tuple(found[kind]) for name, kind in fields}
-    return evolve(Intent(), **parts, namespace=namespace), tuple(notes)
+    return intent_of(found, namespace=namespace), tuple(notes)
 
 
 def _published(
@@ -187,18 +173,23 @@ def overlaid(intent: Intent, given: Intent, without: Iterable[tuple[str, str]] =
     age and uid of the one that it replaces.
     """
     gone = set(without)
-    changed: dict[str, Any] = {}
-    for name in ("profiles", "workloads", "node_configs", "uncores", "configs", "caps"):
-        old = {item.meta.name: item for item in getattr(intent, name)}
-        new = {item.meta.name: item for item in getattr(given, name)}
-        merged = {
-            key: evolve(item, meta=_in_place(item.meta, old.get(key))) for key, item in new.items()
-        }
-        both = {**old, **merged}
-        changed[name] = tuple(
-            item for key, item in both.items() if (type(item).__name__, key) not in gone
-        )
-    return evolve(intent, **changed)
+    old, new = by_kind(intent), by_kind(given)
+    merged = {kind: _merged(old[kind], new[kind]) for kind in old}
+    kept = {
+        kind: [item for item in items if (kind.__name__, item.meta.name) not in gone]
+        for kind, items in merged.items()
+    }
+    return intent_of(kept, unreadable=intent.unreadable, namespace=intent.namespace)
+
+
+def _merged(old: Iterable[Any], new: Iterable[Any]) -> Iterable[Any]:
+    """Objects of one kind, the new ones in the place of the old ones of their names."""
+    found = {item.meta.name: item for item in old}
+    found |= {
+        item.meta.name: evolve(item, meta=_in_place(item.meta, found.get(item.meta.name)))
+        for item in new
+    }
+    return found.values()
 
 
 def _in_place(meta: Meta, old: Any) -> Meta:

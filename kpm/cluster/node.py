@@ -5,13 +5,13 @@ objects given for a machine; so each is shown alike.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, field, frozen
 
 from kpm.formats.published import reported
-from kpm.formats.wire import document_of
+from kpm.formats.wire import WireError, document_of, parse_time
 from kpm.kube.api import Api, ApiError, Object
 from kpm.kube.kinds import PODS, power, state_name
 from kpm.process.errors import InputError
@@ -154,9 +154,7 @@ def _started(api: Api, node: str) -> dict[tuple[str, str], datetime]:
 
 
 def _instant(pod: Object) -> datetime | None:
-    text = str((pod.get("status") or {}).get("startTime") or "")
     try:
-        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        return parse_time(str((pod.get("status") or {}).get("startTime") or ""), "status.startTime")
+    except WireError:
         return None
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -8,13 +8,13 @@ what it costs and not as what it says. Beyond it: values that kernels round, and
 it is applied.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 
 from attrs import evolve, field, frozen
 
 from kpm.cluster.gathering import Gathered
-from kpm_applier.described import Described, between, describe
+from kpm_applier.described import Described, between, cpus_of, describe
 from kpm_planner.model.changes import Write
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.objects import Intent
@@ -103,7 +103,7 @@ def _node(
         now,
         then,
         writes=writes,
-        pods=_pods(then, writes, machine) if writes else (),
+        pods=pod_changes(then, writes, machine) if writes else (),
         came=_only(then.problems, now.problems),
         went=_only(now.problems, then.problems),
         offers=tuple(row for row in amounts if row[1] != row[2]),
@@ -129,7 +129,7 @@ def _alike(one: NodePlan, other: NodePlan) -> bool:
     return targets[0] == targets[1] and rest[0] == rest[1]
 
 
-def _pods(plan: NodePlan, writes: Iterable[Write], machine: Machine) -> tuple[PodChange, ...]:
+def pod_changes(plan: NodePlan, writes: Iterable[Write], machine: Machine) -> tuple[PodChange, ...]:
     """The containers whose own CPUs change."""
     by_cpu: dict[int, list[Write]] = {}
     for write in writes:
@@ -142,17 +142,6 @@ def _pods(plan: NodePlan, writes: Iterable[Write], machine: Machine) -> tuple[Po
             place = f"{item.namespace}/{item.pod}/{item.name}"
             found.append(PodChange(place, item.exclusive_cpus, tuple(dict.fromkeys(own))))
     return tuple(found)
-
-
-def cpus_of(write: Write, machine: Machine) -> Sequence[int]:
-    """The CPUs that a write is about; none for what is no CPU's."""
-    kind, _, number = write.group.partition(":")
-    if not number.isdigit():
-        return ()
-    if kind == "cpufreq":
-        domain = machine.domain_by_id.get(int(number))
-        return () if domain is None else domain.cpus
-    return (int(number),) if kind in ("idle", "latency", "epb") else ()
 
 
 def _only(these: Iterable[Problem], those: Iterable[Problem]) -> tuple[Problem, ...]:

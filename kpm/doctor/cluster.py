@@ -17,9 +17,10 @@ from kpm.cluster.listing import every
 from kpm.cluster.status import ClusterStatus, status_of
 from kpm.doctor.findings import Code, Finding, error, warning
 from kpm.kube.api import Api, ApiError, Resource
-from kpm.kube.kinds import NAMESPACES, PODS, power
+from kpm.kube.kinds import AGENT_NAME, NAMESPACES, PODS, power
 from kpm.operator.admission import NAMES, Admission
 from kpm.process.errors import one_line
+from kpm.process.words import some_of
 
 _OLDEST = (1, 30)
 _REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
@@ -102,10 +103,10 @@ def _kinds_and_operator(clinic: Clinic) -> Iterator[Finding]:
     if silent:
         yield error(
             Code.NODE_SILENT,
-            _names(silent),
+            some_of(sorted(silent), _MOST),
             "no agent has reported",
             f"kubectl get pods -n {clinic.namespace} -o wide -l app.kubernetes.io/name="
-            "power-node-agent",
+            f"{AGENT_NAME}",
         )
 
 
@@ -189,7 +190,7 @@ def _nodes(clinic: Clinic) -> Iterator[Finding]:
         meaning, mend = _REASONS[reason]
         text = f"{meaning}: {one_line(message)}" if message else meaning
         place = {"namespace": clinic.namespace, "node": names[0], "pod": "POD"}
-        yield error(Code.NODE_REFUSED, _names(names), text, mend.format(**place))
+        yield error(Code.NODE_REFUSED, some_of(sorted(names), _MOST), text, mend.format(**place))
 
 
 def _conditions(item: Any) -> list[dict[str, Any]]:
@@ -208,17 +209,10 @@ def _others(clinic: Clinic) -> Iterator[Finding]:
     for kind, nodes in sorted(found.items()):
         yield warning(
             Code.OTHER_SYSTEM,
-            _names(sorted(nodes)),
+            some_of(sorted(nodes), _MOST),
             f"{one_line(kind)} sets CPUs too",
             "kpm migrate --check says what of it meets ours, and how it goes",
         )
-
-
-def _names(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    left = len(listed) - _MOST
-    shown = ", ".join(one_line(name) for name in listed[:_MOST])
-    return f"{shown} and {left} more" if left > 0 else shown
 
 
 CHECKS: tuple[Callable[[Clinic], Iterable[Finding]], ...] = (

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import yaml
 from attrs import field, frozen
 
+from kpm.agent.podresources import KUBELET_SOCKET
 from kpm.doctor.findings import Code, Finding, error, warning
 from kpm.request.first_policy import KUBELET_FILES
 from kpm.request.options import TreeOptions
@@ -22,7 +23,6 @@ from kpm_planner.model.machine import Machine
 
 _LARGEST = 64 << 10
 _OLDEST_KERNEL = (5, 10)
-_POD_RESOURCES = "var/lib/kubelet/pod-resources/kubelet.sock"
 #: Names of processes that set what this system sets → their unit.
 _DAEMONS = {
     "tuned": "tuned",
@@ -77,7 +77,7 @@ def facts_of(root: str) -> NodeFacts:
         processes=_processes(root),
         kubelet=kubelet,
         kubelet_file=kubelet_file,
-        pod_resources=os.path.exists(os.path.join(root, _POD_RESOURCES)),
+        pod_resources=os.path.exists(os.path.join(root, KUBELET_SOCKET.lstrip("/"))),
         enforcing=_text(root, "sys/fs/selinux/enforce").strip() == "1",
         read_only=any(
             words[1] == "/sys" and "ro" in words[3].split(",")
@@ -257,7 +257,7 @@ def _kubelet_policy(facts: NodeFacts) -> Iterator[Finding]:
     if not facts.pod_resources:
         yield error(
             Code.NO_POD_RESOURCES,
-            f"/{_POD_RESOURCES}",
+            KUBELET_SOCKET,
             "there is no such socket",
             "systemctl status kubelet",
         )

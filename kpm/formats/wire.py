@@ -4,12 +4,12 @@ The attrs classes of kpm_planner.model.objects are the one definition; cattrs do
 camelCase names, no unknown field, no wrong scalar. Faults name the field as the user wrote it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from attrs import evolve, fields, has
+from attrs import evolve, fields, fields_dict, has
 from cattrs import ClassValidationError, Converter, ForbiddenExtraKeysError, IterableValidationError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
@@ -18,6 +18,7 @@ from kpm.process.errors import show
 from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.cluster import AMD_GROUP, INTEL_GROUP, OPENSHIFT_GROUP, Meta
 from kpm_planner.model.objects import (
+    Intent,
     PowerConfig,
     PowerNodeConfig,
     PowerProfile,
@@ -32,6 +33,18 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (PowerProfile, PowerWorkload, PowerNodeConfig, Uncore, PowerConfig, PowerCap)
 }
+
+
+def by_kind(intent: Intent) -> dict[type, tuple[Any, ...]]:
+    """The objects of an intent, by kind; its first fields are in the order of KINDS."""
+    parts = zip(KINDS.values(), fields_dict(Intent), strict=False)
+    return {kind: getattr(intent, name) for kind, name in parts}
+
+
+def intent_of(objects: Mapping[type, Iterable[Any]], **more: Any) -> Intent:
+    """An intent of the objects of each kind. more: its other fields."""
+    return Intent(*(tuple(objects[kind]) for kind in KINDS.values()), **more)
+
 
 _IRREGULAR = {
     "reserved_cpus": "reservedCPUs",

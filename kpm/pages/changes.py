@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
-from kpm.pages.frame import bullets, details, page, paragraph, problems, table
-from kpm.pages.maps import Face, legend, maps, range_of
+from kpm.pages.frame import bullets, details, page, paragraph, problems, strong, table
+from kpm.pages.maps import Face, legend, maps
+from kpm.process.words import counted, some_of
 from kpm_planner.model.machine import Machine
 
 
@@ -69,10 +70,10 @@ def change_page(told: ChangePage) -> str:
 
 
 def _answer(told: ChangePage) -> str:
-    counts = f"{_count(len(told.errors), 'error')}, {_count(len(told.warnings), 'warning')}"
+    counts = f"{counted(len(told.errors), 'error')}, {counted(len(told.warnings), 'warning')}"
     new = f"New: {counts}." if told.errors or told.warnings else "No new problem."
     return (
-        f'<section class="answer" aria-label="summary">{_strong(told.summary)}'
+        f'<section class="answer" aria-label="summary">{strong(told.summary)}'
         f"{paragraph(new)}{paragraph(f'What to do: {_advice(told)}')}</section>"
     )
 
@@ -87,12 +88,6 @@ def _advice(told: ChangePage) -> str:
     if told.shared_slower:
         return "pods that share CPUs become slower; see that they may, then apply the objects."
     return "apply the objects; nobody becomes slower."
-
-
-def _strong(text: str) -> str:
-    from html import escape
-
-    return f"<p><strong>{escape(text)}</strong></p>"
 
 
 def _problems(told: ChangePage) -> str:
@@ -119,13 +114,10 @@ def _section(title: str, inside: str) -> str:
 
 def _block(block: NodeBlock, number: int, *, first: bool) -> str:
     """One kind of node."""
-    names = ", ".join(block.nodes[:_MOST_NODES]) + (
-        f" and {len(block.nodes) - _MOST_NODES} more" if len(block.nodes) > _MOST_NODES else ""
-    )
     count = sum(face.changed for face in block.after.values())
     each = " each" if len(block.nodes) > 1 else ""
     words = (
-        f"{_count(count, 'CPU')} of {len(block.after)} change, {_count(block.writes, 'file')}"
+        f"{counted(count, 'CPU')} of {len(block.after)} change, {counted(block.writes, 'file')}"
         f" to be written{each}"
     )
     model = block.machine.cpu_model or "A machine that does not tell its model"
@@ -135,11 +127,11 @@ def _block(block: NodeBlock, number: int, *, first: bool) -> str:
         f"{number}. {title}",
         "".join(
             [
-                paragraph(names),
+                paragraph(some_of(block.nodes, _MOST_NODES)),
                 paragraph(f"{model}: {words}.", "small"),
                 bullets([*block.rows[:_MOST_LINES], *block.notes], "signs"),
                 _more(block.rows, _MOST_LINES),
-                legend(range_of(block.machine)) if first else "",
+                legend(block.machine.span_khz) if first else "",
                 "<h3>Before</h3>",
                 maps(block.machine, block.before, f"before, {block.nodes[0]}"),
                 "<h3>After</h3>",
@@ -166,10 +158,6 @@ def _cpus(block: NodeBlock, label: str) -> str:
 
 def _more(lines: Sequence[str], most: int) -> str:
     return paragraph(f"and {len(lines) - most} more", "small") if len(lines) > most else ""
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def split(pods: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

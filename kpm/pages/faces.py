@@ -9,10 +9,11 @@ from kpm_planner.domains import values_in_force
 from kpm_planner.model.assignment import Pool
 from kpm_planner.model.machine import Cpu, Machine
 from kpm_planner.model.quantities import format_ghz
+from kpm_planner.model.target import Target
 from kpm_planner.plan import NodePlan
 
 
-def faces_of_machine(machine: Machine, pools: Mapping[int, str] | None = None) -> dict[int, Face]:
+def faces_of_machine(machine: Machine) -> dict[int, Face]:
     """CPUs as their files show them."""
     found = {}
     for cpu in machine.cpus:
@@ -22,8 +23,8 @@ def faces_of_machine(machine: Machine, pools: Mapping[int, str] | None = None) -
         domain = None if cpu.domain is None else machine.domain_by_id.get(cpu.domain)
         settings = None if domain is None else domain.settings
         off = frozenset(state.name for state in cpu.idle if not state.enabled)
-        found[cpu.id] = _face(
-            (pools or {}).get(cpu.id, "unmanaged"),
+        found[cpu.id] = face_of(
+            "unmanaged",
             None if settings is None else settings.min_khz,
             None if settings is None else settings.max_khz,
             others=[] if settings is None else [settings.governor, _epp(settings.epp)],
@@ -65,22 +66,22 @@ def _values(face: Face) -> tuple[object, ...]:
     return face.low_khz, face.high_khz, face.off, face.words
 
 
-def _planned(machine: Machine, cpu: Cpu, target: object, pool: str) -> Face:
+def _planned(machine: Machine, cpu: Cpu, target: Target, pool: str) -> Face:
     domain = None if cpu.domain is None else machine.domain_by_id.get(cpu.domain)
-    values = {} if domain is None else values_in_force(domain, target)  # type: ignore[arg-type]
-    wanted = dict(target.idle)  # type: ignore[attr-defined]
+    values = {} if domain is None else values_in_force(domain, target)
+    wanted = dict(target.idle)
     off = frozenset(state.name for state in cpu.idle if not wanted.get(state.name, state.enabled))
     others = [values.get("governor"), _epp(values.get("epp"))]
-    latency = target.latency_us  # type: ignore[attr-defined]
+    latency = target.latency_us
     others.append(None if latency is None else f"wakes within {latency} µs")
-    return _face(pool, values.get("min_khz"), values.get("max_khz"), others=others, off=off)
+    return face_of(pool, values.get("min_khz"), values.get("max_khz"), others=others, off=off)
 
 
 def _epp(value: str | None) -> str | None:
     return None if value is None else f"EPP {value}"
 
 
-def _face(
+def face_of(
     pool: str,
     low: int | None,
     high: int | None,
@@ -88,6 +89,7 @@ def _face(
     others: Iterable[str | None],
     off: frozenset[str],
 ) -> Face:
+    """A cell: its range, other values in words, and the idle states that are off."""
     ends = [None if khz is None else format_ghz(khz) for khz in (low, high)]
     speed = f"{' to '.join(end or '?' for end in ends)} GHz" if any(ends) else ""
     states = f"off: {' '.join(sorted(off))}" if off else ""

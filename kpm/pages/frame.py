@@ -17,7 +17,7 @@ COLOURS = {
 #: Of texts on them; white where nothing stands here.
 TEXTS = {"reserved": "#000", "offline": "#595959"}
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 62rem; }
 body { color: #1b1b1b; background: #fff; overflow-wrap: anywhere; }
@@ -55,7 +55,7 @@ def page(title: str, parts: Iterable[str]) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<title>{escape(title)}</title>"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head>\n<body><main>\n<h1>{escape(title)}</h1>\n{body}\n"
+        f"<style>{STYLE}</style></head>\n<body><main>\n<h1>{escape(title)}</h1>\n{body}\n"
         "</main></body></html>\n"
     )
 
@@ -64,6 +64,11 @@ def paragraph(text: str, kind: str = "") -> str:
     """A paragraph of plain text; nothing for nothing."""
     mark = f' class="{kind}"' if kind else ""
     return f"<p{mark}>{escape(text)}</p>" if text else ""
+
+
+def strong(text: str) -> str:
+    """A paragraph of plain text that is the answer."""
+    return f"<p><strong>{escape(text)}</strong></p>"
 
 
 def chip(pool: str, text: str) -> str:

@@ -44,11 +44,6 @@ def legend(machine_range: tuple[int, int] | None = None) -> str:
     return f'<p>{chips}<br><span class="small">{escape(text)}</span></p>'
 
 
-def range_of(machine: Machine) -> tuple[int, int]:
-    """The lowest and the highest frequency of the hardware, kHz; 0 where none is known."""
-    return machine.span_khz
-
-
 def maps(machine: Machine, faces: Mapping[int, Face], title: str) -> str:
     """A map for each package and die, labelled. title: what they are of, for those who hear."""
     figures = (
@@ -137,7 +132,7 @@ def _cell(
 
 
 def _bar(machine: Machine, face: Face, place: tuple[int, int], colour: str) -> str:
-    low, high = range_of(machine)
+    low, high = machine.span_khz
     if face.low_khz is None or face.high_khz is None or high <= low:
         return ""
     tall = _CELL - 13

@@ -9,18 +9,12 @@ from attrs import field, frozen
 
 from kpm.formats.documents import Document, check_json, parse_mapping, read_documents, read_file
 from kpm.formats.pods import structure_node, structure_pod, structure_pod_resources
-from kpm.formats.wire import GROUPS, KINDS, WireError, structure_object
+from kpm.formats.wire import GROUPS, KINDS, WireError, intent_of, structure_object
 from kpm.process.errors import InputError, one_line, show
 from kpm_planner.model.allocation import ContainerCpus
-from kpm_planner.model.cap_objects import PowerCap
 from kpm_planner.model.cluster import SYSTEM_NAMESPACE, Node, Pod
 from kpm_planner.model.objects import (
     Intent,
-    PowerConfig,
-    PowerNodeConfig,
-    PowerProfile,
-    PowerWorkload,
-    Uncore,
 )
 
 #: Kinds that are written by this system and only reported back; there is nothing in them to plan
@@ -81,21 +75,8 @@ def cluster_of(documents: Iterable[Document]) -> GivenObjects:
         _note_twice(obj, str(content["apiVersion"]), str(kind), document.source, seen)
         found[type(obj)].append(obj)
         kept.append(content)
-    intent = Intent(
-        *(
-            tuple(found[kind])
-            for kind in (
-                PowerProfile,
-                PowerWorkload,
-                PowerNodeConfig,
-                Uncore,
-                PowerConfig,
-                PowerCap,
-            )
-        )
-    )
     nodes = {node.name: node for node in found[Node]}
-    return GivenObjects(intent, nodes, tuple(found[Pod]), tuple(warnings), tuple(kept))
+    return GivenObjects(intent_of(found), nodes, tuple(found[Pod]), tuple(warnings), tuple(kept))
 
 
 def _name_of(content: Mapping[str, Any], mark: str = " ") -> str:

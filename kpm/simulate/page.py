@@ -10,13 +10,14 @@ from html import escape
 
 from attrs import frozen
 
-from kpm.pages.faces import marked
-from kpm.pages.frame import bullets, chip, details, page, paragraph, problems, table
-from kpm.pages.maps import Face, legend, maps, range_of
+from kpm.pages.faces import face_of, marked
+from kpm.pages.frame import bullets, chip, details, page, paragraph, problems, strong, table
+from kpm.pages.maps import Face, legend, maps
 from kpm.simulate.describe import describe_report
 from kpm.simulate.energy import energy_line
 from kpm.simulate.scenario import Scenario
 from kpm.simulate.world import NodeStep, StepView
+from kpm_applier.described import cpus_of
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.problems import Problem, Severity
 from kpm_planner.model.quantities import format_ghz
@@ -45,7 +46,7 @@ def page_of(scenario: Scenario, views: Sequence[StepView], rates: Rates = Rates(
             paragraph(scenario.spec.description),
             _answer(views, rates),
             _timeline(views),
-            legend(None if first is None else range_of(first)),
+            legend(None if first is None else first.span_khz),
             *(_step(view) for view in views),
         ],
     )
@@ -100,7 +101,7 @@ def _answer(views: Sequence[StepView], rates: Rates) -> str:
     seconds = sum(item.seconds for item in found)
     if not seconds:
         inside = [
-            _strong(f"{written} files written in {len(views)} steps."),
+            strong(f"{written} files written in {len(views)} steps."),
             paragraph("The scenario has no load, so nothing is said of watts."),
         ]
     else:
@@ -108,7 +109,7 @@ def _answer(views: Sequence[StepView], rates: Rates) -> str:
             sum(getattr(item, name) * item.seconds for item in found) / seconds
             for name in ("unmanaged", "watts")
         )
-        inside = [_strong(_saved(before, after, rates)), paragraph(_basis(seconds, rates), "small")]
+        inside = [strong(_saved(before, after, rates)), paragraph(_basis(seconds, rates), "small")]
         inside.append(_chart(found))
     inside += [paragraph(held), paragraph(_wrong(views))]
     return f'<section class="answer" aria-label="summary">{"".join(inside)}</section>'
@@ -153,10 +154,6 @@ def _basis(seconds: float, rates: Rates) -> str:
         " simulated machine spent on a pod's busy CPUs, which a real one does not tell; idle of"
         " nobody is of CPUs that no pod owns."
     )
-
-
-def _strong(text: str) -> str:
-    return f"<p><strong>{escape(text)}</strong></p>"
 
 
 def _chart(found: Sequence[_Interval]) -> str:
@@ -268,26 +265,20 @@ def _faces(node: NodeStep) -> dict[int, Face]:
         off = frozenset(name for name, on in group.target.idle if not on)
         for cpu in group.cpus:
             shown = node.shown.get(cpu) or {}
-            low, high = shown.get("min_khz"), shown.get("max_khz")
-            ends = [None if khz is None else format_ghz(khz) for khz in (low, high)]
-            words = [f"{' to '.join(end or '?' for end in ends)} GHz"] if any(ends) else []
-            words += [value for _, value in words_of(shown)]
-            words += [f"off: {' '.join(sorted(off))}"] if off else []
-            pool = str(group.pool)
-            faces[cpu] = Face(pool, low, high, off=off, words=", ".join(words))
+            faces[cpu] = face_of(
+                str(group.pool),
+                shown.get("min_khz"),
+                shown.get("max_khz"),
+                others=[value for _, value in words_of(shown)],
+                off=off,
+            )
     return marked(faces, _touched(node))
 
 
 def _touched(node: NodeStep) -> set[int]:
     """The CPUs of which a step wrote files."""
-    domains = node.machine.domain_by_id
-    touched: set[int] = set()
-    for write in () if node.report is None else node.report.writes:
-        kind, _, number = write.group.partition(":")
-        if number.isdigit():
-            domain = domains.get(int(number)) if kind == "cpufreq" else None
-            touched.update([int(number)] if domain is None else domain.cpus)
-    return touched
+    writes = () if node.report is None else node.report.writes
+    return {cpu for write in writes for cpu in cpus_of(write, node.machine)}
 
 
 def _said(group: CpuGroup) -> str:

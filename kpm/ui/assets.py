@@ -3,6 +3,8 @@
 from functools import lru_cache
 from importlib.resources import files
 
+from kpm.pages.frame import STYLE
+
 #: Name → kind.
 ASSETS = {"style.css": "text/css", "live.js": "text/javascript", "plan.js": "text/javascript"}
 #: Scripts are these files alone; a page of a plan has its style in itself.
@@ -20,5 +22,6 @@ HEADERS = {
 
 @lru_cache(8)
 def asset(name: str) -> bytes:
-    """One of them."""
-    return files("kpm.ui").joinpath("templates", name).read_bytes()
+    """One of them; the style is that of all pages, and what these have beside."""
+    own = files("kpm.ui").joinpath("templates", name).read_bytes()
+    return STYLE.encode() + own if name == "style.css" else own

@@ -126,7 +126,6 @@ def without_void(state: State, groups: Iterable[Group]) -> State:
 
 
 @lru_cache(maxsize=1 << 16)  # every save meets the same keys
-@lru_cache(8192)  # keys of our own groups, taken apart at each save
 def kind_and_number(key: str) -> tuple[str, int | None]:
     """A group's kind and its number, None where it has none, out of its key."""
     kind, _, number = key.partition(":")
