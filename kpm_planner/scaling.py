@@ -96,7 +96,9 @@ def next_target(scaling: Scaling, speed: Speed, busy: float | None, now_us: int)
     Args:     busy: usage of the last window in per cent, None without a sample.
     Rules:    a target outside the limits is brought inside at once; after a change nothing is
     changed for the cool-down; usage near
-              its target and a step smaller than the allowed difference hold.
+              its target and a step smaller than the allowed difference hold, but a step to a limit
+              does not: a driver with few frequencies rounds a target up, so just above the
+              minimum is one whole frequency too many.
     """
     if speed.khz is None:
         return scaling.fallback_khz
@@ -113,7 +115,9 @@ def next_target(scaling: Scaling, speed: Speed, busy: float | None, now_us: int)
         wanted = scaling.clamped(
             round(current * (1 + (busy / scaling.target - 1) * scaling.scale / 100))
         )
-    return wanted if wanted != current and abs(wanted - current) >= scaling.band_khz else None
+    at_limit = wanted in (scaling.min_khz, scaling.max_khz)
+    large = at_limit or abs(wanted - current) >= scaling.band_khz
+    return wanted if wanted != current and large else None
 
 
 @frozen

@@ -3,6 +3,7 @@ and in the cool-down.
 """
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -90,14 +91,32 @@ def test_after_a_change_nothing_changes_for_the_cool_down(
 
 
 @given(scalings(), KHZ, st.none() | USAGE)
-def test_no_step_is_smaller_than_the_allowed_difference(
+def test_no_step_but_one_to_a_limit_is_smaller_than_the_allowed_difference(
     scaling: Scaling, khz: int, busy: float | None
 ) -> None:
     """So that noise writes nothing."""
     speed = at_rest(scaling, khz)
     target = next_target(scaling, speed, busy, LATER)
     assert speed.khz is not None
-    assert target is None or abs(target - speed.khz) >= max(scaling.band_khz, 1)
+    assert (
+        target is None
+        or (target != speed.khz and target in (scaling.min_khz, scaling.max_khz))
+        or abs(target - speed.khz) >= max(scaling.band_khz, 1)
+    )
+
+
+@given(scalings(), KHZ, st.integers(30, 200), st.sampled_from([0.0, 100.0]))
+def test_no_load_ends_at_the_minimum_and_a_full_one_at_the_maximum(
+    scaling: Scaling, khz: int, scale: int, busy: float
+) -> None:
+    """Not somewhere near it, which a driver with few frequencies rounds up to the next."""
+    scaling = evolve(scaling, target=50, usage_band=10, scale=scale, band_khz=25_000)
+    speed, now = at_rest(scaling, khz), LATER
+    for _ in range(60):
+        target = next_target(scaling, speed, busy, now)
+        now += scaling.cooldown_us
+        speed = speed if target is None else speed.taken(target, now)
+    assert speed.khz == (scaling.max_khz if busy else scaling.min_khz)
 
 
 @given(scalings(), KHZ)
