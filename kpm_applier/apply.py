@@ -4,7 +4,9 @@ Never raises half-way.
 
 The kernel may update a policy some time after a write returns (kernel-facts K2), and one end of a
 range may spring when the other moves (K1): so the files of every touched group are read until they
-stand still, and what is still wanted is written in a further round.
+stand still, and what is still wanted is written in a further round. A request that the kernel holds
+already does not make it look again (K36): a minimum below what was written, though the maximum has
+room for it, has the governor of its domain written once more, as it is.
 """
 
 import errno
@@ -13,11 +15,12 @@ from itertools import takewhile
 
 from attrs import field, frozen
 
-from kpm_applier.attributes import EPP, GOVERNOR
+from kpm_applier.attributes import EPP, GOVERNOR, MAX_FREQ, MIN_FREQ
 from kpm_applier.diff import diff
 from kpm_applier.discovery.observe import merged, observe_expected, observe_files
 from kpm_applier.order import turns_on
 from kpm_applier.sysfs.host import Host
+from kpm_applier.sysfs.reader import number_of
 from kpm_applier.wants import Want
 from kpm_planner.model.changes import Observed, Reason, Write
 
@@ -68,6 +71,8 @@ def apply(
     taken: dict[str, Write] = {}
     failures: dict[str, int] = {}
     given_up: set[str] = set()
+    askew: set[str] = set()  # groups that do not show what is wanted, as they were looked at last
+    nudged = False
     unsettled: frozenset[str] = frozenset()
     for _ in range(_ROUNDS):
         if not writes:
@@ -79,8 +84,11 @@ def apply(
         # the usual case, without the book-keeping of further rounds
         if right and not failures and not taken:
             return Applied(tuple(made), observed, right=True)
-        taken.update((write.path, write) for write in made)
-        if right and not failures:
+        for write in made:
+            taken.setdefault(write.path, write)
+        keys = {want.group.key for want in touched}
+        askew = askew - keys if right else askew | keys
+        if not askew and not failures:
             return Applied(tuple(taken.values()), observed, right=True)
         given_up |= _hopeless(writes, made, failures)
         unsettled = (unsettled - looked.values.keys()) | moving
@@ -91,6 +99,8 @@ def apply(
             and (repair or write.reason is not Reason.DRIFT or by_group[write.group].release)
         ]
         writes = _further(wanted, taken, given_up)
+        if not writes and not nudged:
+            nudged, writes = True, _nudges(by_group, taken.values(), observed)
     return Applied(tuple(taken.values()), observed, failures, unsettled)
 
 
@@ -109,6 +119,28 @@ def _further(
         if late
         else wanted
     )
+
+
+def _nudges(
+    by_group: Mapping[str, Want], taken: Iterable[Write], observed: Observed
+) -> Sequence[Write]:
+    """The governor, as it is, of every domain whose minimum was written and shows less, though the
+    maximum has room for it: requests and limits of others cannot explain that (K1), only that the
+    kernel has not looked (K36).
+    """
+    shown = observed.values
+    found = []
+    for write in taken:
+        if not write.path.endswith(MIN_FREQ.file):
+            continue
+        paths = {item.attribute: item.path for item in by_group[write.group].group.files}
+        governor = shown.get(paths[GOVERNOR])
+        low, high = (number_of(shown.get(paths[row])) for row in (MIN_FREQ, MAX_FREQ))
+        if governor is None or low is None or high is None:
+            continue
+        if low < int(write.value) <= high:
+            found.append(write._replace(path=paths[GOVERNOR], value=governor, old=governor))
+    return found
 
 
 def _write_all(host: Host, writes: Sequence[Write], failures: dict[str, int]) -> Sequence[Write]:

@@ -73,13 +73,9 @@ def _pattern(want: Want, shown: Sequence[str | None]) -> Pattern:
         ):
             continue
         reason = _reason(target, shows, record.requested[index], record.settled[index], plain)
-        if (
-            reason is None
-            and want.release
-            and not item.attribute.limit
-            and shows not in (None, target)
-        ):
-            # words are not rounded: what it settled at may be what a driver forgot just then (K18)
+        if reason is None and want.release and shows not in (None, target):
+            # it showed that before us: where it settled may be what a driver forgot just then
+            # (K18), or a limit that holds no longer
             reason = plain
         if reason is None and item.attribute is table.EPP:
             reason = governor

@@ -409,10 +409,10 @@ class Applier:
     def _unread(self, wants: Sequence[Want]) -> list[str]:
         """Files to read before anything is decided: those of groups that are new, whose baseline is
         what they hold now, not what they held some time ago, and of those that the plan in force
-        holds as they are, so that nobody looked at them; and what was lost or could not be read,
-        looked at each time until it can be.
+        holds as they are, so that nobody looked at them; those of which a baseline is still to be
+        learned; and what was lost or could not be read, looked at each time until it can be.
         """
-        known = set(self.state.groups)
+        known = {key for key, record in self.state.groups.items() if None not in record.baseline}
         if self._in_force is not None:
             known &= {group.key for group in self._kept_groups}
         new = (path for want in wants if want.group.key not in known for path in want.group.paths)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, assert_never
 
 from kpm_applier import attributes as table
-from kpm_applier.attributes import Attribute, Group, Kind
+from kpm_applier.attributes import Attribute, Group, Kind, ManagedFile
 from kpm_applier.discovery.discover import MAY_PASS
 from kpm_applier.discovery.power import zone_text
 from kpm_applier.state.baseline import (
@@ -183,12 +183,12 @@ def _want(
     if None in record.baseline:
         record = completed(group, record, observed.values, turbo_hides=hides)
         if hides and all(path in observed.values for path in group.paths):
-            record = supposed(group, record, asked)
+            record = supposed(group, record, asked, observed.values)
         asked, lost = _without_unknown(group, asked, record, observed)
     if None not in asked:
         return Want(group, asked, record, False, because)
     values = tuple(
-        baseline_text(group, record, item.label) if text is None else text
+        text if text is not None else _given_back(group, record, item, observed)
         for item, text in zip(group.files, asked, strict=True)
     )
     stays: tuple[str, ...] = ()
@@ -196,6 +196,17 @@ def _want(
         values = _whole_ranges(owned, group, values)
         stays = _staying(owned, group, values, clipped=clipped)
     return Want(group, values, record, release=not claimed, because=because, lost=lost, stays=stays)
+
+
+def _given_back(
+    group: Group, record: GroupState, item: ManagedFile, observed: Observed
+) -> str | None:
+    """What a file is to hold of which nothing is asked: its baseline, but nothing where it was
+    never written and nobody can see it.
+    """
+    if item.path not in observed.values and record.of(item.label)[1] is None:
+        return None
+    return baseline_text(group, record, item.label)
 
 
 def _without_unknown(

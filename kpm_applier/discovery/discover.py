@@ -109,7 +109,7 @@ def discover(host: Host) -> Discovery:
         tuple(groups),
         Observed(reader.values, reader.errors),
         _sentinels(reader, domains, marks),
-        _troubled(reader, present - online),
+        _troubled(reader, present - online, domains),
     )
 
 
@@ -276,11 +276,12 @@ def _raw(reader: Reader, paths: Sequence[str]) -> dict[str, bytes]:
     return found
 
 
-def _troubled(reader: Reader, offline: frozenset[int]) -> bool:
-    """Whether a read failed for a reason that may pass; files of offline CPUs are busy as long as
-    they are (kernel-facts K17).
+def _troubled(reader: Reader, offline: frozenset[int], domains: Sequence[FrequencyDomain]) -> bool:
+    """Whether a read failed for a reason that may pass; files of offline CPUs, and of policies that
+    have no other, are busy as long as they are (kernel-facts K17).
     """
-    away = {f"{CPU_ROOT}/{name}{cpu}" for cpu in offline for name in ("cpufreq/policy", "cpu")}
+    away = {f"{CPU_ROOT}/cpu{cpu}" for cpu in offline}
+    away |= {f"{CPU_ROOT}/cpufreq/policy{cpu}" for cpu in offline - {item.id for item in domains}}
     busy = (
         number == errno.EBUSY and "/".join(path.split("/")[: 5 if "/policy" in path else 4]) in away
         for path, number in reader.troubles

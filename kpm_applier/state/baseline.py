@@ -84,18 +84,19 @@ def turbo_hides(state: State) -> bool:
     )
 
 
-def supposed(group: Group, record: GroupState, asked: Sequence[str | None]) -> GroupState:
-    """A record for maxima that are about to be written while turbo hides what they were: most
-    often, no limit at all.
+def supposed(
+    group: Group, record: GroupState, asked: Sequence[str | None], shown: Mapping[str, str]
+) -> GroupState:
+    """A record for limits that are about to be written while turbo hides what they were: a maximum
+    was most often no limit at all, a minimum is taken for what it shows.
     """
-    rows = zip(group.files, record.baseline, asked, strict=True)
     baseline = tuple(
         (
-            HARDWARE_LIMIT
-            if base is None and text is not None and item.attribute.limit == "max"
+            {"max": HARDWARE_LIMIT, "min": shown.get(item.path)}.get(item.attribute.limit)
+            if base is None and text is not None
             else base
         )
-        for item, base, text in rows
+        for item, base, text in zip(group.files, record.baseline, asked, strict=True)
     )
     return record if baseline == record.baseline else evolve(record, baseline=baseline)
 

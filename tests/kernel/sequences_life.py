@@ -473,6 +473,11 @@ class Living:
         """Whether the switch is ours, which moves the limits of all domains."""
         return any(key.partition(":")[0] == Kind.BOOST for key in self.disk.keys)
 
+    @property
+    def boosted(self) -> bool:
+        """Whether turbo is on without us."""
+        return "1" in self.expected.get(self.path_of.get(("boost", "boost"), ""), ())
+
     def plug(self, cpu: int, *, online: bool) -> None:
         """A CPU goes or comes; what its driver forgot of what is not ours, is so from now."""
         if online is (cpu not in self.world.offline):
@@ -677,13 +682,12 @@ class Living:
     def residue(self) -> dict[str, tuple[str, frozenset[str]]]:
         """Files of groups that are not ours and do not show what they would without us."""
         turbo = self.owns_turbo
-        boosted = "1" in self.expected.get(self.path_of.get(("boost", "boost"), ""), ())
         wanted = {
             path: self.expected[path]
             for path, key in self.group_of.items()
             if not self.is_ours(path)
             and path not in self.unseen
-            and not (boosted and path in self.unboosted)
+            and not (self.boosted and path in self.unboosted)
             and not (turbo and path.endswith(LIMITS) and key.startswith("cpufreq:"))
         }
         off = self.world.differing(wanted).items()
@@ -711,7 +715,8 @@ class Living:
                 path = self.path_of.get((key, label))
                 if path is None or base in (None, HARDWARE_LIMIT) or path in self.unseen:
                     continue
-                if base not in self.expected[path]:
+                known = {*self.expected[path], self.hidden.get(path)}
+                if base not in known and not (self.boosted and path in self.unboosted):
                     raise Broken(f"baseline of {path} is {base}, expected {self.expected[path]}")
 
     def calm(self, *, restart: bool) -> None:
@@ -783,7 +788,15 @@ class Living:
             path.unlink()
         ours, self.disk.state = self.disk.keys, State()
         # What is the hardware's limit now, others have left: it is theirs to give back.
-        self.expect_what_is_there([path for path, key in self.group_of.items() if key in ours])
+        left = [path for path, key in self.group_of.items() if key in ours]
+        self.expect_what_is_there(left)
+        # A minimum that ends at its maximum may be a higher one, and springs back with it (K1).
+        self.unseen |= {
+            path
+            for path in left
+            if path.endswith(LIMITS[0])
+            and self.world.text(path) == self.world.text(path.replace(*LIMITS))
+        }
         if any(key.partition(":")[0] == Kind.BOOST for key in ours):
             self.expect_what_is_there(self.group_of)
 

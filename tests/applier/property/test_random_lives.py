@@ -293,3 +293,89 @@ def test_a_verification_that_failed_before_all_is_well_again_is_no_failure() -> 
         assert handle.restore().settled
         assert rig.owned(folder) == set()
         assert rig.shown(model) == before
+
+
+def test_a_rounding_beside_a_file_that_could_not_be_verified_is_learned() -> None:
+    """A3, K3: what a later round puts right says nothing of the groups of the rounds before."""
+    model = KernelModel(rig.tabled())
+    host = rig.Probe(model)
+    wanted = everywhere(Target(max_khz=2_000_001, idle=(("C1", True), ("C6", False))))
+    with rig.state_folder() as folder:
+        with rig.applier(host, folder) as handle:
+            host.deny = once("read", rig.idle_path(0, 1), lambda: errno.EMFILE, skip=3)
+            handle.bring(wanted)
+            shown = rig.shown(model)
+            assert (shown[rig.max_path()], shown[rig.idle_path(0, 2)]) == ("1800000", "1")
+        assert rig.apply_once(model, folder, wanted(model.machine)).writes == ()
+
+
+def test_a_minimum_that_the_kernel_does_not_look_at_anew_is_given_back() -> None:
+    """K36: it is asked for already, so only a write to the governor shows it again."""
+    found = rig.machine([rig.domain(driver="cppc_cpufreq", high=2_500_000)], boost=True)
+    model = KernelModel(found, boosted={0: 2_500_000}, unboosted={0: 2_000_000})
+    for path in (rig.max_path(), rig.min_path()):
+        rig.foreign_write(model, path, "2500000")
+    before = rig.shown(model)
+    model.plug(0, online=False)
+    rig.foreign_write(model, f"{CPU_ROOT}/cpufreq/boost", "0")
+    model.plug(0, online=True)
+    rig.foreign_write(model, f"{CPU_ROOT}/cpufreq/boost", "1")
+    assert rig.shown(model)[rig.min_path()] == "2000000"
+    with rig.state_folder() as folder, rig.applier(model, folder) as handle:
+        report = handle.bring(everywhere(Target(2_500_000, 2_500_000)))[1]
+        assert [write.path for write in report.writes] == [
+            rig.min_path(),
+            rig.cpufreq(0, "scaling_governor"),
+        ]
+    assert rig.shown(model) == before
+
+
+def test_a_domain_with_a_cpu_that_is_away_is_looked_at_again() -> None:
+    """A2: what could not be read of it is no matter of the CPU that is away."""
+    machine = rig.machine([rig.domain(cpus=(0, 1))])
+    model = KernelModel(machine)
+    model.plug(0, online=False)
+    unread = once("read", rig.cpufreq(0, "cpuinfo_min_freq"), lambda: errno.EBUSY)
+    host = rig.Probe(model, deny=unread)
+    slow = everywhere(Target(900_000, 1_800_000))
+    with rig.state_folder() as folder, rig.applier(host, folder) as handle:
+        bring_in_force(handle, slow(handle.machine), model)
+        assert rig.shown(model)[rig.max_path()] == "1800000"
+
+
+def test_a_limit_that_was_cut_by_turbo_off_is_given_back_with_turbo() -> None:
+    """K1, K24: where it settled while turbo was off is no end for it."""
+    found = rig.machine([rig.domain(driver="cppc_cpufreq", high=2_500_000)], boost=True)
+    model = KernelModel(found, boosted={0: 2_500_000}, unboosted={0: 2_000_000})
+    rig.foreign_write(model, rig.min_path(), "2500000")
+    before = rig.shown(model)
+    with rig.state_folder() as folder, rig.applier(model, folder) as handle:
+        handle.bring(lambda machine: evolve(rig.plan(machine, {}), boost=False))
+        rig.foreign_write(model, rig.min_path(), "2000000")
+        assert handle.restore().settled
+    assert rig.shown(model) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "number"),
+    [
+        ("acpi-cpufreq", 7, 132),
+        ("acpi-cpufreq", 7, 628),
+        ("acpi-cpufreq", 10, 303),
+        ("acpi-cpufreq", 14, 44),
+        ("cppc_cpufreq", 14, 339),
+        ("intel_pstate, HWP off", 14, 516),
+        ("intel_cpufreq", 15, 303),
+        ("acpi-cpufreq", 15, 499),
+        ("acpi-cpufreq, shared", 17, 674),
+        ("acpi-cpufreq", 17, 1044),
+        ("acpi-cpufreq", 18, 492),
+        ("cppc_cpufreq, shared", 18, 850),
+        ("acpi-cpufreq", 19, 216),
+        ("acpi-cpufreq", 19, 796),
+    ],
+)
+def test_lives_that_once_broke_a_law_keep_it(name: str, seed: int, number: int) -> None:
+    """One in some thousands of lives, of other seeds than the usual one."""
+    fault = lead(name, life_of(seed_of(seed, name, number)))
+    assert fault is None, fault.why
