@@ -132,7 +132,5 @@ def _domain_problem(domain: FrequencyDomain, cpus: frozenset[int], combined: Tar
 def _named_values(target: Target) -> str:
     """The values of a target that its domain has as a whole, each by its name."""
     values = ((item, getattr(target, item.name)) for item in OF_DOMAINS)
-    words = [
-        f"{item.label} {value} {item.unit}".rstrip() for item, value in values if value is not None
-    ]
+    words = [f"{item.label} {item.said(value)}" for item, value in values if value is not None]
     return ", ".join(words) or "baseline"

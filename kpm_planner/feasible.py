@@ -13,6 +13,8 @@ from kpm_planner.model.machine import (
 from kpm_planner.model.objects import PowerProfile, PStates
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.model.quantities import (
+    format_ghz,
+    format_khz,
     frequency_khz,
 )
 from kpm_planner.profile_rules import MAX_FIELD, MIN_FIELD
@@ -91,22 +93,23 @@ def _range_faults(pstates: PStates, machine: Machine, obj: str) -> Iterable[Prob
         khz = frequency_khz(value, None) if value is not None else None
         if khz is not None and khz > highest and not machine.limits_known:
             message = (
-                f"{value!r} ({khz} kHz) is above {highest} kHz, the highest that any file names;"
-                " turbo was off, and none says how far it goes; clamped"
+                f"{value!r} ({format_khz(khz)}) is above {format_khz(highest)}, the highest that"
+                " any file names; turbo was off, and none says how far it goes; clamped"
             )
             yield warning(Code.FREQUENCY_LIMIT_UNKNOWN, obj, field, message)
         elif khz is not None and not lowest <= khz <= highest:
             outside = True
             message = (
-                f"{value!r} ({khz} kHz) is outside every core's range, {lowest} to {highest} kHz"
+                f"{value!r} ({format_khz(khz)}) is outside every core's range,"
+                f" {format_ghz(lowest)} to {format_khz(highest)}"
             )
             yield error(Code.FREQUENCY_RANGE, obj, field, message)
     upside_down = next((domain for domain in domains if _upside_down(pstates, domain)), None)
     if upside_down is not None and not outside:
         low, high = ends_khz(pstates, upside_down)
         message = (
-            f"{pstates.min!r} ({low} kHz) is above spec.pstates.max {pstates.max!r} ({high} kHz) on"
-            f" cores of {range_text(upside_down)}"
+            f"{pstates.min!r} ({format_khz(low)}) is above spec.pstates.max {pstates.max!r}"
+            f" ({format_khz(high)}) on cores of {range_text(upside_down)}"
         )
         yield error(Code.FREQUENCY_ORDER, obj, MIN_FIELD, message)
 

@@ -18,8 +18,8 @@ from kpm_planner.model.machine import (
 )
 from kpm_planner.model.objects import PowerProfile, PStates
 from kpm_planner.model.problems import Code, Problem, has_errors, warning
-from kpm_planner.model.quantities import FIRST_KHZ, FREQUENCY_WORDS, format_khz
-from kpm_planner.model.target import Resolved, ResolvedProfile, Target
+from kpm_planner.model.quantities import FIRST_KHZ, FREQUENCY_WORDS, format_ghz, format_khz
+from kpm_planner.model.target import Resolved, ResolvedProfile, Target, frequency_range
 from kpm_planner.model.why import Why
 from kpm_planner.profile_rules import MAX_FIELD, MIN_FIELD, validate_profile
 from kpm_planner.ranges import clamped, ends_khz, hardware_range, range_text
@@ -114,21 +114,21 @@ def _resolve_frequency(
 def _frequency_reason(
     end: str, value: int | str | None, asked: int, khz: int, domain: FrequencyDomain
 ) -> str:
-    low, high = hardware_range(domain)
+    within = frequency_range(*hardware_range(domain))
     if value is None:
         return (
-            f"{end} {khz} kHz: spec.pstates.{end} left out, so the hardware's"
+            f"{end} {format_khz(khz)}: spec.pstates.{end} left out, so the hardware's"
             f" {'minimum' if end == 'min' else 'maximum'}"
         )
     how = (
         repr(value)
         if value in FREQUENCY_WORDS
-        else f"{value!r} of {low}..{high}"
+        else f"{value!r} of {within}"
         if isinstance(value, str)
         else f"{value} {'MHz' if value < FIRST_KHZ else 'kHz'}"
     )
-    clamp = f", clamped from {asked} to {low}..{high}" if asked != khz else ""
-    return f"{end} {khz} kHz: spec.pstates.{end} {how}{clamp}"
+    clamp = f", clamped from {format_ghz(asked)} to {within}" if asked != khz else ""
+    return f"{end} {format_khz(khz)}: spec.pstates.{end} {how}{clamp}"
 
 
 def _resolve_governor(

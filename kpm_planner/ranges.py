@@ -4,7 +4,7 @@ from kpm_planner.model.machine import (
     FrequencyDomain,
 )
 from kpm_planner.model.objects import PStates
-from kpm_planner.model.quantities import format_khz, frequency_khz
+from kpm_planner.model.quantities import format_ghz, format_khz, frequency_khz
 
 
 def clamped(khz: int, domain: FrequencyDomain) -> int:
@@ -21,7 +21,7 @@ def hardware_range(domain: FrequencyDomain) -> tuple[int, int]:
 def range_text(domain: FrequencyDomain) -> str:
     """The range in words."""
     low, high = hardware_range(domain)
-    return f"{format_khz(low)} to {format_khz(high)}"
+    return f"{format_ghz(low)} to {format_khz(high)}"
 
 
 def ends_khz(pstates: PStates, domain: FrequencyDomain) -> tuple[int, int]:

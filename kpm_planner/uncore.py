@@ -14,6 +14,7 @@ from kpm_planner.fabric import (
 from kpm_planner.model.machine import Machine, UncoreEntry
 from kpm_planner.model.objects import Uncore
 from kpm_planner.model.problems import Code, Problem, error, has_errors, warning
+from kpm_planner.model.target import frequency_range
 from kpm_planner.model.why import Why
 from kpm_planner.selection import reference, selector_problems
 
@@ -258,5 +259,5 @@ def _target(entry: UncoreEntry, limits: list[_Limit], obj: str) -> UncoreTarget:
     ends = limit.on(entry)
     assert ends is not None  # an object with such a fault has no effect
     low, high = ends
-    text = f"{low}..{high} kHz: {obj} {limit.field}, rounded down to 100 MHz"
+    text = f"{frequency_range(low, high)}: {obj} {limit.field}, rounded down to 100 MHz"
     return UncoreTarget(entry, low, high, (Why(text, object=obj, field=limit.field),), obj)

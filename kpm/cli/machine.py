@@ -1,6 +1,6 @@
 """The verb that shows a machine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -14,6 +14,7 @@ from kpm_applier.discovery.discover import HostError
 from kpm_applier.discovery.discover import discover as discover_machine
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import FrequencyDomain, Machine, PowerLimit
+from kpm_planner.model.quantities import format_ghz
 from kpm_planner.report.explain import watts
 
 
@@ -47,13 +48,10 @@ def read_tree(tree: TreeOptions) -> Machine:
         raise InputError(f"--sysfs {tree.sysfs}: {failure.strerror or one_line(failure)}") from None
 
 
-def _range(low: int | None, high: int | None) -> str:
-    """Two ends of a range; those that no file says are unknown."""
-    return (
-        f"{'unknown' if low is None else low}..{'unknown' if high is None else high}"
-        if (low, high) != (None, None)
-        else "unknown"
-    )
+def _range(low: int | None, high: int | None, written: Callable[[int], str] = format_ghz) -> str:
+    """Two ends of a range, of frequencies in GHz; those that no file says are unknown."""
+    ends = ["unknown" if end is None else written(end) for end in (low, high)]
+    return "..".join(ends) if (low, high) != (None, None) else "unknown"
 
 
 def _of_most(limit: PowerLimit) -> str:
@@ -71,7 +69,7 @@ def _print_table(machine: Machine) -> None:
     for line in _first_lines(machine):
         out.print(cell(line))
     table = plain_table(
-        "CPUs", "driver", "hardware kHz", "governors", "now", "EPP", "idle states (µs)"
+        "CPUs", "driver", "hardware GHz", "governors", "now", "EPP", "idle states (µs)"
     )
     for row, members in _kinds_of_cpus(machine).items():
         table.add_row(format_cpulist(members), *map(cell, row))
@@ -120,7 +118,7 @@ def _parts_of(machine: Machine) -> Iterator[str]:
     for entry in machine.uncore:
         now = _range(entry.min_khz, entry.max_khz)
         can = _range(entry.hardware_min_khz, entry.hardware_max_khz)
-        yield f"uncore {entry.name}: {now} kHz of {can}"
+        yield f"uncore {entry.name}: {now} GHz of {can}"
     for zone in machine.power_zones:
         limits = ", ".join(
             f"{limit.name} {watts(limit.limit_uw)}{_of_most(limit)}{_window(limit)}"
@@ -138,7 +136,7 @@ def _parts_of(machine: Machine) -> Iterator[str]:
 def _limits_of(machine: Machine) -> Iterator[str]:
     """What limits the machine as a whole."""
     if machine.min_percent is not None or machine.max_percent is not None:
-        ends = _range(machine.min_percent, machine.max_percent)
+        ends = _range(machine.min_percent, machine.max_percent, str)
         yield (
             f"intel_pstate as a whole: {ends} per cent of the highest frequency (min_perf_pct,"
             " max_perf_pct)"

@@ -25,6 +25,7 @@ from kpm.request.tree import make_host
 from kpm_applier.discovery.clamps import Clamp, clamps_of
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.problems import Problem, has_errors
+from kpm_planner.model.target import frequency_range
 from kpm_planner.model.why import Why
 from kpm_planner.plan import ClusterPlan, NodePlan
 from kpm_planner.report.explain import (
@@ -146,7 +147,7 @@ def print_plan(
         out.print(cell(item.node, "bold"))
         out.print(table_of(item))
         for target in item.uncore:
-            values = describe_values_of(target.min_khz, target.max_khz)
+            values = frequency_range(target.min_khz, target.max_khz) or "baseline"
             out.print(cell(f"uncore {target.entry.name}: {values}"))
         for line in describe_node(item):
             out.print(cell(line))
@@ -174,11 +175,6 @@ def print_left_out(left_out: Mapping[str, tuple[Why, ...]]) -> None:
         say(f"{obj} is not in force on {', '.join(names[:_MOST_NAMES])}{more}: {text}")
     if len(nodes) > _MOST_LEFT_OUT:
         say(f"{len(nodes) - _MOST_LEFT_OUT} more objects are not in force; -o json has them all")
-
-
-def describe_values_of(low: int | None, high: int | None) -> str:
-    """A range in one line, "baseline" where nothing is asked."""
-    return "baseline" if low is None and high is None else f"{low}..{high} kHz"
 
 
 def all_problems(result: ClusterPlan) -> tuple[Problem, ...]:

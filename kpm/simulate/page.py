@@ -20,9 +20,8 @@ from kpm.simulate.world import NodeStep, StepView
 from kpm_applier.described import cpus_of
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.problems import Problem, Severity
-from kpm_planner.model.quantities import format_ghz
 from kpm_planner.model.target import words_of
-from kpm_planner.parts import CpuGroup
+from kpm_planner.report.explain import describe_target
 
 _MOST_NODES, _MOST_GROUPS = 12, 40
 _HOURS = 8766.0  # of a mean year
@@ -246,7 +245,11 @@ def _node(node: NodeStep) -> str:
     parts = [f"<h3>{escape(node.name)}{model}{dead}</h3>", maps(node.machine, faces, node.name)]
     for group in node.plan.groups[:_MOST_GROUPS]:
         label = chip(str(group.pool), format_cpulist(group.cpus))
-        parts.append(f'<div class="small">{label}{escape(_said(group))}</div>')
+        who = group.container
+        owner = f"{who.namespace}/{who.pod}: " if who else ""
+        parts.append(
+            f'<div class="small">{label}{escape(f"{owner}{describe_target(group)}")}</div>'
+        )
     if node.report is not None:
         settled = "settled" if node.report.settled else "NOT settled"
         written = f"{len(node.report.writes)} files written, {settled}"
@@ -279,22 +282,3 @@ def _touched(node: NodeStep) -> set[int]:
     """The CPUs of which a step wrote files."""
     writes = () if node.report is None else node.report.writes
     return {cpu for write in writes for cpu in cpus_of(write, node.machine)}
-
-
-def _said(group: CpuGroup) -> str:
-    """One line of owner, pool, profile and values; frequencies in GHz."""
-    owner = f"{group.container.namespace}/{group.container.pod}: " if group.container else ""
-    if group.held:
-        return f"{owner}{group.pool}, left as it is"
-    target = group.target
-    ends = [None if khz is None else format_ghz(khz) for khz in (target.min_khz, target.max_khz)]
-    words = [
-        f"{' to '.join(end or 'baseline' for end in ends)} GHz" if any(ends) else "",
-        target.governor or "",
-        f"EPP {target.epp}" if target.epp else "",
-        *(f"{name} {'on' if on else 'off'}" for name, on in target.idle),
-        "" if target.latency_us is None else f"wakes within {target.latency_us} µs",
-        "" if target.epb is None else f"EPB {target.epb}",
-    ]
-    profile = f", profile {group.profile}" if group.profile else ""
-    return f"{owner}{group.pool}{profile}: {', '.join(filter(None, words)) or 'baseline'}"

@@ -15,6 +15,7 @@ from kpm.simulate.world import NodeStep, StepView
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.quantities import format_ghz
+from kpm_planner.model.target import frequency_range
 from kpm_planner.parts import CpuGroup
 from kpm_planner.report.explain import describe_node, describe_target
 
@@ -101,7 +102,7 @@ def _print_node(out: Console, node: NodeStep) -> None:
     _print_some(
         out,
         [
-            f"uncore {item.entry.name}: {item.min_khz}..{item.max_khz} kHz"
+            f"uncore {item.entry.name}: {frequency_range(item.min_khz, item.max_khz)}"
             for item in node.plan.uncore
             if item.min_khz is not None
         ],

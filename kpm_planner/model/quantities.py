@@ -88,22 +88,22 @@ def parse_percent(text: str) -> int | None:
 
 
 def format_khz(khz: int) -> str:
-    """Format a frequency for people, in MHz without needless digits.
+    """Format a frequency for people, to the last kHz.
 
-    >>> format_khz(2600000), format_khz(2250500)
-    ('2600 MHz', '2250.5 MHz')
+    >>> format_khz(2_600_000), format_khz(2_250_577)
+    ('2.6 GHz', '2.250577 GHz')
     """
-    whole, rest = divmod(khz, 1000)
-    return f"{whole}.{rest:03d}".rstrip("0").rstrip(".") + " MHz" if rest else f"{whole} MHz"
+    return f"{format_ghz(khz)} GHz"
 
 
 def format_ghz(khz: int) -> str:
-    """A frequency in GHz, a number alone.
+    """A frequency in GHz, a number alone, to the last kHz.
 
-    >>> format_ghz(2_300_000)
-    '2.3'
+    >>> format_ghz(2_300_000), format_ghz(800_000), format_ghz(3_000_000)
+    ('2.3', '0.8', '3')
     """
-    return f"{khz / 1_000_000:g}"
+    whole, rest = divmod(khz, 1_000_000)
+    return f"{whole}.{rest:06d}".rstrip("0") if rest else str(whole)
 
 
 def format_watts(uw: int) -> str:

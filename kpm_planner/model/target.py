@@ -15,6 +15,7 @@ from attrs import evolve, field, fields, frozen
 from kpm_planner.model.machine import Cpu, FrequencyDomain
 from kpm_planner.model.objects import PowerProfile
 from kpm_planner.model.problems import Problem, has_errors
+from kpm_planner.model.quantities import format_ghz, format_khz
 from kpm_planner.model.why import Why
 
 
@@ -33,8 +34,8 @@ class Setting:
     the field of a CPU, or of its domain's settings, with what its file holds. group: the kind of
     file, as in the keys of what the applier owns. words: the value in a sentence. column: of the
     plan's table; one that not every plan has is there where it has a value. rank: of a value in a
-    domain; the highest holds. kind, about: type and description in a node's state, where it is
-    there.
+    domain; the highest holds. said: a value with its unit. kind, about: type and description in a
+    node's state, where it is there.
     """
 
     label: str
@@ -43,7 +44,7 @@ class Setting:
     shown: str
     group: str
     scope: Scope = Scope.DOMAIN
-    unit: str = ""
+    said: Callable[[Any], str] = str
     words: str = "{}"
     column: str = ""
     always: bool = True
@@ -107,7 +108,7 @@ class Target:
             "spec.pstates.min",
             "min_khz",
             "cpufreq",
-            unit="kHz",
+            said=format_khz,
             kind=int | None,
             about="Lowest frequency, kHz.",
         ),
@@ -120,7 +121,7 @@ class Target:
             "spec.pstates.max",
             "max_khz",
             "cpufreq",
-            unit="kHz",
+            said=format_khz,
             kind=int | None,
             about="Highest frequency, kHz.",
         ),
@@ -163,7 +164,7 @@ class Target:
             "resume_latency",
             "latency",
             scope=Scope.CPU,
-            unit="µs",
+            said="{} µs".format,
             words="idle states up to {} µs",
         ),
     )
@@ -197,9 +198,9 @@ OF_CPUS = tuple(item for item in SETTINGS if item.scope is Scope.CPU)
 SHOWN = {item.name: item.shown for item in SETTINGS}
 #: Settings that a node's state tells of.
 TOLD = tuple(item for item in SETTINGS if item.about)
-#: Settings that are the two ends of one range, and the unit of both.
-RANGES = (("min_khz", "max_khz", "kHz"),)
-_ENDS = frozenset(name for *pair, _ in RANGES for name in pair)
+#: Settings that are the two ends of one range of frequencies.
+RANGES = (("min_khz", "max_khz"),)
+_ENDS = frozenset(name for pair in RANGES for name in pair)
 
 
 def asked_of(target: Target) -> dict[str, Any]:
@@ -213,18 +214,19 @@ def of_one_cpu(target: Target) -> dict[str, Any]:
 
 
 def ranges_of(values: Mapping[str, Any]) -> Iterable[str]:
-    """The ranges that have an end, such as 800000..baseline kHz."""
-    for low, high, unit in RANGES:
-        text = range_text(values.get(low), values.get(high))
+    """The ranges that have an end, such as 0.8..baseline GHz."""
+    for low, high in RANGES:
+        text = frequency_range(values.get(low), values.get(high))
         if text:
-            yield f"{text} {unit}"
+            yield text
 
 
-def range_text(low: object, high: object) -> str:
-    """A range without its unit; nothing where it has no end."""
-    if low is None and high is None:
+def frequency_range(low_khz: int | None, high_khz: int | None) -> str:
+    """A range of frequencies in words; nothing where it has no end."""
+    if low_khz is None and high_khz is None:
         return ""
-    return "..".join("baseline" if end is None else str(end) for end in (low, high))
+    ends = ("baseline" if khz is None else format_ghz(khz) for khz in (low_khz, high_khz))
+    return f"{'..'.join(ends)} GHz"
 
 
 def words_of(values: Mapping[str, Any]) -> Iterable[tuple[Setting, str]]:

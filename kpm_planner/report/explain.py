@@ -10,7 +10,7 @@ from kpm_planner.model.allocation import ContainerRef
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.problems import Code, Problem
 from kpm_planner.model.quantities import format_watts
-from kpm_planner.model.target import Scope, Target, asked_of, ranges_of, words_of
+from kpm_planner.model.target import Scope, Target, asked_of, frequency_range, ranges_of, words_of
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
 
@@ -130,9 +130,7 @@ def explain_uncore(plan: NodePlan, name: str) -> tuple[str, ...]:
     )
     for target in plan.uncore:
         if target.entry.name == name:
-            values = (
-                "baseline" if target.min_khz is None else f"{target.min_khz}..{target.max_khz} kHz"
-            )
+            values = frequency_range(target.min_khz, target.max_khz) or "baseline"
             return (
                 f"uncore {name} on node {plan.node}: {values}",
                 *_indent(target.because),

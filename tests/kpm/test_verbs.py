@@ -1440,7 +1440,7 @@ def test_explain_a_cpu(policy: Path, tree: Path) -> None:
             "node n",
             "shared",
             "slow",
-            "1000000..1500000 kHz",
+            "1..1.5 GHz",
             "power",
             "C6 off",
             "shared-n-workload",
@@ -1452,7 +1452,7 @@ def test_explain_a_cpu(policy: Path, tree: Path) -> None:
     owned = explained(policy, tree, "cpu", "2")
     assert_names(
         owned,
-        ["CPU 2", "exclusive", "default/web", "app", "fast", "50%", "2250000", "maxLatencyUs"],
+        ["CPU 2", "exclusive", "default/web", "app", "fast", "50%", "2.25 GHz", "maxLatencyUs"],
     )
     plan = planned(
         "-f", policy, "-f", "-", "--sysfs", tree, "--assign-cpus", stdin=as_yaml(pod("web", 2))

@@ -51,14 +51,14 @@ FOUND = plan(
 def test_a_cpu_is_explained_from_its_pool_to_each_value() -> None:
     """The chain: pod, container, profile, field, formula."""
     assert explain_cpu(FOUND, 1) == (
-        "CPU 1 on node node-1: exclusive, profile performance: 1960000..3000000 kHz, powersave",
+        "CPU 1 on node node-1: exclusive, profile performance: 1.96..3 GHz, powersave",
         (
             "  exclusive: pod ns1/web container app owns it and asks for"
             " power.openshift.io/performance"
         ),
         "  profile performance",
-        "  min 1960000 kHz: spec.pstates.min '40%' of 800000..3700000",
-        "  max 3000000 kHz: spec.pstates.max 3000 MHz",
+        "  min 1.96 GHz: spec.pstates.min '40%' of 0.8..3.7 GHz",
+        "  max 3 GHz: spec.pstates.max 3000 MHz",
         "  governor powersave: left out, and intel_pstate scales under it",
         "  epp baseline: left out",
     )
@@ -121,12 +121,12 @@ def test_a_profile_is_explained_by_the_cpus_that_use_it_and_what_is_advertised()
     """A shared one is not advertised."""
     assert explain_profile(FOUND, "performance") == (
         "profile performance on node node-1: in use",
-        "  CPUs 1-2: exclusive, profile performance: 1960000..3000000 kHz, powersave",
+        "  CPUs 1-2: exclusive, profile performance: 1.96..3 GHz, powersave",
         "  advertised as power.openshift.io/performance: 4",
     )
     assert explain_profile(FOUND, "shared") == (
         "profile shared on node node-1: in use",
-        "  CPUs 0,3: shared, profile shared: 800000..1500000 kHz, powersave",
+        "  CPUs 0,3: shared, profile shared: 0.8..1.5 GHz, powersave",
     )
 
 
@@ -163,8 +163,7 @@ def test_a_pod_is_explained_container_by_container() -> None:
     lines = explain_pod(FOUND, "ns1", "web")
     assert lines[0] == "pod ns1/web on node node-1: owns CPUs"
     assert (
-        lines[1]
-        == "  container app, CPUs 1-2: exclusive, profile performance: 1960000..3000000 kHz,"
+        lines[1] == "  container app, CPUs 1-2: exclusive, profile performance: 1.96..3 GHz,"
         " powersave"
     )
     assert explain_pod(FOUND, "ns1", "ghost") == ("pod ns1/ghost on node node-1: owns no CPUs",)
@@ -194,10 +193,10 @@ def test_a_pod_that_owns_nothing_but_has_a_problem_is_not_said_to_own_cpus() -> 
 def test_values_are_described_in_one_line() -> None:
     """baseline where nothing is asked, for one end or for all."""
     assert describe_values(Target()) == "baseline"
-    assert describe_values(Target(min_khz=1)) == "1..baseline kHz"
+    assert describe_values(Target(min_khz=1)) == "0.000001..baseline GHz"
     assert (
         describe_values(Target(1, 2, "powersave", "power", (("C1", True), ("C6", False))))
-        == "1..2 kHz, powersave, power, C1 on, C6 off"
+        == "0.000001..0.000002 GHz, powersave, power, C1 on, C6 off"
     )
     group = on_cpu(FOUND, 1)
     assert describe_target(evolve(group, held=True)) == "exclusive, left as it is"
@@ -247,7 +246,7 @@ def test_an_uncore_entry_is_explained_by_its_limits_and_their_reasons() -> None:
     """One that nobody limits is at baseline; one that is not there has no lines."""
     name = "package_00_die_00"
     head, *reasons = explain_uncore(CAPPED, name)
-    assert head == f"uncore {name} on node node-1: 1000000..2000000 kHz"
+    assert head == f"uncore {name} on node node-1: 1..2 GHz"
     assert any("Uncore/node-1" in line for line in reasons)
     assert explain_uncore(plan(on=machine(uncore=(die(),))), name) == (
         f"uncore {name} on node node-1: baseline",

@@ -321,14 +321,14 @@ CASES: dict[Code, Case] = {
         Severity.ERROR,
         PROFILE,
         "spec.pstates.max",
-        "800 MHz to 3700 MHz",
+        "0.8 to 3.7 GHz",
         lambda: plan(profile(max="base")).problems,
     ),
     Code.FREQUENCY_COLLAPSED: Case(
         Severity.WARNING,
         PROFILE,
         "spec.pstates.min",
-        "2000 MHz",
+        "2 GHz",
         lambda: plan(profile(min=3000, max="100%"), on=HYBRID).problems,
     ),
     Code.FREQUENCY_FORMAT: Case(
@@ -342,7 +342,7 @@ CASES: dict[Code, Case] = {
         Severity.WARNING,
         PROFILE,
         "spec.pstates.max",
-        "above 3700000 kHz, the highest that any file names",
+        "above 3.7 GHz, the highest that any file names",
         lambda: plan(profile(max=9000), on=UNNAMED).problems,
     ),
     Code.FREQUENCY_LIMITED: Case(
@@ -367,7 +367,7 @@ CASES: dict[Code, Case] = {
         Severity.ERROR,
         PROFILE,
         "spec.pstates.max",
-        "800000 to 3700000 kHz",
+        "0.8 to 3.7 GHz",
         lambda: plan(profile(max=9000)).problems,
     ),
     Code.DRIVER_UNTESTED: Case(

@@ -212,7 +212,7 @@ def test_a_value_outside_every_cores_range_is_an_error(field: str, value: int) -
     found = applied(with_end(field, value))
     problem = with_code(found.problems, Code.FREQUENCY_RANGE)[0]
     assert (problem.severity, problem.field) == (Severity.ERROR, f"spec.pstates.{field}")
-    assert "800000 to 3700000 kHz" in problem.message
+    assert "0.8 to 3.7 GHz" in problem.message
     assert on_cpu(found, 0).target == BASELINE
 
 
@@ -223,9 +223,7 @@ def test_a_value_inside_the_machines_range_is_clamped_to_each_core_with_provenan
         4_500_000,
         3_800_000,
     )
-    assert any(
-        "clamped from 4500000 to 800000..3800000" in line for line in on_cpu(found, 2).because
-    )
+    assert any("clamped from 4.5 to 0.8..3.8 GHz" in line for line in on_cpu(found, 2).because)
     assert not any("clamped" in line for line in on_cpu(found, 0).because)
     assert not found.problems
 
@@ -319,8 +317,7 @@ def test_a_value_above_a_limit_that_nobody_knows_is_clamped_with_a_warning(
     assert {problem.field for problem in found.problems} == set(fields)
     assert {problem.severity for problem in found.problems} <= {Severity.WARNING}
     assert all(
-        "2200000 kHz, the highest that any file names" in problem.message
-        for problem in found.problems
+        "2.2 GHz, the highest that any file names" in problem.message for problem in found.problems
     )
 
 
@@ -328,7 +325,7 @@ def test_what_is_clamped_to_a_limit_that_nobody_knows_says_so_among_its_reasons(
     """From what, and to which range."""
     found = applied(profile(min=1000, max=3000), UNNAMED)
     assert (
-        "max 2200000 kHz: spec.pstates.max 3000 MHz, clamped from 3000000 to 800000..2200000"
+        "max 2.2 GHz: spec.pstates.max 3000 MHz, clamped from 3 to 0.8..2.2 GHz"
         in on_cpu(found, 0).because
     )
 
@@ -725,14 +722,14 @@ def test_every_value_has_its_reason() -> None:
     assert on_cpu(found, 2).because == (
         "shared: PowerWorkload/shared-pool",
         "profile performance",
-        "min 2000000 kHz: spec.pstates.min '40%' of 800000..3800000",
-        "max 3800000 kHz: spec.pstates.max 4500 MHz, clamped from 4500000 to 800000..3800000",
+        "min 2 GHz: spec.pstates.min '40%' of 0.8..3.8 GHz",
+        "max 3.8 GHz: spec.pstates.max 4500 MHz, clamped from 4.5 to 0.8..3.8 GHz",
         "governor performance: spec.pstates.governor",
         "epp performance: the only one under governor performance",
     )
     assert on_cpu(applied(profile()), 0).because[2:] == (
-        "min 800000 kHz: spec.pstates.min left out, so the hardware's minimum",
-        "max 3700000 kHz: spec.pstates.max left out, so the hardware's maximum",
+        "min 0.8 GHz: spec.pstates.min left out, so the hardware's minimum",
+        "max 3.7 GHz: spec.pstates.max left out, so the hardware's maximum",
         "governor powersave: left out, and intel_pstate scales under it",
         "epp baseline: left out",
     )

@@ -6,14 +6,15 @@ from kpm_planner.model.target import SETTINGS, Scope
 def test_each_setting_by_its_words() -> None:
     """As sentences, JSON, profiles and the kinds of files name it."""
     assert {
-        item.name: (item.label, item.key, item.spec, item.group, item.unit) for item in SETTINGS
+        item.name: (item.label, item.key, item.spec, item.group, item.said(900))
+        for item in SETTINGS
     } == {
-        "min_khz": ("min", "minKHz", "spec.pstates.min", "cpufreq", "kHz"),
-        "max_khz": ("max", "maxKHz", "spec.pstates.max", "cpufreq", "kHz"),
-        "governor": ("governor", "governor", "spec.pstates.governor", "cpufreq", ""),
-        "epp": ("epp", "epp", "spec.pstates.epp", "cpufreq", ""),
-        "latency_us": ("latency", "maxLatencyUs", "spec.cstates.maxLatencyUs", "latency", "µs"),
-        "epb": ("epb", "epb", "spec.pstates.epb", "epb", ""),
+        "min_khz": ("min", "minKHz", "spec.pstates.min", "cpufreq", "0.0009 GHz"),
+        "max_khz": ("max", "maxKHz", "spec.pstates.max", "cpufreq", "0.0009 GHz"),
+        "governor": ("governor", "governor", "spec.pstates.governor", "cpufreq", "900"),
+        "epp": ("epp", "epp", "spec.pstates.epp", "cpufreq", "900"),
+        "latency_us": ("latency", "maxLatencyUs", "spec.cstates.maxLatencyUs", "latency", "900 µs"),
+        "epb": ("epb", "epb", "spec.pstates.epb", "epb", "900"),
     }
 
 

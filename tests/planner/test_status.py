@@ -514,7 +514,7 @@ def test_a_whole_state_in_the_form_of_the_earlier_operator() -> None:
     }
     assert found.uncore is not None
     assert (found.uncore.name, found.uncore.config, found.uncore.errors) == (
-        "node-1", "900000..1000000 kHz: Uncore/node-1 spec.sysMin, rounded down to 100 MHz", (),
+        "node-1", "0.9..1 GHz: Uncore/node-1 spec.sysMin, rounded down to 100 MHz", (),
     )  # fmt: skip
 
 
@@ -527,6 +527,6 @@ def test_errors_stand_beside_what_they_are_about() -> None:
     )
     assert found.cpu_pools is not None
     assert found.cpu_pools.shared is not None
-    assert "3700" in found.power_profiles[0].errors[0]
+    assert "3.7 GHz" in found.power_profiles[0].errors[0]
     assert "absent" in found.cpu_pools.shared.errors[0]
     assert "asks for 3" in found.cpu_pools.exclusive[0].power_containers[0].errors[0]

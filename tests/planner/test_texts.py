@@ -141,6 +141,6 @@ def test_percentages_are_whole_and_up_to_100() -> None:
 
 def test_frequencies_for_people() -> None:
     """MHz with as many digits as it takes."""
-    assert format_khz(800_000) == "800 MHz"
-    assert format_khz(1_000_577) == "1000.577 MHz"
-    assert format_khz(0) == "0 MHz"
+    assert format_khz(800_000) == "0.8 GHz"
+    assert format_khz(1_000_577) == "1.000577 GHz"
+    assert format_khz(0) == "0 GHz"

@@ -203,8 +203,8 @@ def test_all_that_is_asked_of_the_uncore_is_one_sentence() -> None:
     found = asked(DieSelector(0, 0, 900_000, 900_000), sys_min=1_000_000, sys_max=2_000_000)
     status = uncore_status(found, ())
     assert status.config == (
-        "1000000..2000000 kHz: Uncore/node-1 spec.sysMin, rounded down to 100 MHz;"
-        " 900000..900000 kHz: Uncore/node-1 spec.dieSelector[0], rounded down to 100 MHz"
+        "0.9..0.9 GHz: Uncore/node-1 spec.dieSelector[0], rounded down to 100 MHz;"
+        " 1..2 GHz: Uncore/node-1 spec.sysMin, rounded down to 100 MHz"
     )
 
 
@@ -311,7 +311,7 @@ def test_uncore_targets_have_reasons() -> None:
     """The object, the field and the values; where there are none, why not."""
     found = asked(DieSelector(0, 0, 950_000, 1_000_000))
     assert found.uncore[0].because == (
-        "900000..1000000 kHz: Uncore/node-1 spec.dieSelector[0], rounded down to 100 MHz",
+        "0.9..1 GHz: Uncore/node-1 spec.dieSelector[0], rounded down to 100 MHz",
     )
     assert found.uncore[1].because == ("Uncore/node-1 does not cover it",)
     assert plan(on=TWO_SOCKETS).uncore[0].because == ("no Uncore object covers it",)

@@ -149,7 +149,7 @@ def test_it_holds_for_pods_that_come_later_and_is_told_where_people_look() -> No
     told = "generation 1, valid here since 2026-01-31T08:00:00Z"
     (named,) = (line for line in explain_cpu(found, 2) if line.startswith("  profile"))
     assert named == f"  profile performance, {told}"
-    assert any(line.startswith("  min 3000000 kHz: ") for line in explain_cpu(found, 2))
+    assert any(line.startswith("  min 3 GHz: ") for line in explain_cpu(found, 2))
     assert "last-valid" in "\n".join(explain_profile(found, "performance"))
 
 

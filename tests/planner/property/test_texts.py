@@ -128,8 +128,8 @@ def test_a_percentage_is_one_to_three_digits_up_to_100_and_a_sign(text: str) -> 
 
 @given(st.integers(0, 10_000_000))
 def test_a_frequency_for_people_means_the_same_frequency(khz: int) -> None:
-    """MHz, without needless digits, and without losing any."""
+    """GHz, without needless digits, and without losing any."""
     number, unit = format_khz(khz).split(" ")
-    assert unit == "MHz"
-    assert Fraction(number) * 1000 == khz
+    assert unit == "GHz"
+    assert Fraction(number) * 1_000_000 == khz
     assert "." not in number or not number.endswith("0")
