@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from attrs import evolve
 
 from kpm_applier.apply import Applied
-from kpm_applier.attributes import Group, Kind
+from kpm_applier.attributes import EPP, GOVERNOR, Group, Kind
 from kpm_applier.state.record import IN_DOUBT, GroupState
 from kpm_applier.wants import Want
 from kpm_planner.model.changes import Outcome, Status, Write
@@ -56,20 +56,46 @@ def at_rest(
     return seen[key]
 
 
+def doubted(wants: Iterable[Want], applied: Applied, left: Collection[str]) -> Applied:
+    """What came of a pass, with words that do not show what was written as unsettled: no kernel
+    rounds them, so somebody or the driver of a CPU that came back (K18) changed them meanwhile.
+    Doubted once: one that was in doubt before is where the kernel wants it.
+    """
+    shown, written = applied.observed.values, {write.path for write in applied.writes}
+    found = {
+        item.path
+        for want in wants
+        for item, text, before in zip(
+            want.group.files, want.values, want.record.settled, strict=True
+        )
+        if item.attribute in (EPP, GOVERNOR)
+        and item.path in written
+        and before != IN_DOUBT
+        and item.path not in left
+        and item.path not in applied.failures
+        and shown.get(item.path, text) != text
+    }
+    return evolve(applied, unsettled=applied.unsettled | found) if found else applied
+
+
 def after_pass(
     want: Want, applied: Applied, left: Collection[str], seen: dict[tuple[object, ...], GroupState]
 ) -> GroupState:
     """A group's record after a pass; equal records are one value.
 
     A write that failed leaves its file's request as it was; a foreign value that was left is not
-    where ours settled.
+    where ours settled, and what is not settled is in doubt.
     """
     record, values, failures = want.record, applied.observed.values, applied.failures
     paths = want.group.paths
     requested = _asked(want)
     settled = tuple(
         # what is not asked for now is where it was
-        values.get(path) if text is not None or before is None else at_rest
+        IN_DOUBT
+        if path in applied.unsettled
+        else values.get(path)
+        if text is not None or before is None
+        else at_rest
         for path, text, before, at_rest in zip(
             paths, want.values, record.requested, record.settled, strict=True
         )

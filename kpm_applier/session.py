@@ -16,7 +16,7 @@ from kpm_applier.discovery.discover import Discovery, check_tree, discover
 from kpm_applier.discovery.observe import merged, observe, observe_files
 from kpm_applier.discovery.power import power_marks
 from kpm_applier.holdings import Holding, holdings, not_found
-from kpm_applier.outcomes import adrift, after_pass, at_rest, in_doubt, outcomes_of
+from kpm_applier.outcomes import adrift, after_pass, at_rest, doubted, in_doubt, outcomes_of
 from kpm_applier.state.baseline import completed, new_group_state, turbo_hides, with_baseline
 from kpm_applier.state.record import (
     GroupState,
@@ -506,6 +506,8 @@ class Applier:
         intended = self._intend(wants)
         report_only = obey and self.repair is Repair.REPORT
         applied = apply(self.host, wants, writes, known.observed, left, repair=not report_only)
+        if applied.writes and not applied.right:
+            applied = doubted(wants, applied, left)
         self.discovery = evolve(known, observed=applied.observed)
         if report_only and applied.writes:
             going = {want.group.key for want in wants if want.release}

@@ -831,6 +831,9 @@ class Living:
         if text is None:  # limits that our turbo moves, of a domain that is not ours yet
             return
         self.world.write(path, text)
+        epp = path.replace("scaling_governor", "energy_performance_preference")
+        if epp != path and epp in self.group_of and self._unknown(epp):
+            self.expect_what_is_there([epp])  # it goes along with some governors (K10)
         if path.endswith(_SWITCHES):
             self.expect_what_is_there(self.group_of)
         elif self._unknown(path):

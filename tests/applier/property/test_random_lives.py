@@ -373,6 +373,8 @@ def test_a_limit_that_was_cut_by_turbo_off_is_given_back_with_turbo() -> None:
         ("cppc_cpufreq, shared", 18, 850),
         ("acpi-cpufreq", 19, 216),
         ("acpi-cpufreq", 19, 796),
+        ("amd-pstate-epp", 24, 131),
+        ("amd-pstate-epp", 27, 1029),
     ],
 )
 def test_lives_that_once_broke_a_law_keep_it(name: str, seed: int, number: int) -> None:
