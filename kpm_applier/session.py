@@ -559,7 +559,7 @@ class Applier:
             failed = bool(applied.failures) and any(
                 path in applied.failures for path in want.group.paths
             )
-            failed = failed or (want.release and _unverified(want, applied.observed))
+            failed = failed or (want.release and _unverified(want, applied))
             if want.release and not failed and want.stays:
                 groups[key] = extended(None, intended[key], want.stays)
             elif want.release and not failed:
@@ -625,12 +625,13 @@ def _without(writes: Sequence[Write], left: Collection[str]) -> tuple[Write, ...
     )
 
 
-def _unverified(want: Want, shown: Observed) -> bool:
-    """Whether nobody knows that a file shows what it should be given back: it could not be read
-    (rule A7).
+def _unverified(want: Want, applied: Applied) -> bool:
+    """Whether nobody knows that a file shows what it should be given back: it could not be read, or
+    is in doubt (rule A7).
     """
+    shown = applied.observed.values
     return any(
-        text is not None and path not in shown.values
+        text is not None and (path not in shown or path in applied.unsettled)
         for path, text in zip(want.group.paths, want.values, strict=True)
     )
 
