@@ -20,7 +20,7 @@ from kpm_applier.diff import diff
 from kpm_applier.discovery.observe import merged, observe_expected, observe_files
 from kpm_applier.order import turns_on
 from kpm_applier.sysfs.host import Host
-from kpm_applier.sysfs.reader import number_of
+from kpm_applier.sysfs.reader import as_number
 from kpm_applier.wants import Want
 from kpm_planner.model.changes import Observed, Reason, Write
 
@@ -135,7 +135,7 @@ def _nudges(
             continue
         paths = {item.attribute: item.path for item in by_group[write.group].group.files}
         governor = shown.get(paths[GOVERNOR])
-        low, high = (number_of(shown.get(paths[row])) for row in (MIN_FREQ, MAX_FREQ))
+        low, high = (as_number(shown.get(paths[row])) for row in (MIN_FREQ, MAX_FREQ))
         if governor is None or low is None or high is None:
             continue
         if low < int(write.value) <= high:

@@ -56,11 +56,13 @@ def at_rest(
     return seen[key]
 
 
-def doubted(wants: Iterable[Want], applied: Applied, left: Collection[str]) -> Applied:
+def doubted(wants: Iterable[Want], applied: Applied) -> Applied:
     """What came of a pass, with words that do not show what was written as unsettled: no kernel
     rounds them, so somebody or the driver of a CPU that came back (K18) changed them meanwhile.
     Doubted once: one that was in doubt before is where the kernel wants it.
     """
+    if applied.right or not applied.writes:
+        return applied
     shown, written = applied.observed.values, {write.path for write in applied.writes}
     found = {
         item.path
@@ -71,7 +73,6 @@ def doubted(wants: Iterable[Want], applied: Applied, left: Collection[str]) -> A
         if item.attribute in (EPP, GOVERNOR)
         and item.path in written
         and before != IN_DOUBT
-        and item.path not in left
         and item.path not in applied.failures
         and shown.get(item.path, text) != text
     }
@@ -91,15 +92,16 @@ def after_pass(
     requested = _asked(want)
     settled = tuple(
         # what is not asked for now is where it was
-        IN_DOUBT
-        if path in applied.unsettled
-        else values.get(path)
-        if text is not None or before is None
-        else at_rest
+        values.get(path) if text is not None or before is None else at_rest
         for path, text, before, at_rest in zip(
             paths, want.values, record.requested, record.settled, strict=True
         )
     )
+    if applied.unsettled:
+        settled = tuple(
+            IN_DOUBT if path in applied.unsettled else now
+            for path, now in zip(paths, settled, strict=True)
+        )
     if failures or left:
         requested = tuple(
             before if path in failures else now

@@ -505,9 +505,10 @@ class Applier:
         writes = _without(writes, left) if left else writes
         intended = self._intend(wants)
         report_only = obey and self.repair is Repair.REPORT
-        applied = apply(self.host, wants, writes, known.observed, left, repair=not report_only)
-        if applied.writes and not applied.right:
-            applied = doubted(wants, applied, left)
+        applied = doubted(
+            wants,
+            apply(self.host, wants, writes, known.observed, left, repair=not report_only),
+        )
         self.discovery = evolve(known, observed=applied.observed)
         if report_only and applied.writes:
             going = {want.group.key for want in wants if want.release}

@@ -13,12 +13,11 @@ from kpm_planner.model.machine import (
 from kpm_planner.model.objects import PowerProfile, PStates
 from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.model.quantities import (
-    format_ghz,
     format_khz,
     frequency_khz,
 )
 from kpm_planner.profile_rules import MAX_FIELD, MIN_FIELD
-from kpm_planner.ranges import clamped, ends_khz, range_text
+from kpm_planner.ranges import clamped, ends_khz, range_text, span_text
 from kpm_planner.selection import reference
 
 
@@ -101,7 +100,7 @@ def _range_faults(pstates: PStates, machine: Machine, obj: str) -> Iterable[Prob
             outside = True
             message = (
                 f"{value!r} ({format_khz(khz)}) is outside every core's range,"
-                f" {format_ghz(lowest)} to {format_khz(highest)}"
+                f" {span_text(lowest, highest)}"
             )
             yield error(Code.FREQUENCY_RANGE, obj, field, message)
     upside_down = next((domain for domain in domains if _upside_down(pstates, domain)), None)

@@ -20,7 +20,11 @@ def hardware_range(domain: FrequencyDomain) -> tuple[int, int]:
 
 def range_text(domain: FrequencyDomain) -> str:
     """The range in words."""
-    low, high = hardware_range(domain)
+    return span_text(*hardware_range(domain))
+
+
+def span_text(low: int, high: int) -> str:
+    """From one frequency to another in words."""
     return f"{format_ghz(low)} to {format_khz(high)}"
 
 

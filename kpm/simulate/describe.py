@@ -8,6 +8,8 @@ from kpm_planner.model.changes import Outcome, Write
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.quantities import format_ghz
+from kpm_planner.parts import CpuGroup
+from kpm_planner.report.explain import describe_target
 
 _CPU = re.compile(r"(?:policy|cpu)([0-9]+)/")
 _IDLE = re.compile(r"/cpu([0-9]+)/cpuidle/state([0-9]+)/disable")
@@ -25,6 +27,13 @@ _SHORT = {
     "power1_cap": "power cap µW",
     "power_limit_mw": "power cap mW",
 }
+
+
+def describe_group(group: CpuGroup) -> str:
+    """One line of a group: whose it is, pool, profile and values."""
+    who = group.container
+    owner = f"{who.namespace}/{who.pod}: " if who else ""
+    return f"{owner}{describe_target(group)}"
 
 
 def describe_report(report: Report, machine: Machine) -> list[str]:

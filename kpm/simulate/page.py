@@ -13,7 +13,7 @@ from attrs import frozen
 from kpm.pages.faces import face_of, marked
 from kpm.pages.frame import bullets, chip, details, page, paragraph, problems, strong, table
 from kpm.pages.maps import Face, legend, maps
-from kpm.simulate.describe import describe_report
+from kpm.simulate.describe import describe_group, describe_report
 from kpm.simulate.energy import energy_line
 from kpm.simulate.scenario import Scenario
 from kpm.simulate.world import NodeStep, StepView
@@ -21,7 +21,6 @@ from kpm_applier.described import cpus_of
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.problems import Problem, Severity
 from kpm_planner.model.target import words_of
-from kpm_planner.report.explain import describe_target
 
 _MOST_NODES, _MOST_GROUPS = 12, 40
 _HOURS = 8766.0  # of a mean year
@@ -245,11 +244,7 @@ def _node(node: NodeStep) -> str:
     parts = [f"<h3>{escape(node.name)}{model}{dead}</h3>", maps(node.machine, faces, node.name)]
     for group in node.plan.groups[:_MOST_GROUPS]:
         label = chip(str(group.pool), format_cpulist(group.cpus))
-        who = group.container
-        owner = f"{who.namespace}/{who.pod}: " if who else ""
-        parts.append(
-            f'<div class="small">{label}{escape(f"{owner}{describe_target(group)}")}</div>'
-        )
+        parts.append(f'<div class="small">{label}{escape(describe_group(group))}</div>')
     if node.report is not None:
         settled = "settled" if node.report.settled else "NOT settled"
         written = f"{len(node.report.writes)} files written, {settled}"

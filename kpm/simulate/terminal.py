@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kpm.cli.tables import POOL_STYLES
-from kpm.simulate.describe import describe_report
+from kpm.simulate.describe import describe_group, describe_report
 from kpm.simulate.energy import energy_line
 from kpm.simulate.scenario import Scenario
 from kpm.simulate.world import NodeStep, StepView
@@ -17,7 +17,7 @@ from kpm_planner.model.machine import Machine
 from kpm_planner.model.quantities import format_ghz
 from kpm_planner.model.target import frequency_range
 from kpm_planner.parts import CpuGroup
-from kpm_planner.report.explain import describe_node, describe_target
+from kpm_planner.report.explain import describe_node
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_NODES, _MOST_GROUPS, _MOST_LINES = 6, 16, 10
@@ -91,12 +91,11 @@ def _print_node(out: Console, node: NodeStep) -> None:
     for line in _map_lines(node, _cells_of(out.width)):
         out.print(Text("    ") + line)
     for group in node.plan.groups[:_MOST_GROUPS]:
-        owner = f"{group.container.namespace}/{group.container.pod}: " if group.container else ""
         out.print(
             Text.assemble(
                 "    ",
                 (f" {format_cpulist(group.cpus)} ", POOL_STYLES[group.pool]),
-                f" {owner}{describe_target(group)}",
+                f" {describe_group(group)}",
             )
         )
     _print_some(

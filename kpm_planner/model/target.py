@@ -223,10 +223,16 @@ def ranges_of(values: Mapping[str, Any]) -> Iterable[str]:
 
 def frequency_range(low_khz: int | None, high_khz: int | None) -> str:
     """A range of frequencies in words; nothing where it has no end."""
-    if low_khz is None and high_khz is None:
+    ends = [None if khz is None else format_ghz(khz) for khz in (low_khz, high_khz)]
+    text = range_text(*ends)
+    return f"{text} GHz" if text else ""
+
+
+def range_text(low: str | None, high: str | None) -> str:
+    """A range without its unit; nothing where it has no end."""
+    if low is None and high is None:
         return ""
-    ends = ("baseline" if khz is None else format_ghz(khz) for khz in (low_khz, high_khz))
-    return f"{'..'.join(ends)} GHz"
+    return "..".join("baseline" if end is None else end for end in (low, high))
 
 
 def words_of(values: Mapping[str, Any]) -> Iterable[tuple[Setting, str]]:
