@@ -271,10 +271,7 @@ class Applier:
             switches, writes = self._switches(plan)
         if not writes:
             return plan, self.apply(plan)
-        self._keep_limits()
-        if self.changed():  # while it was looked at
-            self.discover()
-            self._keep_limits()
+        if self._keep_limits():
             plan = planned(self.machine)
             switches, writes = self._switches(plan)
         before = self._carry_out(switches, writes, obey=True)
@@ -298,10 +295,19 @@ class Applier:
         wants = wanted(plan, found.machine, groups, found.observed, self.state) if groups else ()
         return wants, diff(wants, found.observed)
 
-    def _keep_limits(self) -> None:
-        """Save what every domain holds: drivers overwrite its limits when turbo changes
-        (kernel-facts K24).
+    def _keep_limits(self) -> bool:
+        """Save what every domain holds, before turbo changes: drivers overwrite its limits then
+        (kernel-facts K24). Returns whether the machine changed meanwhile and was discovered anew.
         """
+        self._save_limits()
+        if not self.changed():
+            return False
+        self.discover()
+        self._save_limits()
+        return True
+
+    def _save_limits(self) -> None:
+        """Save what every domain holds."""
         found = self._found()
         domains = [
             group
@@ -363,8 +369,9 @@ class Applier:
         # that have come since
         if boost:
             writes = diff(boost, self._found().observed)
-            if writes:
-                self._keep_limits()
+            if writes and self._keep_limits():
+                boost = [want for want in self._releases() if want.group.kind is Kind.BOOST]
+                writes = diff(boost, self._found().observed)
             before = self._carry_out(boost, writes, obey=False)
             self.discover()
         self._take_in(observe_files(self.host, self._unseen(self._releases())))
@@ -412,10 +419,15 @@ class Applier:
         holds as they are, so that nobody looked at them; those of which a baseline is still to be
         learned; and what was lost or could not be read, looked at each time until it can be.
         """
-        known = {key for key, record in self.state.groups.items() if None not in record.baseline}
-        if self._in_force is not None:
-            known &= {group.key for group in self._kept_groups}
-        new = (path for want in wants if want.group.key not in known for path in want.group.paths)
+        seen = None if self._in_force is None else {group.key for group in self._kept_groups}
+        records = self.state.groups
+        new = (
+            path
+            for want in wants
+            if not _knows_all(records.get(want.group.key), want.group)
+            or (seen is not None and want.group.key not in seen)
+            for path in want.group.paths
+        )
         lost = (path for want in wants for path, _ in want.lost)
         return list(dict.fromkeys((*new, *lost, *self._unseen(wants))))
 
@@ -635,6 +647,11 @@ def _unverified(want: Want, applied: Applied) -> bool:
         text is not None and (path not in shown or path in applied.unsettled)
         for path, text in zip(want.group.paths, want.values, strict=True)
     )
+
+
+def _knows_all(record: GroupState | None, group: Group) -> bool:
+    """Whether a record says of every file of a group what it held before us."""
+    return record is not None and record.labels == group.labels and None not in record.baseline
 
 
 def _leaves_unread(wants: Sequence[Want], writes: Sequence[Write]) -> bool:

@@ -80,7 +80,7 @@ def discover(host: Host) -> Discovery:
     Errors: HostError where not even the list of CPUs can be read.
     """
     reader = Reader(host, {}, {})
-    marks = _raw(reader, _MARKS)
+    reader.marks.update(_raw(reader, _MARKS))
     present, online = _cpu_lists(reader)
     groups: list[Group] = []
     boost = discover_boost(reader, groups)
@@ -108,7 +108,7 @@ def discover(host: Host) -> Discovery:
         machine,
         tuple(groups),
         Observed(reader.values, reader.errors),
-        _sentinels(reader, domains, marks),
+        _sentinels(reader, domains),
         _troubled(reader, present - online, domains),
     )
 
@@ -234,16 +234,14 @@ def _siblings(reader: Reader, topology: str) -> frozenset[int]:
     )
 
 
-def _sentinels(
-    reader: Reader, domains: Sequence[FrequencyDomain], marks: Mapping[str, bytes]
-) -> dict[str, bytes]:
+def _sentinels(reader: Reader, domains: Sequence[FrequencyDomain]) -> dict[str, bytes]:
     """Files whose change means that the machine is another one (rule A2).
 
     With what they held when the machine was read: one that says something else by now is taken
     down as it was, so that the change is noticed.
     """
     folders = [f"{CPU_ROOT}/cpu{domain.cpus[0]}/cpufreq" for domain in domains]
-    found = dict(marks)
+    found = dict(reader.marks)
     tops = [f"{folder}/cpuinfo_max_freq" for folder in folders]
     now = _raw(reader, tops)
     for path, domain in zip(tops, domains, strict=True):

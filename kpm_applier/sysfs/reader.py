@@ -15,6 +15,8 @@ from kpm_planner.model.cpuset import parse_cpulist
 _NO_ID = frozenset({-1, 65535})
 _HEX = frozenset("0123456789abcdefABCDEF")
 _MOST_WORDS = 1024
+#: No file of /sys holds it.
+_TWO_THINGS = b"\0"
 
 
 def number_of(text: str | None) -> int | None:
@@ -29,17 +31,28 @@ def number_of(text: str | None) -> int | None:
 
 @frozen
 class Reader:
-    """Reads files of a host; what belongs to managed files is remembered."""
+    """Reads files of a host; what belongs to managed files is remembered.
+
+    marks: what files held whose change is to be noticed later. One that is read here and holds
+    something else is marked with what no file holds: it may be back by the time somebody compares.
+    """
 
     host: Host
     values: dict[str, str]
     errors: dict[str, int]
     troubles: list[tuple[str, int]] = field(factory=list)
+    marks: dict[str, bytes] = field(factory=dict)
+
+    def _content(self, path: str) -> bytes:
+        content = self.host.read(path)
+        if self.marks.get(path, content) != content:
+            self.marks[path] = _TWO_THINGS
+        return content
 
     def text(self, path: str) -> str | None:
         """The text of a file without surrounding blanks."""
         try:
-            return self.host.read(path).decode("ascii", "replace").strip() or None
+            return self._content(path).decode("ascii", "replace").strip() or None
         except OSError as failure:
             self.troubles.append((path, failure.errno or errno.EIO))
             return None
@@ -79,7 +92,7 @@ class Reader:
         one, which has no value.
         """
         try:
-            text = self.host.read(path).decode("ascii", "replace").strip()
+            text = self._content(path).decode("ascii", "replace").strip()
         except OSError as failure:
             self.errors[path] = failure.errno or errno.EIO
             self.troubles.append((path, self.errors[path]))

@@ -409,7 +409,8 @@ class Living:
     veiled: set[str] = field(factory=set)
     #: Limits of domains that came back while turbo was ours, and showed the end of the hardware
     #: without it: whether somebody had asked for just that nobody can know, and acpi-cpufreq
-    #: forgets it itself when turbo comes back (K24). Path → what it showed.
+    #: forgets it itself when turbo comes back (K24); or more than they did without it, which is
+    #: what had been asked for. Path → what it showed.
     hidden: dict[str, str] = field(factory=dict)
     #: What a driver forgot of files that are ours, in the pass that may be giving them back.
     forgotten: dict[str, str] = field(factory=dict)
@@ -512,7 +513,8 @@ class Living:
             elif self._known_baseline(key, path):
                 self.forgotten |= {path: text} if self.busy else {}
             elif self.owns_turbo and limit:
-                if text in self._hardware(path):
+                above = all(int(text) > int(item) for item in self.expected[path])
+                if above or text in self._hardware(path):
                     self.hidden[path] = text
             else:
                 known = self.expected[path] if self.busy else frozenset[str]()

@@ -77,6 +77,19 @@ def test_a_cpu_that_comes_or_goes_while_the_machine_is_read_is_noticed(comes: bo
         assert not handle.changed()
 
 
+def test_a_cpu_that_was_away_just_while_the_machine_was_read_is_noticed() -> None:
+    """A2: the list of CPUs is the same before and after, and was another one in between."""
+    model = KernelModel(rig.intel(3))
+    away = once("read", f"{CPU_ROOT}/online", lambda: model.plug(2, online=False), skip=2)
+    with rig.state_folder() as folder, rig.applier(rig.Probe(model, deny=away), folder) as handle:
+        assert 2 not in handle.machine.online
+        model.plug(2, online=True)
+        assert handle.changed()
+        handle.discover()
+        assert 2 in handle.machine.online
+        assert not handle.changed()
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENODEV])
 @pytest.mark.parametrize(("verb", "file"), [("list", "cpuidle"), ("read", "cpuidle/state2/name")])
 def test_what_could_not_be_read_is_looked_for_again(verb: str, file: str, number: int) -> None:
@@ -175,6 +188,28 @@ def test_a_cpu_that_came_since_loses_no_limit_when_turbo_is_given_back() -> None
         handle.discover()
         assert handle.restore().settled
         assert rig.shown(model) == before
+
+
+def test_a_cpu_that_comes_during_a_restore_loses_no_limit() -> None:
+    """A7, K24: one that comes after a restore has looked, and before it moves the limits."""
+    found = rig.machine(
+        (rig.domain(number, driver="cppc_cpufreq", high=2_500_000) for number in range(2)),
+        boost=False,
+    )
+    model = KernelModel(found, boosted={0: 2_900_000, 1: 2_900_000})
+    rig.foreign_write(model, rig.max_path(1), "1500000")
+    before = rig.shown(model)
+    model.plug(1, online=False)
+    moments: list[Deny] = []
+
+    def deny(verb: str, path: str) -> int | None:
+        return moments[0](verb, path) if moments else None
+
+    with rig.state_folder() as folder, rig.applier(rig.Probe(model, deny=deny), folder) as handle:
+        handle.bring(lambda machine: evolve(rig.plan(machine, {}), boost=True))
+        moments.append(once("read", rig.max_path(0), lambda: model.plug(1, online=True)))
+        assert handle.restore().settled
+    assert rig.shown(model) == before
 
 
 def test_an_epp_that_a_driver_forgets_before_it_is_verified_is_given_back() -> None:
@@ -356,6 +391,28 @@ def test_a_limit_that_was_cut_by_turbo_off_is_given_back_with_turbo() -> None:
     assert rig.shown(model) == before
 
 
+def test_what_was_given_back_in_part_is_looked_at_when_it_is_claimed_again() -> None:
+    """A7: one file of a group could not be read and stays ours; the others are not meanwhile."""
+    model = KernelModel(rig.intel(1))
+    unread: list[str] = []
+
+    def deny(verb: str, path: str) -> int | None:
+        return errno.EMFILE if verb == "read" and path in unread else None
+
+    with rig.state_folder() as folder, rig.applier(rig.Probe(model, deny=deny), folder) as handle:
+        handle.apply(everywhere(C6_OFF)(handle.machine))
+        unread.append(rig.idle_path(0, 0))
+        handle.discover()
+        handle.apply(rig.plan(handle.machine, {}))
+        assert handle.state.groups["idle:0"].labels == ("state0",)
+        rig.foreign_write(model, rig.idle_path(0, 2), "1")
+        before = rig.shown(model)
+        handle.apply(everywhere(Target(idle=(("C1", False),)))(handle.machine))
+        unread.clear()
+        assert handle.restore().settled
+    assert rig.shown(model) == before
+
+
 @pytest.mark.parametrize(
     ("name", "seed", "number"),
     [
@@ -375,6 +432,10 @@ def test_a_limit_that_was_cut_by_turbo_off_is_given_back_with_turbo() -> None:
         ("acpi-cpufreq", 19, 796),
         ("amd-pstate-epp", 24, 131),
         ("amd-pstate-epp", 27, 1029),
+        ("amd-pstate-epp", 29, 656),
+        ("intel_cpufreq", 32, 776),
+        ("cppc_cpufreq", 35, 417),
+        ("acpi-cpufreq, shared", 37, 962),
     ],
 )
 def test_lives_that_once_broke_a_law_keep_it(name: str, seed: int, number: int) -> None:
