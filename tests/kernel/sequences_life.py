@@ -697,15 +697,18 @@ class Living:
 
     def _clipped(self, path: str, text: str) -> bool:
         """Whether a veiled limit shows the hardware's maximum, which is less than it asks for; or a
-        hidden one the end that it had then, or that turbo has now.
+        hidden one the end that it had then, or that turbo has now; or a minimum the maximum, which
+        is less, and which has laws of its own (K1).
         """
         if path in self.hidden and text in {self.hidden[path], *self._hardware(path)}:
             return True
         if path.endswith(LIMITS[0]) and text == self.hidden.get(path.replace(*LIMITS)):
             return True  # it ends at such a maximum
-        if path not in self.veiled or text not in self._hardware(path):
+        if not path.endswith(LIMITS):
             return False
-        return all(int(item) > int(text) for item in self.expected[path])
+        cut = path.endswith(LIMITS[0]) and text == self.world.text(path.replace(*LIMITS))
+        veiled = path in self.veiled and text in self._hardware(path)
+        return (cut or veiled) and all(int(item) > int(text) for item in self.expected[path])
 
     def check(self) -> None:
         """The laws that hold at any time."""

@@ -436,6 +436,7 @@ def test_what_was_given_back_in_part_is_looked_at_when_it_is_claimed_again() -> 
         ("intel_cpufreq", 32, 776),
         ("cppc_cpufreq", 35, 417),
         ("acpi-cpufreq, shared", 37, 962),
+        ("acpi-cpufreq, shared", 42, 196),
     ],
 )
 def test_lives_that_once_broke_a_law_keep_it(name: str, seed: int, number: int) -> None:
