@@ -25,11 +25,21 @@ from tests.apiserver.envtest import controllers, go_tool
 from tests.apiserver.nodes import LABEL, NAMESPACE, SimNode
 from tests.apiserver.server import ApiServer, wait_for
 from tests.apiserver.world import IMAGES, World, helm_install, on_server
+from tests.charts import helm
 from tests.charts.helm import CHARTS, CRDS, MAIN, REPO, Object, is_hook, key, options, rendered
 
 pytestmark = pytest.mark.apiserver
 SMALL = MachineSpec(cores=4, epp="balance_performance")
 _HOOKS = ("leave", "status")
+#: The newer one, beside that of the development environment.
+HELM_4 = ("helm.sh/helm/v4", "cmd/helm", "v4.3.2")
+
+
+@pytest.fixture(params=["Helm 3", "Helm 4"])
+def either_helm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is called is one of the two that people have."""
+    if request.param == "Helm 4":
+        monkeypatch.setattr(helm, "HELM", go_tool(*HELM_4))
 
 
 # --- the same objects as kustomize ---
@@ -86,6 +96,15 @@ def test_chart_and_kustomize_make_the_same(server: ApiServer, name: str) -> None
     assert chart.keys() == kustomize.keys()
     assert {name: (chart[name], kustomize[name]) for name in chart
             if chart[name] != kustomize[name]} == {}  # fmt: skip
+
+
+def test_both_helms_make_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last field, hooks among them."""
+    values = {"sharedProfile.create": True, "monitoring.enabled": True, "openshift": True}
+    of_3 = [rendered(values), rendered(chart=CRDS)]
+    monkeypatch.setattr(helm, "HELM", go_tool(*HELM_4))
+    assert helm.helm("version", "--short").stdout.startswith("v4.")
+    assert [rendered(values), rendered(chart=CRDS)] == of_3
 
 
 # --- a release's life ---
@@ -192,6 +211,7 @@ def shared(most: str) -> list[str]:
     return options({**IMAGES, **values})
 
 
+@pytest.mark.usefixtures("either_helm")
 def test_the_life_of_a_release(bare: ApiServer, cluster: World, hooks: Hooks) -> None:
     """Installed, tested, upgraded, rolled back, and gone without a trace on server and machine."""
     before = everything(bare)
@@ -235,6 +255,7 @@ def baseline(node: SimNode) -> set[tuple[int, int, str, str]]:
     return {(low, high, "powersave", "balance_performance")}
 
 
+@pytest.mark.usefixtures("either_helm")
 def test_a_release_stays_where_a_node_does_not_answer(
     bare: ApiServer, cluster: World, hooks: Hooks
 ) -> None:
@@ -263,6 +284,7 @@ def test_a_release_stays_where_a_node_does_not_answer(
     on_server(bare, "uninstall", MAIN, *where, "--timeout", "120s")
 
 
+@pytest.mark.usefixtures("either_helm")
 def test_definitions_that_kubectl_installed_are_adopted(bare: ApiServer) -> None:
     """With --take-ownership, as `make helm-install` has it; without, Helm says why not."""
     bare.kubectl("apply", "--server-side", "-k", str(REPO / "crds"))
@@ -275,6 +297,7 @@ def test_definitions_that_kubectl_installed_are_adopted(bare: ApiServer) -> None
     bare.kubectl("delete", "-k", str(REPO / "crds"))
 
 
+@pytest.mark.usefixtures("either_helm")
 def test_a_namespace_that_refuses_agents_is_refused(bare: ApiServer) -> None:
     """With the command that allows them."""
     bare.kubectl("create", "namespace", "strict")

@@ -13,7 +13,7 @@ import yaml
 REPO = Path(__file__).resolve().parents[2]
 CHARTS = REPO / "deploy/charts"
 MAIN, CRDS = "kubernetes-power-manager", "kubernetes-power-manager-crds"
-HELM = Path(os.environ.get("KPM_HELM") or Path(sys.executable).parent / "helm")
+HELM = Path(sys.executable).parent / "helm"
 Object = dict[str, Any]
 
 
