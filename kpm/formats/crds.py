@@ -109,7 +109,12 @@ _NEEDS_PROFILE = Rule(
     " has(self.spec.powerProfile)",
     "spec.powerProfile is needed where spec.allCores is true",
 )
-_ERRORS = ("Errors", "string", ".status.errors", "What is wrong.")
+_ERRORS = ("Errors", "string", ".status.errors[0]", "What is wrong; the first of it.")
+_SIZES = (
+    ("Shared", "integer", ".status.sizes.shared", "CPUs in the shared pool."),
+    ("Reserved", "integer", ".status.sizes.reserved", "Reserved CPUs."),
+    ("Exclusive", "integer", ".status.sizes.exclusive", "CPUs owned by containers."),
+)
 _AGE = ("Age", "date", ".metadata.creationTimestamp", "Age.")
 
 KINDS = (
@@ -123,7 +128,11 @@ KINDS = (
             "Which nodes are managed, and the settings of their agents. One is in force; a later"
             " one is deleted or marked."
         ),
-        columns=(("Nodes", "string", ".status.nodes", "Nodes that have an agent."), _ERRORS, _AGE),
+        columns=(
+            ("Nodes", "integer", ".status.nodeCount", "How many nodes have an agent."),
+            _ERRORS,
+            _AGE,
+        ),
     ),
     ResourceKind(
         "PowerProfile",
@@ -159,8 +168,9 @@ KINDS = (
         columns=(
             ("Profile", "string", ".spec.powerProfile", "PowerProfile."),
             ("All-Cores", "boolean", ".spec.allCores", "Whether it is the shared pool."),
-            ("Node", "string", ".status.workloadNodes.name", "Node."),
-            ("CPUs", "string", ".status.workloadNodes.cpuIds", "CPUs."),
+            ("Nodes", "integer", ".status.nodeCount", "How many nodes it is for."),
+            ("CPUs", "integer", ".status.cpuCount", "How many CPUs these have under it."),
+            ("CPU-List", "string", ".status.cpus", "Which, where it is one node."),
             _ERRORS,
             _AGE,
         ),
@@ -226,9 +236,9 @@ KINDS = (
         status=PowerNodeStatus,
         description="What runs on a node, in lines for people. Written by the node's agent.",
         columns=(
-            ("Shared-Pool", "string", ".status.sharedPool", "Shared pool."),
-            ("Reserved-Pools", "string", ".status.reservedPools", "Reserved pools."),
+            *_SIZES,
             ("Unaffected", "string", ".status.unaffectedCores", "CPUs that nothing covers."),
+            ("Shared-Pool", "string", ".status.sharedPool", "Profile, maximum, minimum, CPUs."),
             _AGE,
         ),
     ),
@@ -244,9 +254,7 @@ KINDS = (
         ),
         columns=(
             ("Node", "string", ".spec.nodeName", "Node."),
-            ("Shared", "integer", ".status.sizes.shared", "CPUs in the shared pool."),
-            ("Reserved", "integer", ".status.sizes.reserved", "Reserved CPUs."),
-            ("Exclusive", "integer", ".status.sizes.exclusive", "CPUs owned by containers."),
+            *_SIZES,
             (
                 "Ready",
                 "string",

@@ -53,7 +53,8 @@ class SeenCluster:
     that is not known.
 
     published: answers of servers, by PowerCap; hosts: the servers that may be asked. unguarded:
-    admission policies that are missing.
+    admission policies that are missing. kept: plural and name → a status that was written, and what
+    the API server kept of it, where that is less: its definitions may be older than the operator.
     """
 
     namespace: str
@@ -72,6 +73,9 @@ class SeenCluster:
     published: Mapping[str, PublishedWatts] = field(factory=dict, hash=False)
     hosts: tuple[str, ...] = ()
     unguarded: tuple[str, ...] = ()
+    kept: Mapping[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = field(
+        factory=dict, hash=False
+    )
 
 
 def node_of(item: Held[Any]) -> str:

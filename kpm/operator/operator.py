@@ -4,6 +4,7 @@ carries out.
 
 import threading
 import time
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any, assert_never
 
@@ -173,6 +174,7 @@ class Operator:
     _mended_at: float = float("-inf")
     _waits: dict[str, tuple[Wait, float, float]] = field(factory=dict)
     _lost: dict[str, str] | None = None
+    _kept: dict[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = field(factory=dict)
     listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
 
     def run(self) -> None:
@@ -261,6 +263,7 @@ class Operator:
             published=self.external.published(),
             hosts=self.external.hosts,
             unguarded=unguarded,
+            kept=self._kept,
         )
         failed = 0
         lost = (
@@ -285,13 +288,7 @@ class Operator:
         try:
             match action:
                 case Apply():
-                    self.api.apply(
-                        self._resource(action.plural),
-                        action.name,
-                        action.body,
-                        MANAGER,
-                        subresource=action.subresource,
-                    )
+                    self._apply(action)
                 case Mend():
                     self._mend(action)
                 case Delete():
@@ -317,6 +314,20 @@ class Operator:
                 part=getattr(action, "subresource", None),
             )
         return True
+
+    def _apply(self, action: Apply) -> None:
+        stored = self.api.apply(
+            self._resource(action.plural),
+            action.name,
+            action.body,
+            MANAGER,
+            subresource=action.subresource,
+        )
+        if action.subresource == "status":
+            sent, kept = action.body["status"], stored.get("status") or {}
+            self._kept.pop((action.plural, action.name), None)
+            if kept != sent:
+                self._kept[action.plural, action.name] = sent, kept
 
     def _tell(self, action: Tell) -> None:
         version, place = f"{self.place.group}/v1", self.place.namespace

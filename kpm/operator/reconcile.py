@@ -30,7 +30,6 @@ from kpm_planner.report.rollup import (
     ErrorsStatus,
     PowerCapStatus,
     PowerConfigStatus,
-    PowerWorkloadStatus,
     PublishedWatts,
     errors_by_object,
     exclusive_workload,
@@ -397,7 +396,10 @@ def _statuses(
             :MOST_ERRORS
         ]
         status = PowerConfigStatus(
-            nodes if item is config else (), lines, lost.told() if holds else ()
+            nodes if item is config else (),
+            len(nodes) if item is config else None,
+            lines,
+            lost.told() if holds else (),
         )
         yield from _status(seen, "PowerConfig", "powerconfigs", item, status, also_ending=holds)
     yield from _workload_statuses(seen, nodes, states, workloads, errors)
@@ -445,22 +447,19 @@ def _workload_statuses(
                     "PowerWorkload",
                     "powerworkloads",
                     item,
-                    PowerWorkloadStatus(exclusive_workload(node, profile, states.get(node)), ()),
+                    exclusive_workload(node, profile, states.get(node)),
                 )
             continue
         selector = item.value.power_node_selector if item.value is not None else None
         matching = [node for node in nodes if selects_map(selector, seen.nodes[node].node.labels)]
-        where = (
-            shared_workload(matching, shared)
-            if item.value is not None and item.value.all_cores
-            else None
-        )
+        whole = item.value is not None and item.value.all_cores
+        lines = errors.get(f"PowerWorkload/{item.name}", ())
         yield from _status(
             seen,
             "PowerWorkload",
             "powerworkloads",
             item,
-            PowerWorkloadStatus(where, errors.get(f"PowerWorkload/{item.name}", ())),
+            shared_workload(matching, shared if whole else None, lines),
         )
 
 
@@ -482,6 +481,8 @@ def _status(
     also_ending: bool = False,
 ) -> Iterator[Apply]:
     body = document_of(status)
+    if seen.kept.get((plural, item.name)) == (body, item.status):
+        return
     if body != item.status and (also_ending or not item.deleting):
         meta = {"name": item.name, "namespace": seen.namespace}
         yield Apply(

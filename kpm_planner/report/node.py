@@ -4,6 +4,7 @@ Pure functions of the plan, of what the machine shows, and of how the last pass 
 gives an equal status, so nothing is sent while nothing changes.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -58,6 +59,14 @@ _CONTAINERS, _VALUES, _PROFILES, _PROBLEMS, _UNCORE, _CAPS, _FABRICS, _EARLIER =
 LINES_OF_CONTAINERS, LINES_OF_PROFILES, LINES_OF_WORKLOADS = 7000, 4500, 3000
 
 
+def pool_sizes(plan: NodePlan) -> PoolSizes:
+    """How many CPUs each pool of a plan has."""
+    counts: Counter[Pool] = Counter()
+    for group in plan.groups:
+        counts[group.pool] += len(group.cpus)
+    return PoolSizes(*(counts[pool] for pool in _SIZED))
+
+
 def node_state(
     plan: NodePlan,
     shown: Machine,
@@ -78,9 +87,8 @@ def node_state(
     earlier = as_before(plan, words)
     room.omitted += earlier.omitted
     pools = {pool: [group for group in plan.groups if group.pool is pool] for pool in Pool}
-    sizes = (sum(len(group.cpus) for group in pools[pool]) for pool in _SIZED)
     return PowerNodeStateStatus(
-        sizes=PoolSizes(*sizes),
+        sizes=pool_sizes(plan),
         shared_pool=_pool_states(pools[Pool.SHARED]),
         reserved_pools=_pool_states(pools[Pool.RESERVED]),
         exclusive_pools=room.fit(containers_of(plan, workload_of), _CONTAINERS),

@@ -14,6 +14,7 @@ from kpm_planner.report.node import (
     LINES_OF_WORKLOADS,
     containers_of,
     cpus_text,
+    pool_sizes,
 )
 from kpm_planner.report.room import fitted
 from kpm_planner.report.types import (
@@ -38,6 +39,7 @@ def power_node(
     workloads, more_workloads = fitted(sorted(_workload_lines(plan)), LINES_OF_WORKLOADS)
     containers, more_containers = fitted(containers_of(plan, workload_of), LINES_OF_CONTAINERS)
     return PowerNodeStatus(
+        sizes=pool_sizes(plan) if plan.groups else None,
         power_profiles=lines,
         power_workloads=workloads,
         shared_pool="; ".join(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import field, frozen
 
+from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.problems import Code, Problem, Severity
 from kpm_planner.report.room import cut
 from kpm_planner.report.types import ContainerState, PowerNodeStateStatus
@@ -56,6 +57,7 @@ class PowerConfigStatus:
     """Nodes that are managed, and what is wrong."""
 
     nodes: tuple[str, ...] = field(default=(), metadata=_text("Nodes that have an agent."))
+    node_count: int | None = field(default=None, metadata=_text("How many these are."))
     errors: tuple[str, ...] = field(
         default=(), metadata=_text("What is wrong with the object; empty when nothing is.")
     )
@@ -115,6 +117,16 @@ class PowerWorkloadStatus:
     workload_nodes: WorkloadNode | None = field(
         default=None, metadata=_text("The one node that the workload is for.")
     )
+    node_count: int | None = field(
+        default=None, metadata=_text("How many nodes the workload is for.")
+    )
+    cpu_count: int | None = field(
+        default=None, metadata=_text("How many CPUs these have under it.")
+    )
+    cpus: str = field(
+        default="",
+        metadata=_text("These CPUs as a list such as 0-3,8; left out where nodes are many."),
+    )
     errors: tuple[str, ...] = field(
         default=(),
         metadata=_text("What is wrong with the object, and on which nodes; empty when nothing is."),
@@ -163,21 +175,32 @@ def _with_nodes(line: str, nodes: set[str]) -> str:
     return f"{line} (on {', '.join(names[:MOST_NODES])}{more})"
 
 
-def exclusive_workload(node: str, profile: str, state: PowerNodeStateStatus | None) -> WorkloadNode:
+def exclusive_workload(
+    node: str, profile: str, state: PowerNodeStateStatus | None
+) -> PowerWorkloadStatus:
     """What the workload object of a profile and a node reports."""
     containers = tuple(
         item for item in (state.exclusive_pools if state else ()) if item.power_profile == profile
     )
-    return WorkloadNode(
-        node, tuple(sorted({cpu for item in containers for cpu in item.exclusive_cpus})), containers
+    cpus = tuple(sorted({cpu for item in containers for cpu in item.exclusive_cpus}))
+    return PowerWorkloadStatus(
+        WorkloadNode(node, cpus, containers), 1, len(cpus), format_cpulist(cpus)
     )
 
 
 def shared_workload(
-    nodes: Iterable[str], cpus: Mapping[str, tuple[int, ...]]
-) -> WorkloadNode | None:
-    """What a user's workload reports: the one node it selects and its shared CPUs; None where it
-    selects none or many.
+    nodes: Iterable[str], cpus: Mapping[str, tuple[int, ...]] | None, errors: tuple[str, ...] = ()
+) -> PowerWorkloadStatus:
+    """What a user's workload reports of the nodes that it selects: how many, and how many shared
+    CPUs they have; which these are where it is one node.
+
+    cpus: the shared pools by node, None for a workload that has none.
     """
     names = sorted(nodes)
-    return WorkloadNode(names[0], cpus.get(names[0], ())) if len(names) == 1 else None
+    if cpus is None:
+        return PowerWorkloadStatus(None, len(names), errors=errors)
+    count = sum(len(cpus.get(name, ())) for name in names)
+    if len(names) != 1:
+        return PowerWorkloadStatus(None, len(names), count, errors=errors)
+    own = cpus.get(names[0], ())
+    return PowerWorkloadStatus(WorkloadNode(names[0], own), 1, count, format_cpulist(own), errors)

@@ -374,6 +374,9 @@ class PowerNodeStateStatus:
 class PowerNodeStatus:
     """State of one node in lines for people; frequencies in kHz, the maximum first."""
 
+    sizes: PoolSizes | None = field(
+        default=None, metadata=_text("Number of CPUs in each pool; left out: nothing is planned.")
+    )
     power_profiles: tuple[str, ...] = field(
         default=(), metadata=_text("name: max || min || epp || governor || idle states")
     )

@@ -3,8 +3,11 @@ what is never touched.
 """
 
 import ast
+import copy
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -12,8 +15,10 @@ from attrs import evolve, fields
 
 from kpm.kube.kinds import AGENT_NAME, FINALIZER, state_name, workload_name
 from kpm.operator.daemonset import HASH, Image, daemon_set, image_problems
+from kpm.operator.endings import Lost
 from kpm.operator.mounts import mounts
-from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Tell
+from kpm.operator.operator import Operator, Place
+from kpm.operator.reconcile import Action, Apply, Delete, Finalize, Tell, reconcile
 from kpm_planner.model.agent_settings import AgentSettings, IdleStates, MetricSettings, Toleration
 from kpm_planner.model.cluster import GENERATED, Meta
 from kpm_planner.model.objects import PowerConfig
@@ -385,6 +390,34 @@ def deletes(actions: list[Action]) -> list[str]:
     return [f"{action.plural}/{action.name}" for action in actions if isinstance(action, Delete)]
 
 
+def test_what_an_older_definition_does_not_keep_is_written_once() -> None:
+    """New operator, old definitions: its API server drops what these do not name, and is left in
+    peace until there is something else to say, or somebody has written meanwhile.
+    """
+    world = running("a")
+    operator = Operator(*[None] * 11)  # type: ignore[arg-type]
+    operator.place = Place("power.openshift.io", NAMESPACE)
+
+    def passes() -> Sequence[Action]:
+        """What a pass of the operator writes to an API server that keeps no counts."""
+        actions = reconcile(evolve(world.observed(), kept=operator._kept), IMAGE, Lost({}))
+        for action in actions:
+            world.carry_out(action)
+            assert isinstance(action, Apply)
+            world.objects[action.plural, action.name]["status"].pop("nodeCount", None)
+            stored = copy.deepcopy(world.objects[action.plural, action.name])
+            operator.api = cast("Any", SimpleNamespace(apply=lambda *_, **__: stored))  # noqa: B023
+            operator._apply(action)
+        return actions
+
+    del world.objects["powerconfigs", "config"]["status"]["nodeCount"]
+    assert len(passes()) == 1
+    assert not passes()
+    world.objects["powerconfigs", "config"]["status"]["errors"] = ["somebody's"]
+    assert len(passes()) == 1
+    assert not passes()
+
+
 def test_a_power_config_makes_agents_and_two_objects_a_selected_node() -> None:
     """And is held by the finalizer before anything else is done; then all is quiet."""
     world = World()
@@ -396,7 +429,11 @@ def test_a_power_config_makes_agents_and_two_objects_a_selected_node() -> None:
     assert world.names("daemonsets") == [AGENT_NAME]
     assert world.names("powernodes") == ["a", "b"]
     assert world.names("powernodestates") == [state_name("a"), state_name("b")]
-    assert world.status("powerconfigs", "config") == {"nodes": ["a", "b"], "errors": []}
+    assert world.status("powerconfigs", "config") == {
+        "nodes": ["a", "b"],
+        "nodeCount": 2,
+        "errors": [],
+    }
     assert {
         item["metadata"]["labels"][GENERATED]
         for plural in ("powernodes", "powernodestates", "daemonsets")
@@ -453,7 +490,11 @@ def test_of_two_power_configs_the_older_one_holds(rule: str | None) -> None:
         (line,) = world.status("powerconfigs", "another")["errors"]
         assert "PowerConfig/config is older" in line
         assert "nodes" not in world.status("powerconfigs", "another")
-        assert world.status("powerconfigs", "config") == {"nodes": ["a"], "errors": []}
+        assert world.status("powerconfigs", "config") == {
+            "nodes": ["a"],
+            "nodeCount": 1,
+            "errors": [],
+        }
     else:
         assert deletes(actions) == ["powerconfigs/another"]
         assert [(action.name, action.reason) for action in actions if isinstance(action, Tell)] == [
@@ -651,7 +692,7 @@ def test_a_power_config_that_waited_takes_over_when_the_holder_has_gone() -> Non
         [AGENT_NAME],
         ["a"],
     )
-    assert world.status("powerconfigs", "another") == {"nodes": ["a"], "errors": []}
+    assert world.status("powerconfigs", "another") == {"nodes": ["a"], "nodeCount": 1, "errors": []}
 
 
 def test_finalizers_of_others_stay() -> None:

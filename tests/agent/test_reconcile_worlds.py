@@ -184,7 +184,7 @@ def test_a_users_workload_with_a_generated_name_is_left_alone() -> None:
     assert (now["metadata"], now["spec"], now["status"]) == (
         before["metadata"],
         before["spec"],
-        {"errors": []},
+        {"nodeCount": 0, "cpuCount": 0, "errors": []},
     )
     assert world.objects["powerworkloads", workload_name("fast", "b")]["spec"] == {
         "name": workload_name("fast", "b"),

@@ -12,6 +12,7 @@ from kpm_planner.report.node import node_state
 from kpm_planner.report.rollup import (
     MOST_ERRORS,
     MOST_NODES,
+    PowerWorkloadStatus,
     WorkloadNode,
     errors_by_object,
     exclusive_workload,
@@ -182,22 +183,27 @@ def test_the_workload_of_a_profile_and_a_node_lists_its_containers() -> None:
             second,
         )
     )
-    assert exclusive_workload("node-1", "fast", state) == WorkloadNode(
-        "node-1", (2, 5, 6), (first, second)
-    )
-    assert exclusive_workload("node-1", "none", state) == WorkloadNode("node-1")
+    found = exclusive_workload("node-1", "fast", state)
+    assert found.workload_nodes == WorkloadNode("node-1", (2, 5, 6), (first, second))
+    assert (found.node_count, found.cpu_count, found.cpus) == (1, 3, "2,5-6")
+    none = exclusive_workload("node-1", "none", state)
+    assert none == PowerWorkloadStatus(WorkloadNode("node-1"), 1, 0)
 
 
 def test_a_node_that_has_not_reported_has_an_empty_workload() -> None:
     """Its name is known all the same."""
-    assert exclusive_workload("node-1", "fast", None) == WorkloadNode("node-1")
+    found = exclusive_workload("node-1", "fast", None)
+    assert found == PowerWorkloadStatus(WorkloadNode("node-1"), 1, 0)
 
 
-def test_a_user_s_workload_reports_the_one_node_it_selects() -> None:
-    """With its shared CPUs, where they are known; of none or many nodes there is nothing to say in
-    one place.
-    """
-    assert shared_workload(["a"], {"a": (0, 1), "b": (2,)}) == WorkloadNode("a", (0, 1))
-    assert shared_workload({"a"}, {}) == WorkloadNode("a")
-    assert shared_workload([], {"a": (0, 1)}) is None
-    assert shared_workload(["a", "b"], {"a": (0, 1)}) is None
+def test_a_user_s_workload_reports_the_nodes_it_selects() -> None:
+    """How many, and how many shared CPUs they have; which, where it is one node."""
+    pools = {"a": (0, 1), "b": (2,)}
+    one = PowerWorkloadStatus(WorkloadNode("a", (0, 1)), 1, 2, "0-1")
+    assert shared_workload(["a"], pools) == one
+    assert shared_workload({"a"}, {}) == PowerWorkloadStatus(WorkloadNode("a"), 1, 0)
+    assert shared_workload([], pools) == PowerWorkloadStatus(None, 0, 0)
+    assert shared_workload(["a", "b"], pools) == PowerWorkloadStatus(None, 2, 3)
+    assert shared_workload(["a"], None, ("wrong",)) == PowerWorkloadStatus(
+        node_count=1, errors=("wrong",)
+    )
