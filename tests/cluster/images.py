@@ -4,6 +4,7 @@ everything else.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -12,6 +13,8 @@ import platform
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.steps import REPO, niced, only_once, packages
@@ -26,30 +29,67 @@ _SOURCES = (
     "README.md",
     "LICENSE",
 )
-_FOLDERS = ("deploy/image", "kpm", "kpm_planner", "kpm_applier")
+PYTHON = "/opt/kpm/bin/python"
+_OURS = ("kpm", "kpm_planner", "kpm_applier")
+#: Every module of ours, less those that run something when they are imported.
+IMPORT_ALL = f"""
+import importlib, pkgutil
+for name in {_OURS}:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+            print(module.name)
+"""
+_FOLDERS = ("deploy/image", *_OURS)
 
 
-def product(tag: str = "test") -> Path:
+def product(tag: str = "test", arch: str | None = None) -> Path:
     """The archive of the image that `make images` builds of these sources; built where it is not
-    yet.
+    yet. arch: another machine's, by emulation and in a store of its own, since base images of one
+    name replace each other.
     """
-    with only_once("image") as cache:
-        archive = cache / f"image-{_mark()}.tar"
+    kind = "image" if arch in (None, architecture()) else f"image-for-{arch}"
+    with only_once(kind) as cache:
+        archive = cache / f"{kind}-{_mark()}.tar"
         if not archive.exists():
-            words = [
-                f"IMG={PRODUCT}:{tag}",
-                f"BUILD_FLAGS={_flags()}",
-                "IMGTOOL=buildah",
-                f"PLATFORM=linux/{architecture()}",
-            ]
-            subprocess.run(niced("make", "images", *words), cwd=REPO, check=True)
-            new = cache / "image.new"
-            new.unlink(missing_ok=True)
-            buildah("push", "--quiet", f"{PRODUCT}:{tag}", f"docker-archive:{new}:{PRODUCT}:{tag}")
-            for old in cache.glob("image-*.tar"):
+            with _store_of(arch):
+                _build(tag, arch or architecture(), cache / f"{kind}.new")
+            for old in cache.glob(f"{kind}-{'[0-9a-f]' * 16}.tar"):
                 old.unlink()
-            new.rename(archive)
+            (cache / f"{kind}.new").rename(archive)
     return archive
+
+
+def _build(tag: str, arch: str, archive: Path) -> None:
+    words = [
+        f"IMG={PRODUCT}:{tag}",
+        f"BUILD_FLAGS={_flags()}",
+        "IMGTOOL=buildah",
+        f"PLATFORM=linux/{arch}",
+    ]
+    subprocess.run(niced("make", "images", *words), cwd=REPO, check=True)
+    archive.unlink(missing_ok=True)
+    buildah("push", "--quiet", f"{PRODUCT}:{tag}", f"docker-archive:{archive}:{PRODUCT}:{tag}")
+
+
+@contextmanager
+def _store_of(arch: str | None) -> Iterator[None]:
+    """Build for an architecture in its own store."""
+    before = os.environ.get("KPM_IMAGES")
+    if arch not in (None, architecture()):
+        os.environ["KPM_IMAGES"] = f"{_store()}-{arch}"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("KPM_IMAGES", None)
+        else:
+            os.environ["KPM_IMAGES"] = before
+
+
+def _store() -> Path:
+    return Path(os.environ.get("KPM_IMAGES", Path.home() / ".cache" / "kpm-images"))
 
 
 def architecture() -> str:
@@ -77,7 +117,7 @@ def _mark() -> str:
 
 def buildah(*words: str) -> str:
     """buildah, on the store of `make images`."""
-    store = Path(os.environ.get("KPM_IMAGES", Path.home() / ".cache" / "kpm-images"))
+    store = _store()
     settings = {
         "CONTAINERS_STORAGE_CONF": str(store / "storage.conf"),
         "BUILDAH_ISOLATION": "chroot",
@@ -101,6 +141,44 @@ def unpack(archive: Path, folder: Path) -> Path:
             with tarfile.open(fileobj=content.extractfile(name)) as layer:
                 _lay(layer, folder)
     return folder
+
+
+@contextmanager
+def mounted(archive: Path, folder: Path) -> Iterator[Path]:
+    """An image unpacked into a folder, and mounted as the manifests ask: read-only but for /tmp."""
+    unpacked = unpack(archive, folder)
+    subprocess.run(["mount", "--bind", "-o", "ro", unpacked, unpacked], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", unpacked / "tmp"], check=True)
+    try:
+        yield unpacked
+    finally:
+        subprocess.run(["umount", "--recursive", "--lazy", unpacked], check=True)
+
+
+def inside(
+    root: Path, *words: str, user: int = 65532, seconds: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in the image, as the operator's user or the agent's, which is 0."""
+    # The image has no tool to change the user with but Python itself.
+    change = f"os.setgroups([]); os.setgid({user}); os.setuid({user})"
+    give_up = f"import os, sys; {change}; os.execv(sys.argv[1], sys.argv[1:])"
+    command = ["unshare", "--mount", f"--root={root}", "--wd=/", PYTHON, "-c", give_up, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+
+
+def sources() -> list[Path]:
+    """Our modules, of which an image should have nearly all."""
+    return [path for name in _OURS for path in (REPO / name).rglob("*.py")]
+
+
+def archive_size(archive: Path) -> int:
+    """Compressed, as each layer is in a registry."""
+    size = 0
+    with tarfile.open(archive) as content:
+        for item in content:
+            data = content.extractfile(item) if item.isfile() else None
+            size += len(gzip.compress(data.read(), 6)) if data else 0
+    return size
 
 
 def _lay(layer: tarfile.TarFile, folder: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,22 +14,12 @@ import pytest
 
 from tests.charts.releasing import load_release
 from tests.cluster import images
+from tests.cluster.images import IMPORT_ALL, PYTHON, archive_size, inside, mounted
 from tests.cluster.steps import REPO
 from tests.programs import load_program
 
 pytestmark = pytest.mark.cluster
 _MIB = 1 << 20
-_PYTHON = "/opt/kpm/bin/python"
-#: Every module of ours, less those that run something when they are imported.
-_IMPORT_ALL = """
-import importlib, pkgutil
-for name in ("kpm", "kpm_planner", "kpm_applier"):
-    package = importlib.import_module(name)
-    for module in pkgutil.walk_packages(package.__path__, name + "."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-            print(module.name)
-"""
 #: What the agent makes of its pod's account and of a file, without a server to ask.
 _CLIENT = """
 from kpm.kube.api import ApiError, Resource, connect
@@ -56,21 +44,8 @@ UNUSED = load_program("deploy/image/install.py").UNUSED
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The image unpacked, and mounted as the manifests ask: read-only."""
-    folder = tmp_path_factory.mktemp("image")
-    unpacked = images.unpack(images.product(), folder / "root")
-    subprocess.run(["mount", "--bind", "-o", "ro", unpacked, unpacked], check=True)
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", unpacked / "tmp"], check=True)
-    yield unpacked
-    subprocess.run(["umount", "--recursive", "--lazy", unpacked], check=True)
-
-
-def inside(root: Path, *words: str, user: int = 65532) -> subprocess.CompletedProcess[str]:
-    """Run a command in the image, as the operator's user or the agent's, which is 0."""
-    # The image has no tool to change the user with but Python itself.
-    change = f"os.setgroups([]); os.setgid({user}); os.setuid({user})"
-    give_up = f"import os, sys; {change}; os.execv(sys.argv[1], sys.argv[1:])"
-    command = ["unshare", "--mount", f"--root={root}", "--wd=/", _PYTHON, "-c", give_up, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    with mounted(images.product(), tmp_path_factory.mktemp("image") / "root") as found:
+        yield found
 
 
 def test_it_is_small(root: Path) -> None:
@@ -82,16 +57,6 @@ def test_it_is_small(root: Path) -> None:
 def test_it_is_small_to_carry() -> None:
     """At most 90 MB as registries hold it."""
     assert archive_size(images.product()) <= 90_000_000
-
-
-def archive_size(archive: Path) -> int:
-    """Compressed, as each layer is in a registry."""
-    size = 0
-    with tarfile.open(archive) as content:
-        for item in content:
-            data = content.extractfile(item) if item.isfile() else None
-            size += len(gzip.compress(data.read(), 6)) if data else 0
-    return size
 
 
 def test_two_builds_are_equal_and_what_they_are_made_of_is_known(tmp_path: Path) -> None:
@@ -158,14 +123,9 @@ def test_it_has_the_client_that_is_used_and_no_other(root: Path) -> None:
 @pytest.mark.parametrize("user", [0, 65532])
 def test_every_module_can_be_imported(root: Path, user: int) -> None:
     """What was left out is imported by nothing."""
-    done = inside(root, _PYTHON, "-W", "error::ImportWarning", "-c", _IMPORT_ALL, user=user)
+    done = inside(root, PYTHON, "-W", "error::ImportWarning", "-c", IMPORT_ALL, user=user)
     assert done.returncode == 0, done.stderr
-    sources = [
-        path
-        for name in ("kpm", "kpm_planner", "kpm_applier")
-        for path in (REPO / name).rglob("*.py")
-    ]
-    assert len(done.stdout.split()) > 0.8 * len(sources)
+    assert len(done.stdout.split()) > 0.8 * len(images.sources())
 
 
 @pytest.mark.parametrize(
@@ -173,7 +133,7 @@ def test_every_module_can_be_imported(root: Path, user: int) -> None:
     [("agent", 0), ("helper", 0), ("operator", 65532), ("scaler", 0), ("energy", 65532)],
 )
 def test_commands_start_on_a_read_only_root(root: Path, verb: str, user: int) -> None:
-    done = inside(root, _PYTHON, "-m", "kpm", verb, "--help", user=user)
+    done = inside(root, PYTHON, "-m", "kpm", verb, "--help", user=user)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"Usage: kpm {verb}")
 
@@ -181,7 +141,7 @@ def test_commands_start_on_a_read_only_root(root: Path, verb: str, user: int) ->
 def test_the_client_asks_a_server(root: Path) -> None:
     """Configuration, authentication and the request itself need none of what was left out."""
     (root / "tmp/kubeconfig").write_text(json.dumps(_KUBECONFIG))
-    done = inside(root, _PYTHON, "-c", _CLIENT)
+    done = inside(root, PYTHON, "-c", _CLIENT)
     assert done.stdout.split() == ["0", "NewConnectionError"], done.stderr
 
 
@@ -196,7 +156,7 @@ for module in list(sys.modules.values()):
         import os
         os.path.exists(made) or print(path)
 """
-    done = inside(root, _PYTHON, "-c", program)
+    done = inside(root, PYTHON, "-c", program)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
