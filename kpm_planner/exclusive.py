@@ -7,12 +7,17 @@ from attrs import field, frozen
 from kpm_planner.crio import ACCEPT, conflict, wished_profile
 from kpm_planner.model.agent_settings import AgentSettings, IdleStates
 from kpm_planner.model.assignment import Assignment, Pool, Profiles
+from kpm_planner.model.cluster import AMD_GROUP
 from kpm_planner.model.cpuset import format_cpulist
 from kpm_planner.model.machine import Machine
-from kpm_planner.model.problems import Code, Problem, error
+from kpm_planner.model.problems import Code, Problem, error, warning
 from kpm_planner.model.target import ResolvedProfile
 from kpm_planner.model.why import Why
 from kpm_planner.ownership import Owner
+
+#: Groups of earlier operators for which no definitions are installed here: pods that ask in one of
+#: them outlive their operator, and keep the profile of the name.
+_UNSERVED = (AMD_GROUP,)
 
 
 @frozen
@@ -70,11 +75,22 @@ def exclusive_assignment(
     found = profiles.get(name)
     fault = _pod_profile_fault(found, group)
     if found is None or fault:
-        field = f"spec.containers[{ref.name}].resources"
         message = f"{group}/{name}: {fault}; CPUs {format_cpulist(owner.cpus)} stay at baseline"
-        problems.append(error(Code.POD_PROFILE, f"Pod/{ref.namespace}/{ref.pod}", field, message))
+        pod = f"Pod/{ref.namespace}/{ref.pod}"
+        problems.append(error(Code.POD_PROFILE, pod, _resources(ref.name), message))
         return _has(owner, None, None, f", at baseline because profile {name} cannot be used")
+    if group != found.profile.group:
+        message = (
+            f"container {ref.name} asks for {group}/{name}, which the earlier operator offered, and"
+            f" has PowerProfile/{name}; its next pod has to ask for {found.profile.group}/{name}"
+        )
+        pod = f"Pod/{ref.namespace}/{ref.pod}"
+        problems.append(warning(Code.POD_EARLIER_GROUP, pod, _resources(ref.name), message))
     return _has(owner, found, name, f" and asks for {group}/{name}")
+
+
+def _resources(container: str) -> str:
+    return f"spec.containers[{container}].resources"
 
 
 def _has(owner: Owner, profile: ResolvedProfile | None, name: str | None, why: str) -> Assignment:
@@ -88,7 +104,7 @@ def _has(owner: Owner, profile: ResolvedProfile | None, name: str | None, why: s
 
 def _pod_profile_fault(found: ResolvedProfile | None, group: str) -> str:
     """Why a container cannot have the profile that it asks for; "" where it can."""
-    if found is None or found.profile.group != group:
+    if found is None or group not in (found.profile.group, *_UNSERVED):
         return "no such profile is in force on this node"
     if not found.valid:
         return "the profile has errors on this node"

@@ -102,8 +102,8 @@ def translate(items: list[Content], out: Migration) -> None:
             f"pods that ask for {AMD_GROUP}/PROFILE",
             "resources",
             Fate.CHANGED,
-            f"they ask for {OPENSHIFT_GROUP}/PROFILE: change their manifests before they are"
-            " created again",
+            f"those that run keep their profiles; new ones ask for {OPENSHIFT_GROUP}/PROFILE:"
+            " change their manifests before they are created again",
         )
 
 

@@ -81,6 +81,7 @@ class Code(StrEnum):
     POD_ANNOTATIONS = "pod-annotations"
     POD_COUNT = "pod-count"
     POD_COUNT_CHANGED = "pod-count-changed"
+    POD_EARLIER_GROUP = "pod-earlier-group"
     POD_NOT_GUARANTEED = "pod-not-guaranteed"
     POD_OVERLAP = "pod-overlap"
     POD_PROFILE = "pod-profile"
@@ -463,6 +464,10 @@ REGISTRY: dict[Code, tuple[str, str]] = {
     Code.POD_COUNT_CHANGED: (
         "The container's CPUs changed after it had been accepted.",
         "Nothing; the profile stays in force.",
+    ),
+    Code.POD_EARLIER_GROUP: (
+        "A pod asks for a profile in the group of an earlier operator; it has it while it runs.",
+        "Change its manifest before it is created again: nodes offer the group of the message.",
     ),
     Code.POD_NOT_GUARANTEED: (
         "The container asks for a profile but can own no CPUs.",

@@ -7,18 +7,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from kpm.request.machines import MachineSpec
 from tests.apiserver import nodes
+from tests.apiserver.migration import earlier
 from tests.apiserver.nodes import LABEL, DaemonSets, OperatorProcess, SimNode, pod
 from tests.apiserver.server import ApiServer, wait_for
 from tests.apiserver.test_migration import (
-    CASES,
+    AMD,
     EIGHT,
     FAST,
+    IDLE,
+    INTEL,
+    OPENSHIFT,
     SHARED,
     UNCORE,
     Case,
@@ -29,28 +34,70 @@ from tests.apiserver.test_migration import (
 pytestmark = pytest.mark.apiserver
 
 
+@dataclass(frozen=True)
+class Before:
+    """An earlier operator, its node, and what its agent had set there: minimum, maximum, governor,
+    EPP by CPUs; C6 is off on what the pod owns.
+    """
+
+    case: Case
+    machine: MachineSpec
+    set: dict[tuple[int, ...], tuple[int, int, str, str]]
+    idle_off: tuple[int, ...] = (4, 5)
+
+    @property
+    def pods(self) -> tuple[int, int, str, str]:
+        """What the pod's CPUs have."""
+        return self.set[4, 5]
+
+
+_SHARED_CPUS = (2, 3, 6, 7)
+_EPYC = MachineSpec(
+    cores=8, driver="amd-pstate-epp", epp="balance_performance", idle_states=IDLE,
+    idle_driver="acpi_idle",
+)  # fmt: skip
+BEFORE = {
+    "intel": Before(INTEL, EIGHT, {_SHARED_CPUS: SHARED, (4, 5): FAST}),
+    "openshift": Before(
+        OPENSHIFT, EIGHT, {_SHARED_CPUS: SHARED, (4, 5): FAST, (0, 1): FAST}, (4, 5, 0, 1)
+    ),
+    "amd": Before(
+        AMD,
+        _EPYC,
+        {
+            _SHARED_CPUS: (800000, 2250000, "powersave", "power"),
+            (4, 5): (3120000, 3700000, "powersave", "performance"),
+        },
+    ),
+}
+
+
 @dataclass
 class Moved:
     """A cluster that went through the steps, and what was seen."""
 
     cluster: Cluster
+    before: Before
     node: SimNode
     set_by_old: dict[str, tuple[str, int]]
     fought: str
     at_peace: str
-    calls: list[tuple[str, str]]
+    calls: list[tuple[str, str]] = field(repr=False)
 
 
-def as_the_old_agent_left_it(node: SimNode) -> None:
+def as_the_old_agent_left_it(node: SimNode, before: Before) -> None:
     """The files hold what the objects ask for: no baseline of anybody is left."""
-    for cpus, (low, high, governor, epp) in (((2, 3, 6, 7), SHARED), ((4, 5), FAST)):
+    for cpus, (low, high, governor, epp) in before.set.items():
         for cpu in cpus:
             folder = f"cpufreq/policy{cpu}"
             node.write(f"{folder}/scaling_max_freq", str(high))
             node.write(f"{folder}/scaling_min_freq", str(low))
             node.write(f"{folder}/scaling_governor", governor)
             node.write(f"{folder}/energy_performance_preference", epp)
-    for package in (node.folder / "sys/devices/system/cpu/intel_uncore_frequency").iterdir():
+    for cpu in before.idle_off:
+        node.write(f"cpu{cpu}/cpuidle/state2/disable", "1")
+    uncore = node.folder / "sys/devices/system/cpu/intel_uncore_frequency"
+    for package in uncore.iterdir() if before.machine.uncore else ():
         for name, text in zip(("min_freq_khz", "max_freq_khz"), UNCORE, strict=True):
             (package / name).write_text(f"{text}\n")
 
@@ -76,33 +123,33 @@ def calls(server: ApiServer) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.fixture(scope="module", params=CASES.values(), ids=list(CASES))
+@pytest.fixture(scope="module", params=BEFORE.values(), ids=list(BEFORE))
 def moved(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Moved]:
     """The steps of steps.md, up to an operator and an agent that are at rest."""
-    case: Case = request.param
+    before: Before = request.param
+    case = before.case
     folder = tmp_path_factory.mktemp(case.file)
     with pytest.MonkeyPatch.context() as patch, cluster(case, folder) as found:
         patch.setattr(nodes, "NAMESPACE", case.namespace)
-        patch.setenv("KPM_GROUP", case.group)
+        patch.setenv("KPM_GROUP", case.target)
         patch.setenv("KPM_NAMESPACE", case.namespace)
         patch.setenv("KUBECONFIG", str(found.server.folder / "admin.kubeconfig"))
-        yield from _move(found, folder)
+        yield from _move(found, before, folder)
 
 
-def _move(found: Cluster, folder: Path) -> Iterator[Moved]:
+def _move(found: Cluster, before: Before, folder: Path) -> Iterator[Moved]:
     server, case = found.server, found.case
     found.define("create")
     found.fill()
     found.operate()
-    node = SimNode(server, "one", folder / "one", EIGHT)
+    node = SimNode(server, "one", folder / "one", before.machine)
     node.create()
     node.kubelet.cpus["default", "web", "app"] = {4, 5}
     server.apply(pod("web", "one", 2, "performance", group=case.group))
     server.status("pod", "web", nodes.running("web"), "default")
-    as_the_old_agent_left_it(node)
-    _without_idle_states(server, case)
+    as_the_old_agent_left_it(node, before)
 
     done = found.types("kpm migrate --cluster --to migration")
     assert done.returncode in (0, 1), done.stderr
@@ -116,32 +163,18 @@ def _move(found: Cluster, folder: Path) -> Iterator[Moved]:
     found.must(f"kubectl apply -k {case.overlay}")
     found.must("kpm validate -f migration/objects.yaml")
     found.must("kubectl apply -f migration/objects.yaml")
-    before = files(node)
+    set_by_old = files(node)
     server.kubectl("label", "node", "one", f"{LABEL}=true")
     operator, agents = OperatorProcess(server, folder), DaemonSets(server, [node])
     operator.start()
     agents.start()
     try:
         wait_for("all is well", lambda: found.types("kpm status").returncode == 0, 60, 0.5)
-        yield Moved(found, node, before, fought, peace.stdout, made)
+        yield Moved(found, before, node, set_by_old, fought, peace.stdout, made)
     finally:
         agents.stop()
         operator.end()
         node.close()
-
-
-def _without_idle_states(server: ApiServer, case: Case) -> None:
-    """Idle states of the objects are left out here: what the old agent had set of them cannot be
-    told from what was there, and the tree's states are all on.
-    """
-    where = ("-n", case.namespace)
-    if case.file == "intel":
-        server.kubectl("delete", f"cstates.{case.group}", "--all", *where)
-    else:
-        patch = '{"spec":{"cstates":null}}'
-        for name in ("shared", "performance"):
-            kind = f"powerprofiles.{case.group}"
-            server.kubectl("patch", kind, name, *where, "--type=merge", "-p", patch)
 
 
 def test_it_only_reads(moved: Moved) -> None:
@@ -160,26 +193,28 @@ def test_the_backup_has_every_object_of_every_kind(moved: Moved) -> None:
     path = moved.cluster.folder / "migration/backup/objects.json"
     items = json.loads(path.read_text())["items"]
     kept = {(item["kind"], item["metadata"]["name"]) for item in items}
-    assert {"PowerConfig", "PowerProfile", "Uncore", "PowerNode"} <= {kind for kind, _ in kept}
-    assert ("Pod", "web") in kept
+    had = {(item["kind"], item["metadata"]["name"]) for item in
+           earlier.objects(moved.cluster.case.file)}  # fmt: skip
+    assert {*had, ("Pod", "web")} <= kept
 
 
 def test_no_file_is_written_where_the_meaning_is_the_same(moved: Moved) -> None:
-    """Shared pool, the pod's CPUs, uncore: all hold what they held, and were not touched."""
+    """Frequencies, idle states, uncore, of the shared pool, reserved CPUs and the pod's: all hold
+    what they held, and were not touched.
+    """
     changed = {
         path: (was, now)
         for path, was in moved.set_by_old.items()
         if (now := files(moved.node)[path]) != was
     }
-    if moved.cluster.case.file == "openshift":  # its reserved CPUs have a profile; nobody set it
-        reserved = ("cpufreq/policy0/", "cpufreq/policy1/")
-        assert all(path.startswith(reserved) for path in changed), changed
-    else:
-        assert changed == {}
+    assert changed == {}
+    assert sum(path.endswith("/disable") for path in moved.set_by_old) == 24
 
 
 def test_the_pod_kept_running_under_its_profile(moved: Moved) -> None:
-    where = ("pns", "one-power-state", "-n", moved.cluster.case.namespace)
-    state = moved.cluster.server.get(*where)
-    assert "web" in json.dumps(state["status"])
-    assert moved.node.cpufreqs("4-5") == {FAST}
+    """Also where it asks for it by the name of a group that is no more."""
+    where = (f"powernodestates.{moved.cluster.case.target}", "one-power-state")
+    state = moved.cluster.server.get(*where, "-n", moved.cluster.case.namespace)
+    (container,) = state["status"]["exclusivePools"]
+    assert (container["pod"], container["powerProfile"]) == ("web", "performance")
+    assert moved.node.cpufreqs("4-5") == {moved.before.pods}

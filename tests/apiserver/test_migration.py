@@ -77,10 +77,16 @@ class Case:
     def kinds(self) -> dict[str, str]:
         return earlier.kinds(self.group)
 
+    @property
+    def target(self) -> str:
+        """The group of what replaces it."""
+        return OPENSHIFT.group if self is AMD else self.group
+
 
 INTEL = Case("intel", "power.intel.com", "intel-power", "crds/intel", "deploy/overlays/intel")
 DEPLOY = "deploy/overlays/default"
 OPENSHIFT = Case("openshift", "power.openshift.io", "power-manager", "crds", DEPLOY)
+AMD = Case("amd", "power.amdepyc.com", "power-manager", "crds", DEPLOY)
 CASES = {"intel": INTEL, "openshift": OPENSHIFT}
 
 
@@ -577,8 +583,7 @@ def test_the_backup_brings_back_what_was_deleted(case: Case, tmp_path: Path) -> 
 
 def test_a_backup_of_amds_operator_is_read_and_moves_to_another_group(tmp_path: Path) -> None:
     """`kpm` reads it as it is; under the other group's name the server takes every field."""
-    case = Case("amd", "power.amdepyc.com", "power-manager", "crds", OPENSHIFT.overlay)
-    with cluster(case, tmp_path) as found:
+    with cluster(AMD, tmp_path) as found:
         found.define("create")
         found.fill()
         before = found.stored()
@@ -586,7 +591,7 @@ def test_a_backup_of_amds_operator_is_read_and_moves_to_another_group(tmp_path: 
         said = found.must(check_command())
         assert "PowerProfile/shared" in said
         found.must("kubectl delete crd powerprofiles.power.amdepyc.com")
-        found.must(install_command(case))
+        found.must(install_command(AMD))
         found.must("kubectl wait --for=condition=Established crd --all --timeout=30s")
         found.must("sed -i s/power.amdepyc.com/power.openshift.io/ before.yaml")
         found.must("kubectl apply -f before.yaml")

@@ -386,6 +386,21 @@ def test_an_offline_cpu_costs_nobody_else() -> None:
     assert not found.problems
 
 
+@pytest.mark.parametrize("group", ["power.amdepyc.com", "power.intel.com"])
+def test_a_pod_of_an_earlier_operator_keeps_its_profile_where_its_group_is_gone(group: str) -> None:
+    """AMD's fork has a group that is not served here, so its pods outlive it; Intel's is served: a
+    pod that asks in it asks for another profile.
+    """
+    pods = allocation([pod(asking(group=group))], [owns("1,3")])
+    found = plan(profile(), with_=pods)
+    kept = group == "power.amdepyc.com"
+    assert {on_cpu(found, cpu).profile for cpu in (1, 3)} == {"performance" if kept else None}
+    (problem,) = found.problems
+    assert problem.code == ("pod-earlier-group" if kept else "pod-profile")
+    assert problem.severity is (Severity.WARNING if kept else Severity.ERROR)
+    assert "power.openshift.io/performance" in problem.message or not kept
+
+
 def test_pools_have_reasons() -> None:
     """What a reader sees first of each CPU."""
     found = plan(

@@ -562,6 +562,18 @@ CASES: dict[Code, Case] = {
             ).problems
         ),
     ),
+    Code.POD_EARLIER_GROUP: Case(
+        Severity.WARNING,
+        POD,
+        RESOURCES,
+        "power.openshift.io/performance",
+        lambda: (
+            plan(
+                profile(),
+                with_=allocation([pod(asking(group="power.amdepyc.com"))], [owns("0-1")]),
+            ).problems
+        ),
+    ),
     Code.POD_NOT_GUARANTEED: Case(
         Severity.ERROR,
         POD,
