@@ -10,6 +10,7 @@ values.yaml. The version is that of the program.
 
 from __future__ import annotations
 
+import base64
 import re
 import sys
 from collections.abc import Iterator
@@ -77,9 +78,11 @@ def version() -> str:
 
 
 def versioned(chart: Path) -> str:
-    """Chart.yaml with the version of the program."""
+    """Chart.yaml with the version of the program and the icon of the project."""
     text = (chart / "Chart.yaml").read_text()
     text = re.sub(r"(?m)^version: .*", f"version: {version()}", text)
+    icon = base64.b64encode((DEPLOY / "bundle/icon.svg").read_bytes()).decode()
+    text = re.sub(r"(?m)^icon: .*", f"icon: data:image/svg+xml;base64,{icon}", text)
     return re.sub(r"(?m)^appVersion: .*", f'appVersion: "{version()}"', text)
 
 

@@ -13,20 +13,26 @@ import argparse
 import gzip
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import uuid
 import venv
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 REPO = Path(__file__).resolve().parents[2]
 DIST = REPO / "dist"
 CACHE = Path.home() / ".cache" / "kpm-release"
 CHARTS = ("kubernetes-power-manager-crds", "kubernetes-power-manager")
 NAME = "kubernetes-power-manager"
+#: The operator-registry reads bundles of any; this is the one that every registry knows.
+PLATFORM_OF_BUNDLE = "linux/amd64"
 #: Tools in Go, by module, command and version.
 SYFT = ("github.com/anchore/syft", "cmd/syft", "v1.57.1")
 COSIGN = ("github.com/sigstore/cosign/v3", "cmd/cosign", "v3.1.3")
@@ -44,6 +50,7 @@ def main() -> None:
     write("digests.txt", "".join(f"{digest}  linux/{arch}\n" for arch, digest in digests.items()))
     reference = f"{asked.registry}/{NAME}@{digests['amd64']}"
     manifests(reference)
+    bundle(asked.version, asked.registry)
     for arch in platforms:
         materials(arch, asked.version)
     write("NOTES.md", notes(asked.version))
@@ -214,6 +221,17 @@ def image(arch: str, version: str, registry: str) -> str:
     return found
 
 
+def bundle(version: str, registry: str) -> None:
+    """The OLM bundle as an image, which a catalog names; there is nothing in it to run."""
+    folder, name = DIST / "olm/bundle", f"{NAME}-bundle:v{version}"
+    archive = DIST / "images" / f"{NAME}-bundle-{version}.oci.tar"
+    file = ("-f", str(folder / "bundle.Containerfile"))
+    archive.parent.mkdir(exist_ok=True)
+    fixed = ("--timestamp", epoch(), "--layers=false", "--platform", PLATFORM_OF_BUNDLE)
+    _engine("build", *fixed, *file, "-t", f"localhost/{name}", str(folder))
+    _engine("push", "--quiet", f"localhost/{name}", f"oci-archive:{archive}:{registry}/{name}")
+
+
 def _authority() -> list[str]:
     """Where this machine's way out has an authority of its own, the build needs to know it too."""
     given = os.environ.get("SSL_CERT_FILE")
@@ -229,6 +247,25 @@ def materials(arch: str, version: str) -> None:
     options = [word for output in outputs for word in ("-o", output)]
     named = ("--source-name", NAME, "--source-version", version)
     run(go_tool(*SYFT), "scan", "-q", f"oci-archive:{archive}", *named, *options)
+    for path in sorted(folder.glob(f"{name}.*.json")):
+        found = json.loads(path.read_text())
+        _without_chance(found, hashlib.sha256(archive.read_bytes()).hexdigest())
+        path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def _without_chance(found: dict[str, Any], digest: str) -> None:
+    """Give a bill of materials the time of the commit, and a name out of what it is about instead
+    of a random one: two of one image are equal.
+    """
+    made = datetime.fromtimestamp(int(epoch()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    name = uuid.uuid5(uuid.NAMESPACE_OID, digest)
+    if "serialNumber" in found:  # CycloneDX
+        found["serialNumber"] = name.urn
+        found["metadata"]["timestamp"] = made
+    else:  # SPDX
+        place = found["documentNamespace"]
+        found["documentNamespace"] = f"{place[: -len(str(name))]}{name}"
+        found["creationInfo"]["created"] = made
 
 
 def go_tool(module: str, package: str, version: str) -> str:

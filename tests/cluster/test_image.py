@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
+import tarfile
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.charts.releasing import load_release
 from tests.cluster import images
@@ -70,15 +73,53 @@ def test_two_builds_are_equal_and_what_they_are_made_of_is_known(tmp_path: Path)
         for _ in range(2):
             digests.add(release.image(images.architecture(), "0", "localhost"))
     assert len(digests) == 1
-    release.materials(images.architecture(), "0")
-    for path in sorted((tmp_path / "sbom").iterdir()):
-        text = path.read_text()
+    bills = []
+    for _ in range(2):
+        release.materials(images.architecture(), "0")
+        bills.append({path.name: path.read_text() for path in (tmp_path / "sbom").iterdir()})
+    assert bills[0] == bills[1]
+    for text in bills[0].values():
         for name in re.findall(r"^([a-z0-9-]+)==", (REPO / "requirements.lock").read_text(), re.M):
             unused = any(fnmatch(name.replace("-", "_"), pattern) for pattern in UNUSED)
             assert unused or f'"{name}"' in text.lower(), name
         assert "pkg:deb/" in text
     release.sums()
     sign_and_verify(release, tmp_path)
+
+
+def test_the_olm_bundle_is_an_image(tmp_path: Path) -> None:
+    """Of its files alone, with the labels that a registry of operators reads; two are equal."""
+    release = load_release(tmp_path)
+    made = [sys.executable, str(REPO / "deploy/bundle/make.py"), str(tmp_path / "olm")]
+    subprocess.run([*made, "localhost/kubernetes-power-manager:0"], check=True)
+    root, digests = tmp_path / "root", set()
+    for _ in range(2):
+        release.bundle("0", "localhost")
+        archive = tmp_path / "images/kubernetes-power-manager-bundle-0.oci.tar"
+        with tarfile.open(archive) as content:
+            (index,) = _read(content, "index.json")["manifests"]
+            manifest = _read(content, _blob(index))
+            config = _read(content, _blob(manifest["config"]))
+            for layer in manifest["layers"]:
+                with tarfile.open(fileobj=content.extractfile(_blob(layer))) as files:
+                    files.extractall(root, filter="data")
+        digests.add(index["digest"])
+    assert len(digests) == 1
+    bundle = tmp_path / "olm/bundle"
+    notes = yaml.safe_load((bundle / "metadata/annotations.yaml").read_text())
+    assert notes["annotations"].items() <= config["config"]["Labels"].items()
+    found = {path.relative_to(root): path.read_bytes() for path in root.rglob("*.yaml")}
+    assert found == {path.relative_to(bundle): path.read_bytes() for path in bundle.rglob("*.yaml")}
+
+
+def _read(archive: tarfile.TarFile, name: str) -> Any:
+    file = archive.extractfile(name)
+    assert file is not None
+    return json.loads(file.read())
+
+
+def _blob(item: Any) -> str:
+    return "blobs/" + str(item["digest"]).replace(":", "/")
 
 
 def sign_and_verify(release: Any, folder: Path) -> None:
