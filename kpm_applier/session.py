@@ -419,17 +419,19 @@ class Applier:
         holds as they are, so that nobody looked at them; those of which a baseline is still to be
         learned; and what was lost or could not be read, looked at each time until it can be.
         """
-        seen = None if self._in_force is None else {group.key for group in self._kept_groups}
+        held = None if self._in_force is None else {group.key for group in self._kept_groups}
         records = self.state.groups
-        new = (
-            path
-            for want in wants
-            if not _knows_all(records.get(want.group.key), want.group)
-            or (seen is not None and want.group.key not in seen)
-            for path in want.group.paths
-        )
-        lost = (path for want in wants for path, _ in want.lost)
-        return list(dict.fromkeys((*new, *lost, *self._unseen(wants))))
+        found: list[str] = []
+        for want in wants:
+            key = want.group.key
+            record = records.get(key)
+            # a want has another record where ours lacks a file, or what one held
+            known = record is not None and record is want.record and None not in record.baseline
+            if not known or (held is not None and key not in held):
+                found += want.group.paths
+            if want.lost:
+                found += [path for path, _ in want.lost]
+        return list(dict.fromkeys((*found, *self._unseen(wants))))
 
     def _unseen(self, wants: Iterable[Want]) -> list[str]:
         """Files that are to be given back and could not be read, also those that no pass reads:
@@ -647,11 +649,6 @@ def _unverified(want: Want, applied: Applied) -> bool:
         text is not None and (path not in shown or path in applied.unsettled)
         for path, text in zip(want.group.paths, want.values, strict=True)
     )
-
-
-def _knows_all(record: GroupState | None, group: Group) -> bool:
-    """Whether a record says of every file of a group what it held before us."""
-    return record is not None and record.labels == group.labels and None not in record.baseline
 
 
 def _leaves_unread(wants: Sequence[Want], writes: Sequence[Write]) -> bool:

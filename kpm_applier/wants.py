@@ -73,23 +73,24 @@ def wanted(
     wants = []
     for group in groups:
         asked, because = asks.of(group, anything_held=anything_held)
-        if asked is not None:
-            want = _want(
-                group,
-                asked,
-                because,
-                observed,
-                state,
-                kept=keeps and group.kind is Kind.CPUFREQ,
-                clipped=clipped,
-                hides=hides,
+        if asked is None or not (any(asked) or keeps or group.key in state.groups):
+            continue
+        want = _want(
+            group,
+            asked,
+            because,
+            observed,
+            state,
+            kept=keeps and group.kind is Kind.CPUFREQ,
+            clipped=clipped,
+            hides=hides,
+        )
+        if want is not None:
+            wants.append(
+                want._replace(floating=True)
+                if group.kind is Kind.CPUFREQ and group.id in floating
+                else want
             )
-            if want is not None:
-                wants.append(
-                    want._replace(floating=True)
-                    if group.kind is Kind.CPUFREQ and group.id in floating
-                    else want
-                )
     return tuple(wants)
 
 

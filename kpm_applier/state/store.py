@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Protocol
 
 from attrs import evolve
@@ -138,7 +139,7 @@ def encode(state: State, root: str) -> bytes:
         by_record.setdefault(item, []).append(key)
     records: list[dict[str, Any]] = [
         {
-            "groups": _folded(keys),
+            "groups": _folded(tuple(keys)),
             "driver": item.driver,
             "files": {
                 label: {"baseline": base, "requested": asked, "settled": settled}
@@ -156,7 +157,8 @@ def encode(state: State, root: str) -> bytes:
     return f'{head[:-1]}, "records": [\n{lines}\n]}}\n'.encode()
 
 
-def _folded(keys: Iterable[str]) -> list[str]:
+@lru_cache(maxsize=16)  # before and after the writes of a pass the same keys stand together
+def _folded(keys: tuple[str, ...]) -> list[str]:
     """Group keys with their numbers as lists: cpufreq:0, cpufreq:1 as cpufreq:0-1."""
     numbers: dict[str, set[int]] = {}
     names = []
