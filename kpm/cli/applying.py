@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import click
@@ -22,6 +22,7 @@ from kpm.cli.options import (
     tree_options,
 )
 from kpm.cli.planning import all_problems, need_files
+from kpm.cli.progress import progress
 from kpm.formats.views import problem_view
 from kpm.process.errors import one_line
 from kpm.process.memory import Memory, memory_beside
@@ -241,7 +242,7 @@ def apply(
             say("nothing was written")
             sys.exit(FAILED)
     try:
-        with request.open(writing=True) as applier, _busy():
+        with request.open(writing=True) as applier, progress(applier):
             result, report = request.carry_out(applier)
     except StateError as failure:
         _refuse(failure)
@@ -249,15 +250,6 @@ def apply(
     problems = all_problems(result)
     print_lines(problems)
     sys.exit(DONE if report.settled and not has_errors(problems) else FAILED)
-
-
-def _busy() -> AbstractContextManager[Any]:
-    """On a terminal, a sign that something is being done."""
-    if not sys.stderr.isatty():
-        return nullcontext()
-    from rich.console import Console
-
-    return Console(stderr=True).status("writing")
 
 
 @click.command()
@@ -276,7 +268,8 @@ def restore(tree: TreeOptions, output: str) -> None:
                 where = one_line(os.path.dirname(applier.store.path))
                 say(f"kpm: no record for this tree in {where}", err=True)
                 sys.exit(UNJUDGED)
-            report = applier.restore()
+            with progress(applier):
+                report = applier.restore()
             memory_beside(applier.store.path).forget()
     except StateError as failure:
         _refuse(failure)

@@ -1,6 +1,7 @@
 """The commands of the pages: blocks that are marked `console`, and where they are run.
 
-`console`: by the default tests. `console root`: by the same, on a machine that is theirs.
+`console`: by the default tests. `console root`: by the same on a machine of files, and on real
+kernels those of the first pages (tests/kernel/test_first_pages.py).
 `console cluster`: against a real API server. Any other block that shows commands is `text`, and
 says in a comment above it why it is not run.
 """
