@@ -6,7 +6,6 @@ Frequencies are kHz everywhere behind this module; MHz exists only in what users
 from collections.abc import Mapping
 from datetime import timedelta
 from fractions import Fraction
-from functools import lru_cache
 
 #: A Kubernetes quantity: a whole number as int, anything else exact.
 Quantity = int | Fraction
@@ -97,7 +96,6 @@ def format_khz(khz: int) -> str:
     return f"{format_ghz(khz)} GHz"
 
 
-@lru_cache(maxsize=1 << 12)  # every plan says the same ones of the same profiles
 def format_ghz(khz: int) -> str:
     """A frequency in GHz, a number alone, to the last kHz.
 
