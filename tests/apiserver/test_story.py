@@ -4,8 +4,9 @@ machines.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ def test_the_user_guide(server: ApiServer, world: World) -> None:
         )
     assert server.get("powerconfig", "power-config", "-n", NAMESPACE)["status"] == {
         "nodes": sorted(nodes),
+        "nodeCount": len(nodes),
         "errors": [],
     }
     assert {name: node.shown() for name, node in nodes.items()} == {
@@ -167,6 +169,7 @@ def test_the_user_guide(server: ApiServer, world: World) -> None:
             lambda name=name: workload(server, name).get("cpuIds") == [4, 5],
         )
         assert node.cpufreqs("6-7") <= SHARED[name]
+    assert_columns(server, nodes)
 
     # The profile is edited: the CPUs follow, and nothing else moves.
     server.kubectl(
@@ -400,6 +403,42 @@ def containers(server: ApiServer, name: str) -> list[tuple[str, str, list[int], 
         (item["namespace"], item["pod"], item["exclusiveCpus"], item["powerProfile"])
         for item in state(server, name).get("exclusivePools") or ()
     ]
+
+
+def assert_columns(server: ApiServer, nodes: Mapping[str, SimNode]) -> None:
+    """What kubectl get prints: counts and ranges of CPUs, no list as it is stored."""
+
+    def printed(kind: str) -> dict[str, dict[str, str]]:
+        """Name → column → cell. Cells stand below their heads."""
+        head, *lines = server.kubectl("get", kind, "-n", NAMESPACE).stdout.splitlines()
+        names = re.findall(r"\S+", head)
+        starts = [*(found.start() for found in re.finditer(r"\S+", head)), None]
+        rows = [
+            {
+                name: line[begin:end].strip()
+                for name, begin, end in zip(names, starts, starts[1:], strict=False)
+            }
+            for line in lines
+        ]
+        return {row["NAME"]: row for row in rows}
+
+    wide = {"NODES": "1", "CPUS": "2", "CPU-LIST": "4-5"}
+    for name in nodes:
+        wait_for(
+            f"the workload of {name} is printed",
+            lambda name=name: (
+                wide.items() <= printed("powerworkload")[f"performance-{name}-workload"].items()
+            ),
+        )
+        lines = {"SHARED": str(ALL_CPUS[name] - 4), "EXCLUSIVE": "2"}
+        wait_for(
+            f"the pools of {name} are printed",
+            lambda name=name, lines=lines: lines.items() <= printed("powernode")[name].items(),
+        )
+    (config,) = printed("powerconfig").values()
+    assert config["NODES"] == str(len(nodes))
+    for kind in ("powerconfig", "powerprofile", "powerworkload", "powernode", "powernodestate"):
+        assert "[" not in str(printed(kind))
 
 
 def workload(server: ApiServer, name: str) -> dict[str, Any]:

@@ -5,9 +5,9 @@ And whole lives of nodes keep the laws of sequences_life.py: kills at any step, 
 storms of hotplug, reads that fail. Their time and number are settings:
 
     KPM_SEQUENCE_SECONDS=300   for the lives on all drivers together, boots among them
-    KPM_SEQUENCES_MOST=18      and no more than so many on each: life N of a seed is the same on
-    every
-                               machine, so a faster one does not meet what a slower one has not
+    KPM_SEQUENCES_MOST=18      and no more than so many on each: life N of a seed is the same
+                               on every machine, so a faster one does not meet what a slower
+                               one has not
     KPM_SEQUENCES=300          so many lives on each driver instead, as before a release
     KPM_SEQUENCES_SEED=...     of the run
     KPM_SEQUENCES_KEEP=1       write what came of it to docs/developer/random-lives.md
