@@ -41,6 +41,8 @@ for name in {_OURS}:
             importlib.import_module(module.name)
             print(module.name)
 """
+#: Commands that pods of the product run, and as whom.
+COMMANDS = (("agent", 0), ("helper", 0), ("operator", 65532), ("scaler", 0), ("energy", 65532))
 _FOLDERS = ("deploy/image", *_OURS)
 
 

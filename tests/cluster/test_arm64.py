@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import images
-from tests.cluster.images import IMPORT_ALL, PYTHON, archive_size, inside, mounted
+from tests.cluster.images import COMMANDS, IMPORT_ALL, PYTHON, archive_size, inside, mounted
 from tests.cluster.steps import REPO
 from tests.kpm.cli_rig import tree_hash
 from tests.kpm.tree_samples import SHARED_DOMAINS, build_tree
@@ -71,10 +71,7 @@ def test_every_module_can_be_imported(root: Path, user: int) -> None:
     assert len(done.stdout.split()) > 0.8 * len(images.sources())
 
 
-@pytest.mark.parametrize(
-    ("verb", "user"),
-    [("agent", 0), ("helper", 0), ("operator", 65532), ("scaler", 0), ("energy", 65532)],
-)
+@pytest.mark.parametrize(("verb", "user"), COMMANDS)
 def test_commands_start_on_a_read_only_root(root: Path, verb: str, user: int) -> None:
     done = kpm(root, verb, "--help", user=user)
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ import yaml
 
 from tests.charts.releasing import load_release
 from tests.cluster import images
-from tests.cluster.images import IMPORT_ALL, PYTHON, archive_size, inside, mounted
+from tests.cluster.images import COMMANDS, IMPORT_ALL, PYTHON, archive_size, inside, mounted
 from tests.cluster.steps import REPO
 from tests.programs import load_program
 
@@ -169,10 +169,7 @@ def test_every_module_can_be_imported(root: Path, user: int) -> None:
     assert len(done.stdout.split()) > 0.8 * len(images.sources())
 
 
-@pytest.mark.parametrize(
-    ("verb", "user"),
-    [("agent", 0), ("helper", 0), ("operator", 65532), ("scaler", 0), ("energy", 65532)],
-)
+@pytest.mark.parametrize(("verb", "user"), COMMANDS)
 def test_commands_start_on_a_read_only_root(root: Path, verb: str, user: int) -> None:
     done = inside(root, PYTHON, "-m", "kpm", verb, "--help", user=user)
     assert done.returncode == 0, done.stderr

@@ -172,8 +172,10 @@ def test_a_limit_whose_hardware_cannot_be_read_is_given_back_later() -> None:
     assert rig.shown(model) == before
 
 
-def test_a_cpu_that_came_since_loses_no_limit_when_turbo_is_given_back() -> None:
-    """A7, K24: a restore keeps the limits of all domains before it moves them, as a pass does."""
+def one_limited_and_away() -> tuple[KernelModel, dict[str, str]]:
+    """Two domains without turbo, somebody's limit on the second, whose CPU is away; and what the
+    files show while it is there.
+    """
     found = rig.machine(
         (rig.domain(number, driver="cppc_cpufreq", high=2_500_000) for number in range(2)),
         boost=False,
@@ -182,6 +184,12 @@ def test_a_cpu_that_came_since_loses_no_limit_when_turbo_is_given_back() -> None
     rig.foreign_write(model, rig.max_path(1), "1500000")
     before = rig.shown(model)
     model.plug(1, online=False)
+    return model, before
+
+
+def test_a_cpu_that_came_since_loses_no_limit_when_turbo_is_given_back() -> None:
+    """A7, K24: a restore keeps the limits of all domains before it moves them, as a pass does."""
+    model, before = one_limited_and_away()
     with rig.state_folder() as folder, rig.applier(model, folder) as handle:
         handle.bring(lambda machine: evolve(rig.plan(machine, {}), boost=True))
         model.plug(1, online=True)
@@ -192,14 +200,7 @@ def test_a_cpu_that_came_since_loses_no_limit_when_turbo_is_given_back() -> None
 
 def test_a_cpu_that_comes_during_a_restore_loses_no_limit() -> None:
     """A7, K24: one that comes after a restore has looked, and before it moves the limits."""
-    found = rig.machine(
-        (rig.domain(number, driver="cppc_cpufreq", high=2_500_000) for number in range(2)),
-        boost=False,
-    )
-    model = KernelModel(found, boosted={0: 2_900_000, 1: 2_900_000})
-    rig.foreign_write(model, rig.max_path(1), "1500000")
-    before = rig.shown(model)
-    model.plug(1, online=False)
+    model, before = one_limited_and_away()
     moments: list[Deny] = []
 
     def deny(verb: str, path: str) -> int | None:
