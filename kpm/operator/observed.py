@@ -47,6 +47,10 @@ class NodeSeen:
     ready: bool
 
 
+#: A status that was written, and what the API server has of it.
+Kept = tuple[Mapping[str, Any], Mapping[str, Any]]
+
+
 @frozen
 class SeenCluster:
     """All of it at one moment. nodes: by name. agents: nodes on which an agent runs, None where
@@ -73,9 +77,18 @@ class SeenCluster:
     published: Mapping[str, PublishedWatts] = field(factory=dict, hash=False)
     hosts: tuple[str, ...] = ()
     unguarded: tuple[str, ...] = ()
-    kept: Mapping[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = field(
-        factory=dict, hash=False
-    )
+    kept: Mapping[tuple[str, str], Kept] = field(factory=dict, hash=False)
+
+    def by_plural(self) -> tuple[tuple[str, tuple[Held[Any], ...]], ...]:
+        """The objects that users make, by the plural of their kind."""
+        return (
+            ("powerconfigs", self.configs),
+            ("powerprofiles", self.profiles),
+            ("powerworkloads", self.workloads),
+            ("powernodeconfigs", self.node_configs),
+            ("uncores", self.uncores),
+            ("powercaps", self.caps),
+        )
 
 
 def node_of(item: Held[Any]) -> str:

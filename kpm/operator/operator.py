@@ -21,6 +21,7 @@ from kpm.operator.endings import LONGEST, Lost, Wait, remembered, waits
 from kpm.operator.external import External
 from kpm.operator.observed import (
     Held,
+    Kept,
     SeenCluster,
     agent_runs_on,
     held_object,
@@ -174,7 +175,7 @@ class Operator:
     _mended_at: float = float("-inf")
     _waits: dict[str, tuple[Wait, float, float]] = field(factory=dict)
     _lost: dict[str, str] | None = None
-    _kept: dict[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any]]] = field(factory=dict)
+    _kept: dict[tuple[str, str], Kept] = field(factory=dict)
     listing: Listing = field(default=Factory(lambda self: Listing(self.log), takes_self=True))
 
     def run(self) -> None:
@@ -263,7 +264,7 @@ class Operator:
             published=self.external.published(),
             hosts=self.external.hosts,
             unguarded=unguarded,
-            kept=self._kept,
+            kept=self._still_kept(seen),
         )
         failed = 0
         lost = (
@@ -314,6 +315,13 @@ class Operator:
                 part=getattr(action, "subresource", None),
             )
         return True
+
+    def _still_kept(self, seen: SeenCluster) -> Mapping[tuple[str, str], Kept]:
+        """What the API server cut, of objects that are there still."""
+        if self._kept:
+            there = {(plural, item.name) for plural, items in seen.by_plural() for item in items}
+            self._kept = {key: kept for key, kept in self._kept.items() if key in there}
+        return self._kept
 
     def _apply(self, action: Apply) -> None:
         stored = self.api.apply(

@@ -416,6 +416,8 @@ def test_what_an_older_definition_does_not_keep_is_written_once() -> None:
     world.objects["powerconfigs", "config"]["status"]["errors"] = ["somebody's"]
     assert len(passes()) == 1
     assert not passes()
+    assert operator._still_kept(world.observed())
+    assert not operator._still_kept(World().observed()), "nothing is kept of what is gone"
 
 
 def test_a_power_config_makes_agents_and_two_objects_a_selected_node() -> None:
