@@ -1,5 +1,6 @@
 """CPU classes of NRI's balloons policy, as profiles."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from kpm.migrate.findings import (
@@ -26,11 +27,20 @@ def is_policy(item: Content) -> bool:
     return group_of(item) == GROUP and item.get("kind") == "BalloonsPolicy"
 
 
+def cpu_classes(item: Content) -> Mapping[str, Any]:
+    """Name → settings of a policy's CPU classes: of control.cpu.classes, or of cpuClasses, a
+    mapping or a list whose entries have names.
+    """
+    spec = mapping(item.get("spec"))
+    classes = mapping(mapping(mapping(spec.get("control")).get("cpu")).get("classes"))
+    named = {str(mapping(it).get("name")): mapping(it) for it in listed(spec.get("cpuClasses"))}
+    return classes or mapping(spec.get("cpuClasses")) or named
+
+
 def translate(item: Content, out: Migration) -> None:
     """A profile for each class; idleCPUClass is the shared one."""
     spec, where = mapping(item.get("spec")), label_of(item)
-    classes = mapping(mapping(mapping(spec.get("control")).get("cpu")).get("classes"))
-    classes = classes or mapping(spec.get("cpuClasses"))
+    classes = cpu_classes(item)
     idle = spec.get("idleCPUClass")
     for name, settings in classes.items():
         body = _profile(str(name), mapping(settings), where, out)

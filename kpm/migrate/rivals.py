@@ -35,11 +35,8 @@ def _of(item: Content) -> Iterator[Finding]:
             patch = '{"spec":{"workloadHints":{"perPodPowerManagement":true}}}'
             command = f"kubectl patch performanceprofile {name_of(item)} --type=merge -p '{patch}'"
             yield _found(item, f"TuneD sets governors and latencies: {command}")
-    elif balloons.is_policy(item):
-        spec = mapping(item.get("spec"))
-        classes = mapping(mapping(mapping(spec.get("control")).get("cpu")).get("classes"))
-        if classes or listed(spec.get("cpuClasses")):
-            yield _found(item, "its CPU classes set frequencies; take control.cpu.classes out")
+    elif balloons.is_policy(item) and balloons.cpu_classes(item):
+        yield _found(item, "its CPU classes set frequencies; take control.cpu.classes out")
 
 
 def _found(item: Content, text: str) -> Finding:

@@ -256,6 +256,22 @@ def test_a_class_of_balloons_is_a_profile() -> None:
     assert "BalloonsPolicy/it classes.turbo.uncoreMaxFreq" in fates(out, Fate.GONE)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"control": {"cpu": {"classes": {"slow": {"maxFreq": 1200000}}}}},
+        {"cpuClasses": {"slow": {"maxFreq": 1200000}}},
+        {"cpuClasses": [{"name": "slow", "maxFreq": 1200000}]},
+    ],
+)
+def test_classes_of_balloons_are_found_wherever_they_stand(spec: Document) -> None:
+    """By what takes them over, and by what says who writes the same files."""
+    policy = document("BalloonsPolicy", spec, "config.nri/v1alpha1")
+    out = migrated(policy)
+    assert spec_of(out, "PowerProfile", "slow")["pstates"] == {"max": 1200000}
+    assert len(fighting([policy])) == 1
+
+
 def test_a_performance_profile_gives_its_reserved_cpus_and_frequencies() -> None:
     spec = {
         "cpu": {"reserved": "0-1,8", "isolated": "2-7"},
