@@ -39,7 +39,10 @@ def run(tmp_path: Path, *words: str, terminal: bool) -> tuple[str, str]:
             env={**os.environ, "PYTHONPATH": str(REPO), "TERM": "xterm", "COLUMNS": "80"},
         )
         os.write(slave, b"end")
-        return done.stdout.decode(), os.read(master, 65536).decode()
+        shown = b""
+        while not shown.endswith(b"end"):  # a terminal hands over what it has, not all
+            shown += os.read(master, 65536)
+        return done.stdout.decode(), shown.decode()
     finally:
         os.close(master)
         os.close(slave)
