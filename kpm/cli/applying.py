@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -87,14 +87,19 @@ class _Request:
         self.accepted = remembered(targets.inputs[0].allocation).accepted
         return plan_cluster(self.cluster.intent, targets.inputs, targets.instant)
 
-    def carry_out(self, applier: Applier) -> tuple[ClusterPlan, Report]:
+    def carry_out(
+        self, applier: Applier, expect: Callable[[Callable[[], int]], None]
+    ) -> tuple[ClusterPlan, Report]:
+        """Plan and write. expect: takes how many files the plan changes."""
         plans: list[ClusterPlan] = []
         memory = memory_beside(applier.store.path)
 
         def planned(_: Machine) -> NodePlan:
             plans.append(self.plan(applier, memory, quiet=bool(plans)))
-            memory.keep(plans[-1].nodes[0].versions, self.accepted)
-            return plans[-1].nodes[0]
+            node = plans[-1].nodes[0]
+            memory.keep(node.versions, self.accepted)
+            expect(lambda: len(applier.preview(node)))
+            return node
 
         report = applier.bring(planned)[1]
         return plans[-1], report
@@ -242,8 +247,8 @@ def apply(
             say("nothing was written")
             sys.exit(FAILED)
     try:
-        with request.open(writing=True) as applier, progress(applier):
-            result, report = request.carry_out(applier)
+        with request.open(writing=True) as applier, progress(applier) as expect:
+            result, report = request.carry_out(applier, expect)
     except StateError as failure:
         _refuse(failure)
     _print_report(report, output)

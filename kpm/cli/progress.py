@@ -35,12 +35,12 @@ class _Counted:
 
 
 @contextmanager
-def progress(applier: Applier, total: int | None = None) -> Iterator[None]:
-    """Show on standard error what an applier writes meanwhile, where that is a terminal. total:
-    how many files, where that is known.
+def progress(applier: Applier) -> Iterator[Callable[[Callable[[], int]], None]]:
+    """Show on standard error what an applier writes meanwhile, where that is a terminal. Yields
+    what takes the number of files that are to be written, and asks for it only then.
     """
     if not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -48,9 +48,10 @@ def progress(applier: Applier, total: int | None = None) -> Iterator[None]:
     columns = (TextColumn("writing"), BarColumn(), MofNCompleteColumn(), TextColumn("files"))
     plain = applier.host
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task("", total=None)
         applier.host = cast("Host", _Counted(plain, lambda count: bar.advance(task, count)))
         try:
-            yield
+            # turbo is written first, and what remains is planned anew
+            yield lambda count: bar.update(task, total=bar.tasks[task].completed + count())
         finally:
             applier.host = plain
