@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from hypothesis import strategies as st
 
 from kpm_planner.model.allocation import Allocation, ContainerCpus
-from kpm_planner.model.cluster import OPENSHIFT_GROUP, Container, Meta, Pod
+from kpm_planner.model.cluster import AMD_GROUP, OPENSHIFT_GROUP, Container, Meta, Pod
 from kpm_planner.model.machine import Machine
 from kpm_planner.model.quantities import Quantity, parse_quantity
 from tests.strategies.choices import often, pick
@@ -94,18 +94,25 @@ def _draft(name: str, shape: str, count: int, profile: str) -> _Draft:
 
 
 def _draw_pod(
-    draw: st.DrawFn, index: int, group: str, shapes: Sequence[str], phases: Sequence[str]
+    draw: st.DrawFn, index: int, groups: Sequence[str], shapes: Sequence[str], phases: Sequence[str]
 ) -> tuple[Pod, tuple[int, ...]]:
-    """A pod with the number of CPUs owed to each of its containers."""
+    """A pod with the number of CPUs owed to each of its containers. groups: in which of them these
+    ask for profiles.
+    """
     name, namespace, created, phase, minutes, several = pick(
         draw, ("web", "db"), ("a", "b", None), TIMES, phases, (None, 0, 1), often(1, 2)
     )
     drafts = []
     for container in ("main", "side")[:several]:
-        shape, count, profile, finished = pick(
-            draw, shapes, (1, 2, 3), often(*PROFILE_NAMES, times=2), often(False, True, times=9)
+        shape, count, profile, finished, asked = pick(
+            draw,
+            shapes,
+            (1, 2, 3),
+            often(*PROFILE_NAMES, times=2),
+            often(False, True, times=9),
+            groups,
         )
-        draft = _draft(container, shape, count, f"{group}/{profile}")
+        draft = _draft(container, shape, count, f"{asked}/{profile}")
         drafts.append(evolve(draft, container=evolve(draft.container, finished=finished)))
     guaranteed = all(draft.guaranteed for draft in drafts)
     pod = Pod(
@@ -128,8 +135,9 @@ def draw_allocation(
     CPUs of its own, and of one name there is one pod.
     """
     shapes, phases = (SHAPES, PHASES) if awkward else (SHAPES[:5], PHASES[:4])
+    groups = often(group, AMD_GROUP, times=9) if awkward else (group,)
     drawn = [
-        _draw_pod(draw, index, group, shapes, phases)
+        _draw_pod(draw, index, groups, shapes, phases)
         for index in range(pick(draw, (1, 2, 3, 4, 0))[0])
     ]
     if not awkward:
