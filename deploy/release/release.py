@@ -51,8 +51,8 @@ def main() -> None:
     reference = f"{asked.registry}/{NAME}@{digests['amd64']}"
     manifests(reference)
     bundle(asked.version, asked.registry)
-    for arch in platforms:
-        materials(arch, asked.version)
+    for arch, digest in digests.items():
+        materials(arch, asked.version, digest)
     write("NOTES.md", notes(asked.version))
     sums()
     if asked.key:
@@ -238,8 +238,8 @@ def _authority() -> list[str]:
     return ["-v", f"{given}:/etc/ssl/certs/ca-certificates.crt:ro"] if given else []
 
 
-def materials(arch: str, version: str) -> None:
-    """What an image is made of, in both notations that are in use."""
+def materials(arch: str, version: str, digest: str) -> None:
+    """What the image of a digest is made of, in both notations that are in use."""
     archive, folder = archive_of(arch, version), DIST / "sbom"
     folder.mkdir(exist_ok=True)
     name = archive.name.removesuffix(".oci.tar")
@@ -249,7 +249,7 @@ def materials(arch: str, version: str) -> None:
     run(go_tool(*SYFT), "scan", "-q", f"oci-archive:{archive}", *named, *options)
     for path in sorted(folder.glob(f"{name}.*.json")):
         found = json.loads(path.read_text())
-        _without_chance(found, hashlib.sha256(archive.read_bytes()).hexdigest())
+        _without_chance(found, digest)
         path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 

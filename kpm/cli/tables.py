@@ -7,7 +7,7 @@ from rich.text import Text
 
 from kpm.process.errors import one_line
 from kpm_planner.model.cpuset import format_cpulist
-from kpm_planner.model.target import RANGES, SETTINGS, Setting, range_text
+from kpm_planner.model.target import RANGES, SETTINGS, Setting, ends_text
 from kpm_planner.parts import CpuGroup
 from kpm_planner.plan import NodePlan
 
@@ -84,7 +84,7 @@ def _plan_row(group: CpuGroup) -> dict[str, str]:
     }
     for low, high in RANGES:
         ends = (_ghz(getattr(target, low)), _ghz(getattr(target, high)))
-        row["GHz"] = range_text(*ends) or "baseline"
+        row["GHz"] = ends_text(*ends) or "baseline"
     for item in SETTINGS:
         if item.column:
             row[item.column] = str(getattr(target, item.name)) if _has(group, item) else "-"

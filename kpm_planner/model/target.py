@@ -224,11 +224,11 @@ def ranges_of(values: Mapping[str, Any]) -> Iterable[str]:
 def frequency_range(low_khz: int | None, high_khz: int | None) -> str:
     """A range of frequencies in words; nothing where it has no end."""
     ends = [None if khz is None else format_ghz(khz) for khz in (low_khz, high_khz)]
-    text = range_text(*ends)
+    text = ends_text(*ends)
     return f"{text} GHz" if text else ""
 
 
-def range_text(low: str | None, high: str | None) -> str:
+def ends_text(low: str | None, high: str | None) -> str:
     """A range without its unit; nothing where it has no end."""
     if low is None and high is None:
         return ""

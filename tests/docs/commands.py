@@ -8,11 +8,15 @@ says in a comment above it why it is not run.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
+#: Blocks whose commands need no cluster.
+HERE = {"console", "console root"}
 _BLOCK = re.compile(r"^```(console[a-z ]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -48,3 +52,31 @@ def all_commands() -> dict[str, list[Command]]:
     """Page → its commands, of pages that have some."""
     found = {str(page.relative_to(REPO)): commands(page) for page in pages()}
     return {name: items for name, items in found.items() if items}
+
+
+def desk(folder: Path, kpm: str) -> Path:
+    """A folder like the repository's in which a person types. kpm: the text of the program."""
+    for place in ("bin", ".venv/bin"):
+        (folder / place).mkdir(parents=True)
+        for name, content in (("kpm", kpm), ("sudo", '#!/bin/sh\nexec "$@"\n')):
+            (folder / place / name).write_text(content)
+            (folder / place / name).chmod(0o755)
+    for name in ("examples", "crds", "deploy"):
+        (folder / name).symlink_to(REPO / name)
+    return folder
+
+
+def typed(
+    line: str, folder: Path, shell: str = "bash", **own: str
+) -> subprocess.CompletedProcess[str]:
+    """What a line does that is typed there, without a terminal. own: variables."""
+    path = f"{folder}/bin:{os.environ['PATH']}"
+    return subprocess.run(
+        [shell, "-c", line],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "HOME": str(folder), **own},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

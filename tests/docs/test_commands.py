@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,12 +10,12 @@ import pytest
 
 from kpm.request.machines import MODELS, build_machine
 from kpm_applier.kernel_model.model import KernelModel
-from tests.docs.commands import REPO, all_commands, pages
+from tests.docs import commands
+from tests.docs.commands import HERE, REPO, all_commands, pages, typed
 from tests.kpm.cli_rig import DUMPS, tree_hash
 from tests.trees import unpack_dump, write_tree
 
 KINDS = {"console", "console root", "console cluster"}
-HERE = {"console", "console root"}
 #: So many commands there are: one that is taken out of the tests by its mark is noticed.
 FIRST_PAGES = ("README.md", "docs/user/first-ten-minutes.md")
 LEAST = {"console": 14, "console root": 7, "console cluster": 5}
@@ -45,10 +43,6 @@ def desk(tmp_path: Path) -> Path:
 
 def desk_beside(tree: Path, place: Path) -> Path:
     """The folder, below a place, for the machine of a tree."""
-    folder = place / "desk"
-    (folder / "bin").mkdir(parents=True)
-    for name in ("examples", "crds", "deploy"):
-        (folder / name).symlink_to(REPO / name)
     text = _KPM.format(
         looking=_LOOKING,
         keeping=_KEEPING,
@@ -56,12 +50,7 @@ def desk_beside(tree: Path, place: Path) -> Path:
         state=place / "state",
         python=sys.executable,
     )
-    for name, content in (("kpm", text), ("sudo", '#!/bin/sh\nexec "$@"\n')):
-        (folder / "bin" / name).write_text(content)
-        (folder / "bin" / name).chmod(0o755)
-    (folder / ".venv/bin").mkdir(parents=True)
-    (folder / ".venv/bin/kpm").symlink_to(folder / "bin/kpm")
-    return folder
+    return commands.desk(place / "desk", text)
 
 
 @pytest.mark.parametrize("page", all_commands())
@@ -84,19 +73,9 @@ def test_the_first_pages_on_a_real_machine(archive: Path | None, page: str, tmp_
 
 def run_page(page: str, desk: Path) -> None:
     """Run its commands, in order."""
-    path = f"{desk}/bin:{os.environ['PATH']}"
-    surroundings = {**os.environ, "PATH": path, "PYTHONPATH": str(REPO), "HOME": str(desk)}
     for item in all_commands()[page]:
         if item.where in HERE:
-            done = subprocess.run(
-                ["bash", "-c", item.line],
-                cwd=desk,
-                env=surroundings,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            done = typed(item.line, desk, PYTHONPATH=str(REPO))
             assert done.returncode == item.exit, f"{item.line}\n{done.stdout}{done.stderr}"
             assert "Traceback" not in done.stderr
 

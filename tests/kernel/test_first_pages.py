@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.docs.commands import all_commands
+from tests.docs.commands import HERE, all_commands
 from tests.docs.test_commands import FIRST_PAGES
 from tests.kernel.lab import LabMachine, prepare
 from tests.kernel.lab_python import report_of
@@ -22,10 +22,7 @@ def test_the_commands_of_the_first_pages_end_as_they_say(driver: str) -> None:
     assert wrong == []
     typed = [item[1] for item in report["commands"]]
     asked = [
-        item.line
-        for page in FIRST_PAGES
-        for item in all_commands()[page]
-        if item.where in ("console", "console root")
+        item.line for page in FIRST_PAGES for item in all_commands()[page] if item.where in HERE
     ]
     assert typed == asked
     assert sum("apply" in line and "--dry-run" not in line for line in typed) >= 2

@@ -9,57 +9,26 @@ itself, its own and what it said, and what the managed files showed before all a
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.docs.commands import REPO, all_commands
+from tests.docs.commands import HERE, all_commands, desk, typed
 from tests.kernel.inside.commands import look
 
 DESKS = Path("/tmp/desks")
-PROGRAMS = {
-    "kpm": f'#!/bin/sh\nexec {sys.executable} -m kpm "$@"\n',
-    "sudo": '#!/bin/sh\nexec "$@"\n',
-}
-
-
-def desk(page: str) -> Path:
-    """A folder like the repository's, with the program in the places that the pages name."""
-    place = DESKS / page
-    for folder in ("bin", ".venv/bin"):
-        (place / folder).mkdir(parents=True)
-        for name, text in PROGRAMS.items():
-            (place / folder / name).write_text(text)
-            (place / folder / name).chmod(0o755)
-    for name in ("examples", "crds", "deploy"):
-        (place / name).symlink_to(REPO / name)
-    return place
-
-
-def typed(line: str, place: Path) -> subprocess.CompletedProcess[str]:
-    """A line, in a shell; the machine's disk is read-only, so the state stands elsewhere."""
-    path = f"{place}/bin:{os.environ['PATH']}"
-    own = {"PATH": path, "HOME": str(place), "KPM_STATE_DIR": "/tmp/kpm-state"}
-    return subprocess.run(
-        ["sh", "-c", line],
-        cwd=place,
-        env={**os.environ, **own},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+KPM = f'#!/bin/sh\nexec {sys.executable} -m kpm "$@"\n'
+#: The machine's disk is read-only.
+STATE = "/tmp/kpm-state"
 
 
 def main() -> None:
     """Type all commands and print the report."""
     before, done = look(), []
     for page in sys.argv[1:]:
-        place = desk(page)
+        folder = desk(DESKS / page, KPM)
         for item in all_commands()[page]:
-            if item.where != "console cluster":
-                found = typed(item.line, place)
+            if item.where in HERE:
+                found = typed(item.line, folder, "sh", KPM_STATE_DIR=STATE)
                 said = (found.stdout + found.stderr)[-2000:]
                 done.append([page, item.line, item.exit, found.returncode, said])
     print(json.dumps({"commands": done, "before": before, "after": look()}))
